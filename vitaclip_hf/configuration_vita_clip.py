@@ -1,0 +1,149 @@
+"""Vita-CLIP configuration: what the model adds to CLIP's."""
+
+from huggingface_hub.dataclasses import strict
+from transformers.models.clip.configuration_clip import CLIPConfig, CLIPTextConfig, CLIPVisionConfig
+
+
+CONTEXT_POSITIONS = ("end", "front", "middle")
+
+
+def _require_positive(config, *fields: str, minimum: int = 1) -> None:
+    for field in fields:
+        value = getattr(config, field)
+        if value < minimum:
+            raise ValueError(f"{type(config).__name__}: `{field}` must be at least {minimum}, got {value}.")
+
+
+def _adopt(given, stock: type, ours: type):
+    """A stock CLIP sub-configuration as ours: CLIP's own defaults (patches of 32) fill what it leaves out."""
+    if isinstance(given, stock) and not isinstance(given, ours):
+        given = given.to_dict()
+    if isinstance(given, dict) and given.get("model_type") == stock.model_type:
+        return stock(**given).to_dict() | {"model_type": ours.model_type}
+    return given
+
+
+@strict
+class VitaClipTextConfig(CLIPTextConfig):
+    r"""
+    Configuration of Vita-CLIP's text tower: CLIP's, with learned context tokens before, behind or around the class
+    names (paper section 3.2; CoOp, arXiv 2109.01134).
+
+    Args:
+        num_context_tokens (`int`, *optional*, defaults to 16):
+            Learned context tokens of a class prompt. The paper uses 16, the released K400 script 8.
+        context_position (`str`, *optional*, defaults to `"end"`):
+            Where the class name stands: at the `"end"` of the context, in `"front"` of it, or in its `"middle"`.
+        class_specific_context (`bool`, *optional*, defaults to `True`):
+            One context for each class (`True`) or one shared by all.
+        context_init (`str`, *optional*):
+            Words whose embeddings new contexts start from, as many tokens as `num_context_tokens`; random if `None`.
+    """
+
+    model_type = "vita_clip_text_model"
+
+    num_context_tokens: int = 16
+    context_position: str = "end"
+    class_specific_context: bool = True
+    context_init: str | None = None
+
+    def validate_architecture(self):
+        """Checks fields that only make sense together; run by `@strict`."""
+        super().validate_architecture()
+        _require_positive(self, "num_context_tokens")
+        if self.context_position not in CONTEXT_POSITIONS:
+            raise ValueError(
+                f"VitaClipTextConfig: `context_position` must be one of {', '.join(CONTEXT_POSITIONS)}, "
+                f"got {self.context_position!r}."
+            )
+        if self.num_context_tokens > self.max_position_embeddings - 3:
+            raise ValueError(
+                f"VitaClipTextConfig: `num_context_tokens` ({self.num_context_tokens}) leaves no room for a class name "
+                f"within `max_position_embeddings` ({self.max_position_embeddings})."
+            )
+
+
+@strict
+class VitaClipVisionConfig(CLIPVisionConfig):
+    r"""
+    Configuration of Vita-CLIP's video tower: CLIP's vision tower (ViT-B/16 by default), with prompts in each layer
+    (paper section 3.1).
+
+    Args:
+        num_frames (`int`, *optional*, defaults to 8):
+            Frames of a training clip. Time embedding and local prompts have one vector for each; at run time any
+            number of frames is accepted and they are resized over time (nearest).
+        use_summary_prompt (`bool`, *optional*, defaults to `True`):
+            One prompt a frame that attends over the class tokens of all frames.
+        use_local_prompts (`bool`, *optional*, defaults to `True`):
+            One learned prompt for each frame of the clip, conditioned on that frame's class token.
+        num_global_prompts (`int`, *optional*, defaults to 8):
+            Learned prompts of the whole video, the same for all frames; 0 for none.
+        train_cls_projection (`bool`, *optional*, defaults to `True`):
+            Whether `freeze_backbone` leaves the projection of the class tokens trainable, as the paper counts it. The
+            released code freezes it by accident (`False`).
+    """
+
+    model_type = "vita_clip_vision_model"
+
+    patch_size: int | list[int] | tuple[int, int] | None = 16
+    num_frames: int = 8
+    use_summary_prompt: bool = True
+    use_local_prompts: bool = True
+    num_global_prompts: int = 8
+    train_cls_projection: bool = True
+
+    def validate_architecture(self):
+        """Checks fields that only make sense together; run by `@strict`."""
+        super().validate_architecture()
+        _require_positive(self, "num_frames")
+        _require_positive(self, "num_global_prompts", minimum=0)
+
+
+@strict
+class VitaClipConfig(CLIPConfig):
+    r"""
+    Configuration of [`VitaClipModel`]: a text and a vision configuration, and the classes in `id2label`.
+
+    A stock CLIP configuration (its folder or dictionary) is accepted too and gains the prompts' defaults.
+
+    Example:
+
+    ```python
+    >>> from vitaclip_hf import VitaClipConfig
+
+    >>> config = VitaClipConfig(id2label={0: "abseiling", 1: "yoga"}, vision_config={"num_frames": 16})
+    >>> config.num_frames, config.num_labels
+    (16, 2)
+
+    ```
+    """
+
+    model_type = "vita_clip"
+    sub_configs_defaults = {"vision_config": VitaClipVisionConfig, "text_config": VitaClipTextConfig}
+    keys_to_ignore_at_inference = ["vision_model_output", "text_model_output", "hidden_states", "attentions"]
+
+    text_config: dict | VitaClipTextConfig | None = None
+    vision_config: dict | VitaClipVisionConfig | None = None
+
+    def __post_init__(self, **kwargs):
+        num_frames = kwargs.pop("num_frames", None)
+        self.text_config = _adopt(self.text_config, CLIPTextConfig, VitaClipTextConfig)
+        self.vision_config = _adopt(self.vision_config, CLIPVisionConfig, VitaClipVisionConfig)
+        super().__post_init__(**kwargs)
+        if self.label2id is None and self.id2label is not None:
+            self.label2id = {label: index for index, label in self.id2label.items()}
+        if num_frames is not None:
+            self.num_frames = num_frames
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of a clip, read by the `video-classification` pipeline."""
+        return self.vision_config.num_frames
+
+    @num_frames.setter
+    def num_frames(self, value: int):
+        self.vision_config.num_frames = value
+
+
+__all__ = ["VitaClipConfig", "VitaClipTextConfig", "VitaClipVisionConfig"]

@@ -1,0 +1,489 @@
+"""Vita-CLIP: CLIP whose frozen towers take learned prompts (CVPR 2023, arXiv 2304.03307).
+
+Shapes, in the letters of the whole package: B videos, T frames, N patches of a frame, D vision width, D_t text width,
+E joint width, C classes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import initialization as init
+from transformers.masking_utils import create_causal_mask
+from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling, ImageClassifierOutput
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.clip.modeling_clip import (
+    CLIPAttention,
+    CLIPEncoder,
+    CLIPEncoderLayer,
+    CLIPModel,
+    CLIPPreTrainedModel,
+    CLIPTextModel,
+    CLIPVisionModel,
+    eager_attention_forward,
+)
+from transformers.processing_utils import Unpack
+from transformers.utils import ModelOutput, TransformersKwargs, logging
+from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
+
+from .configuration_vita_clip import VitaClipConfig, VitaClipTextConfig, VitaClipVisionConfig
+from .prompts import ClassPrompts, TimeEmbedding, VisionPrompts
+from .text_embedding_cache import TextEmbeddingCache
+
+
+logger = logging.get_logger(__name__)
+
+
+@dataclass
+class VitaClipOutput(ModelOutput):
+    """
+    Output of [`VitaClipModel`].
+
+    Args:
+        loss (`torch.FloatTensor`, *optional*, returned with `labels`): cross-entropy over the C texts or classes.
+        logits_per_video (`torch.FloatTensor` of shape `(B, C)`): scaled cosine of each video with each text.
+        logits_per_text (`torch.FloatTensor` of shape `(C, B)`): the same, transposed.
+        video_embeds (`torch.FloatTensor` of shape `(B, E)`): normalised video features.
+        text_embeds (`torch.FloatTensor` of shape `(C, E)`): normalised text or class features.
+        vision_model_output (`BaseModelOutputWithPooling`): of [`VitaClipModel.get_video_features`].
+        text_model_output (`BaseModelOutputWithPooling`): of the text or class features.
+    """
+
+    loss: torch.FloatTensor | None = None
+    logits_per_video: torch.FloatTensor | None = None
+    logits_per_text: torch.FloatTensor | None = None
+    video_embeds: torch.FloatTensor | None = None
+    text_embeds: torch.FloatTensor | None = None
+    vision_model_output: BaseModelOutputWithPooling | None = None
+    text_model_output: BaseModelOutputWithPooling | None = None
+
+    def to_tuple(self) -> tuple:
+        return tuple(v.to_tuple() if isinstance(v, ModelOutput) else v for v in self.values())
+
+
+class VitaClipVisionAttention(CLIPAttention):
+    """CLIP's self-attention within each frame, with prompts that are attended to but ask nothing themselves."""
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        prompts: list[torch.Tensor],
+        num_queries: int | None = None,
+        attention_mask: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """
+        Args:
+            hidden_states: tokens of the frames, `[B, T, 1+N, D]`.
+            prompts: tensors that broadcast to `[B, T, tokens, D]`; a prompt that frames share is projected once.
+            num_queries: attend only for this many first tokens (all by default).
+
+        Returns:
+            `[B, T, num_queries, D]`, and the attention weights `[B * T, heads, num_queries, 1+N+prompts]` if eager.
+        """
+        batch, frames, _, width = hidden_states.shape
+
+        def heads(tokens: torch.Tensor) -> torch.Tensor:
+            return tokens.reshape(batch * frames, -1, self.num_heads, self.head_dim).transpose(1, 2)
+
+        def with_prompts(projection: nn.Linear) -> torch.Tensor:
+            shared = [projection(tokens).expand(batch, frames, -1, -1) for tokens in prompts]
+            return heads(torch.cat([projection(hidden_states), *shared], dim=2))
+
+        attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation, eager_attention_forward
+        )
+        attended, weights = attention(
+            self,
+            heads(self.q_proj(hidden_states[:, :, :num_queries])),
+            with_prompts(self.k_proj),
+            with_prompts(self.v_proj),
+            attention_mask,
+            scaling=self.scale,
+            dropout=self.dropout if self.training else 0.0,
+            **kwargs,
+        )
+        return self.out_proj(attended.reshape(batch, frames, -1, width)), weights
+
+
+class VitaClipVisionLayer(CLIPEncoderLayer):
+    """CLIP's layer on the tokens of each frame, beside the layer's own prompts."""
+
+    def __init__(self, config: VitaClipVisionConfig):
+        super().__init__(config)
+        self.self_attn = VitaClipVisionAttention(config)
+        self.prompts = VisionPrompts(config)
+
+    def forward(
+        self, hidden_states: torch.Tensor, num_queries: int | None = None, **kwargs: Unpack[TransformersKwargs]
+    ) -> torch.Tensor:
+        """`[B, T, 1+N, D]` in, `[B, T, num_queries, D]` out (all tokens by default)."""
+        prompts = [self.layer_norm1(tokens) for tokens in self.prompts(hidden_states[:, :, 0])]
+        attended, _ = self.self_attn(self.layer_norm1(hidden_states), prompts, num_queries, **kwargs)
+        hidden_states = hidden_states[:, :, :num_queries] + attended
+        return hidden_states + self.mlp(self.layer_norm2(hidden_states))
+
+
+class VitaClipVisionEncoder(CLIPEncoder):
+    """CLIP's encoder of such layers; the last one is computed for the class tokens alone where nobody asks for more."""
+
+    def __init__(self, config: VitaClipVisionConfig):
+        nn.Module.__init__(self)
+        self.config = config
+        self.layers = nn.ModuleList([VitaClipVisionLayer(config) for _ in range(config.num_hidden_layers)])
+        self.gradient_checkpointing = False
+
+    def forward(
+        self, inputs_embeds: torch.Tensor, all_tokens: bool = True, **kwargs: Unpack[TransformersKwargs]
+    ) -> BaseModelOutput:
+        hidden_states = inputs_embeds
+        for layer in self.layers[:-1]:
+            hidden_states = layer(hidden_states, **kwargs)
+        hidden_states = self.layers[-1](hidden_states, None if all_tokens else 1, **kwargs)
+        return BaseModelOutput(last_hidden_state=hidden_states)
+
+
+class VitaClipPreTrainedModel(CLIPPreTrainedModel):
+    """Weights, loading and saving, as for every transformers model."""
+
+    config: VitaClipConfig
+    config_class = VitaClipConfig
+    base_model_prefix = "vita_clip"
+    main_input_name = "pixel_values_videos"
+    input_modalities = ("video", "text")
+    _no_split_modules = ["CLIPTextEmbeddings", "CLIPEncoderLayer", "CLIPVisionEmbeddings", "VitaClipVisionLayer"]
+    # The summary prompts attend too; only the frames' own attention is reported.
+    _can_record_outputs = {
+        "hidden_states": CLIPEncoderLayer,
+        "attentions": OutputRecorder(CLIPAttention, index=1, layer_name="self_attn"),
+    }
+
+    def _initialize_weights(self, module, is_custom_code: bool = False):
+        # Outside transformers, modules whose own parameters are loaded, or that have none, would skip _init_weights,
+        # and CLIP's attention and MLP would lose their initialisation.
+        super()._initialize_weights(module, False)
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        if isinstance(module, TimeEmbedding):
+            init.zeros_(module.weight)
+        elif isinstance(module, VisionPrompts):
+            width = module.cls_projection.in_features if module.cls_projection is not None else None
+            if width is not None:
+                bound = width**-0.5  # torch's own for a linear layer
+                init.uniform_(module.cls_projection.weight, -bound, bound)
+                init.uniform_(module.cls_projection.bias, -bound, bound)
+            for prompts in (module.local_prompts, module.global_prompts):
+                if prompts is not None:
+                    # As visual prompt tuning does (arXiv 2203.12119): Xavier over a patch and the width.
+                    bound = (6 / (3 * module.patch_size**2 + prompts.shape[-1])) ** 0.5
+                    init.uniform_(prompts, -bound, bound)
+        elif isinstance(module, ClassPrompts):
+            init.normal_(module.context, std=0.02)
+            init.copy_(module.class_input_ids, module.nameless_ids(len(module.class_input_ids)))
+
+
+class VitaClipVisionModel(VitaClipPreTrainedModel, CLIPVisionModel):
+    """The video tower without the projection to the joint space."""
+
+    config: VitaClipVisionConfig
+    config_class = VitaClipVisionConfig
+    input_modalities = ("video",)
+
+    def __init__(self, config: VitaClipVisionConfig):
+        super().__init__(config)
+        self.time_embedding = TimeEmbedding(config)
+        self.encoder = VitaClipVisionEncoder(config)
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs(tie_last_hidden_states=False)
+    def forward(
+        self,
+        pixel_values_videos: torch.Tensor | None = None,
+        interpolate_pos_encoding: bool = False,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutputWithPooling:
+        r"""
+        Args:
+            pixel_values_videos (`torch.Tensor` of shape `(B, T, 3, H, W)`): T may be any number from 1 up.
+            interpolate_pos_encoding (`bool`): accept another H and W than the configuration's.
+
+        Returns:
+            `pooler_output` `[B, T, D]`, each frame's class token after the final LayerNorm, and `last_hidden_state`:
+            `[B, T, 1+N, D]` if hidden states or attentions are asked for, else the class tokens alone, `[B, T, 1, D]`.
+        """
+        _check_videos(pixel_values_videos)
+        all_tokens = any(
+            kwargs.get(name, getattr(self.config, name, False)) for name in ("output_hidden_states", "output_attentions")
+        )
+        frames = self.embeddings(pixel_values_videos.flatten(0, 1), interpolate_pos_encoding=interpolate_pos_encoding)
+        hidden_states = self.time_embedding(frames.unflatten(0, pixel_values_videos.shape[:2]))
+        hidden_states = self.encoder(self.pre_layrnorm(hidden_states), all_tokens, **kwargs).last_hidden_state
+        return BaseModelOutputWithPooling(
+            last_hidden_state=hidden_states, pooler_output=self.post_layernorm(hidden_states[:, :, 0])
+        )
+
+
+def _check_videos(pixel_values_videos: torch.Tensor | None) -> None:
+    if pixel_values_videos is None:
+        raise ValueError("`pixel_values_videos` is missing: pass videos of shape [B, T, 3, H, W].")
+    if pixel_values_videos.ndim != 5 or 0 in pixel_values_videos.shape:
+        raise ValueError(
+            f"`pixel_values_videos` must have the shape [B, T, channels, H, W] with at least one video and one frame, "
+            f"got {list(pixel_values_videos.shape)}."
+        )
+
+
+class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
+    r"""
+    Vita-CLIP: CLIP with learned video prompts and class-specific learned text contexts.
+
+    `VitaClipModel.from_pretrained` also loads any stock CLIP folder or id: the backbone bit by bit, the prompts anew.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from vitaclip_hf import VitaClipConfig, VitaClipModel
+
+    >>> small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    >>> config = VitaClipConfig(vision_config=small | {"image_size": 32}, text_config=small, projection_dim=16)
+    >>> model = VitaClipModel(config).eval()
+    >>> videos = torch.randn(2, 8, 3, 32, 32)
+    >>> model.get_video_features(videos).pooler_output.shape
+    torch.Size([2, 16])
+
+    ```
+    """
+
+    config: VitaClipConfig
+    # Its loss is a mean over the batch unless `num_items_in_batch` is given, which the forward uses.
+    accepts_loss_kwargs = True
+
+    def __init__(self, config: VitaClipConfig):
+        super().__init__(config)
+        self.vision_model = VitaClipVisionModel._from_config(config.vision_config)
+        self.class_prompts = ClassPrompts(config.text_config, config.num_labels)
+        self._class_embeds = TextEmbeddingCache(capacity=1)
+        self.post_init()
+
+    @can_return_tuple
+    def get_video_features(
+        self,
+        pixel_values_videos: torch.Tensor,
+        interpolate_pos_encoding: bool = False,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutputWithPooling:
+        r"""
+        Args:
+            pixel_values_videos (`torch.Tensor` of shape `(B, T, 3, H, W)`): normalised frames, any T from 1 up.
+            interpolate_pos_encoding (`bool`): accept another H and W than the configuration's.
+
+        Returns:
+            `pooler_output` `[B, E]`: the mean over frames of their projected class tokens, before normalising.
+        """
+        outputs = self.vision_model(
+            pixel_values_videos, interpolate_pos_encoding=interpolate_pos_encoding, return_dict=True, **kwargs
+        )
+        outputs.pooler_output = self.visual_projection(outputs.pooler_output).mean(1)
+        return outputs
+
+    @can_return_tuple
+    def get_class_features(self, **kwargs: Unpack[TransformersKwargs]) -> BaseModelOutputWithPooling:
+        r"""Features of the model's own classes, `config.id2label`, through their learned contexts.
+
+        Returns:
+            `pooler_output` `[C, E]`, before normalising.
+        """
+        if not self.class_prompts.have_names:
+            self._warn_of_nameless_classes()
+        text = self.text_model
+        embeddings, ends = self.class_prompts(text.embeddings.token_embedding)
+        hidden_states = text.embeddings(inputs_embeds=embeddings)
+        mask = create_causal_mask(
+            config=text.config, inputs_embeds=hidden_states, attention_mask=None, past_key_values=None
+        )
+        hidden_states = text.encoder(
+            inputs_embeds=hidden_states, attention_mask=mask, is_causal=True, **kwargs
+        ).last_hidden_state
+        hidden_states = text.final_layer_norm(hidden_states)
+        rows = torch.arange(len(ends), device=ends.device)
+        return BaseModelOutputWithPooling(
+            last_hidden_state=hidden_states, pooler_output=self.text_projection(hidden_states[rows, ends])
+        )
+
+    def _warn_of_nameless_classes(self) -> None:
+        if not self.config.text_config.class_specific_context:
+            raise ValueError(
+                "The classes have no names yet, and with one shared context they could not differ: "
+                "call `model.set_classes(names, tokenizer)` first."
+            )
+        logger.warning_once(
+            "The classes have no names yet: only their learned contexts tell them apart. "
+            "Call `model.set_classes(names, tokenizer)` to use the names."
+        )
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values_videos: torch.Tensor,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        interpolate_pos_encoding: bool = False,
+        num_items_in_batch: int | torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> VitaClipOutput:
+        r"""
+        Args:
+            pixel_values_videos (`torch.Tensor` of shape `(B, T, 3, H, W)`): normalised frames.
+            input_ids (`torch.LongTensor` of shape `(C, length)`, *optional*):
+                Texts to compare with, through CLIP's plain text tower. Without them, the model's own classes through
+                their learned contexts.
+            attention_mask (`torch.Tensor` of shape `(C, length)`, *optional*): of the texts.
+            labels (`torch.Tensor`, *optional*):
+                Which text each video shows, `(B,)` of `torch.long`, or the probability of each, `(B, C)`.
+            interpolate_pos_encoding (`bool`): accept another H and W than the configuration's.
+            num_items_in_batch (`int`, *optional*):
+                Videos of the whole optimizer step; the loss is then their share of its mean (set by `Trainer`).
+        """
+        video_outputs = self.get_video_features(pixel_values_videos, interpolate_pos_encoding, **kwargs)
+        if input_ids is None:
+            text_outputs = self.get_class_features()
+        else:
+            text_outputs = self.get_text_features(input_ids=input_ids, attention_mask=attention_mask)
+        video_embeds = nn.functional.normalize(video_outputs.pooler_output, dim=-1)
+        text_embeds = nn.functional.normalize(text_outputs.pooler_output, dim=-1)
+        logits = self.compare(video_embeds, text_embeds)
+        return VitaClipOutput(
+            loss=None if labels is None else classification_loss(logits, labels, num_items_in_batch),
+            logits_per_video=logits,
+            logits_per_text=logits.T,
+            video_embeds=video_embeds,
+            text_embeds=text_embeds,
+            vision_model_output=video_outputs,
+            text_model_output=text_outputs,
+        )
+
+    def compare(self, video_embeds: torch.Tensor, text_embeds: torch.Tensor) -> torch.Tensor:
+        """Scaled cosines `[B, C]` of normalised embeddings `[B, E]` and `[C, E]`."""
+        text_embeds = text_embeds.to(video_embeds.device, video_embeds.dtype)
+        return video_embeds @ text_embeds.T * self.logit_scale.exp().to(video_embeds.device)
+
+    def text_side_tensors(self) -> list[torch.Tensor]:
+        """Everything that text and class features depend on."""
+        modules = (self.text_model, self.text_projection, self.class_prompts)
+        return [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
+
+    def get_class_embeds(self) -> torch.Tensor:
+        """Normalised class features `[C, E]`; without gradients they are made once and kept until a weight changes."""
+
+        def embed() -> torch.Tensor:
+            return nn.functional.normalize(self.get_class_features().pooler_output, dim=-1)
+
+        if self.training or torch.is_grad_enabled():
+            return embed()
+        return self._class_embeds.get("classes", self.text_side_tensors(), embed)
+
+    def set_classes(self, names: list[str], tokenizer) -> None:
+        """Gives the model a new label set, in place: class prompts, `config.id2label` and `config.label2id`.
+
+        With class-specific contexts, a name that the model already has keeps its learned context; a new one starts
+        from `context_init`'s words, else from the mean of the learned contexts, or at random in a model whose classes
+        never had names. A shared context serves every name as it is.
+
+        Args:
+            names: class names; underscores count as spaces in the prompts.
+            tokenizer: the model's.
+
+        Raises:
+            ValueError: no names, an empty or repeated name, or one that is too long for the text tower.
+        """
+        names = list(names) if not isinstance(names, str) else names
+        known = {label: int(index) for index, label in self.config.id2label.items()}
+        self.class_prompts.set_names(names, known, tokenizer, self.text_model.embeddings.token_embedding)
+        self.config.id2label = dict(enumerate(names))
+        self.config.label2id = {name: index for index, name in enumerate(names)}
+
+    def freeze_backbone(self) -> None:
+        """Leaves exactly the prompts, the time embedding and the logit scale trainable: CLIP itself is frozen."""
+        self.requires_grad_(False)
+        for module in self.modules():
+            if isinstance(module, VisionPrompts):
+                module.set_trainable()
+            elif isinstance(module, (TimeEmbedding, ClassPrompts)):
+                module.requires_grad_(True)
+        self.logit_scale.requires_grad_(True)
+
+    def get_nb_trainable_parameters(self) -> tuple[int, int]:
+        """Trainable parameters and all of them."""
+        sizes = [(p.numel(), p.requires_grad) for p in self.parameters()]
+        return sum(size for size, trainable in sizes if trainable), sum(size for size, _ in sizes)
+
+    def print_trainable_parameters(self) -> None:
+        """Prints how many parameters train, of how many."""
+        trainable, total = self.get_nb_trainable_parameters()
+        print(f"trainable params: {trainable:,} || all params: {total:,} || trainable%: {trainable / total:.4%}")
+
+
+class VitaClipForVideoClassification(VitaClipModel):
+    """The same weights as a closed-set classifier over `config.id2label`: `logits` `[B, C]` from the learned classes.
+
+    In evaluation without gradients the class matrix is computed once, and again only when a weight has changed.
+    """
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values_videos: torch.Tensor,
+        labels: torch.Tensor | None = None,
+        interpolate_pos_encoding: bool = False,
+        num_items_in_batch: int | torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> ImageClassifierOutput:
+        r"""
+        Args:
+            pixel_values_videos (`torch.Tensor` of shape `(B, T, 3, H, W)`): normalised frames.
+            labels (`torch.Tensor`, *optional*): `(B,)` of `torch.long`, or probabilities `(B, C)`.
+            interpolate_pos_encoding (`bool`): accept another H and W than the configuration's.
+            num_items_in_batch (`int`, *optional*): videos of the whole optimizer step (set by `Trainer`).
+        """
+        outputs = self.get_video_features(pixel_values_videos, interpolate_pos_encoding, **kwargs)
+        video_embeds = nn.functional.normalize(outputs.pooler_output, dim=-1)
+        logits = self.compare(video_embeds, self.get_class_embeds())
+        return ImageClassifierOutput(
+            loss=None if labels is None else classification_loss(logits, labels, num_items_in_batch),
+            logits=logits,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+
+def classification_loss(
+    logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: int | torch.Tensor | None = None
+) -> torch.Tensor:
+    """Cross-entropy (METHOD: over the C classes).
+
+    Args:
+        logits: `[B, C]`.
+        labels: class indices `[B]`, or probabilities `[B, C]`.
+        num_items_in_batch: videos of the whole optimizer step; by default those of this batch.
+    """
+    labels = labels.to(logits.device)
+    if num_items_in_batch is None:
+        return nn.functional.cross_entropy(logits.float(), labels)
+    total = nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
+    return total / torch.as_tensor(num_items_in_batch, device=total.device)
+
+
+__all__ = [
+    "VitaClipForVideoClassification",
+    "VitaClipModel",
+    "VitaClipOutput",
+    "VitaClipPreTrainedModel",
+    "VitaClipVisionModel",
+]

@@ -1,0 +1,302 @@
+"""`motion_shapes`: a small generated world of videos whose motion no single frame tells.
+
+One coloured shape on a plain background does one thing: it moves left, grows, blinks, bounces … The same world is
+drawn in two ways:
+
+- **videos** show the shape sharply in every frame. Positions, sizes and angles are drawn so that one frame alone says
+  nothing about the motion; only the order of the frames does.
+- **stills** are single pictures that *depict* a motion as photographs and comics do, by multiple exposures that fade
+  into the past. They exist only to pretrain a tiny CLIP, whose text tower learns the words for motions from them, as
+  CLIP's does from photographs.
+
+Everything is drawn from a `torch.Generator`, so that a seed names a data set. Lengths are fractions of the frame's
+side, x runs to the right and y runs down.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+
+
+COLORS = {
+    "red": (0.90, 0.15, 0.15),
+    "green": (0.15, 0.80, 0.25),
+    "blue": (0.20, 0.35, 0.95),
+    "yellow": (0.95, 0.85, 0.15),
+    "pink": (0.95, 0.35, 0.80),
+    "white": (0.95, 0.95, 0.95),
+}
+SHAPES = ("square", "triangle", "star", "cross", "heart", "moon")
+# Each motion with its wordings; the first is the canonical one.
+MOTIONS = {
+    "left": ("moving left", "going to the left", "sliding left"),
+    "right": ("moving right", "going to the right", "sliding right"),
+    "up": ("moving up", "going up", "rising"),
+    "down": ("moving down", "going down", "falling"),
+    "growing": ("growing", "getting bigger", "expanding"),
+    "shrinking": ("shrinking", "getting smaller", "contracting"),
+    "turning": ("turning", "spinning", "rotating"),
+    "blinking": ("blinking", "flashing", "flickering"),
+    "bouncing": ("bouncing", "jumping", "hopping"),
+    "shaking": ("shaking", "trembling", "wobbling"),
+}
+STILL_TEMPLATES = ("{}", "a {}", "the {}", "a photo of a {}", "a picture of a {}", "a video of a {}")
+PLACES = (
+    ("at the top left", "at the top", "at the top right"),
+    ("on the left", "in the middle", "on the right"),
+    ("at the bottom left", "at the bottom", "at the bottom right"),
+)
+SIZES = ("small", "big")
+
+# One object of every colour and of every shape never moves in training: its motions are the zero-shot labels.
+HELD_OUT_OBJECTS = tuple(zip(COLORS, SHAPES[2:] + SHAPES[:2], strict=True))
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What one video shows: a colour, a shape and a motion (a key of `MOTIONS`)."""
+
+    color: str
+    shape: str
+    motion: str
+
+    def __post_init__(self):
+        for field, known in (("color", COLORS), ("shape", SHAPES), ("motion", MOTIONS)):
+            if getattr(self, field) not in known:
+                raise ValueError(f"Scene: unknown {field} {getattr(self, field)!r}; choose one of {', '.join(known)}.")
+
+    @property
+    def label(self) -> str:
+        """The class name: `"red star moving left"`."""
+        return self.worded(0)
+
+    @property
+    def held_out(self) -> bool:
+        return (self.color, self.shape) in HELD_OUT_OBJECTS
+
+    def worded(self, wording: int) -> str:
+        """The same meaning in another wording (0 is the class name)."""
+        return f"{self.color} {self.shape} {MOTIONS[self.motion][wording]}"
+
+
+def all_scenes(held_out: bool | None = None) -> list[Scene]:
+    """All 360 scenes, or only the 60 held-out ones (`True`), or the 300 trained ones (`False`)."""
+    scenes = [Scene(color, shape, motion) for color in COLORS for shape in SHAPES for motion in MOTIONS]
+    return [scene for scene in scenes if held_out is None or scene.held_out == held_out]
+
+
+def _uniform(generator: torch.Generator, low, high, *shape: int) -> torch.Tensor:
+    return low + (high - low) * torch.rand(*shape, generator=generator)
+
+
+@dataclass
+class Poses:
+    """Where and how the shape is drawn: x, y, radius, angle (radians) and opacity, each `[N, K]`."""
+
+    x: torch.Tensor
+    y: torch.Tensor
+    radius: torch.Tensor
+    angle: torch.Tensor
+    opacity: torch.Tensor
+
+
+def trajectories(motions: list[str], times: torch.Tensor, generator: torch.Generator) -> Poses:
+    """Poses of N scenes at K moments, with random start, size, speed and phase.
+
+    Args:
+        motions: N keys of `MOTIONS`.
+        times: `[K]`, 0 is the beginning of the video and 1 its end.
+        generator: source of all randomness.
+    """
+    count, s = len(motions), times[None]  # [1, K]
+    radius = _uniform(generator, 0.14, 0.21, count, 1)
+    tilt = _uniform(generator, -0.2, 0.2, count, 1)
+    travel = _uniform(generator, 0.28, 0.42, count, 1)
+    sign = torch.where(torch.rand(count, 1, generator=generator) < 0.5, -1.0, 1.0)
+    phase = torch.rand(count, 1, generator=generator)
+    cycles = _uniform(generator, 1.5, 2.5, count, 1)
+    place = torch.rand(count, 2, 1, generator=generator)
+    turn = _uniform(generator, 0.6, 1.2, count, 1) * math.pi
+
+    def where(*names: str) -> torch.Tensor:
+        return torch.tensor([motion in names for motion in motions])[:, None]
+
+    zero = torch.zeros_like(radius * s)
+    wave = torch.sin(2 * math.pi * (cycles * s + phase))
+    hop = torch.sin(math.pi * (2 * cycles * s + phase)).abs()
+    # Offset from the start: the whole path, whatever the motion, is placed so that it fits into the frame.
+    dx = zero + where("right") * travel * s - where("left") * travel * s
+    dx = dx + where("shaking") * wave * 0.3 * travel + where("bouncing") * sign * 0.3 * travel * s
+    dy = zero + where("down") * travel * s - where("up") * travel * s - where("bouncing") * hop * 0.8 * travel
+    scale = 1 + where("growing") * (0.9 * s - 0.4) - where("shrinking") * (0.9 * s - 0.5)
+    radii = radius * scale + zero
+    room = radii.amax(1, keepdim=True) + 0.02
+
+    def start(offset: torch.Tensor, unit: torch.Tensor) -> torch.Tensor:
+        low, high = room - offset.amin(1, keepdim=True), 1 - room - offset.amax(1, keepdim=True)
+        return low + (high - low).clamp(min=0) * unit
+
+    angle = tilt + where("turning") * sign * turn * s + zero
+    on = ((1.2 * cycles * s + phase) % 1 < 0.5).float()
+    opacity = torch.where(where("blinking"), on, zero + 1)
+    return Poses(start(dx, place[:, 0]) + dx, start(dy, place[:, 1]) + dy, radii, angle, opacity)
+
+
+def _signed_distance(shape: str, u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """Approximate distance to the shape's outline in its own units (radius 1), negative inside."""
+    if shape == "square":
+        return torch.maximum(u.abs(), v.abs()) - 0.78
+    if shape == "triangle":
+        sides = [u * math.cos(a) + v * math.sin(a) for a in (math.pi / 2, math.pi * 7 / 6, math.pi * 11 / 6)]
+        return torch.maximum(torch.maximum(sides[0], sides[1]), sides[2]) - 0.52
+    if shape == "cross":
+        upright = torch.maximum(u.abs() - 0.3, v.abs() - 0.95)
+        return torch.minimum(upright, torch.maximum(u.abs() - 0.95, v.abs() - 0.3))
+    if shape == "heart":
+        point = ((u.abs() + (v - 0.05).abs()) - 0.85) / math.sqrt(2)
+        lobes = torch.hypot(u.abs() - 0.43, v + 0.38) - 0.53
+        return torch.minimum(point, lobes)
+    if shape == "moon":
+        return torch.maximum(torch.hypot(u, v) - 0.95, 0.78 - torch.hypot(u - 0.5, v))
+    fifth = 2 * math.pi / 5  # star: the outline of one tenth, repeated
+    around = torch.atan2(u, -v)
+    folded = (around - fifth * torch.round(around / fifth)).abs()
+    length = torch.hypot(u, v)
+    tip_x, inner = 1.05, 0.45
+    notch_x, notch_y = inner * math.cos(fifth / 2), inner * math.sin(fifth / 2)
+    normal = math.hypot(notch_y, tip_x - notch_x)
+    return ((length * folded.cos() - tip_x) * notch_y + length * folded.sin() * (tip_x - notch_x)) / normal
+
+
+def _coverage(shapes: list[str], poses: Poses, size: int) -> torch.Tensor:
+    """How much of each pixel the shape covers at each pose: `[N, K, size, size]` in 0 … 1."""
+    grid = (torch.arange(size) + 0.5) / size
+    covered = torch.zeros(*poses.x.shape, size, size)
+    for shape in sorted(set(shapes)):
+        rows = torch.tensor([index for index, name in enumerate(shapes) if name == shape])
+        x, y, radius, angle = (getattr(poses, name)[rows, :, None, None] for name in ("x", "y", "radius", "angle"))
+        right, down = (grid[None, None, None, :] - x) / radius, (grid[None, None, :, None] - y) / radius
+        u, v = right * angle.cos() + down * angle.sin(), down * angle.cos() - right * angle.sin()
+        covered[rows] = (0.5 - _signed_distance(shape, u, v) * radius * size).clamp(0, 1)
+    return covered * poses.opacity[:, :, None, None]
+
+
+def _backgrounds(count: int, size: int, generator: torch.Generator) -> torch.Tensor:
+    """Dark plain backgrounds with a slight colour cast and gradient: `[N, size, size, 3]`."""
+    grid = torch.linspace(-0.5, 0.5, size)
+    slope = _uniform(generator, -0.12, 0.12, count, 2, 1, 1)
+    shade = slope[:, 0] * grid[None, None, :] + slope[:, 1] * grid[None, :, None]
+    base = _uniform(generator, 0.10, 0.32, count, 1) + _uniform(generator, -0.03, 0.03, count, 3)
+    return (base[:, None, None, :] + shade[..., None]).clamp(0, 1)
+
+
+def _paints(colors: list[str], generator: torch.Generator) -> torch.Tensor:
+    paint = torch.tensor([COLORS[color] for color in colors])
+    return (paint + _uniform(generator, -0.05, 0.05, len(colors), 3)).clamp(0, 1)
+
+
+def _to_pixels(pictures: torch.Tensor) -> torch.Tensor:
+    return (pictures * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def draw_videos(
+    scenes: list[Scene], generator: torch.Generator, num_frames: int = 32, size: int = 96, times=None
+) -> torch.Tensor:
+    """Videos of the scenes.
+
+    Args:
+        scenes: N scenes.
+        generator: source of all randomness; one call draws all N videos.
+        num_frames: frames of a video.
+        size: side of the square frame in pixels.
+        times: `[K]` moments in 0 … 1 to draw instead of `num_frames` even ones (training draws only those it needs).
+
+    Returns:
+        `[N, num_frames, size, size, 3]` uint8.
+    """
+    times = (torch.arange(num_frames) + 0.5) / num_frames if times is None else times
+    poses = trajectories([scene.motion for scene in scenes], times, generator)
+    covered = _coverage([scene.shape for scene in scenes], poses, size)[..., None]
+    paint = _paints([scene.color for scene in scenes], generator)[:, None, None, None]
+    background = _backgrounds(len(scenes), size, generator)[:, None]
+    return _to_pixels(background * (1 - covered) + paint * covered)
+
+
+def draw_stills(scenes: list[Scene], generator: torch.Generator, size: int = 48) -> torch.Tensor:
+    """Pictures that depict each scene's motion by 4 to 10 exposures that fade into the past.
+
+    Returns:
+        `[N, size, size, 3]` uint8.
+    """
+    exposures = int(torch.randint(4, 11, (1,), generator=generator))
+    motions = [scene.motion for scene in scenes]
+    poses = trajectories(motions, torch.linspace(0, 1, exposures), generator)
+    blinking = torch.tensor([motion == "blinking" for motion in motions])[:, None]
+    poses.opacity = torch.ones_like(poses.opacity)
+    covered = _coverage([scene.shape for scene in scenes], poses, size)[..., None]  # [N, K, S, S, 1]
+    # A light that flickers under a shutter leaves bands; everything else leaves ghosts.
+    stripes = (torch.arange(size) // max(1, size // 16) % 2).float()[None, None, :, None, None]
+    covered = torch.where(blinking[..., None, None, None], covered * (0.1 + 0.9 * stripes), covered)
+    paint = _paints([scene.color for scene in scenes], generator)[:, None, None]
+    picture = _backgrounds(len(scenes), size, generator)
+    fade = _uniform(generator, 0.8, 2.0, len(scenes), 1)
+    age = torch.linspace(0, 1, exposures)[None] ** fade  # [N, K]: 1 is now
+    growing = torch.tensor([motion == "growing" for motion in motions])
+    for step in range(exposures):
+        # The past is painted first, but a growing shape would hide it: there, the past is painted on top, darker.
+        turn = torch.where(growing, exposures - 1 - step, step)
+        rows = torch.arange(len(scenes))
+        now = age[rows, turn][:, None, None, None]
+        faint = torch.where(growing[:, None, None, None], 0.25 + 0.6 * now, 0.05 + 0.4 * now)
+        opacity = torch.where(now == 1, torch.ones(()), faint)
+        shade = torch.where(growing[:, None, None, None], 0.35 + 0.65 * now, torch.ones(()))
+        alpha = covered[rows, turn] * opacity
+        picture = picture * (1 - alpha) + paint * shade * alpha
+    return _to_pixels(picture)
+
+
+def draw_objects(
+    objects: list[tuple[str, str]], places: torch.Tensor, big: torch.Tensor, generator: torch.Generator, size: int = 48
+) -> torch.Tensor:
+    """Pictures of objects at rest.
+
+    Args:
+        objects: N pairs of colour and shape.
+        places: `[N, 2]` long, row and column of `PLACES`.
+        big: `[N]` bool, drawn big or small.
+
+    Returns:
+        `[N, size, size, 3]` uint8.
+    """
+    count = len(objects)
+    large, small = _uniform(generator, 0.19, 0.24, count, 1), _uniform(generator, 0.10, 0.14, count, 1)
+    radius = torch.where(big[:, None], large, small)
+    corner = places[:, [1, 0], None] / 3 + _uniform(generator, 0.05, 0.28, count, 2, 1)
+    spot = corner.clamp(radius[:, None], 1 - radius[:, None])
+    poses = Poses(spot[:, 0], spot[:, 1], radius, _uniform(generator, -0.2, 0.2, count, 1), torch.ones(count, 1))
+    covered = _coverage([shape for _, shape in objects], poses, size)[:, 0, ..., None]
+    paint = _paints([color for color, _ in objects], generator)[:, None, None]
+    return _to_pixels(_backgrounds(count, size, generator) * (1 - covered) + paint * covered)
+
+
+def write_video(path: str | Path, frames: np.ndarray, fps: int = 16) -> None:
+    """Writes frames as H.264 in MP4.
+
+    Args:
+        path: the file to write.
+        frames: `[T, H, W, 3]` uint8, RGB, with even height and width.
+        fps: frames per second.
+    """
+    frames = np.asarray(frames)
+    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
+        raise ValueError(f"write_video: frames must be [T, H, W, 3] uint8, got {frames.shape} {frames.dtype}.")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=fps, options={"crf": "20", "preset": "medium"})
+        stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
+        for picture in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())

@@ -1,0 +1,216 @@
+"""Vita-CLIP's prompts as modules that know no backbone: class tokens in, prompt tokens out; and the text contexts.
+
+Shapes, in the letters of the whole package: B videos, T frames, D vision width, D_t text width, C classes,
+M_v global prompts, M_c context tokens, L text positions.
+"""
+
+import torch
+from torch import nn
+from transformers.models.clip.modeling_clip import CLIPAttention
+from transformers.utils import logging
+
+from .configuration_vita_clip import VitaClipTextConfig, VitaClipVisionConfig
+
+
+logger = logging.get_logger(__name__)
+
+# In `class_input_ids`: positions that a learned context token fills, and positions behind the end of the text.
+CONTEXT_SLOT = -1
+AFTER_END = -2
+
+
+def resize_over_time(vectors: torch.Tensor, num_frames: int) -> torch.Tensor:
+    """One vector a frame `[T, D]` for another number of frames, by the nearest frame: `[num_frames, D]`."""
+    if num_frames == vectors.shape[0]:
+        return vectors
+    resized = nn.functional.interpolate(vectors.float().T[None], size=num_frames, mode="nearest")
+    return resized[0].T.to(vectors.dtype)
+
+
+class TimeEmbedding(nn.Module):
+    """A learned vector for each frame, the same for every token of the frame (paper section 3.1)."""
+
+    def __init__(self, config: VitaClipVisionConfig):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(config.num_frames, config.hidden_size))
+
+    def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """Adds time to tokens `[B, T, 1+N, D]`; T may differ from the trained number of frames."""
+        return embeddings + resize_over_time(self.weight, embeddings.shape[1])[:, None]
+
+
+class VisionPrompts(nn.Module):
+    """The summary, local and global prompts of one layer (paper section 3.1, equations 2 to 6)."""
+
+    def __init__(self, config: VitaClipVisionConfig):
+        super().__init__()
+        width = config.hidden_size
+        self.patch_size = config.patch_size
+        self.train_cls_projection = config.train_cls_projection
+        uses_cls_tokens = config.use_summary_prompt or config.use_local_prompts
+        self.cls_projection = nn.Linear(width, width) if uses_cls_tokens else None
+        self.summary_norm = nn.LayerNorm(width, eps=config.layer_norm_eps) if config.use_summary_prompt else None
+        self.summary_attention = CLIPAttention(config) if config.use_summary_prompt else None
+        count = config.num_frames if config.use_local_prompts else None
+        self.local_prompts = None if count is None else nn.Parameter(torch.zeros(count, width))
+        count = config.num_global_prompts
+        self.global_prompts = nn.Parameter(torch.zeros(count, width)) if count else None
+
+    def forward(self, cls_tokens: torch.Tensor) -> list[torch.Tensor]:
+        """Prompt tokens for the class tokens `[B, T, D]` that enter the layer.
+
+        Returns:
+            Up to three tensors that broadcast to `[B, T, tokens, D]`: summary `[B, T, 1, D]`, local `[B, 1, T, D]`
+            (every frame of the clip sees all T) and global `[1, 1, M_v, D]`.
+        """
+        prompts = []
+        if self.cls_projection is not None:
+            projected = self.cls_projection(cls_tokens)
+        if self.summary_attention is not None:
+            attended, _ = self.summary_attention(self.summary_norm(projected))
+            prompts.append((projected + attended)[:, :, None])
+        if self.local_prompts is not None:
+            prompts.append((projected + resize_over_time(self.local_prompts, cls_tokens.shape[1]))[:, None])
+        if self.global_prompts is not None:
+            prompts.append(self.global_prompts[None, None])
+        return prompts
+
+    def set_trainable(self) -> None:
+        """All of it, but the projection of the class tokens only where the configuration trains it."""
+        self.requires_grad_(True)
+        if self.cls_projection is not None:
+            self.cls_projection.requires_grad_(self.train_cls_projection)
+
+
+class ClassPrompts(nn.Module):
+    """Class names with learned context tokens around them: `[SOS] [context] [class name] [.] [EOS]`.
+
+    `class_input_ids` `[C, L]` holds the token ids of each prompt, with `CONTEXT_SLOT` where a context token goes and
+    `AFTER_END` behind the last token. Until `set_names` is called, the prompts have no names: `[SOS] [context] [EOS]`.
+    """
+
+    def __init__(self, config: VitaClipTextConfig, num_classes: int):
+        super().__init__()
+        self.config = config
+        contexts = (num_classes,) if config.class_specific_context else ()
+        self.context = nn.Parameter(torch.zeros(*contexts, config.num_context_tokens, config.hidden_size))
+        self.class_input_ids = nn.Buffer(self.nameless_ids(num_classes))
+
+    def nameless_ids(self, num_classes: int) -> torch.Tensor:
+        eos = self.config.eos_token_id
+        eos = eos[0] if isinstance(eos, list) else eos
+        # CLIP's published text configurations carry 2 here, which is not the end token of their vocabulary.
+        eos = self.config.vocab_size - 1 if eos == 2 else eos
+        slots = [CONTEXT_SLOT] * self.config.num_context_tokens
+        return pack_rows([[self.config.bos_token_id, *slots, eos]] * num_classes, self.config.max_position_embeddings)
+
+    @property
+    def have_names(self) -> bool:
+        return bool((self.end_positions() > self.config.num_context_tokens + 1).all())
+
+    def end_positions(self) -> torch.Tensor:
+        """Where each prompt ends (its EOS), `[C]`."""
+        return (self.class_input_ids != AFTER_END).sum(-1) - 1
+
+    def forward(self, token_embedding: nn.Embedding) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embeddings of all prompts, cut behind the longest (exact: a causal tower never looks ahead).
+
+        Returns:
+            Token embeddings `[C, longest, D_t]` without positions, and the position of each prompt's end `[C]`.
+        """
+        ends = self.end_positions()
+        ids = self.class_input_ids[:, : int(ends.max()) + 1]
+        is_slot = ids == CONTEXT_SLOT
+        slot = (is_slot.cumsum(-1) - 1).clamp(0, self.config.num_context_tokens - 1)
+        context = self.context.expand(len(ids), -1, -1)
+        filled = context.gather(1, slot[..., None].expand(-1, -1, context.shape[-1]))
+        embeddings = torch.where(is_slot[..., None], filled, token_embedding(ids.clamp(min=0)))
+        return embeddings, ends
+
+    def set_names(self, names: list[str], known: dict[str, int], tokenizer, token_embedding: nn.Embedding) -> None:
+        """Takes a new list of classes.
+
+        Class-specific contexts follow the names: a name in `known` (name to old class) keeps its context. A new name
+        starts from `context_init`'s words if the configuration has any, else from the mean of the learned contexts,
+        or at random if the old prompts never had names.
+
+        Raises:
+            ValueError: no names, an empty or repeated name, or one too long for the text tower.
+        """
+        ids = tokenize_class_prompts(names, tokenizer, self.config)
+        fresh = not self.have_names
+        words = self._context_from_words(tokenizer, token_embedding)
+        old = self.context.detach()
+        if self.config.class_specific_context:
+            new = old.new_empty(len(names), *old.shape[1:])
+            for index, name in enumerate(names):
+                if not fresh and name in known:
+                    new[index] = old[known[name]]
+                elif words is not None:
+                    new[index] = words
+                else:
+                    new[index] = torch.randn_like(old[0]) * 0.02 if fresh else old.mean(0)
+        else:
+            new = words if words is not None and fresh else old
+        trainable = self.context.requires_grad
+        self.context = nn.Parameter(new.clone(), requires_grad=trainable)
+        self.class_input_ids = nn.Buffer(ids.to(old.device))
+
+    def _context_from_words(self, tokenizer, token_embedding: nn.Embedding) -> torch.Tensor | None:
+        if self.config.context_init is None:
+            return None
+        ids = tokenizer(self.config.context_init.replace("_", " "), add_special_tokens=False).input_ids
+        if len(ids) != self.config.num_context_tokens:
+            raise ValueError(
+                f"`context_init` {self.config.context_init!r} is {len(ids)} tokens long but `num_context_tokens` is "
+                f"{self.config.num_context_tokens}; make them equal in the text configuration."
+            )
+        return token_embedding.weight.detach()[torch.tensor(ids, device=token_embedding.weight.device)]
+
+
+def pack_rows(rows: list[list[int]], length: int) -> torch.Tensor:
+    """Token ids as one `[C, length]` matrix, filled up with `AFTER_END`."""
+    return torch.tensor([row + [AFTER_END] * (length - len(row)) for row in rows], dtype=torch.long)
+
+
+def tokenize_class_prompts(names: list[str], tokenizer, config: VitaClipTextConfig) -> torch.Tensor:
+    """Token ids of the class prompts, `[C, max_position_embeddings]`, laid out as `context_position` says.
+
+    Args:
+        names: class names; underscores count as spaces. As in CoOp, the name and the full stop are tokenized together.
+        tokenizer: CLIP's.
+        config: gives the number of context tokens and the place of the name.
+
+    Raises:
+        ValueError: no names, an empty or repeated name, a name too long, or a tokenizer larger than the vocabulary.
+    """
+    if isinstance(names, str) or not names:
+        raise ValueError(f"Class names must be a non-empty list of strings, got {names!r}.")
+    repeated = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if repeated:
+        raise ValueError(f"Class names must differ; these are repeated: {', '.join(map(repr, repeated))}.")
+    slots = [CONTEXT_SLOT] * config.num_context_tokens
+    rows = []
+    for name in names:
+        words = name.replace("_", " ").strip() if isinstance(name, str) else ""
+        if not words:
+            raise ValueError(f"Class names must be non-empty strings, got {name!r} at position {len(rows)}.")
+        name_and_stop = tokenizer(f"{words}.", add_special_tokens=False).input_ids
+        length = len(tokenizer(words, add_special_tokens=False).input_ids)
+        before = {"end": len(slots), "front": 0, "middle": len(slots) // 2}[config.context_position]
+        head, tail = slots[:before], slots[before:]
+        row = [*head, *name_and_stop[:length], *tail, *name_and_stop[length:]]
+        row = [tokenizer.bos_token_id, *row, tokenizer.eos_token_id]
+        if len(row) > config.max_position_embeddings:
+            raise ValueError(
+                f"The prompt of class {name!r} takes {len(row)} tokens ({len(slots)} of context), but the text tower "
+                f"has {config.max_position_embeddings} positions; shorten the name or use fewer context tokens."
+            )
+        rows.append(row)
+    largest = max(max(row) for row in rows)
+    if largest >= config.vocab_size:
+        raise ValueError(
+            f"The tokenizer gives token id {largest}, but the text tower knows only {config.vocab_size} tokens; "
+            "use the tokenizer that belongs to the model."
+        )
+    return pack_rows(rows, config.max_position_embeddings)
