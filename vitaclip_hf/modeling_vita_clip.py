@@ -19,7 +19,6 @@ from transformers.models.clip.modeling_clip import (
     CLIPEncoderLayer,
     CLIPModel,
     CLIPPreTrainedModel,
-    CLIPTextModel,
     CLIPVisionModel,
     eager_attention_forward,
 )
@@ -28,7 +27,7 @@ from transformers.utils import ModelOutput, TransformersKwargs, logging
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from .configuration_vita_clip import VitaClipConfig, VitaClipTextConfig, VitaClipVisionConfig
+from .configuration_vita_clip import VitaClipConfig, VitaClipVisionConfig
 from .prompts import ClassPrompts, TimeEmbedding, VisionPrompts
 from .text_embedding_cache import TextEmbeddingCache
 
@@ -218,7 +217,8 @@ class VitaClipVisionModel(VitaClipPreTrainedModel, CLIPVisionModel):
         """
         _check_videos(pixel_values_videos)
         all_tokens = any(
-            kwargs.get(name, getattr(self.config, name, False)) for name in ("output_hidden_states", "output_attentions")
+            kwargs.get(name, getattr(self.config, name, False))
+            for name in ("output_hidden_states", "output_attentions")
         )
         frames = self.embeddings(pixel_values_videos.flatten(0, 1), interpolate_pos_encoding=interpolate_pos_encoding)
         hidden_states = self.time_embedding(frames.unflatten(0, pixel_values_videos.shape[:2]))

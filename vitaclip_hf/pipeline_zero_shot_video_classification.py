@@ -1,0 +1,145 @@
+"""`pipeline("zero-shot-video-classification")`: any labels, any videos."""
+
+import torch
+from transformers import Pipeline
+
+from .text_embedding_cache import TextEmbeddingCache
+from .video_processing_vita_clip import is_single_video
+
+
+class ZeroShotVideoClassificationPipeline(Pipeline):
+    """
+    Zero-shot video classification with [`VitaClipModel`]: scores candidate labels for videos.
+
+    Example:
+
+    ```python
+    >>> import vitaclip_hf  # registers the task
+    >>> from transformers import pipeline
+
+    >>> classifier = pipeline("zero-shot-video-classification", model="examples/demo/checkpoint")  # doctest: +SKIP
+    >>> classifier("clip.mp4", candidate_labels=["red star moving left", "red star turning"])  # doctest: +SKIP
+    [{'score': 0.98, 'label': 'red star moving left'}, {'score': 0.02, 'label': 'red star turning'}]
+
+    ```
+
+    Label embeddings are made once for a label set and kept until a text-side weight changes.
+    """
+
+    _load_processor = False
+    _load_image_processor = False
+    _load_feature_extractor = False
+    _load_video_processor = True
+    _load_tokenizer = True
+
+    def __init__(self, *args, **kwargs):
+        self._label_embeds = TextEmbeddingCache()
+        super().__init__(*args, **kwargs)
+        for part in ("tokenizer", "video_processor"):
+            if getattr(self, part) is None:
+                raise ValueError(
+                    f"The zero-shot-video-classification pipeline needs a {part}; none was found beside the model. "
+                    f"Pass `{part}=`."
+                )
+
+    def __call__(self, inputs, **kwargs):
+        """
+        Args:
+            inputs: a video (a path, a URL, bytes, a file object, an array or tensor `[T, H, W, 3]`), or a list, dataset
+                or generator of videos; the last two are read lazily.
+            candidate_labels (`list[str]`): the labels to score.
+            hypothesis_template (`str` or `list[str]`, *optional*, defaults to `"{}"`):
+                Sentence(s) with `{}` for the label. The embeddings of several are averaged and normalised again.
+            top_k (`int`, *optional*): how many labels to return; all by default.
+            batch_size (`int`, *optional*, defaults to 1): videos of a forward pass.
+            num_views, num_spatial_views (`int`, *optional*): views of a video; their scores are averaged.
+            sampling, num_frames, frame_stride, decoder (*optional*): see [`VitaClipVideoProcessor`].
+
+        Returns:
+            For one video, a list of `{"score": float, "label": str}`, best first; for several, a list of such lists.
+            Scores are the softmax over the labels, averaged over the views.
+        """
+        if is_single_video(inputs):
+            # The base class would take some of these for a collection of inputs.
+            return super().__call__([inputs], **kwargs)[0]
+        return super().__call__(list(inputs) if isinstance(inputs, tuple) else inputs, **kwargs)
+
+    def _sanitize_parameters(self, candidate_labels=None, hypothesis_template=None, top_k=None, **kwargs):
+        names = ("num_views", "num_spatial_views", "sampling", "num_frames", "frame_stride", "decoder")
+        unknown = sorted(set(kwargs) - set(names))
+        if unknown:
+            raise TypeError(
+                f"zero-shot-video-classification: unknown argument {', '.join(unknown)}; known are candidate_labels, "
+                f"hypothesis_template, top_k, batch_size, {', '.join(names)}."
+            )
+        forward, postprocess = {}, {}
+        if candidate_labels is not None:
+            forward["candidate_labels"] = postprocess["candidate_labels"] = _check_labels(candidate_labels)
+        if hypothesis_template is not None:
+            forward["templates"] = _check_templates(hypothesis_template)
+        if top_k is not None:
+            if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
+                raise ValueError(f"`top_k` must be a whole number of at least 1, got {top_k!r}.")
+            postprocess["top_k"] = top_k
+        return {name: value for name, value in kwargs.items() if value is not None}, forward, postprocess
+
+    def preprocess(self, video, **processing):
+        pixels = self.video_processor(video, return_tensors="pt", **processing)["pixel_values_videos"]
+        # [1, views, T, 3, H, W]: one row a video, so that batches are collated and taken apart by video.
+        return {"pixel_values_videos": pixels[None].to(self.dtype)}
+
+    def _forward(self, model_inputs, candidate_labels=None, templates=("{}",)):
+        if candidate_labels is None:
+            raise ValueError("zero-shot-video-classification: pass `candidate_labels=[…]`, the labels to score.")
+        pixels = model_inputs["pixel_values_videos"]
+        features = self.model.get_video_features(pixels.flatten(0, 1)).pooler_output
+        video_embeds = torch.nn.functional.normalize(features, dim=-1)
+        logits = self.model.compare(video_embeds, self.embed_labels(candidate_labels, templates))
+        scores = logits.float().softmax(-1).unflatten(0, pixels.shape[:2]).mean(1)
+        return {"scores": scores}
+
+    def postprocess(self, model_outputs, candidate_labels=None, top_k=None):
+        scores = model_outputs["scores"][0].tolist()
+        ranked = sorted(zip(scores, candidate_labels, strict=True), key=lambda pair: -pair[0])
+        return [{"score": score, "label": label} for score, label in ranked[:top_k]]
+
+    def embed_labels(self, candidate_labels: tuple[str, ...], templates: tuple[str, ...]) -> torch.Tensor:
+        """Normalised embeddings `[labels, E]`, the templates' mean normalised again; cached."""
+
+        def embed() -> torch.Tensor:
+            total = 0
+            for template in templates:
+                texts = [template.replace("{}", label.replace("_", " ")) for label in candidate_labels]
+                inputs = self.tokenizer(texts, padding=True, return_tensors="pt")
+                self._check_length(inputs["input_ids"], texts)
+                features = self.model.get_text_features(**inputs.to(self.model.device)).pooler_output
+                total = total + torch.nn.functional.normalize(features, dim=-1)
+            return torch.nn.functional.normalize(total, dim=-1)
+
+        return self._label_embeds.get((candidate_labels, templates), self.model.text_side_tensors(), embed)
+
+    def _check_length(self, input_ids: torch.Tensor, texts: list[str]) -> None:
+        longest = self.model.config.text_config.max_position_embeddings
+        if input_ids.shape[1] > longest:
+            text = max(texts, key=lambda text: len(self.tokenizer(text).input_ids))
+            raise ValueError(
+                f"The text {text!r} takes {input_ids.shape[1]} tokens, but the text tower has {longest} positions; "
+                "shorten the label or the template."
+            )
+
+
+def _check_labels(labels) -> tuple[str, ...]:
+    if isinstance(labels, str) or not labels or not all(isinstance(label, str) and label.strip() for label in labels):
+        raise ValueError(f"`candidate_labels` must be a list of non-empty strings, got {labels!r}.")
+    repeated = sorted({label for label in labels if list(labels).count(label) > 1})
+    if repeated:
+        raise ValueError(f"`candidate_labels` must differ; these are repeated: {', '.join(map(repr, repeated))}.")
+    return tuple(labels)
+
+
+def _check_templates(templates) -> tuple[str, ...]:
+    templates = (templates,) if isinstance(templates, str) else tuple(templates)
+    wrong = [template for template in templates if not isinstance(template, str) or "{}" not in template]
+    if wrong or not templates:
+        raise ValueError(f"`hypothesis_template` needs `{{}}` where the label goes, got {wrong or templates!r}.")
+    return templates
