@@ -68,6 +68,7 @@ def read_config(weights: dict[str, torch.Tensor], classes: list[str], options: a
     """The configuration that the shapes of the weights tell."""
     needed = ["visual.patch_embed.proj.weight", "visual.pos_embed", "visual.time_embed", "visual.proj", "logit_scale"]
     needed += ["textual.token_embedding.weight", "textual.positional_embedding", "textual.text_projection"]
+    needed += ["visual.blocks.0.mlp.fc1.weight", "textual.transformer.resblocks.0.mlp.c_fc.weight"]
     needed += ["prompt_learner.ctx", "prompt_learner.token_prefix", "prompt_learner.token_suffix"]
     missing = [key for key in needed if key not in weights]
     if missing:
