@@ -3,6 +3,7 @@
 import torch
 from transformers import Pipeline
 
+from .processing_vita_clip import VitaClipProcessor
 from .text_embedding_cache import TextEmbeddingCache
 from .video_processing_vita_clip import is_single_video
 
@@ -102,6 +103,14 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         scores = model_outputs["scores"][0].tolist()
         ranked = sorted(zip(scores, candidate_labels, strict=True), key=lambda pair: -pair[0])
         return [{"score": score, "label": label} for score, label in ranked[:top_k]]
+
+    def save_pretrained(self, save_directory, **kwargs) -> None:
+        """Saves model, video processor and tokenizer as one folder that both pipelines load.
+
+        The base class would leave out the video processor and add this file as remote code.
+        """
+        self.model.save_pretrained(save_directory, **kwargs)
+        VitaClipProcessor(self.video_processor, self.tokenizer).save_pretrained(save_directory)
 
     def embed_labels(self, candidate_labels: tuple[str, ...], templates: tuple[str, ...]) -> torch.Tensor:
         """Normalised embeddings `[labels, E]`, the templates' mean normalised again; cached."""

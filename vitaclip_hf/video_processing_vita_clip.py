@@ -226,7 +226,7 @@ def three_crops(video: torch.Tensor, crop_size: SizeDict) -> list[torch.Tensor]:
 
 def is_encoded(source) -> bool:
     """Whether the decoder has to read it: a path, a URL, bytes or a file object."""
-    return isinstance(source, (str, Path, bytes, bytearray, memoryview)) or hasattr(source, "read")
+    return isinstance(source, (str, Path, bytes, bytearray, memoryview)) or callable(getattr(source, "read", None))
 
 
 def is_frame(item) -> bool:
