@@ -1,8 +1,8 @@
 """Zero-shot classification of video files; without arguments, the demo on the checkpoint in this repository.
 
-    python examples/classify_video.py
-    python examples/classify_video.py my.mp4 --labels "red star moving left" "red star turning"
-    python examples/classify_video.py my.mp4 --model ORG/vita-clip-b16 --labels yoga juggling --template "a video of {}"
+python examples/classify_video.py
+python examples/classify_video.py my.mp4 --labels "red star moving left" "red star turning"
+python examples/classify_video.py my.mp4 --model ORG/vita-clip-b16 --labels yoga juggling --template "a video of {}"
 """
 
 import argparse

@@ -1,5 +1,7 @@
 """Vita-CLIP configuration: what the model adds to CLIP's."""
 
+from typing import Any
+
 from huggingface_hub.dataclasses import strict
 from transformers.models.clip.configuration_clip import CLIPConfig, CLIPTextConfig, CLIPVisionConfig
 
@@ -14,13 +16,16 @@ def _require_positive(config, *fields: str, minimum: int = 1) -> None:
             raise ValueError(f"{type(config).__name__}: `{field}` must be at least {minimum}, got {value}.")
 
 
-def _adopt(given, stock: type, ours: type):
-    """A stock CLIP sub-configuration as ours: CLIP's own defaults (patches of 32) fill what it leaves out."""
+def _as_ours(given: Any, stock: Any, ours: Any) -> Any:
+    """A sub-configuration as ours, made of a dictionary, a stock CLIP one or nothing.
+
+    CLIP's own defaults (patches of 32) fill what a stock CLIP configuration leaves out.
+    """
     if isinstance(given, stock) and not isinstance(given, ours):
         given = given.to_dict()
     if isinstance(given, dict) and given.get("model_type") == stock.model_type:
-        return stock(**given).to_dict() | {"model_type": ours.model_type}
-    return given
+        given = stock(**given).to_dict() | {"model_type": ours.model_type}
+    return ours(**(given or {})) if given is None or isinstance(given, dict) else given
 
 
 @strict
@@ -86,7 +91,7 @@ class VitaClipVisionConfig(CLIPVisionConfig):
 
     model_type = "vita_clip_vision_model"
 
-    patch_size: int | list[int] | tuple[int, int] | None = 16
+    patch_size: int = 16
     num_frames: int = 8
     use_summary_prompt: bool = True
     use_local_prompts: bool = True
@@ -120,16 +125,16 @@ class VitaClipConfig(CLIPConfig):
     """
 
     model_type = "vita_clip"
-    sub_configs_defaults = {"vision_config": VitaClipVisionConfig, "text_config": VitaClipTextConfig}
+    sub_configs = {"vision_config": VitaClipVisionConfig, "text_config": VitaClipTextConfig}
     keys_to_ignore_at_inference = ["vision_model_output", "text_model_output", "hidden_states", "attentions"]
 
-    text_config: dict | VitaClipTextConfig | None = None
-    vision_config: dict | VitaClipVisionConfig | None = None
+    text_config: Any = None  # a VitaClipTextConfig, made of a dictionary or of nothing
+    vision_config: Any = None  # a VitaClipVisionConfig
 
     def __post_init__(self, **kwargs):
         num_frames = kwargs.pop("num_frames", None)
-        self.text_config = _adopt(self.text_config, CLIPTextConfig, VitaClipTextConfig)
-        self.vision_config = _adopt(self.vision_config, CLIPVisionConfig, VitaClipVisionConfig)
+        self.text_config = _as_ours(self.text_config, CLIPTextConfig, VitaClipTextConfig)
+        self.vision_config = _as_ours(self.vision_config, CLIPVisionConfig, VitaClipVisionConfig)
         super().__post_init__(**kwargs)
         if self.label2id is None and self.id2label is not None:
             self.label2id = {label: index for index, label in self.id2label.items()}

@@ -41,20 +41,20 @@ class VitaClipOutput(ModelOutput):
     Output of [`VitaClipModel`].
 
     Args:
-        loss (`torch.FloatTensor`, *optional*, returned with `labels`): cross-entropy over the C texts or classes.
-        logits_per_video (`torch.FloatTensor` of shape `(B, C)`): scaled cosine of each video with each text.
-        logits_per_text (`torch.FloatTensor` of shape `(C, B)`): the same, transposed.
-        video_embeds (`torch.FloatTensor` of shape `(B, E)`): normalised video features.
-        text_embeds (`torch.FloatTensor` of shape `(C, E)`): normalised text or class features.
+        loss (`torch.Tensor`, *optional*, returned with `labels`): cross-entropy over the C texts or classes.
+        logits_per_video (`torch.Tensor` of shape `(B, C)`): scaled cosine of each video with each text.
+        logits_per_text (`torch.Tensor` of shape `(C, B)`): the same, transposed.
+        video_embeds (`torch.Tensor` of shape `(B, E)`): normalised video features.
+        text_embeds (`torch.Tensor` of shape `(C, E)`): normalised text or class features.
         vision_model_output (`BaseModelOutputWithPooling`): of [`VitaClipModel.get_video_features`].
         text_model_output (`BaseModelOutputWithPooling`): of the text or class features.
     """
 
-    loss: torch.FloatTensor | None = None
-    logits_per_video: torch.FloatTensor | None = None
-    logits_per_text: torch.FloatTensor | None = None
-    video_embeds: torch.FloatTensor | None = None
-    text_embeds: torch.FloatTensor | None = None
+    loss: torch.Tensor | None = None
+    logits_per_video: torch.Tensor | None = None
+    logits_per_text: torch.Tensor | None = None
+    video_embeds: torch.Tensor | None = None
+    text_embeds: torch.Tensor | None = None
     vision_model_output: BaseModelOutputWithPooling | None = None
     text_model_output: BaseModelOutputWithPooling | None = None
 
@@ -151,7 +151,7 @@ class VitaClipPreTrainedModel(CLIPPreTrainedModel):
     config_class = VitaClipConfig
     base_model_prefix = "vita_clip"
     main_input_name = "pixel_values_videos"
-    input_modalities = ("video", "text")
+    input_modalities: tuple[str, ...] = ("video", "text")
     _no_split_modules = ["CLIPTextEmbeddings", "CLIPEncoderLayer", "CLIPVisionEmbeddings", "VitaClipVisionLayer"]
     # The summary prompts attend too; only the frames' own attention is reported.
     _can_record_outputs = {
@@ -170,9 +170,8 @@ class VitaClipPreTrainedModel(CLIPPreTrainedModel):
         if isinstance(module, TimeEmbedding):
             init.zeros_(module.weight)
         elif isinstance(module, VisionPrompts):
-            width = module.cls_projection.in_features if module.cls_projection is not None else None
-            if width is not None:
-                bound = width**-0.5  # torch's own for a linear layer
+            if module.cls_projection is not None:
+                bound = module.cls_projection.in_features**-0.5  # torch's own for a linear layer
                 init.uniform_(module.cls_projection.weight, -bound, bound)
                 init.uniform_(module.cls_projection.bias, -bound, bound)
             for prompts in (module.local_prompts, module.global_prompts):
@@ -215,7 +214,7 @@ class VitaClipVisionModel(VitaClipPreTrainedModel, CLIPVisionModel):
             `pooler_output` `[B, T, D]`, each frame's class token after the final LayerNorm, and `last_hidden_state`:
             `[B, T, 1+N, D]` if hidden states or attentions are asked for, else the class tokens alone, `[B, T, 1, D]`.
         """
-        _check_videos(pixel_values_videos)
+        pixel_values_videos = _checked_videos(pixel_values_videos)
         all_tokens = any(
             kwargs.get(name, getattr(self.config, name, False))
             for name in ("output_hidden_states", "output_attentions")
@@ -228,7 +227,7 @@ class VitaClipVisionModel(VitaClipPreTrainedModel, CLIPVisionModel):
         )
 
 
-def _check_videos(pixel_values_videos: torch.Tensor | None) -> None:
+def _checked_videos(pixel_values_videos: torch.Tensor | None) -> torch.Tensor:
     if pixel_values_videos is None:
         raise ValueError("`pixel_values_videos` is missing: pass videos of shape [B, T, 3, H, W].")
     if pixel_values_videos.ndim != 5 or 0 in pixel_values_videos.shape:
@@ -236,6 +235,7 @@ def _check_videos(pixel_values_videos: torch.Tensor | None) -> None:
             f"`pixel_values_videos` must have the shape [B, T, channels, H, W] with at least one video and one frame, "
             f"got {list(pixel_values_videos.shape)}."
         )
+    return pixel_values_videos
 
 
 class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):

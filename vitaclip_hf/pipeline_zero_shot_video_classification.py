@@ -73,7 +73,8 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
                 f"zero-shot-video-classification: unknown argument {', '.join(unknown)}; known are candidate_labels, "
                 f"hypothesis_template, top_k, batch_size, {', '.join(names)}."
             )
-        forward, postprocess = {}, {}
+        forward: dict = {}
+        postprocess: dict = {}
         if candidate_labels is not None:
             forward["candidate_labels"] = postprocess["candidate_labels"] = _check_labels(candidate_labels)
         if hypothesis_template is not None:
@@ -116,14 +117,14 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         """Normalised embeddings `[labels, E]`, the templates' mean normalised again; cached."""
 
         def embed() -> torch.Tensor:
-            total = 0
+            embeds = []
             for template in templates:
                 texts = [template.replace("{}", label.replace("_", " ")) for label in candidate_labels]
                 inputs = self.tokenizer(texts, padding=True, return_tensors="pt")
                 self._check_length(inputs["input_ids"], texts)
                 features = self.model.get_text_features(**inputs.to(self.model.device)).pooler_output
-                total = total + torch.nn.functional.normalize(features, dim=-1)
-            return torch.nn.functional.normalize(total, dim=-1)
+                embeds.append(torch.nn.functional.normalize(features, dim=-1))
+            return torch.nn.functional.normalize(torch.stack(embeds).mean(0), dim=-1)
 
         return self._label_embeds.get((candidate_labels, templates), self.model.text_side_tensors(), embed)
 

@@ -49,8 +49,10 @@ class VisionPrompts(nn.Module):
         self.train_cls_projection = config.train_cls_projection
         uses_cls_tokens = config.use_summary_prompt or config.use_local_prompts
         self.cls_projection = nn.Linear(width, width) if uses_cls_tokens else None
-        self.summary_norm = nn.LayerNorm(width, eps=config.layer_norm_eps) if config.use_summary_prompt else None
-        self.summary_attention = CLIPAttention(config) if config.use_summary_prompt else None
+        self.summary_norm = self.summary_attention = None
+        if config.use_summary_prompt:
+            self.summary_norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+            self.summary_attention = CLIPAttention(config)
         count = config.num_frames if config.use_local_prompts else None
         self.local_prompts = None if count is None else nn.Parameter(torch.zeros(count, width))
         count = config.num_global_prompts
@@ -66,7 +68,7 @@ class VisionPrompts(nn.Module):
         prompts = []
         if self.cls_projection is not None:
             projected = self.cls_projection(cls_tokens)
-        if self.summary_attention is not None:
+        if self.summary_norm is not None and self.summary_attention is not None:
             attended, _ = self.summary_attention(self.summary_norm(projected))
             prompts.append((projected + attended)[:, :, None])
         if self.local_prompts is not None:
@@ -190,7 +192,7 @@ def tokenize_class_prompts(names: list[str], tokenizer, config: VitaClipTextConf
     if repeated:
         raise ValueError(f"Class names must differ; these are repeated: {', '.join(map(repr, repeated))}.")
     slots = [CONTEXT_SLOT] * config.num_context_tokens
-    rows = []
+    rows: list[list[int]] = []
     for name in names:
         words = name.replace("_", " ").strip() if isinstance(name, str) else ""
         if not words:

@@ -10,16 +10,19 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import av
 import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
-from huggingface_hub.utils import httpx  # as transformers does: the package behind it is httpx or httpx2
 from transformers.video_utils import VideoMetadata
 
+
+try:
+    from huggingface_hub.utils import httpx  # its own choice of httpx or httpx2, which transformers takes too
+except ImportError:
+    import httpx
 
 DECODERS = ("auto", "pyav", "torchcodec", "decord")
 DOWNLOAD_TIMEOUT = 30.0  # seconds without an answer or without data
@@ -49,9 +52,7 @@ class VideoDecodingError(RuntimeError):
         return type(self), (str(self), self.source, cause)
 
 
-def decode_video(
-    source: VideoSource, indices: FrameIndices, decoder: str = "auto"
-) -> tuple[np.ndarray, VideoMetadata]:
+def decode_video(source: VideoSource, indices: FrameIndices, decoder: str = "auto") -> tuple[np.ndarray, VideoMetadata]:
     """Decodes the frames asked for, as they are displayed (rotated and mirrored as the file says).
 
     What the decoders do:
@@ -107,13 +108,11 @@ def decode_video(
 def _checked_indices(indices: Any) -> list[int]:
     """Frame numbers as a list of ints, from any iterable of integers."""
     values = indices.tolist() if hasattr(indices, "tolist") else indices  # numpy, torch
-    values = list(values) if isinstance(values, Iterable) else [values]
-    if not isinstance(indices, Iterable) or not all(
-        isinstance(value, numbers.Integral) and not isinstance(value, bool) for value in values
-    ):
+    values = list(values) if isinstance(values, Iterable) else None
+    if values is None or not all(isinstance(v, numbers.Integral) and not isinstance(v, bool) for v in values):
         raise TypeError(
-            f"decode_video: indices must be a 1-D sequence of integers, or a function that returns one, got "
-            f"{indices!r:.200}."
+            "decode_video: indices must be a 1-D sequence of integers, or a function of the metadata that returns one, "
+            f"got {indices!r:.200}."
         )
     if not values:
         raise ValueError("decode_video: indices is empty; ask for at least one frame.")
@@ -181,7 +180,7 @@ class _DamageError(Exception):
 
 
 def _check_complete(video: str | bytes, name: str) -> None:
-    """Finds what needs no decoder: no file, an empty one, or a Matroska/WebM one cut short, which no library reports."""
+    """Finds what needs no decoder: no file, an empty one, or Matroska/WebM cut short, which no library reports."""
     problem = None
     try:
         if isinstance(video, str) and not os.path.isfile(video):

@@ -50,7 +50,7 @@ class VitaClipVideoProcessorKwargs(VideosKwargs, total=False):
 
 
 # What this processor decides itself, before transformers' own steps.
-SAMPLING_ARGUMENTS = ("sampling", "frame_stride", "num_views", "num_spatial_views", "antialias", "decoder", "seed")
+SAMPLING_ARGUMENTS: tuple[str, ...] = ("sampling", "frame_stride", "num_views", "num_spatial_views", "antialias", "decoder", "seed")
 SAMPLING_ARGUMENTS += ("do_sample_frames", "num_frames", "input_data_format")
 
 
@@ -154,8 +154,8 @@ class VitaClipVideoProcessor(BaseVideoProcessor):
             return sorted({index for clip in clips for index in clip})
 
         if is_encoded(source):
-            frames, metadata = decode_video(source, sample_indices, decoder=chosen["decoder"])
-            frames = torch.from_numpy(frames).permute(0, 3, 1, 2)
+            pictures, metadata = decode_video(source, sample_indices, decoder=chosen["decoder"])
+            frames = torch.from_numpy(pictures).permute(0, 3, 1, 2)
         else:
             frames = to_frames(source, chosen["input_data_format"])
             metadata = VideoMetadata(**({"total_num_frames": len(frames)} | dict(given or {})))
@@ -312,9 +312,9 @@ def _to_rgb(frames: torch.Tensor, layout) -> torch.Tensor:
     if frames.dtype == torch.uint8:
         return frames
     if not frames.is_floating_point():
-        low, high = int(frames.min()), int(frames.max())
-        if low < 0 or high > 255:
-            raise ValueError(f"Whole-number frames must lie in 0 … 255, got {low} … {high}.")
+        if frames.min() < 0 or frames.max() > 255:
+            found = f"{int(frames.min())} … {int(frames.max())}"
+            raise ValueError(f"Whole-number frames must lie in 0 … 255, got {found}.")
         return frames.to(torch.uint8)
     low, high = float(frames.min()), float(frames.max())
     if not (low >= 0 and high <= 1):

@@ -1,6 +1,6 @@
 """Writes the demo's sample videos: held-out scenes as H.264 files, named after what they show.
 
-    python examples/demo/make_videos.py --output examples/demo/videos
+python examples/demo/make_videos.py --output examples/demo/videos
 """
 
 import argparse
