@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 from transformers import pipeline
+from transformers.utils.logging import disable_progress_bar
 
 import vitaclip_hf  # noqa: F401  registers the model and the pipeline
 from vitaclip_hf import VideoDecodingError
@@ -50,6 +51,7 @@ def main() -> int:
     is_demo = not arguments.videos
     videos = arguments.videos or sorted(map(str, (DEMO / "videos").glob("*.mp4")))
     labels = arguments.labels or [scene.label for scene in all_scenes(held_out=True)]
+    disable_progress_bar()  # of loading weights; ours follows
     try:
         classifier = pipeline("zero-shot-video-classification", model=arguments.model)
         options = {"hypothesis_template": arguments.template, "top_k": arguments.top_k, "num_views": arguments.views}

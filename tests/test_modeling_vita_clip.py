@@ -330,7 +330,7 @@ def test_contexts_of_words_are_plain_texts(tokenizer, position, template, specif
     sentences = [template.format(name.replace("_", " ")) for name in names]
     inputs = tokenizer(sentences, padding="max_length", max_length=77, return_tensors="pt")
     plain = model.get_text_features(**inputs).pooler_output
-    torch.testing.assert_close(model.get_class_features().pooler_output, plain, atol=1e-6, rtol=0)
+    torch.testing.assert_close(model.get_class_features().pooler_output, plain, atol=5e-6, rtol=0)
 
 
 def test_order_of_tokens_in_each_position(tokenizer):

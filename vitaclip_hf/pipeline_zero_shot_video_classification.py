@@ -1,11 +1,23 @@
 """`pipeline("zero-shot-video-classification")`: any labels, any videos."""
 
+from collections.abc import Iterator
+
 import torch
 from transformers import Pipeline
 
 from .processing_vita_clip import VitaClipProcessor
 from .text_embedding_cache import TextEmbeddingCache
 from .video_processing_vita_clip import is_single_video
+
+
+class VideoStream(torch.utils.data.IterableDataset):
+    """A generator or other iterator as what the base class reads lazily in every version of transformers 5."""
+
+    def __init__(self, videos: Iterator):
+        self.videos = videos
+
+    def __iter__(self) -> Iterator:
+        return self.videos
 
 
 class ZeroShotVideoClassificationPipeline(Pipeline):
@@ -63,6 +75,8 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         if is_single_video(inputs):
             # The base class would take some of these for a collection of inputs.
             return super().__call__([inputs], **kwargs)[0]
+        if isinstance(inputs, Iterator):
+            inputs = VideoStream(inputs)
         return super().__call__(list(inputs) if isinstance(inputs, tuple) else inputs, **kwargs)
 
     def _sanitize_parameters(self, candidate_labels=None, hypothesis_template=None, top_k=None, **kwargs):

@@ -1,7 +1,8 @@
 """Reading chosen frames of a video, exactly: frame 7 is what a player shows as the eighth picture.
 
 `decode_video` is the one entry. PyAV does the work by default and decodes a file in order and to its end, so that the
-frame count is true and damage is noticed wherever it lies. torchcodec and decord can be asked for by name.
+frame count is true and damage that the decoder reports is noticed wherever it lies. torchcodec and decord can be asked
+for by name.
 """
 
 import io
@@ -14,7 +15,6 @@ from typing import Any, BinaryIO
 
 import av
 import numpy as np
-from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 from transformers.video_utils import VideoMetadata
 
@@ -58,11 +58,12 @@ def decode_video(source: VideoSource, indices: FrameIndices, decoder: str = "aut
     What the decoders do:
 
     - `"auto"` is `"pyav"`: the same frames and errors on every machine.
-    - `"pyav"` decodes everything and converts what was asked for. Right on every file we know.
+    - `"pyav"` decodes everything and converts what was asked for. Damage in H.264, MPEG-4 and AV1 is nearly always an
+      error; HEVC and VP9 decoders often hide it.
     - `"torchcodec"` (exact seek mode) decodes only what it needs: faster where keyframes are dense. It returns damaged
       pictures without an error, and wrong frames for AVI with B-frames and for MPEG-TS. Needs FFmpeg's libraries.
-    - `"decord"` is unmaintained and silently returns wrong frames for open groups of pictures (the default of x265),
-      MPEG-4 with B-frames, MPEG-TS and edit lists; it cannot decode AV1.
+    - `"decord"` is unmaintained, takes the frame count from the header and silently returns wrong frames for open
+      groups of pictures (the default of x265), MPEG-4 with B-frames, MPEG-TS and edit lists; it cannot decode AV1.
 
     Args:
         source: path, http(s) URL, the file's bytes, or a binary file object (read from where it stands, not closed).
@@ -132,7 +133,7 @@ def _opened_source(source: Any) -> tuple[str, str | bytes]:
         return source, _downloaded(source)
     if isinstance(source, (str, os.PathLike)):
         # Absolute, so that FFmpeg takes no part of a file name for a protocol ("concat:a.mp4").
-        return str(source), os.path.abspath(os.fspath(source))
+        return os.fsdecode(source), os.path.abspath(os.fsdecode(source))
     if isinstance(source, (bytes, bytearray, memoryview)):
         data = bytes(source)
         return f"bytes ({len(data)} B)", data
@@ -225,7 +226,7 @@ def _matroska_size(head: bytes) -> int:
 def _pyav_stream(video: str | bytes) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
     # A playlist posing as a video must not make us fetch what it names.
     options = {"protocol_whitelist": "file"}
-    with av.open(io.BytesIO(video) if isinstance(video, bytes) else video, options=options) as container:
+    with av.open(io.BytesIO(video) if isinstance(video, bytes) else video, "r", options=options) as container:
         streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
         if not streams:
             raise _DamageError("it has no video stream")
@@ -238,38 +239,43 @@ def _pyav_stream(video: str | bytes) -> Iterator[tuple[av.container.InputContain
 
 
 def _scan_pyav(video: str | bytes) -> tuple[VideoMetadata, tuple[int, int]]:
-    """Metadata with the count of packets, which is nearly always that of frames, and the coded width and height."""
-    packets, count, times, first = 0, 0, [], None
+    """Metadata with the count of packets, which is nearly always that of frames, and the decoded width and height."""
+    packets, first = 0, None
+    spans: list[tuple[int, int]] = []  # from and to when each packet is shown
     with _pyav_stream(video) as (container, stream):
         for packet in container.demux(stream):
-            if first is None:  # rotation is known from the first frame only
+            if first is None:  # the displayed size is known from the first frame only
                 first = next(iter(packet.decode()), None)
-            if packet.size == 0:
+            if packet.size == 0:  # the end
                 continue
             packets += 1
-            if packet.is_discard:  # decoded, but outside the edit list
-                continue
-            count += 1
-            times.append(None if packet.pts is None else (packet.pts, packet.pts + (packet.duration or 0)))
+            if not packet.is_discard:  # an edit list hides those
+                start = packet.pts or 0
+                spans.append((start, start + (packet.duration or 0)))
         if "mp4" in container.format.name and packets < len(stream.index_entries):
             raise _DamageError(f"it is cut short, {packets} of {len(stream.index_entries)} frames")
-        if first is None:
+        if first is None or not spans:
             raise _DamageError("it has no frames")
-        rate = stream.average_rate or stream.guessed_rate
         ticks = stream.duration  # Matroska does not say
-        if ticks is None and None not in times:
-            ticks = max(end for _, end in times) - min(start for start, _ in times)
-        duration = float(ticks * stream.time_base) if ticks else None
-    fps = float(rate) if rate else count / duration if duration else None
-    duration = duration or (count / fps if fps else None)
+        if ticks is None:
+            ticks = max(end for _, end in spans) - min(start for start, _ in spans)
+        duration = float(ticks * (stream.time_base or 0))
+        rate = stream.average_rate or stream.guessed_rate
     height, width = _displayed(np.empty((first.height, first.width, 0)), first).shape[:2]
-    metadata = VideoMetadata(count, fps=fps, width=width, height=height, duration=duration, video_backend="pyav")
+    metadata = VideoMetadata(
+        len(spans),
+        fps=float(rate) if rate else len(spans) / duration if duration else None,
+        width=width,
+        height=height,
+        duration=duration or (len(spans) / float(rate) if rate else None),
+        video_backend="pyav",
+    )
     return metadata, (first.width, first.height)
 
 
 def _displayed(picture: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
     """A decoded picture `[H, W, C]` turned and mirrored as the frame's display matrix says."""
-    matrix = frame.side_data.get(SideDataType.DISPLAYMATRIX)
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return picture
     # x' = a x + c y and y' = b x + d y; FFmpeg's own player rounds to quarter turns too.
@@ -331,10 +337,10 @@ def _read_torchcodec(video: str | bytes, name: str, choose: IndexChooser) -> tup
         about = reader.metadata
         metadata = VideoMetadata(
             len(reader),
-            fps=about.average_fps,
+            fps=float(about.average_fps) if about.average_fps else None,
             width=about.width,
             height=about.height,
-            duration=about.duration_seconds,
+            duration=float(about.duration_seconds),
             video_backend="torchcodec",
         )
     metadata.frames_indices = choose(metadata)

@@ -15,7 +15,6 @@ from transformers.image_utils import (
     PILImageResampling,
     SizeDict,
     load_image,
-    validate_kwargs,
 )
 from transformers.processing_utils import Unpack, VideosKwargs
 from transformers.utils import TensorType
@@ -50,7 +49,15 @@ class VitaClipVideoProcessorKwargs(VideosKwargs, total=False):
 
 
 # What this processor decides itself, before transformers' own steps.
-SAMPLING_ARGUMENTS: tuple[str, ...] = ("sampling", "frame_stride", "num_views", "num_spatial_views", "antialias", "decoder", "seed")
+SAMPLING_ARGUMENTS: tuple[str, ...] = (
+    "sampling",
+    "frame_stride",
+    "num_views",
+    "num_spatial_views",
+    "antialias",
+    "decoder",
+    "seed",
+)
 SAMPLING_ARGUMENTS += ("do_sample_frames", "num_frames", "input_data_format")
 
 
@@ -116,7 +123,6 @@ class VitaClipVideoProcessor(BaseVideoProcessor):
             VideoDecodingError: a source that cannot be read.
             TypeError, ValueError: something that is no video, or an unknown choice.
         """
-        validate_kwargs(list(kwargs), list(self.valid_kwargs.__annotations__))
         validate_typed_dict(self.valid_kwargs, kwargs)
         chosen = {name: kwargs.pop(name, None) for name in SAMPLING_ARGUMENTS}
         chosen = {name: getattr(self, name, None) if value is None else value for name, value in chosen.items()}
