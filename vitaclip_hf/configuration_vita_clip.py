@@ -136,7 +136,7 @@ class VitaClipConfig(CLIPConfig):
         self.text_config = _as_ours(self.text_config, CLIPTextConfig, VitaClipTextConfig)
         self.vision_config = _as_ours(self.vision_config, CLIPVisionConfig, VitaClipVisionConfig)
         super().__post_init__(**kwargs)
-        if self.label2id is None and self.id2label is not None:
+        if self.label2id is None and self.id2label is not None:  # type: ignore[has-type]
             self.label2id = {label: index for index, label in self.id2label.items()}
         if num_frames is not None:
             self.num_frames = num_frames

@@ -129,7 +129,7 @@ class VitaClipVisionEncoder(CLIPEncoder):
     """CLIP's encoder of such layers; the last one is computed for the class tokens alone where nobody asks for more."""
 
     def __init__(self, config: VitaClipVisionConfig):
-        nn.Module.__init__(self)
+        nn.Module.__init__(self)  # CLIPEncoder's own would build CLIP's layers first
         self.config = config
         self.layers = nn.ModuleList([VitaClipVisionLayer(config) for _ in range(config.num_hidden_layers)])
         self.gradient_checkpointing = False
