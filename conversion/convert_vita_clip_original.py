@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers.image_utils import PILImageResampling
 
 from vitaclip_hf import VitaClipConfig, VitaClipModel, VitaClipProcessor, VitaClipVideoProcessor
 from vitaclip_hf.prompts import AFTER_END, CONTEXT_SLOT, tokenize_class_prompts
@@ -210,6 +211,8 @@ def check_class_names(
 
 def convert(options: argparse.Namespace) -> VitaClipModel:
     """Reads, converts, checks and saves; returns the model."""
+    if Path(options.output).is_file():
+        raise ConversionError(f"--output {options.output}: a file is there; give the name of a folder.")
     weights = {name: t.float() if t.is_floating_point() else t for name, t in load_original(options.checkpoint).items()}
     names = read_classes(options.classes)
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(options.tokenizer)
@@ -237,6 +240,8 @@ def convert(options: argparse.Namespace) -> VitaClipModel:
     video_processor = VitaClipVideoProcessor(
         num_frames=config.num_frames,
         sampling="dense",
+        resample=PILImageResampling.BILINEAR,  # as it was trained: bilinear, no low-pass
+        antialias=False,
         size={"shortest_edge": size},
         crop_size={"height": size, "width": size},
     )

@@ -116,6 +116,8 @@ def test_processor_of_the_folder(converted):
     size = processor.video_processor.crop_size
     assert (size["height"], size["width"]) == tuple(case.settings["input_size"])
     assert processor.video_processor.num_frames == case.settings["num_frames"]
+    assert (processor.video_processor.resample, processor.video_processor.antialias) == (2, False)
+    assert (processor.video_processor.sampling, processor.video_processor.frame_stride) == ("dense", 16)
 
 
 def weights_of(case) -> dict:
@@ -184,6 +186,22 @@ def test_wrong_class_list(golden_cases, tmp_path, tokenizer_folder, lines, messa
     case = golden_cases["all_prompts_csc_end"]
     with pytest.raises(ValueError, match=message):
         conversion.convert(case.options(tmp_path / "out", tokenizer_folder, classes=classes))
+
+
+def test_output_that_is_a_file(golden_cases, tmp_path, tokenizer_folder):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(conversion.ConversionError, match="a file is there"):
+        conversion.convert(golden_cases["all_prompts_csc_end"].options(tmp_path / "out", tokenizer_folder))
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_half_precision_weights_become_float32(golden_cases, tmp_path, tokenizer_folder):
+    case = golden_cases["all_prompts_csc_end"]
+    half = {name: tensor.half() for name, tensor in weights_of(case)["model"].items()}
+    model = convert_changed(case, tmp_path, tokenizer_folder, lambda c: {"model": half})
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+    expected = half["module.visual.proj"].float().T
+    assert torch.equal(model.visual_projection.weight, expected)
 
 
 def test_heads_that_do_not_divide(golden_cases, tmp_path, tokenizer_folder):

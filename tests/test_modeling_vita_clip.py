@@ -5,7 +5,7 @@ import torch
 from conftest import tiny_config, tiny_model
 from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification, CLIPConfig, CLIPModel
 
-from vitaclip_hf import VitaClipConfig, VitaClipForVideoClassification, VitaClipModel
+from vitaclip_hf import VitaClipConfig, VitaClipForVideoClassification, VitaClipModel, VitaClipVisionModel
 from vitaclip_hf.modeling_vita_clip import classification_loss
 
 
@@ -397,6 +397,7 @@ def test_frozen_state_survives_new_classes(tokenizer):
         (["archery", " _ "], "' _ ' at position 1"),
         (["archery", 3], "3 at position 1"),
         (["archery", "tai chi", "archery"], "repeated: 'archery'"),
+        (["riding_a_bike", "Riding a bike"], "'riding_a_bike' and 'Riding a bike' have the same prompt"),
         (["a very long name " * 30], "takes 1[0-9][0-9] tokens.*77 positions"),
     ],
 )
@@ -445,6 +446,74 @@ def test_loss_of_soft_labels():
     hard = [classification_loss(logits, torch.tensor([i, j])) for i, j in ((0, 2), (1, 2))]
     soft = classification_loss(logits, torch.tensor([[0.25, 0.75, 0.0], [0.0, 0.0, 1.0]]))
     assert soft.item() == pytest.approx((0.25 * hard[0] + 0.75 * hard[1]).item(), rel=1e-6)
+
+
+def test_loss_of_soft_labels_as_trainer_counts_them():
+    """Trainer counts every entry of the labels: two videos of three classes are six."""
+    logits, soft = torch.randn(2, 3), torch.tensor([[0.25, 0.75, 0.0], [0.0, 0.5, 0.5]])
+    plain = torch.nn.functional.cross_entropy(logits, soft)
+    torch.testing.assert_close(classification_loss(logits, soft, int((soft != -100).sum())), plain)
+
+
+@pytest.mark.parametrize(
+    "labels", [torch.tensor([[0], [1]]), torch.tensor([0.0, 1.0]), torch.rand(2, 4), torch.tensor([0])]
+)
+def test_labels_of_another_shape(labels):
+    with pytest.raises(ValueError, match="class indices of shape .2. or probabilities of shape .2, 3."):
+        classification_loss(torch.randn(2, 3), labels)
+
+
+def test_labels_of_other_whole_number_types():
+    logits = torch.randn(2, 3)
+    expected = classification_loss(logits, torch.tensor([2, 0]))
+    assert torch.equal(classification_loss(logits, torch.tensor([2, 0], dtype=torch.int32)), expected)
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_trainer_splits_a_step_as_it_likes(tokenizer, tmp_path, soft):
+    """One step of plain SGD on four videos: whole, and in micro-batches, against the gradient of the plain mean."""
+    from transformers import Trainer, TrainingArguments
+
+    pixels, labels = videos(batch=4), torch.tensor([0, 2, 1, 1])
+    if soft:
+        labels = torch.tensor([[0.5, 0.5, 0], [0, 0, 1], [0.2, 0.3, 0.5], [1, 0, 0]])
+    data = [{"pixel_values_videos": p, "labels": label} for p, label in zip(pixels, labels, strict=True)]
+    plain = tiny_model(tokenizer=tokenizer)
+    before = plain.class_prompts.context.detach().clone()
+    logits = plain(pixels).logits_per_video
+    torch.nn.functional.cross_entropy(logits, labels).backward()
+    for batch in (4, 2, 1):
+        model = tiny_model(tokenizer=tokenizer)
+        arguments = TrainingArguments(
+            output_dir=tmp_path,
+            per_device_train_batch_size=batch,
+            gradient_accumulation_steps=4 // batch,
+            max_steps=1,
+            optim="sgd",
+            learning_rate=1.0,
+            lr_scheduler_type="constant",
+            max_grad_norm=0,
+            report_to=[],
+            save_strategy="no",
+            use_cpu=True,
+            disable_tqdm=True,
+        )
+        Trainer(model, arguments, train_dataset=data).train()
+        step = before - model.class_prompts.context.detach()
+        torch.testing.assert_close(step, plain.class_prompts.context.grad, atol=1e-6, rtol=1e-4)
+
+
+def test_evaluation_gathers_one_row_for_each_video(tokenizer, tmp_path):
+    from transformers import Trainer, TrainingArguments
+
+    model, pixels = tiny_model(tokenizer=tokenizer), videos(batch=5)
+    data = [{"pixel_values_videos": p, "labels": label} for p, label in zip(pixels, (0, 1, 2, 0, 1), strict=True)]
+    arguments = TrainingArguments(tmp_path, per_device_eval_batch_size=2, use_cpu=True, report_to=[], disable_tqdm=True)
+    logits, embeds = Trainer(model, arguments).predict(data).predictions
+    with torch.no_grad():
+        expected = model(pixels)
+    torch.testing.assert_close(torch.from_numpy(logits), expected.logits_per_video, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(torch.from_numpy(embeds), expected.video_embeds, atol=1e-5, rtol=1e-5)
 
 
 # Closed set, and its class matrix
@@ -539,6 +608,57 @@ def test_round_trip_is_bit_equal(tokenizer, tmp_path, auto, subset):
         saving["transformers_version"] = None
         assert ours.to_dict() | saving == theirs.to_dict() | saving
     assert again.architectures == [type(loaded).__name__]
+
+
+def test_vision_tower_alone(tokenizer, tmp_path, stock_clip, stock_folder):
+    model = tiny_model(tokenizer=tokenizer)
+    model.save_pretrained(tmp_path / "whole")
+    model.vision_model.save_pretrained(tmp_path / "tower")
+    for loaded in (
+        VitaClipVisionModel.from_pretrained(tmp_path / "whole"),
+        VitaClipVisionModel.from_pretrained(tmp_path / "tower"),
+        AutoModel.from_pretrained(tmp_path / "tower"),
+    ):
+        assert type(loaded) is VitaClipVisionModel
+        ours = model.vision_model.state_dict()
+        assert all(torch.equal(tensor, ours[name]) for name, tensor in loaded.state_dict().items())
+    from_stock = VitaClipVisionModel.from_pretrained(stock_folder).state_dict()
+    assert all(torch.equal(t, from_stock[n]) for n, t in stock_clip.vision_model.state_dict().items())
+
+
+def test_tuples_by_configuration(tokenizer):
+    model = tiny_model(tokenizer=tokenizer)
+    expected = model(videos()).logits_per_video
+    model.config.return_dict = False
+    assert torch.equal(model(videos())[0], expected)
+
+
+def test_classifier_refuses_texts(tokenizer):
+    model = tiny_model(tokenizer=tokenizer, cls=VitaClipForVideoClassification)
+    with pytest.raises(ValueError, match="takes no input_ids or attention_mask; .* VitaClipModel"):
+        model(videos(), input_ids=torch.tensor([[1, 2]]), attention_mask=torch.tensor([[1, 1]]))
+
+
+def test_class_embeds_are_the_callers_own(tokenizer):
+    model = tiny_model(tokenizer=tokenizer)
+    with torch.no_grad():
+        expected = model.get_class_embeds().clone()
+        model.get_class_embeds().mul_(2)
+        assert torch.equal(model.get_class_embeds(), expected)
+
+
+def test_nameless_prompts_of_a_legacy_configuration():
+    """OpenAI's published configurations name 0 and 2 as start and end, which their own vocabulary does not."""
+    model = tiny_model(text={"bos_token_id": 0, "eos_token_id": 2})
+    assert model.class_prompts.class_input_ids[0, :6].tolist() == [49406, -1, -1, -1, -1, 49407]
+
+
+def test_new_names_in_place(tokenizer):
+    """As many classes as before: an optimizer's parameter stays the model's."""
+    model = tiny_model(tokenizer=tokenizer)
+    before = model.class_prompts.context
+    model.set_classes(["x", "y", "tai chi"], tokenizer)
+    assert model.class_prompts.context is before
 
 
 def test_outputs_as_tuple(tokenizer):

@@ -86,6 +86,27 @@ def test_arrays_and_frames(classifier):
     assert classifier([video, video], candidate_labels=LABELS) == [result, result]
 
 
+def test_several_videos_are_never_taken_for_views(classifier, tmp_path):
+    rng = np.random.default_rng(2)
+    one, other = rng.integers(0, 256, (2, 6, 40, 40, 3), dtype=np.uint8)
+    apart = [classifier(video, candidate_labels=LABELS) for video in (one, other)]
+    for batch in (np.stack([one, other]), torch.from_numpy(np.stack([one, other])), (one, other)):
+        assert classifier(batch, candidate_labels=LABELS) == apart
+    with pytest.raises(TypeError, match="Expected a video within the list of videos"):
+        classifier([[one, other], one], candidate_labels=LABELS)
+    paths = [str(tmp_path / f"{index}.png") for index in range(6)]
+    for path, frame in zip(paths, one, strict=True):
+        Image.fromarray(frame).save(path)
+    assert classifier([paths], candidate_labels=LABELS) == apart[:1]
+    assert classifier([], candidate_labels=LABELS) == []
+
+
+def test_labels_of_any_iterable(classifier, files):
+    expected = classifier(files[0], candidate_labels=LABELS)
+    for labels in (tuple(LABELS), np.array(LABELS), (label for label in LABELS), dict.fromkeys(LABELS)):
+        assert classifier(files[0], candidate_labels=labels) == expected
+
+
 @pytest.mark.parametrize("templates", ["a video of {}.", ["a video of {}.", "{} in a film", "{}"]])
 def test_templates(classifier, folder, files, templates):
     result = classifier(files[1], candidate_labels=LABELS, hypothesis_template=templates)

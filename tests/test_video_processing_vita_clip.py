@@ -175,6 +175,37 @@ def test_random_sampling_follows_its_seed():
     assert torch.equal(one, same) and not torch.equal(one, other)
 
 
+def test_each_video_of_a_batch_draws_its_own_frames():
+    batch = small(sampling="segment_random")([frames(80)] * 3, seed=5, return_metadata=True)
+    drawn = [tuple(metadata.frames_indices) for metadata in batch["video_metadata"]]
+    assert len(set(drawn)) == 3
+    alone = small(sampling="segment_random")(frames(80), seed=7, return_metadata=True)["video_metadata"][0]
+    assert tuple(alone.frames_indices) == drawn[2]
+
+
+def test_floats_that_are_not_rescaled():
+    """`do_rescale=False` says that the frames lie in 0 … 1 already: the result is the same."""
+    floats = frames().astype(np.float32) / 255
+    usual = small()(floats, return_tensors="pt")["pixel_values_videos"]
+    rescaled = small()(floats, do_rescale=False, return_tensors="pt")["pixel_values_videos"]
+    torch.testing.assert_close(rescaled, usual, atol=1e-5, rtol=1e-5)
+
+
+def test_metadata_of_arrays():
+    batch = small()([frames(8), frames(9)], video_metadata=[{"fps": 4.0}, {"fps": 25.0}], return_metadata=True)
+    found = [(m.fps, m.total_num_frames, m.width, m.height) for m in batch["video_metadata"]]
+    assert found == [(4.0, 8, 64, 48), (25.0, 9, 64, 48)]
+    for wrong in ([], [{"fps": 4.0}]):
+        with pytest.raises(ValueError, match=f"describes {len(wrong)} videos, but there are 2"):
+            small()([frames(8), frames(9)], video_metadata=wrong)
+
+
+def test_processor_refuses_images_and_audio():
+    processor = VitaClipProcessor(small(), openai_tokenizer())
+    with pytest.raises(ValueError, match="takes `videos` and `text`"):
+        processor(images=frames(1)[0])
+
+
 def test_videos_of_other_sizes_make_one_batch():
     pixels = small()([frames(5, 40, 90), frames(9, 70, 50)], return_tensors="pt")["pixel_values_videos"]
     assert pixels.shape == (2, 4, 3, 32, 32)
@@ -192,6 +223,8 @@ def test_videos_of_other_sizes_make_one_batch():
         (np.zeros((2, 8, 8, 5), np.uint8), ValueError, "1, 3 or 4 channels"),
         (np.full((2, 8, 8, 3), 2.0), ValueError, "must lie in 0 … 1, got 2 … 2"),
         (np.full((2, 8, 8, 3), np.nan), ValueError, "must lie in 0 … 1"),
+        (np.zeros((2, 8, 8, 3), bool), TypeError, "booleans"),
+        (np.full((2, 8, 8, 3), 65535, np.uint16), ValueError, "must lie in 0 … 255, got 65535 … 65535"),
         (np.full((2, 8, 8, 3), 300), ValueError, "must lie in 0 … 255, got 300 … 300"),
         ([np.zeros((8, 8, 3), np.uint8), np.zeros((8, 9, 3), np.uint8)], ValueError, "one size, got 8 x 8, 8 x 9"),
         ("missing.mp4", VideoDecodingError, "missing.mp4"),

@@ -16,13 +16,15 @@ def _require_positive(config, *fields: str, minimum: int = 1) -> None:
             raise ValueError(f"{type(config).__name__}: `{field}` must be at least {minimum}, got {value}.")
 
 
-def _as_ours(given: Any, stock: Any, ours: Any) -> Any:
+def _as_ours(given: Any, legacy: dict | None, stock: Any, ours: Any) -> Any:
     """A sub-configuration as ours, made of a dictionary, a stock CLIP one or nothing.
 
     CLIP's own defaults (patches of 32) fill what a stock CLIP configuration leaves out.
     """
-    if isinstance(given, stock) and not isinstance(given, ours):
+    if isinstance(given, stock) and (legacy or not isinstance(given, ours)):
         given = given.to_dict()
+    if legacy:
+        given = (given or {}) | stock(**legacy).to_dict()
     if isinstance(given, dict) and given.get("model_type") == stock.model_type:
         given = stock(**given).to_dict() | {"model_type": ours.model_type}
     return ours(**(given or {})) if given is None or isinstance(given, dict) else given
@@ -126,20 +128,39 @@ class VitaClipConfig(CLIPConfig):
 
     model_type = "vita_clip"
     sub_configs = {"vision_config": VitaClipVisionConfig, "text_config": VitaClipTextConfig}
-    keys_to_ignore_at_inference = ["vision_model_output", "text_model_output", "hidden_states", "attentions"]
+    # What an evaluation loop must not gather: hidden states, and what has no row for each video.
+    keys_to_ignore_at_inference = [
+        "logits_per_text",
+        "text_embeds",
+        "vision_model_output",
+        "text_model_output",
+        "hidden_states",
+        "attentions",
+    ]
 
     text_config: Any = None  # a VitaClipTextConfig, made of a dictionary or of nothing
     vision_config: Any = None  # a VitaClipVisionConfig
 
     def __post_init__(self, **kwargs):
         num_frames = kwargs.pop("num_frames", None)
-        self.text_config = _as_ours(self.text_config, CLIPTextConfig, VitaClipTextConfig)
-        self.vision_config = _as_ours(self.vision_config, CLIPVisionConfig, VitaClipVisionConfig)
+        # OpenAI's published configurations still carry these two; what they say goes first, as in CLIPConfig.
+        legacy_text, legacy_vision = kwargs.pop("text_config_dict", None), kwargs.pop("vision_config_dict", None)
+        self.text_config = _as_ours(self.text_config, legacy_text, CLIPTextConfig, VitaClipTextConfig)
+        self.vision_config = _as_ours(self.vision_config, legacy_vision, CLIPVisionConfig, VitaClipVisionConfig)
         super().__post_init__(**kwargs)
         if self.label2id is None and self.id2label is not None:  # type: ignore[has-type]
             self.label2id = {label: index for index, label in self.id2label.items()}
         if num_frames is not None:
             self.num_frames = num_frames
+
+    @classmethod
+    def from_dict(cls, config_dict: dict, **kwargs):
+        """As every configuration; the parts of a stock CLIP's are marked as such, for they may not say so."""
+        if config_dict.get("model_type") == CLIPConfig.model_type:
+            config_dict = dict(config_dict)
+            for part, stock in (("text_config", CLIPTextConfig), ("vision_config", CLIPVisionConfig)):
+                config_dict[part] = {"model_type": stock.model_type} | (config_dict.get(part) or {})
+        return super().from_dict(config_dict, **kwargs)
 
     @property
     def num_frames(self) -> int:

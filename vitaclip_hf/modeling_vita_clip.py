@@ -189,6 +189,7 @@ class VitaClipVisionModel(VitaClipPreTrainedModel, CLIPVisionModel):
 
     config: VitaClipVisionConfig
     config_class = VitaClipVisionConfig
+    base_model_prefix = "vision_model"  # loads from a whole model's folder
     input_modalities = ("video",)
 
     def __init__(self, config: VitaClipVisionConfig):
@@ -297,7 +298,7 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
         r"""Features of the model's own classes, `config.id2label`, through their learned contexts.
 
         Returns:
-            `pooler_output` `[C, E]`, before normalising.
+            `pooler_output` `[C, E]`, before normalising. Hidden states and attentions are not recorded here.
         """
         if not self.class_prompts.have_names:
             self._warn_of_nameless_classes()
@@ -349,13 +350,22 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
                 Which text each video shows, `(B,)` of `torch.long`, or the probability of each, `(B, C)`.
             interpolate_pos_encoding (`bool`): accept another H and W than the configuration's.
             num_items_in_batch (`int`, *optional*):
-                Videos of the whole optimizer step; the loss is then their share of its mean (set by `Trainer`).
+                Entries of `labels` in the whole optimizer step, as `Trainer` counts and passes them; the loss is then
+                this batch's share of the step's mean.
         """
-        video_outputs = self.get_video_features(pixel_values_videos, interpolate_pos_encoding, **kwargs)
+        video_outputs = self.get_video_features(
+            pixel_values_videos, interpolate_pos_encoding, return_dict=True, **kwargs
+        )
         if input_ids is None:
-            text_outputs = self.get_class_features()
+            text_outputs = self.get_class_features(return_dict=True)
         else:
-            text_outputs = self.get_text_features(input_ids=input_ids, attention_mask=attention_mask)
+            recorded = ("output_hidden_states", "output_attentions")
+            text_outputs = self.get_text_features(
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                return_dict=True,
+                **{name: kwargs[name] for name in recorded if name in kwargs},
+            )
         video_embeds = nn.functional.normalize(video_outputs.pooler_output, dim=-1)
         text_embeds = nn.functional.normalize(text_outputs.pooler_output, dim=-1)
         logits = self.compare(video_embeds, text_embeds)
@@ -383,7 +393,7 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
         """Normalised class features `[C, E]`; without gradients they are made once and kept until a weight changes."""
 
         def embed() -> torch.Tensor:
-            return nn.functional.normalize(self.get_class_features().pooler_output, dim=-1)
+            return nn.functional.normalize(self.get_class_features(return_dict=True).pooler_output, dim=-1)
 
         if self.training or torch.is_grad_enabled():
             return embed()
@@ -394,7 +404,9 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
 
         With class-specific contexts, a name that the model already has keeps its learned context; a new one starts
         from `context_init`'s words, else from the mean of the learned contexts, or at random in a model whose classes
-        never had names. A shared context serves every name as it is.
+        never had names. A shared context serves every name as it is. Call it before making an optimizer: another
+        number of classes needs a new parameter. (Overriding `id2label` in `from_pretrained` only renames the answers;
+        the prompts keep their names.)
 
         Args:
             names: class names; underscores count as spaces in the prompts.
@@ -450,9 +462,15 @@ class VitaClipForVideoClassification(VitaClipModel):
             pixel_values_videos (`torch.Tensor` of shape `(B, T, 3, H, W)`): normalised frames.
             labels (`torch.Tensor`, *optional*): `(B,)` of `torch.long`, or probabilities `(B, C)`.
             interpolate_pos_encoding (`bool`): accept another H and W than the configuration's.
-            num_items_in_batch (`int`, *optional*): videos of the whole optimizer step (set by `Trainer`).
+            num_items_in_batch (`int`, *optional*): entries of `labels` in the whole optimizer step (set by `Trainer`).
         """
-        outputs = self.get_video_features(pixel_values_videos, interpolate_pos_encoding, **kwargs)
+        texts = [name for name in ("input_ids", "attention_mask") if kwargs.get(name) is not None]
+        if texts:
+            raise ValueError(
+                f"VitaClipForVideoClassification scores its own classes and takes no {' or '.join(texts)}; for other "
+                "texts use VitaClipModel (AutoModel) on the same folder."
+            )
+        outputs = self.get_video_features(pixel_values_videos, interpolate_pos_encoding, return_dict=True, **kwargs)
         video_embeds = nn.functional.normalize(outputs.pooler_output, dim=-1)
         logits = self.compare(video_embeds, self.get_class_embeds())
         return ImageClassifierOutput(
@@ -471,13 +489,24 @@ def classification_loss(
     Args:
         logits: `[B, C]`.
         labels: class indices `[B]`, or probabilities `[B, C]`.
-        num_items_in_batch: videos of the whole optimizer step; by default those of this batch.
+        num_items_in_batch: entries of `labels` in the whole optimizer step; by default those of this batch.
+
+    Raises:
+        ValueError: labels of another shape or kind.
     """
-    labels = labels.to(logits.device)
+    soft = labels.is_floating_point()
+    expected = logits.shape if soft else logits.shape[:1]
+    if labels.shape != expected:
+        raise ValueError(
+            f"`labels` must be class indices of shape {[len(logits)]} or probabilities of shape {list(logits.shape)}, "
+            f"got {labels.dtype} of shape {list(labels.shape)}."
+        )
+    labels = labels.to(logits.device, torch.float32 if soft else torch.long)
     if num_items_in_batch is None:
         return nn.functional.cross_entropy(logits.float(), labels)
     total = nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
-    return total / torch.as_tensor(num_items_in_batch, device=total.device)
+    # Probabilities have C entries for each video.
+    return total * (logits.shape[1] if soft else 1) / torch.as_tensor(num_items_in_batch, device=total.device)
 
 
 __all__ = [

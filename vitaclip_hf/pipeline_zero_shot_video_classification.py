@@ -1,6 +1,7 @@
 """`pipeline("zero-shot-video-classification")`: any labels, any videos."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 
 import torch
 from transformers import Pipeline
@@ -54,6 +55,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
                     f"The zero-shot-video-classification pipeline needs a {part}; none was found beside the model. "
                     f"Pass `{part}=`."
                 )
+        self.model.eval()
 
     def __call__(self, inputs, **kwargs):
         """
@@ -76,8 +78,12 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             # The base class would take some of these for a collection of inputs.
             return super().__call__([inputs], **kwargs)[0]
         if isinstance(inputs, Iterator):
-            inputs = VideoStream(inputs)
-        return super().__call__(list(inputs) if isinstance(inputs, tuple) else inputs, **kwargs)
+            return super().__call__(VideoStream(inputs), **kwargs)
+        if isinstance(inputs, tuple) or getattr(inputs, "ndim", 0) == 5:
+            inputs = list(inputs)
+        if isinstance(inputs, list) and not inputs:
+            return []
+        return super().__call__(inputs, **kwargs)
 
     def _sanitize_parameters(self, candidate_labels=None, hypothesis_template=None, top_k=None, **kwargs):
         names = ("num_views", "num_spatial_views", "sampling", "num_frames", "frame_stride", "decoder")
@@ -100,7 +106,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         return {name: value for name, value in kwargs.items() if value is not None}, forward, postprocess
 
     def preprocess(self, video, **processing):
-        pixels = self.video_processor(video, return_tensors="pt", **processing)["pixel_values_videos"]
+        pixels = self.video_processor([video], return_tensors="pt", **processing)["pixel_values_videos"]
         # [1, views, T, 3, H, W]: one row a video, so that batches are collated and taken apart by video.
         return {"pixel_values_videos": pixels[None].to(self.dtype)}
 
@@ -153,12 +159,13 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
 
 
 def _check_labels(labels) -> tuple[str, ...]:
-    if isinstance(labels, str) or not labels or not all(isinstance(label, str) and label.strip() for label in labels):
+    given = [] if isinstance(labels, str) or not isinstance(labels, Iterable) else list(labels)
+    if not given or not all(isinstance(label, str) and label.strip() for label in given):
         raise ValueError(f"`candidate_labels` must be a list of non-empty strings, got {labels!r}.")
-    repeated = sorted({label for label in labels if list(labels).count(label) > 1})
+    repeated = sorted(label for label, count in Counter(given).items() if count > 1)
     if repeated:
         raise ValueError(f"`candidate_labels` must differ; these are repeated: {', '.join(map(repr, repeated))}.")
-    return tuple(labels)
+    return tuple(given)
 
 
 def _check_templates(templates) -> tuple[str, ...]:

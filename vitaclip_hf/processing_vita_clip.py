@@ -32,5 +32,18 @@ class VitaClipProcessor(ProcessorMixin):
     def __init__(self, video_processor=None, tokenizer=None, **kwargs):
         super().__init__(video_processor, tokenizer, **kwargs)
 
+    def __call__(self, images=None, text=None, videos=None, audio=None, **kwargs):
+        """
+        Args:
+            videos: one video or a list of them, see [`VitaClipVideoProcessor`].
+            text (`str` or `list[str]`): texts, padded to the longest.
+
+        Returns:
+            `pixel_values_videos`, and `input_ids` with `attention_mask`, for what was given.
+        """
+        if images is not None or audio is not None:
+            raise ValueError("VitaClipProcessor takes `videos` and `text`; images of one video go as `videos=images`.")
+        return super().__call__(text=text, videos=videos, **kwargs)
+
 
 __all__ = ["VitaClipProcessor"]

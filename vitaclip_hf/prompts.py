@@ -4,6 +4,8 @@ Shapes, in the letters of the whole package: B videos, T frames, D vision width,
 M_v global prompts, M_c context tokens, L text positions.
 """
 
+from collections import Counter
+
 import torch
 from torch import nn
 from transformers.models.clip.modeling_clip import CLIPAttention
@@ -99,12 +101,13 @@ class ClassPrompts(nn.Module):
         self.class_input_ids = nn.Buffer(self.nameless_ids(num_classes))
 
     def nameless_ids(self, num_classes: int) -> torch.Tensor:
-        eos = self.config.eos_token_id
+        bos, eos = self.config.bos_token_id, self.config.eos_token_id
+        if eos == 2:
+            # OpenAI's published text configurations carry 0 and 2, which are not the tokens of their vocabulary.
+            bos, eos = self.config.vocab_size - 2, self.config.vocab_size - 1
         eos = eos[0] if isinstance(eos, list) else eos
-        # CLIP's published text configurations carry 2 here, which is not the end token of their vocabulary.
-        eos = self.config.vocab_size - 1 if eos == 2 else eos
         slots = [CONTEXT_SLOT] * self.config.num_context_tokens
-        return pack_rows([[self.config.bos_token_id, *slots, eos]] * num_classes, self.config.max_position_embeddings)
+        return pack_rows([[bos, *slots, eos]] * num_classes, self.config.max_position_embeddings)
 
     @property
     def have_names(self) -> bool:
@@ -154,8 +157,11 @@ class ClassPrompts(nn.Module):
                     new[index] = torch.randn_like(old[0]) * 0.02 if fresh else old.mean(0)
         else:
             new = words if words is not None and fresh else old
-        trainable = self.context.requires_grad
-        self.context = nn.Parameter(new.clone(), requires_grad=trainable)
+        if new.shape == old.shape:
+            with torch.no_grad():  # the same parameter, for an optimizer that has it already
+                self.context.copy_(new)
+        else:
+            self.context = nn.Parameter(new.clone(), requires_grad=self.context.requires_grad)
         self.class_input_ids = nn.Buffer(ids.to(old.device))
 
     def _context_from_words(self, tokenizer, token_embedding: nn.Embedding) -> torch.Tensor | None:
@@ -188,7 +194,7 @@ def tokenize_class_prompts(names: list[str], tokenizer, config: VitaClipTextConf
     """
     if isinstance(names, str) or not names:
         raise ValueError(f"Class names must be a non-empty list of strings, got {names!r}.")
-    repeated = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    repeated = sorted(str(name) for name, count in Counter(names).items() if count > 1)
     if repeated:
         raise ValueError(f"Class names must differ; these are repeated: {', '.join(map(repr, repeated))}.")
     slots = [CONTEXT_SLOT] * config.num_context_tokens
@@ -209,6 +215,10 @@ def tokenize_class_prompts(names: list[str], tokenizer, config: VitaClipTextConf
                 f"has {config.max_position_embeddings} positions; shorten the name or use fewer context tokens."
             )
         rows.append(row)
+    first: dict[tuple, str] = {}
+    for name, row in zip(names, rows, strict=True):
+        if first.setdefault(tuple(row), name) != name:
+            raise ValueError(f"Classes {first[tuple(row)]!r} and {name!r} have the same prompt; rename one of them.")
     largest = max(max(row) for row in rows)
     if largest >= config.vocab_size:
         raise ValueError(

@@ -20,16 +20,18 @@ def weights_fingerprint(tensors: Iterable[torch.Tensor]) -> tuple:
     through `.data` bypass the counters, so the values themselves are projected on fixed directions as well: one pass
     over the memory, thousands of times cheaper than a forward pass over a label set.
     """
-    counters, projections = [], []
+    counters: list[tuple] = []
+    projections: dict[torch.device, list[torch.Tensor]] = {}
     for tensor in tensors:
         version = None if tensor.is_inference() else tensor._version
         counters.append((tensor.data_ptr(), version, tensor.dtype, tensor.device, tuple(tensor.shape)))
-        if tensor.numel():
+        if tensor.numel() and not tensor.is_meta:  # offloaded weights have no values here
             matrix = tensor.detach().reshape(tensor.shape[0] if tensor.ndim else 1, -1).float()
             columns = matrix @ _directions(matrix.shape[1], tensor.device)
-            projections.append(columns @ _directions(matrix.shape[0], tensor.device))
-    values = torch.stack([value.double().cpu() for value in projections]).tolist() if projections else []
-    return tuple(counters), tuple(values)
+            on_device = projections.setdefault(tensor.device, [])
+            on_device.append(columns @ _directions(matrix.shape[0], tensor.device))
+    values = [torch.stack(on_device).tolist() for on_device in projections.values()]
+    return tuple(counters), tuple(map(tuple, values))
 
 
 class TextEmbeddingCache:
@@ -53,4 +55,4 @@ class TextEmbeddingCache:
             while len(self._entries) > self.capacity:
                 self._entries.popitem(last=False)
         self._entries.move_to_end(key)
-        return self._entries[key]
+        return self._entries[key].clone()  # the caller's to change

@@ -36,7 +36,7 @@ class VitaClipVideoProcessorKwargs(VideosKwargs, total=False):
     num_spatial_views (`int`): 1, a centre crop, or 3, along the longer side (default 1).
     antialias (`bool`): low-pass before downsizing (default `True`; the released code does not).
     decoder (`str`): `"auto"` (default), `"torchcodec"`, `"pyav"` or `"decord"`.
-    seed (`int`, *optional*): of the random samplings.
+    seed (`int`, *optional*): of the random samplings; video i of a batch draws with `seed + i`.
     """
 
     sampling: str | None
@@ -127,12 +127,17 @@ class VitaClipVideoProcessor(BaseVideoProcessor):
         chosen = {name: kwargs.pop(name, None) for name in SAMPLING_ARGUMENTS}
         chosen = {name: getattr(self, name, None) if value is None else value for name, value in chosen.items()}
         self._check_choices(chosen["sampling"], chosen["num_spatial_views"], kwargs.get("fps", self.fps))
+        do_rescale = self.do_rescale if kwargs.get("do_rescale") is None else kwargs["do_rescale"]
         given = kwargs.pop("video_metadata", None)
         sources = batch_of_videos(videos)
-        given = [given] if given is None or not isinstance(given, (list, tuple)) else given
+        if not isinstance(given, (list, tuple)):
+            given = [given] * len(sources) if given is None else [given]
+        if len(given) != len(sources):
+            raise ValueError(f"`video_metadata` describes {len(given)} videos, but there are {len(sources)}.")
         clips, metadata = [], []
         for index, source in enumerate(sources):
-            views, about = self._load_views(source, chosen, given[index % len(given)])
+            seed = None if chosen["seed"] is None else chosen["seed"] + index
+            views, about = self._load_views(source, chosen | {"seed": seed}, given[index], scale=do_rescale)
             clips.extend(views)
             metadata.append(about)
         batch = super().preprocess(
@@ -147,7 +152,7 @@ class VitaClipVideoProcessor(BaseVideoProcessor):
             batch["video_metadata"] = metadata
         return batch
 
-    def _load_views(self, source, chosen: dict, given) -> tuple[list[torch.Tensor], VideoMetadata]:
+    def _load_views(self, source, chosen: dict, given, scale: bool) -> tuple[list[torch.Tensor], VideoMetadata]:
         """The temporal views of one video, each `[T, 3, H, W]`."""
         clips: list[list[int]] = []
 
@@ -163,7 +168,7 @@ class VitaClipVideoProcessor(BaseVideoProcessor):
             pictures, metadata = decode_video(source, sample_indices, decoder=chosen["decoder"])
             frames = torch.from_numpy(pictures).permute(0, 3, 1, 2)
         else:
-            frames = to_frames(source, chosen["input_data_format"])
+            frames = to_frames(source, chosen["input_data_format"], scale)
             metadata = VideoMetadata(**({"total_num_frames": len(frames)} | dict(given or {})))
             metadata.total_num_frames = len(frames)
             metadata.width, metadata.height = frames.shape[-1], frames.shape[-2]
@@ -277,35 +282,40 @@ def _describe(item) -> str:
     return type(item).__name__
 
 
-def to_frames(video, layout: str | ChannelDimension | None = None) -> torch.Tensor:
-    """Frames that are already there as one tensor `[T, 3, H, W]`, uint8 or float32 in 0 … 255.
+def to_frames(video, layout: str | ChannelDimension | None = None, scale: bool = True) -> torch.Tensor:
+    """Frames that are already there as one tensor `[T, 3, H, W]`, uint8 or float32.
 
     Args:
         video: array or tensor `[T, H, W, C]` or `[T, C, H, W]`, or a list of images, arrays or image files.
         layout: where the channels are (`"channels_first"` or `"channels_last"`), if the shape does not tell.
+        scale: whether floats, which lie in 0 … 1, become 0 … 255 as uint8 frames are.
     """
     if isinstance(video, (list, tuple)):
-        frames = [_image_to_frame(frame, layout) for frame in video]
+        frames = [_image_to_frame(frame, layout, scale) for frame in video]
         if len({frame.shape for frame in frames}) > 1:
             sizes = ", ".join(sorted({f"{frame.shape[-2]} x {frame.shape[-1]}" for frame in frames}))
             raise ValueError(f"All frames of a video must have one size, got {sizes}.")
         return torch.stack(frames)
-    return _to_rgb(torch.as_tensor(np.ascontiguousarray(video) if isinstance(video, np.ndarray) else video), layout)
+    return _to_rgb(_to_tensor(video), layout, scale)
 
 
-def _image_to_frame(image, layout) -> torch.Tensor:
+def _to_tensor(array: np.ndarray | torch.Tensor) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array)) if isinstance(array, np.ndarray) else array.detach()
+
+
+def _image_to_frame(image, layout, scale: bool) -> torch.Tensor:
     if isinstance(image, (str, Path)):
         image = load_image(str(image))
     if isinstance(image, Image.Image):
         return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
-    array = torch.as_tensor(np.ascontiguousarray(image) if isinstance(image, np.ndarray) else image)
-    return _to_rgb((array[None] if array.ndim == 2 else array)[None], "channels_first" if array.ndim == 2 else layout)[
-        0
-    ]
+    array = _to_tensor(image)
+    if array.ndim == 2:
+        array, layout = array[None], ChannelDimension.FIRST
+    return _to_rgb(array[None], layout, scale)[0]
 
 
-def _to_rgb(frames: torch.Tensor, layout) -> torch.Tensor:
-    """`[T, H, W, C]` or `[T, C, H, W]` with 1, 3 or 4 channels to `[T, 3, H, W]` with values in 0 … 255."""
+def _to_rgb(frames: torch.Tensor, layout, scale: bool) -> torch.Tensor:
+    """`[T, H, W, C]` or `[T, C, H, W]` with 1, 3 or 4 channels to `[T, 3, H, W]`."""
     if 0 in frames.shape:
         raise ValueError(f"A video needs at least one frame, got an array of shape {list(frames.shape)}.")
     if layout is None:
@@ -317,7 +327,10 @@ def _to_rgb(frames: torch.Tensor, layout) -> torch.Tensor:
     frames = frames.expand(-1, 3, -1, -1) if frames.shape[1] == 1 else frames[:, :3]
     if frames.dtype == torch.uint8:
         return frames
+    if frames.dtype == torch.bool:
+        raise TypeError("Frames of booleans are no pictures; give uint8, or floats in 0 … 1.")
     if not frames.is_floating_point():
+        frames = frames.to(torch.int64)
         if frames.min() < 0 or frames.max() > 255:
             found = f"{int(frames.min())} … {int(frames.max())}"
             raise ValueError(f"Whole-number frames must lie in 0 … 255, got {found}.")
@@ -327,7 +340,7 @@ def _to_rgb(frames: torch.Tensor, layout) -> torch.Tensor:
         raise ValueError(
             f"Floating-point frames must lie in 0 … 1, got {low:.3g} … {high:.3g}; normalising comes later."
         )
-    return frames.float() * 255
+    return frames.float() * 255 if scale else frames.float()
 
 
 __all__ = ["VitaClipVideoProcessor"]
