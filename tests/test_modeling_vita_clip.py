@@ -6,7 +6,7 @@ from conftest import tiny_config, tiny_model
 from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification, CLIPConfig, CLIPModel
 
 from vitaclip_hf import VitaClipConfig, VitaClipForVideoClassification, VitaClipModel, VitaClipVisionModel
-from vitaclip_hf.modeling_vita_clip import classification_loss
+from vitaclip_hf.modeling_vita_clip import QuickGELU, classification_loss
 
 
 NO_PROMPTS = {"use_summary_prompt": False, "use_local_prompts": False, "num_global_prompts": 0}
@@ -243,6 +243,23 @@ def test_last_layer_for_class_tokens_alone_is_exact():
     assert torch.equal(full.last_hidden_state, full.hidden_states[-1])
     torch.testing.assert_close(brief.pooler_output, full.pooler_output, atol=1e-6, rtol=0)
     torch.testing.assert_close(brief.last_hidden_state[:, :, 0], full.last_hidden_state[:, :, 0], atol=1e-6, rtol=0)
+
+
+def test_activation_is_transformers_own_to_the_bit():
+    from transformers.activations import ACT2FN
+
+    values = torch.randn(1000) * 5
+    before = values.clone()
+    for dtype in (torch.float32, torch.bfloat16):
+        expected = ACT2FN["quick_gelu"](values.to(dtype))
+        with torch.no_grad():
+            assert torch.equal(QuickGELU()(values.to(dtype)), expected)
+        assert torch.equal(QuickGELU()(values.to(dtype).requires_grad_()), expected)
+    assert torch.equal(values, before)
+    assert type(tiny_model().vision_model.encoder.layers[0].mlp.activation_fn) is QuickGELU
+    assert type(tiny_model(vision={"hidden_act": "gelu"}).vision_model.encoder.layers[0].mlp.activation_fn) is type(
+        ACT2FN["gelu"]
+    )
 
 
 @torch.no_grad()
