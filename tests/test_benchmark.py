@@ -38,6 +38,10 @@ def test_released_arithmetic_gives_our_features(pair, videos):
         torch.testing.assert_close(released.features(videos), ours.features(videos), atol=1e-5, rtol=0)
     assert benchmark.check_same_features(ours, released, videos) <= 1e-5
     assert ours.parameters == released.parameters
+    assert released.model.layers[0].self_attn.heads_last
+    heads_first = benchmark.ReleasedArithmetic(ours.model, heads_last=False).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(heads_first(videos), ours.features(videos), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +160,7 @@ def test_script_prints_a_table_and_writes_json(tmp_path, capsys):
         2 * (5 * (width**2 + width) + 2 * width + (2 + 8) * width) + 2 * width
     )
 
-    assert [line.split("|")[1].strip() for line in printed[2:6]] == [c["name"] for c in results["contenders"]]
+    assert [line.split("|")[1].strip() for line in printed[2:7]] == [c["name"] for c in results["contenders"]]
     assert f"{clip['parameters']:,}" in printed[5]
     assert results["command"] in printed[7]
     assert ("Warning" in printed[-1]) == results["machine"]["busy"]
