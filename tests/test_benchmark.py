@@ -161,8 +161,8 @@ def test_script_prints_a_table_and_writes_json(tmp_path, capsys):
     )
 
     assert [line.split("|")[1].strip() for line in printed[2:7]] == [c["name"] for c in results["contenders"]]
-    assert f"{clip['parameters']:,}" in printed[5]
-    assert results["command"] in printed[7]
+    assert f"{clip['parameters']:,}" in printed[6]
+    assert results["command"] in printed[8]
     assert ("Warning" in printed[-1]) == results["machine"]["busy"]
 
 

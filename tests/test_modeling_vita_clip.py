@@ -305,6 +305,10 @@ def test_activation_checkpointing_gives_the_same_gradients(tokenizer):
             assert plain[name].abs().sum() > 0, name
 
 
+OLD_TORCH = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 7)
+
+
+@pytest.mark.skipif(OLD_TORCH, reason="torch 2.6 cannot trace transformers' own decorators")
 @torch.no_grad()
 def test_compiles_as_one_graph():
     model = tiny_model()

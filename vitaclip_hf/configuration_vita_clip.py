@@ -147,7 +147,9 @@ class VitaClipConfig(CLIPConfig):
         legacy_text, legacy_vision = kwargs.pop("text_config_dict", None), kwargs.pop("vision_config_dict", None)
         self.text_config = _as_ours(self.text_config, legacy_text, CLIPTextConfig, VitaClipTextConfig)
         self.vision_config = _as_ours(self.vision_config, legacy_vision, CLIPVisionConfig, VitaClipVisionConfig)
+        ours = self.text_config, self.vision_config
         super().__post_init__(**kwargs)
+        self.text_config, self.vision_config = ours  # older CLIPConfigs (5.12) make CLIP's own of them
         if self.label2id is None and self.id2label is not None:  # type: ignore[has-type]
             self.label2id = {label: index for index, label in self.id2label.items()}
         if num_frames is not None:
