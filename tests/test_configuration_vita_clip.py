@@ -40,11 +40,9 @@ def test_round_trip_and_overrides(tmp_path):
     config = VitaClipConfig(num_frames=4, text_config={"context_position": "middle"}, id2label={0: "a", 1: "b", 2: "c"})
     config.save_pretrained(tmp_path)
     loaded = AutoConfig.from_pretrained(tmp_path)
-    assert (
-        type(loaded) is VitaClipConfig
-        and loaded.to_dict() == config.to_dict() | {"_name_or_path": str(tmp_path)}
-        or loaded.to_diff_dict() == config.to_diff_dict()
-    )
+    assert type(loaded) is VitaClipConfig
+    saving = {"_name_or_path": None, "transformers_version": None}  # written by transformers on saving
+    assert loaded.to_dict() | saving == config.to_dict() | saving
     assert loaded.text_config.to_dict() == config.text_config.to_dict()
     assert loaded.vision_config.to_dict() == config.vision_config.to_dict()
     changed = AutoConfig.from_pretrained(tmp_path, vision_config={"num_frames": 16})

@@ -18,7 +18,7 @@ def weights_fingerprint(tensors: Iterable[torch.Tensor]) -> tuple:
 
     Storage addresses and autograd's version counters catch replaced tensors and ordinary in-place writes. Writes
     through `.data` bypass the counters, so the values themselves are projected on fixed directions as well: one pass
-    over the memory, thousands of times cheaper than a forward pass over a label set.
+    over the memory.
     """
     counters: list[tuple] = []
     projections: dict[torch.device, list[torch.Tensor]] = {}

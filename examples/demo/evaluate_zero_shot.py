@@ -48,14 +48,14 @@ def load_pipeline(checkpoint: Path, prompts: bool):
 def accuracies(classifier, files: list[tuple[str, int]], name: str) -> dict[str, float]:
     """Top-1 for each wording of the labels, and of the motion alone."""
     scenes, scores = all_scenes(held_out=True), {}
-    pixels = [path for path, _ in files]
+    paths = [path for path, _ in files]
     for wording in range(3):
         labels = [scene.worded(wording) for scene in scenes]
         found = [
             labels.index(result[0]["label"])
             for result in tqdm(
-                classifier((path for path in pixels), candidate_labels=labels, top_k=1),
-                total=len(pixels),
+                classifier(iter(paths), candidate_labels=labels, top_k=1),
+                total=len(paths),
                 desc=f"{name}, wording {wording}",
                 leave=False,
             )

@@ -16,6 +16,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from tqdm import tqdm
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from vitaclip_hf.motion_shapes import (
     COLORS,
@@ -114,8 +115,7 @@ def draw_batch(scenes: list[Scene], batch: int, generator: torch.Generator) -> t
 
 def to_pixel_values(pictures: torch.Tensor) -> torch.Tensor:
     """`[N, S, S, 3]` uint8 to `[N, 3, S, S]`, normalised with CLIP's mean and standard deviation."""
-    mean = torch.tensor([0.48145466, 0.4578275, 0.40821073])
-    std = torch.tensor([0.26862954, 0.26130258, 0.27577711])
+    mean, std = torch.tensor(OPENAI_CLIP_MEAN), torch.tensor(OPENAI_CLIP_STD)
     return ((pictures.float() / 255 - mean) / std).permute(0, 3, 1, 2)
 
 
