@@ -5,6 +5,7 @@ E joint width, C classes.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -28,7 +29,7 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .configuration_vita_clip import VitaClipConfig, VitaClipVisionConfig
-from .prompts import ClassPrompts, TimeEmbedding, VisionPrompts
+from .prompts import ClassPrompts, TimeEmbedding, VisionPrompts, prompts_disabled
 from .text_embedding_cache import TextEmbeddingCache
 
 
@@ -177,6 +178,14 @@ class VitaClipPreTrainedModel(CLIPPreTrainedModel):
         # Outside transformers, modules whose own parameters are loaded, or that have none, would skip _init_weights,
         # and CLIP's attention and MLP would lose their initialisation.
         super()._initialize_weights(module, False)
+
+    def prompts_disabled(self) -> AbstractContextManager[None]:
+        """A context in which the prompts are off and the towers are those of frozen CLIP, to the bit.
+
+        `get_video_features` is then the mean of CLIP's frame features. The classes' learned contexts cannot be used;
+        compare with texts (`input_ids`). `logit_scale` stays as it was trained.
+        """
+        return prompts_disabled(self)
 
     @torch.no_grad()
     def _init_weights(self, module):
@@ -469,6 +478,7 @@ class VitaClipForVideoClassification(VitaClipModel):
         labels: torch.Tensor | None = None,
         interpolate_pos_encoding: bool = False,
         num_items_in_batch: int | torch.Tensor | None = None,
+        class_embeds: torch.Tensor | Callable | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> ImageClassifierOutput:
         r"""
@@ -477,6 +487,9 @@ class VitaClipForVideoClassification(VitaClipModel):
             labels (`torch.Tensor`, *optional*): `(B,)` of `torch.long`, or probabilities `(B, C)`.
             interpolate_pos_encoding (`bool`): accept another H and W than the configuration's.
             num_items_in_batch (`int`, *optional*): entries of `labels` in the whole optimizer step (set by `Trainer`).
+            class_embeds (`torch.Tensor` of shape `(C, E)`, *optional*):
+                Normalised class features, where they are known already; or a function that is given
+                `get_class_embeds` and returns them, to decide when the text tower runs (training with accumulation).
         """
         texts = [name for name in ("input_ids", "attention_mask") if kwargs.get(name) is not None]
         if texts:
@@ -486,7 +499,9 @@ class VitaClipForVideoClassification(VitaClipModel):
             )
         outputs = self.get_video_features(pixel_values_videos, interpolate_pos_encoding, return_dict=True, **kwargs)
         video_embeds = nn.functional.normalize(outputs.pooler_output, dim=-1)
-        logits = self.compare(video_embeds, self.get_class_embeds())
+        if not isinstance(class_embeds, torch.Tensor):
+            class_embeds = self.get_class_embeds() if class_embeds is None else class_embeds(self.get_class_embeds)
+        logits = self.compare(video_embeds, class_embeds)
         return ImageClassifierOutput(
             loss=None if labels is None else classification_loss(logits, labels, num_items_in_batch),
             logits=logits,
