@@ -236,10 +236,12 @@ class VitaClipVisionModel(VitaClipPreTrainedModel, CLIPVisionModel):
 
         Returns:
             `pooler_output` `[B, T, D]`, each frame's class token after the final LayerNorm, and `last_hidden_state`:
-            `[B, T, 1+N, D]` if hidden states or attentions are asked for, else the class tokens alone, `[B, T, 1, D]`.
+            `[B, T, 1+N, D]` if hidden states or attentions are asked for or the prompts are disabled, else the class
+            tokens alone, `[B, T, 1, D]`.
         """
         pixel_values_videos = _checked_videos(pixel_values_videos)
-        all_tokens = any(
+        # Without prompts it is CLIP: computed as CLIP computes it, the bits are equal too.
+        all_tokens = not self.time_embedding.enabled or any(
             kwargs.get(name, getattr(self.config, name, False))
             for name in ("output_hidden_states", "output_attentions")
         )
@@ -418,7 +420,7 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
         def embed() -> torch.Tensor:
             return nn.functional.normalize(self.get_class_features(return_dict=True).pooler_output, dim=-1)
 
-        if self.training or torch.is_grad_enabled():
+        if self.training or torch.is_grad_enabled() or not self.class_prompts.enabled:
             return embed()
         return self._class_embeds.get("classes", self.text_side_tensors(), embed)
 

@@ -5,6 +5,8 @@ M_v global prompts, M_c context tokens, L text positions.
 """
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -29,8 +31,24 @@ def resize_over_time(vectors: torch.Tensor, num_frames: int) -> torch.Tensor:
     return resized[0].T.to(vectors.dtype)
 
 
+@contextmanager
+def prompts_disabled(model: nn.Module) -> Iterator[None]:
+    """Within it, no prompt of the model takes part: what is left is frozen CLIP."""
+    modules = [module for module in model.modules() if isinstance(module, (TimeEmbedding, VisionPrompts, ClassPrompts))]
+    before = [module.enabled for module in modules]
+    for module in modules:
+        module.enabled = False
+    try:
+        yield
+    finally:
+        for module, enabled in zip(modules, before, strict=True):
+            module.enabled = enabled
+
+
 class TimeEmbedding(nn.Module):
     """A learned vector for each frame, the same for every token of the frame (paper section 3.1)."""
+
+    enabled = True  # see `prompts_disabled`
 
     def __init__(self, config: VitaClipVisionConfig):
         super().__init__()
@@ -38,11 +56,15 @@ class TimeEmbedding(nn.Module):
 
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Adds time to tokens `[B, T, 1+N, D]`; T may differ from the trained number of frames."""
+        if not self.enabled:
+            return embeddings
         return embeddings + resize_over_time(self.weight, embeddings.shape[1])[:, None]
 
 
 class VisionPrompts(nn.Module):
     """The summary, local and global prompts of one layer (paper section 3.1, equations 2 to 6)."""
+
+    enabled = True  # see `prompts_disabled`
 
     def __init__(self, config: VitaClipVisionConfig):
         super().__init__()
@@ -67,7 +89,9 @@ class VisionPrompts(nn.Module):
             Up to three tensors that broadcast to `[B, T, tokens, D]`: summary `[B, T, 1, D]`, local `[B, 1, T, D]`
             (every frame of the clip sees all T) and global `[1, 1, M_v, D]`.
         """
-        prompts = []
+        prompts: list[torch.Tensor] = []
+        if not self.enabled:
+            return prompts
         if self.cls_projection is not None:
             projected = self.cls_projection(cls_tokens)
         if self.summary_norm is not None and self.summary_attention is not None:
@@ -92,6 +116,8 @@ class ClassPrompts(nn.Module):
     `class_input_ids` `[C, L]` holds the token ids of each prompt, with `CONTEXT_SLOT` where a context token goes and
     `AFTER_END` behind the last token. Until `set_names` is called, the prompts have no names: `[SOS] [context] [EOS]`.
     """
+
+    enabled = True  # see `prompts_disabled`
 
     def __init__(self, config: VitaClipTextConfig, num_classes: int):
         super().__init__()
@@ -123,6 +149,10 @@ class ClassPrompts(nn.Module):
         Returns:
             Token embeddings `[C, longest, D_t]` without positions, and the position of each prompt's end `[C]`.
         """
+        if not self.enabled:
+            raise ValueError(
+                "The prompts are disabled, and CLIP alone has no learned classes: compare with texts (`input_ids`)."
+            )
         ends = self.end_positions()
         ids = self.class_input_ids[:, : int(ends.max()) + 1]
         is_slot = ids == CONTEXT_SLOT
