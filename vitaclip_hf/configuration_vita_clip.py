@@ -4,9 +4,11 @@ from typing import Any
 
 from huggingface_hub.dataclasses import strict
 from transformers.models.clip.configuration_clip import CLIPConfig, CLIPTextConfig, CLIPVisionConfig
+from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
 
 CONTEXT_POSITIONS = ("end", "front", "middle")
+REMOTE_CODE_FIELDS = ("auto_map", "custom_pipelines")
 
 
 def _require_positive(config, *fields: str, minimum: int = 1) -> None:
@@ -157,7 +159,14 @@ class VitaClipConfig(CLIPConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict, **kwargs):
-        """As every configuration; the parts of a stock CLIP's are marked as such, for they may not say so."""
+        """As every configuration; the parts of a stock CLIP's are marked as such, for they may not say so.
+
+        The installed package goes before a published folder's copy of it, as everywhere in transformers. So it drops
+        what points to that copy: `pipeline()` would ask for `trust_remote_code` because of `custom_pipelines`, and a
+        folder saved from here holds no code.
+        """
+        if not cls.__module__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}."):
+            config_dict = {key: value for key, value in config_dict.items() if key not in REMOTE_CODE_FIELDS}
         if config_dict.get("model_type") == CLIPConfig.model_type:
             config_dict = dict(config_dict)
             for part, stock in (("text_config", CLIPTextConfig), ("vision_config", CLIPVisionConfig)):

@@ -1,0 +1,108 @@
+"""What a checkpoint folder computes, through transformers' public entry points alone; the package is not needed.
+
+    python -I conversion/folder_outputs.py --folder DIR --video clip.mp4 --output outputs.safetensors --without-package
+
+With `--without-package` the process cannot import `vitaclip_hf` even where it is installed, so the folder is loaded by
+its own remote code, as on a machine that has nothing but transformers. `publish.py` compares the tensors to the bit.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForVideoClassification,
+    AutoProcessor,
+    AutoTokenizer,
+    AutoVideoProcessor,
+    pipeline,
+)
+
+
+PACKAGE = "vitaclip_hf"
+LABELS = ("a red star", "juggling")
+
+
+class PackageBlocker:
+    """An import hook that hides the package: `import vitaclip_hf` fails as if it were not installed."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == PACKAGE:
+            raise ModuleNotFoundError(f"No module named {name!r} (hidden by {Path(__file__).name})", name=name)
+
+
+@torch.no_grad()
+def collect_outputs(source: str, video: str, trust_remote_code: bool | None, **loading) -> dict[str, torch.Tensor]:
+    """Everything a user can load from the folder or Hub id, run on one video.
+
+    Args:
+        source: a folder or a Hub id.
+        video: path of a video file.
+        trust_remote_code: as for `from_pretrained`.
+        loading: further arguments of every `from_pretrained`, such as `revision`.
+
+    Returns:
+        `pixel_values_videos` `[1, T, 3, H, W]`, `input_ids` `[2, length]`, `logits_per_video` `[1, 2]`, `logits`
+        `[1, C]`, and the scores of both pipelines in the order of `LABELS` and of the classes.
+    """
+    loading["trust_remote_code"] = trust_remote_code
+    config = AutoConfig.from_pretrained(source, **loading)
+    processor = AutoProcessor.from_pretrained(source, **loading)
+    video_processor = AutoVideoProcessor.from_pretrained(source, **loading)
+    tokenizer = AutoTokenizer.from_pretrained(source, **loading)
+    model = AutoModel.from_pretrained(source, use_safetensors=True, **loading).eval()
+    inputs = processor(videos=video, text=list(LABELS), return_tensors="pt").to(model.dtype)
+    outputs = {
+        "pixel_values_videos": video_processor(video, return_tensors="pt")["pixel_values_videos"],
+        "processor.pixel_values_videos": inputs["pixel_values_videos"],
+        "input_ids": tokenizer(list(LABELS), padding=True, return_tensors="pt")["input_ids"],
+        "processor.input_ids": inputs["input_ids"],
+        "logits_per_video": model(**inputs).logits_per_video,
+    }
+    del model
+    classifier = AutoModelForVideoClassification.from_pretrained(source, use_safetensors=True, **loading).eval()
+    outputs["logits"] = classifier(pixel_values_videos=inputs["pixel_values_videos"]).logits
+    del classifier
+    zero_shot = pipeline("zero-shot-video-classification", model=source, **loading)
+    outputs["zero_shot_scores"] = _scores(zero_shot(video, candidate_labels=list(LABELS)), LABELS)
+    del zero_shot
+    closed_set = pipeline("video-classification", model=source, **loading)
+    names = [config.id2label[index] for index in range(config.num_labels)]
+    both = closed_set([video, video], top_k=len(names), batch_size=2)
+    outputs["class_scores"] = torch.stack([_scores(answers, names) for answers in both])
+    return {name: tensor.contiguous().clone() for name, tensor in outputs.items()}
+
+
+def _scores(answers: list[dict], labels) -> torch.Tensor:
+    by_label = {answer["label"]: answer["score"] for answer in answers}
+    return torch.tensor([by_label[label] for label in labels], dtype=torch.float64)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", required=True, help="folder or Hub id to load")
+    parser.add_argument("--video", required=True, help="video file to run on")
+    parser.add_argument("--output", required=True, help="safetensors file to write")
+    parser.add_argument("--threads", type=int, help="torch's threads: sums depend on them in the last bit")
+    parser.add_argument("--without-package", action="store_true", help="hide the package and trust the remote code")
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    if options.without_package:
+        sys.meta_path.insert(0, PackageBlocker())
+    else:
+        __import__(PACKAGE)
+    outputs = collect_outputs(options.folder, options.video, trust_remote_code=options.without_package or None)
+    loaded = sorted(name for name in sys.modules if name.split(".")[0] == PACKAGE)
+    if options.without_package and loaded:
+        raise RuntimeError(f"the package was imported after all: {', '.join(loaded)}")
+    save_file(outputs, options.output)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

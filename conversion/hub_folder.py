@@ -1,0 +1,176 @@
+"""A checkpoint as a whole Hub folder: weights, configuration, processor, tokenizer, remote code, licence."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers import AutoProcessor, PreTrainedModel
+from transformers.dynamic_module_utils import get_relative_import_files
+
+import vitaclip_hf
+from vitaclip_hf import VitaClipConfig, VitaClipModel, VitaClipProcessor
+
+
+PACKAGE = Path(vitaclip_hf.__file__).parent
+LICENSE = Path(__file__).parent.parent / "LICENSE"
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+# What each entry point of transformers loads, as "module.Class" of the folder's own code.
+AUTO_MAP = {
+    "AutoConfig": "configuration_vita_clip.VitaClipConfig",
+    "AutoModel": "modeling_vita_clip.VitaClipModel",
+    "AutoModelForVideoClassification": "modeling_vita_clip.VitaClipForVideoClassification",
+    "AutoProcessor": "processing_vita_clip.VitaClipProcessor",
+    "AutoVideoProcessor": "video_processing_vita_clip.VitaClipVideoProcessor",
+}
+CUSTOM_PIPELINES = {
+    "zero-shot-video-classification": {
+        "impl": "pipeline_zero_shot_video_classification.ZeroShotVideoClassificationPipeline",
+        "pt": ["AutoModel"],
+        "type": "multimodal",
+    },
+    "video-classification": {
+        "impl": "pipeline_video_classification.BatchedVideoClassificationPipeline",
+        "pt": ["AutoModelForVideoClassification"],
+        "type": "video",
+    },
+}
+
+
+class PublishError(ValueError):
+    """Something stands between the checkpoint and the Hub; the message says what to change. Nothing was pushed."""
+
+
+def weight_files(checkpoint: Path) -> list[Path]:
+    """The safetensors files of a checkpoint; nothing that could execute code is ever read."""
+    index = checkpoint / INDEX
+    if index.is_file():
+        names = sorted(set(read_json(index).get("weight_map", {}).values()))
+        files = [checkpoint / Path(name).name for name in names]
+        missing = [file.name for file in files if not file.is_file()]
+        if missing or not files:
+            raise PublishError(f"{index}: these shards are missing: {', '.join(missing) or 'all'}.")
+        return files
+    if (checkpoint / WEIGHTS).is_file():
+        return [checkpoint / WEIGHTS]
+    pickles = sorted(file.name for file in checkpoint.iterdir() if file.suffix in (".bin", ".pt", ".pth", ".pkl"))
+    reason = f"; {', '.join(pickles)} may execute code and is not read, save it as safetensors" if pickles else ""
+    raise PublishError(f"--checkpoint {checkpoint}: there is no {WEIGHTS}{reason}.")
+
+
+def read_json(file: Path) -> dict:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise PublishError(f"{file}: not readable as JSON ({error}).") from error
+    if not isinstance(content, dict):
+        raise PublishError(f"{file}: expected a JSON object, found {type(content).__name__}.")
+    return content
+
+
+def _stored_shapes(files: list[Path]) -> Iterator[tuple[str, list[int], str]]:
+    """Name, shape and file of every stored tensor; opening a safetensors file checks that it is complete."""
+    for file in files:
+        try:
+            with safe_open(file, "pt") as tensors:
+                for name in tensors.keys():  # noqa: SIM118 (no mapping)
+                    yield name, tensors.get_slice(name).get_shape(), file.name
+        except SafetensorError as error:
+            raise PublishError(f"{file}: damaged or cut short, no valid safetensors file ({error}).") from error
+
+
+def check_weights(checkpoint: Path, config: VitaClipConfig) -> None:
+    """Every weight of the model is stored, in its shape, and nothing else is.
+
+    Raises:
+        PublishError: names the file and the tensors that do not fit.
+    """
+    with torch.device("meta"):
+        expected = {name: list(tensor.shape) for name, tensor in VitaClipModel(config).state_dict().items()}
+    problems, found = [], set()
+    for name, shape, file in _stored_shapes(weight_files(checkpoint)):
+        found.add(name)
+        if name not in expected:
+            problems.append(f"{file}: {name} has no place in the model")
+        elif shape != expected[name]:
+            problems.append(f"{file}: {name} has the shape {shape}, config.json asks for {expected[name]}")
+    problems += [f"{name} is missing" for name in sorted(set(expected) - found)]
+    if problems:
+        more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise PublishError(f"--checkpoint {checkpoint}: {'; '.join(problems[:3])}{more}.")
+
+
+def load_checkpoint(checkpoint: Path) -> tuple[PreTrainedModel, VitaClipProcessor]:
+    """Model and processor of a checkpoint folder, every weight of it checked.
+
+    Raises:
+        PublishError: no such folder, another kind of model, a missing or damaged file, weights that do not fit.
+    """
+    if not checkpoint.is_dir():
+        raise PublishError(f"--checkpoint {checkpoint}: no such folder.")
+    for name in ("config.json", "processor_config.json", "tokenizer_config.json"):
+        if not (checkpoint / name).is_file():
+            raise PublishError(f"--checkpoint {checkpoint}: there is no {name}; save model and processor there first.")
+        read_json(checkpoint / name)
+    model_type = read_json(checkpoint / "config.json").get("model_type")
+    if model_type != VitaClipConfig.model_type:
+        raise PublishError(f"--checkpoint {checkpoint}: its model_type is {model_type!r}, not 'vita_clip'.")
+    try:
+        config = VitaClipConfig.from_pretrained(checkpoint)
+        check_weights(checkpoint, config)
+        model = VitaClipModel.from_pretrained(checkpoint, use_safetensors=True)
+        processor = AutoProcessor.from_pretrained(checkpoint)
+    except PublishError:
+        raise
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise PublishError(f"--checkpoint {checkpoint}: cannot be loaded ({reason}).") from error
+    if not isinstance(processor, VitaClipProcessor) or None in (processor.video_processor, processor.tokenizer):
+        raise PublishError(f"--checkpoint {checkpoint}: processor_config.json holds no whole VitaClipProcessor.")
+    return model.eval(), processor
+
+
+def remote_code() -> list[Path]:
+    """The modules of the package that the entry points need, found as transformers itself finds them."""
+    classes = [*AUTO_MAP.values(), *(task["impl"] for task in CUSTOM_PIPELINES.values())]
+    roots = {PACKAGE / f"{name.split('.')[0]}.py" for name in classes}
+    files = roots.union(*(map(Path, get_relative_import_files(root)) for root in roots))
+    outside = sorted(file.name for file in files if file.parent != PACKAGE or not file.is_file())
+    if outside:
+        raise PublishError(f"the remote code cannot be flattened: {', '.join(outside)} is no module of the package.")
+    return sorted(files)
+
+
+def build(checkpoint: Path, folder: Path, max_shard_size: str) -> tuple[PreTrainedModel, VitaClipProcessor]:
+    """Writes everything but the model card into `folder`; returns what it was made of.
+
+    Args:
+        checkpoint: folder with model, processor and tokenizer.
+        folder: an empty folder.
+        max_shard_size: of a weights file, such as `"5GB"`.
+    """
+    model, processor = load_checkpoint(checkpoint)
+    model.config.architectures = [VitaClipModel.__name__]
+    model.save_pretrained(folder, max_shard_size=max_shard_size)
+    processor.save_pretrained(folder)
+    for module in remote_code():
+        shutil.copyfile(module, folder / module.name)
+    shutil.copyfile(LICENSE, folder / "LICENSE")
+    _point_to_code(folder)
+    return model, processor
+
+
+def _point_to_code(folder: Path) -> None:
+    config = read_json(folder / "config.json")
+    write_json(folder / "config.json", config | {"auto_map": AUTO_MAP, "custom_pipelines": CUSTOM_PIPELINES})
+    processor = read_json(folder / "processor_config.json")
+    processor["auto_map"] = {"AutoProcessor": AUTO_MAP["AutoProcessor"]}
+    processor["video_processor"]["auto_map"] = {"AutoVideoProcessor": AUTO_MAP["AutoVideoProcessor"]}
+    write_json(folder / "processor_config.json", processor)
+
+
+def write_json(file: Path, content: dict) -> None:
+    file.write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
