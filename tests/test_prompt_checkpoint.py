@@ -1,11 +1,34 @@
 """Prompts by themselves: switched off, saved alone, and put back on their base."""
 
+import copy
+import hashlib
+import json
+import re
+import shutil
+
 import pytest
 import torch
 from conftest import tiny_model
-from transformers import CLIPConfig, CLIPModel
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AutoModel,
+    AutoModelForVideoClassification,
+    AutoProcessor,
+    BertConfig,
+    CLIPConfig,
+    CLIPModel,
+    pipeline,
+)
 
-from vitaclip_hf import VitaClipForVideoClassification, VitaClipModel
+import vitaclip_hf
+from vitaclip_hf import (
+    VitaClipForVideoClassification,
+    VitaClipModel,
+    VitaClipProcessor,
+    VitaClipVideoProcessor,
+    VitaClipVisionModel,
+)
+from vitaclip_hf.prompt_checkpoint import checkpoint_sizes
 
 
 IDS = torch.tensor([[49406, 320, 1000, 49407], [49406, 7, 49407, 49407]])
@@ -80,3 +103,296 @@ def test_learned_classes_without_prompts_are_an_error(tokenizer):
         with model.prompts_disabled(), pytest.raises(ValueError, match="no learned classes.*input_ids"):
             model(videos())
         assert torch.equal(model(videos()).logits, logits)
+
+
+NO_PROMPTS = {"use_summary_prompt": False, "use_local_prompts": False, "num_global_prompts": 0}
+
+
+def same_tensors(one, other) -> bool:
+    one, other = one.state_dict(), other.state_dict()
+    return one.keys() == other.keys() and all(
+        one[name].dtype == other[name].dtype and torch.equal(one[name], other[name]) for name in one
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(base, tokenizer):
+    """A model on the base, with names and prompts as after a training."""
+    model = VitaClipModel.from_pretrained(base, vision_config={"num_frames": 4}, text_config={"num_context_tokens": 3})
+    model.set_classes(["archery", "riding a bike", "tai chi"], tokenizer)
+    return scrambled(model.eval())
+
+
+@pytest.fixture(scope="module")
+def saved(trained, tokenizer, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prompts")
+    size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    trained.save_prompts(folder, processor=VitaClipProcessor(VitaClipVideoProcessor(num_frames=4, **size), tokenizer))
+    return folder
+
+
+@pytest.fixture
+def copied(saved, tmp_path):
+    return shutil.copytree(saved, tmp_path / "prompts")
+
+
+def record_of(folder) -> dict:
+    return json.loads((folder / "prompt_config.json").read_text())
+
+
+def rewrite_record(folder, **changes) -> None:
+    (folder / "prompt_config.json").write_text(json.dumps(record_of(folder) | changes))
+
+
+def test_reloaded_model_is_bit_equal(trained, saved, base):
+    model, classifier = (cls.from_pretrained_prompts(saved) for cls in (VitaClipModel, VitaClipForVideoClassification))
+    assert (type(model), type(classifier)) == (VitaClipModel, VitaClipForVideoClassification)
+    assert same_tensors(model, trained) and same_tensors(classifier, trained)
+    assert not model.training
+    assert model.config.id2label == {0: "archery", 1: "riding a bike", 2: "tai chi"}
+    assert model.config.name_or_path == str(base)
+    with torch.no_grad():
+        assert torch.equal(model(videos()).logits_per_video, trained(videos()).logits_per_video)
+        assert torch.equal(classifier(videos()).logits, trained(videos()).logits_per_video)
+
+
+def test_the_files(trained, saved, base):
+    """What the prompts' file holds is what CLIP has not, and the logit scale; the record names the base."""
+    tensors, clip = load_file(saved / "prompts.safetensors"), load_file(base / "model.safetensors")
+    assert tensors.keys() & clip.keys() == {"logit_scale"}
+    assert tensors.keys() | clip.keys() == trained.state_dict().keys()
+    sizes = checkpoint_sizes(trained)
+    assert sizes.prompts == sum(t.numel() * t.element_size() for t in tensors.values())
+    added = sizes.whole - sizes.prompts
+    assert added == sum(t.numel() * t.element_size() for name, t in clip.items() if name != "logit_scale")
+    assert 0 < (saved / "prompts.safetensors").stat().st_size - sizes.prompts < 8000
+    digest = hashlib.sha256()
+    for name in sorted(clip.keys() - {"logit_scale"}):
+        digest.update(f"{name} torch.float32 {list(clip[name].shape)}\n".encode() + clip[name].numpy().tobytes())
+    record = record_of(saved)
+    assert record["base_fingerprint"] == digest.hexdigest()
+    assert (record["base_model"], record["base_revision"]) == (str(base), None)
+    assert (record["base_dtype"], record["format_version"]) == ("float32", 1)
+    assert record["package_version"] == vitaclip_hf.__version__
+
+
+def test_processor_of_the_folder(saved):
+    processor = AutoProcessor.from_pretrained(saved)
+    assert type(processor) is VitaClipProcessor and processor.video_processor.num_frames == 4
+    inputs = processor(videos=torch.zeros(4, 32, 32, 3, dtype=torch.uint8).numpy(), text="a", return_tensors="pt")
+    assert inputs["pixel_values_videos"].shape == (1, 4, 3, 32, 32)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_dtype_is_as_from_the_whole_folder(trained, saved, tmp_path, dtype):
+    trained.save_pretrained(tmp_path)
+    whole = VitaClipModel.from_pretrained(tmp_path, dtype=dtype)
+    model = VitaClipModel.from_pretrained_prompts(saved, dtype=dtype)
+    assert model.logit_scale.dtype == dtype and same_tensors(model, whole)
+
+
+def test_half_precision_backbones(base, tmp_path):
+    """The type of the training is kept, also where the base's file and the prompts have another."""
+    model = scrambled(VitaClipModel.from_pretrained(base, dtype=torch.bfloat16))
+    model.vision_model.time_embedding.float()
+    model.save_prompts(tmp_path / "bfloat16")
+    assert same_tensors(VitaClipModel.from_pretrained_prompts(tmp_path / "bfloat16"), model)
+    CLIPModel.from_pretrained(base).half().save_pretrained(tmp_path / "half_base")
+    model = scrambled(VitaClipModel.from_pretrained(tmp_path / "half_base", dtype=torch.float32))
+    model.save_prompts(tmp_path / "float32")
+    loaded = VitaClipModel.from_pretrained_prompts(tmp_path / "float32")
+    assert loaded.logit_scale.dtype == torch.float32 and same_tensors(loaded, model)
+
+
+def test_other_folders_with_the_same_base(trained, saved, base, tmp_path):
+    """Shards, a whole Vita-CLIP with other prompts, another place on the disk: the weights decide."""
+    CLIPModel.from_pretrained(base).save_pretrained(tmp_path / "shards", max_shard_size="50KB")
+    assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 1
+    VitaClipModel.from_pretrained(base, vision_config=NO_PROMPTS).save_pretrained(tmp_path / "vita")
+    for folder in ("shards", "vita"):
+        model = VitaClipModel.from_pretrained_prompts(saved, base=tmp_path / folder)
+        assert same_tensors(model, trained), folder
+    trained.save_pretrained(tmp_path / "whole")
+    VitaClipForVideoClassification.from_pretrained(tmp_path / "whole").save_prompts(tmp_path / "again", base=base)
+    assert record_of(tmp_path / "again") == record_of(saved)
+    whole = VitaClipModel.from_pretrained_prompts(saved)
+    whole.save_pretrained(tmp_path / "whole_again")
+    assert same_tensors(VitaClipModel.from_pretrained(tmp_path / "whole_again"), trained)
+    whole.save_prompts(tmp_path / "prompts_again")
+    assert record_of(tmp_path / "prompts_again") == record_of(saved)
+
+
+def test_arguments_of_from_pretrained(saved):
+    model = VitaClipModel.from_pretrained_prompts(
+        saved, attn_implementation="eager", id2label={0: "bow", 1: "bike", 2: "slow"}, device_map={"": "cpu"}
+    )
+    assert model.config._attn_implementation == model.vision_model.config._attn_implementation == "eager"
+    assert model.config.id2label[2] == "slow"
+    with torch.no_grad():
+        assert model.vision_model(videos(), output_attentions=True).attentions[0] is not None
+
+
+def hub_cache(cache, repository: str, folder) -> str:
+    """Puts a folder into a cache of the Hub's client as if it had been downloaded; returns its commit."""
+    commit = hashlib.sha1(repository.encode()).hexdigest()
+    entry = cache / f"models--{repository.replace('/', '--')}"
+    shutil.copytree(folder, entry / "snapshots" / commit)
+    (entry / "refs").mkdir()
+    (entry / "refs" / "main").write_text(commit)
+    return commit
+
+
+def test_prompts_and_base_from_the_hub(trained, base, tmp_path):
+    base_commit = hub_cache(tmp_path, "test-org/clip", base)
+    hub = {"cache_dir": tmp_path, "local_files_only": True}
+    sizes = {"vision_config": {"num_frames": 4}, "text_config": {"num_context_tokens": 3}}
+    model = VitaClipModel.from_pretrained("test-org/clip", id2label=trained.config.id2label, **sizes, **hub)
+    model.load_state_dict(trained.state_dict())
+    model.save_prompts(tmp_path / "local", verify=False)
+    assert record_of(tmp_path / "local")["base_model"] == "test-org/clip"
+    model.save_prompts(tmp_path / "local", **hub)
+    record = record_of(tmp_path / "local")
+    assert (record["base_model"], record["base_revision"]) == ("test-org/clip", base_commit)
+    commit = hub_cache(tmp_path, "test-org/prompts", tmp_path / "local")
+    loaded = VitaClipModel.from_pretrained_prompts("test-org/prompts", revision=commit, **hub)
+    assert same_tensors(loaded, trained)
+    assert (loaded.config.name_or_path, loaded.config._commit_hash) == ("test-org/clip", base_commit)
+    with pytest.raises(ValueError, match="from_pretrained_prompts.'test-org/prompts'.*base model, test-org/clip"):
+        AutoModel.from_pretrained("test-org/prompts", **hub)
+    with pytest.raises(ValueError, match="test-org/nothing: no prompt_config.json"):
+        VitaClipModel.from_pretrained_prompts("test-org/nothing", **hub)
+    rewrite_record(tmp_path / "local", base_revision="0" * 40)
+    with pytest.raises(ValueError, match="base model test-org/clip cannot be loaded.*pass `base`"):
+        VitaClipModel.from_pretrained_prompts(tmp_path / "local", **hub)
+    assert same_tensors(VitaClipModel.from_pretrained_prompts(tmp_path / "local", base, **hub), trained)
+
+
+def test_wrong_base(saved, base, tmp_path):
+    stock_clip(seed=4).save_pretrained(tmp_path / "other")
+    with pytest.raises(ValueError, match=f"Wrong base model: .* belong to {base} .* and {tmp_path}/other has other"):
+        VitaClipModel.from_pretrained_prompts(saved, base=tmp_path / "other")
+    stock_clip(patch=16).save_pretrained(tmp_path / "patches")
+    with pytest.raises(ValueError, match="Wrong base model"):
+        VitaClipModel.from_pretrained_prompts(saved, base=tmp_path / "patches")
+    one_bit = load_file(base / "model.safetensors")
+    one_bit["text_model.final_layer_norm.bias"][0] += 1e-7
+    shutil.copytree(base, tmp_path / "one_bit")
+    save_file(one_bit, tmp_path / "one_bit" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="Wrong base model"):
+        VitaClipModel.from_pretrained_prompts(saved, base=tmp_path / "one_bit")
+
+
+def test_bases_that_cannot_be_loaded(saved, base, tmp_path):
+    weights = load_file(base / "model.safetensors")
+    del weights["visual_projection.weight"]
+    shutil.copytree(base, tmp_path / "lacking")
+    save_file(weights, tmp_path / "lacking" / "model.safetensors", metadata={"format": "pt"})
+    shutil.copytree(base, tmp_path / "truncated")
+    (tmp_path / "truncated" / "model.safetensors").write_bytes((base / "model.safetensors").read_bytes()[:-100])
+    BertConfig(num_hidden_layers=1).save_pretrained(tmp_path / "bert")
+    for folder, message in (
+        ("none", "cannot be loaded.*pass `base`"),
+        ("truncated", "truncated cannot be loaded.*incomplete"),
+        ("bert", "of type 'bert', not a CLIP"),
+        ("lacking", "lacking lacks weights: visual_projection.weight"),
+    ):
+        with pytest.raises(ValueError, match=message) as caught:
+            VitaClipModel.from_pretrained_prompts(saved, base=tmp_path / folder, local_files_only=True)
+        assert "\n" not in str(caught.value)
+
+
+def test_saving_without_the_right_base(trained, base, tmp_path, tokenizer):
+    with pytest.raises(ValueError, match="Pass `base`"):
+        tiny_model(tokenizer=tokenizer).save_prompts(tmp_path / "out")
+    tuned = copy.deepcopy(trained)
+    torch.nn.init.zeros_(tuned.visual_projection.weight)  # a backbone that was not frozen
+    with pytest.raises(ValueError, match="Wrong base model"):
+        tuned.save_prompts(tmp_path / "out")
+    mixed = copy.deepcopy(trained)
+    mixed.text_model.half()
+    with pytest.raises(ValueError, match="several types .float16, float32"):
+        mixed.save_prompts(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ValueError, match="a file is there"):
+        trained.save_prompts(tmp_path / "file")
+    trained.save_pretrained(tmp_path / "whole")
+    with pytest.raises(ValueError, match="holds a whole model"):
+        trained.save_prompts(tmp_path / "whole")
+
+
+def change_tensors(folder, change) -> None:
+    tensors = load_file(folder / "prompts.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "prompts.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop("class_prompts.context"), "lacks class_prompts.context"),
+        (lambda t: t.update(extra=torch.zeros(1)), "has no place for extra"),
+        (
+            lambda t: t.update({"vision_model.time_embedding.weight": torch.zeros(6, 48)}),
+            r"time_embedding.weight is \[6, 48\] and must be \[4, 48\]",
+        ),
+        (lambda t: t["class_prompts.context"].add_(1), "not the values that were saved"),
+        (lambda t: t.clear(), "lacks class_prompts.class_input_ids; .*; and [0-9]+ more"),
+    ],
+)
+def test_tensors_that_do_not_fit(copied, change, message):
+    change_tensors(copied, change)
+    with pytest.raises(ValueError, match=f"prompts.safetensors.*{message}") as caught:
+        VitaClipModel.from_pretrained_prompts(copied)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("keep", [0, 5, 500, -1])
+def test_truncated_prompts(copied, keep):
+    path = copied / "prompts.safetensors"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ValueError, match="prompts.safetensors: damaged"):
+        VitaClipModel.from_pretrained_prompts(copied)
+
+
+def test_damaged_record(copied, base):
+    rewrite_record(copied, format_version=2, package_version="9.0")
+    with pytest.raises(ValueError, match="format 2, written by vitaclip_hf 9.0.*Update the package"):
+        VitaClipModel.from_pretrained_prompts(copied)
+    for content in ("", "{", "[]", "{}", json.dumps({"format_version": 1}), json.dumps({"format_version": "1"})):
+        (copied / "prompt_config.json").write_text(content)
+        with pytest.raises(ValueError, match="prompt_config.json: damaged"):
+            VitaClipModel.from_pretrained_prompts(copied)
+    (copied / "prompt_config.json").unlink()
+    with pytest.raises(ValueError, match="no prompt_config.json.*from_pretrained"):
+        VitaClipModel.from_pretrained_prompts(copied)
+    with pytest.raises(ValueError, match="no prompt_config.json"):
+        VitaClipModel.from_pretrained_prompts(base)
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        AutoModel.from_pretrained,
+        AutoModelForVideoClassification.from_pretrained,
+        VitaClipModel.from_pretrained,
+        VitaClipVisionModel.from_pretrained,
+        lambda folder: pipeline("video-classification", model=str(folder)),
+        lambda folder: pipeline("zero-shot-video-classification", model=str(folder)),
+    ],
+)
+def test_prompts_are_no_whole_model(saved, base, load):
+    message = re.escape(f"from_pretrained_prompts('{saved}')") + f".*on their base model, {base}"
+    with pytest.raises(ValueError, match=message):
+        load(saved)
+
+
+def test_other_loading_errors(trained, tmp_path):
+    with pytest.raises(OSError, match="nothing"):
+        VitaClipModel.from_pretrained(tmp_path / "nothing", local_files_only=True)
+    trained.save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(OSError, match="a weights file is damaged or incomplete") as caught:
+        AutoModel.from_pretrained(tmp_path)
+    assert str(tmp_path) in str(caught.value)

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import initialization as init
 from transformers.masking_utils import create_causal_mask
@@ -29,6 +30,7 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .configuration_vita_clip import VitaClipConfig, VitaClipVisionConfig
+from .prompt_checkpoint import load_prompts, prompts_only_error, save_prompts
 from .prompts import ClassPrompts, TimeEmbedding, VisionPrompts, prompts_disabled
 from .text_embedding_cache import TextEmbeddingCache
 
@@ -173,6 +175,18 @@ class VitaClipPreTrainedModel(CLIPPreTrainedModel):
         "hidden_states": CLIPEncoderLayer,
         "attentions": OutputRecorder(CLIPAttention, index=1, layer_name="self_attn"),
     }
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        """As for every transformers model; prompts alone, and damaged files, are an error that says so."""
+        try:
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        except OSError as error:
+            raise prompts_only_error(pretrained_model_name_or_path, kwargs) or error from None
+        except SafetensorError as error:
+            raise OSError(
+                f"{pretrained_model_name_or_path}: a weights file is damaged or incomplete ({error}); fetch it again."
+            ) from error
 
     def _initialize_weights(self, module, is_custom_code: bool = False):
         # Outside transformers, modules whose own parameters are loaded, or that have none, would skip _init_weights,
@@ -445,6 +459,15 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
         self.class_prompts.set_names(names, known, tokenizer, self.text_model.embeddings.token_embedding)
         self.config.id2label = dict(enumerate(names))
         self.config.label2id = {name: index for index, name in enumerate(names)}
+
+    def save_prompts(self, directory, base=None, **kwargs) -> None:
+        """Saves what CLIP has not, and the name and fingerprint of its CLIP: see `prompt_checkpoint.save_prompts`."""
+        save_prompts(self, directory, base, **kwargs)
+
+    @classmethod
+    def from_pretrained_prompts(cls, directory, base=None, **kwargs):
+        """The whole model from what `save_prompts` wrote and its base CLIP: see `prompt_checkpoint.load_prompts`."""
+        return load_prompts(directory, base, model_class=cls, **kwargs)
 
     def freeze_backbone(self) -> None:
         """Leaves exactly the prompts, the time embedding and the logit scale trainable: CLIP itself is frozen."""
