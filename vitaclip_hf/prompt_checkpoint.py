@@ -206,13 +206,15 @@ def load_prompts(
     base = record.base_model if base is None else os.fspath(base)
     if base_revision is None and base == record.base_model:
         base_revision = record.base_revision
+    # The attention reaches both towers only through the model's own loading.
+    attention = {"attn_implementation": kwargs.pop("attn_implementation")} if "attn_implementation" in kwargs else {}
     config, kwargs = model_class.config_class.from_pretrained(directory, return_unused_kwargs=True, **hub, **kwargs)
     with torch.device("meta"):
         expected, _ = split_tensors(model_class(config))
     prompts = _read_prompts(_find(directory, WEIGHTS_FILE, hub), expected, record)
     backbone, commit = _load_backbone(record, base, base_revision, model_class, hub)
     model = model_class.from_pretrained(
-        None, config=config, state_dict=backbone | prompts, dtype=dtype or record.base_dtype, **kwargs
+        None, config=config, state_dict=backbone | prompts, dtype=dtype or record.base_dtype, **attention, **kwargs
     )
     if dtype is None:  # the prompts may be of another type than the backbone
         for name, parameter in model.named_parameters():
