@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 
 import torch
 from transformers import Pipeline
+from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
 from .processing_vita_clip import VitaClipProcessor
 from .text_embedding_cache import TextEmbeddingCache
@@ -131,6 +132,8 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         The base class would leave out the video processor and add this file as remote code.
         """
         self.model.save_pretrained(save_directory, **kwargs)
+        if __name__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}."):
+            VitaClipProcessor.register_for_auto_class()  # as AutoProcessor does: its code goes along
         VitaClipProcessor(self.video_processor, self.tokenizer).save_pretrained(save_directory)
 
     def embed_labels(self, candidate_labels: tuple[str, ...], templates: tuple[str, ...]) -> torch.Tensor:
