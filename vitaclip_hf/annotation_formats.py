@@ -282,7 +282,8 @@ def detect_format(path: Path) -> str:
         }
         found = [name for name, fit in fits.items() if fit]
         if len(found) != 1:
-            problem = f"several kinds of annotations ({', '.join(found)})" if found else "no annotations found"
+            several = ", ".join(found)
+            problem = f"several kinds of lists ({several})" if found else "no known lists"
             raise AnnotationError(
                 f"{path}: {problem}; name the file, or choose the `format`. Read are UCF101's and HMDB51's own folders, "
                 "and folders with one file for each split, such as train.csv, validation.json or test.txt."

@@ -14,7 +14,7 @@ side, x runs to the right and y runs down.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import av
@@ -204,7 +204,12 @@ def _to_pixels(pictures: torch.Tensor) -> torch.Tensor:
 
 
 def draw_videos(
-    scenes: list[Scene], generator: torch.Generator, num_frames: int = 32, size: int = 96, times=None
+    scenes: list[Scene],
+    generator: torch.Generator,
+    num_frames: int = 32,
+    size: int = 96,
+    times=None,
+    frames: list[int] | None = None,
 ) -> torch.Tensor:
     """Videos of the scenes.
 
@@ -214,12 +219,16 @@ def draw_videos(
         num_frames: frames of a video.
         size: side of the square frame in pixels.
         times: `[K]` moments in 0 … 1 to draw instead of `num_frames` even ones (training draws only those it needs).
+        frames: numbers of the frames to draw, in the order asked; all if `None`. They are the same pictures as within
+            the whole video, while `times` places the path of the moments drawn.
 
     Returns:
-        `[N, num_frames, size, size, 3]` uint8.
+        `[N, num_frames, size, size, 3]` uint8, or as many frames as asked for.
     """
     times = (torch.arange(num_frames) + 0.5) / num_frames if times is None else times
     poses = trajectories([scene.motion for scene in scenes], times, generator)
+    if frames is not None:
+        poses = Poses(*(getattr(poses, field.name)[:, frames] for field in fields(Poses)))
     covered = _coverage([scene.shape for scene in scenes], poses, size)[..., None]
     paint = _paints([scene.color for scene in scenes], generator)[:, None, None, None]
     background = _backgrounds(len(scenes), size, generator)[:, None]
