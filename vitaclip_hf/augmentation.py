@@ -1,0 +1,371 @@
+"""Training augmentation of clips: one draw for all frames of a clip, every draw from the generator that is given.
+
+`ClipAugmentation` makes a model input of one clip's frames; `ClipMixer` mixes the clips of a batch (mixup, CutMix) and
+their labels. Neither touches torch's, numpy's or Python's global random state.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+
+import numpy as np
+import torch
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+
+from .rand_augment import Box, RandAugment, Step, apply_steps
+
+
+RESAMPLES = {"bicubic": InterpolationMode.BICUBIC, "bilinear": InterpolationMode.BILINEAR}
+ERASING_MODES = ("pixel", "const")
+ERASED_AREA = (0.02, 1 / 3)  # of the frame's, as in timm
+ERASED_RATIO = (0.3, 1 / 0.3)
+ATTEMPTS = 10  # at a box that fits into the frame
+
+
+class AugmentationError(ValueError):
+    """A setting or an input that cannot be augmented."""
+
+
+@dataclass
+class ClipAugmentation:
+    """Frames of a clip to a training input, with the same draw for all of them.
+
+    In the released code's order: RandAugment on the decoded frames, then a random resized crop; then what that code has
+    not: flip and colour jitter, and, on normalised values, random erasing. RandAugment comes first because its
+    statistics and its warps are those of the whole frame, but only what reaches the crop is computed. Its warps are
+    bicubic with grey outside the frame, as in the released code.
+
+    Args:
+        size: side of the output, S, in pixels.
+        rand_augment: in timm's notation, see `RandAugment.from_notation`; none if `None`.
+        scale: smallest and largest area of the crop, relative to the frame's.
+        ratio: smallest and largest width / height of the crop; drawn uniformly on a log scale.
+        flip: probability of a horizontal flip; 0 where left and right matter (Something-Something). The released code
+            reads such a switch and never flips.
+        color_jitter: brightness, contrast and saturation each by a factor in 1 ± this, in random order.
+        erasing: probability of erasing a box, the same in all frames.
+        erasing_mode: what is put there: `"pixel"`, normal noise (the same in all frames), or `"const"`, zeros.
+        mean: of the three channels, for values in 0 … 1; CLIP's by default.
+        std: likewise.
+        resample: of the crop's resizing, `"bicubic"` or `"bilinear"` (the released code's).
+        antialias: low-pass before downsizing (the released code does not).
+
+    Raises:
+        AugmentationError: a setting out of range, or RandAugment in a notation that is none.
+
+    Example:
+        >>> augment = ClipAugmentation(32, rand_augment="rand-m7-n4-mstd0.5-inc1")
+        >>> frames = torch.zeros(8, 3, 48, 64, dtype=torch.uint8)
+        >>> augment(frames, torch.Generator().manual_seed(0)).shape
+        torch.Size([8, 3, 32, 32])
+    """
+
+    size: int
+    _: KW_ONLY
+    rand_augment: str | None = "rand-m7-n4-mstd0.5-inc1"
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = 0.5
+    color_jitter: float = 0.0
+    erasing: float = 0.0
+    erasing_mode: str = "pixel"
+    mean: tuple[float, ...] = tuple(OPENAI_CLIP_MEAN)
+    std: tuple[float, ...] = tuple(OPENAI_CLIP_STD)
+    resample: str = "bicubic"
+    antialias: bool = True
+
+    def __post_init__(self):
+        if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1:
+            raise AugmentationError(f"`size` must be a whole number of pixels, at least 1, got {self.size!r}.")
+        _check_range("scale", self.scale, highest=1.0)
+        _check_range("ratio", self.ratio, highest=math.inf)
+        for name in ("flip", "erasing"):
+            _check_number(name, getattr(self, name), 0.0, 1.0)
+        _check_number("color_jitter", self.color_jitter, 0.0, 1.0)
+        _check_choice("resample", self.resample, RESAMPLES)
+        _check_choice("erasing_mode", self.erasing_mode, ERASING_MODES)
+        for name, lowest in (("mean", -math.inf), ("std", 1e-12)):
+            values = getattr(self, name)
+            if not _are_numbers(values, count=3) or not min(values) >= lowest:
+                raise AugmentationError(
+                    f"`{name}` must be three {'positive ' * (name == 'std')}numbers, got {values!r}."
+                )
+        self._rand_augment = None if self.rand_augment is None else RandAugment.from_notation(self.rand_augment)
+
+    def __call__(self, frames: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """
+        Args:
+            frames: uint8 `[T, 3, H, W]` on the CPU; fastest as decoders give them, channels last in memory.
+            generator: where all draws come from (on the CPU): the same state gives the same draw, whatever T is.
+
+        Returns:
+            float32 `[T, 3, S, S]`, normalised.
+
+        Raises:
+            AugmentationError: frames of another type or shape.
+        """
+        _check_frames(frames)
+        _check_generator(generator)
+        steps = [] if self._rand_augment is None else self._rand_augment.draw(generator)
+        box = draw_crop(*frames.shape[-2:], self.scale, self.ratio, generator)
+        frames = self._crop_and_resize(frames, steps, box)
+        if _draw_uniform(generator) < self.flip:
+            frames = functional.horizontal_flip(frames)
+        if self.color_jitter > 0:
+            frames = _jitter_color(frames, self.color_jitter, generator)
+        pixels = self._normalize(frames)
+        if self.erasing > 0 and _draw_uniform(generator) < self.erasing:
+            self._erase(pixels, generator)
+        return pixels
+
+    def _crop_and_resize(self, frames: torch.Tensor, steps: list[Step], box: Box) -> torch.Tensor:
+        frames = frames.contiguous(memory_format=torch.channels_last)  # resizing planar frames takes 4 times as long
+        frames = apply_steps(frames, steps, box)
+        side = [self.size, self.size]
+        return functional.resize(frames, side, interpolation=RESAMPLES[self.resample], antialias=self.antialias)
+
+    def _normalize(self, frames: torch.Tensor) -> torch.Tensor:
+        """uint8 to normalised float32, in one pass over the bytes and two in place."""
+        mean, std = torch.tensor(self.mean)[:, None, None], torch.tensor(self.std)[:, None, None]
+        pixels = frames.contiguous().to(torch.float32)
+        return pixels.sub_(mean * 255).div_(std * 255)
+
+    def _erase(self, pixels: torch.Tensor, generator: torch.Generator) -> None:
+        box = draw_erased_box(self.size, generator)
+        if box is None:
+            return
+        top, left, height, width = box
+        if self.erasing_mode == "pixel":
+            patch = torch.randn((3, height, width), generator=generator)
+        else:
+            patch = torch.zeros((3, height, width))
+        functional.erase(pixels, top, left, height, width, patch, inplace=True)
+
+
+@dataclass
+class ClipMixer:
+    """Mixup or CutMix of the clips of a batch, with soft labels.
+
+    One draw for the batch, as in timm: whether to mix, by which of the two (evenly, if both are on), and the share.
+    Each clip is mixed with its neighbour in the batch (the first with the last), as in torchvision: unlike timm's
+    mirrored pairs that serves odd batches too. A batch of one clip mixes with itself, so it stays what it is. CutMix
+    puts the same box into all frames, and the share is corrected to the box's real area.
+
+    Args:
+        num_classes: C.
+        mixup: both parameters of the Beta distribution of mixup's share; off if 0.
+        cutmix: likewise, of CutMix's.
+        probability: that a batch is mixed at all.
+        label_smoothing: part of every label that is spread evenly over all classes.
+
+    Raises:
+        AugmentationError: a setting out of range.
+
+    Example:
+        >>> mixer = ClipMixer(num_classes=4, mixup=0.8, cutmix=1.0)
+        >>> batch = torch.rand(2, 8, 3, 32, 32), torch.tensor([0, 3])
+        >>> pixels, labels = mixer(*batch, torch.Generator().manual_seed(0))
+        >>> labels.sum(dim=1)
+        tensor([1., 1.])
+    """
+
+    num_classes: int
+    _: KW_ONLY
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    probability: float = 1.0
+    label_smoothing: float = 0.0
+
+    def __post_init__(self):
+        if isinstance(self.num_classes, bool) or not isinstance(self.num_classes, int) or self.num_classes < 1:
+            raise AugmentationError(f"`num_classes` must be a whole number, at least 1, got {self.num_classes!r}.")
+        for name in ("mixup", "cutmix"):
+            _check_number(name, getattr(self, name), 0.0, math.inf)
+        for name in ("probability", "label_smoothing"):
+            _check_number(name, getattr(self, name), 0.0, 1.0)
+
+    def __call__(
+        self, pixel_values_videos: torch.Tensor, labels: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        Args:
+            pixel_values_videos: floats `[B, T, 3, H, W]`; left as they are.
+            labels: whole numbers `[B]` in 0 … C - 1.
+            generator: where all draws come from (on the CPU).
+
+        Returns:
+            the mixed clips, and their soft labels, float32 `[B, C]`, each row adding up to 1.
+
+        Raises:
+            AugmentationError: pixels or labels of another type or shape, or labels out of range.
+        """
+        _check_batch(pixel_values_videos, labels, self.num_classes)
+        _check_generator(generator)
+        share, box = self._draw(*pixel_values_videos.shape[-2:], generator)
+        targets = soften_labels(labels, self.num_classes, self.label_smoothing)
+        if share == 1.0:
+            return pixel_values_videos, targets
+        neighbours = pixel_values_videos.roll(1, dims=0)
+        if box is None:
+            mixed = torch.lerp(neighbours, pixel_values_videos, share)
+        else:
+            top, left, height, width = box
+            mixed = pixel_values_videos.clone()
+            rows, columns = slice(top, top + height), slice(left, left + width)
+            mixed[..., rows, columns] = neighbours[..., rows, columns]
+        return mixed, torch.lerp(targets.roll(1, dims=0), targets, share)
+
+    def _draw(self, height: int, width: int, generator: torch.Generator) -> tuple[float, Box | None]:
+        """Share of each clip itself (the rest is its neighbour's), and CutMix's box."""
+        mixed, switch = _draw_uniform(generator), _draw_uniform(generator)
+        if mixed >= self.probability or not (self.mixup or self.cutmix):
+            return 1.0, None
+        if self.cutmix and (switch < 0.5 or not self.mixup):
+            box = draw_cutmix_box(height, width, _draw_beta(self.cutmix, generator), generator)
+            return 1.0 - box[2] * box[3] / (height * width), box
+        return _draw_beta(self.mixup, generator), None
+
+
+def draw_crop(
+    height: int,
+    width: int,
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+    generator: torch.Generator,
+) -> Box:
+    """Box of a random resized crop: torchvision's rule, with draws from `generator`.
+
+    Args:
+        height: of the frame, in pixels.
+        width: likewise.
+        scale: range of the box's area relative to the frame's.
+        ratio: range of the box's width / height.
+        generator: of the draws.
+
+    Returns:
+        top, left, height and width; after ten boxes that do not fit, the largest centred one within `ratio`.
+    """
+    for _ in range(ATTEMPTS):
+        area = height * width * _draw_uniform(generator, *scale)
+        aspect = math.exp(_draw_uniform(generator, math.log(ratio[0]), math.log(ratio[1])))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            return _draw_index(height - h + 1, generator), _draw_index(width - w + 1, generator), h, w
+    aspect = min(max(width / height, ratio[0]), ratio[1])
+    w, h = min(width, max(1, round(height * aspect))), min(height, max(1, round(width / aspect)))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def draw_erased_box(size: int, generator: torch.Generator) -> Box | None:
+    """Box for random erasing in frames of `size` x `size`, by timm's rule; `None` if ten did not fit."""
+    for _ in range(ATTEMPTS):
+        area = size * size * _draw_uniform(generator, *ERASED_AREA)
+        aspect = math.exp(_draw_uniform(generator, math.log(ERASED_RATIO[0]), math.log(ERASED_RATIO[1])))
+        h, w = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < h < size and 0 < w < size:
+            return _draw_index(size - h + 1, generator), _draw_index(size - w + 1, generator), h, w
+    return None
+
+
+def draw_cutmix_box(height: int, width: int, share: float, generator: torch.Generator) -> Box:
+    """CutMix's box: `1 - share` of the frame's area around a random pixel, cut off at the borders."""
+    side = math.sqrt(1.0 - share)
+    h, w = int(height * side), int(width * side)
+    y, x = _draw_index(height, generator), _draw_index(width, generator)
+    top, left = max(0, y - h // 2), max(0, x - w // 2)
+    bottom, right = min(height, y + (h + 1) // 2), min(width, x + (w + 1) // 2)
+    return top, left, bottom - top, right - left
+
+
+def soften_labels(labels: torch.Tensor, num_classes: int, label_smoothing: float = 0.0) -> torch.Tensor:
+    """One-hot labels, smoothed: `label_smoothing / C` for every class and the rest for the right one.
+
+    Args:
+        labels: whole numbers `[B]`.
+        num_classes: C.
+        label_smoothing: 0 … 1.
+
+    Returns:
+        float32 `[B, C]`.
+    """
+    spread = label_smoothing / num_classes
+    targets = torch.full((len(labels), num_classes), spread, device=labels.device)
+    return targets.scatter_(1, labels.long()[:, None], 1.0 - label_smoothing + spread)
+
+
+def _jitter_color(frames: torch.Tensor, strength: float, generator: torch.Generator) -> torch.Tensor:
+    kernels = (functional.adjust_brightness, functional.adjust_contrast, functional.adjust_saturation)
+    for index in torch.randperm(len(kernels), generator=generator).tolist():
+        frames = kernels[index](frames, _draw_uniform(generator, 1.0 - strength, 1.0 + strength))
+    return frames
+
+
+def _draw_uniform(generator: torch.Generator, low: float = 0.0, high: float = 1.0) -> float:
+    return low + (high - low) * torch.rand(1, generator=generator, dtype=torch.float64).item()
+
+
+def _draw_index(count: int, generator: torch.Generator) -> int:
+    return int(torch.randint(count, (1,), generator=generator).item())
+
+
+def _draw_beta(alpha: float, generator: torch.Generator) -> float:
+    # torch's Beta distribution draws from the global random state, and numpy's takes a generator of its own kind.
+    return float(np.random.default_rng(_draw_index(2**63 - 1, generator)).beta(alpha, alpha))
+
+
+def _check_number(name: str, value: float, lowest: float, highest: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not lowest <= value <= highest:
+        limit = f"at least {lowest:g}" if math.isinf(highest) else f"between {lowest:g} and {highest:g}"
+        raise AugmentationError(f"`{name}` must be a number, {limit}, got {value!r}.")
+
+
+def _check_range(name: str, values: Sequence[float], highest: float) -> None:
+    pair = _are_numbers(values, count=2)
+    if not pair or not 0 < values[0] <= values[1] <= highest or math.isinf(values[1]):
+        limit = "" if math.isinf(highest) else f", at most {highest:g}"
+        raise AugmentationError(f"`{name}` must be two positive numbers, the smaller one first{limit}, got {values!r}.")
+
+
+def _are_numbers(values: Sequence[float], count: int) -> bool:
+    return (
+        isinstance(values, (tuple, list))
+        and len(values) == count
+        and all(isinstance(value, (int, float)) and not math.isnan(value) for value in values)
+    )
+
+
+def _check_choice(name: str, value: str, choices) -> None:
+    if value not in choices:
+        raise AugmentationError(f"`{name}` must be one of {', '.join(choices)}, got {value!r}.")
+
+
+def _check_frames(frames: torch.Tensor) -> None:
+    if not isinstance(frames, torch.Tensor) or frames.dtype != torch.uint8:
+        kind = frames.dtype if isinstance(frames, torch.Tensor) else type(frames).__name__
+        raise AugmentationError(f"Frames to augment must be a uint8 tensor [T, 3, H, W] (0 … 255), got {kind}.")
+    if frames.device.type != "cpu":
+        raise AugmentationError(f"Frames are augmented on the CPU, got {frames.device}; give `frames.cpu()`.")
+    if frames.ndim != 4 or frames.shape[1] != 3 or 0 in frames.shape:
+        raise AugmentationError(f"Frames to augment must be [T, 3, H, W], none of them 0, got {list(frames.shape)}.")
+
+
+def _check_generator(generator: torch.Generator) -> None:
+    if not isinstance(generator, torch.Generator) or generator.device.type != "cpu":
+        kind = generator.device if isinstance(generator, torch.Generator) else type(generator).__name__
+        raise AugmentationError(f"`generator` must be a torch.Generator on the CPU, got {kind}.")
+
+
+def _check_batch(pixels: torch.Tensor, labels: torch.Tensor, num_classes: int) -> None:
+    if not isinstance(pixels, torch.Tensor) or not pixels.is_floating_point() or pixels.ndim != 5 or not len(pixels):
+        kind = f"{pixels.dtype} {list(pixels.shape)}" if isinstance(pixels, torch.Tensor) else type(pixels).__name__
+        raise AugmentationError(f"Clips to mix must be floats [B, T, 3, H, W], normalised, got {kind}.")
+    whole = isinstance(labels, torch.Tensor) and labels.dtype in (torch.int64, torch.int32)
+    if not whole or labels.shape != pixels.shape[:1]:
+        kind = f"{labels.dtype} {list(labels.shape)}" if isinstance(labels, torch.Tensor) else type(labels).__name__
+        raise AugmentationError(f"Labels must be {len(pixels)} whole numbers, one for each clip to mix, got {kind}.")
+    if labels.min() < 0 or labels.max() >= num_classes:
+        raise AugmentationError(
+            f"Labels must be in 0 … {num_classes - 1}, got {labels.min().item()} … {labels.max().item()}."
+        )
