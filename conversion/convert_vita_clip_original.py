@@ -8,61 +8,26 @@ the class name stands (`--context-position`). Every key of the checkpoint must f
 """
 
 import argparse
-import pickle
 import sys
-import zipfile
 from pathlib import Path
 
 import torch
+from original_weights import (
+    ConversionError,
+    Renaming,
+    check_output,
+    count_layers,
+    heads_for,
+    image_size_of,
+    load_tensors,
+    read_classes,
+    require_keys,
+)
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.image_utils import PILImageResampling
 
 from vitaclip_hf import VitaClipConfig, VitaClipModel, VitaClipProcessor, VitaClipVideoProcessor
 from vitaclip_hf.prompts import AFTER_END, CONTEXT_SLOT, tokenize_class_prompts
-
-
-class ConversionError(ValueError):
-    """The checkpoint, the class list or an option does not fit; the message says what to change."""
-
-
-def load_original(path: Path) -> dict[str, torch.Tensor]:
-    """The released `.pth` as a flat dictionary of tensors, without executing anything in it."""
-    if not path.is_file():
-        raise ConversionError(f"--checkpoint {path}: no such file.")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, zipfile.BadZipFile, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConversionError(
-            f"--checkpoint {path}: not a checkpoint of plain tensors, and nothing else is loaded ({reason})."
-        ) from error
-    weights = content.get("model", content) if isinstance(content, dict) else content
-    if not isinstance(weights, dict) or not weights or not all(torch.is_tensor(v) for v in weights.values()):
-        raise ConversionError(
-            f"--checkpoint {path}: expected {{'model': {{name: tensor}}}} as the released code saves."
-        )
-    return {key.removeprefix("module."): tensor for key, tensor in weights.items()}
-
-
-def read_classes(path: Path) -> list[str]:
-    """One class name a line, in the order of the labels."""
-    if not path.is_file():
-        raise ConversionError(f"--classes {path}: no such file.")
-    return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-
-
-def count_layers(weights: dict[str, torch.Tensor], prefix: str) -> int:
-    numbers = {int(key[len(prefix) :].split(".")[0]) for key in weights if key.startswith(prefix)}
-    if numbers != set(range(len(numbers))) or not numbers:
-        raise ConversionError(f"the checkpoint has no complete sequence of layers under {prefix!r}.")
-    return len(numbers)
-
-
-def heads_for(width: int, given: int | None, option: str) -> int:
-    heads = given or width // 64
-    if heads < 1 or width % heads:
-        raise ConversionError(f"a width of {width} does not divide into {heads} heads; give the number by {option}.")
-    return heads
 
 
 def read_config(weights: dict[str, torch.Tensor], classes: list[str], options: argparse.Namespace) -> VitaClipConfig:
@@ -71,16 +36,8 @@ def read_config(weights: dict[str, torch.Tensor], classes: list[str], options: a
     needed += ["textual.token_embedding.weight", "textual.positional_embedding", "textual.text_projection"]
     needed += ["visual.blocks.0.mlp.fc1.weight", "textual.transformer.resblocks.0.mlp.c_fc.weight"]
     needed += ["prompt_learner.ctx", "prompt_learner.token_prefix", "prompt_learner.token_suffix"]
-    missing = [key for key in needed if key not in weights]
-    if missing:
-        raise ConversionError(
-            f"the checkpoint lacks {', '.join(missing)}; only checkpoints trained with learned text prompts hold a "
-            "whole model."
-        )
+    require_keys(weights, needed, "only checkpoints trained with learned text prompts hold a whole model")
     width, channels, patch, _ = weights["visual.patch_embed.proj.weight"].shape
-    grid = round((len(weights["visual.pos_embed"]) - 1) ** 0.5)
-    if grid**2 + 1 != len(weights["visual.pos_embed"]):
-        raise ConversionError(f"{len(weights['visual.pos_embed']) - 1} patch positions are no square of patches.")
     vocabulary, text_width = weights["textual.token_embedding.weight"].shape
     context = weights["prompt_learner.ctx"]
     global_prompts = weights.get("visual.global_prompts")
@@ -95,7 +52,7 @@ def read_config(weights: dict[str, torch.Tensor], classes: list[str], options: a
             "num_hidden_layers": count_layers(weights, "visual.blocks."),
             "num_attention_heads": heads_for(width, options.vision_heads, "--vision-heads"),
             "num_channels": channels,
-            "image_size": grid * patch,
+            "image_size": image_size_of(weights["visual.pos_embed"], patch),
             "patch_size": patch,
             "projection_dim": weights["visual.proj"].shape[1],
             "num_frames": len(weights["visual.time_embed"]),
@@ -131,63 +88,33 @@ VISION_BLOCK = {
         for name in ("q_proj", "k_proj", "v_proj", "out_proj")
     },
 }
-TEXT_BLOCK = {
-    "ln_1": "layer_norm1",
-    "ln_2": "layer_norm2",
-    "mlp.c_fc": "mlp.fc1",
-    "mlp.c_proj": "mlp.fc2",
-    "attn.out_proj": "self_attn.out_proj",
-}
 
 
-def convert_weights(weights: dict[str, torch.Tensor], config: VitaClipConfig) -> dict[str, torch.Tensor]:
+def rename(weights: dict[str, torch.Tensor], config: VitaClipConfig) -> Renaming:
     """The released names and layouts as ours. Takes every key out of `weights` that it has placed."""
-    converted = {}
-
-    def move(old: str, new: str) -> None:
-        if old in weights:
-            converted[new] = weights.pop(old)
-
-    def move_layer(old: str, new: str) -> None:
-        for kind in ("weight", "bias"):
-            move(f"{old}.{kind}", f"{new}.{kind}")
-
-    move("logit_scale", "logit_scale")
-    move("visual.cls_token", "vision_model.embeddings.class_embedding")
-    move("visual.patch_embed.proj.weight", "vision_model.embeddings.patch_embedding.weight")
+    names = Renaming(weights)
+    names.move("logit_scale", "logit_scale")
+    names.move("visual.cls_token", "vision_model.embeddings.class_embedding")
+    names.move("visual.patch_embed.proj.weight", "vision_model.embeddings.patch_embedding.weight")
     positions = weights.pop("visual.pos_embed").clone()
     # CLIP's patches have no bias: the same for every patch, it belongs to their positions.
     positions[1:] += weights.pop("visual.patch_embed.proj.bias", torch.zeros(positions.shape[1]))
-    converted["vision_model.embeddings.position_embedding.weight"] = positions
-    move("visual.time_embed", "vision_model.time_embedding.weight")
-    move_layer("visual.ln_pre", "vision_model.pre_layrnorm")
-    move_layer("visual.ln_post", "vision_model.post_layernorm")
-    converted["visual_projection.weight"] = weights.pop("visual.proj").T
+    names.converted["vision_model.embeddings.position_embedding.weight"] = positions
+    names.move("visual.time_embed", "vision_model.time_embedding.weight")
+    names.move_layer("visual.ln_pre", "vision_model.pre_layrnorm")
+    names.move_layer("visual.ln_post", "vision_model.post_layernorm")
+    names.move("visual.proj", "visual_projection.weight", torch.t)
     global_prompts = weights.pop("visual.global_prompts", None)
     for layer in range(config.vision_config.num_hidden_layers):
         old, new = f"visual.blocks.{layer}", f"vision_model.encoder.layers.{layer}"
         for ours, theirs in VISION_BLOCK.items():
-            move_layer(f"{old}.{ours}", f"{new}.{theirs}")
-        if f"{old}.local_prompts" in weights:
-            converted[f"{new}.prompts.local_prompts"] = weights.pop(f"{old}.local_prompts")[0]
+            names.move_layer(f"{old}.{ours}", f"{new}.{theirs}")
+        names.move(f"{old}.local_prompts", f"{new}.prompts.local_prompts", lambda prompts: prompts[0])
         if global_prompts is not None:
-            converted[f"{new}.prompts.global_prompts"] = global_prompts[layer]
-
-    move("textual.token_embedding.weight", "text_model.embeddings.token_embedding.weight")
-    move("textual.positional_embedding", "text_model.embeddings.position_embedding.weight")
-    move_layer("textual.ln_final", "text_model.final_layer_norm")
-    converted["text_projection.weight"] = weights.pop("textual.text_projection").T
-    for layer in range(config.text_config.num_hidden_layers):
-        old, new = f"textual.transformer.resblocks.{layer}", f"text_model.encoder.layers.{layer}"
-        for ours, theirs in TEXT_BLOCK.items():
-            move_layer(f"{old}.{ours}", f"{new}.{theirs}")
-        for kind in ("weight", "bias"):
-            packed = weights.pop(f"{old}.attn.in_proj_{kind}", None)
-            if packed is not None:
-                for name, part in zip("qkv", packed.chunk(3), strict=True):
-                    converted[f"{new}.self_attn.{name}_proj.{kind}"] = part
-    move("prompt_learner.ctx", "class_prompts.context")
-    return converted
+            names.converted[f"{new}.prompts.global_prompts"] = global_prompts[layer]
+    names.move_text_tower("textual.", config.text_config.num_hidden_layers)
+    names.move("prompt_learner.ctx", "class_prompts.context")
+    return names
 
 
 def check_class_names(
@@ -211,31 +138,25 @@ def check_class_names(
 
 def convert(options: argparse.Namespace) -> VitaClipModel:
     """Reads, converts, checks and saves; returns the model."""
-    if Path(options.output).is_file():
-        raise ConversionError(f"--output {options.output}: a file is there; give the name of a folder.")
-    weights = {name: t.float() if t.is_floating_point() else t for name, t in load_original(options.checkpoint).items()}
-    names = read_classes(options.classes)
+    check_output(options.output)
+    weights = load_tensors(options.checkpoint, "--checkpoint")
+    weights = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
+    classes = read_classes(options.classes)
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(options.tokenizer)
-    config = read_config(weights, names, options)
+    config = read_config(weights, classes, options)
     context = weights["prompt_learner.ctx"]
-    if context.ndim == 3 and len(context) != len(names):
+    if context.ndim == 3 and len(context) != len(classes):
         raise ConversionError(
-            f"--classes names {len(names)} classes, but the checkpoint was trained on {len(context)}."
+            f"--classes names {len(classes)} classes, but the checkpoint was trained on {len(context)}."
         )
     for field in ("bos_token_id", "eos_token_id", "pad_token_id"):
         setattr(config.text_config, field, getattr(tokenizer, field))
-    ids = tokenize_class_prompts(names, tokenizer, config.text_config)
-    check_class_names(weights, names, ids, weights["textual.token_embedding.weight"])
-    converted = convert_weights(weights, config)
-    if weights:
-        raise ConversionError(f"these keys of the checkpoint have no place in the model: {', '.join(sorted(weights))}.")
-    converted["class_prompts.class_input_ids"] = ids
+    ids = tokenize_class_prompts(classes, tokenizer, config.text_config)
+    check_class_names(weights, classes, ids, weights["textual.token_embedding.weight"])
+    names = rename(weights, config)
+    names.converted["class_prompts.class_input_ids"] = ids
     model = VitaClipModel(config)
-    expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    wrong = sorted(name for name in expected if name not in converted or converted[name].shape != expected[name])
-    if wrong:
-        raise ConversionError(f"the checkpoint does not fill these weights, or in another shape: {', '.join(wrong)}.")
-    model.load_state_dict(converted)
+    names.fill(model)
     size = config.vision_config.image_size
     video_processor = VitaClipVideoProcessor(
         num_frames=config.num_frames,
