@@ -2,7 +2,8 @@
 
 All three follow from one number a video: the *rank* of its true class, 0 for the highest score. Of equal scores the
 class with the lower index ranks first, so that a tie has one outcome on every machine. A video whose label is -1 or
--100 is missing: it counts in no accuracy and is reported by itself. The same as metrics of Hugging Face's `evaluate`: `evaluate_metrics`.
+-100 is missing: it counts in no accuracy and is reported by itself. `evaluate_metrics` has them for Hugging Face's
+`evaluate`.
 """
 
 from collections.abc import Mapping

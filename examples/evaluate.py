@@ -1,0 +1,188 @@
+"""Evaluates a Vita-CLIP checkpoint under a protocol; interrupted, the same command goes on where it was.
+
+accelerate launch examples/evaluate.py --model M --protocol hmdb51-zero-shot --videos DIR --annotations DIR
+accelerate launch examples/evaluate.py --model M --protocol own-zero-shot --videos DIR     (a folder for each class)
+
+Protocols are in configuration/protocols/; each of their fields is an argument here, --views 4 --templates "a {}." …
+Several processes: `accelerate launch --num_processes N` on GPUs, `torchrun --nproc_per_node N` on a CPU; all of them
+have to see the output folder. What is written there is listed in vitaclip_hf/evaluation_report.py.
+"""
+
+import argparse
+import shlex
+import sys
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from tqdm import tqdm
+from transformers.utils.logging import disable_progress_bar
+
+from vitaclip_hf import evaluation_cost, evaluation_report
+from vitaclip_hf.annotations import AnnotationError
+from vitaclip_hf.evaluation import EvaluationError, Evaluator, load_checkpoint
+from vitaclip_hf.evaluation_log import EvaluationLog, SetupMismatchError
+from vitaclip_hf.evaluation_plan import plan_evaluation
+from vitaclip_hf.prompt_checkpoint import PromptCheckpointError
+from vitaclip_hf.protocols import Protocol, ProtocolError, load_protocol
+from vitaclip_hf.recipes import environment
+
+
+USER_ERRORS = (
+    AnnotationError,
+    EvaluationError,
+    ImportError,
+    OSError,
+    PromptCheckpointError,
+    ProtocolError,
+    SetupMismatchError,
+)
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+FIELDS = {
+    "frames": int,
+    "stride": int,
+    "sampling": str,
+    "views": int,
+    "spatial_views": int,
+    "templates": list,
+    "spelling": str,
+    "text": str,
+    "splits": list,
+    "subset": str,
+    "shots": int,
+}
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="Vita-CLIP folder or id")
+    parser.add_argument("--revision", help="of the model on the Hub")
+    parser.add_argument("--protocol", required=True, help="its name, or FILE.yaml:TASK")
+    parser.add_argument("--videos", required=True, help="folder of the videos")
+    parser.add_argument("--annotations", help="folder of the protocol's lists, or one list")
+    parser.add_argument("--classes", help="file with the class names (default: the protocol's, beside the lists)")
+    parser.add_argument("--output", type=Path, help="results folder (default: evaluations/PROTOCOL-MODEL)")
+    parser.add_argument("--limit", type=int, help="at most so many videos of a split: a quick look, labelled as such")
+    parser.add_argument("--batch-size", type=int, default=8, help="videos of a forward pass, with all their views")
+    parser.add_argument("--workers", type=int, default=2, help="decoding processes of each rank")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32")
+    parser.add_argument("--no-frozen-clip", action="store_true", help="leave out the row of the CLIP without prompts")
+    parser.add_argument("--retry-failed", action="store_true", help="try videos again that could not be read")
+    fields = parser.add_argument_group("fields of the protocol (default: what it says)")
+    for name, kind in FIELDS.items():
+        many = {"nargs": "+"} if kind is list else {"type": kind}
+        fields.add_argument(f"--{name.replace('_', '-')}", **many)
+    return parser.parse_args()
+
+
+def chosen_protocol(arguments: argparse.Namespace) -> Protocol:
+    changes = {name: getattr(arguments, name) for name in FIELDS if getattr(arguments, name) is not None}
+    return load_protocol(arguments.protocol).overridden(changes)
+
+
+def evaluate(arguments: argparse.Namespace, state: PartialState) -> None:
+    plan = plan_evaluation(
+        chosen_protocol(arguments), arguments.videos, arguments.annotations, arguments.classes, arguments.limit
+    )
+    for split in plan.splits:
+        split.table.require_videos()
+    checkpoint = load_checkpoint(arguments.model, arguments.revision, state.device, DTYPES[arguments.dtype])
+    evaluator = Evaluator(checkpoint, plan, not arguments.no_frozen_clip, arguments.batch_size)
+    folder = arguments.output or Path("evaluations", f"{plan.protocol.name}-{Path(arguments.model).name}")
+    log = EvaluationLog(folder, evaluator.setup())
+    batches = evaluator.pending_batches(log, arguments.retry_failed)
+    state.wait_for_everyone()  # all have looked at the folder before one writes to it
+    if state.is_main_process:
+        log.write_setup()
+        print_plan(plan, log, sum(map(len, batches)))
+    state.wait_for_everyone()
+    mine = batches[state.process_index :: state.num_processes]
+    with tqdm(total=sum(map(len, mine)), unit="video", disable=not state.is_main_process, leave=False) as progress:
+        for results in evaluator.run(mine, log, state.process_index, arguments.workers):
+            progress.update(len(results))
+    state.wait_for_everyone()
+    if state.is_main_process:
+        log.read_all()
+        report(arguments, evaluator, log)
+
+
+def print_plan(plan, log: EvaluationLog, pending: int) -> None:
+    counts = ", ".join(f"{split.name}: {len(split.table):,} of {split.listed:,}" for split in plan.splits)
+    print(f"{plan.protocol.name}: videos of the splits {counts}; {len(plan.videos):,} different, {pending:,} to do")
+    if log.finished:
+        print(f"going on in {log.folder}: {len(log.finished):,} videos are finished")
+    for warning in plan.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+def report(arguments: argparse.Namespace, evaluator: Evaluator, log: EvaluationLog) -> None:
+    """Writes the files of the results folder and prints the table."""
+    plan, protocol, folder = evaluator.plan, evaluator.protocol, log.folder
+    done = evaluation_report.outcomes(plan, log.finished)
+    evaluation_report.write_predictions(folder / "predictions.parquet", done, evaluator.rows)
+    limited = f"limited to {plan.limit} videos a split: a quick look, no result" if plan.limit else None
+    checkpoint = evaluator.checkpoint
+    results = {
+        "protocol": protocol.to_dict(),
+        "limited": limited,
+        "rows": evaluation_report.summarize(done, evaluator.rows, protocol),
+        "splits": evaluation_report.describe_splits(done, protocol),
+        "warnings": plan.warnings,
+        "model": {
+            "name": checkpoint.name,
+            "revision": checkpoint.revision,
+            "sha256": checkpoint.sha256,
+            "dtype": str(checkpoint.model.dtype).removeprefix("torch."),
+            "logit_scale": checkpoint.model.logit_scale.exp().item(),
+        },
+        "cost": cost(evaluator),
+        "machine": evaluation_cost.machine(checkpoint.model.device),
+        "versions": environment(),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": shlex.join(sys.argv),
+    }
+    evaluation_report.write_json(folder / "results.json", results)
+    table = evaluation_report.markdown_table(results)
+    (folder / "results.md").write_text(table, encoding="utf-8")
+    for outcome in done:
+        note = f" ({limited})" if limited else ""
+        evaluation_report.write_per_class(folder, outcome, evaluator.rows, f" of {protocol.name}{note}")
+    print(table)
+    for outcome in done:
+        for result in [result for result in outcome.results if result.status != "ok"][:10]:
+            print(f"{result.status}: {result.name} ({result.reason})", file=sys.stderr)
+    print(f"written to {folder}")
+
+
+def cost(evaluator: Evaluator) -> dict:
+    model, frames = evaluator.checkpoint.model, evaluator.protocol.frames
+    peak = evaluation_cost.peak_memory(model.device)  # of the evaluation, before the timing
+    views = evaluator.batch_size * evaluator.protocol.views if model.device.type == "cuda" else 1
+    size = model.config.vision_config.image_size
+    return {
+        "parameters": evaluation_cost.parameters(model.config),
+        "gmacs_per_view": evaluation_cost.gmacs_per_view(model.config, frames),
+        "milliseconds_per_view": evaluation_cost.milliseconds_per_view(model, frames, size, views),
+        "peak_memory": peak,
+    }
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    disable_progress_bar()  # of loading weights; ours follows
+    # A rank that has finished waits for the slowest; libraries give up after 10 to 30 minutes.
+    state = PartialState(timeout=timedelta(days=7))
+    try:
+        evaluate(arguments, state)
+    except USER_ERRORS as error:
+        if state.is_main_process:
+            print(f"evaluate: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    finally:
+        state.destroy_process_group()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,295 @@
+"""Evaluation of a checkpoint under a protocol, on any number of processes, going on where it was interrupted.
+
+Every video is decoded once and scored by the model and, beside it, by its own frozen CLIP (prompts off). Batches are
+cut from the whole list before they are dealt to the ranks, and a batch is either finished as a whole or done again:
+so the number of ranks and interruptions change no bit of the predictions on one kind of machine. Another batch size
+changes the order of float32 sums, and scores in their seventh digit.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+from transformers import AutoModel, AutoTokenizer
+
+from . import metrics
+from .annotations import is_url
+from .class_names import ClassIndex
+from .evaluation_log import EvaluationLog, VideoResult, fingerprint
+from .evaluation_plan import EvaluationPlan, EvaluationSplit
+from .modeling_vita_clip import VitaClipModel
+from .pipeline_zero_shot_video_classification import ZeroShotVideoClassificationPipeline
+from .prompt_checkpoint import RECORD_FILE, WHOLE_MODEL_FILES
+from .prompt_checkpoint import fingerprint as weights_fingerprint
+from .protocols import Protocol
+from .video_decoding import VideoDecodingError
+from .video_processing_vita_clip import VitaClipVideoProcessor
+
+
+ROWS = ("vita_clip", "frozen_clip")
+TOP = 5
+
+
+class EvaluationError(ValueError):
+    """A model and a protocol that do not fit together; the message is one line."""
+
+
+@dataclass
+class Checkpoint:
+    """A model with what goes with it.
+
+    Attributes:
+        name: folder or id, as given.
+        revision: commit of the Hub, where it comes from there.
+        sha256: of all weights, whatever they came in.
+    """
+
+    name: str
+    model: VitaClipModel
+    video_processor: VitaClipVideoProcessor
+    tokenizer: object
+    revision: str | None
+    sha256: str
+
+
+def load_checkpoint(
+    name: str, revision: str | None = None, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> Checkpoint:
+    """A Vita-CLIP folder or id, whole or prompts alone, ready to evaluate.
+
+    Raises:
+        EvaluationError: no tokenizer beside the model, another kind of model, or one without trained prompts.
+        OSError: no such folder or id.
+    """
+    folder = Path(name)
+    prompts_alone = (folder / RECORD_FILE).is_file() and not any((folder / file).exists() for file in WHOLE_MODEL_FILES)
+    if prompts_alone:
+        model, missing = VitaClipModel.from_pretrained_prompts(name), []
+    else:
+        model, loading = AutoModel.from_pretrained(name, revision=revision, output_loading_info=True)
+        missing = sorted(loading["missing_keys"])
+    if not isinstance(model, VitaClipModel):
+        raise EvaluationError(f"{name}: is a {type(model).__name__}, not a Vita-CLIP; give a Vita-CLIP checkpoint.")
+    if missing:
+        raise EvaluationError(f"{name}: lacks {len(missing)} weights ({missing[0]} …); give a complete checkpoint.")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
+        video_processor = VitaClipVideoProcessor.from_pretrained(name, revision=revision)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise EvaluationError(
+            f"{name}: has no tokenizer or no video processor beside the model ({reason}); save the processor there too."
+        ) from error
+    sha256 = weights_fingerprint(model.state_dict())
+    model = model.to(device=device, dtype=dtype).eval()
+    return Checkpoint(name, model, video_processor, tokenizer, getattr(model.config, "_commit_hash", None), sha256)
+
+
+def resolved(protocol: Protocol, processor: VitaClipVideoProcessor) -> Protocol:
+    """The protocol with the processor's frames, stride and sampling where it names none."""
+    return replace(
+        protocol,
+        frames=protocol.frames or processor.num_frames,
+        stride=protocol.stride or processor.frame_stride,
+        sampling=protocol.sampling or processor.sampling,
+    )
+
+
+class ClipsOfVideos(Dataset):
+    """Views `[V, T, 3, S, S]` of a plan's videos, or a [`VideoResult`] that says why there are none."""
+
+    def __init__(self, plan: EvaluationPlan, protocol: Protocol, processor: VitaClipVideoProcessor):
+        self.videos = plan.videos
+        self.processor = processor
+        self.views = {
+            "num_frames": protocol.frames,
+            "frame_stride": protocol.stride,
+            "sampling": protocol.sampling,
+            "num_views": protocol.views,
+            "num_spatial_views": protocol.spatial_views,
+        }
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, index: int) -> tuple[int, torch.Tensor | VideoResult]:
+        video = self.videos[index]
+        if is_missing(video):
+            return index, VideoResult(video.name, "missing", "no such file")
+        try:
+            batch = self.processor([video.path], return_tensors="pt", **self.views)
+        except (VideoDecodingError, OSError) as error:
+            reason = " ".join(str(error).split()).replace(video.path, video.name)
+            return index, VideoResult(video.name, "failed", reason)
+        return index, batch["pixel_values_videos"]
+
+
+def is_missing(video) -> bool:
+    return not is_url(video.path) and not Path(video.path).is_file()
+
+
+class Evaluator:
+    """
+    A checkpoint's scores for the videos of a plan.
+
+    Args:
+        checkpoint: what is evaluated.
+        plan: under which protocol, on which lists.
+        frozen_clip: whether the same CLIP without prompts is evaluated beside it.
+        batch_size: videos of a forward pass, each with all its views.
+
+    Raises:
+        EvaluationError: classes that the checkpoint does not have, where its learned contexts are to classify.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, plan: EvaluationPlan, frozen_clip: bool = True, batch_size: int = 8):
+        if batch_size < 1:
+            raise EvaluationError(f"`batch_size` must be at least 1, got {batch_size}.")
+        self.checkpoint, self.plan, self.batch_size = checkpoint, plan, batch_size
+        self.protocol = resolved(plan.protocol, checkpoint.video_processor)
+        self.rows = ROWS if frozen_clip else ROWS[:1]
+        self.clips = ClipsOfVideos(plan, self.protocol, checkpoint.video_processor)
+        self._splits_of: dict[str, list[str]] = {}
+        for split in plan.splits:
+            for sample in split.table.samples:
+                self._splits_of.setdefault(sample.name, []).append(split.name)
+        self._class_embeds = {split.name: self._embed_classes(split) for split in plan.splits}
+
+    def setup(self) -> dict:
+        """Everything that the predictions depend on, as plain data."""
+        return {
+            "protocol": self.protocol.to_dict(),
+            "limit": self.plan.limit,
+            "rows": list(self.rows),
+            "lists": {split.name: split.sha256 for split in self.plan.splits},
+            "texts": {split.name: fingerprint(split.texts(self.protocol.spelling)) for split in self.plan.splits},
+            "model": self.checkpoint.sha256,
+            "processor": fingerprint(self.checkpoint.video_processor.to_dict()),
+            "dtype": str(self.checkpoint.model.dtype).removeprefix("torch."),
+        }
+
+    @torch.no_grad()
+    def _embed_classes(self, split: EvaluationSplit) -> dict[str, torch.Tensor]:
+        """Normalised class embeddings `[C, E]` of each row, made once."""
+        texts = split.texts(self.protocol.spelling)
+        repeated = sorted({text for text in texts if texts.count(text) > 1})
+        if repeated:
+            raise EvaluationError(f"{split.table.source}: two classes are both spelled {repeated[0]!r}.")
+        plain = self._embed_texts(tuple(texts))
+        if split.text == "zero-shot":
+            return dict.fromkeys(ROWS, plain)
+        order = class_order(self.checkpoint.model, split)
+        return {"vita_clip": self.checkpoint.model.get_class_embeds()[order], "frozen_clip": plain}
+
+    def _embed_texts(self, texts: tuple[str, ...]) -> torch.Tensor:
+        model = self.checkpoint.model
+        pipeline = ZeroShotVideoClassificationPipeline(
+            model=model,
+            tokenizer=self.checkpoint.tokenizer,
+            video_processor=self.checkpoint.video_processor,
+            device=model.device,
+        )
+        return pipeline.embed_labels(texts, self.protocol.templates)
+
+    @torch.no_grad()
+    def score(self, pixels: torch.Tensor) -> dict[str, dict[str, torch.Tensor]]:
+        """Softmax scores averaged over the views, by row and split.
+
+        Args:
+            pixels: `[B, V, T, 3, S, S]`.
+
+        Returns:
+            For each row and split, `[B, C]`, float32 on the CPU.
+        """
+        model, scores = self.checkpoint.model, {}
+        pixels = pixels.to(model.device, model.dtype)
+        for row in self.rows:
+            with model.prompts_disabled() if row == "frozen_clip" else nullcontext():
+                features = model.get_video_features(pixels.flatten(0, 1)).pooler_output
+            embeds = torch.nn.functional.normalize(features, dim=-1)
+            scores[row] = {
+                split: model.compare(embeds, texts[row])
+                .float()
+                .softmax(-1)
+                .unflatten(0, pixels.shape[:2])
+                .mean(1)
+                .cpu()
+                for split, texts in self._class_embeds.items()
+            }
+        return scores
+
+    def results_of(self, batch: Sequence[tuple[int, torch.Tensor | VideoResult]]) -> list[VideoResult]:
+        """What became of each video of a loaded batch, in its order."""
+        there = [(index, clips) for index, clips in batch if isinstance(clips, torch.Tensor)]
+        results = {index: clips for index, clips in batch if isinstance(clips, VideoResult)}
+        if there:
+            scores = self.score(torch.stack([clips for _, clips in there]))
+            for place, (index, _) in enumerate(there):
+                results[index] = self._result(self.plan.videos[index].name, scores, place)
+        return [results[index] for index, _ in batch]
+
+    def _result(self, name: str, scores: dict[str, dict[str, torch.Tensor]], place: int) -> VideoResult:
+        best: dict[str, dict[str, tuple[list[int], list[float]]]] = {row: {} for row in scores}
+        for row, by_split in scores.items():
+            for split in self._splits_of[name]:
+                values = by_split[split][place]
+                if not torch.isfinite(values).all():
+                    return VideoResult(name, "failed", f"the model's scores are not numbers ({row})")
+                ids = metrics.ranking(values[None].numpy(), TOP)[0].tolist()
+                best[row][split] = (ids, values[ids].tolist())
+        return VideoResult(name, "ok", "", best)
+
+    def pending_batches(self, log: EvaluationLog, retry_failed: bool = False) -> list[list[int]]:
+        """Batches that are not finished; missing files that have turned up since count as not finished."""
+        videos = self.plan.videos
+
+        def is_finished(index: int) -> bool:
+            result = log.finished.get(videos[index].name)
+            if result is None or (result.status == "missing" and not is_missing(videos[index])):
+                return False
+            return result.status != "failed" or not retry_failed
+
+        indices = range(len(videos))
+        batches = [list(indices[start : start + self.batch_size]) for start in indices[:: self.batch_size]]
+        return [batch for batch in batches if not all(map(is_finished, batch))]
+
+    def run(
+        self, batches: Sequence[Sequence[int]], log: EvaluationLog, rank: int = 0, workers: int = 0
+    ) -> Iterator[list[VideoResult]]:
+        """Scores batches of video numbers and appends them to this rank's file of the log."""
+        loader = DataLoader(self.clips, batch_sampler=batches, collate_fn=list, num_workers=workers)  # type: ignore[arg-type]
+        with log.writer(rank) as writer:
+            for batch in loader:
+                results = self.results_of(batch)
+                writer.append(results)
+                yield results
+
+
+def class_order(model: VitaClipModel, split: EvaluationSplit) -> list[int]:
+    """The checkpoint's class for each class of a list: by name, or by number where the checkpoint has no names.
+
+    Raises:
+        EvaluationError: another number of classes, or names that the checkpoint does not have.
+    """
+    own = [model.config.id2label[index] for index in range(model.config.num_labels)]
+    names = split.table.class_names
+    where = f"{split.table.source}, split {split.name}"
+    advice = "evaluate with --text zero-shot, or with a checkpoint trained on these classes"
+    if len(own) != len(names):
+        raise EvaluationError(f"{where}: {len(names)} classes, but the checkpoint was trained on {len(own)}; {advice}.")
+    if all(name == f"LABEL_{index}" for index, name in enumerate(own)):
+        return list(range(len(own)))
+    index = ClassIndex(own, "the checkpoint")
+    order = [index.find(name) for name in names]
+    unknown = [name for name, found in zip(names, order, strict=True) if found is None]
+    if unknown:
+        raise EvaluationError(
+            f"{where}: the checkpoint does not know {len(unknown)} classes, {unknown[0]!r} …; {advice}."
+        )
+    return [found for found in order if found is not None]
+
+
+__all__ = ["Checkpoint", "EvaluationError", "Evaluator", "load_checkpoint"]

@@ -1,0 +1,294 @@
+"""The files of a finished evaluation: predictions, `results.json`, tables and figures.
+
+predictions.parquet      one row a video and split: label, best classes and scores of each row, status
+results.json             accuracies with everything that they depend on
+results.md               the same as a table for a model card
+per_class_SPLIT.csv      videos and accuracy of each class; .png beside
+confusion_SPLIT.csv      videos of each true class (lines) by predicted class (columns); .png beside
+"""
+
+import csv
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+
+from . import metrics
+from .evaluation_log import VideoResult
+from .evaluation_plan import EvaluationPlan, EvaluationSplit
+from .protocols import Protocol
+
+
+ROW_TITLES = {"vita_clip": "Vita-CLIP", "frozen_clip": "frozen CLIP"}
+FIGURES = ("top1", "top5", "mean_class")
+FIGURE_TITLES = {"top1": "top-1", "top5": "top-5", "mean_class": "mean per class"}
+
+
+@dataclass(frozen=True)
+class SplitOutcome:
+    """One split with what became of its videos, in the order of its list."""
+
+    split: EvaluationSplit
+    results: tuple[VideoResult, ...]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """`[N]`, -1 where the video is missing or failed."""
+        samples = self.split.table.samples
+        pairs = zip(samples, self.results, strict=True)
+        return np.array([sample.label if result.status == "ok" else -1 for sample, result in pairs], dtype=np.int64)
+
+    def ranking(self, row: str) -> np.ndarray:
+        """Best classes `[N, K]`, -1 where the video is missing or failed."""
+        width = min(5, len(self.split.table.class_names))
+        nothing = [-1] * width
+        rows = [result.scores[row][self.split.name][0] if result.status == "ok" else nothing for result in self.results]
+        return np.array(rows, dtype=np.int64).reshape(len(rows), width)
+
+    def ranks(self, row: str) -> np.ndarray:
+        return metrics.ranks_in_ranking(self.ranking(row), self.labels)
+
+    def videos(self) -> dict[str, int]:
+        """How many are listed, asked for under the limit, evaluated, missing and failed."""
+        count = {
+            status: sum(result.status == status for result in self.results) for status in ("ok", "missing", "failed")
+        }
+        return {
+            "listed": self.split.listed,
+            "asked_for": len(self.results),
+            "evaluated": count["ok"],
+            "missing": count["missing"],
+            "failed": count["failed"],
+        }
+
+
+def outcomes(plan: EvaluationPlan, finished: Mapping[str, VideoResult]) -> list[SplitOutcome]:
+    """The splits of a plan with their results."""
+    return [
+        SplitOutcome(split, tuple(finished[sample.name] for sample in split.table.samples)) for split in plan.splits
+    ]
+
+
+def write_predictions(file: Path, done: Sequence[SplitOutcome], rows: Sequence[str]) -> None:
+    """The per-video predictions; the same results give the same bytes."""
+    columns: dict[str, tuple[pyarrow.DataType, list]] = {
+        name: (kind, [])
+        for name, kind in {
+            "split": pyarrow.string(),
+            "path": pyarrow.string(),
+            "label": pyarrow.int32(),
+            "class": pyarrow.string(),
+            "status": pyarrow.string(),
+            "reason": pyarrow.string(),
+            **{f"{row}_ids": pyarrow.list_(pyarrow.int32()) for row in rows},
+            **{f"{row}_scores": pyarrow.list_(pyarrow.float32()) for row in rows},
+        }.items()
+    }
+    for outcome in done:
+        name, classes = outcome.split.name, outcome.split.table.class_names
+        for sample, result in zip(outcome.split.table.samples, outcome.results, strict=True):
+            label = sample.label or 0  # a plan has labelled videos only
+            values: dict[str, object] = {
+                "split": name,
+                "path": sample.name,
+                "label": label,
+                "class": classes[label],
+                "status": result.status,
+                "reason": result.reason,
+            }
+            for row in rows:
+                ids, scores = result.scores[row][name] if result.status == "ok" else (None, None)
+                values |= {f"{row}_ids": ids, f"{row}_scores": scores}
+            for column, value in values.items():
+                columns[column][1].append(value)
+    table = pyarrow.table({name: pyarrow.array(values, kind) for name, (kind, values) in columns.items()})
+    partial = file.with_suffix(".partial")
+    pyarrow.parquet.write_table(table, partial)
+    partial.replace(file)
+
+
+def mean_and_std(values: Sequence[float]) -> dict:
+    """Mean, and sample standard deviation (n - 1) if there are several."""
+    return {"mean": statistics.fmean(values), "std": statistics.stdev(values) if len(values) > 1 else None}
+
+
+def summarize(done: Sequence[SplitOutcome], rows: Sequence[str], protocol: Protocol) -> dict:
+    """Accuracies by row: of each split, and over the splits.
+
+    Returns:
+        For each row `{"splits": {split: {"top1", "top5", "mean_class"}}, "top1": {"mean", "std"}, …}`, in 0 … 1; for
+        base-to-novel, `{"harmonic_mean"}` of the two in place of mean and deviation.
+    """
+    summary: dict[str, dict] = {}
+    for row in rows:
+        by_split = {}
+        for outcome in done:
+            found = metrics.accuracies(outcome.ranks(row), outcome.labels)
+            by_split[outcome.split.name] = {name: _number(found[name]) for name in FIGURES}
+        summary[row] = {"splits": by_split}
+        for name in FIGURES:
+            values = [value for figures in by_split.values() if (value := figures[name]) is not None]
+            if len(values) < len(by_split):  # a split without a single video that could be read
+                summary[row][name] = {"mean": None, "std": None}
+            elif protocol.task == "base-to-novel" and len(values) == 2:
+                summary[row][name] = {"harmonic_mean": statistics.harmonic_mean(values)}
+            else:
+                summary[row][name] = mean_and_std(values)
+    return summary
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def describe_splits(done: Sequence[SplitOutcome], protocol: Protocol) -> dict:
+    """What each split's figures were measured on."""
+    return {
+        outcome.split.name: {
+            "list": Path(outcome.split.table.source).name,
+            "list_sha256": outcome.split.sha256,
+            "text": outcome.split.text,
+            "videos": outcome.videos(),
+            "missing": [result.name for result in outcome.results if result.status == "missing"],
+            "failed": [
+                {"path": result.name, "reason": result.reason}
+                for result in outcome.results
+                if result.status == "failed"
+            ],
+            "classes": dict(zip(outcome.split.table.class_names, outcome.split.texts(protocol.spelling), strict=True)),
+        }
+        for outcome in done
+    }
+
+
+def write_json(file: Path, content: Mapping) -> None:
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    partial.replace(file)
+
+
+# The table
+
+
+def markdown_table(results: Mapping) -> str:
+    """Accuracies in percent with what they depend on, for a model card."""
+    protocol, rows = results["protocol"], results["rows"]
+    titles = [f"{ROW_TITLES[row]} {FIGURE_TITLES[name]}" for row in rows for name in FIGURES]
+    lines = [f"| {protocol['name']} | {' | '.join(titles)} | videos |", "| --- |" + " ---: |" * (len(titles) + 1)]
+    for split, about in results["splits"].items():
+        cells = [percent(rows[row]["splits"][split][name]) for row in rows for name in FIGURES]
+        lines.append(f"| {split} | {' | '.join(cells)} | {video_counts(about['videos'])} |")
+    if len(results["splits"]) > 1:
+        harmonic = "harmonic_mean" in next(iter(rows.values()))["top1"]
+        cells = [_mean_cell(rows[row][name]) for row in rows for name in FIGURES]
+        lines.append(f"| {'harmonic mean' if harmonic else 'mean ± std'} | {' | '.join(cells)} | |")
+    notes = [*([results["limited"]] if results["limited"] else []), *results["warnings"]]
+    return "\n".join([*lines, "", describe_setting(results), *(f"**{note}**" for note in notes)]) + "\n"
+
+
+def percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def _mean_cell(figures: Mapping) -> str:
+    if "harmonic_mean" in figures:
+        return percent(figures["harmonic_mean"])
+    return percent(figures["mean"]) + (f" ± {100 * figures['std']:.1f}" if figures["std"] is not None else "")
+
+
+def video_counts(videos: Mapping[str, int]) -> str:
+    return f"{videos['evaluated']:,} of {videos['asked_for']:,}; {videos['missing']} missing, {videos['failed']} failed"
+
+
+def describe_setting(results: Mapping) -> str:
+    """One line that says under what the figures were measured."""
+    protocol, model, cost = results["protocol"], results["model"], results["cost"]
+    sampling = protocol["sampling"] + (f", stride {protocol['stride']}" if protocol["sampling"] == "dense" else "")
+    templates = "; ".join(f"`{template}`" for template in protocol["templates"])
+    gmacs = cost["gmacs_per_view"]
+    if any(about["text"] == "supervised" for about in results["splits"].values()):
+        templates = f"learned contexts (frozen CLIP and novel classes: {templates})"
+    else:
+        templates = f"templates {templates}"
+    return (
+        f"{model['name']} ({(model['revision'] or model['sha256'])[:12]}), {results['date'][:10]}: "
+        f"{protocol['frames']} frames ({sampling}), {protocol['views']} × {protocol['spatial_views']} views, "
+        f"{templates}, class names {protocol['spelling']}; {gmacs['vita_clip']:.1f} GMACs a view "
+        f"(plain CLIP {gmacs['plain_clip']:.1f})."
+    )
+
+
+# Per class
+
+
+def write_per_class(folder: Path, outcome: SplitOutcome, rows: Sequence[str], note: str) -> None:
+    """Accuracy of each class and the confusion matrix of one split, as CSV and PNG."""
+    names, labels = outcome.split.table.class_names, outcome.labels
+    accuracy = {row: metrics.per_class_accuracy(outcome.ranks(row), labels, len(names))[0] for row in rows}
+    counts = np.bincount(labels[labels >= 0], minlength=len(names))
+    with open(folder / f"per_class_{outcome.split.name}.csv", "w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["class", "videos", *rows])
+        for index, name in enumerate(names):
+            cells = ["" if np.isnan(accuracy[row][index]) else f"{accuracy[row][index]:.6f}" for row in rows]
+            writer.writerow([name, counts[index], *cells])
+    matrix = confusion_matrix(outcome, rows[0])
+    with open(folder / f"confusion_{outcome.split.name}.csv", "w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["true \\ predicted", *names])
+        writer.writerows([name, *line] for name, line in zip(names, matrix.tolist(), strict=True))
+    title = f"split {outcome.split.name}{note}"
+    _draw_per_class(folder / f"per_class_{outcome.split.name}.png", names, accuracy, title)
+    _draw_confusion(folder / f"confusion_{outcome.split.name}.png", names, matrix, title)
+
+
+def confusion_matrix(outcome: SplitOutcome, row: str) -> np.ndarray:
+    """Videos `[C, C]` by true class (lines) and predicted class (columns); missing and failed ones are left out."""
+    count, labels = len(outcome.split.table.class_names), outcome.labels
+    matrix = np.zeros((count, count), dtype=np.int64)
+    present = labels >= 0
+    np.add.at(matrix, (labels[present], outcome.ranking(row)[present, 0]), 1)
+    return matrix
+
+
+READABLE = 80  # classes whose names fit beside a figure
+
+
+def _figure(width: float, height: float):
+    from matplotlib.figure import Figure  # without pyplot: no display, no global state
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _draw_per_class(file: Path, names: Sequence[str], accuracy: Mapping[str, np.ndarray], title: str) -> None:
+    first = next(iter(accuracy.values()))
+    order = np.argsort(np.nan_to_num(first, nan=-1.0), kind="stable")
+    figure = _figure(8, 1.5 + 0.18 * min(len(names), READABLE))
+    axes = figure.subplots()
+    places = np.arange(len(names))
+    for row, marker in zip(accuracy, "o|", strict=False):
+        axes.plot(100 * accuracy[row][order], places, marker, label=ROW_TITLES[row], markersize=5)
+    readable = len(names) <= READABLE
+    axes.set_yticks(places if readable else [], [names[index] for index in order] if readable else [], fontsize=7)
+    axes.set(xlabel="top-1 accuracy of the class, %", xlim=(-2, 102), ylim=(-1, len(names)), title=title)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right")
+    figure.savefig(file, dpi=120)
+
+
+def _draw_confusion(file: Path, names: Sequence[str], matrix: np.ndarray, title: str) -> None:
+    figure = _figure(8, 7.5)
+    axes = figure.subplots()
+    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    image = axes.imshow(100 * shares, cmap="viridis", vmin=0, vmax=100)
+    if len(names) <= READABLE:
+        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=5)
+        axes.set_yticks(range(len(names)), names, fontsize=5)
+    axes.set(xlabel="predicted class", ylabel="true class", title=title)
+    figure.colorbar(image, label="% of the true class's videos", shrink=0.8)
+    figure.savefig(file, dpi=150)
