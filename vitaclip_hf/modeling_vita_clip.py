@@ -12,7 +12,6 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 from transformers import initialization as init
-from transformers.masking_utils import create_causal_mask
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling, ImageClassifierOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.clip.modeling_clip import (
@@ -30,9 +29,12 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .configuration_vita_clip import VitaClipConfig, VitaClipVisionConfig
-from .prompt_checkpoint import load_prompts, prompts_only_error, save_prompts
+from .loading_checks import check_loaded
+from .prompt_checkpoint import load_prompts, prompts_only_error, save_prompts, split_tensors
 from .prompts import ClassPrompts, TimeEmbedding, VisionPrompts, prompts_disabled
+from .quick_gelu import QuickGELU
 from .text_embedding_cache import TextEmbeddingCache
+from .text_tower import VitaClipTextEncoder
 
 
 logger = logging.get_logger(__name__)
@@ -110,18 +112,6 @@ class VitaClipVisionAttention(CLIPAttention):
         return self.out_proj(attended.reshape(batch, frames, -1, width)), weights
 
 
-class QuickGELU(nn.Module):
-    """transformers' `quick_gelu` to the bit; without gradients it works within one buffer.
-
-    The stock one takes fresh memory for each of its three steps, which on a CPU costs more than their arithmetic.
-    """
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        if torch.is_grad_enabled():
-            return hidden_states * torch.sigmoid(1.702 * hidden_states)
-        return (1.702 * hidden_states).sigmoid_().mul_(hidden_states)
-
-
 class VitaClipVisionLayer(CLIPEncoderLayer):
     """CLIP's layer on the tokens of each frame, beside the layer's own prompts."""
 
@@ -169,7 +159,7 @@ class VitaClipPreTrainedModel(CLIPPreTrainedModel):
     base_model_prefix = "vita_clip"
     main_input_name = "pixel_values_videos"
     input_modalities: tuple[str, ...] = ("video", "text")
-    _no_split_modules = ["CLIPTextEmbeddings", "CLIPEncoderLayer", "CLIPVisionEmbeddings", "VitaClipVisionLayer"]
+    _no_split_modules = ["CLIPTextEmbeddings", "VitaClipTextLayer", "CLIPVisionEmbeddings", "VitaClipVisionLayer"]
     # The summary prompts attend too; only the frames' own attention is reported.
     _can_record_outputs = {
         "hidden_states": CLIPEncoderLayer,
@@ -178,15 +168,25 @@ class VitaClipPreTrainedModel(CLIPPreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
-        """As for every transformers model; prompts alone, and damaged files, are an error that says so."""
+        """As for every transformers model, but no pickle is read unless `use_safetensors=False` asks for it.
+
+        Prompts alone, damaged files, weights of another shape and missing parts of CLIP are errors that say so.
+        """
+        if kwargs.get("use_safetensors") is None:
+            kwargs["use_safetensors"] = True
+        wants_info, any_shape = (kwargs.pop(name, False) for name in ("output_loading_info", "ignore_mismatched_sizes"))
         try:
-            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+            model, info = super().from_pretrained(
+                pretrained_model_name_or_path, *args, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
+            )
         except OSError as error:
             raise prompts_only_error(pretrained_model_name_or_path, kwargs) or error from None
         except SafetensorError as error:
             raise OSError(
                 f"{pretrained_model_name_or_path}: a weights file is damaged or incomplete ({error}); fetch it again."
             ) from error
+        check_loaded(pretrained_model_name_or_path, info, split_tensors(model)[1], any_shape)
+        return (model, info) if wants_info else model
 
     def _initialize_weights(self, module, is_custom_code: bool = False):
         # Outside transformers, modules whose own parameters are loaded, or that have none, would skip _init_weights,
@@ -307,6 +307,7 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
     def __init__(self, config: VitaClipConfig):
         super().__init__(config)
         self.vision_model = VitaClipVisionModel._from_config(config.vision_config)
+        self.text_model.encoder = VitaClipTextEncoder(self.text_model.config)
         self.class_prompts = ClassPrompts(config.text_config, config.num_labels)
         self._class_embeds = TextEmbeddingCache(capacity=1)
         self.post_init()
@@ -337,23 +338,18 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
         r"""Features of the model's own classes, `config.id2label`, through their learned contexts.
 
         Returns:
-            `pooler_output` `[C, E]`, before normalising. Hidden states and attentions are not recorded here.
+            `pooler_output` `[C, E]`, before normalising, and `last_hidden_state` `[C, 1, D_t]`, of each prompt's end.
+            Hidden states and attentions are not recorded here.
         """
         if not self.class_prompts.have_names:
             self._warn_of_nameless_classes()
         text = self.text_model
         embeddings, ends = self.class_prompts(text.embeddings.token_embedding)
         hidden_states = text.embeddings(inputs_embeds=embeddings)
-        mask = create_causal_mask(
-            config=text.config, inputs_embeds=hidden_states, attention_mask=None, past_key_values=None
-        )
-        hidden_states = text.encoder(
-            inputs_embeds=hidden_states, attention_mask=mask, is_causal=True, **kwargs
-        ).last_hidden_state
+        hidden_states = text.encoder(inputs_embeds=hidden_states, ends=ends, is_causal=True, **kwargs).last_hidden_state
         hidden_states = text.final_layer_norm(hidden_states)
-        rows = torch.arange(len(ends), device=ends.device)
         return BaseModelOutputWithPooling(
-            last_hidden_state=hidden_states, pooler_output=self.text_projection(hidden_states[rows, ends])
+            last_hidden_state=hidden_states, pooler_output=self.text_projection(hidden_states[:, 0])
         )
 
     def _warn_of_nameless_classes(self) -> None:

@@ -1,0 +1,300 @@
+"""A small server that answers as the Hub does for what huggingface_hub's client asks when it loads and publishes.
+
+Repositories live in memory, with branches and commits. Tests read `server.requests` and make it fail on purpose.
+"""
+
+import base64
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import yaml
+
+
+TOKEN = "hf_test_token"
+LARGE = (".safetensors", ".bin", ".pt")  # stored by their hash, as the Hub's .gitattributes says
+
+
+@dataclass
+class Repository:
+    commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    branches: dict[str, str] = field(default_factory=dict)
+    messages: list[str] = field(default_factory=list)
+
+    def commit(self, files: dict[str, bytes], message: str, branch: str = "main") -> str:
+        oid = hashlib.sha1(f"{message}{len(self.commits)}".encode()).hexdigest()
+        self.commits[oid], self.branches[branch] = files, oid
+        self.messages.append(message)
+        return oid
+
+    def resolve(self, revision: str) -> str | None:
+        oid = self.branches.get(revision, revision)
+        return oid if oid in self.commits else None
+
+    def files(self, revision: str = "main") -> dict[str, bytes]:
+        return self.commits[self.branches.get(revision, revision)]
+
+
+@dataclass
+class Request:
+    method: str
+    path: str
+    range: str | None
+    authorization: str | None
+
+
+class HubServer(ThreadingHTTPServer):
+    """Use as a context manager; `url` goes into HF_ENDPOINT.
+
+    `cut[file] = n`: the next GET of that file ends after n bytes of its body, once.
+    """
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), HubHandler)
+        self.repositories: dict[str, Repository] = {}
+        self.large_files: dict[str, bytes] = {}
+        self.requests: list[Request] = []
+        self.cut: dict[str, int] = {}
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def __enter__(self):
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.shutdown()
+        self.server_close()
+
+    def handle_error(self, request, client_address):
+        """A client that went away is no error of the server."""
+
+    def add(self, repo_id: str, folder: Path, **changes: bytes | None) -> Repository:
+        """A repository with the files of a folder; `changes` replace or (None) remove some."""
+        files = {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()} | changes
+        repository = self.repositories[repo_id] = Repository()
+        repository.commit({name: content for name, content in files.items() if content is not None}, "first")
+        return repository
+
+
+class HubHandler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: HubServer
+
+    def log_message(self, *_):
+        """Kept in `server.requests` instead."""
+
+    def answer(self, status: int = 200, body: bytes | dict | list = b"", **headers: str) -> None:
+        if not isinstance(body, bytes):
+            body, headers = json.dumps(body).encode(), {"Content-Type": "application/json"} | headers
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def refuse(self, status: int, code: str, message: str) -> None:
+        self.answer(status, {"error": message}, X_Error_Code=code, X_Error_Message=message)
+
+    def body(self) -> bytes:
+        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+
+    def serve(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        headers = self.headers
+        self.server.requests.append(Request(self.command, path, headers.get("Range"), headers.get("Authorization")))
+        for method, pattern, handle in ROUTES:
+            match = re.fullmatch(pattern, path)
+            if match and self.command in method:
+                content = self.body()
+                if self.command in ("POST", "PUT") and not path.startswith("/api/validate") and not self.may_write():
+                    return
+                handle(self, content, **match.groupdict())
+                return
+        self.body()
+        self.refuse(404, "NotFound", f"hub_server knows no route {self.command} {path}")
+
+    do_GET = do_HEAD = do_POST = do_PUT = serve
+
+    def may_write(self) -> bool:
+        if self.path.startswith("/large/"):
+            return True  # such addresses are signed
+        given = self.headers.get("Authorization")
+        if given != f"Bearer {TOKEN}":
+            self.refuse(401, "Unauthorized", "Invalid username or password.")
+        return given == f"Bearer {TOKEN}"
+
+    def found(self, repo: str, revision: str) -> tuple[Repository, str] | None:
+        repository = self.server.repositories.get(repo)
+        if repository is None:
+            self.refuse(404, "RepoNotFound", "Repository not found")
+            return None
+        commit = repository.resolve(revision)
+        if commit is None:
+            self.refuse(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+            return None
+        return repository, commit
+
+    def get_file(self, _: bytes, repo: str, revision: str, file: str) -> None:
+        if not (found := self.found(repo, revision)):
+            return
+        repository, commit = found
+        content = repository.commits[commit].get(file)
+        if content is None:
+            self.refuse(404, "EntryNotFound", "Entry not found")
+            return
+        headers = {
+            "ETag": f'"{hashlib.sha256(content).hexdigest()}"',
+            "X_Repo_Commit": commit,
+            "Accept_Ranges": "bytes",
+        }
+        first = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
+        if first:
+            start = int(first[1])
+            headers["Content_Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+            self.answer(206, content[start:], **headers)
+        elif self.command == "GET" and file in self.server.cut:
+            self.send_response(200)
+            for name, value in headers.items():
+                self.send_header(name.replace("_", "-"), value)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content[: self.server.cut.pop(file)])
+            self.close_connection = True
+        else:
+            self.answer(200, content, **headers)
+
+    def get_info(self, _: bytes, repo: str, revision: str | None = None) -> None:
+        if not (found := self.found(repo, revision or "main")):
+            return
+        repository, commit = found
+        files = repository.commits[commit]
+        self.answer(
+            body={
+                "id": repo,
+                "modelId": repo,
+                "sha": commit,
+                "private": False,
+                "siblings": [{"rfilename": name} for name in files],
+                "tags": [],
+                "pipeline_tag": _metadata(files.get("README.md", b"").decode()).get("pipeline_tag"),
+            }
+        )
+
+    def get_tree(self, _: bytes, repo: str, revision: str, folder: str | None = None) -> None:
+        if not (found := self.found(repo, revision)):
+            return
+        repository, commit = found
+        if folder:
+            self.refuse(404, "EntryNotFound", f"{folder} does not exist")
+            return
+        entries = [
+            {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
+            for name, content in repository.commits[commit].items()
+        ]
+        self.answer(body=entries)
+
+    def create_repository(self, content: bytes) -> None:
+        wanted = json.loads(content)
+        repo = f"{wanted['organization']}/{wanted['name']}"
+        if wanted["organization"] == "forbidden-org":
+            self.refuse(403, "Forbidden", "You don't have the rights to create a model under the namespace")
+            return
+        exists = repo in self.server.repositories
+        if not exists:
+            self.server.repositories[repo] = Repository()
+            self.server.repositories[repo].commit({".gitattributes": b"*.safetensors filter=lfs\n"}, "initial commit")
+        self.answer(409 if exists else 200, {"url": f"{self.server.url}/{repo}", "error": "You already created it"})
+
+    def create_branch(self, _: bytes, repo: str, branch: str) -> None:
+        repository = self.server.repositories[repo]
+        exists = branch in repository.branches
+        repository.branches.setdefault(branch, repository.branches["main"])
+        self.answer(409 if exists else 201, {"error": "Reference already exists"} if exists else {})
+
+    def choose_upload(self, content: bytes, repo: str, revision: str) -> None:
+        if not self.found(repo, revision):
+            return
+        files = [
+            {
+                "path": file["path"],
+                "uploadMode": "lfs" if file["path"].endswith(LARGE) else "regular",
+                "shouldIgnore": False,
+            }
+            for file in json.loads(content)["files"]
+        ]
+        self.answer(body={"files": files})
+
+    def offer_large(self, content: bytes, repo: str) -> None:
+        objects = [
+            {**item, "actions": {"upload": {"href": f"{self.server.url}/large/{item['oid']}"}}}
+            for item in json.loads(content)["objects"]
+        ]
+        self.answer(body={"transfer": "basic", "objects": objects})
+
+    def store_large(self, content: bytes, oid: str) -> None:
+        if hashlib.sha256(content).hexdigest() != oid:
+            self.refuse(400, "BadRequest", "the content has another hash")
+            return
+        self.server.large_files[oid] = content
+        self.answer()
+
+    def commit(self, content: bytes, repo: str, revision: str) -> None:
+        if not (found := self.found(repo, revision)):
+            return
+        repository, parent = found
+        files, message = dict(repository.commits[parent]), ""
+        for line in content.splitlines():
+            operation = json.loads(line)
+            value = operation["value"]
+            if operation["key"] == "header":
+                message = value["summary"]
+            elif operation["key"] == "file":
+                files[value["path"]] = base64.b64decode(value["content"])
+            elif operation["key"] == "lfsFile":
+                files[value["path"]] = self.server.large_files[value["oid"]]
+            elif operation["key"] == "deletedFile":
+                del files[value["path"]]
+        oid = repository.commit(files, message, revision)
+        self.answer(body={"commitUrl": f"{self.server.url}/{repo}/commit/{oid}", "commitOid": oid})
+
+    def validate_card(self, content: bytes) -> None:
+        try:
+            metadata = _metadata(json.loads(content)["content"])
+        except yaml.YAMLError as error:
+            self.answer(400, str(error).encode())
+            return
+        self.answer(200 if metadata.get("license") else 400, {"errors": [], "warnings": []})
+
+
+def _metadata(card: str) -> dict:
+    match = re.match(r"---\n(.*?)\n---\n", card, re.S)
+    return (yaml.safe_load(match[1]) or {}) if match else {}
+
+
+REPO = r"(?P<repo>[\w.-]+/[\w.-]+)"
+ROUTES: list[tuple[tuple[str, ...], str, Callable]] = [
+    (("GET", "HEAD"), rf"/{REPO}/resolve/(?P<revision>[^/]+)/(?P<file>.+)", HubHandler.get_file),
+    (("GET",), rf"/api/models/{REPO}", HubHandler.get_info),
+    (("GET",), rf"/api/models/{REPO}/revision/(?P<revision>[^/]+)", HubHandler.get_info),
+    (("GET",), rf"/api/models/{REPO}/tree/(?P<revision>[^/]+)(?:/(?P<folder>.+))?", HubHandler.get_tree),
+    (("POST",), r"/api/repos/create", HubHandler.create_repository),
+    (("POST",), rf"/api/models/{REPO}/branch/(?P<branch>[^/]+)", HubHandler.create_branch),
+    (("POST",), rf"/api/models/{REPO}/preupload/(?P<revision>[^/]+)", HubHandler.choose_upload),
+    (("POST",), rf"/api/models/{REPO}/commit/(?P<revision>[^/]+)", HubHandler.commit),
+    (("POST",), rf"/{REPO}\.git/info/lfs/objects/batch", HubHandler.offer_large),
+    (("PUT",), r"/large/(?P<oid>[0-9a-f]{64})", HubHandler.store_large),
+    (("POST",), r"/api/validate-yaml", HubHandler.validate_card),
+]
