@@ -81,7 +81,7 @@ def test_random_resized_crop_is_pillows(resample):
 
 
 def test_rand_augment_comes_first_as_in_the_released_code():
-    """Warps see the whole frame: bars of the same colour outside the crop come in, grey only from outside the frame."""
+    """So the statistics and the warps are those of the whole frame."""
     frames = pictures()
     for seed in range(10):
         pixels = ClipAugmentation(32, rand_augment="rand-m7-n4-inc1", flip=0.0)(frames, seeded(seed))
@@ -91,6 +91,15 @@ def test_rand_augment_comes_first_as_in_the_released_code():
         crop = augmentation.apply_steps(frames, steps)[..., top : top + height, left : left + width]
         square = v2.functional.resize(crop, [32, 32], interpolation=InterpolationMode.BICUBIC)
         assert (to_bytes(pixels) - square).abs().max() < 1.01
+
+
+def test_larger_frames_are_resized_first():
+    frames = pictures(height=96, width=128)
+    smaller = v2.functional.resize(frames, [48, 64], interpolation=InterpolationMode.BICUBIC)
+    augment = ClipAugmentation(32, shorter_side=48)
+    assert augment(frames, seeded(1)).equal(ClipAugmentation(32)(smaller, seeded(1)))
+    assert augment(smaller, seeded(1)).equal(ClipAugmentation(32)(smaller, seeded(1)))
+    assert not augment(frames, seeded(1)).equal(ClipAugmentation(32)(frames, seeded(1)))
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -264,6 +273,8 @@ def test_a_generator_is_needed():
     [
         ({"size": 0}, "`size` must be a whole number of pixels, at least 1, got 0"),
         ({"size": 8.0}, "`size`"),
+        ({"size": None}, "`size`"),
+        ({"shorter_side": True}, "`shorter_side` must be a whole number of pixels, at least 1, got True"),
         ({"scale": (0.5, 0.1)}, "`scale` must be two positive numbers, the smaller one first, at most 1"),
         ({"scale": (0.5, 1.5)}, "`scale`"),
         ({"scale": (0, 1)}, "`scale`"),
