@@ -1,0 +1,213 @@
+"""Training recipes: YAML files of argument values, checked against the arguments that there are."""
+
+import difflib
+import platform
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import HfArgumentParser
+
+from .version import __version__
+
+
+# Raised when a field changes its meaning, so that an old recipe is refused instead of misread.
+RECIPE_VERSION = 1
+RECORDED_PACKAGES = ("vitaclip_hf", "torch", "torchvision", "transformers", "accelerate", "datasets", "av", "numpy")
+
+
+class RecipeError(ValueError):
+    """A recipe or an argument that does not fit; the message says what to change."""
+
+
+@dataclass
+class ModelArguments:
+    """What is trained."""
+
+    model: str | None = field(default=None, metadata={"help": "CLIP or Vita-CLIP to start from: a folder or a Hub id."})
+    revision: str | None = field(default=None, metadata={"help": "Its revision on the Hub."})
+    fresh_prompts: bool = field(
+        default=False, metadata={"help": "From a Vita-CLIP checkpoint, take only its CLIP; the prompts start anew."}
+    )
+    reset_classes: bool = field(
+        default=False, metadata={"help": "Give a Vita-CLIP checkpoint the data's classes in place of its own."}
+    )
+    num_frames: int = field(default=8, metadata={"help": "Frames of a clip."})
+    use_summary_prompt: bool = field(default=True, metadata={"help": "One prompt a frame that attends over frames."})
+    use_local_prompts: bool = field(default=True, metadata={"help": "One learned prompt for each frame."})
+    num_global_prompts: int = field(default=8, metadata={"help": "Learned prompts of the whole video."})
+    train_cls_projection: bool = field(
+        default=True, metadata={"help": "Train the projection of class tokens (paper), or not (released code)."}
+    )
+    num_context_tokens: int = field(default=16, metadata={"help": "Learned context tokens of a class prompt."})
+    context_position: str = field(default="end", metadata={"help": "Where the class name stands: end, front, middle."})
+    class_specific_context: bool = field(default=True, metadata={"help": "One context a class, or one for all."})
+    context_init: str | None = field(default=None, metadata={"help": "Words that contexts start from."})
+    attn_implementation: str | None = field(default=None, metadata={"help": "sdpa, eager, flash_attention_2 …"})
+
+
+@dataclass
+class DataArguments:
+    """Which videos, and what is taken of each."""
+
+    videos: str | None = field(
+        default=None, metadata={"help": "Folder of videos; motion_shapes; or hub:ID of a datasets video dataset."}
+    )
+    annotations: str | None = field(
+        default=None, metadata={"help": "List or official annotation files; without it, folders are the classes."}
+    )
+    classes: str | None = field(default=None, metadata={"help": "Class names: one a line, or id,name."})
+    annotation_format: str = field(default="auto", metadata={"help": "Format of the annotations, if not recognised."})
+    eval_videos: str | None = field(default=None, metadata={"help": "Folder of validation videos, if another one."})
+    eval_annotations: str | None = field(default=None, metadata={"help": "List of validation videos, if another one."})
+    split_camel_case: bool = field(default=False, metadata={"help": "ApplyEyeMakeup as Apply Eye Makeup."})
+    class_subset: str = field(default="all", metadata={"help": "all, base (first half of the classes) or novel."})
+    shots: int | None = field(default=None, metadata={"help": "Training videos of each class, drawn by data_seed."})
+    validation_share: float = field(
+        default=0.0, metadata={"help": "Share of the training videos held back for validation where there are none."}
+    )
+    clips_per_class: int = field(default=64, metadata={"help": "Of motion_shapes: generated videos of each class."})
+    label_column: str = field(default="label", metadata={"help": "Of a Hub dataset: the column with the class."})
+    streaming: bool = field(default=False, metadata={"help": "Read a Hub dataset as a stream."})
+    on_unreadable: str = field(
+        default="error", metadata={"help": "error: stop at an unreadable video; skip: another one in its place."}
+    )
+    max_retries: int = field(default=10, metadata={"help": "Other videos tried in place of an unreadable one."})
+    sampling: str = field(default="dense_random", metadata={"help": "Training clips: dense_random, segment_random."})
+    frame_stride: int = field(default=16, metadata={"help": "Distance of a dense clip's frames."})
+    eval_sampling: str = field(default="dense", metadata={"help": "Validation clips: dense, uniform."})
+    eval_views: int = field(default=1, metadata={"help": "Temporal views of a validation video."})
+    eval_spatial_views: int = field(default=1, metadata={"help": "Spatial views of a validation video: 1 or 3."})
+    image_size: int | None = field(default=None, metadata={"help": "Side of the frames; the model's by default."})
+
+
+@dataclass
+class AugmentationArguments:
+    """What is done to training clips, alike to all frames of a clip."""
+
+    rand_augment: str | None = field(default=None, metadata={"help": "timm's notation: rand-m7-n4-mstd0.5-inc1."})
+    crop_scale: list[float] = field(default_factory=lambda: [0.08, 1.0], metadata={"help": "Area of random crops."})
+    crop_ratio: list[float] = field(default_factory=lambda: [0.75, 4 / 3], metadata={"help": "Shape of random crops."})
+    flip: float = field(default=0.0, metadata={"help": "Probability of a horizontal flip; 0 if left and right differ."})
+    color_jitter: float = field(default=0.0, metadata={"help": "Strength of colour jitter."})
+    erasing: float = field(default=0.0, metadata={"help": "Probability of random erasing."})
+    mixup: float = field(default=0.0, metadata={"help": "Alpha of mixup."})
+    cutmix: float = field(default=0.0, metadata={"help": "Alpha of cutmix."})
+    mix_probability: float = field(default=1.0, metadata={"help": "Share of batches that are mixed."})
+    label_smoothing: float = field(default=0.0, metadata={"help": "Share of the label spread over all classes."})
+    interpolation: str = field(default="bicubic", metadata={"help": "Resizing of crops: bicubic or bilinear."})
+
+
+def nearest_names(name: str, known: Iterable[str]) -> str:
+    """`"; did you mean X?"`, or nothing if no known name is near."""
+    near = difflib.get_close_matches(name.lstrip("-"), list(known), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def read_recipe(path: str | Path, known_fields: Iterable[str]) -> dict[str, Any]:
+    """A recipe file as argument values, with what it `extends` (a file beside it) underneath.
+
+    Args:
+        path: the YAML file.
+        known_fields: names of all arguments.
+
+    Raises:
+        RecipeError: no such file, no YAML mapping, a recipe of another version, or an unknown field.
+    """
+    path, known = Path(path), set(known_fields)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        beside = sorted(file.stem for file in path.parent.glob("*.yaml"))
+        raise RecipeError(
+            f"there is no recipe {path}{nearest_names(path.stem, beside)} Known: {', '.join(beside) or 'none'}."
+        ) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError(f"recipe {path} cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise RecipeError(f"recipe {path} must hold `field: value` lines.")
+    version = content.pop("recipe_version", None)
+    if version != RECIPE_VERSION:
+        raise RecipeError(
+            f"recipe {path} says recipe_version: {version}, but this version of vitaclip_hf reads {RECIPE_VERSION}; "
+            "compare it with the recipes in configuration/recipes/ and correct the number."
+        )
+    parent = content.pop("extends", None)
+    for name in content:
+        if name not in known:
+            raise RecipeError(f"recipe {path} has an unknown field {name!r}{nearest_names(name, known)}")
+    below = {} if parent is None else read_recipe(path.parent / f"{parent}.yaml", known)
+    return below | content
+
+
+class RecipeParser(HfArgumentParser):
+    """Dataclasses of arguments, filled from a recipe and the command line (which wins).
+
+    After `parse`, `chosen` holds every value that the recipe or the command line set.
+    """
+
+    chosen: dict[str, Any]
+
+    def error(self, message: str):
+        raise RecipeError(message)
+
+    def parse(self, arguments: list[str], recipe: dict[str, Any]) -> tuple:
+        """The dataclasses in their order.
+
+        Raises:
+            RecipeError: an unknown argument, or a value that does not fit.
+        """
+        types = {item.name: item.type for dataclass_type in self.dataclass_types for item in fields(dataclass_type)}
+        defaults = vars(self.parse_args([]))
+        self.set_defaults(**{name: self._typed(name, value, types[name]) for name, value in recipe.items()})
+        namespace, unknown = self.parse_known_args(arguments)
+        if unknown:
+            name = unknown[0].split("=")[0].replace("-", "_").lstrip("_")
+            raise RecipeError(f"unknown argument {unknown[0]!r}{nearest_names(name, types)}")
+        values = vars(namespace)
+        self.chosen = {name: value for name, value in values.items() if value != defaults[name] or name in recipe}
+        try:
+            return tuple(
+                dataclass_type(**{item.name: values[item.name] for item in fields(dataclass_type) if item.init})
+                for dataclass_type in self.dataclass_types
+            )
+        except (ValueError, TypeError) as error:
+            raise RecipeError(" ".join(str(error).split())) from error
+
+    def _typed(self, name: str, value: Any, kind: Any) -> Any:
+        """YAML reads 4e-4 as a string; everything else must already be of a fitting type."""
+        action = next(action for action in self._actions if action.dest == name)
+        wants_number = action.type in (int, float) or kind in (int, float)
+        if isinstance(value, str) and wants_number:
+            try:
+                return action.type(value)
+            except ValueError:
+                raise RecipeError(f"the recipe's {name}: {value!r} is no number") from None
+        if isinstance(value, bool) and wants_number or isinstance(value, (int, float)) and action.type is str:
+            raise RecipeError(f"the recipe's {name}: {value!r} is of the wrong type")
+        return value
+
+
+def field_names(dataclass_types: Iterable[type]) -> set[str]:
+    """Names of all arguments of these dataclasses."""
+    return {item.name for dataclass_type in dataclass_types for item in fields(dataclass_type) if item.init}
+
+
+def write_recipe(path: str | Path, values: dict[str, Any]) -> None:
+    """Writes argument values as a recipe that can be trained again."""
+    lines = yaml.safe_dump({"recipe_version": RECIPE_VERSION} | values, sort_keys=False, allow_unicode=True)
+    Path(path).write_text(lines, encoding="utf-8")
+
+
+def environment() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on."""
+    versions = {"python": platform.python_version()}
+    for package in RECORDED_PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions | {"vitaclip_hf": __version__}

@@ -1,0 +1,303 @@
+"""Training: transformers' `Trainer` where prompts, clips and interruptions need something of their own."""
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from torch.utils.data import DataLoader
+from transformers import EvalPrediction, Trainer, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_callback import ExportableState
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, has_length, rotate_checkpoints
+from transformers.utils import logging
+
+from .class_embeds_of_step import ClassEmbedsOfStep
+from .clip_streams import ClipStream
+from .datasets import ClipDataset, EpochSampler
+from .metrics import compute_metrics
+from .prompt_checkpoint import WEIGHTS_FILE, PromptCheckpointError, save_prompts, split_tensors
+
+
+logger = logging.get_logger(__name__)
+
+# Of `checkpoint-N` while it is being written: a folder with the final name is always complete.
+INCOMPLETE = "incomplete-"
+# What a batch carries for the trainer and not for the model.
+BOOKKEEPING = ("index", "failures")
+
+
+@dataclass
+class VitaClipTrainingArguments(TrainingArguments):
+    """
+    transformers' `TrainingArguments`, and:
+
+    Args:
+        total_batch_size (`int`, *optional*):
+            Videos of an optimizer step over all ranks and micro-batches. `gradient_accumulation_steps` follows from it,
+            `per_device_train_batch_size` and the number of ranks.
+        decay_all (`bool`, *optional*, defaults to `False`):
+            Weight decay on every trained tensor, as in the released code, and not only on matrices.
+        prompts_only (`bool`, *optional*, defaults to `False`):
+            Checkpoints hold what CLIP has not, and name their CLIP, instead of the whole model.
+    """
+
+    output_dir: str = field(default="runs/vita-clip", metadata={"help": "Folder of checkpoints and final model."})
+    total_batch_size: int | None = field(
+        default=None,
+        metadata={"help": "Videos of an optimizer step over all ranks; sets gradient_accumulation_steps."},
+    )
+    decay_all: bool = field(default=False, metadata={"help": "Weight decay on vectors too, as in the released code."})
+    prompts_only: bool = field(default=False, metadata={"help": "Save the prompts alone, without CLIP's weights."})
+
+    def __post_init__(self):
+        evaluates = str(getattr(self.eval_strategy, "value", self.eval_strategy)) != "no"
+        if evaluates and self.metric_for_best_model is None:
+            self.metric_for_best_model, self.greater_is_better = "top1", True
+            self.load_best_model_at_end = True
+        if self.save_total_limit is None:
+            self.save_total_limit = 2  # the last one and the best one
+        super().__post_init__()
+        self.remove_unused_columns = False
+        self.label_names = ["labels"]
+        if self.ddp_find_unused_parameters is None:
+            self.ddp_find_unused_parameters = False  # every trained tensor takes part in every synchronised backward
+        if self.total_batch_size is not None:
+            at_once = self.per_device_train_batch_size * self.world_size * max(1, self.n_gpu)
+            if self.total_batch_size < 1 or self.total_batch_size % at_once:
+                raise ValueError(
+                    f"`total_batch_size` {self.total_batch_size} is not a multiple of {at_once} videos at once "
+                    f"({self.per_device_train_batch_size} on each of {at_once // self.per_device_train_batch_size} "
+                    "devices); change `per_device_train_batch_size`."
+                )
+            self.gradient_accumulation_steps = self.total_batch_size // at_once
+
+
+class LostSampleError(RuntimeError):
+    """An evaluation did not see each video exactly once."""
+
+
+class VitaClipTrainer(Trainer):
+    """
+    transformers' `Trainer` for [`VitaClipForVideoClassification`]. What differs:
+
+    - The text tower runs once an optimizer step ([`ClassEmbedsOfStep`]), with the gradients of the plain way.
+    - Batches come from [`ClipDataset`] through [`EpochSampler`], so that they depend on seed and epoch alone.
+    - Evaluation averages the softmax over the views of a video and counts each video once, by its index.
+    - Checkpoints become visible when they are complete, hold no pickled arguments, and may be prompts alone.
+    - The log has videos per second, the share of time that waited for data, and unreadable videos.
+    """
+
+    def __init__(self, *args, base: str | None = None, base_revision: str | None = None, **kwargs):
+        """`base` and `base_revision` name the CLIP that prompts alone belong to; the rest as in `Trainer`."""
+        kwargs.setdefault("compute_metrics", self.count_videos_once)
+        super().__init__(*args, **kwargs)
+        self.base, self.base_revision = base, base_revision
+        self._class_embeds = ClassEmbedsOfStep()
+        self._waited, self._videos, self._failures = 0.0, 0, 0
+        self._logged_at = time.perf_counter()
+        self._reported: set[str] = set()
+        self._eval_size: int | None = None
+
+    # Data
+
+    def _get_train_sampler(self, train_dataset=None):
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        if not isinstance(dataset, ClipDataset):
+            return super()._get_train_sampler(train_dataset)
+        return EpochSampler(dataset, seed=dataset.seed)
+
+    def get_train_dataloader(self) -> DataLoader:
+        if not isinstance(self.train_dataset, ClipStream):
+            return super().get_train_dataloader()
+        # A stream divides itself among ranks and workers; accelerate would let every rank decode everything.
+        return self.train_dataset.loader(
+            self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            device=self.args.device,
+            pin_memory=self.args.dataloader_pin_memory,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
+        )
+
+    def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device):
+        """The micro-batches of an optimizer step, without what is for the trainer's books alone."""
+        self._class_embeds = ClassEmbedsOfStep()
+        return super().get_batch_samples(self._watched(epoch_iterator), num_batches, device)
+
+    def _watched(self, batches: Iterator) -> Iterator[dict[str, Any]]:
+        while True:
+            started = time.perf_counter()
+            batch = next(batches, None)
+            self._waited += time.perf_counter() - started
+            if batch is None:
+                return
+            self._videos += len(batch["labels"])
+            self._report_failures(batch.get("failures", ()))
+            yield {name: value for name, value in batch.items() if name not in BOOKKEEPING}
+
+    def _report_failures(self, failures) -> None:
+        """Counts unreadable videos, and names each of them once."""
+        self._failures += len(failures)
+        for path, reason in failures:
+            if path not in self._reported:
+                self._reported.add(path)
+                logger.warning(f"unreadable, another video taken in its place: {path}: {reason}")
+
+    # Steps
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """As in `Trainer`; the class embeddings are those of the optimizer step."""
+        if model.training:
+            shared = self._class_embeds.for_micro_batch(is_last=self.accelerator.sync_gradients)
+            inputs = {**inputs, "class_embeds": shared}
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """Matrices of layers, or with `decay_all` everything. Prompts, embeddings and scalars are no such matrices."""
+        if self.args.decay_all:
+            return [name for name, _ in model.named_parameters()]
+        layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+        return [f"{name}.weight" for name in layers]
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        """Scores `[B, C]`, the softmax averaged over views, with labels and indices `[B, 2]`."""
+        inputs = self._prepare_inputs(inputs)
+        self._report_failures(inputs.get("failures", ()))
+        pixels = inputs["pixel_values_videos"]  # [B, views, T, 3, H, W]
+        with torch.no_grad(), self.compute_loss_context_manager():
+            logits = model(pixel_values_videos=pixels.flatten(0, 1)).logits
+        scores = logits.float().softmax(-1).unflatten(0, pixels.shape[:2]).mean(1)
+        return None, scores, torch.stack([inputs["labels"], inputs["index"]], dim=1)
+
+    def count_videos_once(self, prediction: EvalPrediction) -> dict[str, float]:
+        """Top-1, top-5, mean per class and negative log-likelihood over videos that ranks and padding may repeat.
+
+        Raises:
+            LostSampleError: a video was never scored.
+        """
+        labels, index = np.asarray(prediction.label_ids).T
+        seen, first = np.unique(index, return_index=True)
+        if self._eval_size is not None and len(seen) != self._eval_size:
+            raise LostSampleError(
+                f"{len(seen)} of {self._eval_size} videos were evaluated; this is a defect, please report it."
+            )
+        scores, labels = np.asarray(prediction.predictions)[first], labels[first]
+        known = labels >= 0
+        likelihoods = scores[known, labels[known]].clip(min=np.finfo(np.float32).tiny)
+        loss = float(-np.log(likelihoods).mean()) if known.any() else float("nan")
+        return {"loss": loss, **compute_metrics((scores, labels))}
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            now = time.perf_counter()
+            mine = torch.tensor([self._videos, self._failures], dtype=torch.float64, device="cpu")
+            videos, failures = self.accelerator.gather(mine.float().to(self.args.device)[None]).sum(0).tolist()
+            seconds = max(now - self._logged_at, 1e-9)
+            logs["videos_per_second"] = videos / seconds
+            logs["waiting_for_data"] = self._waited / seconds
+            logs["unreadable_videos"] = int(failures)
+            self._waited, self._videos, self._logged_at = 0.0, 0, now
+        super().log(logs, start_time)
+
+    def evaluate(self, eval_dataset=None, *args, **kwargs):
+        started = time.perf_counter()
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        self._eval_size = len(dataset) if has_length(dataset) else None
+        metrics = super().evaluate(eval_dataset, *args, **kwargs)
+        self._logged_at += time.perf_counter() - started  # no training went on in that time
+        return metrics
+
+    # Checkpoints
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Writes `checkpoint-N` beside its place and moves it there when it is complete, then removes older ones."""
+        started = time.perf_counter()
+        run = Path(self._get_output_dir(trial))
+        final = run / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        staging = run / f"{INCOMPLETE}{final.name}"
+        if self.args.should_save:
+            shutil.rmtree(staging, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        self.store_flos()
+        self.save_model(str(staging), _internal_call=True)
+        if not self.args.save_only_model:
+            self._save_optimizer_and_scheduler(str(staging))
+            self._save_scaler(str(staging))
+            self._save_rng_state(str(staging))
+        if self.state.best_global_step:
+            self.state.best_model_checkpoint = str(run / f"{PREFIX_CHECKPOINT_DIR}-{self.state.best_global_step}")
+        self.accelerator.wait_for_everyone()  # other ranks have written their random states
+        if self.args.should_save:
+            self._save_trainer_state(staging)
+            shutil.rmtree(final, ignore_errors=True)  # of a run that was resumed from before it
+            os.replace(staging, final)
+            rotate_checkpoints(
+                output_dir=str(run),
+                save_total_limit=self.args.save_total_limit,
+                best_model_checkpoint=self.state.best_model_checkpoint,
+                use_mtime=True,
+            )
+        self.accelerator.wait_for_everyone()
+        self._logged_at += time.perf_counter() - started
+
+    def _save_trainer_state(self, folder: Path) -> None:
+        for callback in [*self.callback_handler.callbacks, self.control]:
+            if isinstance(callback, ExportableState):
+                name, state = type(callback).__name__, callback.state()
+                if isinstance(self.state.stateful_callbacks[name], list):
+                    self.state.stateful_callbacks[name].append(state)
+                else:
+                    self.state.stateful_callbacks[name] = state
+        self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        """The whole model or its prompts, with the processor; no pickled arguments."""
+        folder = Path(self.args.output_dir if output_dir is None else output_dir)
+        if not self.args.should_save:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        if self.args.prompts_only:
+            save_prompts(model, folder, base=self.base, revision=self.base_revision, state_dict=state_dict)
+        else:
+            model.save_pretrained(folder, state_dict=state_dict)
+        if self.processing_class is not None:
+            self.processing_class.save_pretrained(folder)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        if self.is_fsdp_enabled or not (Path(resume_from_checkpoint) / WEIGHTS_FILE).is_file():
+            return super()._load_from_checkpoint(resume_from_checkpoint, model)
+        return read_prompts_into(self.accelerator.unwrap_model(model or self.model), resume_from_checkpoint)
+
+    def _load_best_model(self) -> None:
+        best = self.state.best_model_checkpoint
+        if self.is_fsdp_enabled or not (Path(best) / WEIGHTS_FILE).is_file():
+            return super()._load_best_model()
+        return read_prompts_into(self.accelerator.unwrap_model(self.model), best)
+
+
+def read_prompts_into(model: nn.Module, folder: str | Path) -> None:
+    """Puts saved prompts into a model that is there already, as it was when they were saved.
+
+    Raises:
+        PromptCheckpointError: prompts of another layout.
+    """
+    path = Path(folder) / WEIGHTS_FILE
+    found, expected = load_file(path), split_tensors(model)[0]
+    if {name: t.shape for name, t in found.items()} != {name: t.shape for name, t in expected.items()}:
+        raise PromptCheckpointError(f"{path} holds prompts of another layout or other classes than this training's.")
+    model.load_state_dict(found, strict=False)
+
+
+def last_checkpoint(run: str | Path) -> Path | None:
+    """The newest complete checkpoint of a run, and `None` if it has none."""
+    folders = [path for path in Path(run).glob(f"{PREFIX_CHECKPOINT_DIR}-*") if path.name.split("-")[-1].isdigit()]
+    complete = [path for path in folders if (path / TRAINER_STATE_NAME).is_file()]
+    return max(complete, key=lambda path: int(path.name.split("-")[-1]), default=None)

@@ -1,0 +1,268 @@
+"""From data arguments to the datasets of a training: which videos, what becomes of them, what is recorded of them."""
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import Any
+
+import psutil
+from torch.utils.data import Dataset
+
+from .annotations import AnnotationTable, read_annotations
+from .augmentation import ClipAugmentation, ClipMixer
+from .class_names import spell_class_name
+from .clip_sources import HubVideos, MotionShapes
+from .clip_streams import ClipStream
+from .datasets import ClipCollator, ClipDataset
+from .processing_vita_clip import VitaClipProcessor
+from .recipes import AugmentationArguments, DataArguments, RecipeError
+from .training import VitaClipTrainingArguments
+
+
+HUB_PREFIX = "hub:"
+GENERATED = "motion_shapes"
+SUBSETS = ("all", "base", "novel")
+
+
+@dataclass
+class ClipDatasets:
+    """Datasets for the trainer, and the collator of their batches."""
+
+    train: Dataset
+    validation: Dataset | None
+    collator: ClipCollator
+
+
+@dataclass
+class TrainingData:
+    """The videos of a training, before anything is decoded.
+
+    Args:
+        train: tables, generated videos, or data sets of the Hub.
+        validation: likewise; `None` if there are none.
+        class_names: as they enter the class prompts, in the order of the labels.
+        arguments: what was asked for.
+    """
+
+    train: Any
+    validation: Any
+    class_names: list[str]
+    arguments: DataArguments
+
+    @property
+    def tables(self) -> list[AnnotationTable]:
+        return [part for part in (self.train, self.validation) if isinstance(part, AnnotationTable)]
+
+    def record(self) -> dict[str, Any]:
+        """What a result must say of its data."""
+        parts = {"train": self.train, "validation": self.validation}
+        names = hashlib.sha256("\n".join(self.class_names).encode()).hexdigest()
+        return {
+            "classes": len(self.class_names),
+            "class_names_sha256": names,
+            **{name: _described(part) for name, part in parts.items() if part is not None},
+        }
+
+    def datasets(
+        self,
+        processor: VitaClipProcessor,
+        augmentation: AugmentationArguments,
+        num_frames: int,
+        training: VitaClipTrainingArguments,
+        skip_batches: int = 0,
+    ) -> ClipDatasets:
+        """Datasets of clips, with augmentation for training.
+
+        Raises:
+            RecipeError: clips that do not fit into memory.
+        """
+        arguments, video_processor = self.arguments, processor.video_processor
+        side = video_processor.crop_size["height"]
+        _check_batch_memory(num_frames, side, arguments, training)
+        # Evaluation later, and everybody who loads the checkpoint, samples as this evaluation does.
+        video_processor.sampling, video_processor.frame_stride = arguments.eval_sampling, arguments.frame_stride
+        common = {"num_frames": num_frames, "frame_stride": arguments.frame_stride, "on_error": arguments.on_unreadable}
+        common |= {"seed": training.data_seed or training.seed, "max_retries": arguments.max_retries}
+        augment = make_augmentation(augmentation, side)
+        clips = common | {"sampling": arguments.sampling, "augmentation": augment}
+        if arguments.streaming:
+            train: Dataset = ClipStream(
+                self.train,
+                video_processor,
+                batch_size=training.per_device_train_batch_size,
+                class_names=self.class_names,
+                rank=training.process_index,
+                world_size=training.world_size,
+                skip_batches=skip_batches,
+                **clips,
+            )
+        else:
+            train = ClipDataset(self.train, video_processor, **clips)
+        views = {"num_views": arguments.eval_views, "num_spatial_views": arguments.eval_spatial_views}
+        validation = None
+        if self.validation is not None:
+            validation = ClipDataset(
+                self.validation, video_processor, sampling=arguments.eval_sampling, **views, **common
+            )
+        return ClipDatasets(train, validation, ClipCollator(make_mixer(augmentation, len(self.class_names))))
+
+
+def _described(part: Any) -> dict[str, Any]:
+    if isinstance(part, AnnotationTable):
+        return {"source": part.source, "videos": len(part), "sha256": part.sha256}
+    if isinstance(part, MotionShapes):
+        return {"source": GENERATED, "videos": len(part), "seed": part.seed, "clips_per_class": part.clips_per_class}
+    dataset = part.dataset if isinstance(part, HubVideos) else part
+    described = {"source": "datasets", "fingerprint": getattr(dataset, "_fingerprint", None)}
+    return described | ({"videos": len(part)} if isinstance(part, HubVideos) else {})
+
+
+def make_augmentation(arguments: AugmentationArguments, side: int) -> ClipAugmentation:
+    """The clip augmentation that the arguments describe, to frames of `side` pixels."""
+    return ClipAugmentation(
+        side,
+        rand_augment=arguments.rand_augment,
+        scale=tuple(arguments.crop_scale),
+        ratio=tuple(arguments.crop_ratio),
+        flip=arguments.flip,
+        color_jitter=arguments.color_jitter,
+        erasing=arguments.erasing,
+        resample=arguments.interpolation,
+    )
+
+
+def make_mixer(arguments: AugmentationArguments, num_classes: int) -> ClipMixer | None:
+    """Mixup, cutmix and label smoothing, or `None` if none is asked for."""
+    if not (arguments.mixup or arguments.cutmix or arguments.label_smoothing):
+        return None
+    return ClipMixer(
+        num_classes,
+        mixup=arguments.mixup,
+        cutmix=arguments.cutmix,
+        probability=arguments.mix_probability,
+        label_smoothing=arguments.label_smoothing,
+    )
+
+
+def read_training_data(arguments: DataArguments, seed: int) -> TrainingData:
+    """Finds the videos and their classes.
+
+    Raises:
+        RecipeError: no videos named, or an unknown choice.
+        AnnotationError: annotations that cannot be used, or no videos.
+    """
+    if arguments.videos is None:
+        raise RecipeError("no videos to train on; pass --videos with a folder (or motion_shapes, or hub:ID)")
+    if arguments.class_subset not in SUBSETS:
+        raise RecipeError(f"--class_subset must be one of {', '.join(SUBSETS)}, got {arguments.class_subset!r}")
+    if not 0 <= arguments.validation_share < 1:
+        raise RecipeError(f"--validation_share must be in 0 … 1, got {arguments.validation_share}")
+    if arguments.videos == GENERATED:
+        train: Any = MotionShapes(held_out=False, clips_per_class=arguments.clips_per_class, seed=seed)
+        validation: Any = MotionShapes(held_out=False, clips_per_class=1, seed=seed + 1)
+        names = train.class_names
+    elif arguments.videos.startswith(HUB_PREFIX):
+        train, validation, names = _read_hub(arguments)
+    else:
+        train, validation = read_tables(arguments, seed)
+        names = train.class_names
+    if arguments.split_camel_case:
+        names = [spell_class_name(name) for name in names]
+    return TrainingData(train, validation, list(names), arguments)
+
+
+def read_tables(arguments: DataArguments, seed: int) -> tuple[AnnotationTable, AnnotationTable | None]:
+    """Training and validation videos of a folder or of annotation files."""
+    table = read_annotations(
+        arguments.videos, arguments.annotations, arguments.classes, format=arguments.annotation_format
+    )
+    train = table.split("train")
+    if arguments.class_subset != "all":
+        train = _subset(train, arguments.class_subset)
+    validation = _validation_table(arguments, table, train)
+    if validation is None and arguments.validation_share:
+        train, validation = hold_back(train, arguments.validation_share, seed)
+    if arguments.shots is not None:
+        train = train.few_shot(arguments.shots, seed)
+    train.require_videos()
+    if validation is not None:
+        validation.require_videos()
+    return train, validation
+
+
+def _subset(table: AnnotationTable, subset: str) -> AnnotationTable:
+    return table.base_to_novel()[SUBSETS.index(subset) - 1]
+
+
+def _validation_table(
+    arguments: DataArguments, table: AnnotationTable, train: AnnotationTable
+) -> AnnotationTable | None:
+    """The validation videos that there are, else the test videos, with the labels of the training."""
+    if arguments.eval_annotations is not None or arguments.eval_videos is not None:
+        folder = arguments.eval_videos or arguments.videos
+        table = read_annotations(
+            folder, arguments.eval_annotations, table.class_names, format=arguments.annotation_format
+        )
+        splits = {sample.split for sample in table.samples}
+        return table.split(*splits).with_classes(train.class_names)
+    for split in ("validation", "test"):
+        if any(sample.split == split and sample.label is not None for sample in table.samples):
+            return table.split(split).with_classes(train.class_names)
+    return None
+
+
+def hold_back(table: AnnotationTable, share: float, seed: int) -> tuple[AnnotationTable, AnnotationTable]:
+    """A training table without `share` of each class's videos, and those as validation; at least one of each stays.
+
+    Which ones is decided by a hash of seed and listed path, not by the order of the list.
+    """
+    by_class: dict[int | None, list] = {}
+    for sample in table.samples:
+        by_class.setdefault(sample.label, []).append(sample)
+    held = set()
+    for samples in by_class.values():
+        ranked = sorted(samples, key=lambda sample: hashlib.sha256(f"{seed}/{sample.name}".encode()).hexdigest())
+        held.update(ranked[: min(max(1, round(share * len(samples))), len(samples) - 1)])
+    kept = tuple(sample for sample in table.samples if sample not in held)
+    validation = tuple(replace(sample, split="validation") for sample in table.samples if sample in held)
+    return replace(table, samples=kept), replace(table, samples=validation)
+
+
+def _read_hub(arguments: DataArguments) -> tuple[Any, Any, list[str]]:
+    """A `datasets` data set by its id, or by a folder that `datasets` reads."""
+    import datasets
+
+    name = arguments.videos.removeprefix(HUB_PREFIX)  # type: ignore[union-attr]
+    loaded = datasets.load_dataset(name, streaming=arguments.streaming)
+    if "train" not in loaded:
+        raise RecipeError(f"--videos {arguments.videos}: no train split, only {', '.join(loaded)}")
+    label = loaded["train"].features[arguments.label_column] if loaded["train"].features else None
+    names = list(getattr(label, "names", None) or [])
+    held_out = next((loaded[split] for split in ("validation", "test") if split in loaded), None)
+    columns = {"label_column": arguments.label_column, "class_names": names or None}
+    if arguments.streaming:
+        if not names:
+            raise RecipeError(f"--videos {arguments.videos}: a stream needs a ClassLabel column with the class names")
+        return loaded["train"], None, names
+    train = HubVideos(loaded["train"], **columns)
+    columns["class_names"] = list(train.class_names)
+    return train, None if held_out is None else HubVideos(held_out, **columns), list(train.class_names)
+
+
+def _check_batch_memory(
+    num_frames: int, side: int, arguments: DataArguments, training: VitaClipTrainingArguments
+) -> None:
+    """Batches of pixels alone, those that workers keep ready included, must fit into memory."""
+    workers = training.dataloader_num_workers
+    ready = 1 + workers * (training.dataloader_prefetch_factor or 2)
+    views = arguments.eval_views * arguments.eval_spatial_views
+    clips = max(training.per_device_train_batch_size, training.per_device_eval_batch_size * views)
+    needed, free = clips * num_frames * 3 * side * side * 4 * ready, psutil.virtual_memory().available
+    if needed > free:
+        raise RecipeError(
+            f"batches of {clips} clips of {num_frames} frames of {side} x {side} pixels, {ready} at a time, take "
+            f"{needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB of memory are free; lower "
+            "per_device_train_batch_size, num_frames, eval_views or dataloader_num_workers"
+        )
+
+
+__all__ = ["ClipDatasets", "TrainingData", "hold_back", "read_tables", "read_training_data"]
