@@ -57,13 +57,18 @@ class MiniatureError(ValueError):
 class Setting:
     """What all runs of a results file have in common."""
 
-    steps: int = 500
+    steps: int = 300
     batch: int = 16
     weight_decay: float = 0.01
-    train_copies: int = 20  # clips of each of the 300 trained scenes
+    train_copies: int = 16  # clips of each of the 300 trained scenes
     validation_copies: int = 2
     supervised_copies: int = 3
     zero_shot_copies: int = 20  # clips of each of the 60 held-out scenes
+
+    @property
+    def search_steps(self) -> int:
+        """Learning rates are chosen on a third of the steps."""
+        return max(1, self.steps // 3)
 
 
 def normalize_pixels(clips: torch.Tensor) -> torch.Tensor:
@@ -124,15 +129,15 @@ def learning_rate_factor(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / max(1, steps // 10)) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
 
 
-def train(system: nn.Module, clips: Clips, setting: Setting, lr: float, seed: int, title: str) -> float:
+def train(system: nn.Module, clips: Clips, setting: Setting, steps: int, lr: float, seed: int, title: str) -> float:
     """The one training loop; returns the mean loss of the last tenth."""
     parameters = [parameter for parameter in system.parameters() if parameter.requires_grad]
     groups = getattr(system, "parameter_groups", lambda lr: [{"params": parameters, "lr": lr}])(lr)
     optimizer = torch.optim.AdamW(groups, weight_decay=setting.weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, setting.steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, steps))
     scales = [parameter for name, parameter in system.named_parameters() if name.endswith("logit_scale")]
     losses = []
-    order = draw_order(len(clips.labels), setting.steps * setting.batch, seed)
+    order = draw_order(len(clips.labels), steps * setting.batch, seed)
     for rows in tqdm(order.split(setting.batch), desc=title, unit="step", mininterval=5, leave=False):
         logits = system(clips.batch(rows, system.on_features), clips.split)
         loss = nn.functional.cross_entropy(logits, clips.labels[rows].to(logits.device))
@@ -144,7 +149,7 @@ def train(system: nn.Module, clips: Clips, setting: Setting, lr: float, seed: in
         for scale in scales:
             scale.data.clamp_(max=math.log(100))
         losses.append(loss.item())
-    last = losses[-max(1, setting.steps // 10) :]
+    last = losses[-max(1, steps // 10) :]
     return sum(last) / len(last)
 
 
@@ -250,13 +255,14 @@ class Study:
         self.world, self.setting, self.results, self.draws = world, setting, results, Draws(world, setting)
         self.origin = describe_origin(world.device)
 
-    def trained_system(self, name: str, lr: float | None, seed: int, title: str) -> tuple[nn.Module, dict]:
+    def trained_system(self, name: str, steps: int, lr: float | None, seed: int, title: str) -> tuple[nn.Module, dict]:
         """A system after its training, and what there is to say about that."""
         system = build(name, self.world, seed)
-        record = {"system": name, "seed": seed, "lr": lr, "trained_parameters": count_trained(system), "loss": None}
-        if SYSTEMS[name].trained:
-            record["loss"] = train(system, self.draws.train, self.setting, lr, seed, title)
-        return system, record | {"steps": self.setting.steps if SYSTEMS[name].trained else 0}
+        record = {"system": name, "seed": seed, "steps": steps, "lr": lr}
+        record |= {"trained_parameters": count_trained(system), "loss": None}
+        if steps:
+            record["loss"] = train(system, self.draws.train, self.setting, steps, lr, seed, title)
+        return system, record
 
     def search(self, name: str) -> float:
         """The learning rate with the best supervised accuracy on the validation clips (the first of equals)."""
@@ -265,7 +271,8 @@ class Study:
         for lr in lrs:
             if not self.results.find(phase="search", system=tuned, lr=lr):
                 started, cpu = time.perf_counter(), time.process_time()
-                system, record = self.trained_system(tuned, lr, SEARCH_SEED, f"search {tuned}, lr {lr:g}")
+                title, steps = f"search {tuned}, lr {lr:g}", self.setting.search_steps
+                system, record = self.trained_system(tuned, steps, lr, SEARCH_SEED, title)
                 record |= {"phase": "search", "validation": accuracy(system, self.draws.validation)}
                 self.finish(record, started, cpu)
         found = {record["lr"]: record["validation"] for record in self.results.find(phase="search", system=tuned)}
@@ -275,10 +282,11 @@ class Study:
         """Trains and tests one system, unless its record is there."""
         if self.results.find(phase="run", system=name, seed=seed):
             return
-        lr = self.search(name) if SYSTEMS[name].trained else None
+        steps = self.setting.steps if SYSTEMS[name].trained else 0
+        lr = self.search(name) if steps else None
         supervised, zero_shot = self.draws.test()
         started, cpu = time.perf_counter(), time.process_time()
-        system, record = self.trained_system(name, lr, seed, f"{name}, seed {seed}")
+        system, record = self.trained_system(name, steps, lr, seed, f"{name}, seed {seed}")
         record |= {
             "phase": "run",
             "supervised": accuracy(system, supervised),

@@ -261,14 +261,14 @@ SUMMARY = LOCAL | {"use_summary_prompt": True}
 RANDOM_PROJECTION = {"train_cls_projection": False}
 
 SYSTEMS = {
-    "frozen": Spec("Frozen CLIP", OnFrozenFrames, trained=False, frames=True),
+    "frozen": Spec("Frozen CLIP", OnFrozenFrames, trained=False),
     "linear": Spec("Linear probe", LinearProbe, (3e-3, 1e-2, 3e-2)),
     "contexts": Spec("Text contexts alone", partial(OnFrozenFrames, contexts="own"), (3e-3, 1e-2, 3e-2)),
     "a5": Spec("A5", partial(OnFrozenFrames, contexts="shared", temporal=TemporalTransformer), (1e-3, 3e-3, 1e-2)),
     "all": Spec("Vita-CLIP", partial(VitaClip, contexts=True, **SUMMARY), (2e-3, 4e-3, 8e-3), frames=True),
     "all-xavier": Spec("Vita-CLIP, Xavier", partial(VitaClip, contexts=True, summary_init="xavier", **SUMMARY), "all"),
-    "actionclip": Spec("ActionCLIP", ActionClip, (1e-4, 3e-4, 1e-3)),
-    "xclip": Spec("X-CLIP", XClip, (1e-4, 3e-4, 1e-3)),
+    "actionclip": Spec("ActionCLIP", ActionClip, (3e-4, 1e-3, 3e-3)),
+    "xclip": Spec("X-CLIP", XClip, (3e-4, 1e-3, 3e-3)),
     "global": Spec("Global", partial(VitaClip, contexts=False, **GLOBAL), "all"),
     "local": Spec("Global + local", partial(VitaClip, contexts=False, **LOCAL), "all"),
     "summary": Spec("Global + local + summary", partial(VitaClip, contexts=False, **SUMMARY), "all"),
