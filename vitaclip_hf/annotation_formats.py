@@ -282,11 +282,10 @@ def detect_format(path: Path) -> str:
         }
         found = [name for name, fit in fits.items() if fit]
         if len(found) != 1:
-            several = ", ".join(found)
-            problem = f"several kinds of lists ({several})" if found else "no known lists"
+            problem = f"several kinds of lists ({', '.join(found)})" if found else "no known lists"
             raise AnnotationError(
-                f"{path}: {problem}; name the file, or choose the `format`. Read are UCF101's and HMDB51's own folders, "
-                "and folders with one file for each split, such as train.csv, validation.json or test.txt."
+                f"{path}: {problem}; name the file, or choose the `format`. Read are UCF101's and HMDB51's own "
+                "folders, and folders with a file for each split, such as train.csv, validation.json or test.txt."
             )
         return found[0]
     if path.suffix.lower() == ".json":
@@ -314,7 +313,7 @@ def split_files(folder: Path) -> dict[str, Path]:
                     f"{folder}: two files for {split}, {found[split].name} and {file.name}; name one."
                 )
             found[split] = file
-    return found
+    return {split: found[split] for split in SPLITS if split in found}
 
 
 READERS = {

@@ -1,6 +1,5 @@
 """Class names: reading their files, finding a label among them, and spelling them as words."""
 
-import csv
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -34,9 +33,7 @@ def read_json(path: str | Path):
 def unquoted(text: str) -> str:
     """A field without its CSV quotes, doubled ones within it made single."""
     text = text.strip()
-    if len(text) >= 2 and text[0] == text[-1] == '"':
-        return next(csv.reader([text], skipinitialspace=True), [""])[0].strip()
-    return text
+    return text[1:-1].replace('""', '"').strip() if re.fullmatch(r'"(?:[^"]|"")*"', text) else text
 
 
 def read_class_names(path: str | Path) -> tuple[str, ...]:

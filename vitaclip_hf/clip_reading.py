@@ -135,6 +135,12 @@ def reason_of(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
+def too_many(failures: list[tuple[str, str]]) -> str:
+    """The message when no replacement could be read either."""
+    path, reason = failures[-1]
+    return f"{len(failures)} videos in a row could not be read, the last {path} ({reason}); check the data."
+
+
 def check_policy(on_error: str, max_retries: int) -> None:
     if on_error not in ON_ERROR:
         raise ValueError(f"`on_error` must be {' or '.join(ON_ERROR)}, got {on_error!r}.")

@@ -1,18 +1,27 @@
-"""Clips from a Hugging Face data set that is streamed: shuffled by a buffer, split over ranks and workers."""
+"""Clips from a streamed Hugging Face data set: shuffled by a buffer, split over ranks and workers."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from .clip_reading import FILE_FAILURES, NO_LABEL, ClipReader, check_policy, reason_of
-from .clip_sources import HubColumns, decoded_frames, encoded_video, video_name
+from .class_names import AnnotationError
+from .clip_reading import FILE_FAILURES, NO_LABEL, ClipReader, check_policy, reason_of, too_many
+from .clip_sources import ChooseFrames, HubColumns, decoded_frames, encoded_video, video_name
 from .seeds import derive_seed
 from .video_decoding import VideoDecodingError
 
 
 SHARDINGS = ("examples", "shards")
+
+
+class Place(NamedTuple):
+    """A record's place in a batch, and the failures of the records that were tried for it."""
+
+    epoch: int
+    position: int
+    failures: list[tuple[str, str]]
 
 
 class ClipStream(IterableDataset):
@@ -33,14 +42,15 @@ class ClipStream(IterableDataset):
 
     The loader must leave the splitting to this class: build it with `loader`, and do not `accelerator.prepare` it.
 
-    With `on_error="skip"`, training goes on to the next record, at most `max_retries` times in a row, and the next
-    sample's `"failures"` tell; evaluation gives zeros and the label -100, as `ClipDataset` does. `index` is the record's
-    number.
+    With `on_error="skip"`, the next good record takes the place of one that fails, at most `max_retries` later, and
+    comes in its own place too; evaluation gives zeros and the label -100. Both as in `ClipDataset`. `index` is the
+    record's number.
 
     Args:
         dataset: the streaming data set.
-        video_processor, augmentation, num_frames, sampling, frame_stride, num_views, num_spatial_views, seed, on_error,
-            max_retries, training: as for `ClipDataset`.
+        video_processor, augmentation, num_frames, sampling, frame_stride, num_views, num_spatial_views: as for
+            `ClipDataset`.
+        seed, on_error, max_retries, training: likewise.
         batch_size: of one process; `loader` uses it.
         video_column, label_column, class_names: as for `HubVideos`; a stream of class names needs `class_names`.
         buffer_size: records that shuffling chooses from; 0 for the order of the files. Their bytes are kept in memory.
@@ -119,27 +129,20 @@ class ClipStream(IterableDataset):
         worker = get_worker_info()
         number, count = (worker.id, worker.num_workers) if worker else (0, 1)
         mine = self._own_of_shards if self.sharding == "shards" else self._own_of_examples
-        failures: list[tuple[str, str]] = []
-        for epoch, position, record in mine(number, count):
-            sample = self._sample(epoch, position, record, failures)
-            if sample is not None:
+        waiting: list[Place] = []  # mostly one; more after a failure, whose place the next good record takes
+        for epoch, position, record, own in mine(number, count):
+            if own:
+                waiting.append(Place(epoch, position, []))
+            while waiting and (sample := self._sample(waiting[0], position, record)) is not None:
                 yield sample
-                failures = []
-            elif len(failures) > self.max_retries:
-                path, reason = failures[-1]
-                raise VideoDecodingError(
-                    f"{len(failures)} videos in a row could not be read, the last {path} ({reason}); check the data."
-                )
+                waiting.pop(0)
 
-    def _own_of_examples(self, worker: int, workers: int) -> Iterator[tuple[int, int, dict | None]]:
-        """This worker's records: those of its batches among each `world_size`-th record of all."""
-        taken = 0  # records of this rank so far, over all epochs
+    def _own_of_examples(self, worker: int, workers: int) -> Iterator[tuple[int, int, dict | None, bool]]:
+        """All records, and which are this worker's: those of its batches among each `world_size`-th record."""
         for epoch, position, record in self._numbered_records():
-            if position % self.world_size == self.rank:
-                batch = taken // self.batch_size
-                taken += 1
-                if batch >= self.skip_batches and (batch - self.skip_batches) % workers == worker:
-                    yield epoch, position, record
+            batch = position // self.world_size // self.batch_size - self.skip_batches
+            own = position % self.world_size == self.rank and batch >= 0 and batch % workers == worker
+            yield epoch, position, record, own
 
     def _numbered_records(self) -> Iterator[tuple[int, int, dict | None]]:
         """(epoch, number, record) of all ranks; numbers go on over the epochs, so that ranks always take turns."""
@@ -150,7 +153,7 @@ class ClipStream(IterableDataset):
                 yield epoch, position, record
                 position += 1
             if position == start:
-                raise VideoDecodingError("The stream holds no videos; check the data set and its split.")
+                raise AnnotationError("The stream holds no videos; check the data set and its split.")
             if not self.training:
                 break
             epoch += 1
@@ -158,7 +161,7 @@ class ClipStream(IterableDataset):
             yield epoch, position, None
             position += 1
 
-    def _own_of_shards(self, worker: int, workers: int) -> Iterator[tuple[int, int, dict]]:
+    def _own_of_shards(self, worker: int, workers: int) -> Iterator[tuple[int, int, dict, bool]]:
         from datasets.distributed import split_dataset_by_node
 
         unit, units = self.rank * workers + worker, self.world_size * workers
@@ -170,10 +173,10 @@ class ClipStream(IterableDataset):
         position, epoch = unit, 0
         while True:
             for record in _records(split_dataset_by_node(self._shuffled(epoch), unit, units)):
-                yield epoch, position, record
+                yield epoch, position, record, True
                 position += units
             if position == unit:
-                raise VideoDecodingError("A shard of the stream holds no videos; check the data set and its split.")
+                raise AnnotationError("A shard of the stream holds no videos; check the data set and its split.")
             if not self.training:
                 return
             epoch += 1
@@ -183,32 +186,37 @@ class ClipStream(IterableDataset):
             return self.dataset
         return self.dataset.shuffle(seed=derive_seed("stream", self.seed, epoch), buffer_size=self.buffer_size)
 
-    def _sample(
-        self, epoch: int, position: int, record: dict | None, failures: list[tuple[str, str]]
-    ) -> dict[str, Any] | None:
-        """A sample, or `None` if training goes on to the next record; failures are noted in the list."""
-        seed = derive_seed(self.seed, epoch, position)
-        sample: dict[str, Any] = {"index": position, "seed": seed}
+    def _sample(self, place: "Place", position: int, record: dict | None) -> dict[str, Any] | None:
+        """A sample for the place, `None` if training has to try the next record; the failure is noted there."""
+        draw = (place.epoch, place.position) if position == place.position else (place.epoch, place.position, position)
+        sample: dict[str, Any] = {"index": position, "seed": derive_seed(self.seed, *draw)}
         if record is None:
             return sample | {"pixel_values_videos": self.reader.blank(), "labels": NO_LABEL}
         video = record[self.columns.video]
         name = video_name(video, f"record {position}")
         label = self.columns.label_of(record[self.columns.label], name)
         if label is None and self.training:
-            raise ValueError(f"{name} has no label; it cannot be trained on.")
+            raise AnnotationError(f"{name} has no label; it cannot be trained on.")
+
+        def load(choose: ChooseFrames, decoder: str) -> torch.Tensor:
+            return decoded_frames(encoded_video(video, name), choose, decoder)
+
         try:
-            pixels = self.reader.read(
-                lambda choose, decoder: decoded_frames(encoded_video(video, name), choose, decoder), seed
-            )
+            pixels = self.reader.read(load, sample["seed"])
         except FILE_FAILURES as error:
             if self.on_error == "error":
                 raise
-            failures.append((name, reason_of(error)))
+            place.failures.append((name, reason_of(error)))
             if self.training:
+                self._check_failures(place.failures)
                 return None
             pixels, label = self.reader.blank(), None
         sample |= {"pixel_values_videos": pixels, "labels": NO_LABEL if label is None else label}
-        return sample | ({"failures": list(failures)} if failures else {})
+        return sample | ({"failures": place.failures} if place.failures else {})
+
+    def _check_failures(self, failures: list[tuple[str, str]]) -> None:
+        if len(failures) > self.max_retries:
+            raise VideoDecodingError(too_many(failures))
 
 
 def _records(dataset) -> Iterator[dict]:

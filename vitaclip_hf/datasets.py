@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, Sampler
 
 from .annotations import AnnotationTable
 from .class_names import AnnotationError
-from .clip_reading import FILE_FAILURES, NO_LABEL, ClipReader, check_policy, reason_of
+from .clip_reading import FILE_FAILURES, NO_LABEL, ClipReader, check_policy, reason_of, too_many
 from .clip_sources import HubVideos, MotionShapes, TableVideos, VideoSource
 from .seeds import derive_seed
 from .video_decoding import VideoDecodingError
@@ -127,10 +127,7 @@ class ClipDataset(Dataset):
             except FILE_FAILURES as error:
                 failures.append((self.source.name(chosen), reason_of(error)))
         if self.training:
-            raise VideoDecodingError(
-                f"{len(failures)} videos in a row could not be read, the last {failures[-1][0]} ({failures[-1][1]}); "
-                "check the data."
-            )
+            raise VideoDecodingError(too_many(failures))
         return {
             "pixel_values_videos": self.reader.blank(),
             "labels": NO_LABEL,
