@@ -254,6 +254,7 @@ class Study:
     def __init__(self, world: World, setting: Setting, results: Results):
         self.world, self.setting, self.results, self.draws = world, setting, results, Draws(world, setting)
         self.origin = describe_origin(world.device)
+        self.draws.train  # noqa: B018  drawn now, so that no run's time includes it
 
     def trained_system(self, name: str, steps: int, lr: float | None, seed: int, title: str) -> tuple[nn.Module, dict]:
         """A system after its training, and what there is to say about that."""
@@ -270,10 +271,11 @@ class Study:
         lrs = SYSTEMS[tuned].lrs
         for lr in lrs:
             if not self.results.find(phase="search", system=tuned, lr=lr):
+                validation = self.draws.validation
                 started, cpu = time.perf_counter(), time.process_time()
                 title, steps = f"search {tuned}, lr {lr:g}", self.setting.search_steps
                 system, record = self.trained_system(tuned, steps, lr, SEARCH_SEED, title)
-                record |= {"phase": "search", "validation": accuracy(system, self.draws.validation)}
+                record |= {"phase": "search", "validation": accuracy(system, validation)}
                 self.finish(record, started, cpu)
         found = {record["lr"]: record["validation"] for record in self.results.find(phase="search", system=tuned)}
         return max(lrs, key=found.__getitem__)
