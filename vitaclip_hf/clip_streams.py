@@ -27,8 +27,8 @@ class Place(NamedTuple):
 class ClipStream(IterableDataset):
     """Clips of a `datasets.IterableDataset`, as `ClipDataset` makes them of a list.
 
-    The stream of an epoch is shuffled with a buffer by (seed, epoch), and its records are numbered. A record's draws
-    come from (seed, epoch, number). Two ways to split it:
+    In training, the stream of an epoch is shuffled with a buffer by (seed, epoch). Records are numbered as they come,
+    and a record's draws come from (seed, epoch, number). Two ways to split the stream:
 
     - `sharding="examples"`: every process reads all records and decodes only its own. Rank r of R takes each R-th
       record, and its batches go to its workers in turn, so that the batches of a rank are the same for any number of
@@ -182,7 +182,7 @@ class ClipStream(IterableDataset):
             epoch += 1
 
     def _shuffled(self, epoch: int):
-        if not self.buffer_size:
+        if not (self.training and self.buffer_size):
             return self.dataset
         return self.dataset.shuffle(seed=derive_seed("stream", self.seed, epoch), buffer_size=self.buffer_size)
 
