@@ -1,0 +1,43 @@
+"""A user's process: loads from the Hub that HF_ENDPOINT names. Run by test_hub.py, with JSON for argument and answer.
+
+`outputs` writes what a repository computes, `attempts` tells how `AutoModel` fails on each of some repositories, and
+`resave` loads with remote code, saves again and writes what the saved folder computes.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+
+def main(task: dict) -> dict:
+    sys.path[:0] = task["path"]
+    import folder_outputs
+    from safetensors.torch import save_file
+    from transformers import AutoModel, AutoProcessor
+
+    if task["without_package"]:
+        sys.meta_path.insert(0, folder_outputs.PackageBlocker())
+    else:
+        __import__(folder_outputs.PACKAGE)
+    trust = task["without_package"] or None
+    answer: dict = {"attempts": {}}
+    if "outputs" in task:
+        outputs = folder_outputs.collect_outputs(task["repo"], task["video"], trust)
+        save_file(outputs, task["outputs"])
+    for repo in task.get("attempts", []):
+        try:
+            AutoModel.from_pretrained(repo, trust_remote_code=trust)
+            answer["attempts"][repo] = ["loaded", ""]
+        except (OSError, ValueError) as error:
+            answer["attempts"][repo] = [type(error).__name__, str(error)]
+    if "resave" in task:
+        for auto_class in (AutoModel, AutoProcessor):
+            auto_class.from_pretrained(task["repo"], trust_remote_code=trust).save_pretrained(task["resave"])
+        resaved = folder_outputs.collect_outputs(task["resave"], task["video"], trust)
+        save_file(resaved, f"{task['resave']}.safetensors")
+    answer["package"] = folder_outputs.PACKAGE in sys.modules
+    return answer
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(json.loads(Path(sys.argv[1]).read_text()))))
