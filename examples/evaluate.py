@@ -11,22 +11,22 @@ have to see the output folder. What is written there is listed in vitaclip_hf/ev
 import argparse
 import shlex
 import sys
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from pathlib import Path
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 from tqdm import tqdm
 from transformers.utils.logging import disable_progress_bar
 
-from vitaclip_hf import evaluation_cost, evaluation_report
 from vitaclip_hf.annotations import AnnotationError
 from vitaclip_hf.evaluation import EvaluationError, Evaluator, load_checkpoint
 from vitaclip_hf.evaluation_log import EvaluationLog, SetupMismatchError
 from vitaclip_hf.evaluation_plan import plan_evaluation
+from vitaclip_hf.evaluation_report import write_report
 from vitaclip_hf.prompt_checkpoint import PromptCheckpointError
 from vitaclip_hf.protocols import Protocol, ProtocolError, load_protocol
-from vitaclip_hf.recipes import environment
 
 
 USER_ERRORS = (
@@ -67,6 +67,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=8, help="videos of a forward pass, with all their views")
     parser.add_argument("--workers", type=int, default=2, help="decoding processes of each rank")
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
+    parser.add_argument("--cpu", action="store_true", help="even if there is an accelerator")
     parser.add_argument("--no-frozen-clip", action="store_true", help="leave out the row of the CLIP without prompts")
     parser.add_argument("--retry-failed", action="store_true", help="try videos again that could not be read")
     fields = parser.add_argument_group("fields of the protocol (default: what it says)")
@@ -104,7 +105,7 @@ def evaluate(arguments: argparse.Namespace, state: PartialState) -> None:
     state.wait_for_everyone()
     if state.is_main_process:
         log.read_all()
-        report(arguments, evaluator, log)
+        report(evaluator, log)
 
 
 def print_plan(plan, log: EvaluationLog, pending: int) -> None:
@@ -116,63 +117,28 @@ def print_plan(plan, log: EvaluationLog, pending: int) -> None:
         print(f"warning: {warning}", file=sys.stderr)
 
 
-def report(arguments: argparse.Namespace, evaluator: Evaluator, log: EvaluationLog) -> None:
+def report(evaluator: Evaluator, log: EvaluationLog) -> None:
     """Writes the files of the results folder and prints the table."""
-    plan, protocol, folder = evaluator.plan, evaluator.protocol, log.folder
-    done = evaluation_report.outcomes(plan, log.finished)
-    evaluation_report.write_predictions(folder / "predictions.parquet", done, evaluator.rows)
-    limited = f"limited to {plan.limit} videos a split: a quick look, no result" if plan.limit else None
-    checkpoint = evaluator.checkpoint
-    results = {
-        "protocol": protocol.to_dict(),
-        "limited": limited,
-        "rows": evaluation_report.summarize(done, evaluator.rows, protocol),
-        "splits": evaluation_report.describe_splits(done, protocol),
-        "warnings": plan.warnings,
-        "model": {
-            "name": checkpoint.name,
-            "revision": checkpoint.revision,
-            "sha256": checkpoint.sha256,
-            "dtype": str(checkpoint.model.dtype).removeprefix("torch."),
-            "logit_scale": checkpoint.model.logit_scale.exp().item(),
-        },
-        "cost": cost(evaluator),
-        "machine": evaluation_cost.machine(checkpoint.model.device),
-        "versions": environment(),
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": shlex.join(sys.argv),
-    }
-    evaluation_report.write_json(folder / "results.json", results)
-    table = evaluation_report.markdown_table(results)
-    (folder / "results.md").write_text(table, encoding="utf-8")
-    for outcome in done:
-        note = f" ({limited})" if limited else ""
-        evaluation_report.write_per_class(folder, outcome, evaluator.rows, f" of {protocol.name}{note}")
-    print(table)
-    for outcome in done:
-        for result in [result for result in outcome.results if result.status != "ok"][:10]:
-            print(f"{result.status}: {result.name} ({result.reason})", file=sys.stderr)
-    print(f"written to {folder}")
+    print(write_report(log.folder, evaluator, log.finished, command=shlex.join(sys.argv)))
+    print_unreadable(log)
+    print(f"written to {log.folder}")
 
 
-def cost(evaluator: Evaluator) -> dict:
-    model, frames = evaluator.checkpoint.model, evaluator.protocol.frames
-    peak = evaluation_cost.peak_memory(model.device)  # of the evaluation, before the timing
-    views = evaluator.batch_size * evaluator.protocol.views if model.device.type == "cuda" else 1
-    size = model.config.vision_config.image_size
-    return {
-        "parameters": evaluation_cost.parameters(model.config),
-        "gmacs_per_view": evaluation_cost.gmacs_per_view(model.config, frames),
-        "milliseconds_per_view": evaluation_cost.milliseconds_per_view(model, frames, size, views),
-        "peak_memory": peak,
-    }
+def print_unreadable(log: EvaluationLog, shown: int = 10) -> None:
+    unreadable = [result for result in log.finished.values() if result.status != "ok"]
+    for result in unreadable[:shown]:
+        print(f"{result.status}: {result.name} ({result.reason})", file=sys.stderr)
+    if len(unreadable) > shown:
+        print(f"… {len(unreadable):,} in all: results.json lists them", file=sys.stderr)
 
 
 def main() -> int:
     arguments = parse_arguments()
     disable_progress_bar()  # of loading weights; ours follows
     # A rank that has finished waits for the slowest; libraries give up after 10 to 30 minutes.
-    state = PartialState(timeout=timedelta(days=7))
+    # accelerate starts a group of processes on a CPU only when it is told that there is nothing else.
+    on_cpu = arguments.cpu or parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+    state = PartialState(cpu=on_cpu, timeout=timedelta(days=7))
     try:
         evaluate(arguments, state)
     except USER_ERRORS as error:

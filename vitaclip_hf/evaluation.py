@@ -10,14 +10,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from transformers import AutoModel, AutoTokenizer
 
 from . import metrics
-from .annotations import is_url
+from .annotations import AnnotationTable, is_url
 from .class_names import ClassIndex
+from .datasets import ClipDataset
 from .evaluation_log import EvaluationLog, VideoResult, fingerprint
 from .evaluation_plan import EvaluationPlan, EvaluationSplit
 from .modeling_vita_clip import VitaClipModel
@@ -25,7 +27,6 @@ from .pipeline_zero_shot_video_classification import ZeroShotVideoClassification
 from .prompt_checkpoint import RECORD_FILE, WHOLE_MODEL_FILES
 from .prompt_checkpoint import fingerprint as weights_fingerprint
 from .protocols import Protocol
-from .video_decoding import VideoDecodingError
 from .video_processing_vita_clip import VitaClipVideoProcessor
 
 
@@ -98,33 +99,17 @@ def resolved(protocol: Protocol, processor: VitaClipVideoProcessor) -> Protocol:
     )
 
 
-class ClipsOfVideos(Dataset):
-    """Views `[V, T, 3, S, S]` of a plan's videos, or a [`VideoResult`] that says why there are none."""
-
-    def __init__(self, plan: EvaluationPlan, protocol: Protocol, processor: VitaClipVideoProcessor):
-        self.videos = plan.videos
-        self.processor = processor
-        self.views = {
-            "num_frames": protocol.frames,
-            "frame_stride": protocol.stride,
-            "sampling": protocol.sampling,
-            "num_views": protocol.views,
-            "num_spatial_views": protocol.spatial_views,
-        }
-
-    def __len__(self) -> int:
-        return len(self.videos)
-
-    def __getitem__(self, index: int) -> tuple[int, torch.Tensor | VideoResult]:
-        video = self.videos[index]
-        if is_missing(video):
-            return index, VideoResult(video.name, "missing", "no such file")
-        try:
-            batch = self.processor([video.path], return_tensors="pt", **self.views)
-        except (VideoDecodingError, OSError) as error:
-            reason = " ".join(str(error).split()).replace(video.path, video.name)
-            return index, VideoResult(video.name, "failed", reason)
-        return index, batch["pixel_values_videos"]
+def clips_of(plan: EvaluationPlan, protocol: Protocol, processor: VitaClipVideoProcessor) -> ClipDataset:
+    """The views of a plan's videos, each video once; one that cannot be read comes with its failure."""
+    table = AnnotationTable(plan.videos, plan.splits[0].table.class_names, "all splits")
+    views: dict[str, Any] = {
+        "num_frames": protocol.frames,
+        "sampling": protocol.sampling,
+        "frame_stride": protocol.stride,
+        "num_views": protocol.views,
+        "num_spatial_views": protocol.spatial_views,
+    }
+    return ClipDataset(table, processor, on_error="skip", **views)
 
 
 def is_missing(video) -> bool:
@@ -151,7 +136,7 @@ class Evaluator:
         self.checkpoint, self.plan, self.batch_size = checkpoint, plan, batch_size
         self.protocol = resolved(plan.protocol, checkpoint.video_processor)
         self.rows = ROWS if frozen_clip else ROWS[:1]
-        self.clips = ClipsOfVideos(plan, self.protocol, checkpoint.video_processor)
+        self.clips = clips_of(plan, self.protocol, checkpoint.video_processor)
         self._splits_of: dict[str, list[str]] = {}
         for split in plan.splits:
             for sample in split.table.samples:
@@ -221,15 +206,22 @@ class Evaluator:
             }
         return scores
 
-    def results_of(self, batch: Sequence[tuple[int, torch.Tensor | VideoResult]]) -> list[VideoResult]:
-        """What became of each video of a loaded batch, in its order."""
-        there = [(index, clips) for index, clips in batch if isinstance(clips, torch.Tensor)]
-        results = {index: clips for index, clips in batch if isinstance(clips, VideoResult)}
-        if there:
-            scores = self.score(torch.stack([clips for _, clips in there]))
-            for place, (index, _) in enumerate(there):
-                results[index] = self._result(self.plan.videos[index].name, scores, place)
-        return [results[index] for index, _ in batch]
+    def results_of(self, batch: Sequence[dict]) -> list[VideoResult]:
+        """What became of each video of a batch of [`ClipDataset`]'s samples, in its order."""
+        readable = [sample for sample in batch if "failures" not in sample]
+        results = {sample["index"]: self._failure(sample) for sample in batch if "failures" in sample}
+        if readable:
+            scores = self.score(torch.stack([sample["pixel_values_videos"] for sample in readable]))
+            for place, sample in enumerate(readable):
+                results[sample["index"]] = self._result(self.plan.videos[sample["index"]].name, scores, place)
+        return [results[sample["index"]] for sample in batch]
+
+    def _failure(self, sample: dict) -> VideoResult:
+        video = self.plan.videos[sample["index"]]
+        if is_missing(video):
+            return VideoResult(video.name, "missing", "no such file")
+        path, reason = sample["failures"][0]
+        return VideoResult(video.name, "failed", reason.replace(path, video.name))
 
     def _result(self, name: str, scores: dict[str, dict[str, torch.Tensor]], place: int) -> VideoResult:
         best: dict[str, dict[str, tuple[list[int], list[float]]]] = {row: {} for row in scores}

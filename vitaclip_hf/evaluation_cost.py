@@ -29,6 +29,25 @@ _CLIP_FIELDS = (
 )
 
 
+def cost(model: VitaClipModel, frames: int, views: int) -> dict:
+    """All of it, as results store it; call it after the evaluation, whose peak of memory it takes.
+
+    Args:
+        model: as evaluated.
+        frames: T.
+        views: views of a forward pass of the evaluation; on a CPU, time is taken one view at a time.
+    """
+    peak = peak_memory(model.device)  # before the timing adds to it
+    size = model.config.vision_config.image_size
+    timed = views if model.device.type == "cuda" else 1
+    return {
+        "parameters": parameters(model.config),
+        "gmacs_per_view": gmacs_per_view(model.config, frames),
+        "milliseconds_per_view": milliseconds_per_view(model, frames, size, timed),
+        "peak_memory": peak,
+    }
+
+
 def parameters(config: VitaClipConfig) -> dict[str, int]:
     """`all` parameters, and those that training changes, `trainable`."""
     with torch.device("meta"):

@@ -12,16 +12,19 @@ import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
 import pyarrow
 import pyarrow.parquet
 
-from . import metrics
+from . import evaluation_cost, metrics
+from .evaluation import Evaluator
 from .evaluation_log import VideoResult
 from .evaluation_plan import EvaluationPlan, EvaluationSplit
 from .protocols import Protocol
+from .recipes import environment
 
 
 ROW_TITLES = {"vita_clip": "Vita-CLIP", "frozen_clip": "frozen CLIP"}
@@ -65,6 +68,48 @@ class SplitOutcome:
             "missing": count["missing"],
             "failed": count["failed"],
         }
+
+
+def write_report(folder: Path, evaluator: Evaluator, finished: Mapping[str, VideoResult], command: str = "") -> str:
+    """Writes every file of a finished evaluation; returns the table."""
+    done = outcomes(evaluator.plan, finished)
+    write_predictions(folder / "predictions.parquet", done, evaluator.rows)
+    results = build_results(evaluator, done, command)
+    write_json(folder / "results.json", results)
+    table = markdown_table(results)
+    (folder / "results.md").write_text(table, encoding="utf-8")
+    note = f" of {evaluator.protocol.name}" + (f" ({results['limited']})" if results["limited"] else "")
+    for outcome in done:
+        write_per_class(folder, outcome, evaluator.rows, note)
+    return table
+
+
+def build_results(evaluator: Evaluator, done: Sequence[SplitOutcome], command: str) -> dict:
+    """What `results.json` holds: accuracies in 0 … 1, and all that another lab needs to get them again."""
+    plan, protocol, checkpoint = evaluator.plan, evaluator.protocol, evaluator.checkpoint
+    model = checkpoint.model
+    return {
+        "protocol": protocol.to_dict(),
+        "limited": f"limited to {plan.limit} videos a split: a quick look, no result" if plan.limit else None,
+        "rows": summarize(done, evaluator.rows, protocol),
+        "splits": describe_splits(done, protocol),
+        "warnings": plan.warnings,
+        "model": {
+            "name": checkpoint.name,
+            "revision": checkpoint.revision,
+            "sha256": checkpoint.sha256,
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "logit_scale": model.logit_scale.exp().item(),
+        },
+        "video_processor": json.loads(checkpoint.video_processor.to_json_string()),
+        "cost": evaluation_cost.cost(
+            model, protocol.frames, evaluator.batch_size * protocol.views * protocol.spatial_views
+        ),
+        "machine": evaluation_cost.machine(model.device),
+        "versions": environment(),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": command,
+    }
 
 
 def outcomes(plan: EvaluationPlan, finished: Mapping[str, VideoResult]) -> list[SplitOutcome]:
