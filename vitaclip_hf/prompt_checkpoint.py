@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -130,6 +131,7 @@ def save_prompts(
     revision: str | None = None,
     processor: Any = None,
     verify: bool = True,
+    use_safetensors: bool = True,
     **hub: Any,
 ) -> None:
     """Saves what the model adds to its frozen CLIP.
@@ -142,6 +144,7 @@ def save_prompts(
         revision: the base's on the Hub; by default the commit it was loaded from.
         processor: saved beside the prompts, so that `AutoProcessor.from_pretrained(directory)` works.
         verify: load the base and make sure that it is the one beneath these prompts.
+        use_safetensors: False to read a base whose weights are pickled; only tensors are ever taken out.
         hub: how the base is found, as for `from_pretrained`: `cache_dir`, `local_files_only`, `token`.
 
     Raises:
@@ -166,7 +169,7 @@ def save_prompts(
     prompts = {name: tensor.detach().cpu().contiguous() for name, tensor in prompts.items()}
     record = PromptRecord(base, revision, types[0], fingerprint(backbone), fingerprint(prompts))
     if verify:
-        _, commit = _load_backbone(record, base, revision, type(model), hub)
+        _, commit = _load_backbone(record, base, revision, type(model), use_safetensors, hub)
         record = dataclasses.replace(record, base_revision=commit or revision)
     folder.mkdir(parents=True, exist_ok=True)
     save_file(prompts, folder / WEIGHTS_FILE, metadata={"format": "pt"})
@@ -185,6 +188,7 @@ def load_prompts(
     model_class: Any,
     base_revision: str | None = None,
     dtype: torch.dtype | str | None = None,
+    use_safetensors: bool = True,
     **kwargs: Any,
 ) -> Any:
     """The whole model: prompts that `save_prompts` wrote, on their CLIP. Bit-equal to the model that was saved.
@@ -195,6 +199,7 @@ def load_prompts(
         model_class: `VitaClipModel` or `VitaClipForVideoClassification`.
         base_revision: the base's on the Hub; by default the one that the prompts name.
         dtype: of the weights; by default as they were saved.
+        use_safetensors: False to read a base whose weights are pickled; only tensors are ever taken out.
         kwargs: as `from_pretrained` takes them; `revision` and `subfolder` are those of the prompts.
 
     Raises:
@@ -212,7 +217,7 @@ def load_prompts(
     with torch.device("meta"):
         expected, _ = split_tensors(model_class(config))
     prompts = _read_prompts(_find(directory, WEIGHTS_FILE, hub), expected, record)
-    backbone, commit = _load_backbone(record, base, base_revision, model_class, hub)
+    backbone, commit = _load_backbone(record, base, base_revision, model_class, use_safetensors, hub)
     model = model_class.from_pretrained(
         None, config=config, state_dict=backbone | prompts, dtype=dtype or record.base_dtype, **attention, **kwargs
     )
@@ -283,7 +288,12 @@ def _read_prompts(path: str, expected: Mapping[str, torch.Tensor], record: Promp
 
 
 def _load_backbone(
-    record: PromptRecord, base: str, revision: str | None, model_class: Any, hub: Mapping[str, Any]
+    record: PromptRecord,
+    base: str,
+    revision: str | None,
+    model_class: Any,
+    use_safetensors: bool,
+    hub: Mapping[str, Any],
 ) -> tuple[dict[str, torch.Tensor], str | None]:
     """The base's tensors in the recorded type, proven to be the recorded ones; and its commit, if it has one."""
     hub = {name: value for name, value in hub.items() if name not in ("revision", "subfolder")} | {"revision": revision}
@@ -294,9 +304,13 @@ def _load_backbone(
         if loader is None:
             raise PromptCheckpointError(f"it is of type {model_type!r}, not a CLIP")
         model, info = loader.from_pretrained(
-            base, dtype=getattr(torch, record.base_dtype), output_loading_info=True, **hub
+            base,
+            dtype=getattr(torch, record.base_dtype),
+            output_loading_info=True,
+            use_safetensors=use_safetensors,
+            **hub,
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
         raise PromptCheckpointError(
             f"The base model {base} cannot be loaded ({_first_line(error)}); {advice}."
         ) from error
