@@ -3,7 +3,7 @@
 Every video is decoded once and scored by the model and, beside it, by its own frozen CLIP (prompts off). Batches are
 cut from the whole list before they are dealt to the ranks, and a batch is either finished as a whole or done again:
 so the number of ranks and interruptions change no bit of the predictions on one kind of machine. Another batch size
-changes the order of float32 sums, and scores in their seventh digit.
+changes the order of float32 sums, and with it scores by some 1e-6.
 """
 
 from collections.abc import Iterator, Sequence
@@ -135,6 +135,7 @@ class Evaluator:
             raise EvaluationError(f"`batch_size` must be at least 1, got {batch_size}.")
         self.checkpoint, self.plan, self.batch_size = checkpoint, plan, batch_size
         self.protocol = resolved(plan.protocol, checkpoint.video_processor)
+        self.frames = self.protocol.frames or checkpoint.video_processor.num_frames
         self.rows = ROWS if frozen_clip else ROWS[:1]
         self.clips = clips_of(plan, self.protocol, checkpoint.video_processor)
         self._splits_of: dict[str, list[str]] = {}

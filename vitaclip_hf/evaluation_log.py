@@ -39,6 +39,15 @@ def fingerprint(content) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
+def _flat(setup: Mapping) -> dict[str, str]:
+    """Every entry as text, those of the protocol and of other tables by themselves: `protocol.views`."""
+    flat: dict[str, str] = {}
+    for name, value in setup.items():
+        entries = {f"{name}.{key}": entry for key, entry in value.items()} if isinstance(value, dict) else {name: value}
+        flat |= {key: json.dumps(entry, sort_keys=True) for key, entry in entries.items()}
+    return flat
+
+
 class EvaluationLog:
     """
     The finished videos of one results folder.
@@ -70,7 +79,7 @@ class EvaluationLog:
             there = json.loads(file.read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:
             raise SetupMismatchError(f"{file}: is damaged ({error}); delete the folder to start anew.") from error
-        different = sorted(key for key in {*there, *self.setup} if there.get(key) != self.setup.get(key))
+        different = sorted(dict({*_flat(there).items()} ^ {*_flat(self.setup).items()}))
         if different:
             raise SetupMismatchError(
                 f"{self.folder}: holds results of another setup (different: {', '.join(different)}); choose another "

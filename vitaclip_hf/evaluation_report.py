@@ -103,8 +103,9 @@ def build_results(evaluator: Evaluator, done: Sequence[SplitOutcome], command: s
         },
         "video_processor": json.loads(checkpoint.video_processor.to_json_string()),
         "cost": evaluation_cost.cost(
-            model, protocol.frames, evaluator.batch_size * protocol.views * protocol.spatial_views
+            model, evaluator.frames, evaluator.batch_size * protocol.views * protocol.spatial_views
         ),
+        "batch_size": evaluator.batch_size,
         "machine": evaluation_cost.machine(model.device),
         "versions": environment(),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),

@@ -131,9 +131,9 @@ class Protocol:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`"; did you mean 'x'?"` for an error message, or nothing where no known name is near."""
+    """The end of a sentence in an error message: `"; did you mean 'x'?"`, or a full stop where no name is near."""
     matches = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
-    return f"; did you mean {matches[0]!r}?" if matches else ""
+    return f"; did you mean {matches[0]!r}?" if matches else "."
 
 
 def load_protocol(name: str, folder: Path | str = PROTOCOLS_FOLDER) -> Protocol:
