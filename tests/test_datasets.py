@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from vitaclip_hf import VideoDecodingError, VitaClipVideoProcessor, clip_reading, clip_sources
 from vitaclip_hf.annotations import AnnotationError, AnnotationTable, VideoSample
+from vitaclip_hf.augmentation import ClipAugmentation, ClipMixer
 from vitaclip_hf.datasets import ClipCollator, ClipDataset, EpochSampler, HubVideos, MotionShapes, SampleKey
 from vitaclip_hf.frame_sampling import sample_clips
 from vitaclip_hf.motion_shapes import all_scenes, draw_videos, write_video
@@ -393,3 +394,14 @@ def test_random_frames_are_those_of_the_rule(table, monkeypatch):
     possible = {sample_clips(NUM_FRAMES, 4, "dense_random", 2, seed=seed)[0][0] for seed in range(200)}
     assert len(starts) > 2
     assert starts <= possible
+
+
+def test_a_batch_through_the_real_augmentation_and_mixer(table):
+    data = training_set(table, augmentation=ClipAugmentation(16))
+    collator = ClipCollator(ClipMixer(3, mixup=0.8))
+    one, other = (next(iter(DataLoader(data, 6, collate_fn=collator, num_workers=workers))) for workers in (0, 1))
+    assert one["pixel_values_videos"].shape == (6, 4, 3, 16, 16)
+    assert torch.equal(one["pixel_values_videos"], other["pixel_values_videos"])
+    assert torch.equal(one["labels"], other["labels"])
+    assert torch.allclose(one["labels"].sum(1), torch.ones(6))
+    assert 0 < one["labels"].max() < 1 or len(one["labels"].unique()) > 2
