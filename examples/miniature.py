@@ -57,10 +57,11 @@ class MiniatureError(ValueError):
 class Setting:
     """What all runs of a results file have in common."""
 
-    steps: int = 300
+    steps: int = 400
     batch: int = 16
     weight_decay: float = 0.01
-    train_copies: int = 16  # clips of each of the 300 trained scenes
+    precision: str = "bfloat16"  # of training whole towers (autocast); everything else is float32
+    train_copies: int = 20  # clips of each of the 300 trained scenes
     validation_copies: int = 2
     supervised_copies: int = 3
     zero_shot_copies: int = 20  # clips of each of the 60 held-out scenes
@@ -136,11 +137,13 @@ def train(system: nn.Module, clips: Clips, setting: Setting, steps: int, lr: flo
     optimizer = torch.optim.AdamW(groups, weight_decay=setting.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, steps))
     scales = [parameter for name, parameter in system.named_parameters() if name.endswith("logit_scale")]
+    device, reduced = parameters[0].device, setting.precision == "bfloat16" and not system.on_features
     losses = []
     order = draw_order(len(clips.labels), steps * setting.batch, seed)
     for rows in tqdm(order.split(setting.batch), desc=title, unit="step", mininterval=5, leave=False):
-        logits = system(clips.batch(rows, system.on_features), clips.split)
-        loss = nn.functional.cross_entropy(logits, clips.labels[rows].to(logits.device))
+        with torch.autocast(device.type, torch.bfloat16, enabled=reduced):
+            logits = system(clips.batch(rows, system.on_features), clips.split)
+        loss = nn.functional.cross_entropy(logits.float(), clips.labels[rows].to(logits.device))
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -320,7 +323,9 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=standard.steps)
     parser.add_argument("--batch", type=int, default=standard.batch, help="clips of a step")
+    parser.add_argument("--precision", choices=("bfloat16", "float32"), default=standard.precision, help="of training")
     parser.add_argument("--train-copies", type=int, default=standard.train_copies, help="clips of each trained scene")
+    parser.add_argument("--validation-copies", type=int, default=standard.validation_copies, help="to choose lr on")
     parser.add_argument("--supervised-copies", type=int, default=standard.supervised_copies, help="tests of each one")
     parser.add_argument("--zero-shot-copies", type=int, default=standard.zero_shot_copies, help="of each held-out one")
     parser.add_argument("--checkpoint", type=Path, default=ROOT / "examples" / "demo" / "checkpoint")
@@ -338,7 +343,7 @@ def check(arguments: argparse.Namespace) -> None:
     if unknown:
         raise MiniatureError(f"--only: there is no system {unknown[0]!r}; choose from {', '.join(SYSTEMS)}.")
     for name, value in asdict(arguments.setting).items():
-        if value <= 0:
+        if not isinstance(value, str) and value <= 0:
             raise MiniatureError(f"--{name.replace('_', '-')} must be positive, got {value}.")
     if SEARCH_SEED in arguments.seeds or min(arguments.seeds) < 0:
         raise MiniatureError(f"--seeds must be 0 or more and not {SEARCH_SEED}, which chooses the learning rates.")
