@@ -23,7 +23,11 @@ class _QuickGELUFunction(torch.autograd.Function):
     def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
         (values,) = ctx.saved_tensors
         # x * sigmoid(a x) is silu(a x) / a, so that its derivative is silu's at a x, which torch has as one kernel.
-        return torch.ops.aten.silu_backward(gradient, SLOPE * values)
+        scaled = SLOPE * values
+        if torch.is_grad_enabled():  # `create_graph`: that kernel has no derivative of its own
+            sigmoid = scaled.sigmoid()
+            return gradient * sigmoid * (1 + scaled * (1 - sigmoid))
+        return torch.ops.aten.silu_backward(gradient, scaled)
 
 
 class QuickGELU(nn.Module):

@@ -22,7 +22,7 @@ from .quick_gelu import QuickGELU
 class SequencesOfLength(NamedTuple):
     """Neighbours among packed sequences that are equally long."""
 
-    count: int
+    sequences: int
     length: int
     mask: Any  # causal, as the attention implementation wants it; None where `is_causal` says enough
 
@@ -86,13 +86,13 @@ class VitaClipTextAttention(CLIPAttention):
         )
         if ends is not None:
             kwargs["is_causal"] = False  # the last token sees all others
-        sizes = [group.count * (group.length if ends is None else 1) for group in groups]
+        sizes = [group.sequences * (group.length if ends is None else 1) for group in groups]
         queries = self.q_proj(hidden_states if ends is None else hidden_states[ends]).split(sizes)
-        sizes = [group.count * group.length for group in groups]
+        sizes = [group.sequences * group.length for group in groups]
         keys, values = (project(hidden_states).split(sizes) for project in (self.k_proj, self.v_proj))
         attended = []
         for group, *tokens in zip(groups, queries, keys, values, strict=True):
-            heads = [part.view(group.count, -1, self.num_heads, self.head_dim).transpose(1, 2) for part in tokens]
+            heads = [part.view(group.sequences, -1, self.num_heads, self.head_dim).transpose(1, 2) for part in tokens]
             mask = group.mask if ends is None else None
             dropout = self.dropout if self.training else 0.0
             part, _ = attention(self, *heads, mask, scaling=self.scale, dropout=dropout, **kwargs)
