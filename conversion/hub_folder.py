@@ -12,6 +12,7 @@ from transformers.dynamic_module_utils import get_relative_import_files
 
 import vitaclip_hf
 from vitaclip_hf import VitaClipConfig, VitaClipModel, VitaClipProcessor
+from vitaclip_hf.prompt_checkpoint import WEIGHTS_FILE as PROMPTS
 
 
 PACKAGE = Path(vitaclip_hf.__file__).parent
@@ -56,6 +57,11 @@ def weight_files(checkpoint: Path) -> list[Path]:
         return files
     if (checkpoint / WEIGHTS).is_file():
         return [checkpoint / WEIGHTS]
+    if (checkpoint / PROMPTS).is_file():
+        raise PublishError(
+            f"--checkpoint {checkpoint} holds prompts alone; publish a whole model: load it with "
+            "VitaClipModel.from_pretrained_prompts and save that."
+        )
     pickles = sorted(file.name for file in checkpoint.iterdir() if file.suffix in (".bin", ".pt", ".pth", ".pkl"))
     reason = f"; {', '.join(pickles)} may execute code and is not read, save it as safetensors" if pickles else ""
     raise PublishError(f"--checkpoint {checkpoint}: there is no {WEIGHTS}{reason}.")

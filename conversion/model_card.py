@@ -1,5 +1,291 @@
+"""The model card of a checkpoint, from one template and what lies beside the checkpoint.
+
+    python conversion/model_card.py --checkpoint examples/demo/checkpoint --output MODEL_CARD.md
+
+Read beside the checkpoint, each where it is there:
+
+    card.yaml       texts that only its author knows; `FIELDS` lists them
+    recipe.yaml     the resolved recipe, and
+    run.json        versions, data and date of the training (both by examples/train.py)
+    results.json    our own measurements (by examples/evaluate.py)
+
+What is not there is said to be not recorded, and no figure is made up for it.
+"""
+
+import argparse
+import json
+import re
+import sys
 from pathlib import Path
+from string import Template
+from typing import Any
+
+import yaml
+from hub_folder import PublishError, load_checkpoint, read_json
+from huggingface_hub import EvalResult, ModelCardData
+from transformers import PreTrainedModel
+
+from vitaclip_hf import VitaClipProcessor, __version__
+from vitaclip_hf.evaluation_report import markdown_table
+from vitaclip_hf.prompt_checkpoint import checkpoint_sizes
 
 
-def write_card(folder: Path, checkpoint: Path, repo_id: str, model, processor) -> None:
-    (folder / "README.md").write_text(f"---\nlicense: apache-2.0\n---\n\n# {repo_id}\n")
+TEMPLATE = Path(__file__).with_name("model_card_template.md")
+FIELDS = ("title", "summary", "labels", "training", "results", "limits", "biases", "license", "weights_license", "tags")
+TAGS = ["vita-clip", "clip", "video", "zero-shot-video-classification", "prompt-tuning"]
+PRIVATE_FIELDS = ("output_dir", "logging_dir")
+
+NOT_RECORDED = "Not recorded beside this checkpoint."
+NOT_MEASURED = (
+    "We have not measured this checkpoint. `examples/evaluate.py` does, beside a frozen CLIP and under a protocol that "
+    "its report describes in full."
+)
+LIMITS = """\
+- Scores are a softmax over the labels that are given: they rank these labels and are no probability that a video shows
+  one of them. A video that shows none of them gets a best label all the same.
+- A clip of a few sampled frames is seen; what happens between them is not. There is no sound.
+- What the learned contexts were trained on is the closed set of classes above; how far zero-shot labels reach beyond it
+  is known only as far as it is measured above."""
+BIASES = """\
+The frozen CLIP beneath was trained on image-text pairs from the web and carries what they carry: it knows some people,
+places and activities better than others, and associates them as its sources do. Training prompts does not take this
+away, and neither is it measured here. Not for identifying people, surveillance, or decisions about people."""
+WEIGHTS_LICENSE = (
+    "The weights: `{license}`, as stated by who published them; the frozen CLIP within them keeps the licence of its "
+    "own source."
+)
+
+WITH_PACKAGE = """\
+With the package `vitaclip_hf` installed:
+
+```python
+from transformers import pipeline
+import vitaclip_hf
+
+classifier = pipeline("zero-shot-video-classification", model="{model}")
+print(classifier("my.mp4", candidate_labels={labels}))
+```
+
+The classes it was trained on, through their learned contexts:
+
+```python
+from transformers import pipeline
+import vitaclip_hf
+
+classifier = pipeline("video-classification", model="{model}")
+print(classifier("my.mp4", top_k=3))
+```"""
+WITHOUT_PACKAGE = """
+
+Without it, transformers runs the code in this folder (read it first; PyAV and torchvision must be installed):
+
+```python
+from transformers import pipeline
+
+classifier = pipeline("zero-shot-video-classification", model="{model}", trust_remote_code=True)
+print(classifier("my.mp4", candidate_labels={labels}))
+```"""
+
+
+def read_author_texts(checkpoint: Path) -> dict[str, Any]:
+    """`card.yaml` beside the checkpoint, or nothing.
+
+    Raises:
+        PublishError: no YAML mapping, or an unknown field.
+    """
+    file = checkpoint / "card.yaml"
+    if not file.is_file():
+        return {}
+    try:
+        texts = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise PublishError(f"{file}: not readable as YAML ({error}).") from error
+    unknown = sorted(set(texts) - set(FIELDS)) if isinstance(texts, dict) else ["no `field: text` lines"]
+    if unknown:
+        raise PublishError(f"{file}: unknown: {', '.join(map(str, unknown))}; known are {', '.join(FIELDS)}.")
+    return texts
+
+
+def read_results(checkpoint: Path) -> dict | None:
+    file = checkpoint / "results.json"
+    if not file.is_file():
+        return None
+    results = read_json(file)
+    missing = [name for name in ("protocol", "rows", "splits", "model", "cost") if name not in results]
+    if missing:
+        raise PublishError(f"{file}: no report of examples/evaluate.py, it lacks {', '.join(missing)}.")
+    return results
+
+
+def read_recipe(checkpoint: Path) -> dict[str, Any]:
+    file = checkpoint / "recipe.yaml"
+    if not file.is_file():
+        return {}
+    try:
+        recipe = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise PublishError(f"{file}: not readable as YAML ({error}).") from error
+    if not isinstance(recipe, dict):
+        raise PublishError(f"{file}: expected `field: value` lines.")
+    return {name: _without_folders(value) for name, value in recipe.items() if name not in PRIVATE_FIELDS}
+
+
+def _without_folders(value: Any) -> Any:
+    """An absolute path as its last part: the author's folders are nobody's business."""
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+
+def describe_training(recipe: dict[str, Any], run: dict[str, Any]) -> str:
+    """Recipe, data and versions, as `examples/train.py` records them."""
+    if not recipe and not run:
+        return NOT_RECORDED
+    parts = []
+    if "data" in run:
+        parts.append(f"Data, with the hash of each list:\n\n```json\n{json.dumps(run['data'], indent=1)}\n```")
+    if recipe:
+        text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True).strip()
+        parts.append(f"The recipe, for `examples/train.py`:\n\n```yaml\n{text}\n```")
+    facts = [f"{run[name]} {title}" for name, title in (("ranks", "rank(s)"), ("date", "(UTC)")) if name in run]
+    if isinstance(run.get("environment"), dict):
+        facts.append(", ".join(f"{name} {value}" for name, value in run["environment"].items()))
+    return "\n\n".join([*parts, *(["Trained on " + "; ".join(facts) + "."] if facts else [])])
+
+
+def describe_architecture(model: PreTrainedModel) -> str:
+    """A table of what the configuration and the weights say."""
+    model.freeze_backbone()
+    trained, parameters = model.get_nb_trainable_parameters()
+    sizes = checkpoint_sizes(model)
+    vision, text = model.config.vision_config, model.config.text_config
+    kinds = [
+        *(["summary"] if vision.use_summary_prompt else []),
+        *(["local"] if vision.use_local_prompts else []),
+        *([f"{vision.num_global_prompts} global"] if vision.num_global_prompts else []),
+    ]
+    context = "one for each class" if text.class_specific_context else "one for all classes"
+    rows = {
+        "parameters, all / trained": f"{parameters:,} / {trained:,}",
+        "bytes of weights, whole / prompts alone": f"{sizes.whole:,} / {sizes.prompts:,}",
+        "classes": f"{model.config.num_labels:,}",
+        "video tower": f"{vision.num_hidden_layers} layers, width {vision.hidden_size}, "
+        f"{vision.image_size}-pixel frames, patches of {vision.patch_size}",
+        "text tower": f"{text.num_hidden_layers} layers, width {text.hidden_size}, {text.vocab_size:,} tokens",
+        "frames of a clip": f"{vision.num_frames}",
+        "vision prompts": ", ".join(kinds) or "none",
+        "context tokens": f"{text.num_context_tokens}, {context}, class name at the {text.context_position}",
+    }
+    return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows.items())])
+
+
+def describe_use(model_id: str, labels: list[str], remote_code: bool) -> str:
+    code = WITH_PACKAGE + (WITHOUT_PACKAGE if remote_code else "")
+    return code.format(model=model_id, labels=json.dumps(labels, ensure_ascii=False))
+
+
+def metadata(model_id: str, texts: dict[str, Any], recipe: dict[str, Any], results: dict | None) -> ModelCardData:
+    """What the Hub reads: licence, task, base model, and our own results under a whole protocol."""
+    base = recipe.get("model")
+    is_hub_id = isinstance(base, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", base) and not Path(base).exists()
+    measured = results is not None and not results.get("limited") and "vita_clip" in results["rows"]
+    return ModelCardData(
+        license=texts.get("license", "apache-2.0"),
+        library_name="transformers",
+        pipeline_tag="video-classification",
+        base_model=base if is_hub_id else None,
+        tags=[*TAGS, *texts.get("tags", [])],
+        model_name=model_id.split("/")[-1] if measured else None,
+        eval_results=_eval_results(results) if results is not None and measured else None,
+    )
+
+
+def _eval_results(results: dict) -> list[EvalResult]:
+    protocol, row = results["protocol"], results["rows"]["vita_clip"]
+    figures = {"top1": "top-1", "top5": "top-5", "mean_class": "mean per-class accuracy"}
+    splits = f"of {len(row['splits'])} split(s), percent"
+    return [
+        EvalResult(
+            task_type="video-classification",
+            dataset_type=protocol["name"],
+            dataset_name=protocol["name"],
+            metric_type="accuracy",
+            metric_name=f"{protocol['task']} {title}, {kind.replace('_', ' ')} {splits}",
+            metric_value=round(100 * row[name][kind], 2),
+        )
+        for name, title in figures.items()
+        for kind in ("mean", "harmonic_mean")
+        if row.get(name, {}).get(kind) is not None
+    ]
+
+
+def describe_results(texts: dict[str, Any], results: dict | None) -> str:
+    """The author's own text, then our table with everything that it depends on."""
+    parts = [texts["results"].strip()] if "results" in texts else []
+    if results is not None:
+        lists = [
+            f"- split {split}: `{about['list']}`, SHA-256 of its content `{about['list_sha256']}`"
+            for split, about in results["splits"].items()
+        ]
+        parts += [markdown_table(results).strip(), "\n".join(lists)]
+    return "\n\n".join(parts) or NOT_MEASURED
+
+
+def make_card(
+    checkpoint: Path, model_id: str, model: PreTrainedModel, processor: VitaClipProcessor, remote_code: bool = True
+) -> str:
+    """The card's whole text.
+
+    Args:
+        checkpoint: the folder beside whose weights recipe, results and texts are looked for.
+        model_id: what the card's code loads.
+        remote_code: whether the folder brings its own code.
+
+    Raises:
+        PublishError: one of these files is damaged.
+    """
+    texts, recipe, results = read_author_texts(checkpoint), read_recipe(checkpoint), read_results(checkpoint)
+    run = read_json(checkpoint / "run.json") if (checkpoint / "run.json").is_file() else {}
+    classes = [model.config.id2label[index] for index in range(model.config.num_labels)]
+    data = metadata(model_id, texts, recipe, results)
+    summary = f"Vita-CLIP on a frozen CLIP, with {len(classes):,} classes. Published with vitaclip_hf {__version__}."
+    return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
+        metadata=data.to_yaml().strip(),
+        title=texts.get("title", model_id),
+        summary=texts.get("summary", summary).strip(),
+        architecture=describe_architecture(model),
+        use=describe_use(model_id, texts.get("labels", classes[:2]), remote_code),
+        training=texts["training"].strip() if "training" in texts else describe_training(recipe, run),
+        results=describe_results(texts, results),
+        train_cls_projection=model.config.vision_config.train_cls_projection,
+        num_context_tokens=model.config.text_config.num_context_tokens,
+        resample=int(processor.video_processor.resample),
+        antialias=processor.video_processor.antialias,
+        limits=texts.get("limits", LIMITS).strip(),
+        biases=texts.get("biases", BIASES).strip(),
+        weights_license=texts.get("weights_license", WEIGHTS_LICENSE.format(license=data.license)).strip(),
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", type=Path, required=True, help="folder with model, processor and tokenizer")
+    parser.add_argument("--model-id", help="what the card's code loads (default: the folder)")
+    parser.add_argument("--output", type=Path, required=True, help="file to write")
+    options = parser.parse_args()
+    try:
+        model, processor = load_checkpoint(options.checkpoint)
+        card = make_card(
+            options.checkpoint,
+            options.model_id or options.checkpoint.as_posix(),
+            model,
+            processor,
+            remote_code=options.model_id is not None,
+        )
+        options.output.write_text(card, encoding="utf-8")
+    except (PublishError, OSError) as error:
+        print(f"model_card: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -26,7 +26,7 @@ from hub_folder import PublishError, build
 from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 from huggingface_hub.utils import validate_repo_id
-from model_card import write_card
+from model_card import make_card
 from safetensors.torch import load_file
 
 from vitaclip_hf.motion_shapes import write_video
@@ -164,7 +164,8 @@ def publish(options: argparse.Namespace) -> tuple[list[PublishedFile], str | Non
         scratch = Path(scratch_name)
         folder = scratch / "folder"
         model, processor = build(options.checkpoint, folder, options.max_shard_size)
-        write_card(folder, options.checkpoint, options.repo_id, model, processor)
+        card = make_card(options.checkpoint, options.repo_id, model, processor)
+        (folder / "README.md").write_text(card, encoding="utf-8")
         size = processor.video_processor.crop_size["height"]
         frames = processor.video_processor.num_frames
         del model

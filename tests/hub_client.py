@@ -1,9 +1,11 @@
 """A user's process: loads from the Hub that HF_ENDPOINT names. Run by test_hub.py, with JSON for argument and answer.
 
-`outputs` writes what a repository computes, `attempts` tells how `AutoModel` fails on each of some repositories, and
-`resave` loads with remote code, saves again and writes what the saved folder computes.
+`outputs` writes what a repository computes, `attempts` tells how `AutoModel` fails on some repositories, `resave` loads,
+saves again and writes what the saved folder computes, and `code` is run as a user would paste it.
 """
 
+import contextlib
+import io
 import json
 import sys
 from pathlib import Path
@@ -35,6 +37,11 @@ def main(task: dict) -> dict:
             auto_class.from_pretrained(task["repo"], trust_remote_code=trust).save_pretrained(task["resave"])
         resaved = folder_outputs.collect_outputs(task["resave"], task["video"], trust)
         save_file(resaved, f"{task['resave']}.safetensors")
+    answer["printed"] = []
+    for block in task.get("code", []):
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            exec(block, {})
+        answer["printed"].append(printed.getvalue())
     answer["package"] = folder_outputs.PACKAGE in sys.modules
     return answer
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -99,6 +100,13 @@ def client(server, home: Path, task: dict, tmp_path: Path, **changes: str) -> di
     return answer
 
 
+def card_code(files: dict[str, bytes], video: Path, with_package: bool) -> list[str]:
+    """The card's Python code as it stands, with our video; the blocks that use the package, or those that do not."""
+    blocks = re.findall(r"```python\n(.*?)```", files["README.md"].decode(), re.S)
+    wanted = [block for block in blocks if ("import vitaclip_hf" in block) is with_package]
+    return [block.replace('"my.mp4"', repr(str(video))) for block in wanted]
+
+
 def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
     assert sorted(found) == sorted(expected)
     assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
@@ -181,8 +189,10 @@ def test_without_the_package_over_a_broken_connection(server, folder, video, exp
     server.requests.clear()
     task = {"without_package": True, "outputs": str(tmp_path / "outputs.safetensors"), "video": str(video)}
     task["resave"] = str(tmp_path / "resaved")
-    client(server, tmp_path / "home", task, tmp_path)
+    task["code"] = card_code(server.repositories[REPO].files(), video, with_package=False)
+    printed = client(server, tmp_path / "home", task, tmp_path)["printed"]
     assert_same(load_file(tmp_path / "outputs.safetensors"), expected)
+    assert len(printed) == 1 and re.match(r"\[\{'score': .*'label': '(archery|riding a bike)'\}\]\n$", printed[0])
     gets = [request for request in server.requests if request.method == "GET" and "model.safetensors" in request.path]
     assert [request.range for request in gets] == [None, f"bytes={10 * MEBIBYTE}-"]
     stored = next((tmp_path / "home").rglob("snapshots/*/model.safetensors"))
@@ -245,7 +255,7 @@ class PackageSession:
     outputs: dict[str, torch.Tensor]
     home: Path
     cases: dict[str, str]
-    attempts: dict[str, list[str]]
+    answer: dict
     payload: bytes
     executed: Path
 
@@ -266,8 +276,9 @@ def session(server, checkpoint, folder, video, tmp_path_factory) -> PackageSessi
     outputs = tmp_path / "outputs.safetensors"
     task = {"without_package": False, "repo": PUSHED, "video": str(video), "outputs": str(outputs)}
     task["attempts"] = list(cases)
-    attempts = client(server, tmp_path / "home", task, tmp_path)["attempts"]
-    return PackageSession(push, load_file(outputs), tmp_path / "home", cases, attempts, payload, tmp_path / "executed")
+    task["code"] = card_code(server.repositories[PUSHED].files(), video, with_package=True)
+    answer = client(server, tmp_path / "home", task, tmp_path)
+    return PackageSession(push, load_file(outputs), tmp_path / "home", cases, answer, payload, tmp_path / "executed")
 
 
 def test_push_is_one_commit(server, session):
@@ -292,9 +303,15 @@ def test_with_the_package_and_no_trust_in_shards_then_offline(server, session, v
     assert server.requests == []
 
 
+def test_code_of_the_card_runs_as_it_stands(session):
+    zero_shot, closed_set = session.answer["printed"]
+    assert re.match(r"\[\{'score': .*'label': '(archery|riding a bike)'\}\]\n$", zero_shot)
+    assert sorted(re.findall(r"'label': '([^']*)'", closed_set)) == ["archery", "riding a bike", "tai chi"]
+
+
 def test_damage_is_one_clear_error(session):
     for repo, message in session.cases.items():
-        kind, text = session.attempts[repo]
+        kind, text = session.answer["attempts"][repo]
         assert kind in ("OSError", "ValueError", "CheckpointMismatchError"), (repo, kind, text)
         assert repo in text and message in text, (repo, text)
 
@@ -392,10 +409,16 @@ def test_bad_checkpoints_are_one_line(checkpoint, capsys, tmp_path):
         error = capsys.readouterr().err
         line = error.splitlines()[-1]
         assert line.startswith("publish: ") and message in line, (name, error)
-    (tmp_path / "pickled").mkdir()
     pickled = broken_checkpoint(checkpoint, tmp_path / "pickles", "model.safetensors", None)
     (pickled / "pytorch_model.bin").write_bytes(pickle.dumps(Payload(tmp_path / "executed")))
-    for folder, message in [(tmp_path / "nowhere", "no such folder"), (pickled, "pytorch_model.bin may execute code")]:
+    prompts = broken_checkpoint(checkpoint, tmp_path / "prompts", "model.safetensors", None)
+    (prompts / "prompts.safetensors").write_bytes(content)
+    folders = {
+        tmp_path / "nowhere": "no such folder",
+        pickled: "pytorch_model.bin may execute code",
+        prompts: "VitaClipModel.from_pretrained_prompts",
+    }
+    for folder, message in folders.items():
         assert run_publish(folder) == 2
         assert message in capsys.readouterr().err
     assert not (tmp_path / "executed").exists()
@@ -412,3 +435,5 @@ def test_card_validates_on_the_hub(quick_push, folder):
     card = ModelCard.load(folder / "README.md")
     card.validate()
     assert quick_push.requests[-1].path == "/api/validate-yaml"
+    with pytest.raises(ValueError, match="errors"):
+        ModelCard("---\ntags: [clip]\n---\nNo licence.").validate()

@@ -28,6 +28,7 @@ CASES = [
     ("README.md", 1, r"^\[\[\{'score': .*'label': 'red \w+ .*\n$"),
     ("README.md", 2, r"^tensor\(\[\[.*\]\]\)\ntorch.Size\(\[300, 64\]\)\n$"),
     ("MODEL_CARD.md", 0, r"^\[\{'score': .*'label': 'blue heart .*\n$"),
+    ("MODEL_CARD.md", 1, r"^\[\{'score': .*'label': 'red \w+ .*\n$"),
 ]
 
 
