@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from functools import cached_property
@@ -37,11 +38,13 @@ from transformers import CLIPModel
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from vitaclip_hf import __version__
+from vitaclip_hf.frame_sampling import sample_clips
 from vitaclip_hf.motion_shapes import all_scenes, draw_videos
 
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGE_SIZE = 48
+VIDEO_FRAMES = 32
 TEST_FRAMES = (1, 2, 4, 8, 16, 32)
 SEARCH_SEED = 99
 # Seeds of the drawn clips.
@@ -78,26 +81,32 @@ def normalize_pixels(clips: torch.Tensor) -> torch.Tensor:
     return ((clips.float() / 255 - mean) / std).permute(0, 1, 4, 2, 3)
 
 
+def draw(held_out: bool, copies: int, seed: int, times: Callable) -> tuple[torch.Tensor, torch.Tensor]:
+    """`copies` videos of each scene, `[N, T, S, S, 3]` uint8, and their labels; `times` is asked for each batch."""
+    scenes, generator = all_scenes(held_out=held_out), torch.Generator().manual_seed(seed)
+    labels = torch.arange(copies * len(scenes)) % len(scenes)
+    parts = [
+        draw_videos([scenes[row] for row in rows], generator, size=IMAGE_SIZE, times=times(generator))
+        for rows in labels.split(EVALUATION_BATCH)
+    ]
+    return torch.cat(parts), labels
+
+
+def random_moments(generator: torch.Generator) -> torch.Tensor:
+    """A moment in each segment of the video, as training wants them: `[T]`."""
+    return (torch.arange(NUM_FRAMES) + 0.2 + 0.6 * torch.rand(1, generator=generator)) / NUM_FRAMES
+
+
+def even_moments(generator: torch.Generator) -> torch.Tensor:
+    """Those of a whole video's frames."""
+    return (torch.arange(VIDEO_FRAMES) + 0.5) / VIDEO_FRAMES
+
+
 class Clips:
-    """Clips of some scenes, as pixels and as features of the frozen CLIP's frames.
+    """Clips `[N, T, S, S, 3]` uint8 and their labels, as normalised pixels or as features of the frozen CLIP's frames."""
 
-    Args:
-        held_out: of the 60 held-out scenes, else of the 300 trained ones.
-        copies: clips of each scene.
-        seed: of the drawing. The same seed shows the same videos, whatever the number of frames.
-        jitter: frames from random moments, one in each segment of the video, as training wants them; else the centres.
-    """
-
-    def __init__(self, world: World, held_out: bool, copies: int, seed: int, num_frames=NUM_FRAMES, jitter=False):
-        self.world, self.split = world, "held_out" if held_out else "trained"
-        scenes, generator = all_scenes(held_out=held_out), torch.Generator().manual_seed(seed)
-        self.labels = torch.arange(copies * len(scenes)) % len(scenes)
-        parts = []
-        for rows in self.labels.split(EVALUATION_BATCH):
-            moment = torch.rand(1, generator=generator) * 0.6 + 0.2
-            times = (torch.arange(num_frames) + (moment if jitter else 0.5)) / num_frames
-            parts.append(draw_videos([scenes[row] for row in rows], generator, size=IMAGE_SIZE, times=times))
-        self.pixels = torch.cat(parts)  # [N, T, S, S, 3] uint8
+    def __init__(self, world: World, split: str, pixels: torch.Tensor, labels: torch.Tensor):
+        self.world, self.split, self.pixels, self.labels = world, split, pixels, labels
 
     @cached_property
     def features(self) -> torch.Tensor:
@@ -169,28 +178,36 @@ def accuracy(system: nn.Module, clips: Clips) -> float | None:
 
 
 class Draws:
-    """The clips of all runs, each drawn when first asked for."""
+    """The clips of all runs, drawn when first asked for. Tests are whole videos, whose frames are then sampled."""
 
     def __init__(self, world: World, setting: Setting):
-        self.world, self.setting, self._tests = world, setting, {}
+        self.world, self.setting, self.sampled = world, setting, {}
 
     @cached_property
     def train(self) -> Clips:
-        return Clips(self.world, False, self.setting.train_copies, TRAIN_CLIPS, jitter=True)
+        return Clips(self.world, "trained", *draw(False, self.setting.train_copies, TRAIN_CLIPS, random_moments))
 
     @cached_property
     def validation(self) -> Clips:
-        return Clips(self.world, False, self.setting.validation_copies, VALIDATION_CLIPS)
+        videos = draw(False, self.setting.validation_copies, VALIDATION_CLIPS, even_moments)
+        return self.sample("trained", *videos, NUM_FRAMES)
+
+    @cached_property
+    def test_videos(self) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        copies = {"trained": self.setting.supervised_copies, "held_out": self.setting.zero_shot_copies}
+        return {split: draw(split == "held_out", copies[split], TEST_CLIPS, even_moments) for split in copies}
+
+    def sample(self, split: str, videos: torch.Tensor, labels: torch.Tensor, num_frames: int) -> Clips:
+        [frames] = sample_clips(VIDEO_FRAMES, num_frames, "uniform")
+        return Clips(self.world, split, videos[:, frames], labels)
 
     def test(self, num_frames: int = NUM_FRAMES) -> tuple[Clips, Clips]:
         """Supervised and zero-shot."""
-        if num_frames not in self._tests:
-            copies = self.setting.supervised_copies, self.setting.zero_shot_copies
-            self._tests[num_frames] = tuple(
-                Clips(self.world, held_out, count, TEST_CLIPS, num_frames)
-                for held_out, count in zip((False, True), copies, strict=True)
+        if num_frames not in self.sampled:
+            self.sampled[num_frames] = tuple(
+                self.sample(split, *videos, num_frames) for split, videos in self.test_videos.items()
             )
-        return self._tests[num_frames]
+        return self.sampled[num_frames]
 
 
 class Results:
