@@ -16,6 +16,7 @@ import json
 import os
 import shlex
 import sys
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -37,9 +38,9 @@ from vitaclip_hf.recipes import (
     read_recipe,
     write_recipe,
 )
-from vitaclip_hf.starting_point import load_starting_point
+from vitaclip_hf.starting_point import load_starting_point, read_base_config
 from vitaclip_hf.training import VitaClipTrainer, VitaClipTrainingArguments, last_checkpoint
-from vitaclip_hf.training_data import TrainingData, read_training_data
+from vitaclip_hf.training_data import TrainingData, check_batch_memory, read_training_data
 from vitaclip_hf.training_progress import TrainingProgress, evaluation_summary, plot_curves
 from vitaclip_hf.video_decoding import VideoDecodingError
 
@@ -138,8 +139,15 @@ def train(arguments: list[str]) -> int:
     if data.validation is None and training.eval_strategy != "no":
         training.eval_strategy, training.load_best_model_at_end = "no", False
         logging.get_logger(__name__).warning("no validation videos: no evaluation while training")
+    side = data_arguments.image_size or read_base_config(model_arguments).vision_config.image_size
+    check_batch_memory(model_arguments.num_frames, side, data_arguments, training)
     model, processor = load_starting_point(model_arguments, data.class_names, data_arguments.image_size)
-    datasets = data.datasets(processor, augmentation, model_arguments.num_frames, training)
+    done = int(checkpoint.rpartition("-")[2]) * training.gradient_accumulation_steps if checkpoint else 0
+    if data_arguments.streaming:
+        if training.max_steps < 1:
+            raise RecipeError("--streaming: a stream has no end; pass --max_steps")
+        training.ignore_data_skip = True  # the stream itself leaves out what was seen, without decoding it
+    datasets = data.datasets(processor, augmentation, model_arguments.num_frames, training, skip_batches=done)
     trainer = VitaClipTrainer(
         model,
         training,
@@ -153,10 +161,12 @@ def train(arguments: list[str]) -> int:
     trainable, _ = model.get_nb_trainable_parameters()
     for stock in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(stock)
-    trainer.add_callback(TrainingProgress(trainable))
+    progress = TrainingProgress(trainable)
+    trainer.add_callback(progress)
     if trainer.is_world_process_zero():
         record_run(training, chosen, data, trainable)
-    trainer.train(resume_from_checkpoint=checkpoint)
+    with closing(progress):
+        trainer.train(resume_from_checkpoint=checkpoint)
     final = trainer.evaluate() if datasets.validation is not None else None
     trainer.save_model()
     if trainer.is_world_process_zero():
@@ -177,7 +187,10 @@ def explain(error: Exception) -> str:
         )
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'writing'}: {error.strerror}; complete checkpoints are kept, go on with --resume"
-    return " ".join(str(error).split())
+    text = str(error).strip()
+    if "Original Traceback" in text:  # from a worker of the data loader, whose last line is the message
+        text = text.splitlines()[-1].partition(": ")[2]
+    return " ".join(text.split())
 
 
 def main() -> int:

@@ -38,7 +38,7 @@ class ClipStream(IterableDataset):
 
     In training the stream does not end: epoch follows epoch, so that no rank runs out before the others (give the
     Trainer `max_steps`). In evaluation it ends after one; with `"examples"`, ranks that have one record less than
-    others end with a sample of zeros labelled -100, so that all have equally many.
+    others end with a sample of zeros labelled -100, of index -1, so that all have equally many.
 
     The loader must leave the splitting to this class: build it with `loader`, and do not `accelerator.prepare` it.
 
@@ -191,7 +191,7 @@ class ClipStream(IterableDataset):
         draw = (place.epoch, place.position) if position == place.position else (place.epoch, place.position, position)
         sample: dict[str, Any] = {"index": position, "seed": derive_seed(self.seed, *draw)}
         if record is None:
-            return sample | {"pixel_values_videos": self.reader.blank(), "labels": NO_LABEL}
+            return sample | {"pixel_values_videos": self.reader.blank(), "labels": NO_LABEL, "index": -1}
         video = record[self.columns.video]
         name = video_name(video, f"record {position}")
         label = self.columns.label_of(record[self.columns.label], name)

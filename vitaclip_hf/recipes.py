@@ -98,7 +98,11 @@ class AugmentationArguments:
     cutmix: float = field(default=0.0, metadata={"help": "Alpha of cutmix."})
     mix_probability: float = field(default=1.0, metadata={"help": "Share of batches that are mixed."})
     label_smoothing: float = field(default=0.0, metadata={"help": "Share of the label spread over all classes."})
-    interpolation: str = field(default="bicubic", metadata={"help": "Resizing of crops: bicubic or bilinear."})
+    interpolation: str = field(default="bicubic", metadata={"help": "Resizing of frames: bicubic or bilinear."})
+    antialias: bool = field(default=True, metadata={"help": "Low-pass before downsizing; the released code does not."})
+    shorter_side: int | None = field(
+        default=None, metadata={"help": "Resize larger frames to this first: large videos augment much faster."}
+    )
 
 
 def nearest_names(name: str, known: Iterable[str]) -> str:

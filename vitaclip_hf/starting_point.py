@@ -52,6 +52,20 @@ def load_starting_point(
     return model, processor
 
 
+def read_base_config(arguments: ModelArguments) -> CLIPConfig:
+    """The configuration of what a training starts from.
+
+    Raises:
+        RecipeError: no model named, or one of another kind.
+    """
+    if arguments.model is None:
+        raise RecipeError("no model to start from; pass --model with a CLIP folder or id (openai/clip-vit-base-patch16)")
+    config = AutoConfig.from_pretrained(arguments.model, revision=arguments.revision)
+    if not isinstance(config, (CLIPConfig, VitaClipConfig)):
+        raise RecipeError(f"--model {arguments.model} is a {config.model_type} model; CLIP or Vita-CLIP is needed")
+    return config
+
+
 def _load_checkpoint(arguments: ModelArguments, config: CLIPConfig) -> VitaClipForVideoClassification:
     """Weights as they are; a CLIP gets its prompts in the wanted layout at once."""
     layout: dict[str, Any] = {"vision_config": {"train_cls_projection": arguments.train_cls_projection}}

@@ -21,7 +21,7 @@ from transformers.utils import logging
 
 from .class_embeds_of_step import ClassEmbedsOfStep
 from .clip_streams import ClipStream
-from .datasets import ClipDataset, EpochSampler
+from .datasets import ClipCollator, ClipDataset, EpochSampler
 from .metrics import compute_metrics
 from .prompt_checkpoint import WEIGHTS_FILE, PromptCheckpointError, save_prompts, split_tensors
 
@@ -99,6 +99,8 @@ class VitaClipTrainer(Trainer):
         """`base` and `base_revision` name the CLIP that prompts alone belong to; the rest as in `Trainer`."""
         kwargs.setdefault("compute_metrics", self.count_videos_once)
         super().__init__(*args, **kwargs)
+        if self.is_fsdp_enabled:
+            make_shardable(self.model)
         self.base, self.base_revision = base, base_revision
         self._class_embeds = ClassEmbedsOfStep()
         self._waited, self._videos, self._failures = 0.0, 0, 0
@@ -125,6 +127,19 @@ class VitaClipTrainer(Trainer):
             pin_memory=self.args.dataloader_pin_memory,
             prefetch_factor=self.args.dataloader_prefetch_factor,
         )
+
+    def get_eval_dataloader(self, eval_dataset=None) -> DataLoader:
+        """As in `Trainer`; clips are mixed in training only, and a stream divides itself."""
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        if isinstance(dataset, ClipStream):
+            return dataset.loader(ClipCollator(), self.args.dataloader_num_workers, self.args.device)
+        mixing = self.data_collator
+        if isinstance(mixing, ClipCollator):
+            self.data_collator = ClipCollator()
+        try:
+            return super().get_eval_dataloader(eval_dataset)
+        finally:
+            self.data_collator = mixing
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device):
         """The micro-batches of an optimizer step, without what is for the trainer's books alone."""
@@ -184,6 +199,7 @@ class VitaClipTrainer(Trainer):
         """
         labels, index = np.asarray(prediction.label_ids).T
         seen, first = np.unique(index, return_index=True)
+        seen, first = seen[seen >= 0], first[seen >= 0]  # a stream fills its last batches up
         if self._eval_size is not None and len(seen) != self._eval_size:
             raise LostSampleError(
                 f"{len(seen)} of {self._eval_size} videos were evaluated; this is a defect, please report it."
@@ -263,6 +279,8 @@ class VitaClipTrainer(Trainer):
         if not self.args.should_save:
             return
         folder.mkdir(parents=True, exist_ok=True)
+        if state_dict is not None and "logit_scale" in state_dict:  # of `make_shardable`
+            state_dict = {**state_dict, "logit_scale": state_dict["logit_scale"].reshape(())}
         model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
         if self.args.prompts_only:
             save_prompts(model, folder, base=self.base, revision=self.base_revision, state_dict=state_dict)
@@ -281,6 +299,12 @@ class VitaClipTrainer(Trainer):
         if self.is_fsdp_enabled or not (Path(best) / WEIGHTS_FILE).is_file():
             return super()._load_best_model()
         return read_prompts_into(self.accelerator.unwrap_model(self.model), best)
+
+
+def make_shardable(model: nn.Module) -> None:
+    """FSDP shards no scalars, and CLIP's logit scale is one: it becomes a vector of one entry, with the same results."""
+    scale = model.logit_scale
+    model.logit_scale = nn.Parameter(scale.detach().reshape(1), requires_grad=scale.requires_grad)
 
 
 def read_prompts_into(model: nn.Module, folder: str | Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import psutil
 from torch.utils.data import Dataset
+from transformers.image_utils import PILImageResampling
 
 from .annotations import AnnotationTable, read_annotations
 from .augmentation import ClipAugmentation, ClipMixer
@@ -70,39 +71,33 @@ class TrainingData:
         training: VitaClipTrainingArguments,
         skip_batches: int = 0,
     ) -> ClipDatasets:
-        """Datasets of clips, with augmentation for training.
-
-        Raises:
-            RecipeError: clips that do not fit into memory.
-        """
+        """Datasets of clips, with augmentation for training."""
         arguments, video_processor = self.arguments, processor.video_processor
-        side = video_processor.crop_size["height"]
-        _check_batch_memory(num_frames, side, arguments, training)
-        # Evaluation later, and everybody who loads the checkpoint, samples as this evaluation does.
+        augment = make_augmentation(augmentation, video_processor.crop_size["height"])
+        # Everybody who loads the checkpoint samples as its evaluation does and resizes as its training did.
         video_processor.sampling, video_processor.frame_stride = arguments.eval_sampling, arguments.frame_stride
+        video_processor.resample = PILImageResampling[augmentation.interpolation.upper()]
+        video_processor.antialias = augmentation.antialias
         common = {"num_frames": num_frames, "frame_stride": arguments.frame_stride, "on_error": arguments.on_unreadable}
         common |= {"seed": training.data_seed or training.seed, "max_retries": arguments.max_retries}
-        augment = make_augmentation(augmentation, side)
         clips = common | {"sampling": arguments.sampling, "augmentation": augment}
-        if arguments.streaming:
-            train: Dataset = ClipStream(
-                self.train,
-                video_processor,
-                batch_size=training.per_device_train_batch_size,
-                class_names=self.class_names,
-                rank=training.process_index,
-                world_size=training.world_size,
-                skip_batches=skip_batches,
-                **clips,
-            )
-        else:
-            train = ClipDataset(self.train, video_processor, **clips)
         views = {"num_views": arguments.eval_views, "num_spatial_views": arguments.eval_spatial_views}
-        validation = None
-        if self.validation is not None:
-            validation = ClipDataset(
-                self.validation, video_processor, sampling=arguments.eval_sampling, **views, **common
-            )
+        views |= {"sampling": arguments.eval_sampling}
+        train, validation = self.train, self.validation
+        if arguments.streaming:
+            ranks = {"rank": training.process_index, "world_size": training.world_size}
+            ranks |= {"class_names": self.class_names, "label_column": arguments.label_column}
+            size = training.per_device_train_batch_size
+            train = ClipStream(train, video_processor, batch_size=size, skip_batches=skip_batches, **clips, **ranks)
+            if validation is not None:
+                size, still = training.per_device_eval_batch_size, {"training": False, "buffer_size": 0}
+                validation = ClipStream(
+                    validation, video_processor, batch_size=size, **views, **common, **ranks, **still
+                )
+        else:
+            train = ClipDataset(train, video_processor, **clips)
+            if validation is not None:
+                validation = ClipDataset(validation, video_processor, **views, **common)
         return ClipDatasets(train, validation, ClipCollator(make_mixer(augmentation, len(self.class_names))))
 
 
@@ -127,6 +122,8 @@ def make_augmentation(arguments: AugmentationArguments, side: int) -> ClipAugmen
         color_jitter=arguments.color_jitter,
         erasing=arguments.erasing,
         resample=arguments.interpolation,
+        antialias=arguments.antialias,
+        shorter_side=arguments.shorter_side,
     )
 
 
@@ -235,23 +232,26 @@ def _read_hub(arguments: DataArguments) -> tuple[Any, Any, list[str]]:
     loaded = datasets.load_dataset(name, streaming=arguments.streaming)
     if "train" not in loaded:
         raise RecipeError(f"--videos {arguments.videos}: no train split, only {', '.join(loaded)}")
-    label = loaded["train"].features[arguments.label_column] if loaded["train"].features else None
+    label = (loaded["train"].features or {}).get(arguments.label_column)
     names = list(getattr(label, "names", None) or [])
     held_out = next((loaded[split] for split in ("validation", "test") if split in loaded), None)
-    columns = {"label_column": arguments.label_column, "class_names": names or None}
     if arguments.streaming:
         if not names:
             raise RecipeError(f"--videos {arguments.videos}: a stream needs a ClassLabel column with the class names")
-        return loaded["train"], None, names
-    train = HubVideos(loaded["train"], **columns)
-    columns["class_names"] = list(train.class_names)
-    return train, None if held_out is None else HubVideos(held_out, **columns), list(train.class_names)
+        return loaded["train"], held_out, names
+    train = HubVideos(loaded["train"], label_column=arguments.label_column, class_names=names or None)
+    names = list(train.class_names)
+    return train, held_out and HubVideos(held_out, label_column=arguments.label_column, class_names=names), names
 
 
-def _check_batch_memory(
+def check_batch_memory(
     num_frames: int, side: int, arguments: DataArguments, training: VitaClipTrainingArguments
 ) -> None:
-    """Batches of pixels alone, those that workers keep ready included, must fit into memory."""
+    """Batches of pixels alone, those that workers keep ready included, must fit into memory.
+
+    Raises:
+        RecipeError: they do not.
+    """
     workers = training.dataloader_num_workers
     ready = 1 + workers * (training.dataloader_prefetch_factor or 2)
     views = arguments.eval_views * arguments.eval_spatial_views
@@ -265,4 +265,4 @@ def _check_batch_memory(
         )
 
 
-__all__ = ["ClipDatasets", "TrainingData", "hold_back", "read_tables", "read_training_data"]
+__all__ = ["ClipDatasets", "TrainingData", "check_batch_memory", "hold_back", "read_tables", "read_training_data"]

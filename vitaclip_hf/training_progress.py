@@ -36,6 +36,10 @@ class TrainingProgress(TrainerCallback):
             self.bar.write(f"step {state.global_step}: {evaluation_summary(logs)}", file=sys.stderr)
 
     def on_train_end(self, args, state, control, **kwargs):
+        self.close()
+
+    def close(self) -> None:
+        """Ends the bar, so that what is printed next has a line of its own."""
         if self.bar is not None:
             self.bar.close()
             self.bar = None

@@ -1,0 +1,381 @@
+import errno
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import train as train_script
+from conftest import tiny_model
+from safetensors.torch import load_file
+from transformers import AutoModelForVideoClassification, EvalPrediction
+
+from vitaclip_hf import VitaClipForVideoClassification, VitaClipModel, VitaClipProcessor, VitaClipVideoProcessor
+from vitaclip_hf.motion_shapes import Scene, draw_videos, write_video
+from vitaclip_hf.recipes import RecipeError
+from vitaclip_hf.starting_point import load_starting_point
+from vitaclip_hf.training import LostSampleError, VitaClipTrainer, VitaClipTrainingArguments, last_checkpoint
+from vitaclip_hf.training_progress import evaluation_summary, plot_curves, step_summary
+
+
+ROOT = Path(__file__).parent.parent
+NAMES = ("left", "growing", "blinking")
+
+
+@pytest.fixture(scope="module")
+def start(tokenizer, tmp_path_factory) -> Path:
+    """A tiny random Vita-CLIP folder to start from; trainings from it take its CLIP and fresh prompts."""
+    folder = tmp_path_factory.mktemp("start")
+    tiny_model(tokenizer=tokenizer).save_pretrained(folder)
+    size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    VitaClipProcessor(VitaClipVideoProcessor(**size), tokenizer).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory) -> Path:
+    """Three classes of four short videos each."""
+    folder = tmp_path_factory.mktemp("videos")
+    for name in NAMES:
+        clips = draw_videos([Scene("red", "star", name)] * 4, torch.Generator().manual_seed(1), num_frames=8, size=48)
+        (folder / name).mkdir()
+        for number, clip in enumerate(clips):
+            write_video(folder / name / f"{number}.mp4", clip.numpy())
+    return folder
+
+
+def arguments(start: Path, videos: Path, output: Path, *more: str) -> list[str]:
+    """Four steps with everything random: augmentation, mixing, shuffling, random frames."""
+    given = {
+        "model": start, "fresh_prompts": True, "num_frames": 4, "num_context_tokens": 4, "videos": videos,
+        "validation_share": 0.25, "rand_augment": "rand-m7-n2-mstd0.5", "erasing": 0.5, "mixup": 0.8, "flip": 0.5,
+        "output_dir": output, "max_steps": 4, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2,
+        "per_device_eval_batch_size": 2, "learning_rate": 0.01, "logging_steps": 1, "save_strategy": "steps",
+        "save_steps": 2, "eval_strategy": "steps", "eval_steps": 2, "use_cpu": True, "dataloader_num_workers": 0,
+        "frame_stride": 1,
+    }  # fmt: skip
+    return [part for name, value in given.items() for part in (f"--{name}", str(value))] + list(more)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def assert_bit_equal(found: dict, expected: dict) -> None:
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.fixture(scope="module")
+def whole_run(start, videos, tmp_path_factory) -> Path:
+    """Four steps without interruption, data loaded by two workers."""
+    output = tmp_path_factory.mktemp("whole")
+    assert train_script.train(arguments(start, videos, output, "--dataloader_num_workers", "2")) == 0
+    return output
+
+
+def test_a_run_leaves_model_checkpoints_recipe_record_and_curves(whole_run, videos, start):
+    model = AutoModelForVideoClassification.from_pretrained(whole_run)
+    assert isinstance(model, VitaClipForVideoClassification)
+    assert list(model.config.id2label.values()) == sorted(NAMES)
+    assert (model.config.num_frames, model.config.text_config.num_context_tokens) == (4, 4)
+    frozen = VitaClipModel.from_pretrained(start).state_dict()
+    for name, tensor in model.state_dict().items():
+        if not any(part in name for part in ("prompts", "time_embedding", "logit_scale")):
+            assert torch.equal(tensor, frozen[name]), name
+    record = json.loads((whole_run / "run.json").read_text())
+    assert record["data"]["classes"] == 3
+    assert (record["data"]["train"]["videos"], record["data"]["validation"]["videos"]) == (9, 3)
+    assert len(record["data"]["train"]["sha256"]) == 64
+    assert record["trainable_parameters"] == model_trainable(model)
+    assert record["environment"]["torch"] == torch.__version__.split("+")[0]
+    assert (whole_run / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert not list(whole_run.rglob("*.bin"))
+    assert not list(whole_run.glob("incomplete-*"))
+    assert {path.name for path in whole_run.glob("checkpoint-*")} == {"checkpoint-2", "checkpoint-4"}
+
+
+def model_trainable(model) -> int:
+    model.freeze_backbone()
+    return model.get_nb_trainable_parameters()[0]
+
+
+def test_log_has_what_people_watch(whole_run):
+    history = json.loads((whole_run / "trainer_state.json").read_text())["log_history"]
+    steps = [entry for entry in history if "loss" in entry]
+    assert [entry["step"] for entry in steps] == [1, 2, 3, 4]
+    for entry in steps:
+        assert entry["videos_per_second"] > 0
+        assert 0 <= entry["waiting_for_data"] <= 1
+        assert entry["unreadable_videos"] == 0
+    evaluations = [entry for entry in history if "eval_top1" in entry]
+    assert [entry["step"] for entry in evaluations][:2] == [2, 4]
+    assert evaluations[0]["eval_top5"] == 1.0  # three classes
+
+
+def test_best_model_is_the_one_saved(whole_run):
+    state = json.loads((whole_run / "trainer_state.json").read_text())
+    scores = {entry["step"]: entry["eval_top1"] for entry in state["log_history"][:-1] if "eval_top1" in entry}
+    assert state["best_metric"] == max(scores.values())
+    assert_bit_equal(weights(whole_run), weights(Path(state["best_model_checkpoint"])))
+
+
+class Killed(Exception):
+    pass
+
+
+def test_resumed_training_is_the_same_to_the_bit(whole_run, start, videos, tmp_path, monkeypatch):
+    """Stopped after step 3, in the middle of an epoch; goes on from checkpoint 2, with another number of workers."""
+    step = VitaClipTrainer.training_step
+
+    def stop(self, *args, **kwargs):
+        if self.state.global_step == 3:
+            raise Killed
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(VitaClipTrainer, "training_step", stop)
+    with pytest.raises(Killed):
+        train_script.train(arguments(start, videos, tmp_path))
+    monkeypatch.undo()
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-2"
+    assert train_script.train(arguments(start, videos, tmp_path, "--resume")) == 0
+    assert_bit_equal(weights(tmp_path / "checkpoint-4"), weights(whole_run / "checkpoint-4"))
+    optimizers = [torch.load(run / "checkpoint-4" / "optimizer.pt", weights_only=True) for run in (tmp_path, whole_run)]
+    for ours, theirs in zip(*(state["state"].values() for state in optimizers), strict=True):
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    # And the training did something that could differ.
+    before, after = weights(tmp_path / "checkpoint-2"), weights(tmp_path / "checkpoint-4")
+    assert (before["class_prompts.context"] - after["class_prompts.context"]).abs().max() > 1e-3
+
+
+def test_prompts_alone_resume_and_load_like_the_whole(whole_run, start, videos, tmp_path, monkeypatch):
+    assert train_script.train(arguments(start, videos, tmp_path, "--prompts_only")) == 0
+    shapes = {path.name for path in (tmp_path / "checkpoint-2").iterdir()}
+    assert "prompts.safetensors" in shapes
+    assert "model.safetensors" not in shapes
+    for folder in ("checkpoint-4", "."):
+        loaded = VitaClipForVideoClassification.from_pretrained_prompts(tmp_path / folder)
+        assert_bit_equal(loaded.state_dict(), weights(whole_run / folder))
+    whole = weights(whole_run / "checkpoint-4")
+    shutil.rmtree(tmp_path / "checkpoint-4")
+    assert train_script.train(arguments(start, videos, tmp_path, "--prompts_only", "--resume")) == 0
+    loaded = VitaClipForVideoClassification.from_pretrained_prompts(tmp_path / "checkpoint-4")
+    assert_bit_equal(loaded.state_dict(), whole)
+
+
+def test_full_disk_leaves_the_previous_checkpoint(whole_run, start, videos, tmp_path, monkeypatch, capsys):
+    save = VitaClipTrainer._save_rng_state
+
+    def full(self, folder):
+        if folder.endswith("-4"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder)
+        save(self, folder)
+
+    monkeypatch.setattr(VitaClipTrainer, "_save_rng_state", full)
+    monkeypatch.setattr(sys, "argv", ["train.py", *arguments(start, videos, tmp_path)])
+    assert train_script.main() == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith("train: ")
+    assert "No space left on device; complete checkpoints are kept, go on with --resume" in message
+    assert not (tmp_path / "checkpoint-4").exists()
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-2"
+    monkeypatch.undo()
+    assert train_script.train(arguments(start, videos, tmp_path, "--resume")) == 0
+    assert_bit_equal(weights(tmp_path / "checkpoint-4"), weights(whole_run / "checkpoint-4"))
+
+
+def test_killed_while_writing_leaves_the_previous_checkpoint(start, videos, tmp_path):
+    """A real SIGKILL, after the weights of the second checkpoint were written and before the rest."""
+    program = (
+        "import os, signal, sys, train\n"
+        "from vitaclip_hf.training import VitaClipTrainer\n"
+        "save = VitaClipTrainer._save_rng_state\n"
+        "def kill(self, folder):\n"
+        "    if folder.endswith('-4'): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    save(self, folder)\n"
+        "VitaClipTrainer._save_rng_state = kill\n"
+        "train.train(sys.argv[1:])\n"
+    )
+    command = [sys.executable, "-c", program, *arguments(start, videos, tmp_path)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "examples")])}
+    finished = subprocess.run(command, env=environment, capture_output=True, timeout=300)
+    assert finished.returncode == -signal.SIGKILL
+    assert (tmp_path / "incomplete-checkpoint-4" / "model.safetensors").exists()
+    assert {path.name for path in tmp_path.glob("checkpoint-*")} == {"checkpoint-2"}
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-2"
+    assert (last_checkpoint(tmp_path) / "optimizer.pt").exists()
+
+
+def test_unreadable_videos_stop_a_run_or_are_replaced_and_counted(start, videos, tmp_path):
+    broken = tmp_path / "videos" / "left" / "broken.mp4"
+    for name in NAMES:
+        (tmp_path / "videos" / name).mkdir(parents=True)
+        for path in (videos / name).iterdir():
+            (tmp_path / "videos" / name / path.name).symlink_to(path)
+    broken.write_bytes(b"no video")
+    more = ["--validation_share", "0", "--eval_strategy", "no", "--num_train_epochs", "1", "--max_steps", "-1"]
+    from vitaclip_hf import VideoDecodingError
+
+    with pytest.raises(VideoDecodingError, match="broken.mp4"):
+        train_script.train(arguments(start, tmp_path / "videos", tmp_path / "a", *more))
+    skipping = [*more, "--on_unreadable", "skip"]
+    assert train_script.train(arguments(start, tmp_path / "videos", tmp_path / "b", *skipping)) == 0
+    state = json.loads((tmp_path / "b" / "trainer_state.json").read_text())
+    assert [entry["unreadable_videos"] for entry in state["log_history"] if "loss" in entry][-1] == 1
+
+
+def test_datasets_library_trains_and_resumes_as_list_and_as_stream(start, videos, tmp_path):
+    """`hub:` reads what `datasets.load_dataset` does; here a folder with train and validation splits."""
+    for split in ("train", "validation"):
+        for name in NAMES:
+            (tmp_path / "data" / split / name).mkdir(parents=True)
+            for path in (videos / name).glob("[0-2].mp4" if split == "train" else "3.mp4"):
+                (tmp_path / "data" / split / name / path.name).write_bytes(path.read_bytes())
+    more = ["--videos", f"hub:{tmp_path / 'data'}", "--validation_share", "0"]
+    for name, extra in (("list", []), ("stream", ["--streaming"])):
+        assert train_script.train(arguments(start, videos, tmp_path / name, *more, *extra)) == 0
+        record = json.loads((tmp_path / name / "run.json").read_text())
+        assert record["data"]["classes"] == 3
+        state = json.loads((tmp_path / name / "trainer_state.json").read_text())
+        metrics = next(entry for entry in state["log_history"] if "eval_top1" in entry)
+        assert metrics["eval_missing"] == 0
+        assert metrics["eval_top1"] in (0, pytest.approx(1 / 3), pytest.approx(2 / 3), 1)
+    whole = weights(tmp_path / "stream" / "checkpoint-4")
+    shutil.rmtree(tmp_path / "stream" / "checkpoint-4")
+    assert train_script.train(arguments(start, videos, tmp_path / "stream", *more, "--streaming", "--resume")) == 0
+    assert_bit_equal(weights(tmp_path / "stream" / "checkpoint-4"), whole)
+    with pytest.raises(RecipeError, match="pass --max_steps"):
+        train_script.train(arguments(start, videos, tmp_path / "b", *more, "--streaming", "--max_steps", "-1"))
+
+
+def test_check_data_lists_what_is_wrong_and_trains_nothing(start, videos, tmp_path, capsys):
+    folder = tmp_path / "videos"
+    for name in NAMES:
+        (folder / name).mkdir(parents=True)
+        (folder / name / "0.mp4").symlink_to(videos / name / "0.mp4")
+    (folder / "left" / "broken.mp4").write_bytes(b"no video")
+    given = arguments(start, folder, tmp_path / "out", "--check_data", "--validation_share", "0")
+    assert train_script.train(given) == 2
+    printed = capsys.readouterr().out
+    assert "4 videos" in printed
+    assert "3 usable" in printed
+    assert "broken.mp4" in printed
+    assert not (tmp_path / "out").exists()
+    (folder / "left" / "broken.mp4").unlink()
+    assert train_script.train(given) == 0
+
+
+def test_each_rank_evaluates_and_nothing_is_lost(start, tmp_path):
+    trainer = VitaClipTrainer(
+        tiny_model(cls=VitaClipForVideoClassification),
+        VitaClipTrainingArguments(str(tmp_path), use_cpu=True, report_to=[]),
+    )
+    scores = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4], [0.7, 0.2, 0.1]])
+    books = np.array([[0, 1], [0, 2], [2, 0], [0, 1]])  # label and index; video 1 twice, to fill a batch up
+    trainer._eval_size = 3
+    metrics = trainer.count_videos_once(EvalPrediction(scores, books))
+    assert metrics["top1"] == pytest.approx(2 / 3)
+    assert metrics["mean_class"] == pytest.approx((1 / 2 + 1) / 2)
+    assert metrics["loss"] == pytest.approx(-(np.log(0.7) + np.log(0.1) + np.log(0.4)) / 3)
+    trainer._eval_size = 4
+    with pytest.raises(LostSampleError, match="3 of 4 videos"):
+        trainer.count_videos_once(EvalPrediction(scores, books))
+    books[1, 0] = -100  # could not be read
+    trainer._eval_size = 3
+    metrics = trainer.count_videos_once(EvalPrediction(scores, books))
+    assert (metrics["top1"], metrics["missing"]) == (1.0, 1)
+
+
+def test_weight_decay_on_matrices_or_on_everything(tmp_path):
+    model = tiny_model(cls=VitaClipForVideoClassification)
+    model.freeze_backbone()
+    for decay_all in (False, True):
+        training = VitaClipTrainingArguments(
+            str(tmp_path), use_cpu=True, report_to=[], weight_decay=0.05, decay_all=decay_all
+        )
+        optimizer = VitaClipTrainer(model, training).create_optimizer()
+        decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
+        names = {name for name, p in model.named_parameters() if id(p) in decayed}
+        trained = {name for name, p in model.named_parameters() if p.requires_grad}
+        linear = {name for name in trained if name.endswith("weight") and ("projection" in name or "proj." in name)}
+        assert len(linear) == 2 * 5  # of each layer: the projection of class tokens, and four of the summary attention
+        assert names == (trained if decay_all else linear)
+
+
+BAD_ARGUMENTS = {
+    "no videos there": (["--videos", "{tmp}"], "no"),
+    "no folder": (["--videos", "{tmp}/nowhere"], "nowhere"),
+    "labels out of range": (["--annotations", "{tmp}/list.txt", "--classes", "{tmp}/names.txt"], "label 7"),
+    "too many frames": (["--num_frames", "40000000"], "lower .*num_frames"),
+    "unknown argument": (["--learning_rat", "1"], "did you mean 'learning_rate'"),
+    "wrong RandAugment": (["--rand_augment", "rand-q7"], "rand-q7"),
+    "wrong policy": (["--on_unreadable", "ignore"], "ignore"),
+    "wrong subset": (["--class_subset", "half"], "half"),
+    "no model": (["--model", "{tmp}/no-model"], "no-model"),
+    "nothing to resume": (["--resume"], "no complete checkpoint"),
+    "batch": (["--total_batch_size", "3"], "total_batch_size"),
+    "other classes": (["--fresh_prompts", "false"], "pass --reset_classes"),
+    "more shots than videos": (["--shots", "50", "--validation_share", "0"], "50 shots"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ARGUMENTS)
+def test_bad_input_is_one_line_that_says_what_to_change(case, start, videos, tmp_path, monkeypatch, capsys):
+    (tmp_path / "list.txt").write_text("left/0.mp4 7\n")
+    (tmp_path / "names.txt").write_text("left\ngrowing\nblinking\n")
+    more, message = BAD_ARGUMENTS[case]
+    more = [part.format(tmp=tmp_path) for part in more]
+    monkeypatch.setattr(sys, "argv", ["train.py", *arguments(start, videos, tmp_path / "out", *more)])
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert train_script.main() == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("train: ")]
+    assert len(lines) == 1
+    assert re.search(message, lines[0]), lines[0]
+    assert not (tmp_path / "out" / "run.json").exists()
+
+
+def test_class_count_of_another_checkpoint(start, videos, tmp_path):
+    (videos.parent / "two").mkdir(exist_ok=True)
+    from vitaclip_hf.recipes import ModelArguments
+
+    model = ModelArguments(model=str(start), num_frames=4, num_context_tokens=4)
+    with pytest.raises(RecipeError, match="has 3 classes, the data 2; pass --reset_classes"):
+        load_starting_point(model, ["left", "right"])
+    with pytest.raises(RecipeError, match="calls class 1 'riding a bike', the data 'rowing'"):
+        load_starting_point(model, ["archery", "rowing", "tai chi"])
+    with pytest.raises(RecipeError, match="has num_frames=4, the recipe asks for 8"):
+        load_starting_point(ModelArguments(model=str(start)), ["archery", "riding a bike", "tai chi"])
+    model.reset_classes = True
+    found, _ = load_starting_point(model, ["left", "right"])
+    assert found.config.id2label == {0: "left", 1: "right"}
+
+
+def test_a_run_is_not_overwritten_and_not_resumed_otherwise(whole_run, start, videos):
+    with pytest.raises(RecipeError, match="holds checkpoint-4 of a run; pass --resume"):
+        train_script.train(arguments(start, videos, whole_run))
+    with pytest.raises(RecipeError, match=r"learning_rate was 0.01 and is now 0.5"):
+        train_script.train(arguments(start, videos, whole_run, "--resume", "--learning_rate", "0.5"))
+
+
+def test_script_runs_by_itself(run_script, start, videos, tmp_path):
+    finished = run_script("examples/train.py", "own-foldr", "--videos", videos)
+    assert finished.returncode == 2
+    assert finished.stderr.splitlines()[-1].startswith("train: there is no recipe")
+    assert "did you mean 'own-folder'" in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+def test_lines_and_curves_for_people(tmp_path):
+    logs = {"loss": 1.23456, "learning_rate": 4e-4, "videos_per_second": 12.345, "waiting_for_data": 0.05}
+    assert step_summary(logs) == "loss 1.235, lr 4.0e-04, 12.3 videos/s, 5% waiting for data"
+    assert step_summary(logs | {"unreadable_videos": 3}).endswith(", 3 unreadable")
+    metrics = {"eval_top1": 0.712, "eval_top5": 0.9, "eval_loss": 1.0234, "eval_missing": 2}
+    assert evaluation_summary(metrics) == "top-1 71.2%, top-5 90.0%, loss 1.02, 2 videos unreadable"
+    plot_curves([{"step": 1, "loss": 2.0, "learning_rate": 0.1}, {"step": 1, "eval_top1": 0.5}], tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
