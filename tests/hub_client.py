@@ -1,7 +1,7 @@
 """A user's process: loads from the Hub that HF_ENDPOINT names. Run by test_hub.py, with JSON for argument and answer.
 
-`outputs` writes what a repository computes, `attempts` tells how `AutoModel` fails on some repositories, `resave` loads,
-saves again and writes what the saved folder computes, and `code` is run as a user would paste it.
+`outputs` writes what a repository computes. `attempts` tells how `AutoModel` fails on some repositories. `resave`
+loads, saves again and writes what the saved folder computes. `code` is run as a user would paste it.
 """
 
 import contextlib

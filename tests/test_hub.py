@@ -16,7 +16,8 @@ import pytest
 import torch
 from conftest import tiny_model
 from hub_server import TOKEN, HubServer
-from huggingface_hub import ModelCard, constants
+from huggingface_hub import ModelCard, constants, repocard
+from huggingface_hub.utils import get_session
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
@@ -431,9 +432,56 @@ def test_bad_checkpoints_are_one_line(checkpoint, capsys, tmp_path):
 # The card
 
 
-def test_card_validates_on_the_hub(quick_push, folder):
+@dataclass
+class RedirectedSession:
+    """huggingface_hub 1.x validates cards at huggingface.co, whatever HF_ENDPOINT says."""
+
+    server: HubServer
+
+    def post(self, url: str, **arguments):
+        return get_session().post(url.replace("https://huggingface.co", self.server.url), **arguments)
+
+
+def test_card_validates_on_the_hub(quick_push, folder, monkeypatch):
+    monkeypatch.setattr(repocard, "get_session", lambda: RedirectedSession(quick_push))
     card = ModelCard.load(folder / "README.md")
     card.validate()
     assert quick_push.requests[-1].path == "/api/validate-yaml"
     with pytest.raises(ValueError, match="errors"):
         ModelCard("---\ntags: [clip]\n---\nNo licence.").validate()
+
+
+# Other versions
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("OTHER_PYTHON" not in os.environ, reason="OTHER_PYTHON names no interpreter with other versions")
+def test_loads_under_another_version(folder, video, expected, tmp_path):
+    """With the oldest or newest supported transformers in OTHER_PYTHON: the same folder, by its own code."""
+    script = ROOT / "conversion" / "folder_outputs.py"
+    command = [os.environ["OTHER_PYTHON"], "-I", str(script), "--folder", str(folder), "--video", str(video)]
+    command += ["--output", str(tmp_path / "outputs"), "--without-package"]
+    settings = {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(tmp_path / "modules")}
+    result = subprocess.run(command, env=os.environ | settings, cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    found = load_file(tmp_path / "outputs")
+    assert sorted(found) == sorted(expected)
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_from_the_authors_file_to_a_published_folder(golden_cases, tokenizer_folder, run_script, tmp_path):
+    """The commands of the README, as they stand there but for the names."""
+    case = golden_cases["all_prompts_csc_end"]
+    convert = ["conversion/convert_vita_clip_original.py", "--checkpoint", case.checkpoint, "--classes", case.classes]
+    convert += ["--output", tmp_path / "checkpoint", "--tokenizer", tokenizer_folder]
+    convert += ["--vision-heads", case.settings["num_heads"], "--text-heads", case.settings["text_transformer_heads"]]
+    converted = run_script(*convert)
+    assert converted.returncode == 0, converted.stderr
+    arguments = ["--checkpoint", tmp_path / "checkpoint", "--repo-id", "ORG/NAME", "--output", tmp_path / "folder"]
+    published = run_script("conversion/publish.py", *arguments)
+    assert published.returncode == 0, published.stderr
+    assert "Loads alike, to the bit" in published.stdout and "Dry run, nothing pushed" in published.stdout
+    card = (tmp_path / "folder" / "README.md").read_text()
+    assert 'model="ORG/NAME"' in card and "Not recorded beside this checkpoint." in card
