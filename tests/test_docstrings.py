@@ -6,7 +6,7 @@ import importlib
 import pytest
 
 
-@pytest.mark.parametrize("module", ["configuration_vita_clip", "modeling_vita_clip"])
+@pytest.mark.parametrize("module", ["augmentation", "class_names", "configuration_vita_clip", "modeling_vita_clip"])
 def test_examples(module):
     results = doctest.testmod(importlib.import_module(f"vitaclip_hf.{module}"))
     assert results.attempted > 0 and results.failed == 0

@@ -32,7 +32,7 @@ def load_starting_point(
     """
     if arguments.model is None:
         raise RecipeError(
-            "no model to start from; pass --model with a CLIP folder or id (openai/clip-vit-base-patch16)"
+            "no model to start from; pass --model with a CLIP folder or id, such as openai/clip-vit-base-patch16"
         )
     config = AutoConfig.from_pretrained(arguments.model, revision=arguments.revision)
     if not isinstance(config, (CLIPConfig, VitaClipConfig)):
@@ -59,7 +59,7 @@ def read_base_config(arguments: ModelArguments) -> CLIPConfig:
         RecipeError: no model named, or one of another kind.
     """
     if arguments.model is None:
-        raise RecipeError("no model to start from; pass --model with a CLIP folder or id (openai/clip-vit-base-patch16)")
+        raise RecipeError("no model to start from; pass --model with a CLIP, such as openai/clip-vit-base-patch16")
     config = AutoConfig.from_pretrained(arguments.model, revision=arguments.revision)
     if not isinstance(config, (CLIPConfig, VitaClipConfig)):
         raise RecipeError(f"--model {arguments.model} is a {config.model_type} model; CLIP or Vita-CLIP is needed")

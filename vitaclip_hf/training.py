@@ -23,6 +23,7 @@ from .class_embeds_of_step import ClassEmbedsOfStep
 from .clip_streams import ClipStream
 from .datasets import ClipCollator, ClipDataset, EpochSampler
 from .metrics import compute_metrics
+from .modeling_vita_clip import VitaClipModel
 from .prompt_checkpoint import WEIGHTS_FILE, PromptCheckpointError, save_prompts, split_tensors
 
 
@@ -59,15 +60,15 @@ class VitaClipTrainingArguments(TrainingArguments):
 
     def __post_init__(self):
         evaluates = str(getattr(self.eval_strategy, "value", self.eval_strategy)) != "no"
-        if evaluates and self.metric_for_best_model is None:
+        if evaluates and self.metric_for_best_model is None:  # type: ignore[has-type]
             self.metric_for_best_model, self.greater_is_better = "top1", True
             self.load_best_model_at_end = True
-        if self.save_total_limit is None:
+        if self.save_total_limit is None:  # type: ignore[has-type]
             self.save_total_limit = 2  # the last one and the best one
         super().__post_init__()
         self.remove_unused_columns = False
         self.label_names = ["labels"]
-        if self.ddp_find_unused_parameters is None:
+        if self.ddp_find_unused_parameters is None:  # type: ignore[has-type]
             self.ddp_find_unused_parameters = False  # every trained tensor takes part in every synchronised backward
         if self.total_batch_size is not None:
             at_once = self.per_device_train_batch_size * self.world_size * max(1, self.n_gpu)
@@ -133,7 +134,7 @@ class VitaClipTrainer(Trainer):
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         if isinstance(dataset, ClipStream):
             return dataset.loader(ClipCollator(), self.args.dataloader_num_workers, self.args.device)
-        mixing = self.data_collator
+        mixing: Any = self.data_collator  # type: ignore[has-type]
         if isinstance(mixing, ClipCollator):
             self.data_collator = ClipCollator()
         try:
@@ -301,9 +302,9 @@ class VitaClipTrainer(Trainer):
         return read_prompts_into(self.accelerator.unwrap_model(self.model), best)
 
 
-def make_shardable(model: nn.Module) -> None:
-    """FSDP shards no scalars, and CLIP's logit scale is one: it becomes a vector of one entry, with the same results."""
-    scale = model.logit_scale
+def make_shardable(model: VitaClipModel) -> None:
+    """FSDP shards no scalars, and CLIP's logit scale is one: it becomes a vector of one entry, with equal results."""
+    scale: nn.Parameter = model.logit_scale
     model.logit_scale = nn.Parameter(scale.detach().reshape(1), requires_grad=scale.requires_grad)
 
 

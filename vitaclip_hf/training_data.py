@@ -78,22 +78,24 @@ class TrainingData:
         video_processor.sampling, video_processor.frame_stride = arguments.eval_sampling, arguments.frame_stride
         video_processor.resample = PILImageResampling[augmentation.interpolation.upper()]
         video_processor.antialias = augmentation.antialias
-        common = {"num_frames": num_frames, "frame_stride": arguments.frame_stride, "on_error": arguments.on_unreadable}
+        common: dict[str, Any] = {
+            "num_frames": num_frames,
+            "frame_stride": arguments.frame_stride,
+            "on_error": arguments.on_unreadable,
+        }
         common |= {"seed": training.data_seed or training.seed, "max_retries": arguments.max_retries}
         clips = common | {"sampling": arguments.sampling, "augmentation": augment}
-        views = {"num_views": arguments.eval_views, "num_spatial_views": arguments.eval_spatial_views}
+        views: dict[str, Any] = {"num_views": arguments.eval_views, "num_spatial_views": arguments.eval_spatial_views}
         views |= {"sampling": arguments.eval_sampling}
         train, validation = self.train, self.validation
         if arguments.streaming:
-            ranks = {"rank": training.process_index, "world_size": training.world_size}
+            ranks: dict[str, Any] = {"rank": training.process_index, "world_size": training.world_size}
             ranks |= {"class_names": self.class_names, "label_column": arguments.label_column}
             size = training.per_device_train_batch_size
             train = ClipStream(train, video_processor, batch_size=size, skip_batches=skip_batches, **clips, **ranks)
             if validation is not None:
-                size, still = training.per_device_eval_batch_size, {"training": False, "buffer_size": 0}
-                validation = ClipStream(
-                    validation, video_processor, batch_size=size, **views, **common, **ranks, **still
-                )
+                size = training.per_device_eval_batch_size
+                validation = ClipStream(validation, video_processor, batch_size=size, **views, **common, **ranks)
         else:
             train = ClipDataset(train, video_processor, **clips)
             if validation is not None:
@@ -116,8 +118,8 @@ def make_augmentation(arguments: AugmentationArguments, side: int) -> ClipAugmen
     return ClipAugmentation(
         side,
         rand_augment=arguments.rand_augment,
-        scale=tuple(arguments.crop_scale),
-        ratio=tuple(arguments.crop_ratio),
+        scale=_pair("crop_scale", arguments.crop_scale),
+        ratio=_pair("crop_ratio", arguments.crop_ratio),
         flip=arguments.flip,
         color_jitter=arguments.color_jitter,
         erasing=arguments.erasing,
@@ -125,6 +127,12 @@ def make_augmentation(arguments: AugmentationArguments, side: int) -> ClipAugmen
         antialias=arguments.antialias,
         shorter_side=arguments.shorter_side,
     )
+
+
+def _pair(name: str, values: list[float]) -> tuple[float, float]:
+    if len(values) != 2:
+        raise RecipeError(f"--{name} takes two numbers, the smallest and the largest, got {values}")
+    return values[0], values[1]
 
 
 def make_mixer(arguments: AugmentationArguments, num_classes: int) -> ClipMixer | None:
@@ -158,24 +166,22 @@ def read_training_data(arguments: DataArguments, seed: int) -> TrainingData:
         validation: Any = MotionShapes(held_out=False, clips_per_class=1, seed=seed + 1)
         names = train.class_names
     elif arguments.videos.startswith(HUB_PREFIX):
-        train, validation, names = _read_hub(arguments)
+        train, validation, names = _read_hub(arguments, arguments.videos.removeprefix(HUB_PREFIX))
     else:
-        train, validation = read_tables(arguments, seed)
+        train, validation = read_tables(arguments, arguments.videos, seed)
         names = train.class_names
     if arguments.split_camel_case:
         names = [spell_class_name(name) for name in names]
     return TrainingData(train, validation, list(names), arguments)
 
 
-def read_tables(arguments: DataArguments, seed: int) -> tuple[AnnotationTable, AnnotationTable | None]:
+def read_tables(arguments: DataArguments, videos: str, seed: int) -> tuple[AnnotationTable, AnnotationTable | None]:
     """Training and validation videos of a folder or of annotation files."""
-    table = read_annotations(
-        arguments.videos, arguments.annotations, arguments.classes, format=arguments.annotation_format
-    )
+    table = read_annotations(videos, arguments.annotations, arguments.classes, format=arguments.annotation_format)
     train = table.split("train")
     if arguments.class_subset != "all":
         train = _subset(train, arguments.class_subset)
-    validation = _validation_table(arguments, table, train)
+    validation = _validation_table(arguments, videos, table, train)
     if validation is None and arguments.validation_share:
         train, validation = hold_back(train, arguments.validation_share, seed)
     if arguments.shots is not None:
@@ -191,11 +197,11 @@ def _subset(table: AnnotationTable, subset: str) -> AnnotationTable:
 
 
 def _validation_table(
-    arguments: DataArguments, table: AnnotationTable, train: AnnotationTable
+    arguments: DataArguments, videos: str, table: AnnotationTable, train: AnnotationTable
 ) -> AnnotationTable | None:
     """The validation videos that there are, else the test videos, with the labels of the training."""
     if arguments.eval_annotations is not None or arguments.eval_videos is not None:
-        folder = arguments.eval_videos or arguments.videos
+        folder = arguments.eval_videos or videos
         table = read_annotations(
             folder, arguments.eval_annotations, table.class_names, format=arguments.annotation_format
         )
@@ -224,11 +230,10 @@ def hold_back(table: AnnotationTable, share: float, seed: int) -> tuple[Annotati
     return replace(table, samples=kept), replace(table, samples=validation)
 
 
-def _read_hub(arguments: DataArguments) -> tuple[Any, Any, list[str]]:
+def _read_hub(arguments: DataArguments, name: str) -> tuple[Any, Any, list[str]]:
     """A `datasets` data set by its id, or by a folder that `datasets` reads."""
     import datasets
 
-    name = arguments.videos.removeprefix(HUB_PREFIX)  # type: ignore[union-attr]
     loaded = datasets.load_dataset(name, streaming=arguments.streaming)
     if "train" not in loaded:
         raise RecipeError(f"--videos {arguments.videos}: no train split, only {', '.join(loaded)}")
