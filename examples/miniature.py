@@ -61,10 +61,10 @@ class Setting:
     """What all runs of a results file have in common."""
 
     steps: int = 400
-    batch: int = 16
+    batch: int = 8
     weight_decay: float = 0.01
-    precision: str = "bfloat16"  # of training whole towers (autocast); everything else is float32
-    train_copies: int = 20  # clips of each of the 300 trained scenes
+    precision: str = "bfloat16"  # autocast of systems that run the image tower; the others are float32
+    train_copies: int = 12  # clips of each of the 300 trained scenes
     validation_copies: int = 2
     supervised_copies: int = 3
     zero_shot_copies: int = 20  # clips of each of the 60 held-out scenes
@@ -103,7 +103,7 @@ def even_moments(generator: torch.Generator) -> torch.Tensor:
 
 
 class Clips:
-    """Clips `[N, T, S, S, 3]` uint8 and their labels, as normalised pixels or as features of the frozen CLIP's frames."""
+    """Clips `[N, T, S, S, 3]` uint8 and labels, given out as normalised pixels or as the frozen CLIP's features."""
 
     def __init__(self, world: World, split: str, pixels: torch.Tensor, labels: torch.Tensor):
         self.world, self.split, self.pixels, self.labels = world, split, pixels, labels
@@ -146,12 +146,10 @@ def train(system: nn.Module, clips: Clips, setting: Setting, steps: int, lr: flo
     optimizer = torch.optim.AdamW(groups, weight_decay=setting.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, steps))
     scales = [parameter for name, parameter in system.named_parameters() if name.endswith("logit_scale")]
-    device, reduced = parameters[0].device, setting.precision == "bfloat16" and not system.on_features
     losses = []
     order = draw_order(len(clips.labels), steps * setting.batch, seed)
     for rows in tqdm(order.split(setting.batch), desc=title, unit="step", mininterval=5, leave=False):
-        with torch.autocast(device.type, torch.bfloat16, enabled=reduced):
-            logits = system(clips.batch(rows, system.on_features), clips.split)
+        logits = score(system, clips, rows, setting.precision)
         loss = nn.functional.cross_entropy(logits.float(), clips.labels[rows].to(logits.device))
         optimizer.zero_grad()
         loss.backward()
@@ -166,11 +164,11 @@ def train(system: nn.Module, clips: Clips, setting: Setting, steps: int, lr: flo
 
 
 @torch.no_grad()
-def accuracy(system: nn.Module, clips: Clips) -> float | None:
+def accuracy(system: nn.Module, clips: Clips, precision: str) -> float | None:
     """Top-1, or `None` for a system that cannot name these classes."""
     right = 0
     for rows in torch.arange(len(clips.labels)).split(EVALUATION_BATCH):
-        logits = system(clips.batch(rows, system.on_features), clips.split)
+        logits = score(system, clips, rows, precision)
         if logits is None:
             return None
         right += int((logits.argmax(-1).cpu() == clips.labels[rows]).sum())
@@ -295,7 +293,7 @@ class Study:
                 started, cpu = time.perf_counter(), time.process_time()
                 title, steps = f"search {tuned}, lr {lr:g}", self.setting.search_steps
                 system, record = self.trained_system(tuned, steps, lr, SEARCH_SEED, title)
-                record |= {"phase": "search", "validation": accuracy(system, validation)}
+                record |= {"phase": "search", "validation": accuracy(system, validation, self.setting.precision)}
                 self.finish(record, started, cpu)
         found = {record["lr"]: record["validation"] for record in self.results.find(phase="search", system=tuned)}
         return max(lrs, key=found.__getitem__)
@@ -306,22 +304,17 @@ class Study:
             return
         steps = self.setting.steps if SYSTEMS[name].trained else 0
         lr = self.search(name) if steps else None
-        supervised, zero_shot = self.draws.test()
+        self.draws.test()
         started, cpu = time.perf_counter(), time.process_time()
         system, record = self.trained_system(name, steps, lr, seed, f"{name}, seed {seed}")
-        record |= {
-            "phase": "run",
-            "supervised": accuracy(system, supervised),
-            "zero_shot": accuracy(system, zero_shot),
-        }
+        record |= {"phase": "run"} | self.test(system, NUM_FRAMES)
         if SYSTEMS[name].frames:
-            record["frames"] = {
-                str(count): dict(
-                    zip(("supervised", "zero_shot"), (accuracy(system, c) for c in self.draws.test(count)), strict=True)
-                )
-                for count in TEST_FRAMES
-            }
+            record["frames"] = {str(count): self.test(system, count) for count in TEST_FRAMES}
         self.finish(record, started, cpu)
+
+    def test(self, system: nn.Module, num_frames: int) -> dict[str, float | None]:
+        clips = zip(("supervised", "zero_shot"), self.draws.test(num_frames), strict=True)
+        return {name: accuracy(system, part, self.setting.precision) for name, part in clips}
 
     def finish(self, record: dict, started: float, cpu: float) -> None:
         record |= {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu}
