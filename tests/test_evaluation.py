@@ -21,7 +21,14 @@ from vitaclip_hf.evaluation import EvaluationError, Evaluator, load_checkpoint
 from vitaclip_hf.evaluation_cost import gmacs_per_view, parameters
 from vitaclip_hf.evaluation_log import EvaluationLog, SetupMismatchError, VideoResult
 from vitaclip_hf.evaluation_plan import plan_evaluation
-from vitaclip_hf.evaluation_report import SplitOutcome, confusion_matrix, outcomes, summarize, write_report
+from vitaclip_hf.evaluation_report import (
+    SplitOutcome,
+    confusion_matrix,
+    mean_and_std,
+    outcomes,
+    summarize,
+    write_report,
+)
 from vitaclip_hf.motion_shapes import all_scenes, draw_videos, write_video
 from vitaclip_hf.protocols import load_protocol
 
@@ -302,6 +309,7 @@ def test_figures_by_hand(plan):
     figures = summarize([outcome], ["vita_clip"], plan.protocol)["vita_clip"]
     assert figures["splits"]["2"] == {"top1": 0.5, "top5": 0.75, "mean_class": 0.5}
     assert figures["top1"] == {"mean": 0.5, "std": None}
+    assert mean_and_std([0.5, 0.7, 0.6]) == {"mean": pytest.approx(0.6), "std": pytest.approx(0.1)}  # n - 1
     videos = outcome.videos()
     assert (videos["evaluated"], videos["missing"], videos["failed"], videos["listed"]) == (4, 1, 1, 6)
     matrix = confusion_matrix(outcome, "vita_clip")
