@@ -3,6 +3,7 @@
 import json
 
 import benchmark
+import benchmark_measurement
 import pytest
 import torch
 
@@ -78,7 +79,7 @@ def test_check_does_not_let_nan_pass(pair, videos):
 
 
 def test_every_round_starts_from_the_next_contender():
-    orders = ["".join(benchmark.order_of_round(list("abc"), index)) for index in range(4)]
+    orders = ["".join(benchmark_measurement.order_of_round(list("abc"), index)) for index in range(4)]
     assert orders == ["abc", "bca", "cab", "abc"]
 
 
@@ -95,7 +96,7 @@ def test_contenders_run_interleaved_after_one_warm_up_each(videos):
 
 def test_ratios_are_medians_over_rounds():
     seconds = {"ours": [1.0, 4.0, 3.0], "theirs": [2.0, 16.0, 3.0]}
-    summary = benchmark.summarize(seconds, {"theirs": "theirs", "ours": "ours"})
+    summary = benchmark_measurement.summarize(seconds, {"theirs": "theirs", "ours": "ours"})
     # Rounds give 1/2, 1/4 and 1; the ratio of the medians would be 3/3.
     assert summary["ours"] == {
         "median_ms": 3000.0,
@@ -109,14 +110,14 @@ def test_ratios_are_medians_over_rounds():
 
 def test_rounds_of_unequal_number_are_refused():
     with pytest.raises(ValueError, match="zip"):
-        benchmark.summarize({"a": [1.0], "b": [1.0, 2.0]}, {"b": "b"})
+        benchmark_measurement.summarize({"a": [1.0], "b": [1.0, 2.0]}, {"b": "b"})
 
 
 def test_busy_is_a_load_of_a_quarter_of_the_cores():
-    assert not benchmark.is_busy(0.5, cores=2)
-    assert benchmark.is_busy(0.6, cores=2)
-    assert not benchmark.is_busy(0.6, cores=16)
-    assert not benchmark.is_busy(None, cores=2)
+    assert not benchmark_measurement.is_busy(0.5, cores=2)
+    assert benchmark_measurement.is_busy(0.6, cores=2)
+    assert not benchmark_measurement.is_busy(0.6, cores=16)
+    assert not benchmark_measurement.is_busy(None, cores=2)
 
 
 def test_script_prints_a_table_and_writes_json(tmp_path, capsys):
@@ -184,7 +185,7 @@ def test_table_gives_peak_memory_on_cuda_and_warns_of_a_busy_machine():
         },
         "contenders": [{"name": "ours", **entry, "parameters": 1234, "peak_memory_bytes": 3 * 2**20}],
     }
-    lines = benchmark.to_markdown(results).splitlines()
+    lines = benchmark.vision_to_markdown(results).splitlines()
     assert lines[2] == "| ours | 12.3 | 10.0–20.0 | 0.50 | 1.25 | 1,234 | 3 |"
     assert "P + G; 2 threads; torch 2; transformers 5; load average before the run unknown on 2 cores" in lines[4]
     assert lines[-1].startswith("**Warning: the machine was busy")
