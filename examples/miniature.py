@@ -139,6 +139,13 @@ def learning_rate_factor(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / max(1, steps // 10)) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
 
 
+def score(system: nn.Module, clips: Clips, rows: torch.Tensor, precision: str) -> torch.Tensor | None:
+    """Logits `[B, C]` of some clips."""
+    reduced = precision == "bfloat16" and not system.on_features
+    with torch.autocast(clips.world.device.split(":")[0], torch.bfloat16, enabled=reduced):
+        return system(clips.batch(rows, system.on_features), clips.split)
+
+
 def train(system: nn.Module, clips: Clips, setting: Setting, steps: int, lr: float, seed: int, title: str) -> float:
     """The one training loop; returns the mean loss of the last tenth."""
     parameters = [parameter for parameter in system.parameters() if parameter.requires_grad]
