@@ -135,9 +135,9 @@ def print_unreadable(log: EvaluationLog, shown: int = 10) -> None:
 def main() -> int:
     arguments = parse_arguments()
     disable_progress_bar()  # of loading weights; ours follows
-    # A rank that has finished waits for the slowest; libraries give up after 10 to 30 minutes.
     # accelerate starts a group of processes on a CPU only when it is told that there is nothing else.
     on_cpu = arguments.cpu or parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+    # A rank that has finished waits for the slowest; libraries give up after 10 to 30 minutes.
     state = PartialState(cpu=on_cpu, timeout=timedelta(days=7))
     try:
         evaluate(arguments, state)

@@ -317,13 +317,13 @@ def _draw_per_class(file: Path, names: Sequence[str], accuracy: Mapping[str, np.
     figure = _figure(8, 1.5 + 0.18 * min(len(names), READABLE))
     axes = figure.subplots()
     places = np.arange(len(names))
-    for row, marker in zip(accuracy, "o|", strict=False):
+    for row, marker in zip(accuracy, "ox", strict=False):
         axes.plot(100 * accuracy[row][order], places, marker, label=ROW_TITLES[row], markersize=5)
     readable = len(names) <= READABLE
     axes.set_yticks(places if readable else [], [names[index] for index in order] if readable else [], fontsize=7)
     axes.set(xlabel="top-1 accuracy of the class, %", xlim=(-2, 102), ylim=(-1, len(names)), title=title)
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside lower right", ncols=2)
     figure.savefig(file, dpi=120)
 
 
