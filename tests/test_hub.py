@@ -352,8 +352,8 @@ def test_pushing_again_leaves_no_old_weights(quick_push, checkpoint):
 @pytest.mark.parametrize(
     ("repo", "token", "endpoint", "message"),
     [
-        (REPO, "hf_of_somebody_else", None, "401"),
-        ("forbidden-org/model", TOKEN, None, "403"),
+        (REPO, "hf_of_somebody_else", None, "the Hub refused test-org/.*401"),
+        ("forbidden-org/model", TOKEN, None, "the Hub refused forbidden-org/.*403"),
         (REPO, TOKEN, "http://127.0.0.1:9", "cannot be reached"),
         (REPO, None, None, "--push needs a token"),
         ("no-organisation", TOKEN, None, "give it as ORG/NAME"),
@@ -368,7 +368,7 @@ def test_refusals_are_one_line(quick_push, checkpoint, capsys, monkeypatch, repo
     assert run_publish(checkpoint, "--push", repo=repo) == 2
     error = capsys.readouterr().err
     lines = [line for line in error.splitlines() if line.startswith("publish: ")]
-    assert len(lines) == 1 and message in lines[0] and "Traceback" not in error
+    assert len(lines) == 1 and re.search(message, lines[0]) and "Traceback" not in error
     assert {name: len(repository.commits) for name, repository in quick_push.repositories.items()} == before
 
 
