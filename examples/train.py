@@ -19,6 +19,7 @@ import sys
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -130,6 +131,8 @@ def train(arguments: list[str]) -> int:
     (model_arguments, data_arguments, augmentation, training, run), chosen = parse_arguments(arguments)
     checkpoint = start_or_resume(Path(training.output_dir), run.resume, chosen)
     training.report_to = ["tensorboard"] if run.tensorboard else []
+    if run.tensorboard and find_spec("tensorboard") is None:
+        raise RecipeError("--tensorboard needs the package tensorboard; install it with pip install tensorboard")
     training.dataloader_pin_memory = training.dataloader_pin_memory and torch.cuda.is_available()
     logging.disable_progress_bar()  # of loading and writing weights: there is one bar, the training's
     set_seed(training.seed)

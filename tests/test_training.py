@@ -14,11 +14,17 @@ import torch
 import train as train_script
 from conftest import tiny_model
 from safetensors.torch import load_file
-from transformers import AutoModelForVideoClassification, EvalPrediction
+from transformers import AutoModelForVideoClassification, CLIPConfig, CLIPModel, EvalPrediction
 
-from vitaclip_hf import VitaClipForVideoClassification, VitaClipModel, VitaClipProcessor, VitaClipVideoProcessor
+from vitaclip_hf import (
+    VideoDecodingError,
+    VitaClipForVideoClassification,
+    VitaClipModel,
+    VitaClipProcessor,
+    VitaClipVideoProcessor,
+)
 from vitaclip_hf.motion_shapes import Scene, draw_videos, write_video
-from vitaclip_hf.recipes import RecipeError
+from vitaclip_hf.recipes import ModelArguments, RecipeError, field_names, read_recipe
 from vitaclip_hf.starting_point import load_starting_point
 from vitaclip_hf.training import LostSampleError, VitaClipTrainer, VitaClipTrainingArguments, last_checkpoint
 from vitaclip_hf.training_progress import evaluation_summary, plot_curves, step_summary
@@ -220,8 +226,6 @@ def test_unreadable_videos_stop_a_run_or_are_replaced_and_counted(start, videos,
             (tmp_path / "videos" / name / path.name).symlink_to(path)
     broken.write_bytes(b"no video")
     more = ["--validation_share", "0", "--eval_strategy", "no", "--num_train_epochs", "1", "--max_steps", "-1"]
-    from vitaclip_hf import VideoDecodingError
-
     with pytest.raises(VideoDecodingError, match="broken.mp4"):
         train_script.train(arguments(start, tmp_path / "videos", tmp_path / "a", *more))
     skipping = [*more, "--on_unreadable", "skip"]
@@ -340,10 +344,46 @@ def test_bad_input_is_one_line_that_says_what_to_change(case, start, videos, tmp
     assert not (tmp_path / "out" / "run.json").exists()
 
 
-def test_class_count_of_another_checkpoint(start, videos, tmp_path):
-    (videos.parent / "two").mkdir(exist_ok=True)
-    from vitaclip_hf.recipes import ModelArguments
+@pytest.fixture(scope="module")
+def stock_clip(tokenizer, tmp_path_factory) -> Path:
+    """A tiny random CLIP, as transformers saves it."""
+    torch.manual_seed(0)
+    size = {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    config = CLIPConfig(
+        vision_config=size | {"hidden_size": 48, "image_size": 32, "patch_size": 8},
+        text_config=size | {"hidden_size": 32, "eos_token_id": 49407, "bos_token_id": 49406},
+        projection_dim=24,
+    )
+    folder = tmp_path_factory.mktemp("clip")
+    CLIPModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
+
+def test_the_papers_recipe_runs_as_written(stock_clip, videos, tmp_path):
+    """From a stock CLIP; other than in the recipe are only the data, the number of steps and the split of a step."""
+    (tmp_path / "train.csv").write_text("".join(f"{n}/{i}.mp4,{c}\n" for c, n in enumerate(NAMES) for i in range(3)))
+    (tmp_path / "val.csv").write_text("".join(f"{n}/3.mp4,{c}\n" for c, n in enumerate(NAMES)))
+    (tmp_path / "names.txt").write_text("\n".join(NAMES))
+    given = {
+        "model": stock_clip, "videos": videos, "annotations": tmp_path / "train.csv", "classes": tmp_path / "names.txt",
+        "eval_annotations": tmp_path / "val.csv", "max_steps": 1, "total_batch_size": 9, "output_dir": tmp_path / "out",
+        "per_device_train_batch_size": 3, "eval_steps": 1, "save_steps": 1, "dataloader_num_workers": 0,
+    }  # fmt: skip
+    command = ["vita-clip-k400", *(str(part) for name, value in given.items() for part in (f"--{name}", value))]
+    assert train_script.train(command) == 0
+    model = VitaClipForVideoClassification.from_pretrained(tmp_path / "out")
+    assert [model.config.id2label[index] for index in range(3)] == list(NAMES)  # the list's order, not the alphabet's
+    assert (model.config.num_frames, model.config.text_config.num_context_tokens) == (8, 16)
+    clip = CLIPModel.from_pretrained(stock_clip).state_dict()
+    own = model.state_dict()
+    assert all(torch.equal(own[name], tensor) for name, tensor in clip.items() if name != "logit_scale")
+    resolved = read_recipe(tmp_path / "out" / "recipe.yaml", field_names(train_script.GROUPS))
+    assert (resolved["learning_rate"], resolved["rand_augment"]) == (4e-4, "rand-m7-n4-mstd0.5-inc1")
+    assert resolved["per_device_train_batch_size"] == 3
+
+
+def test_class_count_of_another_checkpoint(start):
     model = ModelArguments(model=str(start), num_frames=4, num_context_tokens=4)
     with pytest.raises(RecipeError, match="has 3 classes, the data 2; pass --reset_classes"):
         load_starting_point(model, ["left", "right"])

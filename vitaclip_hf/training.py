@@ -101,9 +101,12 @@ class VitaClipTrainer(Trainer):
         kwargs.setdefault("compute_metrics", self.count_videos_once)
         super().__init__(*args, **kwargs)
         if self.is_fsdp_enabled:
+            if self.args.prompts_only:
+                raise ValueError("`prompts_only` does not go with FSDP; save the whole model, then `save_prompts`.")
             make_shardable(self.model)
         self.base, self.base_revision = base, base_revision
         self._class_embeds = ClassEmbedsOfStep()
+        self._base_verified = False
         self._waited, self._videos, self._failures = 0.0, 0, 0
         self._logged_at = time.perf_counter()
         self._reported: set[str] = set()
@@ -284,7 +287,9 @@ class VitaClipTrainer(Trainer):
             state_dict = {**state_dict, "logit_scale": state_dict["logit_scale"].reshape(())}
         model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
         if self.args.prompts_only:
-            save_prompts(model, folder, base=self.base, revision=self.base_revision, state_dict=state_dict)
+            base = {"base": self.base, "revision": self.base_revision}
+            save_prompts(model, folder, **base, verify=not self._base_verified)
+            self._base_verified = True
         else:
             model.save_pretrained(folder, state_dict=state_dict)
         if self.processing_class is not None:
