@@ -134,6 +134,7 @@ def print_unreadable(log: EvaluationLog, shown: int = 10) -> None:
 
 def main() -> int:
     arguments = parse_arguments()
+    torch.backends.cudnn.allow_tf32 = False  # float32 is float32, in the patch embedding too
     disable_progress_bar()  # of loading weights; ours follows
     # accelerate starts a group of processes on a CPU only when it is told that there is nothing else.
     on_cpu = arguments.cpu or parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()

@@ -18,17 +18,12 @@ from accelerate import PartialState
 from transformers import pipeline
 
 from vitaclip_hf.evaluation import EvaluationError, Evaluator, load_checkpoint
+from vitaclip_hf.evaluation_classes import confusion_matrix
 from vitaclip_hf.evaluation_cost import gmacs_per_view, parameters
 from vitaclip_hf.evaluation_log import EvaluationLog, SetupMismatchError, VideoResult
+from vitaclip_hf.evaluation_outcome import SplitOutcome, outcomes
 from vitaclip_hf.evaluation_plan import plan_evaluation
-from vitaclip_hf.evaluation_report import (
-    SplitOutcome,
-    confusion_matrix,
-    mean_and_std,
-    outcomes,
-    summarize,
-    write_report,
-)
+from vitaclip_hf.evaluation_report import mean_and_std, summarize, write_report
 from vitaclip_hf.motion_shapes import all_scenes, draw_videos, write_video
 from vitaclip_hf.protocols import load_protocol
 
@@ -246,6 +241,8 @@ def test_folder_of_another_setup_is_refused(plan, videos, checkpoint, finished, 
     limited = plan_evaluation(plan.protocol, videos, videos / "lists", limit=3)
     with pytest.raises(SetupMismatchError, match="different: limit"):
         EvaluationLog(folder, Evaluator(checkpoint, limited).setup())
+    (tmp_path / "setup.json.partial").write_text('{"a')  # a run killed at its very beginning
+    assert EvaluationLog(tmp_path, {}).finished == {}
     (tmp_path / "note.txt").write_text("mine")
     with pytest.raises(SetupMismatchError, match="holds no evaluation"):
         EvaluationLog(tmp_path, {})

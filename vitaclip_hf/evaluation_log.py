@@ -13,6 +13,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 
+PARTIAL = "setup.json.partial"
+
+
 @dataclass(frozen=True)
 class VideoResult:
     """What became of one video.
@@ -70,7 +73,7 @@ class EvaluationLog:
     def _check_setup(self) -> None:
         file = self.folder / "setup.json"
         if not file.exists():
-            if self.folder.exists() and any(self.folder.iterdir()):
+            if self.folder.exists() and any(entry.name != PARTIAL for entry in self.folder.iterdir()):
                 raise SetupMismatchError(
                     f"{self.folder}: is not empty and holds no evaluation; choose another --output."
                 )
@@ -98,10 +101,11 @@ class EvaluationLog:
 
     def write_setup(self) -> None:
         """Makes the folder and its `setup.json`; for one rank, after all have looked."""
-        (self.folder / "progress").mkdir(parents=True, exist_ok=True)
-        partial = self.folder / "setup.json.partial"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = self.folder / PARTIAL  # what a run killed right here leaves behind
         partial.write_text(json.dumps(self.setup, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         partial.replace(self.folder / "setup.json")
+        (self.folder / "progress").mkdir(exist_ok=True)
 
     def read_all(self) -> None:
         """What all ranks have written by now."""

@@ -7,11 +7,9 @@ per_class_SPLIT.csv      videos and accuracy of each class; .png beside
 confusion_SPLIT.csv      videos of each true class (lines) by predicted class (columns); .png beside
 """
 
-import csv
 import json
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -21,53 +19,15 @@ import pyarrow.parquet
 
 from . import evaluation_cost, metrics
 from .evaluation import Evaluator
+from .evaluation_classes import ROW_TITLES, write_per_class
 from .evaluation_log import VideoResult
-from .evaluation_plan import EvaluationPlan, EvaluationSplit
+from .evaluation_outcome import SplitOutcome, outcomes
 from .protocols import Protocol
 from .recipes import environment
 
 
-ROW_TITLES = {"vita_clip": "Vita-CLIP", "frozen_clip": "frozen CLIP"}
 FIGURES = ("top1", "top5", "mean_class")
 FIGURE_TITLES = {"top1": "top-1", "top5": "top-5", "mean_class": "mean per class"}
-
-
-@dataclass(frozen=True)
-class SplitOutcome:
-    """One split with what became of its videos, in the order of its list."""
-
-    split: EvaluationSplit
-    results: tuple[VideoResult, ...]
-
-    @property
-    def labels(self) -> np.ndarray:
-        """`[N]`, -1 where the video is missing or failed."""
-        samples = self.split.table.samples
-        pairs = zip(samples, self.results, strict=True)
-        return np.array([sample.label if result.status == "ok" else -1 for sample, result in pairs], dtype=np.int64)
-
-    def ranking(self, row: str) -> np.ndarray:
-        """Best classes `[N, K]`, -1 where the video is missing or failed."""
-        width = min(5, len(self.split.table.class_names))
-        nothing = [-1] * width
-        rows = [result.scores[row][self.split.name][0] if result.status == "ok" else nothing for result in self.results]
-        return np.array(rows, dtype=np.int64).reshape(len(rows), width)
-
-    def ranks(self, row: str) -> np.ndarray:
-        return metrics.ranks_in_ranking(self.ranking(row), self.labels)
-
-    def videos(self) -> dict[str, int]:
-        """How many are listed, asked for under the limit, evaluated, missing and failed."""
-        count = {
-            status: sum(result.status == status for result in self.results) for status in ("ok", "missing", "failed")
-        }
-        return {
-            "listed": self.split.listed,
-            "asked_for": len(self.results),
-            "evaluated": count["ok"],
-            "missing": count["missing"],
-            "failed": count["failed"],
-        }
 
 
 def write_report(folder: Path, evaluator: Evaluator, finished: Mapping[str, VideoResult], command: str = "") -> str:
@@ -111,13 +71,6 @@ def build_results(evaluator: Evaluator, done: Sequence[SplitOutcome], command: s
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": command,
     }
-
-
-def outcomes(plan: EvaluationPlan, finished: Mapping[str, VideoResult]) -> list[SplitOutcome]:
-    """The splits of a plan with their results."""
-    return [
-        SplitOutcome(split, tuple(finished[sample.name] for sample in split.table.samples)) for split in plan.splits
-    ]
 
 
 def write_predictions(file: Path, done: Sequence[SplitOutcome], rows: Sequence[str]) -> None:
@@ -234,7 +187,8 @@ def markdown_table(results: Mapping) -> str:
         cells = [_mean_cell(rows[row][name]) for row in rows for name in FIGURES]
         lines.append(f"| {'harmonic mean' if harmonic else 'mean ± std'} | {' | '.join(cells)} | |")
     notes = [*([results["limited"]] if results["limited"] else []), *results["warnings"]]
-    return "\n".join([*lines, "", describe_setting(results), *(f"**{note}**" for note in notes)]) + "\n"
+    listed = ["", *(f"- **{note}**" for note in notes)] if notes else []
+    return "\n".join([*lines, "", describe_setting(results), *listed]) + "\n"
 
 
 def percent(value: float | None) -> str:
@@ -267,74 +221,3 @@ def describe_setting(results: Mapping) -> str:
         f"{templates}, class names {protocol['spelling']}; {gmacs['vita_clip']:.1f} GMACs a view "
         f"(plain CLIP {gmacs['plain_clip']:.1f})."
     )
-
-
-# Per class
-
-
-def write_per_class(folder: Path, outcome: SplitOutcome, rows: Sequence[str], note: str) -> None:
-    """Accuracy of each class and the confusion matrix of one split, as CSV and PNG."""
-    names, labels = outcome.split.table.class_names, outcome.labels
-    accuracy = {row: metrics.per_class_accuracy(outcome.ranks(row), labels, len(names))[0] for row in rows}
-    counts = np.bincount(labels[labels >= 0], minlength=len(names))
-    with open(folder / f"per_class_{outcome.split.name}.csv", "w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["class", "videos", *rows])
-        for index, name in enumerate(names):
-            cells = ["" if np.isnan(accuracy[row][index]) else f"{accuracy[row][index]:.6f}" for row in rows]
-            writer.writerow([name, counts[index], *cells])
-    matrix = confusion_matrix(outcome, rows[0])
-    with open(folder / f"confusion_{outcome.split.name}.csv", "w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["true \\ predicted", *names])
-        writer.writerows([name, *line] for name, line in zip(names, matrix.tolist(), strict=True))
-    title = f"split {outcome.split.name}{note}"
-    _draw_per_class(folder / f"per_class_{outcome.split.name}.png", names, accuracy, title)
-    _draw_confusion(folder / f"confusion_{outcome.split.name}.png", names, matrix, title)
-
-
-def confusion_matrix(outcome: SplitOutcome, row: str) -> np.ndarray:
-    """Videos `[C, C]` by true class (lines) and predicted class (columns); missing and failed ones are left out."""
-    count, labels = len(outcome.split.table.class_names), outcome.labels
-    matrix = np.zeros((count, count), dtype=np.int64)
-    present = labels >= 0
-    np.add.at(matrix, (labels[present], outcome.ranking(row)[present, 0]), 1)
-    return matrix
-
-
-READABLE = 80  # classes whose names fit beside a figure
-
-
-def _figure(width: float, height: float):
-    from matplotlib.figure import Figure  # without pyplot: no display, no global state
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def _draw_per_class(file: Path, names: Sequence[str], accuracy: Mapping[str, np.ndarray], title: str) -> None:
-    first = next(iter(accuracy.values()))
-    order = np.argsort(np.nan_to_num(first, nan=-1.0), kind="stable")
-    figure = _figure(8, 1.5 + 0.18 * min(len(names), READABLE))
-    axes = figure.subplots()
-    places = np.arange(len(names))
-    for row, marker in zip(accuracy, "ox", strict=False):
-        axes.plot(100 * accuracy[row][order], places, marker, label=ROW_TITLES[row], markersize=5)
-    readable = len(names) <= READABLE
-    axes.set_yticks(places if readable else [], [names[index] for index in order] if readable else [], fontsize=7)
-    axes.set(xlabel="top-1 accuracy of the class, %", xlim=(-2, 102), ylim=(-1, len(names)), title=title)
-    axes.grid(alpha=0.3)
-    figure.legend(loc="outside lower right", ncols=2)
-    figure.savefig(file, dpi=120)
-
-
-def _draw_confusion(file: Path, names: Sequence[str], matrix: np.ndarray, title: str) -> None:
-    figure = _figure(8, 7.5)
-    axes = figure.subplots()
-    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    image = axes.imshow(100 * shares, cmap="viridis", vmin=0, vmax=100)
-    if len(names) <= READABLE:
-        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=5)
-        axes.set_yticks(range(len(names)), names, fontsize=5)
-    axes.set(xlabel="predicted class", ylabel="true class", title=title)
-    figure.colorbar(image, label="% of the true class's videos", shrink=0.8)
-    figure.savefig(file, dpi=150)

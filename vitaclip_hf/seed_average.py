@@ -5,7 +5,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .evaluation_report import FIGURE_TITLES, FIGURES, ROW_TITLES, mean_and_std
+from .evaluation_classes import ROW_TITLES
+from .evaluation_report import FIGURE_TITLES, FIGURES, mean_and_std
 
 
 class SeedAverageError(ValueError):
