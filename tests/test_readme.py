@@ -46,7 +46,7 @@ def test_code_runs_as_it_stands(document, number, output, video, run_script, tmp
 def test_starting_from_a_stock_clip(tokenizer, tmp_path, capsys):
     from transformers import CLIPConfig, CLIPModel
 
-    assert len(blocks("README.md")) == 4
+    assert len(blocks("README.md")) == 5
     size = {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64, "hidden_size": 32}
     CLIPModel(CLIPConfig(vision_config=size | {"image_size": 32}, text_config=size)).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
@@ -55,6 +55,15 @@ def test_starting_from_a_stock_clip(tokenizer, tmp_path, capsys):
     model = names["start"](tmp_path, ["yoga", "archery"])
     assert model.config.id2label == {0: "yoga", 1: "archery"} and model.config.num_frames == 8
     assert "trainable params: " in capsys.readouterr().out
+
+
+def test_prompts_alone_as_the_readme_shares_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    names: dict = {}
+    exec(blocks("README.md")[4].replace('"my-prompts"', repr(str(tmp_path / "my-prompts"))), names)
+    ours, again = names["model"].state_dict(), names["again"].state_dict()
+    assert ours.keys() == again.keys()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in ours.items())
 
 
 def test_commands_of_the_readme_exist():
