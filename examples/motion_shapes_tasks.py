@@ -1,0 +1,137 @@
+"""The generated world `motion_shapes` as four tasks of mteb: a harness tried from end to end with nothing downloaded.
+
+Sixty H.264 videos, one of each held-out scene, are drawn from a seed and written to a folder; for the linear probe,
+sixty more of trained scenes.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, Video
+from mteb.abstasks import AbsTaskClassification, AbsTaskClustering, AbsTaskRetrieval, AbsTaskZeroShotClassification
+from mteb.abstasks.task_metadata import TaskMetadata
+
+from vitaclip_hf.motion_shapes import MOTIONS, Scene, all_scenes, draw_videos, write_video
+
+
+SEED = 7
+TEMPLATE = "a video of a {}"
+
+
+def task_metadata(name: str, type: Any, category: Any, modalities: list[Any], main_score: str) -> TaskMetadata:
+    return TaskMetadata(
+        name=name,
+        description="Generated videos of coloured shapes that move in ten ways (vitaclip_hf/motion_shapes.py).",
+        dataset={"path": "vitaclip_hf/motion_shapes", "revision": f"seed-{SEED}"},
+        type=type,
+        category=category,
+        modalities=modalities,
+        eval_splits=["test"],
+        eval_langs=["eng-Latn"],
+        main_score=main_score,
+        license="apache-2.0",
+        annotations_creators="algorithmic",
+        sample_creation="rendered",
+    )
+
+
+def video_files(folder: Path, scenes: list[Scene], seed: int) -> list[str]:
+    """A file for each scene, written where it is not there yet."""
+    files = [folder / f"{seed}_{scene.label.replace(' ', '_')}.mp4" for scene in scenes]
+    if not all(file.is_file() for file in files):
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, frames in zip(files, draw_videos(scenes, torch.Generator().manual_seed(seed)), strict=True):
+            write_video(file, frames.numpy())
+    return list(map(str, files))
+
+
+def labelled_videos(folder: Path, scenes: list[Scene], seed: int, class_names: list[str], labels: list[str]) -> Dataset:
+    columns = {"video": video_files(folder, scenes, seed), "label": list(map(class_names.index, labels))}
+    return Dataset.from_dict(columns, Features({"video": Video(), "label": ClassLabel(names=class_names)}))
+
+
+class GeneratedVideos:
+    """What the tasks share: the held-out scenes and where their videos are."""
+
+    def __init__(self, folder: Path, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.folder = Path(folder)
+        self.scenes = all_scenes(held_out=True)
+
+    def motions(self, scenes: list[Scene], seed: int) -> Dataset:
+        """Videos with the motion as label."""
+        return labelled_videos(self.folder, scenes, seed, list(MOTIONS), [scene.motion for scene in scenes])
+
+
+class MotionShapesZeroShot(GeneratedVideos, AbsTaskZeroShotClassification):
+    """Which of the 60 held-out scenes a video shows."""
+
+    metadata = task_metadata(
+        "MotionShapesZeroShot", "VideoZeroshotClassification", "v2t", ["video", "text"], "accuracy"
+    )
+    input_column_name = "video"
+
+    def load_data(self, num_proc: int | None = None, **kwargs: Any) -> None:
+        names = [scene.label for scene in self.scenes]
+        self.dataset = DatasetDict(test=labelled_videos(self.folder, self.scenes, SEED, names, names))
+        self.data_loaded = True
+
+    def get_candidate_labels(self) -> list[str]:
+        return [TEMPLATE.format(scene.label) for scene in self.scenes]
+
+
+class MotionShapesClassification(GeneratedVideos, AbsTaskClassification):
+    """A linear probe for the motion: learned on trained objects, tested on held-out ones."""
+
+    metadata = task_metadata("MotionShapesClassification", "VideoClassification", "v2c", ["video"], "accuracy")
+    input_column_name = "video"
+    samples_per_label = 6
+    n_experiments = 1
+
+    def load_data(self, num_proc: int | None = None, **kwargs: Any) -> None:
+        objects = all_scenes(held_out=False)[:: 5 * len(MOTIONS)]  # every fifth
+        trained = [Scene(scene.color, scene.shape, motion) for scene in objects for motion in MOTIONS]
+        self.dataset = DatasetDict(train=self.motions(trained, SEED + 1), test=self.motions(self.scenes, SEED))
+        self.data_loaded = True
+
+
+class MotionShapesClustering(GeneratedVideos, AbsTaskClustering):
+    """Whether videos of one motion lie together."""
+
+    metadata = task_metadata("MotionShapesClustering", "VideoClustering", "v2c", ["video"], "v_measure")
+    input_column_name = "video"
+    label_column_name = "label"
+    max_fraction_of_documents_to_embed = None
+    max_documents_per_cluster = 60
+
+    def load_data(self, num_proc: int | None = None, **kwargs: Any) -> None:
+        self.dataset = DatasetDict(test=self.motions(self.scenes, SEED))
+        self.data_loaded = True
+
+
+class MotionShapesTextToVideo(GeneratedVideos, AbsTaskRetrieval):
+    """Find the one video of 60 that a sentence describes."""
+
+    metadata = task_metadata("MotionShapesTextToVideo", "Any2AnyRetrieval", "t2v", ["text", "video"], "ndcg_at_10")
+
+    def load_data(self, num_proc: int | None = None, **kwargs: Any) -> None:
+        ids = [str(number) for number in range(len(self.scenes))]
+        texts = [TEMPLATE.format(scene.label) for scene in self.scenes]
+        files = video_files(self.folder, self.scenes, SEED)
+        split = {
+            "queries": Dataset.from_dict({"id": ids, "text": texts}),
+            "corpus": Dataset.from_dict(
+                {"id": ids, "video": files}, Features({"id": Value("string"), "video": Video()})
+            ),
+            "relevant_docs": {number: {number: 1} for number in ids},
+            "top_ranked": None,
+        }
+        self.dataset = {"default": {"test": split}}
+        self.data_loaded = True
+
+
+TASKS = {
+    task.metadata.name: task
+    for task in (MotionShapesZeroShot, MotionShapesClassification, MotionShapesClustering, MotionShapesTextToVideo)
+}
