@@ -287,8 +287,7 @@ class VitaClipTrainer(Trainer):
             state_dict = {**state_dict, "logit_scale": state_dict["logit_scale"].reshape(())}
         model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
         if self.args.prompts_only:
-            base = {"base": self.base, "revision": self.base_revision}
-            save_prompts(model, folder, **base, verify=not self._base_verified)
+            save_prompts(model, folder, self.base, self.base_revision, verify=not self._base_verified)
             self._base_verified = True
         else:
             model.save_pretrained(folder, state_dict=state_dict)
