@@ -23,7 +23,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--model", required=True, help="Vita-CLIP folder or id")
     parser.add_argument("--revision", help="of the model on the Hub")
     parser.add_argument("--tasks", nargs="+", required=True, help="names of tasks of mteb or of motion_shapes_tasks.py")
-    parser.add_argument("--output", type=Path, default=Path("mteb"), help="folder (default: mteb)")
+    parser.add_argument(
+        "--output", type=Path, default=Path("evaluations", "mteb"), help="folder (default: evaluations/mteb)"
+    )
     parser.add_argument("--name", help="of the model in the results, ORGANISATION/NAME")
     parser.add_argument("--batch-size", type=int, default=16, help="videos (with their views) or texts of a batch")
     parser.add_argument("--workers", type=int, help="decoding processes (default: none of their own)")

@@ -27,18 +27,6 @@ ROOT = Path(__file__).parent.parent
 CHECKPOINT = ROOT / "examples" / "demo" / "checkpoint"
 SCRIPT = ROOT / "examples" / "run_mteb.py"
 
-
-def test_without_mteb_the_script_says_what_to_install(monkeypatch, capsys):
-    for name in [name for name in sys.modules if name.split(".")[0] == "mteb"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delitem(sys.modules, "vitaclip_hf.mteb_adapter", raising=False)
-    monkeypatch.setitem(sys.modules, "mteb", None)
-    monkeypatch.setattr(sys, "argv", ["run_mteb", "--model", str(CHECKPOINT), "--tasks", "HMDB51ZeroShot"])
-    assert runpy.run_path(str(SCRIPT))["main"]() == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1 and error.startswith("run_mteb: ") and 'pip install "mteb>=2.26"' in error
-
-
 mteb = pytest.importorskip("mteb")
 
 from motion_shapes_tasks import (  # noqa: E402
