@@ -16,7 +16,7 @@ class _WithGathered(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         (gathered,) = ctx.saved_tensors
-        return (gradient.float() + gathered).to(gradient.dtype), None
+        return (gradient + gathered).to(gradient.dtype), None
 
 
 class ClassEmbedsOfStep:
@@ -48,8 +48,9 @@ class ClassEmbedsOfStep:
             self._embeds = compute()
         if not self.is_last:
             if self._copy is None:
-                # Gradients of many micro-batches are added in float32, whatever the towers compute in.
-                self._copy = self._embeds.detach().float().requires_grad_()
+                # Gradients of many micro-batches are added in float32 at least, whatever the towers compute in.
+                precision = torch.promote_types(self._embeds.dtype, torch.float32)
+                self._copy = self._embeds.detach().to(precision, copy=True).requires_grad_()
             return self._copy
         embeds, gathered = self._embeds, None if self._copy is None else self._copy.grad
         self._embeds = self._copy = None

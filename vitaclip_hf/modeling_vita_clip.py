@@ -551,10 +551,11 @@ def classification_loss(
             f"`labels` must be class indices of shape {[len(logits)]} or probabilities of shape {list(logits.shape)}, "
             f"got {labels.dtype} of shape {list(labels.shape)}."
         )
-    labels = labels.to(logits.device, torch.float32 if soft else torch.long)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    labels = labels.to(logits.device, logits.dtype if soft else torch.long)
     if num_items_in_batch is None:
-        return nn.functional.cross_entropy(logits.float(), labels)
-    total = nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
+        return nn.functional.cross_entropy(logits, labels)
+    total = nn.functional.cross_entropy(logits, labels, reduction="sum")
     # Probabilities have C entries for each video.
     return total * (logits.shape[1] if soft else 1) / torch.as_tensor(num_items_in_batch, device=total.device)
 
