@@ -1,3 +1,4 @@
+import pytest
 import torch
 from conftest import tiny_model
 
@@ -98,6 +99,9 @@ def test_embeddings_that_are_known_already_are_taken(tokenizer):
     torch.testing.assert_close(logits, model.logit_scale.exp() * video @ embeds.T)
 
 
+@pytest.mark.skipif(
+    torch.__version__.startswith("2.6."), reason="torch 2.6 loses fields of transformers' outputs between graphs"
+)
 def test_compiled_video_tower_gives_the_same_gradients(tokenizer):
     pixels, labels = batch(2)
     expected = double_model(tokenizer)
