@@ -102,7 +102,6 @@ class VitaClipEncoder(AbsEncoder):
         experiment |= {"dtype": dtype} if dtype != "float32" else {}
         self.mteb_model_meta = model_meta(self.checkpoint, name, license, experiment)
 
-    @torch.no_grad()
     def encode(
         self,
         inputs: DataLoader,
