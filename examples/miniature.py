@@ -17,6 +17,7 @@ import json
 import math
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -247,7 +248,10 @@ class Results:
 
     def add(self, record: dict) -> None:
         with self.lock:
-            records = [*self.read(), record]
+            key = {name: record.get(name) for name in ("phase", "system", "seed")}
+            # A run with another learning rate takes the place of the old one.
+            old = [r for r in self.read() if record.get("phase") != "run" or any(r[k] != v for k, v in key.items())]
+            records = [*old, record]
             draft = self.path.with_suffix(".tmp")
             draft.write_text(json.dumps({"setting": self.setting, "records": records}, indent=1) + "\n")
             os.replace(draft, self.path)
@@ -256,18 +260,25 @@ class Results:
 def describe_machine(device: str) -> str:
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
-    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    processor = names[0].split(":")[1].strip() if names else platform.processor()
+    listed = Path("/proc/cpuinfo")
+    lines = listed.read_text().splitlines() if listed.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    processor = names[0] if names else platform.processor()
     return f"{torch.get_num_threads()} thread(s) of {os.cpu_count()} cores of {processor}, {platform.system()}"
 
 
 def describe_origin(device: str) -> dict:
     """Where the records of this process come from; the code is what was read at its start."""
-    revision = subprocess.run(
-        ["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+
+    def git(*command: str) -> str:
+        if shutil.which("git") is None:
+            return ""
+        return subprocess.run(["git", *command], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+
+    changed = git("status", "--porcelain", "--", "vitaclip_hf", "examples/miniature*.py")
+    revision = git("rev-parse", "--short=12", "HEAD") + (" with changes" if changed else "")
     return {
-        "revision": revision.stdout.strip() or None,
+        "revision": revision or None,
         "versions": {"vitaclip_hf": __version__, "torch": torch.__version__, "transformers": transformers.__version__},
         "machine": describe_machine(device),
     }
@@ -307,10 +318,10 @@ class Study:
 
     def run(self, name: str, seed: int) -> None:
         """Trains and tests one system, unless its record is there."""
-        if self.results.find(phase="run", system=name, seed=seed):
-            return
         steps = self.setting.steps if SYSTEMS[name].trained else 0
         lr = self.search(name) if steps else None
+        if self.results.find(phase="run", system=name, seed=seed, lr=lr):
+            return
         self.draws.test()
         started, cpu = time.perf_counter(), time.process_time()
         system, record = self.trained_system(name, steps, lr, seed, f"{name}, seed {seed}")
