@@ -61,11 +61,11 @@ class MiniatureError(ValueError):
 class Setting:
     """What all runs of a results file have in common."""
 
-    steps: int = 400
+    steps: int = 800
     batch: int = 8
     weight_decay: float = 0.01
     precision: str = "bfloat16"  # autocast of systems that run the image tower; the others are float32
-    train_copies: int = 12  # clips of each of the 300 trained scenes
+    train_copies: int = 24  # clips of each of the 300 trained scenes
     validation_copies: int = 2
     supervised_copies: int = 3
     zero_shot_copies: int = 20  # clips of each of the 60 held-out scenes
