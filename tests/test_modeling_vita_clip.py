@@ -1,8 +1,11 @@
 import copy
+import shutil
 
 import pytest
 import torch
+from accelerate import cpu_offload
 from conftest import tiny_config, tiny_model
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification, CLIPConfig, CLIPModel
 
 from vitaclip_hf import VitaClipConfig, VitaClipForVideoClassification, VitaClipModel, VitaClipVisionModel
@@ -709,3 +712,77 @@ def test_compiles_with_inductor():
     compiled = torch.compile(model.get_video_features, fullgraph=True)
     expected = model.get_video_features(videos()).pooler_output
     torch.testing.assert_close(compiled(videos()).pooler_output, expected, atol=1e-5, rtol=0)
+
+
+def without(folder, tmp_path, *names):
+    """A copy of the folder that lacks these weights."""
+    copy = shutil.copytree(folder, tmp_path / "lacking")
+    weights = {name: tensor for name, tensor in load_file(folder / "model.safetensors").items() if name not in names}
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    return copy
+
+
+@pytest.fixture(scope="module")
+def whole_folder(tokenizer, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    tiny_model(tokenizer=tokenizer).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("any_shape", [False, True])
+def test_a_missing_logit_scale_is_an_error(stock_folder, whole_folder, tmp_path, any_shape):
+    for number, folder in enumerate((stock_folder, whole_folder)):
+        lacking = without(folder, tmp_path / str(number), "logit_scale")
+        with pytest.raises(ValueError, match="logit_scale is missing"):
+            VitaClipModel.from_pretrained(lacking, ignore_mismatched_sizes=any_shape)
+
+
+def test_logit_scale_of_a_new_model_is_the_configurations():
+    model = tiny_model(logit_scale_init_value=1.5)
+    torch.nn.init.zeros_(model.logit_scale)
+    model._init_weights(model)
+    assert model.logit_scale.item() == 1.5
+
+
+@pytest.mark.parametrize(
+    "name", ["class_prompts.context", "vision_model.time_embedding.weight", "class_prompts.class_input_ids"]
+)
+def test_a_whole_folder_must_have_all_its_prompts(whole_folder, tmp_path, name):
+    lacking = without(whole_folder, tmp_path, name)
+    with pytest.raises(ValueError, match=f"{name} is missing"):
+        AutoModel.from_pretrained(lacking)
+    assert torch.isfinite(VitaClipModel.from_pretrained(lacking, ignore_mismatched_sizes=True).logit_scale)
+    if name.startswith("vision_model"):
+        with pytest.raises(ValueError, match="time_embedding.weight is missing"):
+            VitaClipVisionModel.from_pretrained(lacking)
+
+
+def test_a_cut_configuration_leaves_weights_without_a_place(whole_folder):
+    for cls, change in (
+        (VitaClipModel, {"vision_config": {"num_hidden_layers": 1}}),
+        (VitaClipModel, {"vision_config": {"num_global_prompts": 0}}),
+        (VitaClipVisionModel, {"num_hidden_layers": 1}),
+    ):
+        with pytest.raises(ValueError, match=r"encoder.layers.\d.*has no place"):
+            cls.from_pretrained(whole_folder, **change)
+        cls.from_pretrained(whole_folder, ignore_mismatched_sizes=True, **change)
+
+
+@pytest.mark.parametrize("wrong", [-3, 49408])
+def test_class_prompts_beyond_the_vocabulary(whole_folder, tmp_path, wrong):
+    copy = shutil.copytree(whole_folder, tmp_path / "copy")
+    weights = load_file(copy / "model.safetensors")
+    weights["class_prompts.class_input_ids"][0, 1] = wrong
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="class_input_ids holds ids outside the vocabulary of 49408"):
+        VitaClipModel.from_pretrained(copy)
+
+
+def test_offloaded_weights_give_the_same_classes(tokenizer):
+    """accelerate's hooks move what a module is given: weights among the arguments would be moved for good."""
+    model = tiny_model(tokenizer=tokenizer, cls=VitaClipForVideoClassification)
+    with torch.no_grad():
+        expected = model(videos()).logits
+        offloaded = cpu_offload(model, execution_device=torch.device("cpu"))
+        assert torch.equal(offloaded(videos()).logits, expected)
+        assert torch.equal(offloaded(videos()).logits, expected)

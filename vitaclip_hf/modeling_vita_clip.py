@@ -29,7 +29,7 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .configuration_vita_clip import VitaClipConfig, VitaClipVisionConfig
-from .loading_checks import check_loaded
+from .loading_checks import check_loaded, is_stock_clip
 from .prompt_checkpoint import load_prompts, prompts_only_error, save_prompts, split_tensors
 from .prompts import ClassPrompts, TimeEmbedding, VisionPrompts, prompts_disabled
 from .quick_gelu import QuickGELU
@@ -170,7 +170,8 @@ class VitaClipPreTrainedModel(CLIPPreTrainedModel):
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
         """As for every transformers model, but no pickle is read unless `use_safetensors=False` asks for it.
 
-        Prompts alone, damaged files, weights of another shape and missing parts of CLIP are errors that say so.
+        Prompts alone, damaged files, weights of another shape, missing ones and ones without a place are errors that
+        say so. Only a stock CLIP may lack prompts, which then start anew.
         """
         if kwargs.get("use_safetensors") is None:
             kwargs["use_safetensors"] = True
@@ -185,7 +186,9 @@ class VitaClipPreTrainedModel(CLIPPreTrainedModel):
             raise OSError(
                 f"{pretrained_model_name_or_path}: a weights file is damaged or incomplete ({error}); fetch it again."
             ) from error
-        check_loaded(pretrained_model_name_or_path, info, split_tensors(model)[1], any_shape)
+        prompts = split_tensors(model)[0].keys() - {"logit_scale"}
+        stock = is_stock_clip(pretrained_model_name_or_path, kwargs, getattr(model.config, "_commit_hash", None))
+        check_loaded(pretrained_model_name_or_path, model, info, prompts, stock, any_shape)
         return (model, info) if wants_info else model
 
     def _initialize_weights(self, module, is_custom_code: bool = False):
@@ -196,8 +199,9 @@ class VitaClipPreTrainedModel(CLIPPreTrainedModel):
     def prompts_disabled(self) -> AbstractContextManager[None]:
         """A context in which the prompts are off and the towers are those of frozen CLIP, to the bit.
 
-        `get_video_features` is then the mean of CLIP's frame features. The classes' learned contexts cannot be used;
-        compare with texts (`input_ids`). `logit_scale` stays as it was trained.
+        Features are: `get_video_features` is the mean of CLIP's frame features, `get_text_features` is CLIP's. Their
+        comparison is not where `logit_scale` was trained, for it stays as it is. The classes' learned contexts cannot
+        be used; compare with texts (`input_ids`).
         """
         return prompts_disabled(self)
 
@@ -219,6 +223,8 @@ class VitaClipPreTrainedModel(CLIPPreTrainedModel):
         elif isinstance(module, ClassPrompts):
             init.normal_(module.context, std=0.02)
             init.copy_(module.class_input_ids, module.nameless_ids(len(module.class_input_ids)))
+        elif isinstance(module, VitaClipModel):
+            init.constant_(module.logit_scale, self.config.logit_scale_init_value)
 
 
 class VitaClipVisionModel(VitaClipPreTrainedModel, CLIPVisionModel):
@@ -226,7 +232,8 @@ class VitaClipVisionModel(VitaClipPreTrainedModel, CLIPVisionModel):
 
     config: VitaClipVisionConfig
     config_class = VitaClipVisionConfig
-    base_model_prefix = "vision_model"  # loads from a whole model's folder
+    base_model_prefix = "vision_model"  # loads from a whole model's folder, of which it leaves the rest
+    _keys_to_ignore_on_load_unexpected = [r"^(text_model|text_projection|visual_projection|class_prompts|logit_scale)"]
     input_modalities = ("video",)
 
     def __init__(self, config: VitaClipVisionConfig):
@@ -344,7 +351,8 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
         if not self.class_prompts.have_names:
             self._warn_of_nameless_classes()
         text = self.text_model
-        embeddings, ends = self.class_prompts(text.embeddings.token_embedding)
+        # A function, not the module: accelerate's hooks move modules among the arguments, and would move weights.
+        embeddings, ends = self.class_prompts(lambda ids: text.embeddings.token_embedding(ids))
         hidden_states = text.embeddings(inputs_embeds=embeddings)
         hidden_states = text.encoder(inputs_embeds=hidden_states, ends=ends, is_causal=True, **kwargs).last_hidden_state
         hidden_states = text.final_layer_norm(hidden_states)

@@ -26,6 +26,7 @@ from transformers import CLIPConfig, CLIPModel, PreTrainedConfig
 from transformers.utils import CONFIG_NAME
 from transformers.utils.hub import cached_file, extract_commit_hash
 
+from .loading_checks import HUB_ARGUMENTS
 from .prompts import ClassPrompts, TimeEmbedding, VisionPrompts
 from .version import __version__
 
@@ -34,8 +35,6 @@ WEIGHTS_FILE = "prompts.safetensors"
 RECORD_FILE = "prompt_config.json"
 FORMAT_VERSION = 1
 WHOLE_MODEL_FILES = ("model.safetensors", "model.safetensors.index.json")
-# What `from_pretrained` takes to find files; the last two are about the prompts' own repository, not the base's.
-HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 
 
 class PromptCheckpointError(ValueError):

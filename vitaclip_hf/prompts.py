@@ -5,7 +5,7 @@ M_v global prompts, M_c context tokens, L text positions.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -143,8 +143,11 @@ class ClassPrompts(nn.Module):
         """Where each prompt ends (its EOS), `[C]`."""
         return (self.class_input_ids != AFTER_END).sum(-1) - 1
 
-    def forward(self, token_embedding: nn.Embedding) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, embed: Callable[[torch.Tensor], torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """Embeddings of all prompts, cut behind the longest (exact: a causal tower never looks ahead).
+
+        Args:
+            embed: token ids `[C, L]` as the text tower embeds them, `[C, L, D_t]`.
 
         Returns:
             Token embeddings `[C, longest, D_t]` without positions, and the position of each prompt's end `[C]`.
@@ -159,7 +162,7 @@ class ClassPrompts(nn.Module):
         slot = (is_slot.cumsum(-1) - 1).clamp(0, self.config.num_context_tokens - 1)
         context = self.context.expand(len(ids), -1, -1)
         filled = context.gather(1, slot[..., None].expand(-1, -1, context.shape[-1]))
-        embeddings = torch.where(is_slot[..., None], filled, token_embedding(ids.clamp(min=0)))
+        embeddings = torch.where(is_slot[..., None], filled, embed(ids.clamp(min=0)).to(filled.device))
         return embeddings, ends
 
     def set_names(self, names: list[str], known: dict[str, int], tokenizer, token_embedding: nn.Embedding) -> None:
