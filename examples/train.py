@@ -14,15 +14,14 @@ best one, where there is a validation split), its checkpoints, the resolved reci
 
 import json
 import os
-import shlex
 import sys
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import PrinterCallback, ProgressCallback, set_seed
 from transformers.utils import logging
 
@@ -34,25 +33,23 @@ from vitaclip_hf.recipes import (
     ModelArguments,
     RecipeError,
     RecipeParser,
-    environment,
     field_names,
     read_recipe,
-    write_recipe,
 )
-from vitaclip_hf.starting_point import load_starting_point, read_base_config
-from vitaclip_hf.training import VitaClipTrainer, VitaClipTrainingArguments, last_checkpoint
+from vitaclip_hf.run_folder import RunFolder, is_finished
+from vitaclip_hf.starting_point import load_starting_point, quietly, read_base_config
+from vitaclip_hf.training import VitaClipTrainer, VitaClipTrainingArguments
 from vitaclip_hf.training_data import TrainingData, check_batch_memory, read_training_data
 from vitaclip_hf.training_progress import TrainingProgress, evaluation_summary, plot_curves
 from vitaclip_hf.video_decoding import VideoDecodingError
 
 
 RECIPES = Path(__file__).parent.parent / "configuration" / "recipes"
-# What a resumed run may have otherwise than the run that it resumes, with the same result.
-MAY_CHANGE = {
-    *("output_dir", "logging_steps", "report_to", "save_total_limit", "prompts_only", "resume", "check_data"),
-    *("dataloader_num_workers", "dataloader_prefetch_factor", "dataloader_pin_memory", "disable_tqdm", "use_cpu"),
-    *("per_device_eval_batch_size", "tensorboard"),
-}
+USER_ERRORS = (
+    *(RecipeError, AnnotationError, VideoDecodingError, StrictDataclassError, torch.OutOfMemoryError),
+    *(ImportError, MemoryError, OSError, ValueError),
+)
+logger = logging.get_logger(__name__)
 
 
 @dataclass
@@ -76,112 +73,118 @@ def parse_arguments(arguments: list[str]) -> tuple[tuple, dict]:
     return parser.parse(arguments, recipe), parser.chosen
 
 
-def start_or_resume(output_dir: Path, resume: bool, chosen: dict) -> str | None:
-    """The checkpoint to go on from, or `None` for a new run.
-
-    Raises:
-        RecipeError: nothing to resume, another recipe than the one that is resumed, or a run that is there already.
-    """
-    checkpoint = last_checkpoint(output_dir)
-    if not resume:
-        if checkpoint is not None:
-            raise RecipeError(f"{output_dir} holds {checkpoint.name} of a run; pass --resume, or another --output_dir")
-        return None
-    if checkpoint is None:
-        raise RecipeError(f"--resume: {output_dir} holds no complete checkpoint")
-    before = read_recipe(output_dir / "recipe.yaml", field_names(GROUPS))
-    changed = sorted(
-        name for name in (before.keys() | chosen.keys()) - MAY_CHANGE if before.get(name) != chosen.get(name)
-    )
-    if changed:
-        name = changed[0]
-        raise RecipeError(
-            f"--resume: {name} was {before.get(name)!r} and is now {chosen.get(name)!r}; go on with the same values "
-            f"({output_dir / 'recipe.yaml'}), or start anew in another --output_dir"
-        )
-    return str(checkpoint)
-
-
 def check_and_report(data: TrainingData) -> int:
     """Looks at every file, prints what is wrong; 0 if nothing is."""
+    if not data.tables:
+        raise RecipeError(f"--check_data looks at files of a folder or a list; {data.arguments.videos} has none")
     reports = [check_data(table, deep=True) for table in data.tables]
     for report in reports:
         print(report.summary(limit=0))
     return 0 if all(report.ok for report in reports) else 2
 
 
-def record_run(training: VitaClipTrainingArguments, chosen: dict, data: TrainingData, trainable: int) -> None:
-    """What is needed to know, and to do again, what was done here."""
-    folder = Path(training.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_recipe(folder / "recipe.yaml", {name: value for name, value in chosen.items() if name not in ("resume",)})
-    record = {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": shlex.join(["python", *sys.argv]),
-        "environment": environment(),
-        "data": data.record(),
-        "trainable_parameters": trainable,
-        "ranks": training.world_size,
-        "training_arguments": json.loads(training.to_json_string()),
-    }
-    (folder / "run.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def train(arguments: list[str]) -> int:
-    (model_arguments, data_arguments, augmentation, training, run), chosen = parse_arguments(arguments)
-    checkpoint = start_or_resume(Path(training.output_dir), run.resume, chosen)
-    training.report_to = ["tensorboard"] if run.tensorboard else []
-    if run.tensorboard and find_spec("tensorboard") is None:
-        raise RecipeError("--tensorboard needs the package tensorboard; install it with pip install tensorboard")
-    training.dataloader_pin_memory = training.dataloader_pin_memory and torch.cuda.is_available()
-    logging.disable_progress_bar()  # of loading and writing weights: there is one bar, the training's
-    set_seed(training.seed)
-    data = read_training_data(data_arguments, seed=training.data_seed or training.seed)
-    if run.check_data:
-        return check_and_report(data)
+def settle_evaluation(training: VitaClipTrainingArguments, data: TrainingData) -> None:
+    """Whether there is anything to evaluate on while training, and whether it may choose the model."""
     if data.validation is None and training.eval_strategy != "no":
         training.eval_strategy, training.load_best_model_at_end = "no", False
-        logging.get_logger(__name__).warning("no validation videos: no evaluation while training")
-    side = data_arguments.image_size or read_base_config(model_arguments).vision_config.image_size
+        logger.warning("no validation videos: no evaluation while training; the last model is kept")
+    elif data.validation_from == "test" and training.load_best_model_at_end:
+        training.load_best_model_at_end, training.metric_for_best_model = False, None
+        logger.warning("validation is the test split: it chooses no model, the last one is kept")
+
+
+def make_trainer(
+    arguments: tuple, data: TrainingData, checkpoint: Path | None
+) -> tuple[VitaClipTrainer, TrainingProgress]:
+    """Model, datasets and trainer, ready to start."""
+    model_arguments, data_arguments, augmentation, training, _ = arguments
+    side = read_base_config(model_arguments).vision_config.image_size
     check_batch_memory(model_arguments.num_frames, side, data_arguments, training)
-    model, processor = load_starting_point(model_arguments, data.class_names, data_arguments.image_size)
-    done = int(checkpoint.rpartition("-")[2]) * training.gradient_accumulation_steps if checkpoint else 0
+    model, processor = load_starting_point(model_arguments, data.class_names)
+    seen = 0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2]) * training.gradient_accumulation_steps
     if data_arguments.streaming:
         if training.max_steps < 1:
             raise RecipeError("--streaming: a stream has no end; pass --max_steps")
         training.ignore_data_skip = True  # the stream itself leaves out what was seen, without decoding it
-    datasets = data.datasets(processor, augmentation, model_arguments.num_frames, training, skip_batches=done)
-    trainer = VitaClipTrainer(
-        model,
-        training,
-        train_dataset=datasets.train,
-        eval_dataset=datasets.validation,
-        data_collator=datasets.collator,
-        processing_class=processor,
-        base=model_arguments.model,
-        base_revision=model_arguments.revision,
-    )
-    trainable, _ = model.get_nb_trainable_parameters()
+    datasets = data.datasets(processor, augmentation, model_arguments.num_frames, training, skip_batches=seen)
+    base = model_arguments.model
+    with quietly():
+        trainer = VitaClipTrainer(
+            model,
+            training,
+            train_dataset=datasets.train,
+            eval_dataset=datasets.validation,
+            data_collator=datasets.collator,
+            processing_class=processor,
+            base=str(Path(base).resolve()) if Path(base).exists() else base,
+            base_revision=model_arguments.revision,
+        )
     for stock in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(stock)
-    progress = TrainingProgress(trainable)
+    progress = TrainingProgress(model.get_nb_trainable_parameters()[0])
     trainer.add_callback(progress)
-    if trainer.is_world_process_zero():
-        record_run(training, chosen, data, trainable)
+    return trainer, progress
+
+
+def train_and_save(trainer: VitaClipTrainer, progress: TrainingProgress, checkpoint: Path | None) -> None:
+    """Trains to the end, or finds that this was done; evaluates, saves and reports."""
     with closing(progress):
-        trainer.train(resume_from_checkpoint=checkpoint)
-    final = trainer.evaluate() if datasets.validation is not None else None
+        if checkpoint is not None and is_finished(checkpoint):
+            trainer.restore(checkpoint)
+        else:
+            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    history = list(trainer.state.log_history)
+    final = trainer.evaluate(metric_key_prefix="final") if trainer.eval_dataset is not None else None
     trainer.save_model()
     if trainer.is_world_process_zero():
+        folder = Path(trainer.args.output_dir)
         trainer.save_state()
-        plot_curves(trainer.state.log_history, Path(training.output_dir) / "curves.png")
-        print(f"{training.output_dir}: {'prompts' if training.prompts_only else 'model'} and curves.png")
+        plot_curves(history, folder / "curves.png")
+        print(f"{folder}: {'prompts' if trainer.args.prompts_only else 'model'} and curves.png")
         if final is not None:
-            print(evaluation_summary(final))
+            print(evaluation_summary(final, prefix="final"))
+
+
+def train(arguments: list[str]) -> int:
+    groups, chosen = parse_arguments(arguments)
+    training, run = groups[3:]
+    folder = RunFolder(training.output_dir, field_names(GROUPS))
+    checkpoint = folder.resume(chosen) if run.resume else None
+    if not run.resume and not run.check_data:
+        folder.start()
+    if run.tensorboard and find_spec("tensorboard") is None:
+        raise RecipeError("--tensorboard needs the package tensorboard; install it with pip install tensorboard")
+    training.report_to = ["tensorboard"] if run.tensorboard else []
+    training.dataloader_pin_memory = training.dataloader_pin_memory and torch.cuda.is_available()
+    logging.disable_progress_bar()  # of loading and writing weights: there is one bar, the training's
+    set_seed(training.seed)
+    data = read_training_data(groups[1], training.seed if training.data_seed is None else training.data_seed)
+    if run.check_data:
+        return check_and_report(data)
+    if checkpoint is not None:
+        folder.check_same_run(data.record(), training.world_size)
+    settle_evaluation(training, data)
+    trainer, progress = make_trainer(groups, data, checkpoint)
+    if trainer.is_world_process_zero():
+        about = {"data": data.record(), "ranks": training.world_size, "trainable_parameters": progress.num_trainable}
+        about["training_arguments"] = json.loads(training.to_json_string())
+        folder.record(chosen, about, checkpoint)
+    try:
+        train_and_save(trainer, progress, checkpoint)
+    except USER_ERRORS as error:
+        raise StoppedError(f"{explain(error)}; complete checkpoints are kept, for --resume") from error
+    except RuntimeError as error:
+        if training.world_size > 1 and any(word in str(error) for word in ("Connection closed", "gloo", "NCCL")):
+            raise StoppedError("another rank stopped, its message says why") from error
+        raise
     return 0
 
 
-def explain(error: Exception) -> str:
+class StoppedError(RuntimeError):
+    """Training has begun and could not go on; the message is for whoever started it."""
+
+
+def explain(error: BaseException) -> str:
     """One line for the errors that a run can end with."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return (
@@ -189,23 +192,27 @@ def explain(error: Exception) -> str:
             "--activation_checkpointing"
         )
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename or 'writing'}: {error.strerror}; complete checkpoints are kept, go on with --resume"
+        return f"{error.filename or 'writing'}: {error.strerror}"
     text = str(error).strip()
     if "Original Traceback" in text:  # from a worker of the data loader, whose last line is the message
         text = text.splitlines()[-1].partition(": ")[2]
-    return " ".join(text.split())
+    return " ".join(text.split()).rstrip(".")
 
 
 def main() -> int:
+    rank, ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    who = f"train (rank {rank})" if ranks > 1 else "train"
     try:
         return train(sys.argv[1:])
-    except (RecipeError, AnnotationError, VideoDecodingError, OSError, MemoryError, ValueError, RuntimeError) as error:
-        known = not isinstance(error, RuntimeError) or isinstance(error, (VideoDecodingError, torch.OutOfMemoryError))
-        if not known:
-            raise
-        if os.environ.get("RANK", "0") == "0":
+    except StoppedError as error:
+        print(f"{who}: {error}", file=sys.stderr)  # each rank has its own videos
+    except USER_ERRORS as error:
+        if rank == 0:  # before training begins, all ranks find the same
             print(f"train: {explain(error)}", file=sys.stderr)
-        return 2
+    except KeyboardInterrupt:
+        print(f"{who}: interrupted; complete checkpoints are kept, for --resume", file=sys.stderr)
+        return 130
+    return 2
 
 
 if __name__ == "__main__":

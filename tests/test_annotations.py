@@ -388,3 +388,24 @@ def test_base_to_novel():
     assert (base.class_names, novel.class_names) == (("b", "c"), ("a",))
     with pytest.raises(AnnotationError, match="two are needed"):
         table_of(0, classes=("a",)).base_to_novel()
+
+
+def test_folders_beside_split_folders(tmp_path):
+    for split in ("train", "val"):
+        for name in ("yoga", "archery"):
+            (tmp_path / split / name).mkdir(parents=True)
+            (tmp_path / split / name / "1.mp4").touch()
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "notes.txt").touch()
+    assert read_annotations(tmp_path).class_names == ("archery", "yoga")
+    (tmp_path / "extras").mkdir()
+    (tmp_path / "extras" / "2.mp4").touch()
+    with pytest.raises(AnnotationError, match="extras holds videos and lies beside split folders"):
+        read_annotations(tmp_path)
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    for name in ("train", "bus"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.mp4").touch()
+    assert read_annotations(tmp_path).class_names == ("bus", "train")

@@ -48,7 +48,8 @@ def test_command_line_wins_over_recipe_and_recipe_over_defaults():
 def test_a_number_that_yaml_reads_as_text_is_a_number():
     assert parse([], yaml.safe_load("rate: 4e-4")).rate == 4e-4
     assert parse([], {"count": "7"}).count == 7
-    for recipe in ({"rate": "fast"}, {"count": True}, {"words": 3}):
+    wrong = ({"rate": "fast"}, {"count": True}, {"words": 3}, {"rate": None}, {"rate": [1.0]}, {"count": 1.5})
+    for recipe in (*wrong, {"several": 0.5}, {"switch": 1}, {"words": ["a"]}):
         with pytest.raises(RecipeError, match=next(iter(recipe))):
             parse([], recipe)
 
@@ -84,6 +85,9 @@ def test_a_recipe_extends_another(tmp_path):
         ("- 1\n", "must hold `field: value` lines"),
         ("rate: [1\n", "cannot be read"),
         ("recipe_version: 1\nextends: other\n", "there is no recipe .*other.yaml"),
+        ("recipe_version: 1\nextends: mine\n", "extends itself"),
+        ("recipe_version: 1\nrate: 1\nrate: 2\n", "'rate' stands there twice"),
+        ("recipe_version: 1\n5: 1\n", "unknown field 5"),
     ],
 )
 def test_recipes_that_cannot_be_used(tmp_path, content, message):

@@ -17,16 +17,17 @@ from safetensors.torch import load_file
 from transformers import AutoModelForVideoClassification, CLIPConfig, CLIPModel, EvalPrediction
 
 from vitaclip_hf import (
-    VideoDecodingError,
     VitaClipForVideoClassification,
     VitaClipModel,
     VitaClipProcessor,
     VitaClipVideoProcessor,
 )
 from vitaclip_hf.motion_shapes import Scene, draw_videos, write_video
-from vitaclip_hf.recipes import ModelArguments, RecipeError, field_names, read_recipe
+from vitaclip_hf.recipes import DataArguments, ModelArguments, RecipeError, field_names, read_recipe
+from vitaclip_hf.run_folder import RunFolder, last_checkpoint
 from vitaclip_hf.starting_point import load_starting_point
-from vitaclip_hf.training import LostSampleError, VitaClipTrainer, VitaClipTrainingArguments, last_checkpoint
+from vitaclip_hf.training import LostSampleError, TrainingError, VitaClipTrainer, VitaClipTrainingArguments
+from vitaclip_hf.training_data import read_training_data
 from vitaclip_hf.training_progress import evaluation_summary, plot_curves, step_summary
 
 
@@ -121,14 +122,20 @@ def test_log_has_what_people_watch(whole_run):
         assert 0 <= entry["waiting_for_data"] <= 1
         assert entry["unreadable_videos"] == 0
     evaluations = [entry for entry in history if "eval_top1" in entry]
-    assert [entry["step"] for entry in evaluations][:2] == [2, 4]
+    assert [entry["step"] for entry in evaluations] == [2, 4]
+    assert [entry["step"] for entry in history if "final_top1" in entry] == [4]
     assert evaluations[0]["eval_top5"] == 1.0  # three classes
 
 
 def test_best_model_is_the_one_saved(whole_run):
     state = json.loads((whole_run / "trainer_state.json").read_text())
-    scores = {entry["step"]: entry["eval_top1"] for entry in state["log_history"][:-1] if "eval_top1" in entry}
-    assert state["best_metric"] == max(scores.values())
+    scores = {entry["step"]: entry for entry in state["log_history"] if "eval_top1" in entry}
+    assert state["best_metric"] == max(entry["eval_top1"] for entry in scores.values())
+    # Of equal accuracies, the lower loss.
+    best = max(scores, key=lambda step: (scores[step]["eval_top1"], -scores[step]["eval_loss"]))
+    assert state["best_model_checkpoint"].endswith(f"-{best}")
+    final = next(entry for entry in state["log_history"] if "final_top1" in entry)
+    assert final["final_loss"] == pytest.approx(scores[best]["eval_loss"])
     assert_bit_equal(weights(whole_run), weights(Path(state["best_model_checkpoint"])))
 
 
@@ -160,6 +167,74 @@ def test_resumed_training_is_the_same_to_the_bit(whole_run, start, videos, tmp_p
     assert (before["class_prompts.context"] - after["class_prompts.context"]).abs().max() > 1e-3
 
 
+def test_resuming_a_finished_training_trains_no_step_more(start, videos, tmp_path):
+    """At a constant rate, where one more step would show."""
+    more = ["--lr_scheduler_type", "constant", "--eval_strategy", "no"]
+    assert train_script.train(arguments(start, videos, tmp_path, *more)) == 0
+    first = weights(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    assert train_script.train(arguments(start, videos, tmp_path, *more, "--resume")) == 0
+    assert_bit_equal(weights(tmp_path), first)
+    assert last_checkpoint(tmp_path).name == "checkpoint-4"
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert [session["from"] for session in record["resumed"]] == ["checkpoint-4"]
+
+
+def test_nothing_is_resumed_on_other_data_or_ranks_or_without_optimizer(start, videos, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(videos, data)
+    given = arguments(start, data, tmp_path / "out", "--eval_strategy", "no", "--validation_share", "0")
+    assert train_script.train(given) == 0
+    shutil.copy(data / "left" / "0.mp4", data / "left" / "9.mp4")
+    with pytest.raises(RecipeError, match="the data has changed since the run began .train"):
+        train_script.train([*given, "--resume"])
+    (data / "left" / "9.mp4").unlink()
+    (data / "left").rename(data / "a left")
+    with pytest.raises(RecipeError, match="class_names_sha256"):
+        train_script.train([*given, "--resume"])
+    folder = RunFolder(tmp_path / "out", [])
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    folder.check_same_run(record["data"], ranks=1)
+    with pytest.raises(RecipeError, match="the run has 1 ranks and this is 2"):
+        folder.check_same_run(record["data"], ranks=2)
+    for path in (tmp_path / "out").glob("checkpoint-*/optimizer.pt"):
+        path.unlink()
+    with pytest.raises(RecipeError, match="no complete checkpoint"):
+        train_script.train([*given, "--resume"])
+
+
+def test_a_loss_that_is_no_number_stops(start, videos, tmp_path):
+    more = ["--optim", "sgd", "--learning_rate", "1e30", "--max_grad_norm", "0", "--eval_strategy", "no"]
+    with pytest.raises(train_script.StoppedError, match="the loss is nan at step .; lower --learning_rate"):
+        train_script.train(arguments(start, videos, tmp_path, *more))
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_a_test_split_chooses_no_model(start, videos, tmp_path):
+    for split, numbers in (("train", "012"), ("test", "3")):
+        for name in NAMES:
+            (tmp_path / "data" / split / name).mkdir(parents=True)
+            for number in numbers:
+                (tmp_path / "data" / split / name / f"{number}.mp4").symlink_to(videos / name / f"{number}.mp4")
+    more = ["--validation_share", "0", "--learning_rate", "0.3"]
+    assert train_script.train(arguments(start, tmp_path / "data", tmp_path / "out", *more)) == 0
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["data"]["validation_from"] == "test"
+    assert_bit_equal(weights(tmp_path / "out"), weights(tmp_path / "out" / "checkpoint-4"))
+    # A share of the training videos is another thing.
+    held = read_training_data(DataArguments(videos=str(tmp_path / "data"), validation_share=0.3), seed=0)
+    assert (held.validation_from, len(held.train), len(held.validation)) == ("held back", 6, 3)
+
+
+def test_the_last_model_where_that_is_wanted(start, videos, tmp_path):
+    training = VitaClipTrainingArguments(
+        str(tmp_path), use_cpu=True, eval_strategy="epoch", load_best_model_at_end=False
+    )
+    assert training.load_best_model_at_end is False
+    assert VitaClipTrainingArguments(str(tmp_path), use_cpu=True, eval_strategy="no").load_best_model_at_end is False
+    epochs = {"eval_strategy": "epoch", "save_strategy": "epoch"}
+    assert VitaClipTrainingArguments(str(tmp_path), use_cpu=True, **epochs).load_best_model_at_end is True
+
+
 def test_prompts_alone_resume_and_load_like_the_whole(whole_run, start, videos, tmp_path, monkeypatch):
     assert train_script.train(arguments(start, videos, tmp_path, "--prompts_only")) == 0
     shapes = {path.name for path in (tmp_path / "checkpoint-2").iterdir()}
@@ -188,7 +263,7 @@ def test_full_disk_leaves_the_previous_checkpoint(whole_run, start, videos, tmp_
     assert train_script.main() == 2
     message = capsys.readouterr().err.splitlines()[-1]
     assert message.startswith("train: ")
-    assert "No space left on device; complete checkpoints are kept, go on with --resume" in message
+    assert message.endswith("No space left on device; complete checkpoints are kept, for --resume")
     assert not (tmp_path / "checkpoint-4").exists()
     assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-2"
     monkeypatch.undo()
@@ -226,7 +301,7 @@ def test_unreadable_videos_stop_a_run_or_are_replaced_and_counted(start, videos,
             (tmp_path / "videos" / name / path.name).symlink_to(path)
     broken.write_bytes(b"no video")
     more = ["--validation_share", "0", "--eval_strategy", "no", "--num_train_epochs", "1", "--max_steps", "-1"]
-    with pytest.raises(VideoDecodingError, match="broken.mp4"):
+    with pytest.raises(train_script.StoppedError, match="Cannot read the video .*broken.mp4"):
         train_script.train(arguments(start, tmp_path / "videos", tmp_path / "a", *more))
     skipping = [*more, "--on_unreadable", "skip"]
     assert train_script.train(arguments(start, tmp_path / "videos", tmp_path / "b", *skipping)) == 0
@@ -290,6 +365,9 @@ def test_each_rank_evaluates_and_nothing_is_lost(start, tmp_path):
     trainer._eval_size = 4
     with pytest.raises(LostSampleError, match="3 of 4 videos"):
         trainer.count_videos_once(EvalPrediction(scores, books))
+    with pytest.raises(TrainingError, match="none of the 3 validation videos could be read"):
+        trainer._eval_size = 3
+        trainer.count_videos_once(EvalPrediction(scores, np.array([[-100, 1], [-100, 2], [-100, 0], [-100, 1]])))
     books[1, 0] = -100  # could not be read
     trainer._eval_size = 3
     metrics = trainer.count_videos_once(EvalPrediction(scores, books))
@@ -320,7 +398,16 @@ BAD_ARGUMENTS = {
     "unknown argument": (["--learning_rat", "1"], "did you mean 'learning_rate'"),
     "wrong RandAugment": (["--rand_augment", "rand-q7"], "rand-q7"),
     "wrong policy": (["--on_unreadable", "ignore"], "ignore"),
-    "wrong subset": (["--class_subset", "half"], "half"),
+    "wrong subset": (["--class_subset", "half"], "invalid choice: 'half'"),
+    "no context": (["--num_context_tokens", "0"], "num_context_tokens"),
+    "unknown metric": (["--metric_for_best_model", "f1"], "top1, top5"),
+    "other smoothing": (["--label_smoothing_factor", "0.1"], "use `label_smoothing`"),
+    "other resume": (["--resume_from_checkpoint", "x"], "use resume"),
+    "mixing single videos": (["--per_device_train_batch_size", "1"], "must be 2 or more"),
+    "one level too deep": (["--videos", "{parent}"], "only one class"),
+    "a stream of files": (["--streaming"], "hub:ID"),
+    "output is a file": (["--output_dir", "{tmp}/list.txt"], "is a file"),
+    "no steps": (["--max_steps", "0"], "max_steps"),
     "no model": (["--model", "{tmp}/no-model"], "no-model"),
     "nothing to resume": (["--resume"], "no complete checkpoint"),
     "batch": (["--total_batch_size", "3"], "total_batch_size"),
@@ -334,7 +421,9 @@ def test_bad_input_is_one_line_that_says_what_to_change(case, start, videos, tmp
     (tmp_path / "list.txt").write_text("left/0.mp4 7\n")
     (tmp_path / "names.txt").write_text("left\ngrowing\nblinking\n")
     more, message = BAD_ARGUMENTS[case]
-    more = [part.format(tmp=tmp_path) for part in more]
+    (tmp_path / "parent").mkdir()
+    (tmp_path / "parent" / "videos").symlink_to(videos)
+    more = [part.format(tmp=tmp_path, parent=tmp_path / "parent") for part in more]
     monkeypatch.setattr(sys, "argv", ["train.py", *arguments(start, videos, tmp_path / "out", *more)])
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert train_script.main() == 2

@@ -281,7 +281,9 @@ def _listed_folders(root: Path) -> ListedVideos:
     """Listings of a folder of class folders, or of split folders that hold those."""
     folders = _subfolders(root)
     splits = {folder: SPLIT_WORDS[folder.name.lower()] for folder in folders if folder.name.lower() in SPLIT_WORDS}
-    if folders and len(splits) == len(folders):
+    found = set(splits.values())
+    if folders and (len(splits) == len(folders) or "train" in found and len(found) > 1):
+        _check_beside_splits(root, [folder for folder in folders if folder not in splits])
         class_folders: list[tuple[Path, str | None]] = [
             (folder, split) for top, split in splits.items() for folder in _subfolders(top)
         ]
@@ -299,6 +301,15 @@ def _listed_folders(root: Path) -> ListedVideos:
             "or give the annotations."
         )
     return ListedVideos(listings, tuple(sorted({folder.name for folder, _ in class_folders})))
+
+
+def _check_beside_splits(root: Path, others: list[Path]) -> None:
+    """Folders beside `train` and `val` may hold anything but videos: whose those are, nobody could tell."""
+    for folder in others:
+        if any(is_video_name(file.name) for file in folder.rglob("*")):
+            raise AnnotationError(
+                f"{root}: {folder.name} holds videos and lies beside split folders; move it into one of them or away."
+            )
 
 
 def _subfolders(folder: Path) -> list[Path]:

@@ -4,9 +4,10 @@ import difflib
 import platform
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
+from enum import Enum
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from transformers import HfArgumentParser
@@ -43,10 +44,17 @@ class ModelArguments:
         default=True, metadata={"help": "Train the projection of class tokens (paper), or not (released code)."}
     )
     num_context_tokens: int = field(default=16, metadata={"help": "Learned context tokens of a class prompt."})
-    context_position: str = field(default="end", metadata={"help": "Where the class name stands: end, front, middle."})
+    context_position: Literal["end", "front", "middle"] = field(
+        default="end", metadata={"help": "Where the class name stands, seen from the context."}
+    )
     class_specific_context: bool = field(default=True, metadata={"help": "One context a class, or one for all."})
     context_init: str | None = field(default=None, metadata={"help": "Words that contexts start from."})
     attn_implementation: str | None = field(default=None, metadata={"help": "sdpa, eager, flash_attention_2 …"})
+
+    def __post_init__(self):
+        for name, least in (("num_frames", 1), ("num_context_tokens", 1), ("num_global_prompts", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"`{name}` must be at least {least}, got {getattr(self, name)}.")
 
 
 @dataclass
@@ -64,7 +72,9 @@ class DataArguments:
     eval_videos: str | None = field(default=None, metadata={"help": "Folder of validation videos, if another one."})
     eval_annotations: str | None = field(default=None, metadata={"help": "List of validation videos, if another one."})
     split_camel_case: bool = field(default=False, metadata={"help": "ApplyEyeMakeup as Apply Eye Makeup."})
-    class_subset: str = field(default="all", metadata={"help": "all, base (first half of the classes) or novel."})
+    class_subset: Literal["all", "base", "novel"] = field(
+        default="all", metadata={"help": "All classes, the base ones (the first half) or the novel ones."}
+    )
     shots: int | None = field(default=None, metadata={"help": "Training videos of each class, drawn by data_seed."})
     validation_share: float = field(
         default=0.0, metadata={"help": "Share of the training videos held back for validation where there are none."}
@@ -72,16 +82,19 @@ class DataArguments:
     clips_per_class: int = field(default=64, metadata={"help": "Of motion_shapes: generated videos of each class."})
     label_column: str = field(default="label", metadata={"help": "Of a Hub dataset: the column with the class."})
     streaming: bool = field(default=False, metadata={"help": "Read a Hub dataset as a stream."})
-    on_unreadable: str = field(
+    on_unreadable: Literal["error", "skip"] = field(
         default="error", metadata={"help": "error: stop at an unreadable video; skip: another one in its place."}
     )
     max_retries: int = field(default=10, metadata={"help": "Other videos tried in place of an unreadable one."})
-    sampling: str = field(default="dense_random", metadata={"help": "Training clips: dense_random, segment_random."})
+    sampling: Literal["dense_random", "segment_random", "dense", "uniform"] = field(
+        default="dense_random", metadata={"help": "Which frames a training clip takes."}
+    )
     frame_stride: int = field(default=16, metadata={"help": "Distance of a dense clip's frames."})
-    eval_sampling: str = field(default="dense", metadata={"help": "Validation clips: dense, uniform."})
+    eval_sampling: Literal["dense", "uniform"] = field(
+        default="dense", metadata={"help": "Which frames a validation clip takes."}
+    )
     eval_views: int = field(default=1, metadata={"help": "Temporal views of a validation video."})
     eval_spatial_views: int = field(default=1, metadata={"help": "Spatial views of a validation video: 1 or 3."})
-    image_size: int | None = field(default=None, metadata={"help": "Side of the frames; the model's by default."})
 
 
 @dataclass
@@ -98,7 +111,9 @@ class AugmentationArguments:
     cutmix: float = field(default=0.0, metadata={"help": "Alpha of cutmix."})
     mix_probability: float = field(default=1.0, metadata={"help": "Share of batches that are mixed."})
     label_smoothing: float = field(default=0.0, metadata={"help": "Share of the label spread over all classes."})
-    interpolation: str = field(default="bicubic", metadata={"help": "Resizing of frames: bicubic or bilinear."})
+    interpolation: Literal["bicubic", "bilinear"] = field(
+        default="bicubic", metadata={"help": "How frames are resized."}
+    )
     antialias: bool = field(default=True, metadata={"help": "Low-pass before downsizing; the released code does not."})
     shorter_side: int | None = field(
         default=None, metadata={"help": "Resize larger frames to this first: large videos augment much faster."}
@@ -107,11 +122,22 @@ class AugmentationArguments:
 
 def nearest_names(name: str, known: Iterable[str]) -> str:
     """`"; did you mean X?"`, or nothing if no known name is near."""
-    near = difflib.get_close_matches(name.lstrip("-"), list(known), n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(name).lstrip("-"), list(known), n=1, cutoff=0.5)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def read_recipe(path: str | Path, known_fields: Iterable[str]) -> dict[str, Any]:
+class _RecipeLoader(yaml.SafeLoader):
+    """Safe YAML in which a field may stand only once."""
+
+    def construct_mapping(self, node, deep=False):
+        names = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for name in names:
+            if names.count(name) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"{name!r} stands there twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def read_recipe(path: str | Path, known_fields: Iterable[str], _below: tuple[Path, ...] = ()) -> dict[str, Any]:
     """A recipe file as argument values, with what it `extends` (a file beside it) underneath.
 
     Args:
@@ -119,16 +145,15 @@ def read_recipe(path: str | Path, known_fields: Iterable[str]) -> dict[str, Any]
         known_fields: names of all arguments.
 
     Raises:
-        RecipeError: no such file, no YAML mapping, a recipe of another version, or an unknown field.
+        RecipeError: no such file, no YAML mapping, a recipe of another version, an unknown field, or a circle.
     """
     path, known = Path(path), set(known_fields)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _RecipeLoader)
     except FileNotFoundError:
         beside = sorted(file.stem for file in path.parent.glob("*.yaml"))
-        raise RecipeError(
-            f"there is no recipe {path}{nearest_names(path.stem, beside)} Known: {', '.join(beside) or 'none'}."
-        ) from None
+        hint = nearest_names(path.stem, beside)
+        raise RecipeError(f"there is no recipe {path}{hint}; known are: {', '.join(beside) or 'none'}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise RecipeError(f"recipe {path} cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
@@ -143,8 +168,12 @@ def read_recipe(path: str | Path, known_fields: Iterable[str]) -> dict[str, Any]
     for name in content:
         if name not in known:
             raise RecipeError(f"recipe {path} has an unknown field {name!r}{nearest_names(name, known)}")
-    below = {} if parent is None else read_recipe(path.parent / f"{parent}.yaml", known)
-    return below | content
+    if parent is None:
+        return content
+    extended = path.parent / f"{parent}.yaml"
+    if extended in (path, *_below):
+        raise RecipeError(f"recipe {path} extends itself by way of {extended}")
+    return read_recipe(extended, known, (*_below, path)) | content
 
 
 class RecipeParser(HfArgumentParser):
@@ -182,17 +211,32 @@ class RecipeParser(HfArgumentParser):
             raise RecipeError(" ".join(str(error).split())) from error
 
     def _typed(self, name: str, value: Any, kind: Any) -> Any:
-        """YAML reads 4e-4 as a string; everything else must already be of a fitting type."""
-        action = next(action for action in self._actions if action.dest == name)
-        wants_number = action.type in (int, float) or kind in (int, float)
-        if isinstance(value, str) and wants_number:
+        """A recipe's value, of the type that its field has; YAML reads 4e-4 as a string."""
+        kinds = _kinds(kind)
+        if isinstance(value, str) and str not in kinds and kinds & {int, float}:
             try:
-                return action.type(value)
+                value = (float if float in kinds else int)(value)
             except ValueError:
                 raise RecipeError(f"the recipe's {name}: {value!r} is no number") from None
-        if isinstance(value, bool) and wants_number or isinstance(value, (int, float)) and action.type is str:
-            raise RecipeError(f"the recipe's {name}: {value!r} is of the wrong type")
+        action = next(action for action in self._actions if action.dest == name)
+        fits = type(value) in kinds or (type(value) is int and float in kinds) or Any in kinds
+        if not fits or (action.choices and value not in action.choices):
+            expected = ", ".join(map(str, action.choices or sorted(getattr(one, "__name__", "any") for one in kinds)))
+            raise RecipeError(f"the recipe's {name}: {value!r} does not fit; expected {expected}")
         return value
+
+
+def _kinds(kind: Any) -> set[Any]:
+    """The plain types that an annotation allows; enumerations are written as strings."""
+    if get_origin(kind) is Literal:
+        return {type(value) for value in get_args(kind)}
+    if get_origin(kind) in (list, dict):
+        return {get_origin(kind)}
+    if get_args(kind):
+        return set().union(*map(_kinds, get_args(kind)))
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return {str}
+    return {kind}
 
 
 def field_names(dataclass_types: Iterable[type]) -> set[str]:

@@ -20,7 +20,7 @@ TEXT_FIELDS = ("num_context_tokens", "context_position", "class_specific_context
 
 
 def load_starting_point(
-    arguments: ModelArguments, class_names: list[str], image_size: int | None = None
+    arguments: ModelArguments, class_names: list[str]
 ) -> tuple[VitaClipForVideoClassification, VitaClipProcessor]:
     """The model to train, its CLIP frozen, and the processor that belongs to it.
 
@@ -38,7 +38,7 @@ def load_starting_point(
     if not isinstance(config, (CLIPConfig, VitaClipConfig)):
         raise RecipeError(f"--model {arguments.model} is a {config.model_type} model; CLIP or Vita-CLIP is needed")
     new_prompts = arguments.fresh_prompts or not isinstance(config, VitaClipConfig)
-    processor = _load_processor(arguments, config, image_size)
+    processor = _load_processor(arguments, config)
     model = _load_checkpoint(arguments, config)
     if arguments.fresh_prompts and isinstance(config, VitaClipConfig):
         model = _with_fresh_prompts(model, arguments)
@@ -74,12 +74,13 @@ def _load_checkpoint(arguments: ModelArguments, config: CLIPConfig) -> VitaClipF
         layout["text_config"] = {name: getattr(arguments, name) for name in TEXT_FIELDS}
     if arguments.attn_implementation is not None:
         layout["attn_implementation"] = arguments.attn_implementation
-    with _quietly():  # that a CLIP's prompts are new is no news here
+    with quietly():  # that a CLIP's prompts are new is no news here
         return VitaClipForVideoClassification.from_pretrained(arguments.model, revision=arguments.revision, **layout)
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
+    """Without transformers' warnings."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
@@ -129,17 +130,16 @@ def _class_difference(model: str, own: list[str], given: list[str]) -> str:
     )
 
 
-def _load_processor(arguments: ModelArguments, config: CLIPConfig, image_size: int | None) -> VitaClipProcessor:
+def _load_processor(arguments: ModelArguments, config: CLIPConfig) -> VitaClipProcessor:
     """The checkpoint's processor; for a plain CLIP one of our own, with its tokenizer."""
-    side = image_size or config.vision_config.image_size
-    shape = {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
     if isinstance(config, VitaClipConfig):
         processor = AutoProcessor.from_pretrained(arguments.model, revision=arguments.revision)
-        if image_size is not None:
-            for name, value in shape.items():
-                setattr(processor.video_processor, name, value)
     else:
+        side = config.vision_config.image_size
+        video_processor = VitaClipVideoProcessor(
+            size={"shortest_edge": side}, crop_size={"height": side, "width": side}
+        )
         tokenizer = CLIPTokenizer.from_pretrained(arguments.model, revision=arguments.revision)
-        processor = VitaClipProcessor(VitaClipVideoProcessor(**shape), tokenizer)
+        processor = VitaClipProcessor(video_processor, tokenizer)
     processor.video_processor.num_frames = arguments.num_frames
     return processor

@@ -1,5 +1,6 @@
 """Training: transformers' `Trainer` where prompts, clips and interruptions need something of their own."""
 
+import math
 import os
 import shutil
 import time
@@ -15,7 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from transformers import EvalPrediction, Trainer, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_callback import ExportableState
+from transformers.trainer_callback import ExportableState, TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, has_length, rotate_checkpoints
 from transformers.utils import logging
 
@@ -33,6 +34,7 @@ logger = logging.get_logger(__name__)
 INCOMPLETE = "incomplete-"
 # What a batch carries for the trainer and not for the model.
 BOOKKEEPING = ("index", "failures")
+METRICS = ("top1", "top5", "mean_class", "loss")
 
 
 @dataclass
@@ -46,6 +48,8 @@ class VitaClipTrainingArguments(TrainingArguments):
             `per_device_train_batch_size` and the number of ranks.
         decay_all (`bool`, *optional*, defaults to `False`):
             Weight decay on every trained tensor, as in the released code, and not only on matrices.
+        load_best_model_at_end (`bool`, *optional*):
+            By default, wherever the validation follows the same rhythm as the checkpoints.
         prompts_only (`bool`, *optional*, defaults to `False`):
             Checkpoints hold what CLIP has not, and name their CLIP, instead of the whole model.
     """
@@ -56,13 +60,18 @@ class VitaClipTrainingArguments(TrainingArguments):
         metadata={"help": "Videos of an optimizer step over all ranks; sets gradient_accumulation_steps."},
     )
     decay_all: bool = field(default=False, metadata={"help": "Weight decay on vectors too, as in the released code."})
+    load_best_model_at_end: bool | None = field(
+        default=None, metadata={"help": "Keep the best model instead of the last (default: if there is validation)."}
+    )
+    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Not here: a loss that is no number stops."})
     prompts_only: bool = field(default=False, metadata={"help": "Save the prompts alone, without CLIP's weights."})
 
     def __post_init__(self):
-        evaluates = str(getattr(self.eval_strategy, "value", self.eval_strategy)) != "no"
-        if evaluates and self.metric_for_best_model is None:  # type: ignore[has-type]
-            self.metric_for_best_model, self.greater_is_better = "top1", True
-            self.load_best_model_at_end = True
+        self._check_values()
+        if self.load_best_model_at_end is None:
+            self.load_best_model_at_end = _name(self.eval_strategy) == _name(self.save_strategy) != "no"
+        if self.metric_for_best_model is None and _name(self.eval_strategy) != "no":  # type: ignore[has-type]
+            self.metric_for_best_model = "top1"
         if self.save_total_limit is None:  # type: ignore[has-type]
             self.save_total_limit = 2  # the last one and the best one
         super().__post_init__()
@@ -80,9 +89,33 @@ class VitaClipTrainingArguments(TrainingArguments):
                 )
             self.gradient_accumulation_steps = self.total_batch_size // at_once
 
+    def _check_values(self) -> None:
+        """What transformers would take, and then do something else than was meant."""
+        if self.gradient_accumulation_steps < 1 or self.per_device_train_batch_size < 1:
+            raise ValueError("`gradient_accumulation_steps` and `per_device_train_batch_size` must be at least 1.")
+        if self.max_steps == 0:
+            raise ValueError("`max_steps` 0 would train one step; leave it out, or give the number of steps.")
+        metric = (self.metric_for_best_model or "top1").removeprefix("eval_")
+        if metric not in METRICS:
+            raise ValueError(f"`metric_for_best_model` must be one of {', '.join(METRICS)}, got {metric!r}.")
+        if self.label_smoothing_factor:
+            raise ValueError("`label_smoothing_factor` knows nothing of soft labels; use `label_smoothing`.")
+        instead = {"resume_from_checkpoint": "resume", "push_to_hub": "conversion/publish.py", "deepspeed": "FSDP"}
+        for name, other in instead.items():
+            if getattr(self, name, None):
+                raise ValueError(f"`{name}` is not used here; use {other}.")
+
+
+def _name(strategy: Any) -> str:
+    return str(getattr(strategy, "value", strategy))
+
 
 class LostSampleError(RuntimeError):
     """An evaluation did not see each video exactly once."""
+
+
+class TrainingError(ValueError):
+    """A training that cannot go on; the message says what to change."""
 
 
 class VitaClipTrainer(Trainer):
@@ -108,7 +141,7 @@ class VitaClipTrainer(Trainer):
         self._class_embeds = ClassEmbedsOfStep()
         self._base_verified = False
         self._waited, self._videos, self._failures = 0.0, 0, 0
-        self._logged_at = time.perf_counter()
+        self._logged_at: float | None = None  # since when videos are counted
         self._reported: set[str] = set()
         self._eval_size: int | None = None
 
@@ -148,6 +181,8 @@ class VitaClipTrainer(Trainer):
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device):
         """The micro-batches of an optimizer step, without what is for the trainer's books alone."""
         self._class_embeds = ClassEmbedsOfStep()
+        if self._logged_at is None:
+            self._logged_at = time.perf_counter()
         return super().get_batch_samples(self._watched(epoch_iterator), num_batches, device)
 
     def _watched(self, batches: Iterator) -> Iterator[dict[str, Any]]:
@@ -158,16 +193,17 @@ class VitaClipTrainer(Trainer):
             if batch is None:
                 return
             self._videos += len(batch["labels"])
-            self._report_failures(batch.get("failures", ()))
+            failures = batch.get("failures", ())
+            self._failures += len(failures)
+            self._report_failures(failures, "another video taken in its place")
             yield {name: value for name, value in batch.items() if name not in BOOKKEEPING}
 
-    def _report_failures(self, failures) -> None:
-        """Counts unreadable videos, and names each of them once."""
-        self._failures += len(failures)
+    def _report_failures(self, failures, what_then: str) -> None:
+        """Names each unreadable video once."""
         for path, reason in failures:
             if path not in self._reported:
                 self._reported.add(path)
-                logger.warning(f"unreadable, another video taken in its place: {path}: {reason}")
+                logger.warning(f"unreadable, {what_then}: {path}: {reason}")
 
     # Steps
 
@@ -188,7 +224,7 @@ class VitaClipTrainer(Trainer):
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """Scores `[B, C]`, the softmax averaged over views, with labels and indices `[B, 2]`."""
         inputs = self._prepare_inputs(inputs)
-        self._report_failures(inputs.get("failures", ()))
+        self._report_failures(inputs.get("failures", ()), "not evaluated")
         pixels = inputs["pixel_values_videos"]  # [B, views, T, 3, H, W]
         with torch.no_grad(), self.compute_loss_context_manager():
             logits = model(pixel_values_videos=pixels.flatten(0, 1)).logits
@@ -200,6 +236,7 @@ class VitaClipTrainer(Trainer):
 
         Raises:
             LostSampleError: a video was never scored.
+            TrainingError: none could be read.
         """
         labels, index = np.asarray(prediction.label_ids).T
         seen, first = np.unique(index, return_index=True)
@@ -210,20 +247,25 @@ class VitaClipTrainer(Trainer):
             )
         scores, labels = np.asarray(prediction.predictions)[first], labels[first]
         known = labels >= 0
+        if not known.any():
+            raise TrainingError(f"none of the {len(labels)} validation videos could be read; check the data")
         likelihoods = scores[known, labels[known]].clip(min=np.finfo(np.float32).tiny)
-        loss = float(-np.log(likelihoods).mean()) if known.any() else float("nan")
-        return {"loss": loss, **compute_metrics((scores, labels))}
+        return {"loss": float(abs(np.log(likelihoods).mean())), **compute_metrics((scores, labels))}
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
-            now = time.perf_counter()
-            mine = torch.tensor([self._videos, self._failures], dtype=torch.float64, device="cpu")
-            videos, failures = self.accelerator.gather(mine.float().to(self.args.device)[None]).sum(0).tolist()
-            seconds = max(now - self._logged_at, 1e-9)
-            logs["videos_per_second"] = videos / seconds
-            logs["waiting_for_data"] = self._waited / seconds
-            logs["unreadable_videos"] = int(failures)
-            self._waited, self._videos, self._logged_at = 0.0, 0, now
+            if not math.isfinite(logs["loss"]):
+                raise TrainingError(
+                    f"the loss is {logs['loss']} at step {self.state.global_step}; lower --learning_rate or set "
+                    "--max_grad_norm 1, in another --output_dir"
+                )
+            seconds = max(time.perf_counter() - (self._logged_at or 0), 1e-9)
+            mine = torch.tensor([[self._videos, self._failures, self._waited / seconds]], device=self.args.device)
+            of_ranks = self.accelerator.gather(mine)
+            logs["videos_per_second"] = of_ranks[:, 0].sum().item() / seconds
+            logs["waiting_for_data"] = of_ranks[:, 2].mean().item()
+            logs["unreadable_videos"] = int(of_ranks[:, 1].sum().item())
+            self._waited, self._videos, self._logged_at = 0.0, 0, time.perf_counter()
         super().log(logs, start_time)
 
     def evaluate(self, eval_dataset=None, *args, **kwargs):
@@ -231,8 +273,25 @@ class VitaClipTrainer(Trainer):
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         self._eval_size = len(dataset) if has_length(dataset) else None
         metrics = super().evaluate(eval_dataset, *args, **kwargs)
-        self._logged_at += time.perf_counter() - started  # no training went on in that time
+        self._leave_out(started)
         return metrics
+
+    def _leave_out(self, started: float) -> None:
+        """Time in which no training went on counts in no rate."""
+        if self._logged_at is not None:
+            self._logged_at += time.perf_counter() - started
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """As in `Trainer`; of models with equal accuracy the one with the lower loss is better."""
+        before, best = self.state.best_metric, self.state.best_global_step
+        if super()._determine_best_metric(metrics, trial):
+            return True
+        name = f"eval_{(self.args.metric_for_best_model or '').removeprefix('eval_')}"
+        history = [entry for entry in self.state.log_history if entry["step"] == best and "eval_loss" in entry]
+        tie = bool(history) and metrics.get(name) == before and metrics["eval_loss"] < history[0]["eval_loss"]
+        if tie:
+            self.state.best_global_step = self.state.global_step
+        return tie
 
     # Checkpoints
 
@@ -262,10 +321,9 @@ class VitaClipTrainer(Trainer):
                 output_dir=str(run),
                 save_total_limit=self.args.save_total_limit,
                 best_model_checkpoint=self.state.best_model_checkpoint,
-                use_mtime=True,
             )
         self.accelerator.wait_for_everyone()
-        self._logged_at += time.perf_counter() - started
+        self._leave_out(started)
 
     def _save_trainer_state(self, folder: Path) -> None:
         for callback in [*self.callback_handler.callbacks, self.control]:
@@ -293,6 +351,12 @@ class VitaClipTrainer(Trainer):
             model.save_pretrained(folder, state_dict=state_dict)
         if self.processing_class is not None:
             self.processing_class.save_pretrained(folder)
+
+    def restore(self, checkpoint: str | Path) -> None:
+        """The state and the model of a finished training from its last checkpoint, without training any more."""
+        self.state = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME))
+        best = self.state.best_model_checkpoint if self.args.load_best_model_at_end else None
+        self._load_from_checkpoint(str(best or checkpoint))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         if self.is_fsdp_enabled or not (Path(resume_from_checkpoint) / WEIGHTS_FILE).is_file():
@@ -323,10 +387,3 @@ def read_prompts_into(model: nn.Module, folder: str | Path) -> None:
     if {name: t.shape for name, t in found.items()} != {name: t.shape for name, t in expected.items()}:
         raise PromptCheckpointError(f"{path} holds prompts of another layout or other classes than this training's.")
     model.load_state_dict(found, strict=False)
-
-
-def last_checkpoint(run: str | Path) -> Path | None:
-    """The newest complete checkpoint of a run, and `None` if it has none."""
-    folders = [path for path in Path(run).glob(f"{PREFIX_CHECKPOINT_DIR}-*") if path.name.split("-")[-1].isdigit()]
-    complete = [path for path in folders if (path / TRAINER_STATE_NAME).is_file()]
-    return max(complete, key=lambda path: int(path.name.split("-")[-1]), default=None)

@@ -1,12 +1,14 @@
 """From data arguments to the datasets of a training: which videos, what becomes of them, what is recorded of them."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import psutil
 from torch.utils.data import Dataset
 from transformers.image_utils import PILImageResampling
+from transformers.utils import logging
 
 from .annotations import AnnotationTable, read_annotations
 from .augmentation import ClipAugmentation, ClipMixer
@@ -19,9 +21,11 @@ from .recipes import AugmentationArguments, DataArguments, RecipeError
 from .training import VitaClipTrainingArguments
 
 
+logger = logging.get_logger(__name__)
+
 HUB_PREFIX = "hub:"
 GENERATED = "motion_shapes"
-SUBSETS = ("all", "base", "novel")
+SUBSETS = ("base", "novel")
 
 
 @dataclass
@@ -42,12 +46,16 @@ class TrainingData:
         validation: likewise; `None` if there are none.
         class_names: as they enter the class prompts, in the order of the labels.
         arguments: what was asked for.
+        validation_from: where the validation videos come from; `"test"` must choose no model.
+        seed: of draws and selections.
     """
 
     train: Any
     validation: Any
     class_names: list[str]
     arguments: DataArguments
+    validation_from: str | None
+    seed: int
 
     @property
     def tables(self) -> list[AnnotationTable]:
@@ -59,6 +67,7 @@ class TrainingData:
         names = hashlib.sha256("\n".join(self.class_names).encode()).hexdigest()
         return {
             "classes": len(self.class_names),
+            "validation_from": self.validation_from,
             "class_names_sha256": names,
             **{name: _described(part) for name, part in parts.items() if part is not None},
         }
@@ -83,7 +92,7 @@ class TrainingData:
             "frame_stride": arguments.frame_stride,
             "on_error": arguments.on_unreadable,
         }
-        common |= {"seed": training.data_seed or training.seed, "max_retries": arguments.max_retries}
+        common |= {"seed": self.seed, "max_retries": arguments.max_retries}
         clips = common | {"sampling": arguments.sampling, "augmentation": augment}
         views: dict[str, Any] = {"num_views": arguments.eval_views, "num_spatial_views": arguments.eval_spatial_views}
         views |= {"sampling": arguments.eval_sampling}
@@ -100,7 +109,12 @@ class TrainingData:
             train = ClipDataset(train, video_processor, **clips)
             if validation is not None:
                 validation = ClipDataset(validation, video_processor, **views, **common)
-        return ClipDatasets(train, validation, ClipCollator(make_mixer(augmentation, len(self.class_names))))
+        mixer = make_mixer(augmentation, len(self.class_names))
+        if (augmentation.mixup or augmentation.cutmix) and training.per_device_train_batch_size < 2:
+            raise RecipeError(
+                "mixup and cutmix mix the videos of a batch: per_device_train_batch_size must be 2 or more"
+            )
+        return ClipDatasets(train, validation, ClipCollator(mixer))
 
 
 def _described(part: Any) -> dict[str, Any]:
@@ -155,66 +169,77 @@ def read_training_data(arguments: DataArguments, seed: int) -> TrainingData:
         RecipeError: no videos named, or an unknown choice.
         AnnotationError: annotations that cannot be used, or no videos.
     """
+    if arguments.streaming and not (arguments.videos or "").startswith(HUB_PREFIX):
+        raise RecipeError("--streaming is for data sets of the Hub (--videos hub:ID)")
     if arguments.videos is None:
         raise RecipeError("no videos to train on; pass --videos with a folder (or motion_shapes, or hub:ID)")
-    if arguments.class_subset not in SUBSETS:
-        raise RecipeError(f"--class_subset must be one of {', '.join(SUBSETS)}, got {arguments.class_subset!r}")
     if not 0 <= arguments.validation_share < 1:
         raise RecipeError(f"--validation_share must be in 0 … 1, got {arguments.validation_share}")
+    validation_from: str | None = "validation"
     if arguments.videos == GENERATED:
         train: Any = MotionShapes(held_out=False, clips_per_class=arguments.clips_per_class, seed=seed)
         validation: Any = MotionShapes(held_out=False, clips_per_class=1, seed=seed + 1)
-        names = train.class_names
+        names: Sequence[str] = train.class_names
     elif arguments.videos.startswith(HUB_PREFIX):
-        train, validation, names = _read_hub(arguments, arguments.videos.removeprefix(HUB_PREFIX))
+        train, validation, validation_from, names = _read_hub(arguments, arguments.videos.removeprefix(HUB_PREFIX))
     else:
-        train, validation = read_tables(arguments, arguments.videos, seed)
+        train, validation, validation_from = read_tables(arguments, arguments.videos, seed)
         names = train.class_names
+    if len(names) < 2:
+        raise RecipeError(
+            f"--videos {arguments.videos}: only one class, {names[0]!r}; if that folder holds the class folders, pass "
+            "it as --videos"
+        )
     if arguments.split_camel_case:
         names = [spell_class_name(name) for name in names]
-    return TrainingData(train, validation, list(names), arguments)
+    return TrainingData(train, validation, list(names), arguments, validation_from, seed)
 
 
-def read_tables(arguments: DataArguments, videos: str, seed: int) -> tuple[AnnotationTable, AnnotationTable | None]:
-    """Training and validation videos of a folder or of annotation files."""
+def read_tables(
+    arguments: DataArguments, videos: str, seed: int
+) -> tuple[AnnotationTable, AnnotationTable | None, str | None]:
+    """Training and validation videos of a folder or of annotation files, and where the latter come from.
+
+    Validation is, in this order: what the arguments name, the `validation` split, a share of the training videos if one
+    is asked for, the `test` split, or nothing.
+    """
     table = read_annotations(videos, arguments.annotations, arguments.classes, format=arguments.annotation_format)
     train = table.split("train")
     if arguments.class_subset != "all":
-        train = _subset(train, arguments.class_subset)
-    validation = _validation_table(arguments, videos, table, train)
-    if validation is None and arguments.validation_share:
-        train, validation = hold_back(train, arguments.validation_share, seed)
+        train = train.base_to_novel()[SUBSETS.index(arguments.class_subset)]
+    train.require_videos()
+    train, validation, source = _with_validation(arguments, videos, table, train, seed)
     if arguments.shots is not None:
         train = train.few_shot(arguments.shots, seed)
-    train.require_videos()
+    empty = [name for name, count in zip(train.class_names, train.counts(), strict=True) if not count]
+    if empty:
+        logger.warning(f"{len(empty)} classes have no training videos: {', '.join(empty[:10])}")
     if validation is not None:
         validation.require_videos()
-    return train, validation
+    return train, validation, source
 
 
-def _subset(table: AnnotationTable, subset: str) -> AnnotationTable:
-    return table.base_to_novel()[SUBSETS.index(subset) - 1]
-
-
-def _validation_table(
-    arguments: DataArguments, videos: str, table: AnnotationTable, train: AnnotationTable
-) -> AnnotationTable | None:
-    """The validation videos that there are, else the test videos, with the labels of the training."""
+def _with_validation(
+    arguments: DataArguments, videos: str, table: AnnotationTable, train: AnnotationTable, seed: int
+) -> tuple[AnnotationTable, AnnotationTable | None, str | None]:
     if arguments.eval_annotations is not None or arguments.eval_videos is not None:
         folder = arguments.eval_videos or videos
-        table = read_annotations(
+        named = read_annotations(
             folder, arguments.eval_annotations, table.class_names, format=arguments.annotation_format
         )
-        splits = {sample.split for sample in table.samples}
-        return table.split(*splits).with_classes(train.class_names)
+        splits = {sample.split for sample in named.samples}
+        return train, named.split(*splits).with_classes(train.class_names), "given"
     for split in ("validation", "test"):
+        if split == "test" and arguments.validation_share:
+            train, held_back = hold_back(train, arguments.validation_share, seed)
+            return train, held_back if len(held_back) else None, "held back"
         if any(sample.split == split and sample.label is not None for sample in table.samples):
-            return table.split(split).with_classes(train.class_names)
-    return None
+            return train, table.split(split).with_classes(train.class_names), split
+    return train, None, None
 
 
 def hold_back(table: AnnotationTable, share: float, seed: int) -> tuple[AnnotationTable, AnnotationTable]:
-    """A training table without `share` of each class's videos, and those as validation; at least one of each stays.
+    """A training table without `share` of each class's videos, and those as validation. A class of one video keeps it.
 
     Which ones is decided by a hash of seed and listed path, not by the order of the list.
     """
@@ -224,13 +249,13 @@ def hold_back(table: AnnotationTable, share: float, seed: int) -> tuple[Annotati
     held = set()
     for samples in by_class.values():
         ranked = sorted(samples, key=lambda sample: hashlib.sha256(f"{seed}/{sample.name}".encode()).hexdigest())
-        held.update(ranked[: min(max(1, round(share * len(samples))), len(samples) - 1)])
+        held.update(ranked[: min(max(1, round(share * len(samples))), len(samples) - 1)])  # one at least stays
     kept = tuple(sample for sample in table.samples if sample not in held)
     validation = tuple(replace(sample, split="validation") for sample in table.samples if sample in held)
     return replace(table, samples=kept), replace(table, samples=validation)
 
 
-def _read_hub(arguments: DataArguments, name: str) -> tuple[Any, Any, list[str]]:
+def _read_hub(arguments: DataArguments, name: str) -> tuple[Any, Any, str | None, Sequence[str]]:
     """A `datasets` data set by its id, or by a folder that `datasets` reads."""
     import datasets
 
@@ -239,14 +264,16 @@ def _read_hub(arguments: DataArguments, name: str) -> tuple[Any, Any, list[str]]
         raise RecipeError(f"--videos {arguments.videos}: no train split, only {', '.join(loaded)}")
     label = (loaded["train"].features or {}).get(arguments.label_column)
     names = list(getattr(label, "names", None) or [])
-    held_out = next((loaded[split] for split in ("validation", "test") if split in loaded), None)
+    split = next((split for split in ("validation", "test") if split in loaded), None)
+    held_out = None if split is None else loaded[split]
     if arguments.streaming:
         if not names:
             raise RecipeError(f"--videos {arguments.videos}: a stream needs a ClassLabel column with the class names")
-        return loaded["train"], held_out, names
+        return loaded["train"], held_out, split, names
     train = HubVideos(loaded["train"], label_column=arguments.label_column, class_names=names or None)
-    names = list(train.class_names)
-    return train, held_out and HubVideos(held_out, label_column=arguments.label_column, class_names=names), names
+    if held_out is not None:
+        held_out = HubVideos(held_out, label_column=arguments.label_column, class_names=train.class_names)
+    return train, held_out, split, train.class_names
 
 
 def check_batch_memory(

@@ -56,10 +56,12 @@ def step_summary(logs: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def evaluation_summary(logs: dict[str, Any]) -> str:
+def evaluation_summary(logs: dict[str, Any], prefix: str = "eval") -> str:
     """`top-1 71.2%, top-5 90.1%, loss 1.02`, with the videos that could not be read, if any."""
-    line = f"top-1 {logs['eval_top1']:.1%}, top-5 {logs['eval_top5']:.1%}, loss {logs['eval_loss']:.3g}"
-    return line + (f", {logs['eval_missing']} videos unreadable" if logs.get("eval_missing") else "")
+    top1, top5, loss, missing = (logs[f"{prefix}_{name}"] for name in ("top1", "top5", "loss", "missing"))
+    return f"top-1 {top1:.1%}, top-5 {top5:.1%}, loss {loss:.3g}" + (
+        f", {missing} videos unreadable" if missing else ""
+    )
 
 
 def plot_curves(log_history: list[dict[str, Any]], path: str | Path) -> None:

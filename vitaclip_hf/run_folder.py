@@ -1,0 +1,130 @@
+"""What a training run leaves in its folder about itself, and whether a run may go on from there."""
+
+import json
+import shlex
+import sys
+from collections.abc import Iterable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from .recipes import RecipeError, environment, read_recipe, write_recipe
+
+
+RECIPE_FILE, RECORD_FILE = "recipe.yaml", "run.json"
+FINAL_MODELS = ("model.safetensors", "model.safetensors.index.json", "prompts.safetensors")
+# What a resumed run may have otherwise than the run that it resumes, with the same result.
+MAY_CHANGE = {
+    *("output_dir", "logging_steps", "save_total_limit", "resume", "check_data", "disable_tqdm", "tensorboard"),
+    *("dataloader_num_workers", "dataloader_prefetch_factor", "dataloader_pin_memory", "dataloader_persistent_workers"),
+    "per_device_eval_batch_size",
+}
+
+
+def last_checkpoint(run: str | Path) -> Path | None:
+    """The newest complete checkpoint of a run that training can go on from, and `None` if it has none."""
+    folders = [path for path in Path(run).glob(f"{PREFIX_CHECKPOINT_DIR}-*") if path.name.split("-")[-1].isdigit()]
+    # FSDP writes its optimizer as a folder; checkpoints of weights only have neither.
+    needed = (TRAINER_STATE_NAME, "scheduler.pt", "optimizer*")
+    complete = [path for path in folders if all(any(path.glob(name)) for name in needed)]
+    return max(complete, key=lambda path: int(path.name.split("-")[-1]), default=None)
+
+
+def is_finished(checkpoint: Path) -> bool:
+    """Whether the checkpoint is of the last step of its training."""
+    state = json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+    return state["global_step"] >= state["max_steps"]
+
+
+class RunFolder:
+    """The output folder of a training.
+
+    Args:
+        path: the folder; it need not be there yet.
+        known_fields: names of all arguments, to read the resolved recipe.
+    """
+
+    def __init__(self, path: str | Path, known_fields: Iterable[str]):
+        self.path, self.known_fields = Path(path), set(known_fields)
+
+    def start(self) -> None:
+        """Raises RecipeError if another run's results are there, which a new one would overwrite."""
+        if self.path.exists() and not self.path.is_dir():
+            raise RecipeError(f"--output_dir {self.path} is a file; give the name of a folder")
+        checkpoint = last_checkpoint(self.path)
+        if checkpoint is not None:
+            raise RecipeError(f"{self.path} holds {checkpoint.name} of a run; pass --resume, or another --output_dir")
+        if any((self.path / name).exists() for name in FINAL_MODELS):
+            raise RecipeError(f"{self.path} holds a trained model; choose another --output_dir")
+
+    def resume(self, chosen: dict[str, Any]) -> Path:
+        """The checkpoint to go on from.
+
+        Args:
+            chosen: the values that recipe and command line set now.
+
+        Raises:
+            RecipeError: there is no complete checkpoint, or its run had another recipe.
+        """
+        checkpoint = last_checkpoint(self.path)
+        if checkpoint is None:
+            raise RecipeError(f"--resume: {self.path} holds no complete checkpoint")
+        before = read_recipe(self.path / RECIPE_FILE, self.known_fields)
+        for name in sorted((before.keys() | chosen.keys()) - MAY_CHANGE):
+            if before.get(name) != chosen.get(name):
+                raise RecipeError(
+                    f"--resume: {name} was {before.get(name)!r} and is now {chosen.get(name)!r}; go on with the same "
+                    f"values ({self.path / RECIPE_FILE}), or start anew in another --output_dir"
+                )
+        return checkpoint
+
+    def check_same_run(self, data: dict[str, Any], ranks: int) -> None:
+        """Raises RecipeError if the videos, the classes or the number of ranks are not those of the recorded run."""
+        before = self._read_record()
+        if before["ranks"] != ranks:
+            raise RecipeError(
+                f"--resume: the run has {before['ranks']} ranks and this is {ranks}; another number would see other "
+                "batches. Go on with as many, or start anew in another --output_dir"
+            )
+        changed = [name for name in sorted(before["data"].keys() | data) if before["data"].get(name) != data.get(name)]
+        if changed:
+            was, now = before["data"].get(changed[0]), data.get(changed[0])
+            raise RecipeError(
+                f"--resume: the data has changed since the run began ({changed[0]}: {was} then, {now} now); restore "
+                "it, or start anew in another --output_dir"
+            )
+
+    def record(self, chosen: dict[str, Any], about: dict[str, Any], resumed_from: Path | None) -> None:
+        """Writes the resolved recipe, and what is needed to know and to do again what was done here.
+
+        Args:
+            chosen: the values that recipe and command line set.
+            about: of the run: data, ranks, parameters, arguments.
+            resumed_from: a checkpoint; the record of the run's beginning then stays, and this one is added to it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        session: dict[str, Any] = {
+            "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "command": shlex.join(["python", *sys.argv]),
+            "environment": environment(),
+        }
+        if resumed_from is None:
+            write_recipe(self.path / RECIPE_FILE, {name: v for name, v in chosen.items() if name != "check_data"})
+            record = session | about
+        else:
+            record = self._read_record()
+            record.setdefault("resumed", []).append(session | {"from": resumed_from.name})
+        content = json.dumps(record, indent=2, ensure_ascii=False)
+        (self.path / RECORD_FILE).write_text(content + "\n", encoding="utf-8")
+
+    def _read_record(self) -> dict[str, Any]:
+        try:
+            return json.loads((self.path / RECORD_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RecipeError(
+                f"--resume: {self.path / RECORD_FILE} cannot be read ({' '.join(str(error).split())}); it says what "
+                "data the run began with. Restore it, or start anew in another --output_dir"
+            ) from error
