@@ -3,21 +3,30 @@
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from transformers import AutoProcessor, PreTrainedModel
 from transformers.dynamic_module_utils import get_relative_import_files
 
 import vitaclip_hf
 from vitaclip_hf import VitaClipConfig, VitaClipModel, VitaClipProcessor
+from vitaclip_hf.loading_checks import kind_problems
 from vitaclip_hf.prompt_checkpoint import WEIGHTS_FILE as PROMPTS
 
 
 PACKAGE = Path(vitaclip_hf.__file__).parent
 LICENSE = Path(__file__).parent.parent / "LICENSE"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+# What files and options that do not fit make the libraries beneath raise.
+EXPECTED = (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError, StrictDataclassError)
+SAFETENSORS_TYPES = {"BOOL": torch.bool, "U8": torch.uint8, "I8": torch.int8, "I16": torch.int16, "I32": torch.int32}
+SAFETENSORS_TYPES |= {"I64": torch.int64, "F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
+SAFETENSORS_TYPES |= {"F64": torch.float64}
 
 # What each entry point of transformers loads, as "module.Class" of the folder's own code.
 AUTO_MAP = {
@@ -45,18 +54,34 @@ class PublishError(ValueError):
     """Something stands between the checkpoint and the Hub; the message says what to change. Nothing was pushed."""
 
 
+@contextmanager
+def expected_errors(what: str) -> Iterator[None]:
+    """Within it, what bad files and options make the libraries raise becomes one line that begins with `what`."""
+    try:
+        yield
+    except PublishError:
+        raise
+    except EXPECTED as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+        raise PublishError(f"{what} ({type(error).__name__}: {reason}).") from error
+
+
 def weight_files(checkpoint: Path) -> list[Path]:
-    """The safetensors files of a checkpoint; nothing that could execute code is ever read."""
+    """The safetensors files of a checkpoint, found as transformers does: one whole file goes before an index.
+
+    Nothing that could execute code is ever read.
+    """
+    if (checkpoint / WEIGHTS).is_file():
+        return [checkpoint / WEIGHTS]
     index = checkpoint / INDEX
     if index.is_file():
-        names = sorted(set(read_json(index).get("weight_map", {}).values()))
-        files = [checkpoint / Path(name).name for name in names]
+        with expected_errors(f"{index}: no index of shards"):
+            names = sorted(set(read_json(index)["weight_map"].values()))
+            files = [checkpoint / Path(name).name for name in names]
         missing = [file.name for file in files if not file.is_file()]
         if missing or not files:
             raise PublishError(f"{index}: these shards are missing: {', '.join(missing) or 'all'}.")
         return files
-    if (checkpoint / WEIGHTS).is_file():
-        return [checkpoint / WEIGHTS]
     if (checkpoint / PROMPTS).is_file():
         raise PublishError(
             f"--checkpoint {checkpoint} holds prompts alone; publish a whole model: load it with "
@@ -77,33 +102,36 @@ def read_json(file: Path) -> dict:
     return content
 
 
-def _stored_shapes(files: list[Path]) -> Iterator[tuple[str, list[int], str]]:
-    """Name, shape and file of every stored tensor; opening a safetensors file checks that it is complete."""
+def _stored_tensors(files: list[Path]) -> Iterator[tuple[str, list[int], str, str]]:
+    """Name, shape, type and file of every stored tensor; opening a safetensors file checks that it is complete."""
     for file in files:
         try:
             with safe_open(file, "pt") as tensors:
                 for name in tensors.keys():  # noqa: SIM118 (no mapping)
-                    yield name, tensors.get_slice(name).get_shape(), file.name
+                    stored = tensors.get_slice(name)
+                    yield name, stored.get_shape(), stored.get_dtype(), file.name
         except SafetensorError as error:
             raise PublishError(f"{file}: damaged or cut short, no valid safetensors file ({error}).") from error
 
 
 def check_weights(checkpoint: Path, config: VitaClipConfig) -> None:
-    """Every weight of the model is stored, in its shape, and nothing else is.
+    """Every weight of the model is stored, in its shape and a type of its kind, and nothing else is.
 
     Raises:
         PublishError: names the file and the tensors that do not fit.
     """
     with torch.device("meta"):
-        expected = {name: list(tensor.shape) for name, tensor in VitaClipModel(config).state_dict().items()}
-    problems, found = [], set()
-    for name, shape, file in _stored_shapes(weight_files(checkpoint)):
-        found.add(name)
+        expected = VitaClipModel(config).state_dict()
+    problems, found = [], {}
+    for name, shape, kind, file in _stored_tensors(weight_files(checkpoint)):
+        found[name] = SAFETENSORS_TYPES.get(kind, torch.uint8)
         if name not in expected:
             problems.append(f"{file}: {name} has no place in the model")
-        elif shape != expected[name]:
-            problems.append(f"{file}: {name} has the shape {shape}, config.json asks for {expected[name]}")
-    problems += [f"{name} is missing" for name in sorted(set(expected) - found)]
+        elif shape != list(expected[name].shape):
+            asked = list(expected[name].shape)
+            problems.append(f"{file}: {name} has the shape {shape}, config.json asks for {asked}")
+    problems += [f"{name} is missing" for name in sorted(expected.keys() - found)]
+    problems += kind_problems(found, expected)
     if problems:
         more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise PublishError(f"--checkpoint {checkpoint}: {'; '.join(problems[:3])}{more}.")
@@ -124,16 +152,12 @@ def load_checkpoint(checkpoint: Path) -> tuple[PreTrainedModel, VitaClipProcesso
     model_type = read_json(checkpoint / "config.json").get("model_type")
     if model_type != VitaClipConfig.model_type:
         raise PublishError(f"--checkpoint {checkpoint}: its model_type is {model_type!r}, not 'vita_clip'.")
-    try:
-        config = VitaClipConfig.from_pretrained(checkpoint)
+    with expected_errors(f"--checkpoint {checkpoint}: cannot be loaded"):
+        with expected_errors(f"{checkpoint / 'config.json'}: no configuration of a Vita-CLIP"):
+            config = VitaClipConfig.from_pretrained(checkpoint)
         check_weights(checkpoint, config)
         model = VitaClipModel.from_pretrained(checkpoint, use_safetensors=True)
         processor = AutoProcessor.from_pretrained(checkpoint)
-    except PublishError:
-        raise
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise PublishError(f"--checkpoint {checkpoint}: cannot be loaded ({reason}).") from error
     if not isinstance(processor, VitaClipProcessor) or None in (processor.video_processor, processor.tokenizer):
         raise PublishError(f"--checkpoint {checkpoint}: processor_config.json holds no whole VitaClipProcessor.")
     return model.eval(), processor
@@ -164,7 +188,8 @@ def build(checkpoint: Path, folder: Path, max_shard_size: str) -> tuple[PreTrain
     processor.save_pretrained(folder)
     for module in remote_code():
         shutil.copyfile(module, folder / module.name)
-    shutil.copyfile(LICENSE, folder / "LICENSE")
+    with expected_errors(f"{LICENSE}: the licence cannot be read; restore it"):
+        shutil.copyfile(LICENSE, folder / "LICENSE")
     _point_to_code(folder)
     return model, processor
 
@@ -176,6 +201,10 @@ def _point_to_code(folder: Path) -> None:
     processor["auto_map"] = {"AutoProcessor": AUTO_MAP["AutoProcessor"]}
     processor["video_processor"]["auto_map"] = {"AutoVideoProcessor": AUTO_MAP["AutoVideoProcessor"]}
     write_json(folder / "processor_config.json", processor)
+    tokenizer = read_json(folder / "tokenizer_config.json")
+    # How it was loaded here, which transformers writes too, would make others' loading local.
+    local = ("is_local", "local_files_only", "name_or_path")
+    write_json(folder / "tokenizer_config.json", {name: v for name, v in tokenizer.items() if name not in local})
 
 
 def write_json(file: Path, content: dict) -> None:

@@ -21,19 +21,35 @@ from string import Template
 from typing import Any
 
 import yaml
-from hub_folder import PublishError, load_checkpoint, read_json
+from hub_folder import PublishError, expected_errors, load_checkpoint, read_json
 from huggingface_hub import EvalResult, ModelCardData
 from transformers import PreTrainedModel
 
 from vitaclip_hf import VitaClipProcessor, __version__
 from vitaclip_hf.evaluation_report import markdown_table
-from vitaclip_hf.prompt_checkpoint import checkpoint_sizes
+from vitaclip_hf.prompt_checkpoint import checkpoint_sizes, fingerprint
 
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
-FIELDS = ("title", "summary", "labels", "training", "results", "limits", "biases", "license", "weights_license", "tags")
+TEXT_FIELDS = (
+    "title",
+    "summary",
+    "training",
+    "results",
+    "limits",
+    "biases",
+    "license",
+    "weights_license",
+    "base_model",
+)
+LIST_FIELDS = ("labels", "tags")
+FIELDS = (*TEXT_FIELDS, *LIST_FIELDS)
 TAGS = ["vita-clip", "clip", "video", "zero-shot-video-classification", "prompt-tuning"]
-PRIVATE_FIELDS = ("output_dir", "logging_dir")
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+# Fields of a recipe or record that concern nobody else: the author's folders, account and secrets.
+PRIVATE_FIELD = re.compile(r"output_dir|logging_dir|hub_.*|(.*_)?(token|password|secret|api_key)", re.IGNORECASE)
+# An absolute path anywhere in a text, but no URL's.
+FOLDERS = re.compile(r"(?:file://|(?<![\w.:/~-]))(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\,;:'\"]+[/\\])+")
 
 NOT_RECORDED = "Not recorded beside this checkpoint."
 NOT_MEASURED = (
@@ -44,8 +60,8 @@ LIMITS = """\
 - Scores are a softmax over the labels that are given: they rank these labels and are no probability that a video shows
   one of them. A video that shows none of them gets a best label all the same.
 - A clip of a few sampled frames is seen; what happens between them is not. There is no sound.
-- What the learned contexts were trained on is the closed set of classes above; how far zero-shot labels reach beyond it
-  is known only as far as it is measured above."""
+- Its learned contexts are those of a closed set of classes (`id2label` in `config.json`); how far zero-shot labels
+  reach beyond it is known only as far as it is measured above."""
 BIASES = """\
 The frozen CLIP beneath was trained on image-text pairs from the web and carries what they carry: it knows some people,
 places and activities better than others, and associates them as its sources do. Training prompts does not take this
@@ -64,9 +80,10 @@ import vitaclip_hf
 
 classifier = pipeline("zero-shot-video-classification", model="{model}")
 print(classifier("my.mp4", candidate_labels={labels}))
-```
+```"""
+OWN_CLASSES = """
 
-The classes it was trained on, through their learned contexts:
+Its own classes, through their learned contexts:
 
 ```python
 from transformers import pipeline
@@ -75,6 +92,11 @@ import vitaclip_hf
 classifier = pipeline("video-classification", model="{model}")
 print(classifier("my.mp4", top_k=3))
 ```"""
+NO_CLASSES = """
+
+This is an untrained start: its classes have no names, so the closed-set pipeline has nothing to tell yet. Give it
+classes with `model.set_classes(names, tokenizer)` and train it (`examples/train.py`)."""
+NEUTRAL_LABELS = ["a person running", "a person cooking"]
 WITHOUT_PACKAGE = """
 
 Without it, transformers runs the code in this folder (read it first; PyAV and torchvision must be installed):
@@ -103,18 +125,40 @@ def read_author_texts(checkpoint: Path) -> dict[str, Any]:
     unknown = sorted(set(texts) - set(FIELDS)) if isinstance(texts, dict) else ["no `field: text` lines"]
     if unknown:
         raise PublishError(f"{file}: unknown: {', '.join(map(str, unknown))}; known are {', '.join(FIELDS)}.")
+    for name, value in texts.items():
+        items = value if name in LIST_FIELDS else [value]
+        if not isinstance(items, list) or not items or not all(isinstance(i, str) and i.strip() for i in items):
+            kind = "a list of texts" if name in LIST_FIELDS else "a text"
+            raise PublishError(f"{file}: `{name}` must be {kind} and not empty, got {value!r}.")
+    if not HUB_ID.fullmatch(texts.get("base_model", "ORG/NAME")):
+        raise PublishError(f"{file}: `base_model` must be a Hub id, ORG/NAME, got {texts['base_model']!r}.")
     return texts
 
 
-def read_results(checkpoint: Path) -> dict | None:
+def read_results(checkpoint: Path, model: PreTrainedModel) -> dict | None:
+    """`results.json` beside the checkpoint.
+
+    Raises:
+        PublishError: no report of examples/evaluate.py, or one of other weights.
+    """
     file = checkpoint / "results.json"
     if not file.is_file():
         return None
     results = read_json(file)
-    missing = [name for name in ("protocol", "rows", "splits", "model", "cost") if name not in results]
+    missing = [name for name in ("protocol", "rows", "splits", "model", "cost") if not results.get(name)]
     if missing:
         raise PublishError(f"{file}: no report of examples/evaluate.py, it lacks {', '.join(missing)}.")
-    return results
+    with expected_errors(f"{file}: no report of examples/evaluate.py"):
+        measured, ours = results["model"]["sha256"], fingerprint(model.state_dict())
+        markdown_table(results)
+        _eval_results(results)
+        _describe_lists(results)
+    if measured != ours:
+        raise PublishError(
+            f"{file}: of another model: its weights are {str(measured)[:12]}…, those of the checkpoint {ours[:12]}…; "
+            "evaluate this checkpoint, or take the file away."
+        )
+    return without_private(results)
 
 
 def read_recipe(checkpoint: Path) -> dict[str, Any]:
@@ -127,12 +171,18 @@ def read_recipe(checkpoint: Path) -> dict[str, Any]:
         raise PublishError(f"{file}: not readable as YAML ({error}).") from error
     if not isinstance(recipe, dict):
         raise PublishError(f"{file}: expected `field: value` lines.")
-    return {name: _without_folders(value) for name, value in recipe.items() if name not in PRIVATE_FIELDS}
+    return recipe
 
 
-def _without_folders(value: Any) -> Any:
-    """An absolute path as its last part: the author's folders are nobody's business."""
-    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+def without_private(value: Any) -> Any:
+    """Plain data without private fields, and with every absolute path as its last part, at any depth."""
+    if isinstance(value, dict):
+        return {name: without_private(v) for name, v in value.items() if not PRIVATE_FIELD.fullmatch(str(name))}
+    if isinstance(value, list):
+        return [without_private(item) for item in value]
+    if isinstance(value, str) and Path(value).is_absolute():
+        return Path(value).name
+    return FOLDERS.sub("", value) if isinstance(value, str) else value
 
 
 def describe_training(recipe: dict[str, Any], run: dict[str, Any]) -> str:
@@ -177,21 +227,31 @@ def describe_architecture(model: PreTrainedModel) -> str:
     return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows.items())])
 
 
-def describe_use(model_id: str, labels: list[str], remote_code: bool) -> str:
-    code = WITH_PACKAGE + (WITHOUT_PACKAGE if remote_code else "")
+def describe_use(model_id: str, labels: list[str], remote_code: bool, has_classes: bool) -> str:
+    code = WITH_PACKAGE + (OWN_CLASSES if has_classes else NO_CLASSES) + (WITHOUT_PACKAGE if remote_code else "")
     return code.format(model=model_id, labels=json.dumps(labels, ensure_ascii=False))
 
 
-def metadata(model_id: str, texts: dict[str, Any], recipe: dict[str, Any], results: dict | None) -> ModelCardData:
+def base_model(texts: dict[str, Any], recipe: dict[str, Any], run: dict[str, Any]) -> str | None:
+    """The Hub id of the CLIP beneath: as the author says, else what a recorded training started from.
+
+    A recipe's ORG/NAME may be a folder too; it is an id where a revision of it is recorded.
+    """
+    trained_from, revision = recipe.get("model"), run.get("base_revision") or recipe.get("revision")
+    is_id = isinstance(trained_from, str) and HUB_ID.fullmatch(trained_from) and revision
+    return texts.get("base_model", trained_from if is_id else None)
+
+
+def metadata(
+    model_id: str, texts: dict[str, Any], recipe: dict[str, Any], run: dict[str, Any], results: dict | None
+) -> ModelCardData:
     """What the Hub reads: licence, task, base model, and our own results under a whole protocol."""
-    base = recipe.get("model")
-    is_hub_id = isinstance(base, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", base) and not Path(base).exists()
     measured = results is not None and not results.get("limited") and "vita_clip" in results["rows"]
     return ModelCardData(
         license=texts.get("license", "apache-2.0"),
         library_name="transformers",
         pipeline_tag="video-classification",
-        base_model=base if is_hub_id else None,
+        base_model=base_model(texts, recipe, run),
         tags=[*TAGS, *texts.get("tags", [])],
         model_name=model_id.split("/")[-1] if measured else None,
         eval_results=_eval_results(results) if results is not None and measured else None,
@@ -199,7 +259,7 @@ def metadata(model_id: str, texts: dict[str, Any], recipe: dict[str, Any], resul
 
 
 def _eval_results(results: dict) -> list[EvalResult]:
-    protocol, row = results["protocol"], results["rows"]["vita_clip"]
+    protocol, row = results["protocol"], results["rows"].get("vita_clip", {"splits": []})
     figures = {"top1": "top-1", "top5": "top-5", "mean_class": "mean per-class accuracy"}
     splits = f"of {len(row['splits'])} split(s), percent"
     return [
@@ -221,12 +281,15 @@ def describe_results(texts: dict[str, Any], results: dict | None) -> str:
     """The author's own text, then our table with everything that it depends on."""
     parts = [texts["results"].strip()] if "results" in texts else []
     if results is not None:
-        lists = [
-            f"- split {split}: `{about['list']}`, SHA-256 of its content `{about['list_sha256']}`"
-            for split, about in results["splits"].items()
-        ]
-        parts += [markdown_table(results).strip(), "\n".join(lists)]
+        parts += [markdown_table(results).strip(), _describe_lists(results)]
     return "\n\n".join(parts) or NOT_MEASURED
+
+
+def _describe_lists(results: dict) -> str:
+    return "\n".join(
+        f"- split {split}: `{about['list']}`, SHA-256 of its content `{about['list_sha256']}`"
+        for split, about in results["splits"].items()
+    )
 
 
 def make_card(
@@ -242,17 +305,21 @@ def make_card(
     Raises:
         PublishError: one of these files is damaged.
     """
-    texts, recipe, results = read_author_texts(checkpoint), read_recipe(checkpoint), read_results(checkpoint)
+    texts, results = read_author_texts(checkpoint), read_results(checkpoint, model)
     run = read_json(checkpoint / "run.json") if (checkpoint / "run.json").is_file() else {}
+    recipe, run = without_private(read_recipe(checkpoint)), without_private(run)
     classes = [model.config.id2label[index] for index in range(model.config.num_labels)]
-    data = metadata(model_id, texts, recipe, results)
-    summary = f"Vita-CLIP on a frozen CLIP, with {len(classes):,} classes. Published with vitaclip_hf {__version__}."
+    named = model.class_prompts.have_names
+    data = metadata(model_id, texts, recipe, run, results)
+    what = f"with {len(classes):,} classes" if named else "untrained: its prompts are new and its classes have no names"
+    summary = f"Vita-CLIP on a frozen CLIP, {what}. Published with vitaclip_hf {__version__}."
+    labels = texts.get("labels", classes[:2] if named else NEUTRAL_LABELS)
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         metadata=data.to_yaml().strip(),
         title=texts.get("title", model_id),
         summary=texts.get("summary", summary).strip(),
         architecture=describe_architecture(model),
-        use=describe_use(model_id, texts.get("labels", classes[:2]), remote_code),
+        use=describe_use(model_id, labels, remote_code, named),
         training=texts["training"].strip() if "training" in texts else describe_training(recipe, run),
         results=describe_results(texts, results),
         train_cls_projection=model.config.vision_config.train_cls_projection,

@@ -12,17 +12,19 @@ with `--push` and a token (`hf auth login`, or HF_TOKEN).
 import argparse
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import folder_outputs
 import numpy as np
 import torch
-from hub_folder import PublishError, build
+from hub_folder import INDEX, WEIGHTS, PublishError, build, expected_errors
 from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 from huggingface_hub.utils import validate_repo_id
@@ -39,6 +41,7 @@ except ImportError:
 
 
 PROGRAM = "publish"
+SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 
 
 @dataclass
@@ -98,7 +101,8 @@ def check_folder(folder: Path, checkpoint: Path, frames: int, size: int, scratch
     """
     video = scratch / "noise.mp4"
     write_test_video(video, 2 * frames, size)
-    expected = folder_outputs.collect_outputs(str(checkpoint), str(video), trust_remote_code=None)
+    with expected_errors(f"--checkpoint {checkpoint}: model and processor do not run together"):
+        expected = folder_outputs.collect_outputs(str(checkpoint), str(video), trust_remote_code=None)
     if not all(torch.isfinite(tensor).all() for tensor in expected.values()):
         raise PublishError(f"--checkpoint {checkpoint}: its outputs are not finite.")
     compare_outputs(expected, outputs_without_package(folder, video, scratch), "without the package")
@@ -123,28 +127,35 @@ def _sha256(stream):
     return digest
 
 
-def push(folder: Path, options: argparse.Namespace, token: str) -> str:
-    """Uploads the folder in one commit; returns the commit's address.
+def outdated_weights(there: Iterable[str], folder: Path) -> list[str]:
+    """Which of a repository's files are weights of an earlier publication: by the very names that this script writes.
 
-    Weights and code of an earlier publication that are not in the folder any more go in the same commit.
+    They would be loaded, or confused, with the new ones. All else that is there may be somebody's.
     """
+    ours = {file.name for file in folder.iterdir()}
+    return [name for name in there if name not in ours and (name in (WEIGHTS, INDEX) or SHARD.fullmatch(name))]
+
+
+def push(folder: Path, options: argparse.Namespace, token: str) -> tuple[str, list[str]]:
+    """Uploads the folder in one commit; returns the commit's address and the outdated weights deleted with it."""
     api = HfApi(token=token)
     try:
         api.create_repo(options.repo_id, private=options.private, exist_ok=True)
         if options.revision:
             api.create_branch(options.repo_id, branch=options.revision, exist_ok=True)
+        outdated = outdated_weights(api.list_repo_files(options.repo_id, revision=options.revision), folder)
         commit = api.upload_folder(
             repo_id=options.repo_id,
             folder_path=folder,
             revision=options.revision,
             commit_message=options.commit_message,
-            delete_patterns=["*.safetensors", "*.safetensors.index.json", "*.py"],
+            delete_patterns=outdated,
         )
     except HfHubHTTPError as error:
         raise PublishError(f"the Hub refused {options.repo_id}: {_reason(error)}") from error
     except (httpx.HTTPError, OfflineModeIsEnabled, OSError) as error:
         raise PublishError(f"the Hub at {api.endpoint} cannot be reached: {_reason(error)}") from error
-    return commit.commit_url
+    return commit.commit_url, outdated
 
 
 def _reason(error: Exception) -> str:
@@ -152,31 +163,44 @@ def _reason(error: Exception) -> str:
     return " ".join(lines) or type(error).__name__
 
 
-def publish(options: argparse.Namespace) -> tuple[list[PublishedFile], str | None]:
-    """Builds, checks and, if asked to, pushes; returns the files and the commit's address."""
+def check_options(options: argparse.Namespace) -> None:
     check_repo_id(options.repo_id)
-    token = get_token()
-    if options.push and token is None:
+    if options.push and get_token() is None:
         raise PublishError("--push needs a token: run `hf auth login` or set HF_TOKEN. Nothing was built.")
+    if not re.fullmatch(r"0*[1-9]\d*[KMGT]B", options.max_shard_size):
+        raise PublishError(f"--max-shard-size {options.max_shard_size}: give a size such as 5GB or 500MB.")
+    files = [path for path in options.output.parents if path.is_file()] if options.output else []
+    if files:
+        raise PublishError(f"--output {options.output}: {files[0]} is a file.")
     if options.output and options.output.exists() and (options.output.is_file() or any(options.output.iterdir())):
         raise PublishError(f"--output {options.output}: already there; give the name of a new or empty folder.")
+
+
+def publish(options: argparse.Namespace) -> tuple[list[PublishedFile], str | None, list[str]]:
+    """Builds, checks and, if asked to, pushes; returns the files, the commit's address and what it deleted."""
+    check_options(options)
     with tempfile.TemporaryDirectory(prefix="publish-") as scratch_name:
         scratch = Path(scratch_name)
         folder = scratch / "folder"
-        model, processor = build(options.checkpoint, folder, options.max_shard_size)
-        card = make_card(options.checkpoint, options.repo_id, model, processor)
-        (folder / "README.md").write_text(card, encoding="utf-8")
-        size = processor.video_processor.crop_size["height"]
+        with expected_errors(f"--checkpoint {options.checkpoint}: the folder cannot be built"):
+            model, processor = build(options.checkpoint, folder, options.max_shard_size)
+            card = make_card(options.checkpoint, options.repo_id, model, processor)
+            (folder / "README.md").write_text(card, encoding="utf-8")
+            size = processor.video_processor.crop_size["height"]
         frames = processor.video_processor.num_frames
         del model
         check_folder(folder, options.checkpoint, frames, size, scratch)
         files = list_files(folder)
         if options.output:
-            shutil.copytree(folder, options.output, dirs_exist_ok=True)
-        return files, push(folder, options, token) if options.push and not options.dry_run else None
+            with expected_errors(f"--output {options.output}: cannot be written"):
+                shutil.copytree(folder, options.output, dirs_exist_ok=True)
+        token = get_token()
+        if not options.push or options.dry_run or token is None:
+            return files, None, []
+        return files, *push(folder, options, token)
 
 
-def report(options: argparse.Namespace, files: list[PublishedFile], url: str | None) -> None:
+def report(options: argparse.Namespace, files: list[PublishedFile], url: str | None, deleted: list[str]) -> None:
     for file in files:
         print(f"{file.sha256}  {file.size:>13,}  {file.name}")
     print(f"{len(files)} files, {sum(file.size for file in files):,} bytes")
@@ -185,6 +209,8 @@ def report(options: argparse.Namespace, files: list[PublishedFile], url: str | N
         print(f"Folder: {options.output}")
     if url:
         print(f"Pushed in one commit: {url}")
+        if deleted:
+            print(f"Deleted with it, weights of an earlier publication: {', '.join(deleted)}")
     else:
         how = "add --push" if get_token() else "run `hf auth login`, then add --push"
         print(f"Dry run, nothing pushed; to publish as {options.repo_id}, {how}.")
@@ -207,11 +233,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     try:
-        files, url = publish(options)
+        files, url, deleted = publish(options)
     except PublishError as error:
         print(f"{PROGRAM}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    report(options, files, url)
+    report(options, files, url, deleted)
     return 0
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import folder_outputs
+import hub_folder
 import publish
 import pytest
 import torch
@@ -126,6 +127,7 @@ def test_files_of_the_folder(folder, checkpoint):
     config = json.loads((folder / "config.json").read_text())
     processor = json.loads((folder / "processor_config.json").read_text())
     assert processor["auto_map"]["AutoProcessor"] == config["auto_map"]["AutoProcessor"]
+    assert not {"is_local", "local_files_only"} & set(json.loads((folder / "tokenizer_config.json").read_text()))
     tasks = config["custom_pipelines"]
     assert sorted(tasks) == ["video-classification", "zero-shot-video-classification"]
     for reference in [*config["auto_map"].values(), *(task["impl"] for task in tasks.values())]:
@@ -389,7 +391,6 @@ def test_bad_checkpoints_are_one_line(checkpoint, capsys, tmp_path):
     save_file(weights | {"another.weight": torch.zeros(3)}, tmp_path / "unknown")
     del weights["vision_model.time_embedding.weight"]
     save_file(weights, tmp_path / "missing")
-    index = json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors"}}).encode()
     cases = [
         ("model.safetensors", b"\xff" * 8 + content[8:], "damaged or cut short"),
         ("model.safetensors", content[:-10], "damaged or cut short"),
@@ -397,7 +398,6 @@ def test_bad_checkpoints_are_one_line(checkpoint, capsys, tmp_path):
         ("model.safetensors", (tmp_path / "shape").read_bytes(), "visual_projection.weight has the shape [3, 5]"),
         ("model.safetensors", (tmp_path / "unknown").read_bytes(), "another.weight has no place"),
         ("model.safetensors", (tmp_path / "missing").read_bytes(), "vision_model.time_embedding.weight is missing"),
-        ("model.safetensors.index.json", index, "model-00001-of-00002.safetensors"),
         ("config.json", b"{", "config.json: not readable as JSON"),
         ("config.json", b'{"model_type": "clip"}', "its model_type is 'clip'"),
         ("processor_config.json", None, "there is no processor_config.json"),
@@ -414,8 +414,11 @@ def test_bad_checkpoints_are_one_line(checkpoint, capsys, tmp_path):
     (pickled / "pytorch_model.bin").write_bytes(pickle.dumps(Payload(tmp_path / "executed")))
     prompts = broken_checkpoint(checkpoint, tmp_path / "prompts", "model.safetensors", None)
     (prompts / "prompts.safetensors").write_bytes(content)
+    shards = broken_checkpoint(checkpoint, tmp_path / "shards", "model.safetensors", None)
+    (shards / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-00001-of-00002.safetensors"}}')
     folders = {
         tmp_path / "nowhere": "no such folder",
+        shards: "model-00001-of-00002.safetensors",
         pickled: "pytorch_model.bin may execute code",
         prompts: "VitaClipModel.from_pretrained_prompts",
     }
@@ -485,3 +488,76 @@ def test_from_the_authors_file_to_a_published_folder(golden_cases, tokenizer_fol
     assert "Loads alike, to the bit" in published.stdout and "Dry run, nothing pushed" in published.stdout
     card = (tmp_path / "folder" / "README.md").read_text()
     assert 'model="ORG/NAME"' in card and "Not recorded beside this checkpoint." in card
+
+
+def test_pushing_deletes_nothing_of_somebody_else(quick_push, checkpoint, tmp_path, capsys):
+    """Only weights by the very names that publish.py writes, at the root, and the report says which."""
+    repo = "test-org/shared"
+    others = ["prompts/prompts.safetensors", "app/train.py", "adapter.safetensors", "train.py", "old/model.safetensors"]
+    shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json"]
+    (tmp_path / "empty").mkdir()
+    quick_push.add(repo, tmp_path / "empty", **dict.fromkeys([*others, *shards], b"1"))
+    assert run_publish(checkpoint, "--push", repo=repo) == 0
+    files = quick_push.repositories[repo].files()
+    assert set(others) <= set(files) and not set(shards) & set(files)
+    assert f"Deleted with it, weights of an earlier publication: {', '.join(sorted(shards))}" in capsys.readouterr().out
+
+
+def test_bad_options_are_one_line(checkpoint, capsys, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("mine")
+    cases = [(["--max-shard-size", size], f"--max-shard-size {size}") for size in ("5XB", "0", "0GB", "GB")]
+    cases += [(["--output", tmp_path / "file" / "x"], f"{tmp_path / 'file'} is a file")]
+    for arguments, message in cases:
+        assert run_publish(checkpoint, *arguments) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("publish: ") and message in error and error.count("\n") == 1, error
+    monkeypatch.setattr(hub_folder, "LICENSE", tmp_path / "nowhere")
+    assert run_publish(checkpoint) == 2
+    assert "nowhere: the licence cannot be read" in capsys.readouterr().err
+
+
+def rewritten(checkpoint: Path, folder: Path, name: str, change) -> Path:
+    content = json.loads((checkpoint / name).read_text())
+    change(content)
+    return broken_checkpoint(checkpoint, folder, name, json.dumps(content).encode())
+
+
+def test_checkpoints_that_do_not_run_are_one_line(checkpoint, capsys, tmp_path, tokenizer):
+    shared = broken_checkpoint(checkpoint, tmp_path / "shared", "model.safetensors", None)
+    (shared / "config.json").unlink()
+    tiny_model(text={"hidden_size": 64, "class_specific_context": False}).save_pretrained(shared)
+    kinds = {}
+    for name, dtype in (("visual_projection.weight", torch.int64), ("class_prompts.class_input_ids", torch.float32)):
+        weights = load_file(checkpoint / "model.safetensors")
+        weights[name] = weights[name].to(dtype)
+        save_file(weights, tmp_path / "weights", metadata={"format": "pt"})
+        content = (tmp_path / "weights").read_bytes()
+        kinds[name] = broken_checkpoint(checkpoint, tmp_path / name, "model.safetensors", content)
+    index = broken_checkpoint(checkpoint, tmp_path / "index", "model.safetensors", None)
+    (index / "model.safetensors.index.json").write_text('{"weight_map": []}')
+    changes = [
+        (
+            "config.json",
+            lambda c: c.update(id2label={"0": "a", "2": "b", "3": "c"}),
+            "config.json.*`id2label`.*0, 2, 3",
+        ),
+        ("config.json", lambda c: c["vision_config"].update(num_frames="8"), "config.json: no configuration"),
+        ("processor_config.json", lambda c: c["video_processor"].update(crop_size=[1]), "--checkpoint"),
+        (
+            "processor_config.json",
+            lambda c: c["video_processor"].update(crop_size={"height": 16, "width": 16}),
+            "model and processor do not run together",
+        ),
+    ]
+    cases = [(shared, "do not run together.*have no names yet"), (index, "index.json: no index of shards")]
+    cases += [(kinds[name], f"{name} is stored as") for name in kinds]
+    cases += [(rewritten(checkpoint, tmp_path / f"{n}", *change), m) for n, (*change, m) in enumerate(changes)]
+    for folder, message in cases:
+        assert run_publish(folder) == 2
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert line.startswith("publish: ") and re.search(message, line), (folder, line)
+
+
+def test_one_whole_file_goes_before_an_index(checkpoint, tmp_path):
+    folder = broken_checkpoint(checkpoint, tmp_path / "both", "model.safetensors.index.json", b"{}")
+    assert hub_folder.weight_files(folder) == [folder / "model.safetensors"]

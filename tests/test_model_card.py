@@ -13,6 +13,8 @@ from huggingface_hub import ModelCard
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from vitaclip_hf import VitaClipProcessor, VitaClipVideoProcessor
+from vitaclip_hf.annotations import read_annotations
+from vitaclip_hf.prompt_checkpoint import fingerprint
 
 
 ROOT = Path(__file__).parent.parent
@@ -130,7 +132,12 @@ def test_parameters_and_sizes(model, processor, tmp_path):
 def test_recipe_and_run(model, processor, tmp_path):
     recipe = {"model": "openai/clip-vit-base-patch16", "videos": "/home/me/k400", "output_dir": "/home/me/runs/1"}
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe | {"learning_rate": 4e-4}))
-    run = {"data": {"classes": 3, "train": {"sha256": "ab" * 32}}, "ranks": 8, "date": "2026-11-21T10:00:00+00:00"}
+    run = {
+        "data": {"classes": 3, "train": {"sha256": "ab" * 32}},
+        "ranks": 8,
+        "base_revision": "1" * 40,
+        "date": "2026-11-21T10:00:00+00:00",
+    }
     (tmp_path / "run.json").write_text(json.dumps(run | {"environment": {"torch": "2.15.0"}, "command": "/home/me/x"}))
     card = model_card.make_card(tmp_path, "test-org/tiny", model, processor)
     training = sections(card)["Data and training"]
@@ -143,7 +150,7 @@ def test_recipe_and_run(model, processor, tmp_path):
 
 
 def test_results_with_their_protocol(model, processor, tmp_path):
-    (tmp_path / "results.json").write_text(json.dumps(RESULTS))
+    (tmp_path / "results.json").write_text(measured(model))
     card = model_card.make_card(tmp_path, "test-org/tiny", model, processor)
     text = sections(card)["Results"]
     assert "| 1 | 74.0 | 90.0 | 50.0 | 70.0 | 90.0 | 50.0 | 9 of 10; 1 missing, 0 failed |" in text
@@ -156,7 +163,7 @@ def test_results_with_their_protocol(model, processor, tmp_path):
 
 
 def test_a_quick_look_is_no_result_for_the_hub(model, processor, tmp_path):
-    (tmp_path / "results.json").write_text(json.dumps(RESULTS | {"limited": "limited to 2 videos a split"}))
+    (tmp_path / "results.json").write_text(measured(model, limited="limited to 2 videos a split"))
     card = model_card.make_card(tmp_path, "test-org/tiny", model, processor)
     assert "**limited to 2 videos a split**" in card and ModelCard(card).data.eval_results is None
 
@@ -187,3 +194,105 @@ def test_damaged_files_beside_the_checkpoint(model, processor, tmp_path, name, c
     (tmp_path / name).write_text(content)
     with pytest.raises(PublishError, match=f"{name}.*{re.escape(message)}"):
         model_card.make_card(tmp_path, "test-org/tiny", model, processor)
+
+
+def measured(checkpoint, **changes) -> str:
+    """RESULTS as those of this model."""
+    name = RESULTS["model"] | {"sha256": fingerprint(checkpoint.state_dict())}
+    return json.dumps(RESULTS | {"model": name} | changes)
+
+
+def test_results_of_other_weights_are_refused(model, processor, tmp_path):
+    (tmp_path / "results.json").write_text(json.dumps(RESULTS))
+    with pytest.raises(PublishError, match="results.json: of another model: its weights are ffffffffffff"):
+        model_card.make_card(tmp_path, "test-org/tiny", model, processor)
+
+
+@pytest.mark.parametrize("part", ["protocol", "rows", "splits", "model"])
+@pytest.mark.parametrize("junk", [5, {}, {"1": None}])
+def test_junk_results_are_one_line(model, processor, tmp_path, part, junk):
+    (tmp_path / "results.json").write_text(measured(model, **{part: junk}))
+    with pytest.raises(PublishError, match="results.json: no report of examples/evaluate.py"):
+        model_card.make_card(tmp_path, "test-org/tiny", model, processor)
+
+
+def test_no_secret_and_no_folder_of_the_author(model, processor, tmp_path):
+    """With what reading an annotation table really records of its source."""
+    home = tmp_path / "home" / "somebody"
+    for name in ("archery", "tai chi"):
+        (home / "videos" / name).mkdir(parents=True)
+        (home / "videos" / name / "1.mp4").touch()
+    (home / "list.txt").write_text("archery/1.mp4 archery\ntai chi/1.mp4 tai chi\n")
+    sources = [
+        read_annotations(home / "videos").source,
+        read_annotations(home / "videos", home / "list.txt").source,
+        f"{home / 'list.txt'} of {home / 'videos'}, file://{home}/list.txt, ~/me/list.txt",
+    ]
+    assert all(str(home) in source for source in sources)
+    secrets = {
+        "hub_token": "secret-1",
+        "wandb_api_key": "secret-2",
+        "auth_token": "secret-3",
+        "hub_model_id": "secret-4",
+    }
+    recipe = {
+        "model": "ORG/NAME",
+        "num_context_tokens": 8,
+        "extra": [str(home / "videos"), {"deep": [f"x={home}/y"]}],
+        **secrets,
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    data = {"train": {"source": sources[0]}, "validation": {"source": sources[1]}, "other": sources}
+    (tmp_path / "run.json").write_text(
+        json.dumps({"data": data, "environment": {"token": "secret-5", "at": str(home / "x")}})
+    )
+    name = {"name": str(home / "checkpoint"), "sha256": fingerprint(model.state_dict()), "revision": None}
+    (tmp_path / "results.json").write_text(measured(model, model=name))
+    card = model_card.make_card(tmp_path, "test-org/tiny", model, processor)
+    assert "somebody" not in card and "secret" not in card and "~/me" not in card
+    assert "list.txt" in card and "num_context_tokens: 8" in card
+
+
+def test_texts_that_are_no_paths_stay():
+    texts = ["https://host/a/b.zip", "and / or", "1/2 of a/b/c", "ORG/NAME", "rand-m7-n4", "0.08/1.0"]
+    assert model_card.without_private(texts) == texts
+
+
+@pytest.mark.parametrize(
+    ("texts", "recipe", "run", "expected"),
+    [
+        ({"base_model": "org/clip"}, {"model": "other/clip"}, {"base_revision": "0" * 40}, "org/clip"),
+        ({}, {"model": "org/clip"}, {"base_revision": "0" * 40}, "org/clip"),
+        ({}, {"model": "org/clip", "revision": "main"}, {}, "org/clip"),
+        ({}, {"model": "runs/clip"}, {"base_revision": None}, None),
+        ({}, {"model": "org/clip"}, {}, None),
+        ({}, {"model": "/home/me/clip"}, {"base_revision": "0" * 40}, None),
+        ({}, {"model": "runs/my/clip"}, {"base_revision": "0" * 40}, None),
+        ({}, {"model": "../clip"}, {"base_revision": "0" * 40}, None),
+    ],
+)
+def test_base_model(model, processor, tmp_path, monkeypatch, texts, recipe, run, expected):
+    (tmp_path / "elsewhere" / "org" / "clip").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "elsewhere")  # what the author's current folder holds does not matter
+    (tmp_path / "card.yaml").write_text(yaml.safe_dump(texts))
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    assert ModelCard(model_card.make_card(tmp_path, "test-org/tiny", model, processor)).data.base_model == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["summary: 5", "tags: abc", "labels: [true]", "limits:", "limits: ' '", "labels: []", "base_model: /home/me/clip"],
+)
+def test_wrong_kinds_of_texts(model, processor, tmp_path, text):
+    (tmp_path / "card.yaml").write_text(text)
+    with pytest.raises(PublishError, match=f"card.yaml: `{text.split(':')[0]}` must be a"):
+        model_card.make_card(tmp_path, "test-org/tiny", model, processor)
+
+
+def test_untrained_start(processor, tmp_path):
+    card = model_card.make_card(tmp_path, "test-org/tiny", tiny_model(), processor)
+    use = sections(card)["Use"]
+    assert "untrained start" in use and "Its own classes" not in use and 'pipeline("video-classification"' not in use
+    assert "a person running" in use and "archery" not in card
+    assert "untrained: its prompts are new and its classes have no names" in card

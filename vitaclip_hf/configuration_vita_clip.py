@@ -168,6 +168,11 @@ class VitaClipConfig(CLIPConfig):
             self.label2id = {label: index for index, label in self.id2label.items()}
         if num_frames is not None:
             self.num_frames = num_frames
+        if self.id2label is not None and sorted(self.id2label) != list(range(len(self.id2label))):  # type: ignore[has-type]
+            found = ", ".join(map(str, list(self.id2label)[:5]))
+            raise ValueError(
+                f"VitaClipConfig: `id2label` must number the classes 0, 1, 2 … without gaps, got {found} …"
+            )
 
     @classmethod
     def from_dict(cls, config_dict: dict, **kwargs):
