@@ -18,12 +18,12 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         average = average_over_seeds(arguments.results)
-    except SeedAverageError as error:
+        print(seeds_table(average))
+        if arguments.output:
+            write_json(arguments.output, average)
+    except (OSError, SeedAverageError) as error:
         print(f"average_seeds: {error}", file=sys.stderr)
         return 2
-    print(seeds_table(average))
-    if arguments.output:
-        write_json(arguments.output, average)
     return 0
 
 

@@ -62,7 +62,11 @@ def main() -> int:
             over: {name: asdict(value) for name, value in figures.items()} for over, figures in found.items()
         }
         content = {"differences": differences, "left_out": left_out, "settings": settings}
-        arguments.output.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        try:
+            arguments.output.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        except OSError as error:
+            print(f"compare: {error}", file=sys.stderr)
+            return 2
     return 0
 
 

@@ -146,6 +146,10 @@ def main() -> int:
         if state.is_main_process:
             print(f"evaluate: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        if state.is_main_process:
+            print("evaluate: interrupted; the same command goes on where it was", file=sys.stderr)
+        return 130
     finally:
         state.destroy_process_group()
     return 0

@@ -409,3 +409,9 @@ def test_a_class_may_be_called_train(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "1.mp4").touch()
     assert read_annotations(tmp_path).class_names == ("bus", "train")
+
+
+def test_video_listed_twice_in_two_spellings(tmp_path):
+    (tmp_path / "list.txt").write_text("a/v.mp4,x\n./a/v.mp4,x\n")
+    with pytest.raises(AnnotationError, match=r"list.txt:2: './a/v.mp4' is listed before"):
+        read_annotations(tmp_path, tmp_path / "list.txt")

@@ -433,3 +433,105 @@ def test_plain_clip_has_no_prompts_to_evaluate(tmp_path, checkpoint):
     CLIPModel.from_pretrained(CHECKPOINT).save_pretrained(tmp_path)
     with pytest.raises(EvaluationError, match="not a Vita-CLIP"):
         load_checkpoint(str(tmp_path))
+
+
+def test_last_attempt_counts_whichever_rank_made_it(plan, checkpoint, videos, tmp_path):
+    """A video that rank 1 found missing, and rank 0 when it had turned up: the later file is not the later attempt."""
+    evaluator = Evaluator(checkpoint, plan, frozen_clip=False, batch_size=12)
+    log, batches = start(evaluator, tmp_path / "r")
+    list(evaluator.run(batches, log, rank=1))
+    try:
+        (videos / "missing.mp4").write_bytes((videos / "4.mp4").read_bytes())
+        assert run_all(evaluator, tmp_path / "r")["missing.mp4"].status == "ok"  # by rank 0
+        assert start(evaluator, tmp_path / "r")[1] == []
+    finally:
+        (videos / "missing.mp4").unlink()
+
+
+def test_changed_file_is_evaluated_again(plan, checkpoint, videos, tmp_path):
+    evaluator = Evaluator(checkpoint, plan, frozen_clip=False, batch_size=5)
+    before = run_all(evaluator, tmp_path / "r")
+    assert start(evaluator, tmp_path / "r")[1] == []
+    own = (videos / "2.mp4").read_bytes()
+    try:
+        (videos / "2.mp4").write_bytes((videos / "7.mp4").read_bytes())
+        assert start(evaluator, tmp_path / "r")[1] == [[0, 1, 2, 3, 4]]
+        after = run_all(evaluator, tmp_path / "r")
+    finally:
+        (videos / "2.mp4").write_bytes(own)
+    assert after["2.mp4"].scores["vita_clip"]["1"][0] == before["7.mp4"].scores["vita_clip"]["1"][0]
+    assert after["2.mp4"].scores["vita_clip"]["1"][0] != before["2.mp4"].scores["vita_clip"]["1"][0]
+
+
+def test_one_listed_name_in_two_class_folders_is_two_videos(checkpoint, videos, tmp_path):
+    for folder, index in (("red", 1), ("blue", 2)):
+        (tmp_path / "v" / folder).mkdir(parents=True)
+        (tmp_path / "v" / folder / "v1.mp4").write_bytes((videos / f"{index}.mp4").read_bytes())
+    (tmp_path / "list.txt").write_text("v1,red\nv1,blue\n")
+    plan = plan_evaluation(load_protocol("own-zero-shot"), tmp_path / "v", tmp_path / "list.txt")
+    assert [(video.name, Path(video.path).parent.name) for video in plan.videos] == [
+        ("red/v1.mp4", "red"),
+        ("blue/v1.mp4", "blue"),
+    ]
+    results = run_all(Evaluator(checkpoint, plan, frozen_clip=False), tmp_path / "r")
+    assert results["red/v1.mp4"].scores != results["blue/v1.mp4"].scores
+
+
+def test_other_tokenizer_or_configuration_is_another_setup(plan, tmp_path):
+    checkpoint = load_checkpoint(str(CHECKPOINT))
+    setup = Evaluator(checkpoint, plan).setup()
+    labels = checkpoint.model.config.id2label
+    checkpoint.model.config.id2label = {index: labels[len(labels) - 1 - index] for index in labels}
+    assert Evaluator(checkpoint, plan).setup()["config"] != setup["config"]
+    checkpoint.model.config.id2label = labels
+    assert Evaluator(checkpoint, plan).setup() == setup
+    tokenizer = checkpoint.tokenizer
+    checkpoint.tokenizer = lambda texts, **options: tokenizer([text[::-1] for text in texts], **options)
+    evaluator = Evaluator.__new__(Evaluator)
+    evaluator.checkpoint, evaluator.plan, evaluator.protocol = checkpoint, plan, plan.protocol
+    assert evaluator._tokens_fingerprint(plan.splits[0]) != setup["tokens"]["1"]
+
+
+@pytest.mark.parametrize("content", [b"\xff\n", b"{\n", b"\0\0\n", b'{"nam": 3}\n'])
+def test_damaged_progress_is_one_line(tmp_path, content):
+    log = EvaluationLog(tmp_path, {})
+    log.write_setup()
+    with log.writer(0):
+        pass
+    with open(tmp_path / "progress" / "rank-0.jsonl", "ab") as stream:
+        stream.write(content)
+    with pytest.raises(SetupMismatchError, match="is damaged"):
+        EvaluationLog(tmp_path, {})
+
+
+@pytest.mark.parametrize("content", [b"[]", b"null", b"{", b"\xff\xfe"])
+def test_damaged_setup_is_one_line(tmp_path, content):
+    (tmp_path / "setup.json").write_bytes(content)
+    with pytest.raises(SetupMismatchError, match="is damaged"):
+        EvaluationLog(tmp_path, {})
+
+
+def test_text_that_is_too_long(plan, checkpoint, videos):
+    long = plan_evaluation(plan.protocol.overridden({"templates": ["{}" + " red" * 100]}), videos, videos / "lists")
+    with pytest.raises(EvaluationError, match="mini-zero-shot: The text"):
+        Evaluator(checkpoint, long)
+
+
+@pytest.mark.parametrize("config", [None, {"model_type": "zzz"}, {}])
+def test_folder_that_holds_no_model(tmp_path, config):
+    if config is not None:
+        (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises((EvaluationError, OSError), match=str(tmp_path)) as raised:
+        load_checkpoint(str(tmp_path))
+    assert "\n" not in str(raised.value)
+
+
+def test_ctrl_c_is_one_line(videos, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(Evaluator, "run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("sys.argv", script(videos, tmp_path / "r"))
+    try:
+        with pytest.raises(SystemExit) as stopped:
+            runpy.run_path(sys.argv[0], run_name="__main__")
+    finally:
+        PartialState._reset_state()
+    assert stopped.value.code == 130 and "goes on where it was" in capsys.readouterr().err

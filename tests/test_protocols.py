@@ -179,3 +179,20 @@ def test_protocol_is_plain_data():
     protocol = load_protocol("ucf101-zero-shot")
     again = {key: tuple(value) if isinstance(value, list) else value for key, value in protocol.to_dict().items()}
     assert Protocol(**again) == protocol
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"tasks:\n  zero-shot:\n    expected_videos: {1: many}\n", "`expected_videos` must give a number"),
+        (b"tasks:\n  zero-shot: 3\n", "needs fields"),
+        (b"tasks:\n  base-to-novel:\n    splits: [1]\n", "base and novel"),
+        (b"tasks:\n  zero-shot:\n    splits: [a/b]\n", "'a/b' is no name for a split"),
+        (b"views:\ntasks:\n  zero-shot:\n", "`views` must be a whole number"),
+        (b"\xff\xfe\x00", "is not YAML"),
+    ],
+)
+def test_file_that_does_not_hold_together(tmp_path, content, message):
+    (tmp_path / "own.yaml").write_bytes(content)
+    with pytest.raises(ProtocolError, match=message):
+        load_protocol(str(tmp_path / "own.yaml"))

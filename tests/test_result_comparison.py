@@ -179,3 +179,11 @@ def test_bad_choices():
     for choices in ({"resamples": 0}, {"confidence": 1.0}):
         with pytest.raises(ComparisonError):
             compare([random_pair(10)], **choices)
+
+
+def test_output_that_cannot_be_written(tmp_path, monkeypatch, capsys):
+    a = write_results(tmp_path / "a", [[0, 1], [0, 1], [2, 1]])
+    assert run_script(monkeypatch, a, a, "--resamples", "10", "--output", tmp_path / "no" / "x.json") == 2
+    assert capsys.readouterr().err.startswith("compare: ")
+    a.write_bytes(b"\xff\xfe")
+    assert run_script(monkeypatch, a, a) == 2

@@ -53,3 +53,22 @@ def test_what_is_no_repetition(tmp_path, changes, message):
         average_over_seeds([first, second])
     with pytest.raises(SeedAverageError, match="two or more"):
         average_over_seeds([first])
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe", b"[]", b'{"rows": 1, "protocol": {"name": 1}, "model": {"sha256": 1}, "splits": 1}']
+)
+def test_what_is_no_result(tmp_path, content):
+    first = write_results(tmp_path / "0.json", 1.0, 0.5, "model0")
+    (tmp_path / "1.json").write_bytes(content)
+    with pytest.raises(SeedAverageError, match="1.json: not the results.json"):
+        average_over_seeds([first, tmp_path / "1.json"])
+
+
+def test_output_that_cannot_be_written(tmp_path, monkeypatch, capsys):
+    import average_seeds as script
+
+    files = [write_results(tmp_path / f"{i}.json", 1.0, 0.5, f"model{i}") for i in range(2)]
+    monkeypatch.setattr("sys.argv", ["average_seeds.py", *map(str, files), "--output", str(tmp_path / "no" / "x.json")])
+    assert script.main() == 2
+    assert capsys.readouterr().err.startswith("average_seeds: ")

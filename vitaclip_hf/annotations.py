@@ -269,9 +269,10 @@ def _name_within(root: str, name: str) -> str:
 def _check_repeats(samples: list[VideoSample], listings: list[Listing]) -> None:
     seen: dict[str, str] = {}
     for sample, listing in zip(samples, listings, strict=True):
-        if sample.path in seen:
-            raise AnnotationError(f"{listing.where}: {listing.name!r} is listed before, at {seen[sample.path]}.")
-        seen[sample.path] = listing.where
+        file = sample.path if is_url(sample.path) else os.path.normpath(sample.path)  # `./v.mp4` is `v.mp4`
+        if file in seen:
+            raise AnnotationError(f"{listing.where}: {listing.name!r} is listed before, at {seen[file]}.")
+        seen[file] = listing.where
 
 
 # Folders

@@ -32,6 +32,7 @@ from .video_processing_vita_clip import VitaClipVideoProcessor
 
 ROWS = ("vita_clip", "frozen_clip")
 TOP = 5
+VOLATILE = ("_name_or_path", "transformers_version", "architectures", "dtype")  # of a configuration
 
 
 class EvaluationError(ValueError):
@@ -70,7 +71,11 @@ def load_checkpoint(
     if prompts_alone:
         model, missing = VitaClipModel.from_pretrained_prompts(name), []
     else:
-        model, loading = AutoModel.from_pretrained(name, revision=revision, output_loading_info=True)
+        try:
+            model, loading = AutoModel.from_pretrained(name, revision=revision, output_loading_info=True)
+        except ValueError as error:  # no model's folder, or weights of another configuration
+            reason = " ".join(str(error).split())[:300]
+            raise EvaluationError(reason if name in reason else f"{name}: {reason}") from error
         missing = sorted(loading["missing_keys"])
     if not isinstance(model, VitaClipModel):
         raise EvaluationError(f"{name}: is a {type(model).__name__}, not a Vita-CLIP; give a Vita-CLIP checkpoint.")
@@ -116,6 +121,14 @@ def is_missing(video) -> bool:
     return not is_url(video.path) and not Path(video.path).is_file()
 
 
+def stamp_of(video) -> str | None:
+    """Size and time of change of a video's file; none for an address or a missing file."""
+    if is_url(video.path) or is_missing(video):
+        return None
+    found = Path(video.path).stat()
+    return f"{found.st_size}:{found.st_mtime_ns}"
+
+
 class Evaluator:
     """
     A checkpoint's scores for the videos of a plan.
@@ -154,8 +167,17 @@ class Evaluator:
             "texts": {split.name: fingerprint(split.texts(self.protocol.spelling)) for split in self.plan.splits},
             "model": self.checkpoint.sha256,
             "processor": fingerprint(self.checkpoint.video_processor.to_dict()),
+            "config": config_fingerprint(self.checkpoint.model),
+            "tokens": {split.name: self._tokens_fingerprint(split) for split in self.plan.splits},
             "dtype": str(self.checkpoint.model.dtype).removeprefix("torch."),
         }
+
+    def _tokens_fingerprint(self, split: EvaluationSplit) -> str:
+        """Of what the tokenizer makes of the texts: the same weights may come with another tokenizer."""
+        texts = split.texts(self.protocol.spelling)
+        tokenizer: Any = self.checkpoint.tokenizer
+        sentences = [template.replace("{}", text) for template in self.protocol.templates for text in texts]
+        return fingerprint(tokenizer(sentences, verbose=False)["input_ids"])
 
     @torch.no_grad()
     def _embed_classes(self, split: EvaluationSplit) -> dict[str, torch.Tensor]:
@@ -178,7 +200,10 @@ class Evaluator:
             video_processor=self.checkpoint.video_processor,
             device=model.device,
         )
-        return pipeline.embed_labels(texts, self.protocol.templates)
+        try:
+            return pipeline.embed_labels(texts, self.protocol.templates)
+        except ValueError as error:  # a text longer than the tower takes
+            raise EvaluationError(f"{self.protocol.name}: {error}") from error
 
     @torch.no_grad()
     def score(self, pixels: torch.Tensor) -> dict[str, dict[str, torch.Tensor]]:
@@ -215,7 +240,8 @@ class Evaluator:
             scores = self.score(torch.stack([sample["pixel_values_videos"] for sample in readable]))
             for place, sample in enumerate(readable):
                 results[sample["index"]] = self._result(self.plan.videos[sample["index"]].name, scores, place)
-        return [results[sample["index"]] for sample in batch]
+        videos = self.plan.videos
+        return [replace(results[sample["index"]], stamp=stamp_of(videos[sample["index"]])) for sample in batch]
 
     def _failure(self, sample: dict) -> VideoResult:
         video = self.plan.videos[sample["index"]]
@@ -236,12 +262,15 @@ class Evaluator:
         return VideoResult(name, "ok", "", best)
 
     def pending_batches(self, log: EvaluationLog, retry_failed: bool = False) -> list[list[int]]:
-        """Batches that are not finished; missing files that have turned up since count as not finished."""
+        """Batches that are not finished; files that have turned up or changed since count as not finished."""
         videos = self.plan.videos
 
         def is_finished(index: int) -> bool:
             result = log.finished.get(videos[index].name)
-            if result is None or (result.status == "missing" and not is_missing(videos[index])):
+            if result is None:
+                return False
+            stamp = stamp_of(videos[index])
+            if stamp is not None and stamp != result.stamp:
                 return False
             return result.status != "failed" or not retry_failed
 
@@ -256,9 +285,15 @@ class Evaluator:
         loader = DataLoader(self.clips, batch_sampler=batches, collate_fn=list, num_workers=workers)  # type: ignore[arg-type]
         with log.writer(rank) as writer:
             for batch in loader:
-                results = self.results_of(batch)
+                results = log.numbered(self.results_of(batch))
                 writer.append(results)
                 yield results
+
+
+def config_fingerprint(model: VitaClipModel) -> str:
+    """Of what the weights do not say and scores depend on: activations, the order of the classes …"""
+    content = model.config.to_dict()
+    return fingerprint({name: value for name, value in content.items() if name not in VOLATILE})
 
 
 def class_order(model: VitaClipModel, split: EvaluationSplit) -> list[int]:
@@ -282,7 +317,10 @@ def class_order(model: VitaClipModel, split: EvaluationSplit) -> list[int]:
         raise EvaluationError(
             f"{where}: the checkpoint does not know {len(unknown)} classes, {unknown[0]!r} …; {advice}."
         )
-    return [found for found in order if found is not None]
+    known = [found for found in order if found is not None]
+    if len(set(known)) < len(known):
+        raise EvaluationError(f"{where}: two classes are one and the same of the checkpoint; {advice}.")
+    return known
 
 
 __all__ = ["Checkpoint", "EvaluationError", "Evaluator", "load_checkpoint"]

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 
@@ -25,12 +25,16 @@ class VideoResult:
         status: `"ok"`, `"missing"` (no such file) or `"failed"` (it cannot be read).
         reason: why it is not ok.
         scores: by row (`"vita_clip"`, `"frozen_clip"`) and split, the best classes and their scores, best first.
+        stamp: of the file that was read, to tell when another takes its place; none for an address or a missing file.
+        attempt: how often it had been tried before: of several results, the last attempt's counts.
     """
 
     name: str
     status: str
     reason: str = ""
     scores: dict[str, dict[str, tuple[list[int], list[float]]]] = field(default_factory=dict)
+    stamp: str | None = None
+    attempt: int = 0
 
 
 class SetupMismatchError(ValueError):
@@ -80,7 +84,9 @@ class EvaluationLog:
             return
         try:
             there = json.loads(file.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
+            if not isinstance(there, dict):
+                raise ValueError("no table")
+        except ValueError as error:
             raise SetupMismatchError(f"{file}: is damaged ({error}); delete the folder to start anew.") from error
         different = sorted(dict({*_flat(there).items()} ^ {*_flat(self.setup).items()}))
         if different:
@@ -93,11 +99,22 @@ class EvaluationLog:
         expected = fingerprint(self.setup)
         for file in sorted(self.folder.glob("progress/rank-*.jsonl")):
             lines = [line for line in file.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-            if lines and json.loads(lines[0]) != {"setup": expected}:
+            try:
+                rows = [json.loads(line) for line in lines]
+                results = [VideoResult(**row) for row in rows[1:]]
+            except (TypeError, ValueError) as error:
+                raise SetupMismatchError(f"{file}: is damaged ({error}); delete it to do its videos again.") from error
+            if rows and rows[0] != {"setup": expected}:
                 raise SetupMismatchError(f"{file}: belongs to another setup; delete the folder to start anew.")
-            for line in lines[1:]:
-                result = VideoResult(**json.loads(line))
-                self.finished[result.name] = result
+            for result in results:
+                earlier = self.finished.get(result.name)  # maybe in the file of another rank
+                if earlier is None or result.attempt >= earlier.attempt:
+                    self.finished[result.name] = result
+
+    def numbered(self, results: Sequence[VideoResult]) -> list[VideoResult]:
+        """The results as the next attempt at their videos."""
+        tried = [self.finished[result.name].attempt + 1 if result.name in self.finished else 0 for result in results]
+        return [replace(result, attempt=attempt) for result, attempt in zip(results, tried, strict=True)]
 
     def write_setup(self) -> None:
         """Makes the folder and its `setup.json`; for one rank, after all have looked."""

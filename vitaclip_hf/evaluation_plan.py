@@ -1,5 +1,6 @@
 """What an evaluation will look at: the lists of a protocol's splits, read and checked against what it expects."""
 
+import os
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -87,7 +88,24 @@ def plan_evaluation(
     if limit is not None and limit < 1:
         raise AnnotationError(f"`limit` must be at least 1, got {limit}.")
     splits = tuple(_read_split(protocol, name, videos, annotations, classes, limit) for name in protocol.splits)
-    return EvaluationPlan(protocol, splits, limit)
+    return EvaluationPlan(protocol, _told_apart(splits, str(videos)), limit)
+
+
+def _told_apart(splits: tuple[EvaluationSplit, ...], root: str) -> tuple[EvaluationSplit, ...]:
+    """Videos by their place in the folder, where one listed name stands for several (`v1` in two classes' folders)."""
+    paths: dict[str, set[str]] = {}
+    for split in splits:
+        for sample in split.table.samples:
+            paths.setdefault(sample.name, set()).add(sample.path)
+
+    def renamed(sample: VideoSample) -> VideoSample:
+        if len(paths[sample.name]) == 1:
+            return sample
+        return replace(sample, name=Path(os.path.relpath(sample.path, root)).as_posix())
+
+    return tuple(
+        replace(split, table=replace(split.table, samples=tuple(map(renamed, split.table.samples)))) for split in splits
+    )
 
 
 def _read_split(protocol: Protocol, name: str, videos, annotations, classes, limit: int | None) -> EvaluationSplit:

@@ -78,15 +78,26 @@ class Protocol:
         self._check_choices()
         for name in ("frames", "stride", "views", "spatial_views", "shots"):
             value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            required = name in ("views", "spatial_views")
+            if (value is not None or required) and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise ProtocolError(f"{self.name}: `{name}` must be a whole number of at least 1, got {value!r}.")
         if self.spatial_views not in (1, 3):
             raise ProtocolError(f"{self.name}: `spatial_views` must be 1 (centre) or 3, got {self.spatial_views}.")
         wrong = [template for template in self.templates if "{}" not in template]
         if wrong or not self.templates:
             raise ProtocolError(f"{self.name}: `templates` need {{}} where the class goes, got {wrong}.")
+        self._check_splits()
+
+    def _check_splits(self) -> None:
         if not self.splits or len(set(self.splits)) < len(self.splits):
             raise ProtocolError(f"{self.name}: `splits` must be one or more different names, got {list(self.splits)}.")
+        if self.task == "base-to-novel" and not set(self.splits) <= {"base", "novel"}:
+            raise ProtocolError(
+                f"{self.name}: the splits of base-to-novel are base and novel, got {list(self.splits)}."
+            )
+        unfit = [split for split in self.splits if not split or "/" in split or "\\" in split]
+        if unfit:  # files of the results are named after them
+            raise ProtocolError(f"{self.name}: {unfit[0]!r} is no name for a split, for it cannot be one of a file.")
 
     def _check_choices(self) -> None:
         choices = {
@@ -170,7 +181,7 @@ def read_protocols(file: Path | str) -> dict[str, Protocol]:
         content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
     except OSError as error:
         raise ProtocolError(f"{file}: cannot be read: {error.strerror}.") from error
-    except yaml.YAMLError as error:
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise ProtocolError(f"{file}: is not YAML: {' '.join(str(error).split())}.") from error
     tasks = content.pop("tasks", None) if isinstance(content, dict) else None
     if not isinstance(tasks, dict) or not tasks:
@@ -178,6 +189,8 @@ def read_protocols(file: Path | str) -> dict[str, Protocol]:
     protocols = {}
     for task, changes in tasks.items():
         name = f"{Path(file).stem}-{task}"
+        if not isinstance(changes, Mapping | None):
+            raise ProtocolError(f"{file}: the task {task!r} needs fields (`views: 3`) or nothing, got {changes!r}.")
         values = {"task": task, "text": _usual_text(task)} | content | (changes or {})
         protocols[name] = Protocol(name=name, **{key: _typed(str(file), key, value) for key, value in values.items()})
     return protocols
@@ -199,9 +212,10 @@ def _typed(where: str, name: str, value: Any) -> Any:
     if kind.startswith("tuple"):
         return tuple(map(str, value)) if isinstance(value, (list, tuple)) else (str(value),)
     if kind.startswith("dict"):
-        if not isinstance(value, Mapping):
+        numbers = value.values() if isinstance(value, Mapping) else [None]
+        if not all(isinstance(number, int) for number in numbers):
             raise ProtocolError(f"{where}: `{name}` must give a number for each split, got {value!r}.")
-        return {str(key): int(number) for key, number in value.items()}
+        return {str(key): number for key, number in value.items()}
     if "int" in kind and value is not None and (isinstance(value, bool) or not isinstance(value, int)):
         raise ProtocolError(f"{where}: `{name}` must be a whole number, got {value!r}.")
     if "str" in kind and value is not None and not isinstance(value, str):

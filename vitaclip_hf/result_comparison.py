@@ -195,7 +195,7 @@ def setting_differences(a: Path, b: Path) -> list[str]:
     """Fields of the protocols in which two results differ, with both values."""
     try:
         protocols = [json.loads(Path(file).read_text(encoding="utf-8"))["protocol"] for file in (a, b)]
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise ComparisonError(f"{a}, {b}: not the results.json of two evaluations ({error}).") from error
     fields = dict.fromkeys([*protocols[0], *protocols[1]])
     return [

@@ -43,8 +43,8 @@ def average_over_seeds(files: Sequence[Path]) -> dict:
 def _read(file: Path) -> dict:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        content["rows"], content["protocol"]["name"], content["model"]["sha256"], content["splits"]  # noqa: B018
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        content["rows"], content["protocol"]["name"], content["model"]["sha256"], content["splits"], content["limited"]  # noqa: B018
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise SeedAverageError(f"{file}: not the results.json of an evaluation ({error}).") from error
     if content["limited"]:
         raise SeedAverageError(f"{file}: {content['limited']}.")
