@@ -28,7 +28,7 @@ from vitaclip_hf import (
     VitaClipVideoProcessor,
     VitaClipVisionModel,
 )
-from vitaclip_hf.prompt_checkpoint import checkpoint_sizes
+from vitaclip_hf.prompt_checkpoint import PromptCheckpointError, checkpoint_sizes
 
 
 IDS = torch.tensor([[49406, 320, 1000, 49407], [49406, 7, 49407, 49407]])
@@ -140,6 +140,10 @@ def record_of(folder) -> dict:
     return json.loads((folder / "prompt_config.json").read_text())
 
 
+def without_base(folder) -> dict:
+    return {name: value for name, value in record_of(folder).items() if name != "base_model"}
+
+
 def rewrite_record(folder, **changes) -> None:
     (folder / "prompt_config.json").write_text(json.dumps(record_of(folder) | changes))
 
@@ -171,7 +175,7 @@ def test_the_files(trained, saved, base):
         digest.update(f"{name} torch.float32 {list(clip[name].shape)}\n".encode() + clip[name].numpy().tobytes())
     record = record_of(saved)
     assert record["base_fingerprint"] == digest.hexdigest()
-    assert (record["base_model"], record["base_revision"]) == (str(base), None)
+    assert (record["base_model"], record["base_revision"]) == (f"../{base.name}", None)
     assert (record["base_dtype"], record["format_version"]) == ("float32", 1)
     assert record["package_version"] == vitaclip_hf.__version__
 
@@ -214,12 +218,12 @@ def test_other_folders_with_the_same_base(trained, saved, base, tmp_path):
         assert same_tensors(model, trained), folder
     trained.save_pretrained(tmp_path / "whole")
     VitaClipForVideoClassification.from_pretrained(tmp_path / "whole").save_prompts(tmp_path / "again", base=base)
-    assert record_of(tmp_path / "again") == record_of(saved)
+    assert without_base(tmp_path / "again") == without_base(saved)
     whole = VitaClipModel.from_pretrained_prompts(saved)
     whole.save_pretrained(tmp_path / "whole_again")
     assert same_tensors(VitaClipModel.from_pretrained(tmp_path / "whole_again"), trained)
     whole.save_prompts(tmp_path / "prompts_again")
-    assert record_of(tmp_path / "prompts_again") == record_of(saved)
+    assert without_base(tmp_path / "prompts_again") == without_base(saved)
 
 
 def test_arguments_of_from_pretrained(saved):
@@ -396,3 +400,72 @@ def test_other_loading_errors(trained, tmp_path):
     with pytest.raises(OSError, match="a weights file is damaged or incomplete") as caught:
         AutoModel.from_pretrained(tmp_path)
     assert str(tmp_path) in str(caught.value)
+
+
+def test_prompts_and_base_move_together(trained, base, tmp_path, monkeypatch):
+    shutil.copytree(base, tmp_path / "here" / "clip")
+    monkeypatch.chdir(tmp_path / "here")
+    trained.save_prompts("prompts", base="clip")
+    assert record_of(tmp_path / "here" / "prompts")["base_model"] == "../clip"
+    (tmp_path / "here").rename(tmp_path / "there")
+    monkeypatch.chdir(tmp_path)
+    assert same_tensors(VitaClipModel.from_pretrained_prompts("there/prompts"), trained)
+    rewrite_record(tmp_path / "there" / "prompts", base_model="there/clip")  # older records: seen from here
+    assert same_tensors(VitaClipModel.from_pretrained_prompts("there/prompts"), trained)
+    rewrite_record(tmp_path / "there" / "prompts", base_model="../gone")
+    with pytest.raises(ValueError, match=f"base model {tmp_path}/there/gone cannot be loaded .no such folder.; pass"):
+        VitaClipModel.from_pretrained_prompts("there/prompts")
+
+
+def test_arguments_without_a_meaning(saved):
+    assert VitaClipModel.from_pretrained_prompts(saved, torch_dtype=torch.float16).dtype == torch.float16
+    for name in ("config", "state_dict", "ignore_mismatched_sizes", "output_loading_info"):
+        with pytest.raises(ValueError, match=f"takes no {name}: "):
+            VitaClipModel.from_pretrained_prompts(saved, **{name: True})
+
+
+def test_folders_that_are_not_overwritten(trained, base, tmp_path):
+    BertConfig().save_pretrained(tmp_path / "bert")
+    copy = shutil.copytree(base, tmp_path / "clip")
+    (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
+    for folder in (tmp_path / "bert", copy):
+        before = (folder / "config.json").read_bytes()
+        with pytest.raises(ValueError, match="a folder of their own"):
+            trained.save_prompts(folder, base=base)
+        assert (folder / "config.json").read_bytes() == before and not (folder / "prompts.safetensors").exists()
+
+
+def test_saved_configuration_points_to_no_code(trained, base, tmp_path):
+    model = copy.deepcopy(trained)
+    model.config.auto_map = {"AutoModel": "modeling.Model"}
+    model.save_prompts(tmp_path / "prompts", base=base, verify=False)
+    assert not {"auto_map", "custom_pipelines"} & set(json.loads((tmp_path / "prompts" / "config.json").read_text()))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"base_dtype": "nn"}, "wrong base_dtype"),
+        ({"base_dtype": "int64"}, "wrong base_dtype"),
+        ({"base_dtype": 5}, "wrong base_dtype"),
+        ({"base_fingerprint": 5}, "wrong fingerprints"),
+        ({"base_model": ""}, "wrong base_model"),
+    ],
+)
+def test_wrong_values_in_the_record(copied, change, message):
+    rewrite_record(copied, **change)
+    with pytest.raises(ValueError, match=f"prompt_config.json: damaged.*{message}"):
+        VitaClipModel.from_pretrained_prompts(copied)
+
+
+@pytest.mark.parametrize("content", ["{", '{"model_type": "vita_clip", "vision_config": {"num_frames": "8"}}'])
+def test_damaged_configuration_of_prompts(copied, content):
+    (copied / "config.json").write_text(content)
+    with pytest.raises(PromptCheckpointError, match="its config.json is missing, damaged"):
+        VitaClipModel.from_pretrained_prompts(copied)
+
+
+def test_prompts_of_another_kind(copied):
+    change_tensors(copied, lambda t: t.update({"class_prompts.context": t["class_prompts.context"].long()}))
+    with pytest.raises(PromptCheckpointError, match="class_prompts.context is stored as int64, the model has float32"):
+        VitaClipModel.from_pretrained_prompts(copied)

@@ -73,7 +73,8 @@ def token_problems(model: nn.Module) -> list[str]:
     return [
         f"{name}.class_input_ids holds ids outside the vocabulary of {module.config.vocab_size} tokens"
         for name, module in model.named_modules()
-        if isinstance(module, ClassPrompts) and not module.class_input_ids.is_meta
+        # Those without names are only a configuration's start and end, which stock CLIPs often give wrongly.
+        if isinstance(module, ClassPrompts) and not module.class_input_ids.is_meta and module.have_names
         for ids in (module.class_input_ids,)
         if ids.min() < AFTER_END or ids.max() >= module.config.vocab_size
     ]

@@ -14,11 +14,13 @@ import hashlib
 import json
 import os
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -26,7 +28,8 @@ from transformers import CLIPConfig, CLIPModel, PreTrainedConfig
 from transformers.utils import CONFIG_NAME
 from transformers.utils.hub import cached_file, extract_commit_hash
 
-from .loading_checks import HUB_ARGUMENTS
+from .configuration_vita_clip import REMOTE_CODE_FIELDS
+from .loading_checks import HUB_ARGUMENTS, kind_problems
 from .prompts import ClassPrompts, TimeEmbedding, VisionPrompts
 from .version import __version__
 
@@ -34,6 +37,8 @@ from .version import __version__
 WEIGHTS_FILE = "prompts.safetensors"
 RECORD_FILE = "prompt_config.json"
 FORMAT_VERSION = 1
+# Of `from_pretrained`, without a meaning for prompts, which fit their configuration and their base or are refused.
+NO_ARGUMENTS = ("config", "state_dict", "ignore_mismatched_sizes", "output_loading_info")
 WHOLE_MODEL_FILES = ("model.safetensors", "model.safetensors.index.json")
 
 
@@ -46,7 +51,7 @@ class PromptRecord:
     """`prompt_config.json`.
 
     Args:
-        base_model: folder or Hub id of the CLIP beneath.
+        base_model: Hub id of the CLIP beneath, or its folder, in the file relative to the prompts' own folder.
         base_revision: its commit on the Hub, where it comes from there.
         base_dtype: the type in which its weights were when the fingerprint was taken.
         base_fingerprint: of all its weights but the logit scale, in that type. Taken from the tensors by name, so
@@ -70,14 +75,18 @@ class PromptRecord:
 
     @classmethod
     def read(cls, path: str | Path) -> "PromptRecord":
-        """Raises PromptCheckpointError if the file is damaged or of a newer format."""
+        """The record, with the base's folder as it can be opened from here.
+
+        Raises:
+            PromptCheckpointError: the file is damaged or of a newer format.
+        """
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
             version = content["format_version"]
             if version <= FORMAT_VERSION:
                 record = cls(**{field.name: content[field.name] for field in dataclasses.fields(cls)})
-                getattr(torch, record.base_dtype)
-                return record
+                record.check()
+                return dataclasses.replace(record, base_model=record.find_base(Path(path).parent))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise PromptCheckpointError(
                 f"{path}: damaged or not written by `save_prompts` ({type(error).__name__}: {error})."
@@ -86,6 +95,41 @@ class PromptRecord:
             f"{path}: format {version}, written by vitaclip_hf {content.get('package_version')}; vitaclip_hf "
             f"{__version__} reads up to format {FORMAT_VERSION}. Update the package."
         )
+
+    def check(self) -> None:
+        """Raises ValueError for a value that `save_prompts` does not write."""
+        kind = getattr(torch, str(self.base_dtype), None)
+        fingerprints = (self.base_fingerprint, self.prompts_fingerprint)
+        right = {
+            "base_model": isinstance(self.base_model, str) and self.base_model,
+            "base_revision": self.base_revision is None or isinstance(self.base_revision, str),
+            "base_dtype": isinstance(kind, torch.dtype) and kind.is_floating_point,
+            "fingerprints": all(isinstance(f, str) and re.fullmatch("[0-9a-f]{64}", f) for f in fingerprints),
+        }
+        wrong = [name for name, is_right in right.items() if not is_right]
+        if wrong:
+            raise ValueError(f"wrong {', '.join(wrong)}")
+
+    def find_base(self, folder: Path) -> str:
+        """The base's id, or its folder: seen from the prompts' folder, else (older records) from the current one."""
+        if self.base_revision is not None:
+            return self.base_model
+        places = (folder / self.base_model, Path(self.base_model))
+        found = next((place for place in places if place.is_dir()), places[0] if _is_path(self.base_model) else None)
+        return self.base_model if found is None else os.path.abspath(found)
+
+
+def _is_path(name: str) -> bool:
+    """Whether it can be no id of the Hub."""
+    return name.startswith((".", "~")) or Path(name).is_absolute() or name.count("/") > 1
+
+
+def _relative_to(folder: Path, base: str) -> str:
+    """How the record names the base: a folder as seen from the prompts', so that both can be moved together."""
+    if not Path(base).is_dir():
+        return base
+    relative = Path(os.path.relpath(Path(base).resolve(), folder.resolve())).as_posix()
+    return relative if relative.startswith("..") else f"./{relative}"
 
 
 class CheckpointSizes(NamedTuple):
@@ -153,8 +197,12 @@ def save_prompts(
     folder = Path(directory)
     if folder.is_file():
         raise PromptCheckpointError(f"{folder}: a file is there; give the name of a folder.")
-    if any((folder / name).exists() for name in WHOLE_MODEL_FILES):
-        raise PromptCheckpointError(f"{folder} holds a whole model; save its prompts to a folder of their own.")
+    if any((folder / name).exists() for name in WHOLE_MODEL_FILES) or (
+        (folder / CONFIG_NAME).exists() and not (folder / RECORD_FILE).exists()
+    ):
+        raise PromptCheckpointError(
+            f"{folder} holds a whole model or its configuration; save the prompts to a folder of their own."
+        )
     loaded_from, commit = model.config.name_or_path, getattr(model.config, "_commit_hash", None)
     base = os.fspath(base or loaded_from)
     if not base:
@@ -170,10 +218,13 @@ def save_prompts(
     if verify:
         _, commit = _load_backbone(record, base, revision, type(model), use_safetensors, hub)
         record = dataclasses.replace(record, base_revision=commit or revision)
+    record = dataclasses.replace(record, base_model=_relative_to(folder, base))
     folder.mkdir(parents=True, exist_ok=True)
     save_file(prompts, folder / WEIGHTS_FILE, metadata={"format": "pt"})
     record.write(folder)
     config = copy.deepcopy(model.config)
+    for field in REMOTE_CODE_FIELDS:  # the folder holds no code
+        config.__dict__.pop(field, None)
     config.architectures, config.dtype = [type(model).__name__], types[0]
     config.save_pretrained(folder)
     if processor is not None:
@@ -205,6 +256,10 @@ def load_prompts(
         PromptCheckpointError: files that are missing, damaged, of a newer format or do not fit the configuration; or
             another base than the one beneath the prompts.
     """
+    refused = [name for name in NO_ARGUMENTS if name in kwargs]
+    if refused:
+        raise PromptCheckpointError(f"`from_pretrained_prompts` takes no {', '.join(refused)}: prompts fit or do not.")
+    dtype = kwargs.pop("torch_dtype", None) if dtype is None else dtype
     hub = {name: kwargs.pop(name) for name in HUB_ARGUMENTS if name in kwargs}
     record = PromptRecord.read(_find(directory, RECORD_FILE, hub))
     base = record.base_model if base is None else os.fspath(base)
@@ -212,9 +267,14 @@ def load_prompts(
         base_revision = record.base_revision
     # The attention reaches both towers only through the model's own loading.
     attention = {"attn_implementation": kwargs.pop("attn_implementation")} if "attn_implementation" in kwargs else {}
-    config, kwargs = model_class.config_class.from_pretrained(directory, return_unused_kwargs=True, **hub, **kwargs)
-    with torch.device("meta"):
-        expected, _ = split_tensors(model_class(config))
+    try:
+        config, kwargs = model_class.config_class.from_pretrained(directory, return_unused_kwargs=True, **hub, **kwargs)
+        with torch.device("meta"):
+            expected, _ = split_tensors(model_class(config))
+    except (OSError, ValueError, TypeError, AttributeError, StrictDataclassError) as error:
+        raise PromptCheckpointError(
+            f"{directory}: its {CONFIG_NAME} is missing, damaged or no Vita-CLIP's ({_first_line(error)})."
+        ) from error
     prompts = _read_prompts(_find(directory, WEIGHTS_FILE, hub), expected, record)
     backbone, commit = _load_backbone(record, base, base_revision, model_class, use_safetensors, hub)
     model = model_class.from_pretrained(
@@ -270,6 +330,7 @@ def _compare_shapes(found: Mapping[str, torch.Tensor], expected: Mapping[str, to
         for name in sorted(found.keys() & expected.keys())
         if found[name].shape != expected[name].shape
     ]
+    problems += kind_problems({name: tensor.dtype for name, tensor in found.items()}, expected)
     if problems:
         more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise PromptCheckpointError(f"{source} does not fit its config.json: {'; '.join(problems[:5])}{more}.")
@@ -298,6 +359,8 @@ def _load_backbone(
     hub = {name: value for name, value in hub.items() if name not in ("revision", "subfolder")} | {"revision": revision}
     advice = "pass `base`, the folder or id of the CLIP beneath the prompts"
     try:
+        if _is_path(base) and not Path(base).is_dir():
+            raise PromptCheckpointError("no such folder")
         model_type = PreTrainedConfig.get_config_dict(base, **hub)[0].get("model_type")
         loader = {CLIPConfig.model_type: CLIPModel, model_class.config_class.model_type: model_class}.get(model_type)
         if loader is None:
