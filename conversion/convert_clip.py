@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from original_weights import (
     ConversionError,
     Renaming,
@@ -70,9 +71,12 @@ def read_preset(name: str | None) -> dict[str, Any]:
         known = ", ".join(sorted(file.stem for file in PRESETS.glob("*.json")))
         raise ConversionError(f"--preset {name}: no such file; known presets: {known}.")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        preset = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ConversionError(f"--preset {path}: not JSON ({error}).") from error
+    if not isinstance(preset, dict) or not all(isinstance(preset.get(part, {}), dict) for part in PROMPT_FIELDS):
+        raise ConversionError(f"--preset {path}: expected an object with the objects {', '.join(PROMPT_FIELDS)}.")
+    return preset
 
 
 def prompt_settings(preset: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -85,13 +89,29 @@ def prompt_settings(preset: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def check_preset(preset: dict[str, Any], config: VitaClipConfig) -> None:
     """The sizes of a preset must be those of the CLIP."""
     values = {field: value for field, value in preset.items() if field not in PROMPT_FIELDS}
-    found = {field: getattr(config, field) for field in values}
+    found = {field: getattr(config, field, None) for field in values}
     for part in PROMPT_FIELDS:
         for field, value in preset.get(part, {}).items():
-            values[f"{part}.{field}"], found[f"{part}.{field}"] = value, getattr(getattr(config, part), field)
+            values[f"{part}.{field}"], found[f"{part}.{field}"] = value, getattr(getattr(config, part), field, None)
     different = [f"{field} is {found[field]}, not {values[field]}" for field in values if found[field] != values[field]]
     if different:
         raise ConversionError(f"--preset does not fit this CLIP: {'; '.join(different)}.")
+
+
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase, config: VitaClipConfig) -> None:
+    """A folder without tokenizer files still gives a tokenizer, of next to no tokens."""
+    if len(tokenizer) != config.text_config.vocab_size:
+        raise ConversionError(
+            f"the tokenizer has {len(tokenizer):,} tokens, the CLIP {config.text_config.vocab_size:,}; give the folder "
+            f"or id of its own tokenizer by --tokenizer (OpenAI's: {OPENAI_TOKENIZER})."
+        )
+
+
+def check_values(weights: dict[str, torch.Tensor]) -> None:
+    """Every weight is a finite number with a fraction."""
+    wrong = [name for name, tensor in weights.items() if not tensor.is_floating_point() or not tensor.isfinite().all()]
+    if wrong:
+        raise ConversionError(f"these weights are no finite floating-point numbers: {', '.join(sorted(wrong)[:5])}.")
 
 
 def find_file(source: str, name: str, revision: str | None) -> Path | None:
@@ -276,7 +296,8 @@ def from_state_dict(
             del weights[name]
     # open_clip's newer class keeps the text tower in a module of its own.
     weights = {name.removeprefix("text."): tensor for name, tensor in weights.items()}
-    weights = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
+    check_values(weights)
+    weights = {name: tensor.float() for name, tensor in weights.items()}
     config = read_config(weights, options, said, prompt_settings(preset))
     for field in ("bos_token_id", "eos_token_id", "pad_token_id"):
         setattr(config.text_config, field, getattr(tokenizer, field))
@@ -313,6 +334,8 @@ def convert(options: argparse.Namespace) -> VitaClipModel:
         pixels = pixels_of_transformers(source, options.revision)
     else:
         model, pixels = from_state_dict(options, preset, tokenizer)
+    check_values(split_tensors(model)[1] | {"logit_scale": model.logit_scale})
+    check_tokenizer(tokenizer, model.config)
     check_preset(preset, model.config)
     if classes is not None:
         model.set_classes(classes, tokenizer)
@@ -345,8 +368,8 @@ def main() -> int:
     logging.disable_progress_bar()
     try:
         model = convert(options)
-    except (ConversionError, OSError, ValueError) as error:
-        print(f"convert_clip: {error}", file=sys.stderr)
+    except (ConversionError, OSError, ValueError, TypeError, StrictDataclassError) as error:
+        print(f"convert_clip: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     print(f"{options.output}: {model.num_parameters():,} parameters, {model.config.num_labels} classes")
     return 0

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from original_weights import (
     ConversionError,
     Renaming,
@@ -183,8 +184,8 @@ def main() -> int:
     options = parser.parse_args()
     try:
         model = convert(options)
-    except (ConversionError, OSError, ValueError) as error:
-        print(f"convert_vita_clip_original: {error}", file=sys.stderr)
+    except (ConversionError, OSError, ValueError, StrictDataclassError) as error:
+        print(f"convert_vita_clip_original: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     print(f"{options.output}: {model.num_parameters():,} parameters, {model.config.num_labels} classes")
     return 0

@@ -71,6 +71,8 @@ def read_classes(path: Path) -> list[str]:
 def check_output(path: Path) -> None:
     if Path(path).is_file():
         raise ConversionError(f"--output {path}: a file is there; give the name of a folder.")
+    if Path(path).is_dir() and any(Path(path).iterdir()):
+        raise ConversionError(f"--output {path}: already there and not empty; give the name of a new folder.")
 
 
 def require_keys(weights: dict[str, torch.Tensor], needed: list[str], meaning: str) -> None:

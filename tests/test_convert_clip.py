@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from argparse import Namespace
 from pathlib import Path
 
@@ -153,8 +154,8 @@ def test_pickled_open_clip_folder(tmp_path, options):
     torch.save(original.state_dict(), folder / "open_clip_pytorch_model.bin")
     conversion.convert(options(folder))
     check_features(tmp_path / "out", original)
-    conversion.convert(options(folder / "open_clip_pytorch_model.bin"))
-    check_features(tmp_path / "out", original)
+    conversion.convert(options(folder / "open_clip_pytorch_model.bin", output=tmp_path / "file"))
+    check_features(tmp_path / "file", original)
 
 
 def test_half_precision_becomes_float32(tmp_path, options):
@@ -196,13 +197,13 @@ def test_preset_classes_and_seed(tmp_path, options):
     assert (model.config.num_frames, model.config.vision_config.use_local_prompts) == (3, False)
     assert model.class_prompts.context.shape == (2, 2, 32)
     assert AutoProcessor.from_pretrained(tmp_path / "out").video_processor.num_frames == 3
-    again = conversion.convert(options(tmp_path / "clip", **chosen))
-    other = conversion.convert(options(tmp_path / "clip", **chosen, seed=1))
+    again = conversion.convert(options(tmp_path / "clip", **chosen, output=tmp_path / "again"))
+    other = conversion.convert(options(tmp_path / "clip", **chosen, output=tmp_path / "other", seed=1))
     same = [torch.equal(again.state_dict()[name], tensor) for name, tensor in model.state_dict().items()]
     assert all(same) and not torch.equal(other.class_prompts.context, again.class_prompts.context)
     original = open_clip_model()
     folder = save_open_clip(tmp_path / "open", original)
-    from_open_clip = conversion.convert(options(folder, **chosen))
+    from_open_clip = conversion.convert(options(folder, **chosen, output=tmp_path / "from_open_clip"))
     assert from_open_clip.class_prompts.context.shape == (2, 2, 32) and from_open_clip.config.num_frames == 3
 
 
@@ -447,6 +448,7 @@ def test_command_line(tmp_path, letters, run_script):
     model = check_features(tmp_path / "out", original)
     assert result.stdout == f"{tmp_path}/out: {model.num_parameters():,} parameters, 3 classes\n"
     torch.save({"x": Malicious(tmp_path / "executed")}, tmp_path / "laion.bin")
+    shutil.rmtree(tmp_path / "out")
     result = run_script(*arguments)
     assert result.returncode == 2 and not (tmp_path / "executed").exists()
     assert result.stderr.startswith(f"convert_clip: --clip {tmp_path}/laion.bin: not a checkpoint of plain tensors")
@@ -458,3 +460,36 @@ def test_names_too_long_for_the_text_tower(tmp_path, options):
     folder = save_open_clip(tmp_path / "clip", open_clip_model())
     with pytest.raises(ValueError, match="class 'archery' takes 26 tokens"):  # 20 positions, 16 of context
         conversion.convert(options(folder, classes=tmp_path / "classes.txt"))
+
+
+def test_a_folder_without_a_tokenizer(tmp_path, options):
+    stock_clip().save_pretrained(tmp_path / "clip")
+    with pytest.raises(ValueError, match="the tokenizer has .* tokens, the CLIP 514; .*--tokenizer"):
+        conversion.convert(options(tmp_path / "clip", tokenizer=None))
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_overwritten(tmp_path, options):
+    folder = save_open_clip(tmp_path / "clip", open_clip_model())
+    before = sorted(folder.iterdir())
+    with pytest.raises(conversion.ConversionError, match="already there and not empty"):
+        conversion.convert(options(folder, output=folder))
+    assert sorted(folder.iterdir()) == before
+
+
+@pytest.mark.parametrize("content", ["[]", '{"text_config": 5}', '{"nothing": 1}', '{"text_config": {"nothing": 1}}'])
+def test_malformed_presets(tmp_path, options, content):
+    (tmp_path / "preset.json").write_text(content)
+    folder = save_open_clip(tmp_path / "clip", open_clip_model())
+    with pytest.raises(conversion.ConversionError, match="--preset"):
+        conversion.convert(options(folder, preset=str(tmp_path / "preset.json")))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), None])
+def test_weights_that_are_no_numbers(tmp_path, options, value):
+    folder, name = save_open_clip(tmp_path / "clip", open_clip_model()), "text_projection"
+    weights = load_file(folder / "open_clip_model.safetensors")
+    weights[name] = weights[name].long() if value is None else weights[name].fill_(value)
+    save_file(weights, folder / "open_clip_model.safetensors")
+    with pytest.raises(conversion.ConversionError, match=f"no finite floating-point numbers: {name}"):
+        conversion.convert(options(folder))

@@ -768,6 +768,14 @@ def test_a_cut_configuration_leaves_weights_without_a_place(whole_folder):
         cls.from_pretrained(whole_folder, ignore_mismatched_sizes=True, **change)
 
 
+def test_a_weight_without_a_place_beside_the_towers(whole_folder, tmp_path):
+    copy = shutil.copytree(whole_folder, tmp_path / "copy")
+    weights = load_file(copy / "model.safetensors") | {"visual_projection.bias": torch.zeros(2)}
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="visual_projection.bias has no place"):
+        VitaClipModel.from_pretrained(copy)
+
+
 @pytest.mark.parametrize("wrong", [-3, 49408])
 def test_class_prompts_beyond_the_vocabulary(whole_folder, tmp_path, wrong):
     copy = shutil.copytree(whole_folder, tmp_path / "copy")

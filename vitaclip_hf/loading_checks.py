@@ -37,7 +37,7 @@ def is_stock_clip(source: Any, arguments: Mapping[str, Any], commit: str | None)
 
 
 def check_loaded(
-    source: Any, model: nn.Module, info: Mapping[str, Any], prompts: Collection[str], stock: bool, any_shape: bool
+    source: Any, model: Any, info: Mapping[str, Any], prompts: Collection[str], stock: bool, any_shape: bool
 ) -> None:
     """Raises CheckpointMismatchError for weights of another shape, that are missing, or that have no place.
 
@@ -58,7 +58,8 @@ def check_loaded(
         if not any_shape
     ]
     problems += [f"{name} is missing" for name in sorted(missing)]
-    problems += [f"{name} has no place" for name in sorted(info["unexpected_keys"]) if not (stock or any_shape)]
+    unexpected = [name for name in sorted(info["unexpected_keys"]) if not name.startswith(model._parts_left_out)]
+    problems += [f"{name} has no place" for name in unexpected if not (stock or any_shape)]
     problems = problems or token_problems(model)
     if problems:
         more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""

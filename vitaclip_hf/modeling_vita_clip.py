@@ -159,6 +159,7 @@ class VitaClipPreTrainedModel(CLIPPreTrainedModel):
     base_model_prefix = "vita_clip"
     main_input_name = "pixel_values_videos"
     input_modalities: tuple[str, ...] = ("video", "text")
+    _parts_left_out: tuple[str, ...] = ()  # of a whole model's folder
     _no_split_modules = ["CLIPTextEmbeddings", "VitaClipTextLayer", "CLIPVisionEmbeddings", "VitaClipVisionLayer"]
     # The summary prompts attend too; only the frames' own attention is reported.
     _can_record_outputs = {
@@ -233,7 +234,7 @@ class VitaClipVisionModel(VitaClipPreTrainedModel, CLIPVisionModel):
     config: VitaClipVisionConfig
     config_class = VitaClipVisionConfig
     base_model_prefix = "vision_model"  # loads from a whole model's folder, of which it leaves the rest
-    _keys_to_ignore_on_load_unexpected = [r"^(text_model|text_projection|visual_projection|class_prompts|logit_scale)"]
+    _parts_left_out = ("text_model.", "text_projection.", "visual_projection.", "class_prompts.", "logit_scale")
     input_modalities = ("video",)
 
     def __init__(self, config: VitaClipVisionConfig):
