@@ -13,6 +13,7 @@ share an output folder, each with its own `--only`.
 """
 
 import argparse
+import importlib.util
 import json
 import math
 import os
@@ -377,6 +378,8 @@ def check(arguments: argparse.Namespace) -> None:
         raise MiniatureError(f"--seeds must be 0 or more and not {SEARCH_SEED}, which chooses the learning rates.")
     if not (arguments.checkpoint / "config.json").is_file():
         raise MiniatureError(f"--checkpoint: {arguments.checkpoint} is not a checkpoint folder (no config.json).")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise MiniatureError("the plots need matplotlib: pip install matplotlib.")
     try:
         torch.zeros(1, device=arguments.device)
     except (RuntimeError, AssertionError) as error:

@@ -172,7 +172,8 @@ def plot_trade_off(axes, records: list[dict]) -> None:
         (x, x_std), title = point["supervised"], SYSTEMS[name].title
         if "zero_shot" not in point:
             axes.axvline(x, color=color, linestyle=":", linewidth=1)
-            axes.annotate(f"{title} (no zero-shot)", (x, axes.get_ylim()[0]), rotation=90, va="bottom", ha="right")
+            place = {"xycoords": axes.get_xaxis_transform(), "rotation": 90, "va": "top", "ha": "right"}
+            axes.annotate(f"{title} (no zero-shot)", (x, 0.98), **place)
             continue
         y, y_std = point["zero_shot"]
         axes.errorbar(x, y, y_std, x_std, "o", color=color, capsize=3)
