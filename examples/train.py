@@ -167,6 +167,7 @@ def train(arguments: list[str]) -> int:
     trainer, progress = make_trainer(groups, data, checkpoint)
     if trainer.is_world_process_zero():
         about = {"data": data.record(), "ranks": training.world_size, "trainable_parameters": progress.num_trainable}
+        about["base_revision"] = getattr(trainer.model.config, "_commit_hash", None)
         about["training_arguments"] = json.loads(training.to_json_string())
         folder.record(chosen, about, checkpoint)
     try:
