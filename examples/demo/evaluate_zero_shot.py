@@ -37,7 +37,9 @@ def write_videos(folder: Path, copies: int, seed: int) -> list[tuple[str, int]]:
 
 def load_pipeline(checkpoint: Path, prompts: bool):
     """The checkpoint as it is, or its frozen CLIP: no prompts, no time embedding, frames averaged."""
-    model = VitaClipModel.from_pretrained(checkpoint, vision_config={} if prompts else NO_PROMPTS)
+    # Leaving the prompts' weights out is meant here.
+    chosen = {} if prompts else {"vision_config": NO_PROMPTS, "ignore_mismatched_sizes": True}
+    model = VitaClipModel.from_pretrained(checkpoint, **chosen)
     if not prompts:
         torch.nn.init.zeros_(model.vision_model.time_embedding.weight)
     processor = AutoProcessor.from_pretrained(checkpoint)
