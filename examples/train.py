@@ -170,6 +170,8 @@ def train(arguments: list[str]) -> int:
         about["base_revision"] = getattr(trainer.model.config, "_commit_hash", None)
         about["training_arguments"] = json.loads(training.to_json_string())
         folder.record(chosen, about, checkpoint)
+        if data.validation_from == "held back" and data.validation is not None:
+            data.validation.write(folder.path / "held_back.csv")
     try:
         train_and_save(trainer, progress, checkpoint)
     except USER_ERRORS as error:

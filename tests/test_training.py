@@ -22,6 +22,7 @@ from vitaclip_hf import (
     VitaClipProcessor,
     VitaClipVideoProcessor,
 )
+from vitaclip_hf.annotations import read_annotations
 from vitaclip_hf.motion_shapes import Scene, draw_videos, write_video
 from vitaclip_hf.recipes import DataArguments, ModelArguments, RecipeError, field_names, read_recipe
 from vitaclip_hf.run_folder import RunFolder, last_checkpoint
@@ -102,6 +103,9 @@ def test_a_run_leaves_model_checkpoints_recipe_record_and_curves(whole_run, vide
     assert len(record["data"]["train"]["sha256"]) == 64
     assert record["trainable_parameters"] == model_trainable(model)
     assert record["environment"]["torch"] == torch.__version__.split("+")[0]
+    held = read_annotations(videos, whole_run / "held_back.csv")
+    assert held.class_names == tuple(sorted(NAMES))
+    assert [held.counts(), len(held)] == [[1, 1, 1], 3]
     assert (whole_run / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert not list(whole_run.rglob("*.bin"))
     assert not list(whole_run.glob("incomplete-*"))

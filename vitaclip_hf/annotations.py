@@ -3,6 +3,7 @@
 `read_annotations` is the one entry; what each kind of file looks like is in `annotation_formats`.
 """
 
+import csv
 import hashlib
 import json
 import os
@@ -146,6 +147,15 @@ class AnnotationTable:
             labels.sort(key=lambda label: -count[label])
         base, novel = sorted(labels[:half]), sorted(labels[half:])
         return tuple(self.with_classes([self.class_names[label] for label in part]) for part in (base, novel))  # type: ignore[return-value]
+
+    def write(self, path: str | Path) -> None:
+        """Writes the videos as a list that `read_annotations` reads: `path,label`, labels by name."""
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(("path", "label"))
+            for sample in self.samples:
+                label = "" if sample.label is None else self.class_names[sample.label]
+                writer.writerow((sample.name or sample.path, label))
 
     def require_videos(self) -> None:
         """Raises an `AnnotationError` if not a single video is there: the folder given is most likely another one."""
