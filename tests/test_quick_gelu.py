@@ -63,6 +63,7 @@ def test_compiles_as_one_graph(backend):
 
 
 def test_under_autocast():
+    torch.manual_seed(0)
     linear = torch.nn.Linear(250, 8)
 
     def forward(activation):
@@ -74,4 +75,5 @@ def test_under_autocast():
 
     (ours, our_gradient), (stock, stock_gradient) = forward(QuickGELU()), forward(STOCK)
     assert ours.dtype == torch.bfloat16 and torch.equal(ours, stock)
-    torch.testing.assert_close(our_gradient, stock_gradient, atol=0.2, rtol=2e-2)
+    # bfloat16 rounds single entries otherwise: the gradients agree as wholes.
+    assert (our_gradient - stock_gradient).norm() < 5e-3 * stock_gradient.norm()
