@@ -76,4 +76,4 @@ def test_under_autocast():
     (ours, our_gradient), (stock, stock_gradient) = forward(QuickGELU()), forward(STOCK)
     assert ours.dtype == torch.bfloat16 and torch.equal(ours, stock)
     # bfloat16 rounds single entries otherwise: the gradients agree as wholes.
-    assert (our_gradient - stock_gradient).norm() < 5e-3 * stock_gradient.norm()
+    assert (our_gradient - stock_gradient).norm() < 1e-2 * stock_gradient.norm()
