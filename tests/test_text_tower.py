@@ -53,7 +53,7 @@ def test_features_and_gradients_are_those_of_padded_sequences(tokenizer, positio
     expected = plain_class_features(model)
     features = model.get_class_features().pooler_output
     # The eager softmax is transformers' own and works in float32.
-    atol, rtol = (1e-6, 1e-5) if attention == "eager" else (1e-13, 1e-10)
+    atol, rtol = (5e-6, 1e-4) if attention == "eager" else (1e-13, 1e-10)
     torch.testing.assert_close(features, expected, atol=atol, rtol=rtol)
     expected_gradient = gradient(model, expected)
     assert expected_gradient.abs().max() > 1e-3
