@@ -39,7 +39,8 @@ def plain_class_features(model: VitaClipModel) -> torch.Tensor:
 
 
 def gradient(model: VitaClipModel, features: torch.Tensor) -> torch.Tensor:
-    weights = torch.randn(features.shape, generator=torch.Generator().manual_seed(1), dtype=features.dtype)
+    # Drawn in one type for all: torch 2.6 draws other numbers in bfloat16.
+    weights = torch.randn(features.shape, generator=torch.Generator().manual_seed(1)).to(features.dtype)
     return torch.autograd.grad((features * weights).sum(), model.class_prompts.context)[0]
 
 
