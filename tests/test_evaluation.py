@@ -80,6 +80,15 @@ def run_all(evaluator, folder) -> dict[str, VideoResult]:
     return log.finished
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """As the ranks of the tests have: bytes are compared, and the last digits of sums depend on the threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def finished(videos, checkpoint, tmp_path_factory):
     """One uninterrupted run with batches of 5 (the last one not full), and its folder."""

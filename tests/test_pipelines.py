@@ -256,5 +256,8 @@ def test_video_classification(folder, files, batch_size):
     classifier = pipeline("video-classification", model=str(folder), device="cpu", batch_size=batch_size)
     for result, file in zip(classifier(files), files, strict=True):
         check(result, closed_set_by_hand(folder, file))
-    assert classifier(files[0], top_k=1) == classifier(files)[0][:1]
+    (best,) = classifier(files[0], top_k=1)  # alone and not in a batch: the last digits may differ
+    first = classifier(files)[0][0]
+    assert best["label"] == first["label"]
+    assert best["score"] == pytest.approx(first["score"], abs=1e-6)
     assert classifier.image_processor is None
