@@ -12,7 +12,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from vitaclip_hf.result_comparison import ComparisonError, compare, pair, setting_differences
+from vitaclip_hf.result_comparison import ComparisonError, compare, limits, pair, setting_differences
 
 
 TITLES = {"top1": "top-1", "top5": "top-5", "mean_class": "mean per class"}
@@ -35,7 +35,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> int:
     arguments = parse_arguments()
     try:
-        settings = setting_differences(arguments.a, arguments.b)
+        settings, limited = setting_differences(arguments.a, arguments.b), limits(arguments.a, arguments.b)
         splits, left_out = pair(arguments.a, arguments.b, tuple(arguments.rows))
         choices = (arguments.resamples, arguments.confidence, arguments.seed)
         found = {f"split {split.name}": compare([split], *choices) for split in splits}
@@ -55,13 +55,15 @@ def main() -> int:
         end="",
     )
     print(f"paired bootstrap over videos, {arguments.resamples:,} resamples, seed {arguments.seed}.")
+    for note in limited:
+        print(f"**{note}**")
     for difference in settings:
         print(f"not the same setting: {difference}")
     if arguments.output:
         differences = {
             over: {name: asdict(value) for name, value in figures.items()} for over, figures in found.items()
         }
-        content = {"differences": differences, "left_out": left_out, "settings": settings}
+        content = {"differences": differences, "left_out": left_out, "settings": settings, "limited": limited}
         try:
             arguments.output.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         except OSError as error:

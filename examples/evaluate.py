@@ -99,13 +99,25 @@ def evaluate(arguments: argparse.Namespace, state: PartialState) -> None:
         print_plan(plan, log, sum(map(len, batches)))
     state.wait_for_everyone()
     mine = batches[state.process_index :: state.num_processes]
-    with tqdm(total=sum(map(len, mine)), unit="video", disable=not state.is_main_process, leave=False) as progress:
-        for results in evaluator.run(mine, log, state.process_index, arguments.workers):
-            progress.update(len(results))
+    try:
+        run_rank(evaluator, mine, log, state, arguments.workers)
+    except USER_ERRORS as error:
+        raise RankError(" ".join(str(error).split())) from error
     state.wait_for_everyone()
     if state.is_main_process:
         log.read_all()
         report(evaluator, log)
+
+
+class RankError(RuntimeError):
+    """What stopped one rank among its own videos; the message is one line."""
+
+
+def run_rank(evaluator: Evaluator, batches: list, log: EvaluationLog, state: PartialState, workers: int) -> None:
+    """Evaluates this rank's videos, with a bar for those of the first one."""
+    with tqdm(total=sum(map(len, batches)), unit="video", disable=not state.is_main_process, leave=False) as progress:
+        for results in evaluator.run(batches, log, state.process_index, workers):
+            progress.update(len(results))
 
 
 def print_plan(plan, log: EvaluationLog, pending: int) -> None:
@@ -142,16 +154,19 @@ def main() -> int:
     state = PartialState(cpu=on_cpu, timeout=timedelta(days=7))
     try:
         evaluate(arguments, state)
+    except RankError as error:
+        who = f"evaluate (rank {state.process_index})" if state.num_processes > 1 else "evaluate"
+        print(f"{who}: {error}; what is finished is kept, the same command goes on", file=sys.stderr)
+        return 2
     except USER_ERRORS as error:
-        if state.is_main_process:
+        if state.is_main_process:  # here all ranks find the same
             print(f"evaluate: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         if state.is_main_process:
             print("evaluate: interrupted; the same command goes on where it was", file=sys.stderr)
         return 130
-    finally:
-        state.destroy_process_group()
+    state.destroy_process_group()  # not after an error: other ranks may wait in it, and exiting ends the wait
     return 0
 
 

@@ -143,6 +143,9 @@ def train_and_save(trainer: VitaClipTrainer, progress: TrainingProgress, checkpo
         print(f"{folder}: {'prompts' if trainer.args.prompts_only else 'model'} and curves.png")
         if final is not None:
             print(evaluation_summary(final, prefix="final"))
+    # Ends the ranks' connections. Not after an error: others may wait in them, and exiting ends that.
+    trainer.accelerator.wait_for_everyone()
+    trainer.accelerator.end_training()
 
 
 def train(arguments: list[str]) -> int:

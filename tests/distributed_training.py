@@ -4,6 +4,7 @@ torchrun --nproc_per_node 2 tests/distributed_training.py OUTPUT '{"per_device_t
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -109,4 +110,10 @@ if __name__ == "__main__":
     else:
         run(Path(sys.argv[1]), **options)
     if torch.distributed.is_initialized():
+        torch.distributed.barrier()
         torch.distributed.destroy_process_group()
+    # About one sharded run in 200 on a busy machine aborts in torch's own threads while the interpreter ends (FSDP2 on
+    # CPUs starts eight of autograd's, for devices that are not there), after all is written: leave without that.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

@@ -410,7 +410,7 @@ def test_limit_is_labelled(plan, videos, checkpoint, tmp_path):
         (["--splits", "4"], "no split '4'; its splits are 1, 2"),
         (["--templates", "no place"], "need {} where the class goes"),
         (["--text", "supervised"], "10 classes, but the checkpoint was trained on 300"),
-        (["--model", "no/such/folder"], "no/such/folder"),
+        (["--model", "no/such/folder"], "no/such/folder: no such folder, and no id on the Hub"),
         (["--batch-size", "0"], "`batch_size` must be at least 1"),
         (["--videos", str(ROOT / "tests")], "none of the 12 videos exist"),
     ],
@@ -533,6 +533,23 @@ def test_folder_that_holds_no_model(tmp_path, config):
     with pytest.raises((EvaluationError, OSError), match=str(tmp_path)) as raised:
         load_checkpoint(str(tmp_path))
     assert "\n" not in str(raised.value)
+
+
+def test_rank_that_stops_says_why(videos, tmp_path, monkeypatch, capsys):
+    def stop(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Evaluator, "run", stop)
+    monkeypatch.setattr(PartialState, "is_main_process", False)  # any rank speaks of its own videos
+    monkeypatch.setattr("sys.argv", script(videos, tmp_path / "r"))
+    try:
+        with pytest.raises(SystemExit) as stopped:
+            runpy.run_path(sys.argv[0], run_name="__main__")
+    finally:
+        PartialState._reset_state()
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2 and "No space left on device; what is finished is kept" in error
+    assert error.count("\n") == 1
 
 
 def test_ctrl_c_is_one_line(videos, tmp_path, monkeypatch, capsys):

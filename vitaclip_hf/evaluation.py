@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.utils import HFValidationError, validate_repo_id
 from torch.utils.data import DataLoader
 from transformers import AutoModel, AutoTokenizer
 
@@ -67,6 +68,8 @@ def load_checkpoint(
         OSError: no such folder or id.
     """
     folder = Path(name)
+    if not folder.is_dir():
+        require_repo_id(name)
     prompts_alone = (folder / RECORD_FILE).is_file() and not any((folder / file).exists() for file in WHOLE_MODEL_FILES)
     if prompts_alone:
         model, missing = VitaClipModel.from_pretrained_prompts(name), []
@@ -92,6 +95,17 @@ def load_checkpoint(
     sha256 = weights_fingerprint(model.state_dict())
     model = model.to(device=device, dtype=dtype).eval()
     return Checkpoint(name, model, video_processor, tokenizer, getattr(model.config, "_commit_hash", None), sha256)
+
+
+def require_repo_id(name: str) -> None:
+    """
+    Raises:
+        EvaluationError: a name that is no folder here and cannot be an id on the Hub.
+    """
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise EvaluationError(f"{name}: no such folder, and no id on the Hub (which is ORG/NAME); give one.") from error
 
 
 def resolved(protocol: Protocol, processor: VitaClipVideoProcessor) -> Protocol:

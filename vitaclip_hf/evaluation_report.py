@@ -52,6 +52,7 @@ def build_results(evaluator: Evaluator, done: Sequence[SplitOutcome], command: s
         "protocol": protocol.to_dict(),
         "limited": f"limited to {plan.limit} videos a split: a quick look, no result" if plan.limit else None,
         "rows": summarize(done, evaluator.rows, protocol),
+        "std": "over the splits, of a sample (n - 1)",
         "splits": describe_splits(done, protocol),
         "warnings": plan.warnings,
         "model": {
@@ -185,7 +186,7 @@ def markdown_table(results: Mapping) -> str:
     if len(results["splits"]) > 1:
         harmonic = "harmonic_mean" in next(iter(rows.values()))["top1"]
         cells = [_mean_cell(rows[row][name]) for row in rows for name in FIGURES]
-        lines.append(f"| {'harmonic mean' if harmonic else 'mean ± std'} | {' | '.join(cells)} | |")
+        lines.append(f"| {'harmonic mean' if harmonic else 'mean ± std (n − 1)'} | {' | '.join(cells)} | |")
     notes = [*([results["limited"]] if results["limited"] else []), *results["warnings"]]
     listed = ["", *(f"- **{note}**" for note in notes)] if notes else []
     return "\n".join([*lines, "", describe_setting(results), *listed]) + "\n"

@@ -191,12 +191,30 @@ def _resample_weights(generator: np.random.Generator, resamples: int, videos: in
     )
 
 
-def setting_differences(a: Path, b: Path) -> list[str]:
-    """Fields of the protocols in which two results differ, with both values."""
+def read_results(file: Path) -> dict:
+    """
+    Raises:
+        ComparisonError: not the `results.json` of an evaluation.
+    """
     try:
-        protocols = [json.loads(Path(file).read_text(encoding="utf-8"))["protocol"] for file in (a, b)]
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ComparisonError(f"{a}, {b}: not the results.json of two evaluations ({error}).") from error
+        content = json.loads(Path(file).read_text(encoding="utf-8"))
+        lacking = {"protocol", "model", "limited"} - content.keys()
+    except (OSError, AttributeError, ValueError) as error:
+        raise ComparisonError(f"{file}: not the results.json of an evaluation ({error}).") from error
+    if lacking:
+        raise ComparisonError(f"{file}: not the results.json of an evaluation (it lacks {', '.join(sorted(lacking))}).")
+    return content
+
+
+def limits(a: Path, b: Path) -> list[str]:
+    """What is to be said of results that were limited to some of the videos."""
+    return [f"{side}: {note}" for side, file in (("A", a), ("B", b)) if (note := read_results(file)["limited"])]
+
+
+def setting_differences(a: Path, b: Path) -> list[str]:
+    """Fields of the protocols, and number types, in which two results differ, with both values."""
+    results = [read_results(file) for file in (a, b)]
+    protocols = [result["protocol"] | {"dtype": result["model"]["dtype"]} for result in results]
     fields = dict.fromkeys([*protocols[0], *protocols[1]])
     return [
         f"{name}: {protocols[0].get(name)} / {protocols[1].get(name)}"
