@@ -80,6 +80,8 @@ def test_a_file_of_ones_own(tmp_path):
     for content, message in {
         "tasks:\n  zero-shot:\n    veiws: 2\n": "unknown field 'veiws'; did you mean 'views'",
         "tasks:\n  one-shot:\n": "`task` must be one of",
+        "tasks:\n  zero-shot:\n    task: supervised\n": "`task` is no field",
+        "name: x\ntasks:\n  zero-shot:\n": "`name` is no field",
         "views: 2\n": "needs `tasks:`",
         "a: [\n": "is not YAML",
     }.items():

@@ -191,6 +191,9 @@ def read_protocols(file: Path | str) -> dict[str, Protocol]:
         name = f"{Path(file).stem}-{task}"
         if not isinstance(changes, Mapping | None):
             raise ProtocolError(f"{file}: the task {task!r} needs fields (`views: 3`) or nothing, got {changes!r}.")
+        decided = sorted({"name", "task"} & {**content, **(changes or {})}.keys())
+        if decided:
+            raise ProtocolError(f"{file}: `{decided[0]}` is no field; file and `tasks:` decide it. Leave it out.")
         values = {"task": task, "text": _usual_text(task)} | content | (changes or {})
         protocols[name] = Protocol(name=name, **{key: _typed(str(file), key, value) for key, value in values.items()})
     return protocols
