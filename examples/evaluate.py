@@ -101,6 +101,9 @@ def evaluate(arguments: argparse.Namespace, state: PartialState) -> None:
     mine = batches[state.process_index :: state.num_processes]
     try:
         run_rank(evaluator, mine, log, state, arguments.workers)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        size = f"--batch-size {arguments.batch_size} x {plan.protocol.views * plan.protocol.spatial_views} views"
+        raise RankError(f"out of memory; lower --batch-size ({size})") from error
     except USER_ERRORS as error:
         raise RankError(" ".join(str(error).split())) from error
     state.wait_for_everyone()

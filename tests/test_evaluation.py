@@ -535,9 +535,16 @@ def test_folder_that_holds_no_model(tmp_path, config):
     assert "\n" not in str(raised.value)
 
 
-def test_rank_that_stops_says_why(videos, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("raised", "message"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (torch.OutOfMemoryError("CUDA out of memory.\nTried"), "out of memory; lower --batch-size (--batch-size 8 x 2"),
+    ],
+)
+def test_rank_that_stops_says_why(videos, tmp_path, monkeypatch, capsys, raised, message):
     def stop(*_):
-        raise OSError(28, "No space left on device")
+        raise raised
 
     monkeypatch.setattr(Evaluator, "run", stop)
     monkeypatch.setattr(PartialState, "is_main_process", False)  # any rank speaks of its own videos
@@ -548,7 +555,7 @@ def test_rank_that_stops_says_why(videos, tmp_path, monkeypatch, capsys):
     finally:
         PartialState._reset_state()
     error = capsys.readouterr().err
-    assert stopped.value.code == 2 and "No space left on device; what is finished is kept" in error
+    assert stopped.value.code == 2 and message in error and "; what is finished is kept, the same command" in error
     assert error.count("\n") == 1
 
 
