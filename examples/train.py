@@ -22,7 +22,7 @@ from pathlib import Path
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import PrinterCallback, ProgressCallback, set_seed
+from transformers import PrinterCallback, ProgressCallback, TrainingArguments, set_seed
 from transformers.utils import logging
 
 from vitaclip_hf.annotations import AnnotationError
@@ -48,6 +48,10 @@ RECIPES = Path(__file__).parent.parent / "configuration" / "recipes"
 USER_ERRORS = (
     *(RecipeError, AnnotationError, VideoDecodingError, StrictDataclassError, torch.OutOfMemoryError),
     *(ImportError, MemoryError, OSError, ValueError),
+)
+# Its name changed within transformers 5.
+CHECKPOINTING = next(
+    name for name in ("activation_checkpointing", "gradient_checkpointing") if name in field_names([TrainingArguments])
 )
 logger = logging.get_logger(__name__)
 
@@ -195,7 +199,7 @@ def explain(error: BaseException) -> str:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return (
             "out of memory; lower --per_device_train_batch_size (--total_batch_size keeps the step's size), or pass "
-            "--activation_checkpointing"
+            f"--{CHECKPOINTING}"
         )
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'writing'}: {error.strerror}"

@@ -512,3 +512,10 @@ def test_lines_and_curves_for_people(tmp_path):
     assert evaluation_summary(metrics) == "top-1 71.2%, top-5 90.0%, loss 1.02, 2 videos unreadable"
     plot_curves([{"step": 1, "loss": 2.0, "learning_rate": 0.1}, {"step": 1, "eval_top1": 0.5}], tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory.\nTried"), MemoryError()])
+def test_out_of_memory_names_arguments_that_exist(error):
+    message = train_script.explain(error)
+    named = set(re.findall(r"--(\w+)", message))
+    assert len(named) == 3 and named <= field_names(train_script.GROUPS) and "\n" not in message
