@@ -44,6 +44,7 @@ def main() -> int:
     except ComparisonError as error:
         print(f"compare: {error}", file=sys.stderr)
         return 2
+    print(f"A: {arguments.a}, {arguments.rows[0]}\nB: {arguments.b}, {arguments.rows[1]}\n")
     print(f"| | A | B | B − A, points | {arguments.confidence:.0%} interval |\n| --- | ---: | ---: | ---: | ---: |")
     for over, figures in found.items():
         for name, value in figures.items():

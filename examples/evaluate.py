@@ -3,7 +3,8 @@
 accelerate launch examples/evaluate.py --model M --protocol hmdb51-zero-shot --videos DIR --annotations DIR
 accelerate launch examples/evaluate.py --model M --protocol own-zero-shot --videos DIR     (a folder for each class)
 
-Protocols are in configuration/protocols/; each of their fields is an argument here, --views 4 --templates "a {}." …
+Protocols are in configuration/protocols/; frames, views, texts and splits are arguments here too, --views 4
+--templates "a {}." …; for other lists or expected counts write a file of your own.
 Several processes: `accelerate launch --num_processes N` on GPUs, `torchrun --nproc_per_node N` on a CPU; all of them
 have to see the output folder. What is written there is listed in vitaclip_hf/evaluation_report.py.
 """
@@ -83,6 +84,8 @@ def chosen_protocol(arguments: argparse.Namespace) -> Protocol:
 
 
 def evaluate(arguments: argparse.Namespace, state: PartialState) -> None:
+    if arguments.workers < 0:
+        raise EvaluationError(f"--workers must be 0 or more, got {arguments.workers}.")
     plan = plan_evaluation(
         chosen_protocol(arguments), arguments.videos, arguments.annotations, arguments.classes, arguments.limit
     )
@@ -96,7 +99,7 @@ def evaluate(arguments: argparse.Namespace, state: PartialState) -> None:
     state.wait_for_everyone()  # all have looked at the folder before one writes to it
     if state.is_main_process:
         log.write_setup()
-        print_plan(plan, log, sum(map(len, batches)))
+        print_plan(evaluator, log, sum(map(len, batches)))
     state.wait_for_everyone()
     mine = batches[state.process_index :: state.num_processes]
     try:
@@ -123,12 +126,13 @@ def run_rank(evaluator: Evaluator, batches: list, log: EvaluationLog, state: Par
             progress.update(len(results))
 
 
-def print_plan(plan, log: EvaluationLog, pending: int) -> None:
+def print_plan(evaluator: Evaluator, log: EvaluationLog, pending: int) -> None:
+    plan = evaluator.plan
     counts = ", ".join(f"{split.name}: {len(split.table):,} of {split.listed:,}" for split in plan.splits)
     print(f"{plan.protocol.name}: videos of the splits {counts}; {len(plan.videos):,} different, {pending:,} to do")
     if log.finished:
         print(f"going on in {log.folder}: {len(log.finished):,} videos are finished")
-    for warning in plan.warnings:
+    for warning in evaluator.warnings:
         print(f"warning: {warning}", file=sys.stderr)
 
 

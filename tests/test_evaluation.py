@@ -1,6 +1,7 @@
 """Evaluation from mp4 files to the results folder, on the demo checkpoint and generated videos."""
 
 import csv
+import hashlib
 import json
 import os
 import runpy
@@ -161,7 +162,7 @@ def test_results_folder(finished, videos):
     assert results["splits"]["1"]["missing"] == ["missing.mp4"]
 
 
-def test_what_every_result_must_store(finished, checkpoint):
+def test_what_every_result_must_store(finished, checkpoint, videos):
     results = json.loads((finished[0] / "results.json").read_text())
     protocol = results["protocol"]
     assert (protocol["templates"], protocol["frames"], protocol["stride"]) == (["{}"], 8, 16)
@@ -170,6 +171,9 @@ def test_what_every_result_must_store(finished, checkpoint):
     assert names[SCENES[0].label.replace(" ", "_")] == SCENES[0].label
     assert len(results["splits"]["1"]["list_sha256"]) == 64
     assert results["splits"]["1"]["list_sha256"] != results["splits"]["2"]["list_sha256"]
+    files = {file: (videos / "lists" / file).read_bytes() for file in ("mini_val1.txt", "classes.txt")}
+    by_hand = {file: hashlib.sha256(content).hexdigest() for file, content in files.items()}
+    assert results["splits"]["1"]["files_sha256"] == by_hand
     assert results["model"]["sha256"] == checkpoint.sha256
     assert results["command"] == "the command" and results["date"].endswith("+00:00")
     assert results["versions"]["torch"] == torch.__version__.split("+")[0]
@@ -411,6 +415,8 @@ def test_limit_is_labelled(plan, videos, checkpoint, tmp_path):
         (["--templates", "no place"], "need {} where the class goes"),
         (["--text", "supervised"], "10 classes, but the checkpoint was trained on 300"),
         (["--model", "no/such/folder"], "no/such/folder: no such folder, and no id on the Hub"),
+        (["--workers", "-1"], "--workers must be 0 or more"),
+        (["--shots", "8"], "`shots` belongs to few-shot and base-to-novel, not to zero-shot"),
         (["--batch-size", "0"], "`batch_size` must be at least 1"),
         (["--videos", str(ROOT / "tests")], "none of the 12 videos exist"),
     ],
@@ -518,6 +524,33 @@ def test_damaged_setup_is_one_line(tmp_path, content):
     (tmp_path / "setup.json").write_bytes(content)
     with pytest.raises(SetupMismatchError, match="is damaged"):
         EvaluationLog(tmp_path, {})
+
+
+@pytest.mark.parametrize(
+    ("recipe", "told"),
+    [
+        (None, "8 shots is the protocol's word: no recipe beside the checkpoint says how many"),
+        ("seed: 1\n", "8 shots is the protocol's word: the recipe beside the checkpoint says all videos"),
+        ("shots: 2\n", "8 shots is the protocol's word: the recipe beside the checkpoint says 2"),
+        ("shots: 8\n", None),
+        ("shots", "is no recipe"),
+    ],
+)
+def test_shots_are_those_of_the_training(videos, tmp_path, recipe, told):
+    for file in CHECKPOINT.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    if recipe is not None:
+        (tmp_path / "recipe.yaml").write_text(recipe)
+    if told == "is no recipe":
+        with pytest.raises(EvaluationError, match=told):
+            load_checkpoint(str(tmp_path))
+        return
+    (videos / "lists" / "few.yaml").write_text(
+        "lists: [all.txt]\nclasses: [classes.txt]\ntasks:\n  few-shot:\n    shots: 8\n    text: zero-shot\n"
+    )
+    few = plan_evaluation(load_protocol(str(videos / "lists" / "few.yaml")), videos, videos / "lists")
+    warnings = Evaluator(load_checkpoint(str(tmp_path)), few).warnings
+    assert [warning.partition(" it was")[0] for warning in warnings] == ([told] if told else [])
 
 
 def test_text_that_is_too_long(plan, checkpoint, videos):

@@ -109,6 +109,7 @@ def test_lists_of_hmdb51s_size(tmp_path):
     assert [split.listed for split in plan.splits] == [1530] * 3 and plan.warnings == []
     assert len(plan.videos) == 2 * 1530  # each video once, although two splits share theirs
     assert plan.splits[0].texts("as-given")[:2] == ["class 0", "class 1"]
+    assert set(plan.splits[1].files) == {"hmdb51_val2.txt", "hmdb_51_labels.csv"}
     halves = plan_evaluation(load_protocol("hmdb51-base-to-novel"), tmp_path, tmp_path)
     assert [(split.name, split.text, split.listed) for split in halves.splits] == [
         ("base", "supervised", 780),

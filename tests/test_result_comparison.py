@@ -108,7 +108,10 @@ def write_results(folder, ids, status=None, labels=(0, 1, 2), paths=("a", "b", "
         f"{row}_ids": ids,
     }
     pyarrow.parquet.write_table(pyarrow.table(columns), folder / "predictions.parquet")
-    about = {"model": {"dtype": protocol.pop("dtype", "float32")}, "limited": protocol.pop("limited", None)}
+    classes = protocol.pop("classes", ["x", "y", "z"])
+    splits = {"1": {"classes": dict(zip(classes, classes, strict=True))}}
+    model, limited = {"dtype": protocol.pop("dtype", "float32")}, protocol.pop("limited", None)
+    about = {"splits": splits, "model": model, "limited": limited}
     (folder / "results.json").write_text(json.dumps({"protocol": {"views": 1} | protocol} | about))
     return folder / "results.json"
 
@@ -152,13 +155,16 @@ def run_script(monkeypatch, *arguments) -> int:
 
 def test_script(monkeypatch, capsys, tmp_path):
     a = write_results(tmp_path / "a", [[0, 1], [0, 1], [2, 1]])
-    b = write_results(tmp_path / "b", [[0, 1], [1, 0], [2, 1]], views=4, dtype="bfloat16", limited="a quick look")
+    other = {"limited": "a quick look", "classes": ["x", "why", "z", "w"]}
+    b = write_results(tmp_path / "b", [[0, 1], [1, 0], [2, 1]], views=4, dtype="bfloat16", **other)
     assert run_script(monkeypatch, a, b, "--output", tmp_path / "difference.json", "--resamples", "100") == 0
     printed = capsys.readouterr().out
     assert "| split 1, top-1 | 66.7% | 100.0% | +33.3 |" in printed
     assert "not the same setting: views: 1 / 4" in printed
     assert "not the same setting: dtype: float32 / bfloat16" in printed
-    assert "**B: a quick look**" in printed and "A: " not in printed
+    assert "not the same setting: classes of split 1: 3 / 4, such as 'y' / 'why'" in printed
+    assert printed.startswith(f"A: {a}, vita_clip\nB: {b}, vita_clip\n")
+    assert "**B: a quick look**" in printed and "**A: " not in printed
     found = json.loads((tmp_path / "difference.json").read_text())
     assert found["differences"]["split 1"]["top1"]["difference"] == pytest.approx(1 / 3)
     assert setting_differences(a, a) == []
@@ -170,7 +176,7 @@ def test_files_that_are_not_there(tmp_path):
     with pytest.raises(ComparisonError, match="not the results.json of an evaluation"):
         setting_differences(tmp_path / "results.json", tmp_path / "results.json")
     (tmp_path / "results.json").write_text('{"protocol": {}, "model": {}}')
-    with pytest.raises(ComparisonError, match="it lacks limited"):
+    with pytest.raises(ComparisonError, match="it lacks limited, splits"):
         setting_differences(tmp_path / "results.json", tmp_path / "results.json")
 
 

@@ -49,6 +49,11 @@ class Listing:
     split: str | None
     where: str
 
+    @property
+    def file(self) -> str:
+        """The file of `where`; for folders of videos, the folder."""
+        return re.split(r":\d+$|, entry \d+$", self.where)[0]
+
 
 @dataclass(frozen=True)
 class ListedVideos:

@@ -54,11 +54,13 @@ class AnnotationTable:
         samples: the videos in the order of the list.
         class_names: as spelled in the annotation files.
         source: what was read, for messages.
+        files: the list files among it, and the class file if one was given.
     """
 
     samples: tuple[VideoSample, ...]
     class_names: tuple[str, ...]
     source: str
+    files: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -241,7 +243,9 @@ def read_annotations(
         path = folder.locate(listing.name, label, its_split, listing.where)
         samples.append(VideoSample(path, label, its_split, _name_within(root, listing.name)))
     _check_repeats(samples, listed.listings)
-    table = AnnotationTable(tuple(samples), index.names, source)
+    files = [listing.file for listing in listed.listings] if annotations is not None else []
+    files += [str(classes)] if isinstance(classes, (str, Path)) else []
+    table = AnnotationTable(tuple(samples), index.names, source, tuple(dict.fromkeys(files)))
     return table if split is None else table.split(split)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 from torch.utils.data import DataLoader
 from transformers import AutoModel, AutoTokenizer
@@ -25,7 +26,7 @@ from .evaluation_log import EvaluationLog, VideoResult, fingerprint
 from .evaluation_plan import EvaluationPlan, EvaluationSplit
 from .modeling_vita_clip import VitaClipModel
 from .pipeline_zero_shot_video_classification import ZeroShotVideoClassificationPipeline
-from .prompt_checkpoint import RECORD_FILE, WHOLE_MODEL_FILES
+from .prompt_checkpoint import PromptCheckpointError
 from .prompt_checkpoint import fingerprint as weights_fingerprint
 from .protocols import Protocol
 from .video_processing_vita_clip import VitaClipVideoProcessor
@@ -48,6 +49,7 @@ class Checkpoint:
         name: folder or id, as given.
         revision: commit of the Hub, where it comes from there.
         sha256: of all weights, whatever they came in.
+        recipe: how it was trained, if a recipe lies beside it in a folder here.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Checkpoint:
     tokenizer: object
     revision: str | None
     sha256: str
+    recipe: dict | None = None
 
 
 def load_checkpoint(
@@ -67,19 +70,16 @@ def load_checkpoint(
         EvaluationError: no tokenizer beside the model, another kind of model, or one without trained prompts.
         OSError: no such folder or id.
     """
-    folder = Path(name)
-    if not folder.is_dir():
+    if not Path(name).is_dir():
         require_repo_id(name)
-    prompts_alone = (folder / RECORD_FILE).is_file() and not any((folder / file).exists() for file in WHOLE_MODEL_FILES)
-    if prompts_alone:
-        model, missing = VitaClipModel.from_pretrained_prompts(name), []
-    else:
-        try:
-            model, loading = AutoModel.from_pretrained(name, revision=revision, output_loading_info=True)
-        except ValueError as error:  # no model's folder, or weights of another configuration
-            reason = " ".join(str(error).split())[:300]
-            raise EvaluationError(reason if name in reason else f"{name}: {reason}") from error
+    try:
+        model, loading = AutoModel.from_pretrained(name, revision=revision, output_loading_info=True)
         missing = sorted(loading["missing_keys"])
+    except PromptCheckpointError:  # prompts alone, here or on the Hub
+        model, missing = VitaClipModel.from_pretrained_prompts(name, revision=revision), []
+    except ValueError as error:  # no model's folder, or weights of another configuration
+        reason = " ".join(str(error).split())[:300]
+        raise EvaluationError(reason if name in reason else f"{name}: {reason}") from error
     if not isinstance(model, VitaClipModel):
         raise EvaluationError(f"{name}: is a {type(model).__name__}, not a Vita-CLIP; give a Vita-CLIP checkpoint.")
     if missing:
@@ -94,7 +94,25 @@ def load_checkpoint(
         ) from error
     sha256 = weights_fingerprint(model.state_dict())
     model = model.to(device=device, dtype=dtype).eval()
-    return Checkpoint(name, model, video_processor, tokenizer, getattr(model.config, "_commit_hash", None), sha256)
+    commit = getattr(model.config, "_commit_hash", None)
+    return Checkpoint(name, model, video_processor, tokenizer, commit, sha256, read_recipe_beside(Path(name)))
+
+
+def read_recipe_beside(folder: Path) -> dict | None:
+    """
+    Raises:
+        EvaluationError: a `recipe.yaml` that is none.
+    """
+    file = folder / "recipe.yaml"
+    if not file.is_file():
+        return None
+    try:
+        recipe = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise EvaluationError(f"{file}: cannot be read ({' '.join(str(error).split())}).") from error
+    if not isinstance(recipe, dict):
+        raise EvaluationError(f"{file}: is no recipe (fields, `shots: 16`); correct it or take it away.")
+    return recipe
 
 
 def require_repo_id(name: str) -> None:
@@ -170,6 +188,18 @@ class Evaluator:
             for sample in split.table.samples:
                 self._splits_of.setdefault(sample.name, []).append(split.name)
         self._class_embeds = {split.name: self._embed_classes(split) for split in plan.splits}
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is to be said beside the accuracies: of the lists, and of how the checkpoint was trained."""
+        shots, trained = self.protocol.shots, self.checkpoint.recipe
+        if shots is None or (trained or {}).get("shots") == shots:
+            return self.plan.warnings
+        if trained is None:
+            told = "no recipe beside the checkpoint says how many it was trained on"
+        else:
+            told = f"the recipe beside the checkpoint says {trained.get('shots') or 'all videos'}"
+        return [*self.plan.warnings, f"{shots} shots is the protocol's word: {told}"]
 
     def setup(self) -> dict:
         """Everything that the predictions depend on, as plain data."""

@@ -1,5 +1,6 @@
 """What an evaluation will look at: the lists of a protocol's splits, read and checked against what it expects."""
 
+import hashlib
 import os
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,7 +21,8 @@ class EvaluationSplit:
         text: `"zero-shot"` or `"supervised"`.
         table: the videos to evaluate (fewer than listed under a limit) and the class names as listed.
         listed: videos of the whole list.
-        sha256: of the whole list.
+        sha256: of the whole list as it was read: class names, and each video's listed path and label.
+        files: SHA-256 of the list files, and of the class file, by name.
     """
 
     name: str
@@ -28,6 +30,7 @@ class EvaluationSplit:
     table: AnnotationTable
     listed: int
     sha256: str
+    files: dict[str, str]
 
     def texts(self, spelling: str) -> list[str]:
         """The class names as they enter the templates."""
@@ -123,7 +126,8 @@ def _read_split(protocol: Protocol, name: str, videos, annotations, classes, lim
         raise AnnotationError(
             f"{table.source}: {unlabelled.name} has no label; an evaluation needs one for each video."
         )
-    return EvaluationSplit(name, protocol.text_side(name), _limited(table, limit), len(table), table.sha256)
+    files = {Path(file).name: hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in table.files}
+    return EvaluationSplit(name, protocol.text_side(name), _limited(table, limit), len(table), table.sha256, files)
 
 
 def _check_own_list(protocol: Protocol, name: str, source) -> None:

@@ -54,7 +54,7 @@ def build_results(evaluator: Evaluator, done: Sequence[SplitOutcome], command: s
         "rows": summarize(done, evaluator.rows, protocol),
         "std": "over the splits, of a sample (n - 1)",
         "splits": describe_splits(done, protocol),
-        "warnings": plan.warnings,
+        "warnings": evaluator.warnings,
         "model": {
             "name": checkpoint.name,
             "revision": checkpoint.revision,
@@ -152,6 +152,7 @@ def describe_splits(done: Sequence[SplitOutcome], protocol: Protocol) -> dict:
         outcome.split.name: {
             "list": Path(outcome.split.table.source).name,
             "list_sha256": outcome.split.sha256,
+            "files_sha256": outcome.split.files,
             "text": outcome.split.text,
             "videos": outcome.videos(),
             "missing": [result.name for result in outcome.results if result.status == "missing"],

@@ -81,6 +81,8 @@ class Protocol:
             required = name in ("views", "spatial_views")
             if (value is not None or required) and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise ProtocolError(f"{self.name}: `{name}` must be a whole number of at least 1, got {value!r}.")
+        if self.shots is not None and self.task not in ("few-shot", "base-to-novel"):
+            raise ProtocolError(f"{self.name}: `shots` belongs to few-shot and base-to-novel, not to {self.task}.")
         if self.spatial_views not in (1, 3):
             raise ProtocolError(f"{self.name}: `spatial_views` must be 1 (centre) or 3, got {self.spatial_views}.")
         wrong = [template for template in self.templates if "{}" not in template]

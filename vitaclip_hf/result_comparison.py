@@ -158,10 +158,12 @@ def compare(
         seed: of the resampling.
 
     Raises:
-        ComparisonError: no resamples, or a confidence outside of 0 … 1.
+        ComparisonError: no resamples, a confidence outside of 0 … 1, or a negative seed.
     """
-    if resamples < 1 or not 0 < confidence < 1:
-        raise ComparisonError(f"Wanted are resamples ≥ 1 and 0 < confidence < 1, got {resamples} and {confidence}.")
+    if resamples < 1 or not 0 < confidence < 1 or seed < 0:
+        raise ComparisonError(
+            f"Wanted are resamples ≥ 1, 0 < confidence < 1 and seed ≥ 0, got {resamples}, {confidence} and {seed}."
+        )
     videos = np.unique(np.concatenate([split.videos for split in splits]))
     numbered = [
         PairedSplit(split.name, np.searchsorted(videos, split.videos), split.labels, split.ranks) for split in splits
@@ -198,7 +200,7 @@ def read_results(file: Path) -> dict:
     """
     try:
         content = json.loads(Path(file).read_text(encoding="utf-8"))
-        lacking = {"protocol", "model", "limited"} - content.keys()
+        lacking = {"protocol", "model", "limited", "splits"} - content.keys()
     except (OSError, AttributeError, ValueError) as error:
         raise ComparisonError(f"{file}: not the results.json of an evaluation ({error}).") from error
     if lacking:
@@ -212,15 +214,22 @@ def limits(a: Path, b: Path) -> list[str]:
 
 
 def setting_differences(a: Path, b: Path) -> list[str]:
-    """Fields of the protocols, and number types, in which two results differ, with both values."""
+    """Fields of the protocols, number types and classes in which two results differ, with both values."""
     results = [read_results(file) for file in (a, b)]
     protocols = [result["protocol"] | {"dtype": result["model"]["dtype"]} for result in results]
     fields = dict.fromkeys([*protocols[0], *protocols[1]])
-    return [
+    different = [
         f"{name}: {protocols[0].get(name)} / {protocols[1].get(name)}"
         for name in fields
         if protocols[0].get(name) != protocols[1].get(name)
     ]
+    for split in results[0]["splits"].keys() & results[1]["splits"].keys():
+        classes = [list(result["splits"][split]["classes"].values()) for result in results]
+        if classes[0] != classes[1]:
+            first = next((pair for pair in zip(*classes, strict=False) if pair[0] != pair[1]), None)
+            such = f", such as {first[0]!r} / {first[1]!r}" if first else ""
+            different.append(f"classes of split {split}: {len(classes[0])} / {len(classes[1])}{such}")
+    return different
 
 
 __all__ = ["ComparisonError", "Difference", "compare", "pair"]
