@@ -1,9 +1,11 @@
 """Counting and listing what is wrong with the files."""
 
+import datasets
 import pytest
 import torch
 
 from vitaclip_hf.annotations import AnnotationTable, VideoSample
+from vitaclip_hf.clip_sources import HubVideos
 from vitaclip_hf.data_check import check_data
 from vitaclip_hf.motion_shapes import all_scenes, draw_videos, write_video
 
@@ -35,6 +37,28 @@ def test_deep_finds_what_does_not_decode(table, tmp_path):
     assert report.usable == 1
     good = AnnotationTable(table.samples[:1], ("a",), "list.txt")
     assert check_data(good, deep=True).ok
+
+
+def test_rows_of_a_data_set(table, tmp_path):
+    """Paths and bytes, with the same report as a table's."""
+    good = (tmp_path / "good.mp4").read_bytes()
+    videos = [{"path": str(tmp_path / name), "bytes": None} for name in ("good.mp4", "bad.mp4", "gone.mp4")]
+    videos += [{"path": None, "bytes": content} for content in (good, b"no video" * 100, b"", None)]
+    rows = datasets.Dataset.from_dict({"video": videos, "label": [0, 0, 1, -1, 0, 1, 1]})
+    rows = rows.cast_column("label", datasets.ClassLabel(names=["a", "b", "c"]))
+    source = HubVideos(rows, split="train", root=tmp_path, source="hub:some/data")
+    report = check_data(source, deep=True, workers=2)
+    assert report.missing == ("train row 2 (gone.mp4)",)
+    unreadable = ["train row 1 (bad.mp4)", "train row 4", "train row 5", "train row 6"]
+    assert [name for name, _ in report.unreadable] == unreadable
+    assert [reason for _, reason in report.unreadable[2:]] == ["it is empty", "no video"]
+    assert report.unlabelled == ("train row 3",)
+    assert report.empty_classes == ("train: c",)
+    assert report.summary().startswith("hub:some/data: 7 videos (7 train), 3 classes; 2 usable (decoded)")
+    shallow = check_data(source)
+    assert [name for name, _ in shallow.unreadable] == ["train row 5", "train row 6"]
+    chosen = source.select(AnnotationTable((source.table.samples[3], source.table.samples[0]), ("a", "b", "c"), "two"))
+    assert (check_data(chosen, deep=True).usable, len(chosen), chosen.name(0)) == (2, 2, "train row 3")
 
 
 def test_summary(table, tmp_path):

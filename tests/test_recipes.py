@@ -76,6 +76,43 @@ def test_a_recipe_extends_another(tmp_path):
     assert read_recipe(tmp_path / "mine.yaml", {"rate", "count"}) == {"rate": 0.1, "count": 8}
 
 
+def test_a_path_in_a_recipe_is_found_from_any_working_directory(tmp_path, monkeypatch):
+    """In a clone anywhere: from the working directory, else from the folder of the file that names it."""
+    recipes = tmp_path / "clone" / "recipes"
+    recipes.mkdir(parents=True)
+    (tmp_path / "clone" / "checkpoint").mkdir()
+    (recipes / "names.txt").touch()
+    (recipes / "motion_shapes").mkdir()
+    (recipes / "base.yaml").write_text("recipe_version: 1\nmodel: ../checkpoint\nclasses: names.txt\n")
+    (recipes / "mine.yaml").write_text("recipe_version: 1\nextends: base\nvideos: motion_shapes\nrevision: names.txt\n")
+
+    def read():
+        return read_recipe(recipes / "mine.yaml", {"model", "classes", "videos", "revision"})
+
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    clone = tmp_path.resolve() / "clone"
+    found = {"model": str(clone / "checkpoint"), "classes": str(clone / "recipes" / "names.txt")}
+    unchanged = {"videos": "motion_shapes", "revision": "names.txt"}  # generated, and no path
+    assert read() == found | unchanged
+    (elsewhere / "names.txt").touch()
+    assert read()["classes"] == "names.txt"
+    monkeypatch.chdir(tmp_path / "clone")
+    assert read() == {"model": "checkpoint", "classes": "recipes/names.txt"} | unchanged
+
+
+def test_the_generated_recipe_finds_its_model_from_anywhere(tmp_path, monkeypatch):
+    def model() -> str:
+        return read_recipe(RECIPES / "motion_shapes.yaml", field_names(GROUPS))["model"]
+
+    monkeypatch.chdir(tmp_path)
+    assert (Path(model()) / "config.json").is_file()
+    monkeypatch.chdir(RECIPES.parent.parent)
+    assert model() == "examples/demo/checkpoint"  # recorded so, it holds in every clone
+    assert read_recipe(RECIPES / "own-folder.yaml", field_names(GROUPS))["model"] == "openai/clip-vit-base-patch16"
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

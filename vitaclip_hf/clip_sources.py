@@ -5,12 +5,14 @@ asked for.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from transformers.video_utils import VideoMetadata
 
-from .annotations import AnnotationTable, is_url
+from .annotations import AnnotationTable, VideoSample, is_url
 from .class_names import AnnotationError, ClassIndex, checked_class_names
 from .motion_shapes import all_scenes, draw_videos
 from .seeds import derive_seed
@@ -59,8 +61,11 @@ class TableVideos:
     def name(self, index: int) -> str:
         return self.table.samples[index].path
 
+    def video(self, index: int) -> str | bytes:
+        return self.table.samples[index].path
+
     def frames(self, index: int, choose: ChooseFrames, decoder: str) -> torch.Tensor:
-        return decoded_frames(self.table.samples[index].path, choose, decoder)
+        return decoded_frames(self.video(index), choose, decoder)
 
 
 class MotionShapes:
@@ -220,6 +225,12 @@ class HubVideos:
         label_column: name of the column with a `ClassLabel` or class names.
         class_names: in the order of the labels; else the `ClassLabel`'s, else the names that occur in alphabetical
             order.
+        split: `"train"`, `"validation"` or `"test"`, for `table` and messages.
+        root: local folder that the data set was read from; `table` then lists paths within it, else row numbers.
+        source: what to call the data set in messages.
+
+    Attributes:
+        table: the videos as a table, to select from.
 
     Raises:
         AnnotationError: columns or classes that cannot be told.
@@ -236,23 +247,63 @@ class HubVideos:
         video_column: str | None = None,
         label_column: str = "label",
         class_names: Sequence[str] | None = None,
+        *,
+        split: str | None = None,
+        root: str | Path | None = None,
+        source: str = "the data set",
     ):
         columns = HubColumns(dataset.features, video_column, label_column, class_names)
         self.columns = columns.with_names_of(dataset.unique(label_column)) if columns.index is None else columns
-        self.class_names = checked_class_names(self.columns.class_names, "the data set")
         self.dataset = self.columns.undecoded(dataset.with_format(None))
         values = dataset.with_format(None)[label_column]
-        self._labels = [self.columns.label_of(value, f"row {row}") for row, value in enumerate(values)]
+        labels = [self.columns.label_of(value, f"row {row}") for row, value in enumerate(values)]
+        listed = [None] * len(labels) if root is None else self._paths_within(Path(root).absolute())
+        samples = []
+        for row, (label, path) in enumerate(zip(labels, listed, strict=True)):
+            place = f"row {row}" if split is None else f"{split} row {row}"
+            shown = place if path is None else f"{place} ({path})"
+            samples.append(VideoSample(shown, label, split or "train", path or f"row {row}"))
+        names = checked_class_names(self.columns.class_names, "the data set")
+        self.table = AnnotationTable(tuple(samples), names, source)
+        self._rows = list(range(len(samples)))
+
+    def _paths_within(self, root: Path) -> list[str | None]:
+        """Paths of the videos within a folder, `None` for those that are not files of it."""
+        # Flattened, so that the videos' bytes are not read.
+        paths = self.dataset.select_columns([self.columns.video]).flatten()[f"{self.columns.video}.path"]
+        inside = [path is not None and Path(path).is_relative_to(root) for path in paths]
+        return [
+            Path(path).relative_to(root).as_posix() if within else None
+            for path, within in zip(paths, inside, strict=True)
+        ]
+
+    def select(self, table: AnnotationTable) -> "HubVideos":
+        """Only the videos of `table`, a selection from this one's, with its labels and classes."""
+        row_of = {sample.path: row for sample, row in zip(self.table.samples, self._rows, strict=True)}
+        selected = copy(self)
+        selected.table = table
+        selected._rows = [row_of[sample.path] for sample in table.samples]
+        return selected
+
+    def write(self, path: str | Path) -> None:
+        """Writes the videos as a list, as a table does."""
+        self.table.write(path)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.table.class_names
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.table)
 
     def label(self, index: int) -> int | None:
-        return self._labels[index]
+        return self.table.samples[index].label
 
     def name(self, index: int) -> str:
-        return f"row {index}"
+        return self.table.samples[index].path
+
+    def video(self, index: int) -> str | bytes:
+        return encoded_video(self.dataset[self._rows[index]][self.columns.video], self.name(index))
 
     def frames(self, index: int, choose: ChooseFrames, decoder: str) -> torch.Tensor:
-        video = self.dataset[index][self.columns.video]
-        return decoded_frames(encoded_video(video, self.name(index)), choose, decoder)
+        return decoded_frames(self.video(index), choose, decoder)

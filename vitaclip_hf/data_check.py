@@ -1,11 +1,12 @@
-"""What is wrong with a table's files, counted and listed before anything is trained on them."""
+"""What is wrong with videos, counted and listed before anything is trained on them."""
 
 import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from .annotations import AnnotationTable, VideoSample, is_url
+from .annotations import AnnotationTable, is_url
+from .clip_sources import HubVideos, TableVideos
 from .video_decoding import VideoDecodingError, decode_video
 
 
@@ -67,22 +68,27 @@ class DataReport:
         return "\n".join(lines)
 
 
-def check_data(table: AnnotationTable, deep: bool = False, workers: int = 4, decoder: str = "auto") -> DataReport:
+def check_data(
+    videos: AnnotationTable | HubVideos, deep: bool = False, workers: int = 4, decoder: str = "auto"
+) -> DataReport:
     """Looks for missing, unreadable and unlabelled videos and for classes without any.
 
     Args:
-        table: what `read_annotations` gave.
+        videos: what `read_annotations` gave, or the videos of a `datasets` data set.
         deep: decode every file, which takes about as long as an epoch's decoding and finds damaged ones; addresses are
             downloaded for it. Otherwise files are only looked up.
         workers: threads that look or decode.
         decoder: of `decode_video`.
     """
 
-    def problem(sample: VideoSample) -> str | None:
-        return _problem(sample.path, deep, decoder)
+    source = TableVideos(videos) if isinstance(videos, AnnotationTable) else videos
+    table = source.table
+
+    def problem(index: int) -> str | None:
+        return _problem(source, index, deep, decoder)
 
     with ThreadPoolExecutor(max(workers, 1)) as pool:
-        problems = list(pool.map(problem, table.samples))
+        problems = list(pool.map(problem, range(len(table))))
     found = [(sample.path, reason) for sample, reason in zip(table.samples, problems, strict=True) if reason]
     return DataReport(
         source=table.source,
@@ -99,18 +105,24 @@ def check_data(table: AnnotationTable, deep: bool = False, workers: int = 4, dec
 _MISSING = "there is no such file"
 
 
-def _problem(path: str, deep: bool, decoder: str) -> str | None:
-    if not is_url(path):
-        if not os.path.isfile(path):
+def _problem(source: TableVideos | HubVideos, index: int, deep: bool, decoder: str) -> str | None:
+    try:
+        video = source.video(index)
+        if isinstance(video, str) and not is_url(video) and not os.path.isfile(video):
             return _MISSING
-        if os.path.getsize(path) == 0:
+        if _is_empty(video):
             return "it is empty"
-    if deep:
-        try:
-            decode_video(path, [0], decoder=decoder)
-        except VideoDecodingError as error:
-            return f"{type(error.cause).__name__}: {error.cause}" if isinstance(error.cause, Exception) else error.cause
+        if deep:
+            decode_video(video, [0], decoder=decoder)
+    except VideoDecodingError as error:
+        return f"{type(error.cause).__name__}: {error.cause}" if isinstance(error.cause, Exception) else error.cause
     return None
+
+
+def _is_empty(video: str | bytes) -> bool:
+    if isinstance(video, bytes):
+        return not video
+    return not is_url(video) and os.path.getsize(video) == 0
 
 
 def _empty_classes(table: AnnotationTable) -> list[str]:

@@ -17,6 +17,8 @@ from .version import __version__
 
 # Raised when a field changes its meaning, so that an old recipe is refused instead of misread.
 RECIPE_VERSION = 1
+GENERATED = "motion_shapes"  # as `videos`
+PATH_FIELDS = ("model", "videos", "annotations", "classes", "eval_videos", "eval_annotations")
 RECORDED_PACKAGES = ("vitaclip_hf", "torch", "torchvision", "transformers", "accelerate", "datasets", "av", "numpy")
 
 
@@ -140,6 +142,8 @@ class _RecipeLoader(yaml.SafeLoader):
 def read_recipe(path: str | Path, known_fields: Iterable[str], _below: tuple[Path, ...] = ()) -> dict[str, Any]:
     """A recipe file as argument values, with what it `extends` (a file beside it) underneath.
 
+    A relative path of `PATH_FIELDS` counts from the working directory or, if there is nothing, from the file's folder.
+
     Args:
         path: the YAML file.
         known_fields: names of all arguments.
@@ -168,12 +172,22 @@ def read_recipe(path: str | Path, known_fields: Iterable[str], _below: tuple[Pat
     for name in content:
         if name not in known:
             raise RecipeError(f"recipe {path} has an unknown field {name!r}{nearest_names(name, known)}")
+    content |= {name: _located(content[name], path.parent) for name in PATH_FIELDS if name in content}
     if parent is None:
         return content
     extended = path.parent / f"{parent}.yaml"
     if extended in (path, *_below):
         raise RecipeError(f"recipe {path} extends itself by way of {extended}")
     return read_recipe(extended, known, (*_below, path)) | content
+
+
+def _located(value: Any, folder: Path) -> Any:
+    """A recipe's path as it is found from the working directory; what is no path there stays as it is."""
+    if not isinstance(value, str) or value == GENERATED or Path(value).exists() or not (folder / value).exists():
+        return value
+    found = (folder / value).resolve()
+    # Relative if it can be, so that what is recorded of a run holds in another clone.
+    return str(found.relative_to(Path.cwd()) if found.is_relative_to(Path.cwd()) else found)
 
 
 class RecipeParser(HfArgumentParser):

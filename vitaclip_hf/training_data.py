@@ -2,7 +2,8 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -10,6 +11,7 @@ from torch.utils.data import Dataset
 from transformers.image_utils import PILImageResampling
 from transformers.utils import logging
 
+from .annotation_formats import SPLITS
 from .annotations import AnnotationTable, read_annotations
 from .augmentation import ClipAugmentation, ClipMixer
 from .class_names import spell_class_name
@@ -17,15 +19,29 @@ from .clip_sources import HubVideos, MotionShapes
 from .clip_streams import ClipStream
 from .datasets import ClipCollator, ClipDataset
 from .processing_vita_clip import VitaClipProcessor
-from .recipes import AugmentationArguments, DataArguments, RecipeError
+from .recipes import GENERATED, AugmentationArguments, DataArguments, RecipeError
 from .training import VitaClipTrainingArguments
 
 
 logger = logging.get_logger(__name__)
 
 HUB_PREFIX = "hub:"
-GENERATED = "motion_shapes"
 SUBSETS = ("base", "novel")
+
+# Fields that a source of videos cannot honour, and why.
+_FILES_ONLY = ("annotations", "classes", "annotation_format", "eval_videos", "eval_annotations")
+_OF_HUB = dict.fromkeys(_FILES_ONLY, "a datasets data set has its own classes, labels and splits")
+_OF_HUB |= {"clips_per_class": "only motion_shapes is generated"}
+_OF_STREAM = dict.fromkeys(("shots", "class_subset"), "nothing can be selected from a stream (drop --streaming)")
+_OF_GENERATED = dict.fromkeys((*_FILES_ONLY, "label_column"), "motion_shapes is generated with its labels")
+_OF_GENERATED |= dict.fromkeys(("class_subset", "validation_share"), "motion_shapes has its own classes and validation")
+_OF_GENERATED |= {"shots": "motion_shapes has as many videos as --clips_per_class says"}
+NOT_HONOURED = {
+    "files": {"clips_per_class": "only motion_shapes is generated", "label_column": "it is of datasets data sets"},
+    "hub": _OF_HUB,
+    "stream": _OF_HUB | _OF_STREAM,
+    "generated": _OF_GENERATED,
+}
 
 
 @dataclass
@@ -42,7 +58,7 @@ class TrainingData:
     """The videos of a training, before anything is decoded.
 
     Args:
-        train: tables, generated videos, or data sets of the Hub.
+        train: a table, generated videos, or a data set of the Hub.
         validation: likewise; `None` if there are none.
         class_names: as they enter the class prompts, in the order of the labels.
         arguments: what was asked for.
@@ -58,8 +74,9 @@ class TrainingData:
     seed: int
 
     @property
-    def tables(self) -> list[AnnotationTable]:
-        return [part for part in (self.train, self.validation) if isinstance(part, AnnotationTable)]
+    def tables(self) -> list[AnnotationTable | HubVideos]:
+        """Parts whose videos `check_data` can look at."""
+        return [part for part in (self.train, self.validation) if isinstance(part, (AnnotationTable, HubVideos))]
 
     def record(self) -> dict[str, Any]:
         """What a result must say of its data."""
@@ -124,7 +141,7 @@ def _described(part: Any) -> dict[str, Any]:
         return {"source": GENERATED, "videos": len(part), "seed": part.seed, "clips_per_class": part.clips_per_class}
     dataset = part.dataset if isinstance(part, HubVideos) else part
     described = {"source": "datasets", "fingerprint": getattr(dataset, "_fingerprint", None)}
-    return described | ({"videos": len(part)} if isinstance(part, HubVideos) else {})
+    return described | ({"videos": len(part), "sha256": part.table.sha256} if isinstance(part, HubVideos) else {})
 
 
 def make_augmentation(arguments: AugmentationArguments, side: int) -> ClipAugmentation:
@@ -166,7 +183,7 @@ def read_training_data(arguments: DataArguments, seed: int) -> TrainingData:
     """Finds the videos and their classes.
 
     Raises:
-        RecipeError: no videos named, or an unknown choice.
+        RecipeError: no videos named, an unknown choice, or a field that such videos cannot honour.
         AnnotationError: annotations that cannot be used, or no videos.
     """
     if arguments.streaming and not (arguments.videos or "").startswith(HUB_PREFIX):
@@ -175,13 +192,14 @@ def read_training_data(arguments: DataArguments, seed: int) -> TrainingData:
         raise RecipeError("no videos to train on; pass --videos with a folder (or motion_shapes, or hub:ID)")
     if not 0 <= arguments.validation_share < 1:
         raise RecipeError(f"--validation_share must be in 0 … 1, got {arguments.validation_share}")
+    _check_honoured(arguments, arguments.videos)
     validation_from: str | None = "validation"
     if arguments.videos == GENERATED:
         train: Any = MotionShapes(held_out=False, clips_per_class=arguments.clips_per_class, seed=seed)
         validation: Any = MotionShapes(held_out=False, clips_per_class=1, seed=seed + 1)
         names: Sequence[str] = train.class_names
     elif arguments.videos.startswith(HUB_PREFIX):
-        train, validation, validation_from, names = _read_hub(arguments, arguments.videos.removeprefix(HUB_PREFIX))
+        train, validation, validation_from, names = _read_hub(arguments, arguments.videos, seed)
     else:
         train, validation, validation_from = read_tables(arguments, arguments.videos, seed)
         names = train.class_names
@@ -195,6 +213,21 @@ def read_training_data(arguments: DataArguments, seed: int) -> TrainingData:
     return TrainingData(train, validation, list(names), arguments, validation_from, seed)
 
 
+def _check_honoured(arguments: DataArguments, videos: str) -> None:
+    """A field that would change nothing is an error, whether the command line or the recipe sets it."""
+    kind = "generated" if videos == GENERATED else "hub" if videos.startswith(HUB_PREFIX) else "files"
+    not_honoured = NOT_HONOURED["stream" if arguments.streaming else kind]
+    for item in fields(arguments):
+        value = getattr(arguments, item.name)
+        if item.name in not_honoured and value != item.default:
+            raise _not_honoured(videos, item.name, value, not_honoured[item.name], item.default)
+
+
+def _not_honoured(videos: str, name: str, value: Any, reason: str, default: Any) -> RecipeError:
+    leave = "leave it out" if default is None else f"leave it out or pass --{name} {default}"
+    return RecipeError(f"--{name} {value} does not go with --videos {videos}: {reason}; {leave}")
+
+
 def read_tables(
     arguments: DataArguments, videos: str, seed: int
 ) -> tuple[AnnotationTable, AnnotationTable | None, str | None]:
@@ -204,18 +237,29 @@ def read_tables(
     is asked for, the `test` split, or nothing.
     """
     table = read_annotations(videos, arguments.annotations, arguments.classes, format=arguments.annotation_format)
+    _training_classes(arguments, table).require_videos()
+    train, validation, source = _selected(arguments, videos, table, seed)
+    if validation is not None:
+        validation.require_videos()
+    return train, validation, source
+
+
+def _training_classes(arguments: DataArguments, table: AnnotationTable) -> AnnotationTable:
     train = table.split("train")
-    if arguments.class_subset != "all":
-        train = train.base_to_novel()[SUBSETS.index(arguments.class_subset)]
-    train.require_videos()
+    return train if arguments.class_subset == "all" else train.base_to_novel()[SUBSETS.index(arguments.class_subset)]
+
+
+def _selected(
+    arguments: DataArguments, videos: str, table: AnnotationTable, seed: int
+) -> tuple[AnnotationTable, AnnotationTable | None, str | None]:
+    """Training and validation videos of a table with all splits, and where the latter come from."""
+    train = _training_classes(arguments, table)
     train, validation, source = _with_validation(arguments, videos, table, train, seed)
     if arguments.shots is not None:
         train = train.few_shot(arguments.shots, seed)
     empty = [name for name, count in zip(train.class_names, train.counts(), strict=True) if not count]
     if empty:
         logger.warning(f"{len(empty)} classes have no training videos: {', '.join(empty[:10])}")
-    if validation is not None:
-        validation.require_videos()
     return train, validation, source
 
 
@@ -255,25 +299,50 @@ def hold_back(table: AnnotationTable, share: float, seed: int) -> tuple[Annotati
     return replace(table, samples=kept), replace(table, samples=validation)
 
 
-def _read_hub(arguments: DataArguments, name: str) -> tuple[Any, Any, str | None, Sequence[str]]:
+def _read_hub(arguments: DataArguments, videos: str, seed: int) -> tuple[Any, Any, str | None, Sequence[str]]:
     """A `datasets` data set by its id, or by a folder that `datasets` reads."""
     import datasets
 
-    loaded = datasets.load_dataset(name, streaming=arguments.streaming)
+    loaded = datasets.load_dataset(videos.removeprefix(HUB_PREFIX), streaming=arguments.streaming)
     if "train" not in loaded:
-        raise RecipeError(f"--videos {arguments.videos}: no train split, only {', '.join(loaded)}")
+        raise RecipeError(f"--videos {videos}: no train split, only {', '.join(loaded)}")
+    if arguments.streaming:
+        return _streams(arguments, videos, loaded)
+    train, validation, source = _select_from_hub(arguments, videos, loaded, seed)
+    return train, validation, source, train.class_names
+
+
+def _streams(arguments: DataArguments, videos: str, loaded: Any) -> tuple[Any, Any, str | None, Sequence[str]]:
     label = (loaded["train"].features or {}).get(arguments.label_column)
     names = list(getattr(label, "names", None) or [])
+    if not names:
+        raise RecipeError(f"--videos {videos}: a stream needs a ClassLabel column with the class names")
+    if arguments.validation_share and "validation" not in loaded:
+        reason = "nothing can be held back from a stream (drop --streaming)"
+        raise _not_honoured(videos, "validation_share", arguments.validation_share, reason, 0)
     split = next((split for split in ("validation", "test") if split in loaded), None)
-    held_out = None if split is None else loaded[split]
-    if arguments.streaming:
-        if not names:
-            raise RecipeError(f"--videos {arguments.videos}: a stream needs a ClassLabel column with the class names")
-        return loaded["train"], held_out, split, names
-    train = HubVideos(loaded["train"], label_column=arguments.label_column, class_names=names or None)
-    if held_out is not None:
-        held_out = HubVideos(held_out, label_column=arguments.label_column, class_names=train.class_names)
-    return train, held_out, split, train.class_names
+    return loaded["train"], None if split is None else loaded[split], split, names
+
+
+def _select_from_hub(
+    arguments: DataArguments, videos: str, loaded: Any, seed: int
+) -> tuple[HubVideos, HubVideos | None, str | None]:
+    """The rules of `read_tables`, for the splits of a data set."""
+    folder = videos.removeprefix(HUB_PREFIX)
+    options: dict[str, Any] = {"label_column": arguments.label_column, "source": videos}
+    options |= {"root": folder if Path(folder).is_dir() else None}
+    parts = {"train": HubVideos(loaded["train"], split="train", **options)}
+    for split in SPLITS[1:]:
+        if split in loaded:
+            names = parts["train"].class_names
+            parts[split] = HubVideos(loaded[split], split=split, class_names=names, **options)
+    samples = tuple(sample for part in parts.values() for sample in part.table.samples)
+    table = replace(parts["train"].table, samples=samples)
+    train, validation, source = _selected(arguments, videos, table, seed)
+    if validation is None or source is None:
+        return parts["train"].select(train), None, source
+    held_in = "train" if source == "held back" else source
+    return parts["train"].select(train), parts[held_in].select(validation), source
 
 
 def check_batch_memory(
