@@ -36,7 +36,7 @@ from vitaclip_hf.recipes import (
     field_names,
     read_recipe,
 )
-from vitaclip_hf.run_folder import RunFolder, is_finished
+from vitaclip_hf.run_folder import RunFolder, is_finished, last_checkpoint
 from vitaclip_hf.starting_point import load_starting_point, quietly, read_base_config
 from vitaclip_hf.training import VitaClipTrainer, VitaClipTrainingArguments
 from vitaclip_hf.training_data import TrainingData, check_batch_memory, read_training_data
@@ -78,9 +78,13 @@ def parse_arguments(arguments: list[str]) -> tuple[tuple, dict]:
 
 
 def check_and_report(data: TrainingData) -> int:
-    """Looks at every file, prints what is wrong; 0 if nothing is."""
+    """Looks at every video, prints what is wrong; 0 if nothing is."""
+    if data.arguments.streaming:
+        raise RecipeError("--check_data: a stream may have no end and names no files; drop --streaming to check it")
     if not data.tables:
-        raise RecipeError(f"--check_data looks at files of a folder or a list; {data.arguments.videos} has none")
+        raise RecipeError(
+            f"--check_data looks at videos of a folder, list or data set; {data.arguments.videos} has none"
+        )
     reports = [check_data(table, deep=True) for table in data.tables]
     for report in reports:
         print(report.summary(limit=0))
@@ -182,7 +186,9 @@ def train(arguments: list[str]) -> int:
     try:
         train_and_save(trainer, progress, checkpoint)
     except USER_ERRORS as error:
-        raise StoppedError(f"{explain(error)}; complete checkpoints are kept, for --resume") from error
+        raise StoppedError(explain(error) + what_is_kept(folder)) from error
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt("interrupted" + what_is_kept(folder)) from error
     except RuntimeError as error:
         if training.world_size > 1 and any(word in str(error) for word in ("Connection closed", "gloo", "NCCL")):
             raise StoppedError("another rank stopped, its message says why") from error
@@ -192,6 +198,10 @@ def train(arguments: list[str]) -> int:
 
 class StoppedError(RuntimeError):
     """Training has begun and could not go on; the message is for whoever started it."""
+
+
+def what_is_kept(folder: RunFolder) -> str:
+    return "; complete checkpoints are kept, for --resume" if last_checkpoint(folder.path) else ""
 
 
 def explain(error: BaseException) -> str:
@@ -219,8 +229,8 @@ def main() -> int:
     except USER_ERRORS as error:
         if rank == 0:  # before training begins, all ranks find the same
             print(f"train: {explain(error)}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print(f"{who}: interrupted; complete checkpoints are kept, for --resume", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"{who}: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         return 130
     return 2
 

@@ -1,13 +1,18 @@
 """What a training run leaves in its folder about itself, and whether a run may go on from there."""
 
 import json
+import os
 import shlex
+import shutil
 import sys
-from collections.abc import Iterable
+import zipfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
@@ -24,18 +29,94 @@ MAY_CHANGE = {
 }
 
 
-def last_checkpoint(run: str | Path) -> Path | None:
-    """The newest complete checkpoint of a run that training can go on from, and `None` if it has none."""
+def complete_checkpoints(run: str | Path) -> list[Path]:
+    """The checkpoints of a run that training can go on from, the newest last."""
     folders = [path for path in Path(run).glob(f"{PREFIX_CHECKPOINT_DIR}-*") if path.name.split("-")[-1].isdigit()]
     # FSDP writes its optimizer as a folder; checkpoints of weights only have neither.
     needed = (TRAINER_STATE_NAME, "scheduler.pt", "optimizer*")
     complete = [path for path in folders if all(any(path.glob(name)) for name in needed)]
-    return max(complete, key=lambda path: int(path.name.split("-")[-1]), default=None)
+    return sorted(complete, key=lambda path: int(path.name.split("-")[-1]))
+
+
+def last_checkpoint(run: str | Path) -> Path | None:
+    """The newest complete checkpoint of a run, and `None` if it has none."""
+    return next(reversed(complete_checkpoints(run)), None)
+
+
+def read_through(path: Path) -> None:
+    """Reads a file of a checkpoint; raises SafetensorError, BadZipFile or ValueError if it is damaged."""
+    if path.suffix == ".safetensors":
+        with safe_open(path, framework="pt"):
+            pass
+    elif path.suffix in (".pt", ".pth"):
+        with zipfile.ZipFile(path) as archive:
+            changed = archive.testzip()
+        if changed:
+            raise zipfile.BadZipFile(f"wrong checksum of {changed}")
+    elif path.suffix == ".json":
+        json.loads(path.read_text(encoding="utf-8"))
+
+
+def check_readable(checkpoint: Path, otherwise: Path | None) -> None:
+    """Raises RecipeError that names the first damaged file of a checkpoint, and the checkpoint to use otherwise."""
+    for path in sorted(checkpoint.iterdir()):
+        try:
+            read_through(path)
+        except (SafetensorError, zipfile.BadZipFile, ValueError) as error:
+            instead = f"go on from {otherwise.name}" if otherwise else "start anew, in another --output_dir"
+            reason = " ".join(str(error).split())
+            raise RecipeError(f"--resume: {path} is damaged ({reason}); delete {checkpoint} to {instead}") from error
+
+
+class CheckpointWriteError(OSError):
+    """A model or a checkpoint could not be written; the message says where and why."""
+
+
+# What errors of writing say that are no OSErrors: those of safetensors and tokenizers, which are Rust; of torch.save.
+WRITERS = ("(os error ", "inline_container", "iostream", "Parent directory")
+
+
+@contextmanager
+def writing(target: Path, *unfinished: Path) -> Iterator[None]:
+    """On a full disk and the like, removes what is unfinished and raises CheckpointWriteError.
+
+    Other errors pass: saving a divided model talks with other ranks, too.
+    """
+    try:
+        yield
+    except Exception as error:
+        reason = (getattr(error, "strerror", None) or str(error)).strip().partition("\n")[0]
+        if not isinstance(error, OSError) and not any(name in reason for name in WRITERS):
+            raise
+        for path in unfinished:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        raise CheckpointWriteError(
+            f"{target} could not be written ({reason}); see to the space and the permissions there"
+        ) from error
+
+
+def sync(path: Path) -> None:
+    """Returns when a file, or a folder's list of files, is on the disk itself."""
+    if path.is_dir() and os.name != "posix":
+        return  # Windows opens no folders
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_state(checkpoint: Path) -> dict[str, Any]:
+    """The trainer's state at a checkpoint."""
+    return json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
 
 
 def is_finished(checkpoint: Path) -> bool:
     """Whether the checkpoint is of the last step of its training."""
-    state = json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+    state = read_state(checkpoint)
     return state["global_step"] >= state["max_steps"]
 
 
@@ -67,11 +148,16 @@ class RunFolder:
             chosen: the values that recipe and command line set now.
 
         Raises:
-            RecipeError: there is no complete checkpoint, or its run had another recipe.
+            RecipeError: there is no complete checkpoint, it or the best one is damaged, or the run had another recipe.
         """
-        checkpoint = last_checkpoint(self.path)
-        if checkpoint is None:
+        checkpoints = complete_checkpoints(self.path)
+        if not checkpoints:
             raise RecipeError(f"--resume: {self.path} holds no complete checkpoint")
+        checkpoint = checkpoints.pop()
+        check_readable(checkpoint, otherwise=checkpoints[-1] if checkpoints else None)
+        best = self.path / f"{PREFIX_CHECKPOINT_DIR}-{read_state(checkpoint)['best_global_step']}"
+        if best in checkpoints:
+            check_readable(best, otherwise=checkpoint)
         before = read_recipe(self.path / RECIPE_FILE, self.known_fields)
         for name in sorted((before.keys() | chosen.keys()) - MAY_CHANGE):
             if before.get(name) != chosen.get(name):

@@ -26,6 +26,7 @@ from .datasets import ClipCollator, ClipDataset, EpochSampler
 from .metrics import compute_metrics
 from .modeling_vita_clip import VitaClipModel
 from .prompt_checkpoint import WEIGHTS_FILE, PromptCheckpointError, save_prompts, split_tensors
+from .run_folder import FINAL_MODELS, sync, writing
 
 
 logger = logging.get_logger(__name__)
@@ -207,6 +208,13 @@ class VitaClipTrainer(Trainer):
 
     # Steps
 
+    def train(self, *args, **kwargs):
+        """As in `Trainer`; what a killed training was writing is removed first."""
+        if self.args.should_save:
+            for path in Path(self.args.output_dir).glob(f"{INCOMPLETE}{PREFIX_CHECKPOINT_DIR}-*"):
+                shutil.rmtree(path, ignore_errors=True)
+        return super().train(*args, **kwargs)
+
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """As in `Trainer`; the class embeddings are those of the optimizer step."""
         if model.training:
@@ -282,7 +290,11 @@ class VitaClipTrainer(Trainer):
             self._logged_at += time.perf_counter() - started
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        """As in `Trainer`; of models with equal accuracy the one with the lower loss is better."""
+        """As in `Trainer`; only saved models compete, and of equal accuracies the one with the lower loss is better."""
+        if self.args.load_best_model_at_end and not (
+            self.control.should_save or _name(self.args.save_strategy) == "best"
+        ):
+            return False
         before, best = self.state.best_metric, self.state.best_global_step
         if super()._determine_best_metric(metrics, trial):
             return True
@@ -305,18 +317,20 @@ class VitaClipTrainer(Trainer):
             shutil.rmtree(staging, ignore_errors=True)
         self.accelerator.wait_for_everyone()
         self.store_flos()
-        self.save_model(str(staging), _internal_call=True)
-        if not self.args.save_only_model:
-            self._save_optimizer_and_scheduler(str(staging))
-            self._save_scaler(str(staging))
-            self._save_rng_state(str(staging))
-        if self.state.best_global_step:
-            self.state.best_model_checkpoint = str(run / f"{PREFIX_CHECKPOINT_DIR}-{self.state.best_global_step}")
+        with writing(final, staging):
+            super().save_model(str(staging), _internal_call=True)
+            if not self.args.save_only_model:
+                self._save_optimizer_and_scheduler(str(staging))
+                self._save_scaler(str(staging))
+                self._save_rng_state(str(staging))
         self.accelerator.wait_for_everyone()  # other ranks have written their random states
         if self.args.should_save:
-            self._save_trainer_state(staging)
-            shutil.rmtree(final, ignore_errors=True)  # of a run that was resumed from before it
-            os.replace(staging, final)
+            with writing(final, staging):
+                self._save_trainer_state(staging)
+                self._move_to_disk(staging, final)
+        if self.state.best_global_step:
+            self.state.best_model_checkpoint = str(run / f"{PREFIX_CHECKPOINT_DIR}-{self.state.best_global_step}")
+        if self.args.should_save:
             rotate_checkpoints(
                 output_dir=str(run),
                 save_total_limit=self.args.save_total_limit,
@@ -324,6 +338,14 @@ class VitaClipTrainer(Trainer):
             )
         self.accelerator.wait_for_everyone()
         self._leave_out(started)
+
+    def _move_to_disk(self, staging: Path, final: Path) -> None:
+        """Gives a checkpoint its name once its content would outlast a power cut."""
+        for path in [*staging.rglob("*"), staging]:
+            sync(path)
+        shutil.rmtree(final, ignore_errors=True)  # of a run that was resumed from before it
+        os.replace(staging, final)
+        sync(final.parent)
 
     def _save_trainer_state(self, folder: Path) -> None:
         for callback in [*self.callback_handler.callbacks, self.control]:
@@ -333,7 +355,15 @@ class VitaClipTrainer(Trainer):
                     self.state.stateful_callbacks[name].append(state)
                 else:
                     self.state.stateful_callbacks[name] = state
+        # Without the best one's path, which follows from its step: a run may be moved.
+        self.state.best_model_checkpoint = None
         self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As in `Trainer`; weights that could not be written to the end are removed."""
+        folder = Path(output_dir or self.args.output_dir)
+        with writing(folder, *(folder / name for name in FINAL_MODELS)):
+            super().save_model(output_dir, _internal_call)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         """The whole model or its prompts, with the processor; no pickled arguments."""
@@ -355,8 +385,22 @@ class VitaClipTrainer(Trainer):
     def restore(self, checkpoint: str | Path) -> None:
         """The state and the model of a finished training from its last checkpoint, without training any more."""
         self.state = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME))
+        self._find_best(Path(checkpoint).parent)
         best = self.state.best_model_checkpoint if self.args.load_best_model_at_end else None
         self._load_from_checkpoint(str(best or checkpoint))
+
+    def _init_training_state(self, *args, **kwargs) -> tuple[int, int]:
+        begin = super()._init_training_state(*args, **kwargs)
+        self._find_best(Path(self.args.output_dir))
+        return begin
+
+    def _find_best(self, run: Path) -> None:
+        """The best checkpoint is where the run is now; one that was deleted no longer competes."""
+        best = run / f"{PREFIX_CHECKPOINT_DIR}-{self.state.best_global_step}"
+        self.state.best_model_checkpoint = str(best) if best.is_dir() else None
+        if self.args.load_best_model_at_end and self.state.best_global_step and not best.is_dir():
+            logger.warning(f"{best}, the best so far, is gone: the best of what follows is kept, or the last")
+            self.state.best_global_step = self.state.best_metric = None
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         if self.is_fsdp_enabled or not (Path(resume_from_checkpoint) / WEIGHTS_FILE).is_file():
