@@ -34,6 +34,7 @@ from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
 from vitaclip_hf import VitaClipConfig, VitaClipModel, VitaClipProcessor, VitaClipVideoProcessor
+from vitaclip_hf.model_source import require_model_source
 from vitaclip_hf.prompt_checkpoint import split_tensors
 
 
@@ -112,6 +113,11 @@ def check_values(weights: dict[str, torch.Tensor]) -> None:
     wrong = [name for name, tensor in weights.items() if not tensor.is_floating_point() or not tensor.isfinite().all()]
     if wrong:
         raise ConversionError(f"these weights are no finite floating-point numbers: {', '.join(sorted(wrong)[:5])}.")
+
+
+def check_seed(seed: int) -> None:
+    if not 0 <= seed < 2**64:  # torch's range
+        raise ConversionError(f"--seed {seed}: must be from 0 to 2**64 - 1.")
 
 
 def find_file(source: str, name: str, revision: str | None) -> Path | None:
@@ -319,11 +325,14 @@ def pixels_of_transformers(source: str, revision: str | None) -> dict[str, Any]:
 def convert(options: argparse.Namespace) -> VitaClipModel:
     """Reads, converts, checks and saves; returns the model."""
     check_output(options.output)
+    check_seed(options.seed)
     preset = read_preset(options.preset)
     classes = None if options.classes is None else read_classes(options.classes)
     source = str(options.clip)
     if not Path(source).exists() and Path(source).suffix in (".pt", ".pth", ".bin", ".safetensors"):
         raise ConversionError(f"--clip {source}: no such file.")
+    if not Path(source).is_file():
+        require_model_source(source)
     in_transformers_format = not Path(source).is_file() and find_file(source, "config.json", options.revision)
     default_tokenizer = source if in_transformers_format else OPENAI_TOKENIZER
     revision = options.revision if options.tokenizer is None and in_transformers_format else None

@@ -15,6 +15,7 @@ from transformers.dynamic_module_utils import get_relative_import_files
 import vitaclip_hf
 from vitaclip_hf import VitaClipConfig, VitaClipModel, VitaClipProcessor
 from vitaclip_hf.loading_checks import kind_problems
+from vitaclip_hf.prompt_checkpoint import RECORD_FILE, find_prompts_alone
 from vitaclip_hf.prompt_checkpoint import WEIGHTS_FILE as PROMPTS
 
 
@@ -84,8 +85,7 @@ def weight_files(checkpoint: Path) -> list[Path]:
         return files
     if (checkpoint / PROMPTS).is_file():
         raise PublishError(
-            f"--checkpoint {checkpoint} holds prompts alone; publish a whole model: load it with "
-            "VitaClipModel.from_pretrained_prompts and save that."
+            f"--checkpoint {checkpoint}: {PROMPTS} without {RECORD_FILE}, so its CLIP is not known; fetch or save both."
         )
     pickles = sorted(file.name for file in checkpoint.iterdir() if file.suffix in (".bin", ".pt", ".pth", ".pkl"))
     reason = f"; {', '.join(pickles)} may execute code and is not read, save it as safetensors" if pickles else ""
@@ -138,7 +138,7 @@ def check_weights(checkpoint: Path, config: VitaClipConfig) -> None:
 
 
 def load_checkpoint(checkpoint: Path) -> tuple[PreTrainedModel, VitaClipProcessor]:
-    """Model and processor of a checkpoint folder, every weight of it checked.
+    """Model and processor of a checkpoint folder, whole or prompts alone, every weight of it checked.
 
     Raises:
         PublishError: no such folder, another kind of model, a missing or damaged file, weights that do not fit.
@@ -155,12 +155,23 @@ def load_checkpoint(checkpoint: Path) -> tuple[PreTrainedModel, VitaClipProcesso
     with expected_errors(f"--checkpoint {checkpoint}: cannot be loaded"):
         with expected_errors(f"{checkpoint / 'config.json'}: no configuration of a Vita-CLIP"):
             config = VitaClipConfig.from_pretrained(checkpoint)
-        check_weights(checkpoint, config)
-        model = VitaClipModel.from_pretrained(checkpoint, use_safetensors=True)
+        model = load_model(checkpoint, config)
         processor = AutoProcessor.from_pretrained(checkpoint)
     if not isinstance(processor, VitaClipProcessor) or None in (processor.video_processor, processor.tokenizer):
         raise PublishError(f"--checkpoint {checkpoint}: processor_config.json holds no whole VitaClipProcessor.")
     return model.eval(), processor
+
+
+def is_whole(checkpoint: Path) -> bool:
+    return find_prompts_alone(checkpoint, {}) is None
+
+
+def load_model(checkpoint: Path, config: VitaClipConfig) -> VitaClipModel:
+    """Prompts alone are put on the CLIP that they name."""
+    if not is_whole(checkpoint):
+        return VitaClipModel.from_pretrained_prompts(checkpoint)
+    check_weights(checkpoint, config)
+    return VitaClipModel.from_pretrained(checkpoint, use_safetensors=True)
 
 
 def remote_code() -> list[Path]:

@@ -39,6 +39,8 @@ TEXT_FIELDS = (
     "limits",
     "biases",
     "license",
+    "license_name",
+    "license_link",
     "weights_license",
     "base_model",
 )
@@ -63,12 +65,17 @@ LIMITS = """\
 - Its learned contexts are those of a closed set of classes (`id2label` in `config.json`); how far zero-shot labels
   reach beyond it is known only as far as it is measured above."""
 BIASES = """\
-The frozen CLIP beneath was trained on image-text pairs from the web and carries what they carry: it knows some people,
-places and activities better than others, and associates them as its sources do. Training prompts does not take this
-away, and neither is it measured here. Not for identifying people, surveillance, or decisions about people."""
+The frozen CLIP beneath carries what its training data carried, which this card does not know. A CLIP trained on
+image-text pairs from the web knows some people, places and activities better than others, and associates them as its
+sources do. Training prompts takes none of it away, and it is not measured here. Not for identifying people,
+surveillance, or decisions about people."""
 WEIGHTS_LICENSE = (
-    "The weights: `{license}`, as stated by who published them; the frozen CLIP within them keeps the licence of its "
-    "own source."
+    "The weights: `{license}`, as stated by who published them here; the frozen CLIP within them keeps the licence of "
+    "its own source."
+)
+NO_LICENSE = (
+    "The licence of the weights is not stated, and that of the code does not extend to them; the frozen CLIP within "
+    "them keeps the licence of its own source."
 )
 
 WITH_PACKAGE = """\
@@ -248,7 +255,9 @@ def metadata(
     """What the Hub reads: licence, task, base model, and our own results under a whole protocol."""
     measured = results is not None and not results.get("limited") and "vita_clip" in results["rows"]
     return ModelCardData(
-        license=texts.get("license", "apache-2.0"),
+        license=texts.get("license"),
+        license_name=texts.get("license_name"),
+        license_link=texts.get("license_link"),
         library_name="transformers",
         pipeline_tag="video-classification",
         base_model=base_model(texts, recipe, run),
@@ -292,8 +301,32 @@ def _describe_lists(results: dict) -> str:
     )
 
 
+def with_license(texts: dict[str, Any], license: str | None) -> dict[str, Any]:
+    """The author's texts under another licence, without what they say about theirs."""
+    if license is None:
+        return texts
+    if license == texts.get("license", license):
+        return texts | {"license": license}
+    kept = {
+        name: text for name, text in texts.items() if name not in ("license_name", "license_link", "weights_license")
+    }
+    return kept | {"license": license}
+
+
+def describe_license(texts: dict[str, Any]) -> str:
+    if "weights_license" in texts:
+        return texts["weights_license"].strip()
+    name = texts.get("license_name", texts.get("license"))
+    return NO_LICENSE if name is None else WEIGHTS_LICENSE.format(license=name)
+
+
 def make_card(
-    checkpoint: Path, model_id: str, model: PreTrainedModel, processor: VitaClipProcessor, remote_code: bool = True
+    checkpoint: Path,
+    model_id: str,
+    model: PreTrainedModel,
+    processor: VitaClipProcessor,
+    remote_code: bool = True,
+    license: str | None = None,
 ) -> str:
     """The card's whole text.
 
@@ -301,11 +334,12 @@ def make_card(
         checkpoint: the folder beside whose weights recipe, results and texts are looked for.
         model_id: what the card's code loads.
         remote_code: whether the folder brings its own code.
+        license: of the weights; by default that of card.yaml. Stated in neither, the card says so.
 
     Raises:
         PublishError: one of these files is damaged.
     """
-    texts, results = read_author_texts(checkpoint), read_results(checkpoint, model)
+    texts, results = with_license(read_author_texts(checkpoint), license), read_results(checkpoint, model)
     run = read_json(checkpoint / "run.json") if (checkpoint / "run.json").is_file() else {}
     recipe, run = without_private(read_recipe(checkpoint)), without_private(run)
     classes = [model.config.id2label[index] for index in range(model.config.num_labels)]
@@ -328,7 +362,7 @@ def make_card(
         antialias=processor.video_processor.antialias,
         limits=texts.get("limits", LIMITS).strip(),
         biases=texts.get("biases", BIASES).strip(),
-        weights_license=texts.get("weights_license", WEIGHTS_LICENSE.format(license=data.license)).strip(),
+        weights_license=describe_license(texts),
     )
 
 

@@ -65,7 +65,11 @@ def read_classes(path: Path) -> list[str]:
     """One class name a line, in the order of the labels."""
     if not path.is_file():
         raise ConversionError(f"--classes {path}: no such file.")
-    return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConversionError(f"--classes {path}: not UTF-8 ({error.reason}); save it as UTF-8.") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def check_output(path: Path) -> None:

@@ -1,7 +1,10 @@
 """Builds the whole Hub folder of a checkpoint, checks it as a stranger would load it, and pushes it in one commit.
 
     python conversion/publish.py --checkpoint DIR --repo-id ORG/NAME --output FOLDER      # builds and checks
-    python conversion/publish.py --checkpoint DIR --repo-id ORG/NAME --push               # and uploads
+    python conversion/publish.py --checkpoint DIR --repo-id ORG/NAME --push --license ID  # and uploads
+
+DIR holds a whole model, or prompts alone (`train.py --prompts_only`), which are published as a whole model on their
+CLIP. ID is the weights' licence by the Hub's name, such as cc-by-nc-4.0; `license` in DIR/card.yaml says it too.
 
 The check loads the folder in a fresh process that cannot import this package, by the code in the folder
 (`trust_remote_code=True`), and here with the package: configuration, model, classifier, processor, video processor,
@@ -24,11 +27,11 @@ from pathlib import Path
 import folder_outputs
 import numpy as np
 import torch
-from hub_folder import INDEX, WEIGHTS, PublishError, build, expected_errors
+from hub_folder import INDEX, WEIGHTS, PublishError, build, expected_errors, is_whole
 from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 from huggingface_hub.utils import validate_repo_id
-from model_card import make_card
+from model_card import make_card, read_author_texts
 from safetensors.torch import load_file
 
 from vitaclip_hf.motion_shapes import write_video
@@ -96,15 +99,22 @@ def compare_outputs(expected: dict[str, torch.Tensor], found: dict[str, torch.Te
 def check_folder(folder: Path, checkpoint: Path, frames: int, size: int, scratch: Path) -> list[str]:
     """Loads the folder with and without the package; returns the names of what agrees to the bit.
 
+    Args:
+        folder: the built one.
+        checkpoint: the whole model that it was made of.
+        frames: of a clip.
+        size: of a frame in pixels.
+        scratch: for files.
+
     Raises:
         PublishError: it does not load, or computes something else than the checkpoint.
     """
     video = scratch / "noise.mp4"
     write_test_video(video, 2 * frames, size)
-    with expected_errors(f"--checkpoint {checkpoint}: model and processor do not run together"):
+    with expected_errors("--checkpoint: model and processor do not run together"):
         expected = folder_outputs.collect_outputs(str(checkpoint), str(video), trust_remote_code=None)
     if not all(torch.isfinite(tensor).all() for tensor in expected.values()):
-        raise PublishError(f"--checkpoint {checkpoint}: its outputs are not finite.")
+        raise PublishError("--checkpoint: its outputs are not finite.")
     compare_outputs(expected, outputs_without_package(folder, video, scratch), "without the package")
     found = folder_outputs.collect_outputs(str(folder), str(video), trust_remote_code=None)
     compare_outputs(expected, found, "with the package")
@@ -155,6 +165,8 @@ def push(folder: Path, options: argparse.Namespace, token: str) -> tuple[str, li
         raise PublishError(f"the Hub refused {options.repo_id}: {_reason(error)}") from error
     except (httpx.HTTPError, OfflineModeIsEnabled, OSError) as error:
         raise PublishError(f"the Hub at {api.endpoint} cannot be reached: {_reason(error)}") from error
+    except ValueError as error:  # its answer to the card's metadata, such as a licence that it does not know
+        raise PublishError(f"the Hub refused the card of {options.repo_id}: {_reason(error)}") from error
     return commit.commit_url, outdated
 
 
@@ -163,10 +175,19 @@ def _reason(error: Exception) -> str:
     return " ".join(lines) or type(error).__name__
 
 
+def stated_license(options: argparse.Namespace) -> str | None:
+    return options.license or read_author_texts(options.checkpoint).get("license")
+
+
 def check_options(options: argparse.Namespace) -> None:
     check_repo_id(options.repo_id)
-    if options.push and get_token() is None:
+    if options.upload and get_token() is None:
         raise PublishError("--push needs a token: run `hf auth login` or set HF_TOKEN. Nothing was built.")
+    if options.upload and stated_license(options) is None:
+        raise PublishError(
+            "--push needs the weights' licence, which nobody has stated: pass --license ID (such as cc-by-nc-4.0) "
+            f"or write `license: ID` into {options.checkpoint / 'card.yaml'}. Nothing was built."
+        )
     if not re.fullmatch(r"0*[1-9]\d*[KMGT]B", options.max_shard_size):
         raise PublishError(f"--max-shard-size {options.max_shard_size}: give a size such as 5GB or 500MB.")
     files = [path for path in options.output.parents if path.is_file()] if options.output else []
@@ -184,18 +205,23 @@ def publish(options: argparse.Namespace) -> tuple[list[PublishedFile], str | Non
         folder = scratch / "folder"
         with expected_errors(f"--checkpoint {options.checkpoint}: the folder cannot be built"):
             model, processor = build(options.checkpoint, folder, options.max_shard_size)
-            card = make_card(options.checkpoint, options.repo_id, model, processor)
+            card = make_card(options.checkpoint, options.repo_id, model, processor, license=options.license)
             (folder / "README.md").write_text(card, encoding="utf-8")
             size = processor.video_processor.crop_size["height"]
+            whole = options.checkpoint
+            if not is_whole(whole):
+                whole = scratch / "whole"
+                model.save_pretrained(whole)
+                processor.save_pretrained(whole)
         frames = processor.video_processor.num_frames
         del model
-        check_folder(folder, options.checkpoint, frames, size, scratch)
+        check_folder(folder, whole, frames, size, scratch)
         files = list_files(folder)
         if options.output:
             with expected_errors(f"--output {options.output}: cannot be written"):
                 shutil.copytree(folder, options.output, dirs_exist_ok=True)
         token = get_token()
-        if not options.push or options.dry_run or token is None:
+        if not options.upload or token is None:
             return files, None, []
         return files, *push(folder, options, token)
 
@@ -212,8 +238,14 @@ def report(options: argparse.Namespace, files: list[PublishedFile], url: str | N
         if deleted:
             print(f"Deleted with it, weights of an earlier publication: {', '.join(deleted)}")
     else:
-        how = "add --push" if get_token() else "run `hf auth login`, then add --push"
-        print(f"Dry run, nothing pushed; to publish as {options.repo_id}, {how}.")
+        print(f"Dry run, nothing pushed; to publish as {options.repo_id}, {', then '.join(steps_to_push(options))}.")
+
+
+def steps_to_push(options: argparse.Namespace) -> list[str]:
+    steps = [] if get_token() else ["run `hf auth login`"]
+    if stated_license(options) is None:
+        steps.append("state the weights' licence by --license")
+    return [*steps, "leave out --dry-run" if options.push else "add --push"]
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -222,12 +254,17 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--repo-id", required=True, help="ORG/NAME on the Hub; the card names it too")
     parser.add_argument("--output", type=Path, help="keep the built folder here")
     parser.add_argument("--push", action="store_true", help="upload after the check (needs a token)")
-    parser.add_argument("--dry-run", action="store_true", help="build and check only, the default without --push")
+    parser.add_argument("--dry-run", action="store_true", help="build and check only, whatever else is given")
+    parser.add_argument(
+        "--license", metavar="ID", help="of the weights, by the Hub's name (default: that of card.yaml)"
+    )
     parser.add_argument("--revision", help="branch to push to, made if it is not there (default: main)")
     parser.add_argument("--private", action="store_true", default=None, help="make a new repository private")
     parser.add_argument("--commit-message", default="Publish Vita-CLIP checkpoint")
     parser.add_argument("--max-shard-size", default="5GB", help="of a weights file (default: 5GB)")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    options.upload = options.push and not options.dry_run
+    return options
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -18,6 +18,7 @@ import yaml
 
 
 TOKEN = "hf_test_token"
+LICENSES = (None, "apache-2.0", "mit", "cc-by-nc-4.0", "other")  # of the Hub's; a card may state none
 LARGE = (".safetensors", ".bin", ".pt")  # stored by their hash, as the Hub's .gitattributes says
 
 
@@ -276,7 +277,9 @@ class HubHandler(BaseHTTPRequestHandler):
         except yaml.YAMLError as error:
             self.answer(400, str(error).encode())
             return
-        self.answer(200 if metadata.get("license") else 400, {"errors": [], "warnings": []})
+        known = metadata.get("license") in LICENSES
+        errors = [] if known else [{"message": '"license" must be one of [apache-2.0, mit, …]'}]
+        self.answer(200 if known else 400, {"errors": errors, "warnings": []})
 
 
 def _metadata(card: str) -> dict:

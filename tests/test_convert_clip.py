@@ -455,6 +455,22 @@ def test_command_line(tmp_path, letters, run_script):
     assert len(result.stderr.splitlines()) == 1
 
 
+def test_class_lists_and_seeds_that_cannot_be_read(tmp_path, options):
+    folder = save_open_clip(tmp_path / "clip", open_clip_model())
+    (tmp_path / "latin.txt").write_bytes("archery\nvélo\n".encode("latin-1"))
+    with pytest.raises(conversion.ConversionError, match=f"^--classes {tmp_path}/latin.txt: not UTF-8"):
+        conversion.convert(options(folder, classes=tmp_path / "latin.txt"))
+    for seed in (2**64, -1, 10**30):
+        with pytest.raises(conversion.ConversionError, match=f"^--seed {seed}: must be from 0 to"):
+            conversion.convert(options(folder, seed=seed))
+    conversion.convert(options(folder, seed=2**64 - 1))
+
+
+def test_a_name_that_is_no_folder_and_no_id(options):
+    with pytest.raises(ValueError, match="^some/folder/clip: no such folder, and no id on the Hub"):
+        conversion.convert(options("some/folder/clip"))
+
+
 def test_names_too_long_for_the_text_tower(tmp_path, options):
     (tmp_path / "classes.txt").write_text("archery\ntai chi\n")
     folder = save_open_clip(tmp_path / "clip", open_clip_model())

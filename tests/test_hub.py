@@ -22,7 +22,12 @@ from huggingface_hub.utils import get_session
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
-from vitaclip_hf import VitaClipModel, VitaClipProcessor, VitaClipVideoProcessor
+from vitaclip_hf import (
+    VitaClipForVideoClassification,
+    VitaClipModel,
+    VitaClipProcessor,
+    VitaClipVideoProcessor,
+)
 
 
 ROOT = Path(__file__).parent.parent
@@ -41,6 +46,7 @@ def checkpoint(tokenizer, tmp_path_factory) -> Path:
     size = {"height": 32, "width": 32}
     video_processor = VitaClipVideoProcessor(num_frames=4, size={"shortest_edge": 32}, crop_size=size)
     VitaClipProcessor(video_processor, tokenizer).save_pretrained(folder)
+    (folder / "card.yaml").write_text("license: mit\n")
     return folder
 
 
@@ -148,6 +154,19 @@ def test_report_and_dry_run(checkpoint, capsys, monkeypatch, tmp_path):
     assert f"{hashlib.sha256(content).hexdigest()}  {len(content):>13,}  model.safetensors" in report
     assert "Dry run, nothing pushed" in report and "add --push" in report
     assert run_publish(checkpoint, "--push", "--dry-run") == 0
+    assert f"to publish as {REPO}, leave out --dry-run." in capsys.readouterr().out
+
+
+def test_a_dry_run_needs_no_token_and_no_licence(checkpoint, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(publish, "get_token", lambda: None)
+    monkeypatch.setattr(publish, "check_folder", lambda *_: [])
+    folder = broken_checkpoint(checkpoint, tmp_path / "unstated", "card.yaml", None)
+    assert run_publish(folder, "--push", "--dry-run", "--output", tmp_path / "out") == 0
+    steps = "run `hf auth login`, then state the weights' licence by --license, then leave out --dry-run."
+    assert capsys.readouterr().out.endswith(f"to publish as {REPO}, {steps}\n")
+    assert ModelCard.load(tmp_path / "out" / "README.md").data.license is None
+    assert run_publish(folder, "--license", "mit") == 0
+    assert capsys.readouterr().out.endswith(f"to publish as {REPO}, run `hf auth login`, then add --push.\n")
 
 
 def test_a_difference_in_the_last_bit_is_found(expected):
@@ -340,6 +359,26 @@ def quick_push(server, monkeypatch):
     return server
 
 
+def test_no_push_without_a_stated_licence(quick_push, checkpoint, capsys, tmp_path):
+    repo = "test-org/licensed"
+    folder = broken_checkpoint(checkpoint, tmp_path / "unstated", "card.yaml", None)
+    assert run_publish(folder, "--push", repo=repo) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("publish: --push needs the weights' licence") and error.count("\n") == 1
+    assert str(folder / "card.yaml") in error and repo not in quick_push.repositories
+    assert run_publish(folder, "--push", "--license", "cc-by-nc", repo=repo) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(f"publish: the Hub refused the card of {repo}") and '"license" must be one of' in error
+    for source, arguments, stated in (
+        (folder, ["--license", "cc-by-nc-4.0"], "cc-by-nc-4.0"),
+        (checkpoint, [], "mit"),
+        (checkpoint, ["--license", "cc-by-nc-4.0"], "cc-by-nc-4.0"),
+    ):
+        assert run_publish(source, "--push", *arguments, repo=repo) == 0
+        card = quick_push.repositories[repo].files()["README.md"].decode()
+        assert ModelCard(card).data.license == stated
+
+
 def test_pushing_again_leaves_no_old_weights(quick_push, checkpoint):
     repo = "test-org/again"
     assert run_publish(checkpoint, "--push", "--max-shard-size", "8MB", repo=repo) == 0
@@ -420,7 +459,7 @@ def test_bad_checkpoints_are_one_line(checkpoint, capsys, tmp_path):
         tmp_path / "nowhere": "no such folder",
         shards: "model-00001-of-00002.safetensors",
         pickled: "pytorch_model.bin may execute code",
-        prompts: "VitaClipModel.from_pretrained_prompts",
+        prompts: "prompts.safetensors without prompt_config.json",
     }
     for folder, message in folders.items():
         assert run_publish(folder) == 2
@@ -451,7 +490,7 @@ def test_card_validates_on_the_hub(quick_push, folder, monkeypatch):
     card.validate()
     assert quick_push.requests[-1].path == "/api/validate-yaml"
     with pytest.raises(ValueError, match="errors"):
-        ModelCard("---\ntags: [clip]\n---\nNo licence.").validate()
+        ModelCard("---\nlicense: our own\n---\nAn unknown licence.").validate()
 
 
 # Other versions
@@ -488,6 +527,7 @@ def test_from_the_authors_file_to_a_published_folder(golden_cases, tokenizer_fol
     assert "Loads alike, to the bit" in published.stdout and "Dry run, nothing pushed" in published.stdout
     card = (tmp_path / "folder" / "README.md").read_text()
     assert 'model="ORG/NAME"' in card and "Not recorded beside this checkpoint." in card
+    assert "The licence of the weights is not stated" in card and "license:" not in card
 
 
 def test_pushing_deletes_nothing_of_somebody_else(quick_push, checkpoint, tmp_path, capsys):
@@ -514,6 +554,46 @@ def test_bad_options_are_one_line(checkpoint, capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(hub_folder, "LICENSE", tmp_path / "nowhere")
     assert run_publish(checkpoint) == 2
     assert "nowhere: the licence cannot be read" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def prompts_alone(checkpoint, tokenizer, tmp_path_factory) -> Path:
+    """What `train.py --prompts_only` leaves, on a CLIP that lies beside it."""
+    clip, folder = tmp_path_factory.mktemp("clip"), tmp_path_factory.mktemp("prompts")
+    tiny_model(text={"hidden_size": 64}).save_pretrained(clip)
+    VitaClipForVideoClassification.from_pretrained(checkpoint).save_prompts(folder, base=clip)
+    for name in ("processor_config.json", "tokenizer.json", "tokenizer_config.json", "card.yaml"):
+        (folder / name).write_bytes((checkpoint / name).read_bytes())
+    return folder
+
+
+def test_prompts_alone_are_published_as_a_whole_model(prompts_alone, folder, tmp_path, capsys):
+    before = sorted(prompts_alone.iterdir())
+    assert run_publish(prompts_alone, "--output", tmp_path / "out") == 0
+    assert "Loads alike, to the bit" in capsys.readouterr().out
+    assert sorted(prompts_alone.iterdir()) == before
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == sorted(file.name for file in folder.iterdir())
+    for file in folder.iterdir():
+        if file.name != "README.md":  # its example
+            assert (tmp_path / "out" / file.name).read_bytes() == file.read_bytes(), file.name
+    assert ModelCard.load(tmp_path / "out" / "README.md").data.license == "mit"
+
+
+def test_prompts_alone_that_cannot_be_published_are_one_line(prompts_alone, capsys, tmp_path):
+    record = json.loads((prompts_alone / "prompt_config.json").read_text())
+    elsewhere = json.dumps(record | {"base_model": "../moved"}).encode()
+    cases = [
+        ("processor_config.json", None, "there is no processor_config.json; save model and processor there first"),
+        ("tokenizer_config.json", None, "there is no tokenizer_config.json"),
+        ("prompt_config.json", b"{", "prompt_config.json: damaged"),
+        ("prompt_config.json", elsewhere, "The base model .*moved cannot be loaded"),
+        ("prompts.safetensors", b"1", "prompts.safetensors: damaged"),
+    ]
+    for number, (name, content, message) in enumerate(cases):
+        broken = broken_checkpoint(prompts_alone, tmp_path / str(number), name, content)
+        assert run_publish(broken) == 2
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert line.startswith(f"publish: --checkpoint {broken}: ") and re.search(message, line), (name, line)
 
 
 def rewritten(checkpoint: Path, folder: Path, name: str, change) -> Path:

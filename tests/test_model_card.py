@@ -106,7 +106,7 @@ def test_nothing_recorded_is_said(model, processor, tmp_path):
 
 def test_metadata(model, processor, tmp_path):
     data = ModelCard(model_card.make_card(tmp_path, "test-org/tiny", model, processor)).data
-    assert data.license == "apache-2.0" and data.library_name == "transformers"
+    assert data.license is None and data.library_name == "transformers"
     assert data.pipeline_tag in PIPELINE_REGISTRY.get_supported_tasks()
     assert "zero-shot-video-classification" in data.tags
     assert data.eval_results is None and data.base_model is None
@@ -288,6 +288,35 @@ def test_wrong_kinds_of_texts(model, processor, tmp_path, text):
     (tmp_path / "card.yaml").write_text(text)
     with pytest.raises(PublishError, match=f"card.yaml: `{text.split(':')[0]}` must be a"):
         model_card.make_card(tmp_path, "test-org/tiny", model, processor)
+
+
+@pytest.mark.parametrize(
+    ("texts", "given", "stated", "text"),
+    [
+        ({}, None, None, "The licence of the weights is not stated"),
+        ({"license": "mit"}, None, "mit", "The weights: `mit`, as stated"),
+        ({}, "cc-by-nc-4.0", "cc-by-nc-4.0", "The weights: `cc-by-nc-4.0`, as stated"),
+        ({"weights_license": "As MetaCLIP."}, "cc-by-nc-4.0", "cc-by-nc-4.0", "As MetaCLIP."),
+        ({"license": "mit", "weights_license": "MIT."}, "mit", "mit", "MIT."),
+        ({"license": "mit", "weights_license": "MIT."}, "cc-by-nc-4.0", "cc-by-nc-4.0", "The weights: `cc-by-nc-4.0`"),
+        ({"license": "other", "license_name": "lab", "license_link": "LAB"}, None, "other", "The weights: `lab`"),
+    ],
+)
+def test_no_licence_that_nobody_stated(model, processor, tmp_path, texts, given, stated, text):
+    (tmp_path / "card.yaml").write_text(yaml.safe_dump(texts))
+    card = model_card.make_card(tmp_path, "test-org/tiny", model, processor, license=given)
+    metadata = yaml.safe_load(card.split("---")[1])
+    licence = (
+        sections(card)["Licence"].strip().removeprefix("The code in this folder and package is Apache-2.0 (`LICENSE`).")
+    )
+    assert metadata.get("license") == stated and ("license" in metadata) is (stated is not None)
+    assert metadata.get("license_name") == texts.get("license_name")
+    assert licence.strip().startswith(text) and "apache" not in licence.lower()
+
+
+def test_biases_say_nothing_of_a_clip_that_is_not_known(model, processor, tmp_path):
+    biases = sections(model_card.make_card(tmp_path, "test-org/tiny", model, processor))["Biases"]
+    assert "which this card does not know" in biases and "was trained on image-text" not in biases
 
 
 def test_untrained_start(processor, tmp_path):

@@ -28,7 +28,10 @@ from vitaclip_hf import (
     VitaClipVideoProcessor,
     VitaClipVisionModel,
 )
-from vitaclip_hf.prompt_checkpoint import PromptCheckpointError, checkpoint_sizes
+from vitaclip_hf.model_source import ModelSourceError
+from vitaclip_hf.prompt_checkpoint import PromptCheckpointError, checkpoint_sizes, find_prompts_alone
+from vitaclip_hf.recipes import ModelArguments, RecipeError
+from vitaclip_hf.starting_point import load_starting_point, read_base_config
 
 
 IDS = torch.tensor([[49406, 320, 1000, 49407], [49406, 7, 49407, 49407]])
@@ -469,3 +472,83 @@ def test_prompts_of_another_kind(copied):
     change_tensors(copied, lambda t: t.update({"class_prompts.context": t["class_prompts.context"].long()}))
     with pytest.raises(PromptCheckpointError, match="class_prompts.context is stored as int64, the model has float32"):
         VitaClipModel.from_pretrained_prompts(copied)
+
+
+# Prompts alone as what a training starts from
+
+
+CLASSES = ["archery", "riding a bike", "tai chi"]
+
+
+def start_from(folder, **changes) -> ModelArguments:
+    return ModelArguments(**({"model": str(folder), "num_frames": 4, "num_context_tokens": 3} | changes))
+
+
+def test_training_goes_on_from_prompts_alone(trained, saved, base, tmp_path):
+    arguments = start_from(saved, attn_implementation="eager")
+    model, processor = load_starting_point(arguments, CLASSES)
+    assert type(model) is VitaClipForVideoClassification and same_tensors(model, trained)
+    assert model.config._attn_implementation == "eager" and processor.video_processor.num_frames == 4
+    assert not model.visual_projection.weight.requires_grad and model.logit_scale.requires_grad
+    # As examples/train.py saves it with --prompts_only: the base is what the training started from.
+    model.save_prompts(tmp_path / "further", base=saved)
+    assert without_base(tmp_path / "further") == without_base(saved)
+    again = VitaClipModel.from_pretrained_prompts(tmp_path / "further")
+    assert same_tensors(again, trained) and again.config.name_or_path == str(base)
+    model.save_prompts(tmp_path / "unverified", base=saved, verify=False)
+    assert same_tensors(VitaClipModel.from_pretrained_prompts(tmp_path / "unverified"), trained)
+
+
+def test_other_classes_and_fresh_prompts_from_prompts_alone(trained, saved):
+    with pytest.raises(RecipeError, match="has 3 classes, the data 2; pass --reset_classes"):
+        load_starting_point(start_from(saved), ["left", "right"])
+    reset, _ = load_starting_point(start_from(saved, reset_classes=True), ["left", "right"])
+    assert reset.config.id2label == {0: "left", 1: "right"}
+    own = trained.state_dict()
+    assert all(torch.equal(t, own[name]) for name, t in reset.state_dict().items() if "class_prompts" not in name)
+    fresh, _ = load_starting_point(start_from(saved, fresh_prompts=True, num_context_tokens=5), ["left", "right"])
+    assert fresh.config.text_config.num_context_tokens == 5
+    same = {name for name, tensor in fresh.state_dict().items() if own[name].shape == tensor.shape}
+    clip = set(stock_clip().state_dict()) - {"logit_scale"}
+    assert clip <= {name for name in same if torch.equal(fresh.state_dict()[name], own[name])}
+    name = "vision_model.embeddings.class_embedding"
+    assert name in clip and not torch.equal(
+        fresh.vision_model.time_embedding.weight, own["vision_model.time_embedding.weight"]
+    )
+
+
+def test_prompts_from_the_hub_to_train_further(trained, base, tokenizer, tmp_path):
+    """By their id, as with any other model; the record of what is trained further names the CLIP, not the prompts."""
+    commit = hub_cache(tmp_path / "hub", "test-org/clip", base)
+    hub = {"cache_dir": tmp_path / "hub", "local_files_only": True}
+    size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    processor = VitaClipProcessor(VitaClipVideoProcessor(num_frames=4, **size), tokenizer)
+    trained.save_prompts(tmp_path / "local", base="test-org/clip", processor=processor, **hub)
+    hub_cache(tmp_path / "hub", "test-org/prompts", tmp_path / "local")
+    assert find_prompts_alone("test-org/clip", hub) is None
+    assert find_prompts_alone("test-org/prompts", hub).base_revision == commit
+    VitaClipForVideoClassification.from_pretrained_prompts("test-org/prompts", **hub).save_prompts(
+        tmp_path / "further", base="test-org/prompts", **hub
+    )
+    record = record_of(tmp_path / "further")
+    assert (record["base_model"], record["base_revision"]) == ("test-org/clip", commit)
+
+
+def test_a_whole_model_goes_before_prompts(trained, copied):
+    assert find_prompts_alone(copied, {}).base_fingerprint == record_of(copied)["base_fingerprint"]
+    trained.save_pretrained(copied)
+    assert find_prompts_alone(copied, {}) is None
+
+
+def test_prompts_without_their_processor_do_not_start_a_training(trained, tmp_path):
+    trained.save_prompts(tmp_path / "prompts")
+    with pytest.raises(RecipeError, match=f"--model {tmp_path}/prompts: no .*rocessor there.*save it beside the model"):
+        load_starting_point(start_from(tmp_path / "prompts"), CLASSES)
+
+
+def test_a_name_that_is_no_folder_and_no_id():
+    for load in (read_base_config, lambda arguments: load_starting_point(arguments, CLASSES)):
+        for name in ("examples/of/checkpoint", "./checkpoint", "a b"):
+            message = f"^{re.escape(name)}: no such folder, and no id on the Hub .which is ORG/NAME.; give one.$"
+            with pytest.raises(ModelSourceError, match=message):
+                load(start_from(name))

@@ -182,8 +182,8 @@ def save_prompts(
     Args:
         model: a `VitaClipModel` (or its classifier) whose backbone was frozen.
         directory: folder to write.
-        base: folder or Hub id of the CLIP beneath, whole Vita-CLIP folders included; by default what the model was
-            loaded from.
+        base: folder or Hub id of the CLIP beneath, whole Vita-CLIP folders included; prompts saved alone stand for
+            the base that they name; by default what the model was loaded from.
         revision: the base's on the Hub; by default the commit it was loaded from.
         processor: saved beside the prompts, so that `AutoProcessor.from_pretrained(directory)` works.
         verify: load the base and make sure that it is the one beneath these prompts.
@@ -213,6 +213,9 @@ def save_prompts(
         raise PromptCheckpointError(f"The backbone's weights are of several types ({', '.join(types)}); make them one.")
     if revision is None and base == loaded_from:
         revision = commit
+    beneath = find_prompts_alone(base, {**hub, "revision": revision})
+    if beneath is not None:
+        base, revision = beneath.base_model, beneath.base_revision
     prompts = {name: tensor.detach().cpu().contiguous() for name, tensor in prompts.items()}
     record = PromptRecord(base, revision, types[0], fingerprint(backbone), fingerprint(prompts))
     if verify:
@@ -289,17 +292,29 @@ def load_prompts(
     return model
 
 
-def prompts_only_error(path: Any, arguments: Mapping[str, Any]) -> PromptCheckpointError | None:
-    """What to tell somebody who loads prompts as if they were a whole model; None if this folder holds no prompts."""
+def find_prompts_alone(source: str | os.PathLike, arguments: Mapping[str, Any]) -> PromptRecord | None:
+    """The record of a folder or Hub id that holds prompts and no whole model; None for any other.
+
+    Args:
+        source: folder or Hub id.
+        arguments: of `from_pretrained`; those that say where files are found are used.
+    """
     hub = {name: arguments[name] for name in HUB_ARGUMENTS if name in arguments}
     quiet = {f"_raise_exceptions_for_{case}": False for case in ("missing_entries", "connection_errors", "gated_repo")}
     try:
-        found = cached_file(path, RECORD_FILE, **quiet, **hub)
-    except OSError:  # no such folder or repository: the caller has the error that says so
+        found = cached_file(source, RECORD_FILE, **quiet, **hub)
+        if found is None or any(cached_file(source, name, **quiet, **hub) for name in WHOLE_MODEL_FILES):
+            return None
+    except OSError:  # no such folder or repository: whoever loads it has the error that says so
         return None
-    if found is None:
+    return PromptRecord.read(found)
+
+
+def prompts_only_error(path: Any, arguments: Mapping[str, Any]) -> PromptCheckpointError | None:
+    """What to tell somebody who loads prompts as if they were a whole model; None if this folder holds no prompts."""
+    record = find_prompts_alone(path, arguments)
+    if record is None:
         return None
-    record = PromptRecord.read(found)
     return PromptCheckpointError(
         f"{path} holds prompts alone, not a whole model. Load it with `VitaClipModel.from_pretrained_prompts"
         f"({str(path)!r})`, which puts them on their base model, {record.base_model}; `save_pretrained` of the result "

@@ -8,9 +8,10 @@ from transformers import AutoConfig, AutoProcessor, CLIPConfig, CLIPTokenizer
 from transformers.utils import logging
 
 from .configuration_vita_clip import VitaClipConfig
+from .model_source import require_model_source
 from .modeling_vita_clip import VitaClipForVideoClassification
 from .processing_vita_clip import VitaClipProcessor
-from .prompt_checkpoint import split_tensors
+from .prompt_checkpoint import find_prompts_alone, split_tensors
 from .recipes import ModelArguments, RecipeError
 from .video_processing_vita_clip import VitaClipVideoProcessor
 
@@ -24,19 +25,15 @@ def load_starting_point(
 ) -> tuple[VitaClipForVideoClassification, VitaClipProcessor]:
     """The model to train, its CLIP frozen, and the processor that belongs to it.
 
-    A CLIP gains fresh prompts and the data's classes. A Vita-CLIP goes on with its own prompts and must have the data's
-    classes, unless `fresh_prompts` or `reset_classes` say otherwise.
+    A CLIP gains fresh prompts and the data's classes. A Vita-CLIP, whole or prompts alone, goes on with its own prompts
+    and must have the data's classes, unless `fresh_prompts` or `reset_classes` say otherwise.
 
     Raises:
-        RecipeError: no model named, one of another kind, or another class list than the data's.
+        RecipeError: no model named, one of another kind, without its processor, or another class list than the data's.
+        ModelSourceError: no such folder, and no id of the Hub.
+        PromptCheckpointError: prompts alone that do not fit, or whose CLIP cannot be loaded.
     """
-    if arguments.model is None:
-        raise RecipeError(
-            "no model to start from; pass --model with a CLIP folder or id, such as openai/clip-vit-base-patch16"
-        )
-    config = AutoConfig.from_pretrained(arguments.model, revision=arguments.revision)
-    if not isinstance(config, (CLIPConfig, VitaClipConfig)):
-        raise RecipeError(f"--model {arguments.model} is a {config.model_type} model; CLIP or Vita-CLIP is needed")
+    config = read_base_config(arguments)
     new_prompts = arguments.fresh_prompts or not isinstance(config, VitaClipConfig)
     processor = _load_processor(arguments, config)
     model = _load_checkpoint(arguments, config)
@@ -47,7 +44,7 @@ def load_starting_point(
     if new_prompts or arguments.reset_classes:
         model.set_classes(class_names, processor.tokenizer)
     elif own != list(class_names):
-        raise RecipeError(_class_difference(arguments.model, own, list(class_names)))
+        raise RecipeError(_class_difference(str(arguments.model), own, list(class_names)))
     model.freeze_backbone()
     return model, processor
 
@@ -57,9 +54,11 @@ def read_base_config(arguments: ModelArguments) -> CLIPConfig:
 
     Raises:
         RecipeError: no model named, or one of another kind.
+        ModelSourceError: no such folder, and no id of the Hub.
     """
     if arguments.model is None:
         raise RecipeError("no model to start from; pass --model with a CLIP, such as openai/clip-vit-base-patch16")
+    require_model_source(arguments.model)
     config = AutoConfig.from_pretrained(arguments.model, revision=arguments.revision)
     if not isinstance(config, (CLIPConfig, VitaClipConfig)):
         raise RecipeError(f"--model {arguments.model} is a {config.model_type} model; CLIP or Vita-CLIP is needed")
@@ -74,8 +73,11 @@ def _load_checkpoint(arguments: ModelArguments, config: CLIPConfig) -> VitaClipF
         layout["text_config"] = {name: getattr(arguments, name) for name in TEXT_FIELDS}
     if arguments.attn_implementation is not None:
         layout["attn_implementation"] = arguments.attn_implementation
+    alone = find_prompts_alone(str(arguments.model), {"revision": arguments.revision})
+    classifier: Any = VitaClipForVideoClassification
+    load = classifier.from_pretrained if alone is None else classifier.from_pretrained_prompts
     with quietly():  # that a CLIP's prompts are new is no news here
-        return VitaClipForVideoClassification.from_pretrained(arguments.model, revision=arguments.revision, **layout)
+        return load(arguments.model, revision=arguments.revision, **layout)
 
 
 @contextmanager
@@ -133,7 +135,7 @@ def _class_difference(model: str, own: list[str], given: list[str]) -> str:
 def _load_processor(arguments: ModelArguments, config: CLIPConfig) -> VitaClipProcessor:
     """The checkpoint's processor; for a plain CLIP one of our own, with its tokenizer."""
     if isinstance(config, VitaClipConfig):
-        processor = AutoProcessor.from_pretrained(arguments.model, revision=arguments.revision)
+        processor = _own_processor(arguments)
     else:
         side = config.vision_config.image_size
         video_processor = VitaClipVideoProcessor(
@@ -142,4 +144,18 @@ def _load_processor(arguments: ModelArguments, config: CLIPConfig) -> VitaClipPr
         tokenizer = CLIPTokenizer.from_pretrained(arguments.model, revision=arguments.revision)
         processor = VitaClipProcessor(video_processor, tokenizer)
     processor.video_processor.num_frames = arguments.num_frames
+    return processor
+
+
+def _own_processor(arguments: ModelArguments) -> VitaClipProcessor:
+    """What was saved beside a Vita-CLIP."""
+    try:
+        processor = AutoProcessor.from_pretrained(arguments.model, revision=arguments.revision)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise RecipeError(
+            f"--model {arguments.model}: no processor there ({reason}); save it beside the model"
+        ) from error
+    if not isinstance(processor, VitaClipProcessor) or None in (processor.video_processor, processor.tokenizer):
+        raise RecipeError(f"--model {arguments.model}: no whole VitaClipProcessor there; save it beside the model")
     return processor
