@@ -3,6 +3,7 @@
 import datasets
 import pytest
 import torch
+import train as train_script
 from transformers.utils import logging
 
 from vitaclip_hf.annotations import AnnotationTable
@@ -153,6 +154,21 @@ def test_a_stream_with_validation_needs_no_share(all_splits):
     """As in a folder, a share is held back only where there is no validation split."""
     data = read_training_data(arguments("stream", all_splits, validation_share=0.2), seed=0)
     assert data.validation_from == "validation"
+
+
+def test_data_sets_are_checked_and_streams_say_why_not(content, tmp_path, capsys):
+    folder = folder_of(tmp_path / "data", content, train=2)
+    (tmp_path / "data" / "train" / "left" / "0.mp4").write_bytes(b"no video")
+    assert train_script.check_and_report(read_training_data(arguments("hub", folder), seed=0)) == 2
+    printed = capsys.readouterr().out
+    assert f"hub:{folder}: 8 videos (8 train), 4 classes; 7 usable (decoded)" in printed
+    assert "train row 4 (train/left/0.mp4)" in printed
+    selected = arguments("hub", folder, class_subset="base", validation_share=0.5)
+    assert train_script.check_and_report(read_training_data(selected, seed=0)) == 0
+    with pytest.raises(RecipeError, match="a stream .*drop --streaming"):
+        train_script.check_and_report(read_training_data(arguments("stream", folder), seed=0))
+    with pytest.raises(RecipeError, match="motion_shapes has none"):
+        train_script.check_and_report(read_training_data(DataArguments("motion_shapes"), seed=0))
 
 
 def test_classes_that_lose_their_videos_are_warned_of(content, tmp_path, caplog):

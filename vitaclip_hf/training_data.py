@@ -224,7 +224,7 @@ def _check_honoured(arguments: DataArguments, videos: str) -> None:
 
 
 def _not_honoured(videos: str, name: str, value: Any, reason: str, default: Any) -> RecipeError:
-    leave = "leave it out" if default is None else f"leave it out or pass --{name} {default}"
+    leave = "leave it out, of the recipe too" + ("" if default is None else f", or pass --{name} {default}")
     return RecipeError(f"--{name} {value} does not go with --videos {videos}: {reason}; {leave}")
 
 
