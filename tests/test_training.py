@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import train as train_script
+from accelerate.commands.config.config_args import load_config_from_file
 from conftest import tiny_model
 from safetensors.torch import load_file
 from transformers import AutoModelForVideoClassification, CLIPConfig, CLIPModel, EvalPrediction
@@ -213,6 +214,50 @@ def test_a_loss_that_is_no_number_stops(start, videos, tmp_path):
     with pytest.raises(train_script.StoppedError, match="the loss is nan at step .; lower --learning_rate"):
         train_script.train(arguments(start, videos, tmp_path, *more))
     assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_bfloat16_trains_near_float32(whole_run, start, videos, tmp_path):
+    """Through the trainer's own autocast: the losses differ, by what bfloat16 rounds."""
+    assert train_script.train(arguments(start, videos, tmp_path, "--bf16")) == 0
+    single, half = (
+        [entry for entry in json.loads((run / "trainer_state.json").read_text())["log_history"] if "loss" in entry]
+        for run in (whole_run, tmp_path)
+    )
+    assert half[0]["loss"] != single[0]["loss"]
+    assert half[0]["loss"] == pytest.approx(single[0]["loss"], rel=0.02)
+    assert [entry["loss"] for entry in half] == pytest.approx([entry["loss"] for entry in single], rel=0.2)
+    trained = weights(tmp_path)
+    assert {name: tensor.dtype for name, tensor in trained.items()} == {
+        name: tensor.dtype for name, tensor in weights(whole_run).items()
+    }
+
+
+def test_tensorboard_has_the_curves(start, videos, tmp_path, monkeypatch):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    given = arguments(start, videos, tmp_path, "--tensorboard")
+    assert train_script.train(given) == 0
+    (folder,) = {path.parent for path in tmp_path.rglob("events.out.tfevents.*")}
+    curves = accumulator.EventAccumulator(str(folder))
+    curves.Reload()
+    history = json.loads((tmp_path / "trainer_state.json").read_text())["log_history"]
+    for name, tag in (("loss", "train/loss"), ("eval_top1", "eval/top1")):
+        expected = {entry["step"]: pytest.approx(entry[name]) for entry in history if name in entry}
+        assert {event.step: event.value for event in curves.Scalars(tag)} == expected
+    monkeypatch.setattr(train_script, "find_spec", lambda name: None)
+    shutil.rmtree(tmp_path)
+    with pytest.raises(RecipeError, match="pip install tensorboard"):
+        train_script.train(given)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configuration" / "accelerate").glob("*.yaml")), ids=lambda p: p.stem)
+def test_accelerate_reads_its_configurations(path):
+    config = load_config_from_file(str(path))
+    kind = {"single-gpu": "NO", "ddp": "MULTI_GPU", "fsdp": "FSDP"}[path.stem]
+    assert (config.distributed_type, config.num_machines) == (kind, 1)
+    assert config.num_processes == (1 if kind == "NO" else 2)
+    if kind == "FSDP":
+        layers = set(config.fsdp_config["fsdp_transformer_layer_cls_to_wrap"].split(","))
+        assert layers <= {type(module).__name__ for module in tiny_model().modules()}
 
 
 def test_a_test_split_chooses_no_model(start, videos, tmp_path):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from safetensors import SafetensorError, safe_open
 from transformers.trainer import TRAINER_STATE_NAME
@@ -49,12 +49,21 @@ def read_through(path: Path) -> None:
         with safe_open(path, framework="pt"):
             pass
     elif path.suffix in (".pt", ".pth"):
-        with zipfile.ZipFile(path) as archive:
-            changed = archive.testzip()
-        if changed:
-            raise zipfile.BadZipFile(f"wrong checksum of {changed}")
+        with path.open("rb") as file:
+            read_archive(file)
     elif path.suffix == ".json":
         json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_archive(file: BinaryIO) -> None:
+    """Reads what `torch.save` wrote, which is an archive with checksums; raises BadZipFile if it is damaged."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            changed = archive.testzip()
+    except (OSError, EOFError, NotImplementedError) as error:  # at places or by methods that are nonsense
+        raise zipfile.BadZipFile(str(error)) from error
+    if changed:
+        raise zipfile.BadZipFile(f"wrong checksum of {changed}")
 
 
 def check_readable(checkpoint: Path, otherwise: Path | None) -> None:
@@ -156,7 +165,7 @@ class RunFolder:
         checkpoint = checkpoints.pop()
         check_readable(checkpoint, otherwise=checkpoints[-1] if checkpoints else None)
         best = self.path / f"{PREFIX_CHECKPOINT_DIR}-{read_state(checkpoint)['best_global_step']}"
-        if best in checkpoints:
+        if best != checkpoint and best.is_dir():
             check_readable(best, otherwise=checkpoint)
         before = read_recipe(self.path / RECIPE_FILE, self.known_fields)
         for name in sorted((before.keys() | chosen.keys()) - MAY_CHANGE):
