@@ -295,10 +295,14 @@ def describe_results(texts: dict[str, Any], results: dict | None) -> str:
 
 
 def _describe_lists(results: dict) -> str:
-    return "\n".join(
-        f"- split {split}: `{about['list']}`, SHA-256 of its content `{about['list_sha256']}`"
-        for split, about in results["splits"].items()
-    )
+    lines = []
+    for split, about in results["splits"].items():
+        files = [f"`{name}`, SHA-256 `{sha256}`" for name, sha256 in about["files_sha256"].items()]
+        if len(files) > 3:  # HMDB51 comes as a list for each class
+            files = [f"`{about['list']}`, {len(files)} files"]
+        files.append(f"as it was read, SHA-256 `{about['list_sha256']}`")
+        lines.append(f"- split {split}: {'; '.join(files)}")
+    return "\n".join(lines)
 
 
 def with_license(texts: dict[str, Any], license: str | None) -> dict[str, Any]:

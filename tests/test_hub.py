@@ -182,7 +182,6 @@ def test_a_difference_in_the_last_bit_is_found(expected):
     publish.compare_outputs(expected, dict(expected), "there")
 
 
-@pytest.mark.slow
 def test_a_folder_that_computes_something_else_is_not_published(checkpoint, capsys, monkeypatch, tmp_path):
     """The check compares, it does not only load: code in the folder that differs by a factor is found."""
     original = publish.build
@@ -512,7 +511,6 @@ def test_loads_under_another_version(folder, video, expected, tmp_path):
         torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-4)
 
 
-@pytest.mark.slow
 def test_from_the_authors_file_to_a_published_folder(golden_cases, tokenizer_folder, run_script, tmp_path):
     """The commands of the README, as they stand there but for the names."""
     case = golden_cases["all_prompts_csc_end"]

@@ -57,6 +57,7 @@ RESULTS = {
         split: {
             "list": f"testlist0{split}.txt",
             "list_sha256": split * 64,
+            "files_sha256": {f"testlist0{split}.txt": "a" * 64} if split == "2" else dict.fromkeys("abcd", "b" * 64),
             "text": "zero-shot",
             "videos": {"listed": 10, "asked_for": 10, "evaluated": 9, "missing": 1, "failed": 0},
         }
@@ -156,7 +157,9 @@ def test_results_with_their_protocol(model, processor, tmp_path):
     assert "| 1 | 74.0 | 90.0 | 50.0 | 70.0 | 90.0 | 50.0 | 9 of 10; 1 missing, 0 failed |" in text
     assert "75.0 ± 1.4" in text and "71.0 ± 1.4" in text
     assert "8 frames (uniform), 1 × 1 views, templates `a video of {}.`, class names camel" in text
-    assert f"- split 2: `testlist02.txt`, SHA-256 of its content `{'2' * 64}`" in text
+    assert "- split 1: `testlist01.txt`, 4 files; as it was read, SHA-256 `" + "1" * 64 + "`" in text
+    hashes = f"SHA-256 `{'a' * 64}`; as it was read, SHA-256 `{'2' * 64}`"
+    assert f"- split 2: `testlist02.txt`, {hashes}" in text
     top1 = ModelCard(card).data.eval_results[0]
     assert (top1.metric_value, top1.dataset_name) == (75.0, "ucf101")
     assert top1.metric_name == "zero-shot top-1, mean of 2 split(s), percent"

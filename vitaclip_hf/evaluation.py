@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 import yaml
-from huggingface_hub.utils import HFValidationError, validate_repo_id
 from torch.utils.data import DataLoader
 from transformers import AutoModel, AutoTokenizer
 
@@ -24,6 +23,7 @@ from .class_names import ClassIndex
 from .datasets import ClipDataset
 from .evaluation_log import EvaluationLog, VideoResult, fingerprint
 from .evaluation_plan import EvaluationPlan, EvaluationSplit
+from .model_source import ModelSourceError, require_model_source
 from .modeling_vita_clip import VitaClipModel
 from .pipeline_zero_shot_video_classification import ZeroShotVideoClassificationPipeline
 from .prompt_checkpoint import PromptCheckpointError
@@ -70,8 +70,10 @@ def load_checkpoint(
         EvaluationError: no tokenizer beside the model, another kind of model, or one without trained prompts.
         OSError: no such folder or id.
     """
-    if not Path(name).is_dir():
-        require_repo_id(name)
+    try:
+        require_model_source(name)
+    except ModelSourceError as error:
+        raise EvaluationError(str(error)) from error
     try:
         model, loading = AutoModel.from_pretrained(name, revision=revision, output_loading_info=True)
         missing = sorted(loading["missing_keys"])
@@ -113,17 +115,6 @@ def read_recipe_beside(folder: Path) -> dict | None:
     if not isinstance(recipe, dict):
         raise EvaluationError(f"{file}: is no recipe (fields, `shots: 16`); correct it or take it away.")
     return recipe
-
-
-def require_repo_id(name: str) -> None:
-    """
-    Raises:
-        EvaluationError: a name that is no folder here and cannot be an id on the Hub.
-    """
-    try:
-        validate_repo_id(name)
-    except HFValidationError as error:
-        raise EvaluationError(f"{name}: no such folder, and no id on the Hub (which is ORG/NAME); give one.") from error
 
 
 def resolved(protocol: Protocol, processor: VitaClipVideoProcessor) -> Protocol:
