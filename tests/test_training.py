@@ -423,13 +423,15 @@ def test_each_damaged_file_of_a_checkpoint_is_named(whole_run, start, videos, tm
 
 
 @pytest.mark.parametrize("finished", [True, False])
-def test_a_run_is_resumed_where_it_was_moved(finished, whole_run, start, videos, tmp_path, monkeypatch, caplog):
+def test_a_run_is_resumed_where_it_was_moved(finished, whole_run, start, videos, tmp_path, monkeypatch):
     """Begun by a relative path, moved, and resumed by another one. The best model is that of checkpoint 2."""
     more = ["--learning_rate", "0"]  # of equal models the first is the best
     monkeypatch.chdir(tmp_path)
     assert train_script.train(arguments(start, videos, Path("a"), *more)) == 0
     state = json.loads(Path("a/trainer_state.json").read_text())
     assert (state["best_global_step"], state["best_model_checkpoint"]) == (2, "a/checkpoint-2")
+    state = json.loads(Path("a/checkpoint-4/trainer_state.json").read_text())
+    assert (state["best_global_step"], state["best_model_checkpoint"]) == (2, None)
     expected = weights(Path("a"))
     Path("b").mkdir()
     Path("a").rename("b/c")
@@ -444,8 +446,7 @@ def test_a_run_is_resumed_where_it_was_moved(finished, whole_run, start, videos,
         "_load_best_model",
         lambda self: (loaded.append(self.state.best_model_checkpoint), read(self)),
     )
-    with caplog.at_level("WARNING"):
-        assert train_script.train(arguments(start, videos, Path("c"), *more, "--resume")) == 0
+    assert train_script.train(arguments(start, videos, Path("c"), *more, "--resume")) == 0
     state = json.loads(Path("c/trainer_state.json").read_text())
     assert (state["best_global_step"], state["best_model_checkpoint"]) == (2, "c/checkpoint-2")
     assert loaded == ([] if finished else ["c/checkpoint-2"])
@@ -460,6 +461,16 @@ def test_of_a_finished_run_whose_best_checkpoint_was_deleted_the_last_is_kept(wh
     shutil.rmtree(tmp_path / "run" / "checkpoint-2")
     assert train_script.train(arguments(start, videos, tmp_path / "run", "--resume")) == 0
     assert_bit_equal(weights(tmp_path / "run"), weights(tmp_path / "run" / "checkpoint-4"))
+
+
+def test_a_deleted_best_checkpoint_no_longer_competes(start, videos, tmp_path):
+    more = ["--learning_rate", "0", "--save_steps", "1", "--eval_steps", "1", "--save_total_limit", "9"]
+    assert train_script.train(arguments(start, videos, tmp_path, *more)) == 0
+    assert json.loads((tmp_path / "trainer_state.json").read_text())["best_global_step"] == 1
+    for number in (1, 3, 4):
+        shutil.rmtree(tmp_path / f"checkpoint-{number}")
+    assert train_script.train(arguments(start, videos, tmp_path, *more, "--resume")) == 0
+    assert json.loads((tmp_path / "trainer_state.json").read_text())["best_global_step"] == 3
 
 
 def test_only_saved_models_compete_to_be_the_best(start, videos, tmp_path, monkeypatch):
