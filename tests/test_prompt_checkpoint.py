@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -289,6 +290,19 @@ def test_wrong_base(saved, base, tmp_path):
         VitaClipModel.from_pretrained_prompts(saved, base=tmp_path / "one_bit")
 
 
+def test_a_base_that_moved_is_told_in_the_record(saved, base, tmp_path):
+    """What the error advises, for scripts that take no `base`."""
+    prompts = Path(shutil.copytree(saved, tmp_path / "prompts"))
+    rewrite_record(prompts, base_model="../gone")
+    with pytest.raises(ValueError, match="gone cannot be loaded.*put into prompt_config.json as `base_model`"):
+        VitaClipModel.from_pretrained_prompts(prompts)
+    shutil.copytree(base, tmp_path / "moved")
+    for place in ("../moved", str(tmp_path / "moved")):
+        rewrite_record(prompts, base_model=place)
+        loaded = VitaClipModel.from_pretrained_prompts(prompts)
+        assert same_tensors(loaded, VitaClipModel.from_pretrained_prompts(saved))
+
+
 def test_bases_that_cannot_be_loaded(saved, base, tmp_path):
     weights = load_file(base / "model.safetensors")
     del weights["visual_projection.weight"]
@@ -298,7 +312,7 @@ def test_bases_that_cannot_be_loaded(saved, base, tmp_path):
     (tmp_path / "truncated" / "model.safetensors").write_bytes((base / "model.safetensors").read_bytes()[:-100])
     BertConfig(num_hidden_layers=1).save_pretrained(tmp_path / "bert")
     for folder, message in (
-        ("none", "cannot be loaded.*pass `base`"),
+        ("none", "cannot be loaded.*pass `base`, or put into prompt_config.json as `base_model`"),
         ("truncated", "truncated cannot be loaded.*incomplete"),
         ("bert", "of type 'bert', not a CLIP"),
         ("lacking", "lacking lacks weights: visual_projection.weight"),

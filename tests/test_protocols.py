@@ -66,6 +66,16 @@ def test_values_that_cannot_be(changes, message):
         load_protocol("hmdb51-zero-shot").overridden(changes)
 
 
+def test_figures_of_another_part_bear_its_name():
+    """`--subset validation` of one's own data is no result on a test split; official splits keep their numbers."""
+    own = load_protocol("own-supervised").overridden({"subset": "validation", "views": 2})
+    assert (own.subset, own.splits, own.views) == ("validation", ("validation",), 2)
+    assert load_protocol("ssv2-supervised").overridden({"subset": "test"}).splits == ("test",)
+    assert load_protocol("hmdb51-zero-shot").overridden({"subset": "train"}).splits == ("1", "2", "3")
+    with pytest.raises(ProtocolError, match="`subset` must be one of"):
+        load_protocol("own-supervised").overridden({"subset": "half"})
+
+
 def test_unknown_protocol_names_the_nearest():
     with pytest.raises(ProtocolError, match="'hmdb-zeroshot'; did you mean 'hmdb51-zero-shot'"):
         load_protocol("hmdb-zeroshot")

@@ -156,6 +156,21 @@ def test_a_stream_with_validation_needs_no_share(all_splits):
     assert data.validation_from == "validation"
 
 
+@pytest.mark.parametrize("source", ["hub", "stream"])
+def test_splits_by_their_other_names(content, tmp_path, monkeypatch, source):
+    """Some data sets call it `val`; `validation` beside it is the one meant."""
+    folder = folder_of(tmp_path / "data", content, train=2, validation=1)
+    loaded = dict(datasets.load_dataset(folder, streaming=source == "stream"))
+    loaded["val"] = loaded.pop("validation")
+    monkeypatch.setattr(datasets, "load_dataset", lambda *args, **kwargs: loaded)
+    data = read_training_data(arguments(source, folder), seed=0)
+    assert data.validation_from == "validation"
+    if source == "hub":
+        assert len(listed(data.validation)) == 4
+        loaded["validation"] = loaded["train"]
+        assert len(listed(read_training_data(arguments(source, folder), seed=0).validation)) == 8
+
+
 def test_data_sets_are_checked_and_streams_say_why_not(content, tmp_path, capsys):
     folder = folder_of(tmp_path / "data", content, train=2)
     (tmp_path / "data" / "train" / "left" / "0.mp4").write_bytes(b"no video")

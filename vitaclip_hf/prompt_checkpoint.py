@@ -372,7 +372,7 @@ def _load_backbone(
 ) -> tuple[dict[str, torch.Tensor], str | None]:
     """The base's tensors in the recorded type, proven to be the recorded ones; and its commit, if it has one."""
     hub = {name: value for name, value in hub.items() if name not in ("revision", "subfolder")} | {"revision": revision}
-    advice = "pass `base`, the folder or id of the CLIP beneath the prompts"
+    advice = f"pass `base`, or put into {RECORD_FILE} as `base_model`, the folder or id of the CLIP beneath the prompts"
     try:
         if _is_path(base) and not Path(base).is_dir():
             raise PromptCheckpointError("no such folder")

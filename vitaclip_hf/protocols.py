@@ -126,12 +126,15 @@ class Protocol:
         return int(split) if split.isdecimal() else self.official_split
 
     def overridden(self, changes: Mapping[str, Any]) -> "Protocol":
-        """The protocol with other values for some fields.
+        """The protocol with other values for some fields. A split named after the subset is renamed with it.
 
         Raises:
             ProtocolError: a field that does not exist, or a split that the protocol does not have.
         """
         changes = {name: _typed(self.name, name, value) for name, value in changes.items()}
+        if "subset" in changes and self.splits == (self.subset,):  # else figures of one part bear another's name
+            subset = changes.pop("subset")
+            return replace(self, subset=subset, splits=(subset,)).overridden(changes)
         known = set(self.expected_videos) | set(self.splits)
         unknown = [split for split in changes.get("splits", ()) if split not in known]
         if unknown:

@@ -1,7 +1,7 @@
 """From data arguments to the datasets of a training: which videos, what becomes of them, what is recorded of them."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from transformers.image_utils import PILImageResampling
 from transformers.utils import logging
 
-from .annotation_formats import SPLITS
+from .annotation_formats import SPLIT_WORDS, SPLITS
 from .annotations import AnnotationTable, read_annotations
 from .augmentation import ClipAugmentation, ClipMixer
 from .class_names import spell_class_name
@@ -303,13 +303,18 @@ def _read_hub(arguments: DataArguments, videos: str, seed: int) -> tuple[Any, An
     """A `datasets` data set by its id, or by a folder that `datasets` reads."""
     import datasets
 
-    loaded = datasets.load_dataset(videos.removeprefix(HUB_PREFIX), streaming=arguments.streaming)
+    loaded = _by_known_names(datasets.load_dataset(videos.removeprefix(HUB_PREFIX), streaming=arguments.streaming))
     if "train" not in loaded:
         raise RecipeError(f"--videos {videos}: no train split, only {', '.join(loaded)}")
     if arguments.streaming:
         return _streams(arguments, videos, loaded)
     train, validation, source = _select_from_hub(arguments, videos, loaded, seed)
     return train, validation, source, train.class_names
+
+
+def _by_known_names(splits: Mapping[str, Any]) -> dict[str, Any]:
+    """The splits of a data set, `val` and the like under the name `validation`; one that has the name itself wins."""
+    return {SPLIT_WORDS.get(name.lower(), name): part for name, part in splits.items()} | dict(splits)
 
 
 def _streams(arguments: DataArguments, videos: str, loaded: Any) -> tuple[Any, Any, str | None, Sequence[str]]:
