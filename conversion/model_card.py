@@ -28,6 +28,7 @@ from transformers import PreTrainedModel
 from vitaclip_hf import VitaClipProcessor, __version__
 from vitaclip_hf.evaluation_report import markdown_table
 from vitaclip_hf.prompt_checkpoint import checkpoint_sizes, fingerprint
+from vitaclip_hf.recipes import RecipeError, read_recipe_beside
 
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
@@ -169,16 +170,10 @@ def read_results(checkpoint: Path, model: PreTrainedModel) -> dict | None:
 
 
 def read_recipe(checkpoint: Path) -> dict[str, Any]:
-    file = checkpoint / "recipe.yaml"
-    if not file.is_file():
-        return {}
     try:
-        recipe = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise PublishError(f"{file}: not readable as YAML ({error}).") from error
-    if not isinstance(recipe, dict):
-        raise PublishError(f"{file}: expected `field: value` lines.")
-    return recipe
+        return read_recipe_beside(checkpoint) or {}
+    except RecipeError as error:
+        raise PublishError(str(error)) from error
 
 
 def without_private(value: Any) -> Any:

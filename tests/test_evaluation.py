@@ -309,7 +309,7 @@ def outcome_by_hand(plan) -> SplitOutcome:
     scores = [0.5, 0.2, 0.1, 0.05, 0.05]
     there = [
         VideoResult(name, "ok", "", {"vita_clip": {"2": (ids, scores)}})
-        for name, ids in zip(names, rankings, strict=False)
+        for name, ids in zip(names[:4], rankings, strict=True)
     ]
     return SplitOutcome(split, (*there, VideoResult(names[4], "missing"), VideoResult(names[5], "failed", "broken")))
 
@@ -533,7 +533,7 @@ def test_damaged_setup_is_one_line(tmp_path, content):
         ("seed: 1\n", "8 shots is the protocol's word: the recipe beside the checkpoint says all videos"),
         ("shots: 2\n", "8 shots is the protocol's word: the recipe beside the checkpoint says 2"),
         ("shots: 8\n", None),
-        ("shots", "is no recipe"),
+        ("shots", "must hold `field: value`"),
     ],
 )
 def test_shots_are_those_of_the_training(videos, tmp_path, recipe, told):
@@ -541,7 +541,7 @@ def test_shots_are_those_of_the_training(videos, tmp_path, recipe, told):
         (tmp_path / file.name).symlink_to(file)
     if recipe is not None:
         (tmp_path / "recipe.yaml").write_text(recipe)
-    if told == "is no recipe":
+    if told == "must hold `field: value`":
         with pytest.raises(EvaluationError, match=told):
             load_checkpoint(str(tmp_path))
         return

@@ -188,7 +188,7 @@ def test_texts_of_the_author(model, processor, tmp_path):
         ("card.yaml", "limit: few", "unknown: limit; known are title"),
         ("card.yaml", "a: [", "not readable as YAML"),
         ("card.yaml", "just text", "no `field: text` lines"),
-        ("recipe.yaml", "- a", "expected `field: value` lines"),
+        ("recipe.yaml", "- a", "must hold `field: value` lines"),
         ("results.json", "{}", "it lacks protocol, rows"),
         ("run.json", "{", "not readable as JSON"),
     ],

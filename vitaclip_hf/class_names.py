@@ -1,5 +1,6 @@
 """Class names: reading their files, finding a label among them, and spelling them as words."""
 
+import itertools
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -90,7 +91,7 @@ def _in_order_of_ids(by_id: list[tuple[int, str]], path) -> list[str]:
     by_id = sorted(by_id, key=lambda pair: pair[0])
     numbers = [number for number, _ in by_id]
     if not _is_count(numbers):
-        wrong = next((b for a, b in zip(numbers, numbers[1:], strict=False) if b != a + 1), numbers[0])
+        wrong = next((b for a, b in itertools.pairwise(numbers) if b != a + 1), numbers[0])
         raise AnnotationError(
             f"{path}: the {len(numbers)} ids must count from 0 or 1 without gaps or repeats, but not so at {wrong}."
         )

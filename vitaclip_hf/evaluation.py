@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch.utils.data import DataLoader
 from transformers import AutoModel, AutoTokenizer
 
@@ -29,6 +28,7 @@ from .pipeline_zero_shot_video_classification import ZeroShotVideoClassification
 from .prompt_checkpoint import PromptCheckpointError
 from .prompt_checkpoint import fingerprint as weights_fingerprint
 from .protocols import Protocol
+from .recipes import RecipeError, read_recipe_beside
 from .video_processing_vita_clip import VitaClipVideoProcessor
 
 
@@ -67,12 +67,14 @@ def load_checkpoint(
     """A Vita-CLIP folder or id, whole or prompts alone, ready to evaluate.
 
     Raises:
-        EvaluationError: no tokenizer beside the model, another kind of model, or one without trained prompts.
+        EvaluationError: no tokenizer beside the model, another kind of model, one without trained prompts, or a
+            recipe that cannot be read.
         OSError: no such folder or id.
     """
     try:
         require_model_source(name)
-    except ModelSourceError as error:
+        recipe = read_recipe_beside(name)
+    except (ModelSourceError, RecipeError) as error:
         raise EvaluationError(str(error)) from error
     try:
         model, loading = AutoModel.from_pretrained(name, revision=revision, output_loading_info=True)
@@ -97,24 +99,7 @@ def load_checkpoint(
     sha256 = weights_fingerprint(model.state_dict())
     model = model.to(device=device, dtype=dtype).eval()
     commit = getattr(model.config, "_commit_hash", None)
-    return Checkpoint(name, model, video_processor, tokenizer, commit, sha256, read_recipe_beside(Path(name)))
-
-
-def read_recipe_beside(folder: Path) -> dict | None:
-    """
-    Raises:
-        EvaluationError: a `recipe.yaml` that is none.
-    """
-    file = folder / "recipe.yaml"
-    if not file.is_file():
-        return None
-    try:
-        recipe = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise EvaluationError(f"{file}: cannot be read ({' '.join(str(error).split())}).") from error
-    if not isinstance(recipe, dict):
-        raise EvaluationError(f"{file}: is no recipe (fields, `shots: 16`); correct it or take it away.")
-    return recipe
+    return Checkpoint(name, model, video_processor, tokenizer, commit, sha256, recipe)
 
 
 def resolved(protocol: Protocol, processor: VitaClipVideoProcessor) -> Protocol:

@@ -56,7 +56,7 @@ def _draw_per_class(file: Path, names: Sequence[str], accuracy: Mapping[str, np.
     figure = _figure(8, 1.5 + 0.18 * min(len(names), READABLE))
     axes = figure.subplots()
     places = np.arange(len(names))
-    for row, marker in zip(accuracy, "ox", strict=False):
+    for row, marker in zip(accuracy, "ox"[: len(accuracy)], strict=True):
         axes.plot(100 * accuracy[row][order], places, marker, label=ROW_TITLES[row], markersize=5)
     readable = len(names) <= READABLE
     axes.set_yticks(places if readable else [], [names[index] for index in order] if readable else [], fontsize=7)

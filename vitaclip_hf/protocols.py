@@ -4,8 +4,7 @@ A file of `configuration/protocols/` describes one data set: fields that hold fo
 `tasks` what each of them changes. `hmdb51.yaml` with the task `zero-shot` is the protocol `hmdb51-zero-shot`.
 """
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import yaml
 
 from .frame_sampling import SAMPLINGS
+from .recipes import nearest_names
 
 
 PROTOCOLS_FOLDER = Path(__file__).parent.parent / "configuration" / "protocols"
@@ -146,12 +146,6 @@ class Protocol:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence in an error message: `"; did you mean 'x'?"`, or a full stop where no name is near."""
-    matches = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
-    return f"; did you mean {matches[0]!r}?" if matches else "."
-
-
 def load_protocol(name: str, folder: Path | str = PROTOCOLS_FOLDER) -> Protocol:
     """The protocol of this name, `DATASET-TASK`, or of a file of one's own, `FILE.yaml:TASK` (or `FILE.yaml`, with one
     task).
@@ -168,7 +162,7 @@ def load_protocol(name: str, folder: Path | str = PROTOCOLS_FOLDER) -> Protocol:
         return found[chosen]
     known = all_protocols(folder)
     if name not in known:
-        raise ProtocolError(f"Unknown protocol {name!r}{nearest(name, known)} Known: {', '.join(known)}.")
+        raise ProtocolError(f"Unknown protocol {name!r}{nearest_names(name, known)} (known: {', '.join(known)}).")
     return known[name]
 
 
@@ -215,7 +209,8 @@ def _typed(where: str, name: str, value: Any) -> Any:
     """A field's value as its type; YAML writes tuples as lists and knows numbers where names are meant."""
     if name not in _TYPES or name == "name":
         known = [known for known in _TYPES if known != "name"]
-        raise ProtocolError(f"{where}: unknown field {name!r}{nearest(name, known)} Fields: {', '.join(known)}.")
+        hint = nearest_names(name, known)
+        raise ProtocolError(f"{where}: unknown field {name!r}{hint} (fields: {', '.join(known)}).")
     kind = _TYPES[name]
     if kind.startswith("tuple"):
         return tuple(map(str, value)) if isinstance(value, (list, tuple)) else (str(value),)

@@ -17,6 +17,7 @@ from .version import __version__
 
 # Raised when a field changes its meaning, so that an old recipe is refused instead of misread.
 RECIPE_VERSION = 1
+RECIPE_FILE = "recipe.yaml"  # beside what was trained by it
 GENERATED = "motion_shapes"  # as `videos`
 PATH_FIELDS = ("model", "videos", "annotations", "classes", "eval_videos", "eval_annotations")
 RECORDED_PACKAGES = ("vitaclip_hf", "torch", "torchvision", "transformers", "accelerate", "datasets", "av", "numpy")
@@ -152,16 +153,11 @@ def read_recipe(path: str | Path, known_fields: Iterable[str], _below: tuple[Pat
         RecipeError: no such file, no YAML mapping, a recipe of another version, an unknown field, or a circle.
     """
     path, known = Path(path), set(known_fields)
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _RecipeLoader)
-    except FileNotFoundError:
+    if not path.exists():
         beside = sorted(file.stem for file in path.parent.glob("*.yaml"))
         hint = nearest_names(path.stem, beside)
-        raise RecipeError(f"there is no recipe {path}{hint}; known are: {', '.join(beside) or 'none'}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RecipeError(f"recipe {path} cannot be read: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise RecipeError(f"recipe {path} must hold `field: value` lines.")
+        raise RecipeError(f"there is no recipe {path}{hint}; known are: {', '.join(beside) or 'none'}")
+    content = _read_fields(path)
     version = content.pop("recipe_version", None)
     if version != RECIPE_VERSION:
         raise RecipeError(
@@ -179,6 +175,26 @@ def read_recipe(path: str | Path, known_fields: Iterable[str], _below: tuple[Pat
     if extended in (path, *_below):
         raise RecipeError(f"recipe {path} extends itself by way of {extended}")
     return read_recipe(extended, known, (*_below, path)) | content
+
+
+def read_recipe_beside(checkpoint: str | Path) -> dict[str, Any] | None:
+    """What a training left beside its model, as it stands there, of whatever version; `None` if nothing.
+
+    Raises:
+        RecipeError: a file that cannot be read, or no YAML mapping.
+    """
+    path = Path(checkpoint) / RECIPE_FILE
+    return _read_fields(path) if path.is_file() else None
+
+
+def _read_fields(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _RecipeLoader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError(f"recipe {path} cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise RecipeError(f"recipe {path} must hold `field: value` lines.")
+    return content
 
 
 def _located(value: Any, folder: Path) -> Any:

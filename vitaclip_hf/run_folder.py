@@ -16,10 +16,10 @@ from safetensors import SafetensorError, safe_open
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from .recipes import RecipeError, environment, read_recipe, write_recipe
+from .recipes import RECIPE_FILE, RecipeError, environment, read_recipe, write_recipe
 
 
-RECIPE_FILE, RECORD_FILE = "recipe.yaml", "run.json"
+RECORD_FILE = "run.json"
 FINAL_MODELS = ("model.safetensors", "model.safetensors.index.json", "prompts.safetensors")
 # What a resumed run may have otherwise than the run that it resumes, with the same result.
 MAY_CHANGE = {
@@ -60,7 +60,7 @@ def read_archive(file: BinaryIO) -> None:
     try:
         with zipfile.ZipFile(file) as archive:
             changed = archive.testzip()
-    except (OSError, EOFError, NotImplementedError) as error:  # at places or by methods that are nonsense
+    except (OSError, EOFError, NotImplementedError) as error:  # a damaged index names places and methods that are none
         raise zipfile.BadZipFile(str(error)) from error
     if changed:
         raise zipfile.BadZipFile(f"wrong checksum of {changed}")
