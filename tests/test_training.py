@@ -12,8 +12,10 @@ import torch
 import train as train_script
 from accelerate.commands.config.config_args import load_config_from_file
 from conftest import tiny_model
+from packaging.version import Version
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_training import NAMES, arguments, assert_bit_equal, save_start, weights, write_videos
+from torch._dynamo.utils import counters
 from transformers import AutoModelForVideoClassification, CLIPConfig, CLIPModel, EvalPrediction
 
 from vitaclip_hf import VitaClipForVideoClassification, VitaClipModel
@@ -391,3 +393,32 @@ def test_out_of_memory_names_arguments_that_exist(error):
     message = train_script.explain(error)
     named = set(re.findall(r"--(\w+)", message))
     assert len(named) == 3 and named <= field_names(train_script.GROUPS) and "\n" not in message
+
+
+@pytest.mark.skipif(Version(torch.__version__) < Version("2.7"), reason="refused, see below")
+def test_compiled_training_is_the_same_training(whole_run, start, videos, tmp_path):
+    """Through the trainer's own switch; the saved names are those of the plain model."""
+    counters.clear()
+    compiled = ["--torch_compile", "True", "--torch_compile_backend", "aot_eager"]
+    assert train_script.train(arguments(start, videos, tmp_path, *compiled)) == 0
+    assert counters["stats"]["unique_graphs"] > 0
+    plain, ours = (
+        [
+            entry["loss"]
+            for entry in json.loads((run / "trainer_state.json").read_text())["log_history"]
+            if "loss" in entry
+        ]
+        for run in (whole_run, tmp_path)
+    )
+    assert ours == pytest.approx(plain, rel=1e-4)
+    found, expected = weights(tmp_path / "checkpoint-4"), weights(whole_run / "checkpoint-4")
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, atol=1e-3, rtol=1e-3, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize("compiled", [{"torch_compile": True}, {"torch_compile_backend": "aot_eager"}])
+def test_a_torch_too_old_to_compile_is_refused(tmp_path, monkeypatch, compiled):
+    monkeypatch.setattr(torch, "__version__", "2.6.0+cpu")
+    with pytest.raises(ValueError, match="`torch_compile` needs torch 2.7 or newer, this is 2.6.0"):
+        VitaClipTrainingArguments(str(tmp_path), use_cpu=True, **compiled)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from packaging.version import Version
 from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import DataLoader
@@ -101,6 +102,12 @@ class VitaClipTrainingArguments(TrainingArguments):
             raise ValueError(f"`metric_for_best_model` must be one of {', '.join(METRICS)}, got {metric!r}.")
         if self.label_smoothing_factor:
             raise ValueError("`label_smoothing_factor` knows nothing of soft labels; use `label_smoothing`.")
+        compiled = self.torch_compile or self.torch_compile_backend or self.torch_compile_mode
+        if compiled and Version(torch.__version__) < Version("2.7"):
+            raise ValueError(
+                f"`torch_compile` needs torch 2.7 or newer, this is {torch.__version__}: older ones lose fields of "
+                "transformers' outputs. Leave it out, or upgrade torch."
+            )
         instead = {"resume_from_checkpoint": "resume", "push_to_hub": "conversion/publish.py", "deepspeed": "FSDP"}
         for name, other in instead.items():
             if getattr(self, name, None):
