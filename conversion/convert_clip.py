@@ -17,7 +17,17 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from original_weights import (
+from transformers import AutoTokenizer, CLIPConfig, CLIPImageProcessor, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers.image_utils import PILImageResampling
+from transformers.utils import logging
+from transformers.utils.hub import cached_file
+
+from vitaclip_hf import VitaClipConfig, VitaClipModel, VitaClipProcessor, VitaClipVideoProcessor
+from vitaclip_hf.data.configuration_files import configuration_folder
+from vitaclip_hf.model.model_source import require_model_source
+from vitaclip_hf.model.prompt_checkpoint import split_tensors
+
+from .original_weights import (
     ConversionError,
     Renaming,
     check_output,
@@ -28,17 +38,9 @@ from original_weights import (
     read_classes,
     require_keys,
 )
-from transformers import AutoTokenizer, CLIPConfig, CLIPImageProcessor, PreTrainedConfig, PreTrainedTokenizerBase
-from transformers.image_utils import PILImageResampling
-from transformers.utils import logging
-from transformers.utils.hub import cached_file
-
-from vitaclip_hf import VitaClipConfig, VitaClipModel, VitaClipProcessor, VitaClipVideoProcessor
-from vitaclip_hf.model_source import require_model_source
-from vitaclip_hf.prompt_checkpoint import split_tensors
 
 
-PRESETS = Path(__file__).parent.parent / "configuration" / "models"
+PRESETS = configuration_folder("models")
 OPENAI_TOKENIZER = "openai/clip-vit-base-patch16"
 OPEN_CLIP_CONFIG = "open_clip_config.json"
 OPEN_CLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")

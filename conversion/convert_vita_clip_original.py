@@ -13,7 +13,13 @@ from pathlib import Path
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from original_weights import (
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers.image_utils import PILImageResampling
+
+from vitaclip_hf import VitaClipConfig, VitaClipModel, VitaClipProcessor, VitaClipVideoProcessor
+from vitaclip_hf.model.prompts import AFTER_END, CONTEXT_SLOT, tokenize_class_prompts
+
+from .original_weights import (
     ConversionError,
     Renaming,
     check_output,
@@ -24,11 +30,6 @@ from original_weights import (
     read_classes,
     require_keys,
 )
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
-from transformers.image_utils import PILImageResampling
-
-from vitaclip_hf import VitaClipConfig, VitaClipModel, VitaClipProcessor, VitaClipVideoProcessor
-from vitaclip_hf.prompts import AFTER_END, CONTEXT_SLOT, tokenize_class_prompts
 
 
 def read_config(weights: dict[str, torch.Tensor], classes: list[str], options: argparse.Namespace) -> VitaClipConfig:

@@ -4,23 +4,24 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
-from transformers import AutoProcessor, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.dynamic_module_utils import get_relative_import_files
 
-import vitaclip_hf
+import vitaclip_hf.model
 from vitaclip_hf import VitaClipConfig, VitaClipModel, VitaClipProcessor
-from vitaclip_hf.loading_checks import kind_problems
-from vitaclip_hf.prompt_checkpoint import RECORD_FILE, find_prompts_alone
-from vitaclip_hf.prompt_checkpoint import WEIGHTS_FILE as PROMPTS
+from vitaclip_hf.model.checkpoint import load_checkpoint
+from vitaclip_hf.model.loading_checks import kind_problems
+from vitaclip_hf.model.prompt_checkpoint import PROMPT_CONFIG_FILE, find_prompts_alone
+from vitaclip_hf.model.prompt_checkpoint import WEIGHTS_FILE as PROMPTS
 
 
-PACKAGE = Path(vitaclip_hf.__file__).parent
-LICENSE = Path(__file__).parent.parent / "LICENSE"
+CODE = Path(vitaclip_hf.model.__file__).parent
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 # What files and options that do not fit make the libraries beneath raise.
@@ -85,7 +86,8 @@ def weight_files(checkpoint: Path) -> list[Path]:
         return files
     if (checkpoint / PROMPTS).is_file():
         raise PublishError(
-            f"--checkpoint {checkpoint}: {PROMPTS} without {RECORD_FILE}, so its CLIP is not known; fetch or save both."
+            f"--checkpoint {checkpoint}: {PROMPTS} without {PROMPT_CONFIG_FILE}, so its CLIP is unknown. "
+            "Fetch or save both."
         )
     pickles = sorted(file.name for file in checkpoint.iterdir() if file.suffix in (".bin", ".pt", ".pth", ".pkl"))
     reason = f"; {', '.join(pickles)} may execute code and is not read, save it as safetensors" if pickles else ""
@@ -137,7 +139,7 @@ def check_weights(checkpoint: Path, config: VitaClipConfig) -> None:
         raise PublishError(f"--checkpoint {checkpoint}: {'; '.join(problems[:3])}{more}.")
 
 
-def load_checkpoint(checkpoint: Path) -> tuple[PreTrainedModel, VitaClipProcessor]:
+def load_checked(checkpoint: Path) -> tuple[PreTrainedModel, VitaClipProcessor]:
     """Model and processor of a checkpoint folder, whole or prompts alone, every weight of it checked.
 
     Raises:
@@ -155,31 +157,22 @@ def load_checkpoint(checkpoint: Path) -> tuple[PreTrainedModel, VitaClipProcesso
     with expected_errors(f"--checkpoint {checkpoint}: cannot be loaded"):
         with expected_errors(f"{checkpoint / 'config.json'}: no configuration of a Vita-CLIP"):
             config = VitaClipConfig.from_pretrained(checkpoint)
-        model = load_model(checkpoint, config)
-        processor = AutoProcessor.from_pretrained(checkpoint)
-    if not isinstance(processor, VitaClipProcessor) or None in (processor.video_processor, processor.tokenizer):
-        raise PublishError(f"--checkpoint {checkpoint}: processor_config.json holds no whole VitaClipProcessor.")
-    return model.eval(), processor
+        if find_prompts_alone(checkpoint, {}) is None:
+            check_weights(checkpoint, config)
+        loaded = load_checkpoint(checkpoint)
+    return loaded.model, loaded.processor
 
 
 def is_whole(checkpoint: Path) -> bool:
     return find_prompts_alone(checkpoint, {}) is None
 
 
-def load_model(checkpoint: Path, config: VitaClipConfig) -> VitaClipModel:
-    """Prompts alone are put on the CLIP that they name."""
-    if not is_whole(checkpoint):
-        return VitaClipModel.from_pretrained_prompts(checkpoint)
-    check_weights(checkpoint, config)
-    return VitaClipModel.from_pretrained(checkpoint, use_safetensors=True)
-
-
 def remote_code() -> list[Path]:
     """The modules of the package that the entry points need, found as transformers itself finds them."""
     classes = [*AUTO_MAP.values(), *(task["impl"] for task in CUSTOM_PIPELINES.values())]
-    roots = {PACKAGE / f"{name.split('.')[0]}.py" for name in classes}
+    roots = {CODE / f"{name.split('.')[0]}.py" for name in classes}
     files = roots.union(*(map(Path, get_relative_import_files(root)) for root in roots))
-    outside = sorted(file.name for file in files if file.parent != PACKAGE or not file.is_file())
+    outside = sorted(file.name for file in files if file.parent != CODE or not file.is_file())
     if outside:
         raise PublishError(f"the remote code cannot be flattened: {', '.join(outside)} is no module of the package.")
     return sorted(files)
@@ -193,30 +186,32 @@ def build(checkpoint: Path, folder: Path, max_shard_size: str) -> tuple[PreTrain
         folder: an empty folder.
         max_shard_size: of a weights file, such as `"5GB"`.
     """
-    model, processor = load_checkpoint(checkpoint)
+    model, processor = load_checked(checkpoint)
     model.config.architectures = [VitaClipModel.__name__]
     model.save_pretrained(folder, max_shard_size=max_shard_size)
     processor.save_pretrained(folder)
     for module in remote_code():
         shutil.copyfile(module, folder / module.name)
-    with expected_errors(f"{LICENSE}: the licence cannot be read; restore it"):
-        shutil.copyfile(LICENSE, folder / "LICENSE")
+    licence = metadata.distribution("vitaclip_hf").read_text("licenses/LICENSE")
+    if licence is None:
+        raise PublishError("the installed vitaclip_hf has lost its LICENSE file; install it again.")
+    (folder / "LICENSE").write_text(licence, encoding="utf-8")
     _point_to_code(folder)
     return model, processor
 
 
 def _point_to_code(folder: Path) -> None:
     config = read_json(folder / "config.json")
-    write_json(folder / "config.json", config | {"auto_map": AUTO_MAP, "custom_pipelines": CUSTOM_PIPELINES})
+    write_config(folder / "config.json", config | {"auto_map": AUTO_MAP, "custom_pipelines": CUSTOM_PIPELINES})
     processor = read_json(folder / "processor_config.json")
     processor["auto_map"] = {"AutoProcessor": AUTO_MAP["AutoProcessor"]}
     processor["video_processor"]["auto_map"] = {"AutoVideoProcessor": AUTO_MAP["AutoVideoProcessor"]}
-    write_json(folder / "processor_config.json", processor)
+    write_config(folder / "processor_config.json", processor)
     tokenizer = read_json(folder / "tokenizer_config.json")
     # How it was loaded here, which transformers writes too, would make others' loading local.
     local = ("is_local", "local_files_only", "name_or_path")
-    write_json(folder / "tokenizer_config.json", {name: v for name, v in tokenizer.items() if name not in local})
+    write_config(folder / "tokenizer_config.json", {name: v for name, v in tokenizer.items() if name not in local})
 
 
-def write_json(file: Path, content: dict) -> None:
+def write_config(file: Path, content: dict) -> None:
     file.write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")

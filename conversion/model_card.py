@@ -21,14 +21,15 @@ from string import Template
 from typing import Any
 
 import yaml
-from hub_folder import PublishError, expected_errors, load_checkpoint, read_json
 from huggingface_hub import EvalResult, ModelCardData
 from transformers import PreTrainedModel
 
 from vitaclip_hf import VitaClipProcessor, __version__
-from vitaclip_hf.evaluation_report import markdown_table
-from vitaclip_hf.prompt_checkpoint import checkpoint_sizes, fingerprint
-from vitaclip_hf.recipes import RecipeError, read_recipe_beside
+from vitaclip_hf.data.configuration_files import ConfigurationFileError, read_recipe_beside
+from vitaclip_hf.evaluation.report import markdown_table
+from vitaclip_hf.model.prompt_checkpoint import checkpoint_sizes, fingerprint_of_tensors
+
+from .hub_folder import PublishError, expected_errors, load_checked, read_json
 
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
@@ -157,7 +158,7 @@ def read_results(checkpoint: Path, model: PreTrainedModel) -> dict | None:
     if missing:
         raise PublishError(f"{file}: no report of examples/evaluate.py, it lacks {', '.join(missing)}.")
     with expected_errors(f"{file}: no report of examples/evaluate.py"):
-        measured, ours = results["model"]["sha256"], fingerprint(model.state_dict())
+        measured, ours = results["model"]["sha256"], fingerprint_of_tensors(model.state_dict())
         markdown_table(results)
         _eval_results(results)
         _describe_lists(results)
@@ -172,7 +173,7 @@ def read_results(checkpoint: Path, model: PreTrainedModel) -> dict | None:
 def read_recipe(checkpoint: Path) -> dict[str, Any]:
     try:
         return read_recipe_beside(checkpoint) or {}
-    except RecipeError as error:
+    except ConfigurationFileError as error:
         raise PublishError(str(error)) from error
 
 
@@ -372,7 +373,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, required=True, help="file to write")
     options = parser.parse_args()
     try:
-        model, processor = load_checkpoint(options.checkpoint)
+        model, processor = load_checked(options.checkpoint)
         card = make_card(
             options.checkpoint,
             options.model_id or options.checkpoint.as_posix(),

@@ -24,17 +24,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import folder_outputs
 import numpy as np
 import torch
-from hub_folder import INDEX, WEIGHTS, PublishError, build, expected_errors, is_whole
 from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 from huggingface_hub.utils import validate_repo_id
-from model_card import make_card, read_author_texts
 from safetensors.torch import load_file
 
-from vitaclip_hf.motion_shapes import write_video
+from vitaclip_hf.data.motion_shapes import write_video
+
+from . import folder_outputs
+from .hub_folder import INDEX, WEIGHTS, PublishError, build, expected_errors, is_whole
+from .model_card import make_card, read_author_texts
 
 
 try:

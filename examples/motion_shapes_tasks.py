@@ -12,7 +12,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, Video
 from mteb.abstasks import AbsTaskClassification, AbsTaskClustering, AbsTaskRetrieval, AbsTaskZeroShotClassification
 from mteb.abstasks.task_metadata import TaskMetadata
 
-from vitaclip_hf.motion_shapes import MOTIONS, Scene, all_scenes, draw_videos, write_video
+from vitaclip_hf.data.motion_shapes import MOTIONS, Scene, all_scenes, draw_videos, write_video
 
 
 SEED = 7

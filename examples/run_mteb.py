@@ -61,7 +61,7 @@ def find_tasks(names: list[str], videos: Path) -> list:
 
 
 def evaluate(arguments: argparse.Namespace, videos: Path) -> None:
-    from vitaclip_hf.mteb_adapter import VIEW_SETTINGS, VitaClipEncoder  # says so where mteb is not installed
+    from vitaclip_hf.evaluation.mteb import VIEW_SETTINGS, VitaClipEncoder  # says so where mteb is not installed
 
     import mteb  # isort: skip
 

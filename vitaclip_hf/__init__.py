@@ -1,5 +1,7 @@
 """Vita-CLIP for transformers. Importing it registers the model, the processors and the zero-shot video pipeline."""
 
+from importlib import import_module
+
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -12,24 +14,31 @@ from transformers import (
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.video_classification import VideoClassificationPipeline
 
-from .configuration_vita_clip import VitaClipConfig, VitaClipTextConfig, VitaClipVisionConfig
-from .modeling_vita_clip import (
+from .model.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from .model.configuration_vita_clip import VitaClipConfig, VitaClipTextConfig, VitaClipVisionConfig
+from .model.frame_sampling import ClipSpecification
+from .model.modeling_vita_clip import (
     VitaClipForVideoClassification,
     VitaClipModel,
     VitaClipOutput,
     VitaClipPreTrainedModel,
     VitaClipVisionModel,
 )
-from .pipeline_video_classification import BatchedVideoClassificationPipeline
-from .pipeline_zero_shot_video_classification import ZeroShotVideoClassificationPipeline
-from .processing_vita_clip import VitaClipProcessor
-from .version import __version__
-from .video_decoding import VideoDecodingError, decode_video
-from .video_processing_vita_clip import VitaClipVideoProcessor
+from .model.pipeline_video_classification import BatchedVideoClassificationPipeline
+from .model.pipeline_zero_shot_video_classification import ZeroShotVideoClassificationPipeline
+from .model.processing_vita_clip import VitaClipProcessor
+from .model.version import __version__
+from .model.video_decoding import Video, VideoDecodingError, decode_video, open_video
+from .model.video_processing_vita_clip import VitaClipVideoProcessor
 
 
 __all__ = [
     "__version__",
+    "Checkpoint",
+    "CheckpointError",
+    "ClipDataset",
+    "ClipSpecification",
+    "Video",
     "VideoDecodingError",
     "VitaClipConfig",
     "VitaClipForVideoClassification",
@@ -38,12 +47,32 @@ __all__ = [
     "VitaClipPreTrainedModel",
     "VitaClipProcessor",
     "VitaClipTextConfig",
+    "VitaClipTrainer",
+    "VitaClipTrainingArguments",
     "VitaClipVideoProcessor",
     "VitaClipVisionConfig",
     "VitaClipVisionModel",
     "ZeroShotVideoClassificationPipeline",
     "decode_video",
+    "load_checkpoint",
+    "load_protocol",
+    "open_video",
 ]
+
+
+# Imported when first asked for: these need the packages of `pip install vitaclip_hf[train]`.
+_NEED_TRAIN = {
+    "ClipDataset": "data.clip_dataset",
+    "VitaClipTrainer": "training.trainer",
+    "VitaClipTrainingArguments": "training.arguments",
+    "load_protocol": "evaluation.protocols",
+}
+
+
+def __getattr__(name: str):
+    if name not in _NEED_TRAIN:
+        raise AttributeError(f"module 'vitaclip_hf' has no attribute {name!r}")
+    return getattr(import_module(f"vitaclip_hf.{_NEED_TRAIN[name]}"), name)
 
 
 def _register() -> None:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from transformers import AutoProcessor, pipeline
 
 from vitaclip_hf import VitaClipModel
-from vitaclip_hf.motion_shapes import all_scenes, draw_videos, write_video
+from vitaclip_hf.data.motion_shapes import all_scenes, draw_videos, write_video
 
 
 NO_PROMPTS = {"use_summary_prompt": False, "use_local_prompts": False, "num_global_prompts": 0}

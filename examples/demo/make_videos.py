@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from vitaclip_hf.motion_shapes import Scene, all_scenes, draw_videos, write_video
+from vitaclip_hf.data.motion_shapes import Scene, all_scenes, draw_videos, write_video
 
 
 def choose_scenes() -> list[Scene]:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from vitaclip_hf.motion_shapes import (
+from vitaclip_hf.data.motion_shapes import (
     COLORS,
     MOTIONS,
     PLACES,

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from transformers import AutoTokenizer, CLIPModel
 
 from vitaclip_hf import VitaClipModel, VitaClipProcessor, VitaClipVideoProcessor
-from vitaclip_hf.motion_shapes import Scene, all_scenes, draw_videos
+from vitaclip_hf.data.motion_shapes import Scene, all_scenes, draw_videos
 
 
 NUM_FRAMES = 8

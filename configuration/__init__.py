@@ -1,0 +1,1 @@
+"""Data, not code: architectures, recipes, protocols and accelerate files."""

@@ -1,0 +1,467 @@
+"""One draw for all frames of a clip, from the given generator alone; mixing with soft labels."""
+
+import doctest
+import importlib
+import itertools
+import pickle
+import random
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageEnhance
+from timm.data import mixup as timm_mixup
+from torchvision.transforms import InterpolationMode, v2
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+
+from vitaclip_hf import VitaClipVideoProcessor
+from vitaclip_hf.data import augmentation
+from vitaclip_hf.data.augmentation import (
+    AugmentationError,
+    ClipAugmentation,
+    ClipMixer,
+    draw_crop,
+    draw_cutmix_box,
+    draw_erased_box,
+    soften_labels,
+)
+
+
+EVERYTHING = {"color_jitter": 0.4, "erasing": 1.0, "flip": 0.5}
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def pictures(count: int = 4, height: int = 48, width: int = 64) -> torch.Tensor:
+    coarse = torch.rand(count, 3, height // 8, width // 8, generator=seeded(7)) * 255
+    smooth = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bicubic").clamp(0, 255)
+    return smooth.round().to(torch.uint8).contiguous(memory_format=torch.channels_last)
+
+
+def plain(size: int = 32, **settings) -> ClipAugmentation:
+    """Nothing but the resizing of the whole of a square frame, unless told otherwise."""
+    return ClipAugmentation(size, **{"rand_augment": None, "scale": (1, 1), "ratio": (1, 1), "flip": 0.0} | settings)
+
+
+def to_bytes(pixels: torch.Tensor) -> torch.Tensor:
+    """Normalised pixels back to 0 … 255."""
+    mean, std = (torch.tensor(values)[:, None, None] for values in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD))
+    return (pixels * std + mean) * 255
+
+
+# Clips
+
+
+@pytest.mark.parametrize("antialias", [True, False])
+@pytest.mark.parametrize("resample", ["bicubic", "bilinear"])
+def test_without_augmentation_it_is_the_video_processor(resample, antialias):
+    frames = pictures(height=48, width=48)
+    resamples = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+    size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}, "antialias": antialias}
+    processor = VitaClipVideoProcessor(resample=resamples[resample], **size)
+    expected = processor(frames, do_sample_frames=False, return_tensors="pt")["pixel_values_videos"][0]
+    pixels = plain(resample=resample, antialias=antialias)(frames, seeded())
+    assert pixels.dtype == torch.float32
+    assert pixels.is_contiguous()
+    torch.testing.assert_close(pixels, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("resample", ["bicubic", "bilinear"])
+def test_random_resized_crop_is_pillows(resample):
+    frames, generator = pictures(), seeded(3)
+    augment = ClipAugmentation(32, rand_augment=None, flip=0.0, resample=resample)
+    pixels = to_bytes(augment(frames, generator))
+    top, left, height, width = draw_crop(48, 64, augment.scale, augment.ratio, seeded(3))
+    assert (top, left) != (0, 0) and height < 48
+    for frame, result in zip(frames, pixels, strict=True):
+        picture = Image.fromarray(frame.permute(1, 2, 0).numpy()).crop((left, top, left + width, top + height))
+        resized = np.array(picture.resize((32, 32), Image.Resampling[resample.upper()]))
+        assert (result - torch.from_numpy(resized).permute(2, 0, 1)).abs().max() < 1.01  # one rounding
+
+
+def test_rand_augment_comes_first_as_in_the_released_code():
+    """So the statistics and the warps are those of the whole frame."""
+    frames = pictures()
+    for seed in range(10):
+        pixels = ClipAugmentation(32, rand_augment="rand-m7-n4-inc1", flip=0.0)(frames, seeded(seed))
+        generator = seeded(seed)
+        steps = augmentation.RandAugment.from_notation("rand-m7-n4-inc1").draw(generator)
+        top, left, height, width = draw_crop(48, 64, (0.08, 1.0), (3 / 4, 4 / 3), generator)
+        crop = augmentation.apply_steps(frames, steps)[..., top : top + height, left : left + width]
+        square = v2.functional.resize(crop, [32, 32], interpolation=InterpolationMode.BICUBIC)
+        assert (to_bytes(pixels) - square).abs().max() < 1.01
+
+
+def test_larger_frames_are_resized_first():
+    frames = pictures(height=96, width=128)
+    smaller = v2.functional.resize(frames, [48, 64], interpolation=InterpolationMode.BICUBIC)
+    augment = ClipAugmentation(32, shorter_side=48)
+    assert augment(frames, seeded(1)).equal(ClipAugmentation(32)(smaller, seeded(1)))
+    assert augment(smaller, seeded(1)).equal(ClipAugmentation(32)(smaller, seeded(1)))
+    assert not augment(frames, seeded(1)).equal(ClipAugmentation(32)(frames, seeded(1)))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_same_draw_for_all_frames_and_any_number_of_them(seed):
+    augment, frames = ClipAugmentation(32, **EVERYTHING), pictures()
+    still = augment(frames[:1].expand(5, -1, -1, -1), seeded(seed))
+    assert still.equal(still[:1].expand_as(still))
+    assert augment(frames[:1], seeded(seed)).equal(still[:1])
+    assert augment(frames, seeded(seed))[:1].equal(still[:1])
+
+
+def test_same_seed_same_clip_other_seed_other_clip():
+    augment, frames = ClipAugmentation(32, **EVERYTHING), pictures()
+    first = augment(frames, seeded(1))
+    assert pickle.loads(pickle.dumps(augment))(frames, seeded(1)).equal(first)  # as a data loader's worker has it
+    assert augment(frames.contiguous(), seeded(1)).equal(first)
+    assert not augment(frames, seeded(2)).equal(first)
+
+
+def test_a_generator_draws_on():
+    augment, frames, generator = ClipAugmentation(32), pictures(), seeded(1)
+    assert not augment(frames, generator).equal(augment(frames, generator))
+
+
+def test_global_random_states_stay_and_do_not_matter():
+    augment, mixer, frames = ClipAugmentation(32, **EVERYTHING), ClipMixer(3, mixup=0.8, cutmix=1.0), pictures()
+    before = frames.clone()
+    results = []
+    for seed in (0, 1):
+        torch.manual_seed(seed), np.random.seed(seed), random.seed(seed)
+        states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+        generator = seeded()
+        clips = torch.stack([augment(frames, generator) for _ in range(6)])
+        results.append((clips, *mixer(clips, torch.arange(6) % 3, generator)))
+        assert torch.get_rng_state().equal(states[0])
+        assert np.array_equal(np.random.get_state()[1], states[1])
+        assert random.getstate() == states[2]
+    assert all(a.equal(b) for a, b in zip(*results, strict=True))
+    assert frames.equal(before)
+
+
+def test_flip():
+    frames = pictures(height=32, width=32)
+    assert plain(flip=1.0)(frames, seeded()).equal(plain()(frames, seeded()).flip(-1))
+    unflipped = plain()(frames, seeded())
+    flipped = [not plain(flip=0.5)(frames, seeded(seed)).equal(unflipped) for seed in range(200)]
+    assert sum(flipped) == pytest.approx(100, abs=25)
+    assert all(plain(flip=0.0)(frames, seeded(seed)).equal(unflipped) for seed in range(20))
+
+
+def test_color_jitter_is_pillows_in_one_of_the_orders(monkeypatch):
+    frames = pictures(count=1, height=32, width=32)
+    monkeypatch.setattr(augmentation, "_draw_uniform", lambda generator, low=0.0, high=1.0: high)
+    enhancers = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
+    expected = []
+    for order in itertools.permutations(enhancers):
+        picture = Image.fromarray(frames[0].permute(1, 2, 0).numpy())
+        for enhancer in order:
+            picture = enhancer(picture).enhance(1.3)
+        expected.append(torch.from_numpy(np.array(picture)).permute(2, 0, 1))
+    matched = set()
+    for seed in range(30):
+        result = to_bytes(plain(color_jitter=0.3, scale=(0.5, 1))(frames, seeded(seed)))[0]
+        apart = [(result - picture).abs().max() for picture in expected]
+        assert min(apart) <= 4  # three truncations, each multiplied by the next factors
+        matched.add(int(np.argmin(apart)))
+    assert len(matched) > 3
+
+
+def test_color_jitter_draws_its_factors():
+    grey = torch.full((1, 3, 8, 8), 100, dtype=torch.uint8)  # only brightness changes grey
+    augment = plain(8, color_jitter=0.4)
+    factors = np.array([to_bytes(augment(grey, seeded(seed))).mean().item() / 100 for seed in range(300)])
+    assert factors.min() >= 0.58 and factors.max() <= 1.4 + 1e-4
+    assert np.quantile(factors, [0.25, 0.5, 0.75]) == pytest.approx([0.8, 1.0, 1.2], abs=0.06)
+
+
+def test_erasing_by_zeros():
+    frames = torch.full((3, 3, 40, 40), 255, dtype=torch.uint8)
+    areas = []
+    for seed in range(50):
+        pixels = plain(40, erasing=1.0, erasing_mode="const")(frames, seeded(seed))
+        erased = pixels == 0
+        assert erased.equal(erased[:1, :1].expand_as(erased))
+        rows, columns = erased[0, 0].any(1).sum().item(), erased[0, 0].any(0).sum().item()
+        assert erased[0, 0].sum() == rows * columns  # a box
+        areas.append(rows * columns / 1600)
+        assert 0.25 < rows / columns < 4
+    assert 0.015 < min(areas) < 0.1 and 0.25 < max(areas) < 0.35
+
+
+def test_erasing_by_noise():
+    frames = pictures(height=40, width=40)
+    kept = plain(40)(frames, seeded())
+    values, hits = [], 0
+    for seed in range(100):
+        pixels = plain(40, erasing=0.5)(frames, seeded(seed))
+        erased = (pixels != kept).any(dim=1)
+        hits += bool(erased.any())
+        assert erased.equal(erased[:1].expand_as(erased))
+        noise = pixels[:, :, erased[0]]
+        assert noise.equal(noise[:1].expand_as(noise))
+        values.append(noise[0].flatten())
+    assert hits == pytest.approx(50, abs=20)
+    assert torch.cat(values).mean().item() == pytest.approx(0, abs=0.03)
+    assert torch.cat(values).std().item() == pytest.approx(1, abs=0.03)
+
+
+@pytest.mark.parametrize(("height", "width"), [(48, 48), (10, 100), (100, 10), (1, 1), (3, 2)])
+def test_crop_boxes_have_torchvisions_sizes(height, width):
+    """For one area and one shape, fitting or not, where only the place is random."""
+    for scale, ratio in (((0.25, 0.25), (1, 1)), ((1, 1), (0.75, 0.75)), ((1, 1), (2, 2)), ((0.5, 0.5), (3, 4))):
+        ours = draw_crop(height, width, scale, ratio, seeded())
+        theirs = v2.RandomResizedCrop(8, scale=scale, ratio=ratio).make_params([torch.zeros(3, height, width)])
+        if ratio[0] == ratio[1]:
+            # torchvision's box may come out without height; ours has at least a pixel.
+            assert ours[2:] == (max(1, theirs["height"]), max(1, theirs["width"]))
+        assert 0 <= ours[0] <= height - ours[2] and 0 <= ours[1] <= width - ours[3]
+
+
+def test_crop_boxes_are_spread_like_torchvisions():
+    theirs = v2.RandomResizedCrop(8)
+    state = torch.get_rng_state()
+    torch.manual_seed(0)
+    boxes = [theirs.make_params([torch.zeros(3, 48, 64)]) for _ in range(2000)]
+    torch.set_rng_state(state)
+    expected = np.array([[box[name] for name in ("top", "left", "height", "width")] for box in boxes])
+    generator = seeded()
+    ours = np.array([draw_crop(48, 64, (0.08, 1.0), (3 / 4, 4 / 3), generator) for _ in range(2000)])
+    assert ours.mean(0) == pytest.approx(expected.mean(0), abs=1.2)
+    assert ours.std(0) == pytest.approx(expected.std(0), abs=0.8)
+    assert (ours[:, 0] + ours[:, 2]).max() == 48 and (ours[:, 1] + ours[:, 3]).max() == 64
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 5), (300, 7)])
+def test_odd_frames(shape):
+    frames = torch.full((2, 3, *shape), 200, dtype=torch.uint8)
+    for seed in range(20):
+        pixels = ClipAugmentation(16, **EVERYTHING)(frames, seeded(seed))
+        assert pixels.shape == (2, 3, 16, 16) and pixels.isfinite().all()
+    assert draw_erased_box(1, seeded()) is None
+
+
+@pytest.mark.parametrize(
+    ("frames", "message"),
+    [
+        (torch.zeros(2, 3, 8, 8), "must be a uint8 tensor .* got torch.float32"),
+        (torch.zeros(2, 3, 8, 8, dtype=torch.bfloat16), "got torch.bfloat16"),
+        (np.zeros((2, 3, 8, 8), np.uint8), "got ndarray"),
+        (torch.zeros(2, 8, 8, 3, dtype=torch.uint8), r"must be \[T, 3, H, W\], none of them 0, got \[2, 8, 8, 3\]"),
+        (torch.zeros(3, 8, 8, dtype=torch.uint8), r"got \[3, 8, 8\]"),
+        (torch.zeros(0, 3, 8, 8, dtype=torch.uint8), r"got \[0, 3, 8, 8\]"),
+        (torch.zeros(2, 3, 8, 8, dtype=torch.uint8, device="meta"), "on the CPU, got meta"),
+    ],
+)
+def test_frames_that_are_none(frames, message):
+    with pytest.raises(AugmentationError, match=message) as error:
+        ClipAugmentation(8)(frames, seeded())
+    assert "\n" not in str(error.value)
+
+
+def test_a_generator_is_needed():
+    with pytest.raises(AugmentationError, match="`generator` must be a torch.Generator on the CPU, got NoneType"):
+        ClipAugmentation(8)(pictures(), None)
+    with pytest.raises(AugmentationError, match="`generator` must be .* got int"):
+        ClipMixer(2, mixup=1.0)(torch.rand(1, 1, 3, 2, 2), torch.tensor([0]), 3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"size": 0}, "`size` must be a whole number of pixels, at least 1, got 0"),
+        ({"size": 8.0}, "`size`"),
+        ({"size": None}, "`size`"),
+        ({"shorter_side": True}, "`shorter_side` must be a whole number of pixels, at least 1, got True"),
+        ({"scale": (0.5, 0.1)}, "`scale` must be two positive numbers, the smaller one first, at most 1"),
+        ({"scale": (0.5, 1.5)}, "`scale`"),
+        ({"scale": (0, 1)}, "`scale`"),
+        ({"ratio": (2, 1)}, "`ratio` must be two positive numbers, the smaller one first, got"),
+        ({"ratio": 1.0}, "`ratio`"),
+        ({"ratio": ("a", "b")}, "`ratio`"),
+        ({"scale": (0.5, float("nan"))}, "`scale`"),
+        ({"flip": 1.2}, "`flip` must be a number, between 0 and 1, got 1.2"),
+        ({"flip": True}, "`flip`"),
+        ({"erasing": -0.1}, "`erasing`"),
+        ({"erasing_mode": "rand"}, "`erasing_mode` must be one of pixel, const, got 'rand'"),
+        ({"color_jitter": 2}, "`color_jitter` must be a number, between 0 and 1"),
+        ({"color_jitter": float("nan")}, "`color_jitter`"),
+        ({"resample": "nearest"}, "`resample` must be one of bicubic, bilinear, got 'nearest'"),
+        ({"mean": (0.5,)}, "`mean` must be three numbers"),
+        ({"std": (0.5, 0, 1)}, "`std` must be three positive numbers"),
+        ({"rand_augment": "rand-x3"}, "Unknown part 'x3'"),
+    ],
+)
+def test_settings_out_of_range(settings, message):
+    with pytest.raises(ValueError, match=message) as error:
+        ClipAugmentation(**{"size": 8} | settings)
+    assert "\n" not in str(error.value)
+
+
+# Mixing
+
+
+def batch(size: int = 2, classes: int = 4, side: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
+    labels = torch.arange(size) % classes
+    return torch.rand(size, 3, 3, side, side, generator=seeded(5)), labels
+
+
+def test_soft_labels_by_hand():
+    expected = torch.tensor([[0.925, 0.025, 0.025, 0.025], [0.025, 0.025, 0.025, 0.925]])
+    torch.testing.assert_close(soften_labels(torch.tensor([0, 3]), 4, 0.1), expected)
+    assert soften_labels(torch.tensor([1]), 3).tolist() == [[0, 1, 0]]
+
+
+def test_mixup_by_hand(monkeypatch):
+    monkeypatch.setattr(augmentation, "_draw_beta", lambda alpha, generator: 0.75)
+    pixels = torch.tensor([0.0, 4.0, 8.0]).view(3, 1, 1, 1, 1).expand(3, 2, 3, 2, 2)
+    mixed, labels = ClipMixer(3, mixup=1.0)(pixels, torch.tensor([0, 1, 2]), seeded())
+    assert mixed[:, 0, 0, 0, 0].tolist() == [2, 3, 7]  # a quarter of the one before
+    assert mixed.equal(mixed[:, :1, :1, :1, :1].expand_as(mixed))
+    assert labels.tolist() == [[0.75, 0, 0.25], [0.25, 0.75, 0], [0, 0.25, 0.75]]
+
+
+def test_cutmix_by_hand(monkeypatch):
+    monkeypatch.setattr(augmentation, "draw_cutmix_box", lambda *arguments: (1, 2, 2, 2))
+    pixels = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1, 1).expand(2, 3, 3, 4, 4)
+    mixed, labels = ClipMixer(2, cutmix=1.0)(pixels, torch.tensor([0, 1]), seeded())
+    assert mixed[0, 0, 0].tolist() == [[0, 0, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 0, 0]]
+    assert mixed[1].equal(1 - mixed[0])
+    assert mixed[0].equal(mixed[0, :1, :1].expand_as(mixed[0]))
+    assert labels.tolist() == [[0.75, 0.25], [0.25, 0.75]]
+
+
+@pytest.mark.parametrize("settings", [{"mixup": 0.8}, {"cutmix": 1.0}])
+@pytest.mark.parametrize("seed", range(5))
+def test_mixing_a_pair_is_timms(settings, seed, monkeypatch):
+    """Two clips: timm's mirrored pair and our neighbours are the same. The share and box are ours."""
+    pixels, labels = batch(side=16)
+    labels = labels + 2
+    mixer = ClipMixer(4, label_smoothing=0.1, **settings)
+    share, box = mixer._draw(16, 16, seeded(seed))
+    mixed, soft = mixer(pixels, labels, seeded(seed))
+    theirs = timm_mixup.Mixup(
+        settings.get("mixup", 0.0), settings.get("cutmix", 0.0), label_smoothing=0.1, num_classes=4
+    )
+    monkeypatch.setattr(theirs, "_params_per_batch", lambda: (share, box is not None))
+    edges = None if box is None else (box[0], box[0] + box[2], box[1], box[1] + box[3])
+    monkeypatch.setattr(timm_mixup, "rand_bbox", lambda *arguments, **settings: edges)
+    expected, targets = theirs(pixels.flatten(1, 2).clone(), labels)
+    torch.testing.assert_close(mixed.flatten(1, 2), expected)
+    torch.testing.assert_close(soft, targets)
+
+
+def test_cutmix_boxes_are_timms(monkeypatch):
+    for seed in range(50):
+        share, generator = seed / 49, seeded(seed)
+        top, left, height, width = draw_cutmix_box(30, 20, share, generator)
+        centre = iter(
+            draw.item() for draw in [torch.randint(n, (1,), generator=g) for g in [seeded(seed)] for n in (30, 20)]
+        )
+        monkeypatch.setattr(timm_mixup.np.random, "randint", lambda *arguments, centre=centre, **settings: next(centre))
+        expected = timm_mixup.rand_bbox((3, 30, 20), share)
+        assert (top, top + height, left, left + width) == tuple(int(edge) for edge in expected)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+@pytest.mark.parametrize("settings", [{}, {"mixup": 0.8}, {"cutmix": 1.0}, {"mixup": 0.8, "cutmix": 1.0}])
+def test_soft_labels_add_up_to_one(size, settings):
+    pixels, labels = batch(size)
+    before = pixels.clone()
+    for smoothing in (0.0, 0.1, 1.0):
+        mixer = ClipMixer(4, label_smoothing=smoothing, **settings)
+        for seed in range(5):
+            mixed, soft = mixer(pixels, labels, seeded(seed))
+            assert mixed.shape == pixels.shape and soft.shape == (size, 4)
+            torch.testing.assert_close(soft.sum(1), torch.ones(size))
+            assert (soft >= 0).all()
+            if size == 1 or not settings:
+                torch.testing.assert_close(mixed, pixels)
+                torch.testing.assert_close(soft, soften_labels(labels, 4, smoothing))
+    assert pixels.equal(before)
+
+
+def test_cutmix_share_is_that_of_the_pixels():
+    pixels = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1, 1).expand(2, 2, 3, 12, 9)
+    generator, shares = seeded(), []
+    for _ in range(100):
+        mixed, labels = ClipMixer(2, cutmix=1.0)(pixels, torch.tensor([0, 1]), generator)
+        torch.testing.assert_close(mixed.mean((1, 2, 3, 4)), labels[:, 1])
+        shares.append(labels[0, 0].item())
+    assert min(shares) < 0.4 and max(shares) > 0.95
+
+
+def test_how_often_and_how_much_is_mixed():
+    pixels, labels = batch(classes=2, side=64)
+    mixer, generator = ClipMixer(2, mixup=0.2, cutmix=1.0, probability=0.8), seeded()
+    kinds, shares = [], []
+    for _ in range(600):
+        mixed, soft = mixer(pixels, labels, generator)
+        changed = (mixed != pixels).float().mean().item()
+        kinds.append("none" if mixed is pixels else "cutmix" if 0 < changed < 0.99 else "other")
+        if kinds[-1] == "other":
+            shares.append(soft[0, 0].item())
+    assert kinds.count("none") / 600 == pytest.approx(0.2, abs=0.06)
+    assert kinds.count("cutmix") / 600 == pytest.approx(0.4, abs=0.08)
+    # Beta(0.2, 0.2): mean 1/2, variance 1 / (4 (2 * 0.2 + 1))
+    assert np.mean(shares) == pytest.approx(0.5, abs=0.08)
+    assert np.var(shares) == pytest.approx(1 / 5.6, abs=0.04)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_clips_keep_their_type(dtype):
+    pixels, labels = batch()
+    full, soft = ClipMixer(4, mixup=0.8)(pixels, labels, seeded())
+    half, same = ClipMixer(4, mixup=0.8)(pixels.to(dtype), labels, seeded())
+    assert half.dtype == dtype and same.equal(soft) and same.dtype == torch.float32
+    torch.testing.assert_close(half.float(), full, atol=1e-2, rtol=0)
+
+
+PIXELS = torch.rand(2, 1, 3, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "labels", "message"),
+    [
+        (torch.zeros(2, 1, 3, 4, 4, dtype=torch.uint8), torch.tensor([0, 1]), "must be floats .* got torch.uint8"),
+        (torch.rand(2, 3, 4, 4), torch.tensor([0, 1]), r"must be floats \[B, T, 3, H, W\].* got torch.float32 \[2, 3"),
+        (PIXELS[:0], torch.tensor([], dtype=torch.int64), r"got torch.float32 \[0, 1"),
+        ([PIXELS], torch.tensor([0, 1]), "got list"),
+        (PIXELS, torch.tensor([0, 1, 2]), r"Labels must be 2 whole numbers.* got torch.int64 \[3\]"),
+        (PIXELS, torch.tensor([0.0, 1.0]), "whole numbers.* got torch.float32"),
+        (PIXELS, torch.eye(2), r"got torch.float32 \[2, 2\]"),
+        (PIXELS, [0, 1], "got list"),
+        (PIXELS, torch.tensor([0, 4]), "Labels must be in 0 … 3, got 0 … 4"),
+        (PIXELS, torch.tensor([-100, 1]), "Labels must be in 0 … 3, got -100 … 1"),
+    ],
+)
+def test_batches_that_cannot_be_mixed(pixels, labels, message):
+    with pytest.raises(AugmentationError, match=message) as error:
+        ClipMixer(4, mixup=1.0)(pixels, labels, seeded())
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"num_classes": 0},
+        {"num_classes": 2.0},
+        {"mixup": -1.0},
+        {"cutmix": float("nan")},
+        {"probability": 1.1},
+        {"label_smoothing": -0.1},
+        {"label_smoothing": "0.1"},
+    ],
+)
+def test_mixer_settings_out_of_range(settings):
+    with pytest.raises(AugmentationError, match=f"`{next(iter(settings))}` must be"):
+        ClipMixer(**{"num_classes": 4} | settings)
+
+
+@pytest.mark.parametrize("module", ["augmentation", "rand_augment"])
+def test_examples(module):
+    results = doctest.testmod(importlib.import_module(f"vitaclip_hf.data.{module}"))
+    assert results.attempted > 0 and results.failed == 0

@@ -1,0 +1,409 @@
+"""Clip data sets: what is decoded, what a sample depends on, what becomes of files that fail."""
+
+import pickle
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from accelerate.data_loader import prepare_data_loader, skip_first_batches
+from torch.utils.data import DataLoader
+
+from vitaclip_hf import VideoDecodingError, VitaClipVideoProcessor
+from vitaclip_hf.data import clip_reading
+from vitaclip_hf.data import video_sources as clip_sources
+from vitaclip_hf.data.annotations import AnnotationError, AnnotationTable, VideoSample
+from vitaclip_hf.data.augmentation import ClipAugmentation, ClipMixer
+from vitaclip_hf.data.clip_dataset import ClipCollator, ClipDataset, EpochSampler, HubVideos, MotionShapes, SampleKey
+from vitaclip_hf.data.motion_shapes import all_scenes, draw_videos, write_video
+from vitaclip_hf.model.frame_sampling import sample_clips
+
+
+NUM_FRAMES = 12
+
+
+@pytest.fixture(scope="session")
+def video_files(tmp_path_factory):
+    """Six videos of 12 frames."""
+    folder = tmp_path_factory.mktemp("clips")
+    clips = draw_videos(all_scenes()[:6], torch.Generator().manual_seed(0), num_frames=NUM_FRAMES, size=64)
+    for number, frames in enumerate(clips):
+        write_video(folder / f"{number}.mp4", frames.numpy())
+    return [str(folder / f"{number}.mp4") for number in range(6)]
+
+
+def table_of(paths, labels=None):
+    labels = labels or [number % 3 for number in range(len(paths))]
+    return AnnotationTable(
+        tuple(VideoSample(path, label) for path, label in zip(paths, labels, strict=True)), ("a", "b", "c"), "test"
+    )
+
+
+@pytest.fixture
+def table(video_files):
+    return table_of(video_files)
+
+
+def processor(size=32):
+    return VitaClipVideoProcessor(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
+
+
+def noisy(frames, generator):
+    """An augmentation: the frames, cut small, plus one draw."""
+    return frames[..., :8, :8].float() + torch.rand(1, generator=generator)
+
+
+def training_set(table, **options):
+    options = {"augmentation": noisy, "num_frames": 4, "sampling": "dense_random", "frame_stride": 2} | options
+    return ClipDataset(table, processor(), **options)
+
+
+def evaluation_set(table, **options):
+    return ClipDataset(table, processor(), **({"num_frames": 4, "sampling": "dense", "frame_stride": 2} | options))
+
+
+class Recorder:
+    """Counts the frames that are asked for."""
+
+    def __init__(self, monkeypatch):
+        self.asked = []
+        decode = clip_sources.decode_video
+
+        def recording(source, indices, decoder="auto"):
+            frames, metadata = decode(source, indices, decoder=decoder)
+            self.asked.append(metadata.frames_indices)
+            return frames, metadata
+
+        monkeypatch.setattr(clip_sources, "decode_video", recording)
+
+
+# Evaluation
+
+
+def test_evaluation_equals_the_processor(table):
+    sample = evaluation_set(table, num_views=2, num_spatial_views=3)[4]
+    expected = processor()(
+        table.samples[4].path, num_frames=4, sampling="dense", frame_stride=2, num_views=2, num_spatial_views=3
+    )
+    assert sample["pixel_values_videos"].shape == (6, 4, 3, 32, 32)
+    assert torch.equal(sample["pixel_values_videos"], torch.as_tensor(np.stack(expected["pixel_values_videos"])))
+    assert (sample["labels"], sample["index"]) == (1, 4)
+
+
+def test_only_the_frames_of_the_views_are_decoded(table, monkeypatch):
+    recorder = Recorder(monkeypatch)
+    evaluation_set(table, num_views=2)[0]
+    assert recorder.asked == [sorted({0, 2, 4, 6} | {5, 7, 9, 11})]
+    training_set(table)[0]
+    assert len(recorder.asked[1]) == 4
+    evaluation_set(table, num_views=3)[0]
+    assert recorder.asked[2] == [0, 2, 4, 5, 6, 7, 8, 9, 11]  # from 0, 2 and 5: the views share frames
+
+
+def test_unlabelled_videos_are_evaluated_but_not_trained_on(video_files):
+    table = table_of(video_files[:2], [0, None])
+    assert evaluation_set(table)[1]["labels"] == -100
+    with pytest.raises(AnnotationError, match="1 of 2 videos have no label, such as .*1.mp4"):
+        training_set(table)
+
+
+# What a sample depends on
+
+
+def test_training_without_augmentation_is_one_view(table):
+    sample = evaluation_set(table, training=True)[0]
+    assert sample["pixel_values_videos"].shape == (4, 3, 32, 32)
+
+
+def test_frames_and_augmentation_come_from_seed_epoch_and_index(table, monkeypatch):
+    recorder = Recorder(monkeypatch)
+    data = training_set(table, seed=3)
+
+    def draws(data, key):
+        torch.manual_seed(len(recorder.asked))  # the global state must not matter
+        return data[key]["pixel_values_videos"]
+
+    first = draws(data, SampleKey(1, 2))
+    assert torch.equal(first, draws(data, SampleKey(1, 2)))
+    assert torch.equal(first, draws(pickle.loads(pickle.dumps(data)), SampleKey(1, 2)))
+    assert torch.equal(draws(data, SampleKey(0, 2)), draws(data, 2))
+    others = [draws(data, SampleKey(epoch, 2)) for epoch in (2, 3, 4)]
+    others.append(draws(training_set(table, seed=4), SampleKey(1, 2)))
+    assert not any(torch.equal(first, other) for other in others)
+    assert len({tuple(asked) for asked in recorder.asked}) > 1
+
+
+def batches(data, workers, epochs=2, **options):
+    sampler = EpochSampler(data, seed=5)
+    loader = DataLoader(data, batch_size=2, sampler=sampler, num_workers=workers, collate_fn=ClipCollator(), **options)
+    found = []
+    for epoch in range(epochs):
+        sampler.set_epoch(epoch)
+        found += list(loader)
+    return found
+
+
+def test_same_batches_for_any_number_of_workers(table):
+    data = training_set(table)
+    expected = batches(data, 0)
+    assert len(expected) == 6
+    torch.manual_seed(99)
+    for options in ({"workers": 1}, {"workers": 2, "persistent_workers": True}):
+        for one, other in zip(expected, batches(data, **options), strict=True):
+            assert torch.equal(one["pixel_values_videos"], other["pixel_values_videos"])
+            assert one["index"].tolist() == other["index"].tolist()
+
+
+def test_sampler_orders(table):
+    data = training_set(table)
+    sampler = EpochSampler(data, seed=5)
+    epochs = []
+    for epoch in range(4):
+        sampler.set_epoch(epoch)
+        keys = list(sampler)
+        assert {key.epoch for key in keys} == {epoch}
+        epochs.append([key.index for key in keys])
+        assert sorted(epochs[-1]) == list(range(6))
+        assert list(sampler) == keys
+    assert len({tuple(order) for order in epochs}) > 1
+    sampler.set_epoch(0)
+    assert [key.index for key in sampler] == epochs[0]
+    assert list(EpochSampler(data, shuffle=False)) == [(0, index) for index in range(6)]
+    assert list(EpochSampler(data, seed=6)) != list(EpochSampler(data, seed=5))
+
+
+class Echo(ClipDataset):
+    """Gives its keys back."""
+
+    def __getitem__(self, key):
+        return tuple(key)
+
+
+def echo_loader(table, rank, batch_size=2):
+    data = Echo(table, processor(), augmentation=noisy, num_frames=1, sampling="uniform", frame_stride=1)
+    loader = DataLoader(data, batch_size=batch_size, sampler=EpochSampler(data, seed=1), collate_fn=list)
+    return prepare_data_loader(loader, num_processes=2, process_index=rank, put_on_device=False, even_batches=False)
+
+
+def test_accelerate_splits_and_resumes_in_the_right_epoch(video_files):
+    table = table_of(video_files + [f"{n}.mp4" for n in range(6, 12)])
+    per_epoch = []
+    for epoch in (0, 1):
+        whole = []
+        for rank in (0, 1):
+            loader = echo_loader(table, rank)
+            loader.set_epoch(epoch)
+            keys = [list(batch) for batch in loader]
+            # Resumed after one batch, as the Trainer does: skip, then tell the epoch.
+            resumed = skip_first_batches(echo_loader(table, rank), 1)
+            resumed.set_epoch(epoch)
+            assert [list(batch) for batch in resumed] == keys[1:]
+            whole += [key for batch in keys for key in batch]
+        assert sorted(whole) == [(epoch, index) for index in range(12)]
+        per_epoch.append([index for _, index in whole])
+    assert per_epoch[0] != per_epoch[1]
+
+
+# Files that fail
+
+
+@pytest.fixture
+def damaged(video_files, tmp_path):
+    """The second and the fifth video cannot be read."""
+    (tmp_path / "bad.mp4").write_bytes(b"garbage" * 100)
+    return table_of([video_files[0], str(tmp_path / "bad.mp4"), *video_files[2:4], "gone.mp4", video_files[5]])
+
+
+def test_error_policy_stops(damaged):
+    with pytest.raises(VideoDecodingError, match="bad.mp4"):
+        training_set(damaged)[1]
+    with pytest.raises(VideoDecodingError, match="gone.mp4"):
+        evaluation_set(damaged)[4]
+
+
+def test_training_replaces_a_failed_video_and_reports_it(damaged):
+    data = training_set(damaged, on_error="skip")
+    replaced = set()
+    for epoch in range(12):
+        sample = data[SampleKey(epoch, 1)]
+        paths = [path for path, _ in sample["failures"]]
+        assert paths[0].endswith("bad.mp4")
+        assert "VideoDecodingError" in sample["failures"][0][1]
+        assert sample["index"] not in (1, 4)
+        assert sample["labels"] == damaged.samples[sample["index"]].label
+        again = data[SampleKey(epoch, 1)]
+        assert again["index"] == sample["index"]
+        assert torch.equal(again["pixel_values_videos"], sample["pixel_values_videos"])
+        replaced.add(sample["index"])
+    assert len(replaced) > 1
+    assert "failures" not in data[0]
+
+
+def test_retries_are_bounded():
+    data = training_set(table_of([f"gone{n}.mp4" for n in range(4)]), on_error="skip", max_retries=2)
+    with pytest.raises(VideoDecodingError, match="3 videos in a row could not be read, the last gone"):
+        data[0]
+
+
+def test_evaluation_never_replaces(damaged):
+    sample = evaluation_set(damaged, on_error="skip", num_views=2)[4]
+    assert sample["labels"] == -100
+    assert sample["index"] == 4
+    assert torch.equal(sample["pixel_values_videos"], torch.zeros(2, 4, 3, 32, 32))
+    assert [path for path, _ in sample["failures"]] == ["gone.mp4"]
+
+
+def test_failures_reach_the_batch_from_workers(damaged):
+    data = evaluation_set(damaged, on_error="skip")
+    loader = DataLoader(data, batch_size=3, num_workers=2, collate_fn=ClipCollator())
+    found = [path for batch in loader for path, _ in batch["failures"]]
+    assert [path.rsplit("/")[-1] for path in found] == ["bad.mp4", "gone.mp4"]
+
+
+def test_frames_beyond_memory_are_refused_before_decoding(table, monkeypatch):
+    class Memory:
+        available = 4 * 64 * 64 * 3 - 1
+
+    monkeypatch.setattr(clip_reading.psutil, "virtual_memory", Memory)
+    with pytest.raises(clip_reading.FramesTooLargeError, match="4 frames of 64 x 64 need .* make the video smaller"):
+        evaluation_set(table)[0]
+    assert evaluation_set(table, on_error="skip")[0]["labels"] == -100
+    Memory.available += 1
+    assert evaluation_set(table)[0]["labels"] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"on_error": "ignore"}, "`on_error` must be error or skip, got 'ignore'"),
+        ({"max_retries": -1}, "`max_retries` must not be negative"),
+        ({"sampling": "random"}, "`sampling` must be one of"),
+        ({"num_frames": 0}, "`num_frames` must be at least 1"),
+        ({"num_spatial_views": 2}, "must be 1 .* or 3"),
+        ({"num_views": 2}, "Training takes one view"),
+        ({"training": False}, "Evaluation takes no augmentation"),
+    ],
+)
+def test_unusable_settings(table, options, message):
+    with pytest.raises(ValueError, match=message):
+        training_set(table, **options)
+
+
+def test_bad_indices_and_empty_tables(table):
+    with pytest.raises(IndexError, match="no video 6, they are 0 … 5"):
+        evaluation_set(table)[6]
+    with pytest.raises(AnnotationError, match="no videos"):
+        evaluation_set(table_of([]))
+
+
+# Collator
+
+
+def test_collator_mixes_by_the_samples_seeds():
+    samples = [
+        {"pixel_values_videos": torch.full((1, 3, 2, 2), n), "labels": n, "index": n + 5, "seed": n} for n in (0.0, 1.0)
+    ]
+    samples = [sample | {"labels": int(sample["labels"])} for sample in samples]
+
+    def mixer(pixels, labels, generator):
+        return pixels + torch.rand(1, generator=generator), torch.eye(2)[labels]
+
+    batch = ClipCollator(mixer)(samples)
+    torch.rand(3)
+    assert torch.equal(batch["pixel_values_videos"], ClipCollator(mixer)(samples)["pixel_values_videos"])
+    other = [samples[0], samples[1] | {"seed": 7}]
+    assert not torch.equal(batch["pixel_values_videos"], ClipCollator(mixer)(other)["pixel_values_videos"])
+    assert batch["labels"].tolist() == [[1, 0], [0, 1]]
+    plain = ClipCollator()(samples)
+    assert (plain["labels"].dtype, plain["labels"].tolist(), plain["index"].tolist()) == (torch.long, [0, 1], [5, 6])
+    assert plain["failures"] == []
+
+
+# Sources
+
+
+def test_motion_shapes_draw_only_the_frames_asked_for(monkeypatch):
+    source = MotionShapes(clips_per_class=2, seed=1, size=32)
+    assert (len(source), len(source.class_names)) == (600, 300)
+    assert len(MotionShapes(held_out=True, clips_per_class=1)) == 60
+    assert not set(MotionShapes(held_out=True).class_names) & set(source.class_names)
+    drawn = []
+    coverage = clip_sources.draw_videos.__globals__["_coverage"]
+    monkeypatch.setitem(
+        clip_sources.draw_videos.__globals__,
+        "_coverage",
+        lambda shapes, poses, size: drawn.append(poses.x.shape[1]) or coverage(shapes, poses, size),
+    )
+    whole = source.frames(301, lambda metadata: list(range(metadata.total_num_frames)))
+    some = source.frames(301, lambda metadata: [3, 30])
+    assert drawn == [32, 2]
+    assert torch.equal(some, whole[[3, 30]])
+    assert not torch.equal(whole, source.frames(1, lambda metadata: list(range(32))))
+    assert source.label(301) == 1
+    sample = training_set(source, frame_stride=8)[SampleKey(0, 301)]
+    assert sample["labels"] == 1
+    with pytest.raises(ValueError, match="`size` must be at least 1"):
+        MotionShapes(size=0)
+
+
+@pytest.fixture
+def hub_dataset(video_files):
+    names = datasets.ClassLabel(names=["a", "b", "c"])
+    data = datasets.Dataset.from_dict({"video": video_files, "label": [0, 1, 2, 0, 1, 2]})
+    return data.cast_column("video", datasets.Video()).cast_column("label", names)
+
+
+def test_hub_dataset_is_decoded_by_us(hub_dataset, table, monkeypatch):
+    monkeypatch.setattr(datasets.Video, "decode_example", lambda *_, **__: pytest.fail("decoded by datasets"))
+    source = HubVideos(hub_dataset)
+    assert source.class_names == ("a", "b", "c")
+    theirs, ours = evaluation_set(source)[4], evaluation_set(table)[4]
+    assert torch.equal(theirs["pixel_values_videos"], ours["pixel_values_videos"])
+    assert theirs["labels"] == 1
+
+
+def test_hub_dataset_with_bytes_and_class_names(video_files, table):
+    content = [Path(path).read_bytes() for path in video_files[:2]]
+    data = datasets.Dataset.from_dict({"clip": [{"bytes": c, "path": None} for c in content], "what": ["b", "a"]})
+    source = HubVideos(data, video_column="clip", label_column="what")
+    assert source.class_names == ("a", "b")
+    assert [source.label(row) for row in range(2)] == [1, 0]
+    assert HubVideos(data, "clip", "what", class_names=["b", "a"]).label(0) == 0
+    ours = evaluation_set(table)[1]["pixel_values_videos"]
+    assert torch.equal(evaluation_set(source)[1]["pixel_values_videos"], ours)
+
+
+def test_hub_dataset_mistakes(hub_dataset):
+    with pytest.raises(AnnotationError, match="no column 'class', only video, label"):
+        HubVideos(hub_dataset, label_column="class")
+    with pytest.raises(AnnotationError, match="no column 'clip'"):
+        HubVideos(hub_dataset, video_column="clip")
+    with pytest.raises(AnnotationError, match="no video column in label; name it"):
+        HubVideos(hub_dataset.remove_columns("video"))
+    with pytest.raises(AnnotationError, match="holds numbers without names"):
+        HubVideos(hub_dataset.cast_column("label", datasets.Value("int64")))
+
+
+def test_random_frames_are_those_of_the_rule(table, monkeypatch):
+    """The clip of a key is one that `sample_clips` can draw, and starts differ between keys."""
+    recorder = Recorder(monkeypatch)
+    data = training_set(table)
+    for epoch in range(20):
+        data[SampleKey(epoch, 0)]
+    starts = {asked[0] for asked in recorder.asked}
+    assert all(asked == [asked[0] + 2 * n for n in range(4)] for asked in recorder.asked)
+    possible = {sample_clips(NUM_FRAMES, 4, "dense_random", 2, seed=seed)[0][0] for seed in range(200)}
+    assert len(starts) > 2
+    assert starts <= possible
+
+
+def test_a_batch_through_the_real_augmentation_and_mixer(table):
+    data = training_set(table, augmentation=ClipAugmentation(16))
+    collator = ClipCollator(ClipMixer(3, mixup=0.8))
+    one, other = (next(iter(DataLoader(data, 6, collate_fn=collator, num_workers=workers))) for workers in (0, 1))
+    assert one["pixel_values_videos"].shape == (6, 4, 3, 16, 16)
+    assert torch.equal(one["pixel_values_videos"], other["pixel_values_videos"])
+    assert torch.equal(one["labels"], other["labels"])
+    assert torch.allclose(one["labels"].sum(1), torch.ones(6))
+    assert 0 < one["labels"].max() < 1 or len(one["labels"].unique()) > 2

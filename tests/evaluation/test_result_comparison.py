@@ -1,0 +1,201 @@
+"""Paired differences: by hand, against scipy's bootstrap and the closed form; what cannot be compared is refused."""
+
+import json
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from vitaclip_hf.evaluation.comparison import ComparisonError, PairedSplit, compare, figure, pair, setting_differences
+
+
+def paired(a_right, b_right, labels=None, name="1", videos=None) -> PairedSplit:
+    count = len(a_right)
+    ranks = np.where(np.array([a_right, b_right], dtype=bool), 0, 7)
+    labels = np.zeros(count, int) if labels is None else np.array(labels)
+    return PairedSplit(name, np.arange(count) if videos is None else np.array(videos), labels, ranks)
+
+
+def random_pair(count: int = 400, seed: int = 3) -> PairedSplit:
+    generator = np.random.default_rng(seed)
+    easy = generator.random(count)  # both systems find the same videos hard
+    return paired(easy > 0.4, easy + 0.2 * generator.standard_normal(count) > 0.3, generator.integers(0, 5, count))
+
+
+def test_differences_by_hand():
+    # A right on 2 of 4, B on 3 of 4; classes 0, 0, 0, 1: A 2/3 and 0, B 2/3 and 1.
+    split = paired([1, 1, 0, 0], [1, 0, 1, 1], labels=[0, 0, 0, 1])
+    found = compare([split], resamples=50)
+    assert (found["top1"].a, found["top1"].b, found["top1"].difference) == (0.5, 0.75, 0.25)
+    assert (found["mean_class"].a, found["mean_class"].b) == (pytest.approx(1 / 3), pytest.approx(5 / 6))
+
+
+def test_weights_count_videos_by_hand():
+    """Videos drawn 2, 0, 1, 1 times: A right on 2 of 4; class 0 has three draws, class 1 one."""
+    split = paired([1, 1, 0, 0], [1, 0, 1, 1], labels=[0, 0, 0, 1])
+    weights = np.array([[2.0, 0, 1, 1], [1, 1, 2, 0]])
+    np.testing.assert_allclose(figure([split], "top1", weights), [[2 / 4, 4 / 4], [2 / 4, 3 / 4]])
+    # In the second resample class 1 has no video and does not count.
+    np.testing.assert_allclose(figure([split], "mean_class", weights), [[2 / 6, 1], [2 / 4, 3 / 4]])
+
+
+def test_top5_looks_at_five():
+    split = PairedSplit("1", np.arange(3), np.zeros(3, int), np.array([[0, 4, 5], [1, 5, 5]]))
+    found = compare([split], resamples=10)
+    assert (found["top5"].a, found["top5"].b) == (pytest.approx(2 / 3), pytest.approx(1 / 3))
+
+
+def test_equal_systems_differ_by_nothing():
+    split = random_pair()
+    same = PairedSplit("1", split.videos, split.labels, split.ranks[[0, 0]])
+    for difference in compare([same], resamples=200).values():
+        assert (difference.difference, difference.low, difference.high) == (0, 0, 0)
+
+
+def test_interval_is_the_closed_forms():
+    """Of a mean of paired differences: ± 1.96 standard errors."""
+    split = random_pair()
+    hits = split.ranks == 0
+    differences = hits[1].astype(float) - hits[0]
+    error = differences.std() / len(differences) ** 0.5
+    found = compare([split], resamples=2000)["top1"]
+    assert found.difference == pytest.approx(differences.mean())
+    assert found.low == pytest.approx(differences.mean() - 1.96 * error, abs=0.15 * error)
+    assert found.high == pytest.approx(differences.mean() + 1.96 * error, abs=0.15 * error)
+    unpaired = (hits[0].var() / 400 + hits[1].var() / 400) ** 0.5
+    assert error < 0.7 * unpaired  # what pairing is for
+
+
+def test_interval_is_scipys():
+    stats = pytest.importorskip("scipy.stats")
+    split = random_pair()
+    hits = split.ranks == 0
+    arguments = {"paired": True, "method": "percentile", "n_resamples": 2000, "vectorized": True}
+    expected = stats.bootstrap(
+        (hits[1].astype(float), hits[0].astype(float)),
+        lambda b, a, axis: b.mean(axis) - a.mean(axis),
+        rng=np.random.default_rng(9),
+        **arguments,
+    )
+    found = compare([split], resamples=2000)["top1"]
+    assert found.low == pytest.approx(expected.confidence_interval.low, abs=0.005)
+    assert found.high == pytest.approx(expected.confidence_interval.high, abs=0.005)
+
+
+def test_seeded():
+    split = random_pair()
+    assert compare([split], resamples=300, seed=1) == compare([split], resamples=300, seed=1)
+    assert compare([split], resamples=300, seed=1) != compare([split], resamples=300, seed=2)
+
+
+def test_a_video_of_several_splits_is_drawn_for_all_at_once():
+    """Three copies of one split tell no more than one: the interval must not shrink by √3."""
+    split = random_pair()
+    copies = [PairedSplit(name, split.videos, split.labels, split.ranks) for name in "123"]
+    one, three = (compare(splits, resamples=1000)["top1"] for splits in ([split], copies))
+    assert (three.low, three.high) == (pytest.approx(one.low), pytest.approx(one.high))
+
+
+def write_results(folder, ids, status=None, labels=(0, 1, 2), paths=("a", "b", "c"), row="vita_clip", **protocol):
+    folder.mkdir()
+    count = len(paths)
+    columns = {
+        "split": ["1"] * count,
+        "path": list(paths),
+        "label": list(labels),
+        "status": status or ["ok"] * count,
+        f"{row}_ids": ids,
+    }
+    pyarrow.parquet.write_table(pyarrow.table(columns), folder / "predictions.parquet")
+    classes = protocol.pop("classes", ["x", "y", "z"])
+    splits = {"1": {"classes": dict(zip(classes, classes, strict=True))}}
+    model, limited = {"dtype": protocol.pop("dtype", "float32")}, protocol.pop("limited", None)
+    about = {"splits": splits, "model": model, "limited": limited}
+    (folder / "results.json").write_text(json.dumps({"protocol": {"views": 1} | protocol} | about))
+    return folder / "results.json"
+
+
+def test_pairing_goes_by_path(tmp_path):
+    a = write_results(tmp_path / "a", [[0, 1], [0, 1], [2, 1]])
+    b = write_results(tmp_path / "b", [[2, 0], [1, 2], None], ["ok", "ok", "failed"], (2, 1, 0), ("c", "b", "a"))
+    splits, left_out = pair(a, b)
+    assert left_out == 1 and splits[0].labels.tolist() == [1, 2]  # b and c; a could not be read in B
+    assert splits[0].ranks.tolist() == [[1, 0], [0, 0]]
+
+
+def test_rows_of_one_result(tmp_path):
+    a = write_results(tmp_path / "a", [[0, 1], [0, 1], [2, 1]])
+    with pytest.raises(ComparisonError, match="has no row 'frozen_clip', only vita_clip"):
+        pair(a, a, ("frozen_clip", "vita_clip"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"paths": ("a", "b", "d")}, r"different videos: 2 are in one only, such as c \(split 1\)"),
+        ({"labels": (0, 1, 1)}, "different labels"),
+        ({"ids": [None] * 3, "status": ["failed"] * 3}, "no video that both could read"),
+    ],
+)
+def test_what_cannot_be_compared(tmp_path, changes, message):
+    a = write_results(tmp_path / "a", [[0, 1], [0, 1], [2, 1]])
+    ids = pyarrow.array(changes.pop("ids", [[0, 1]] * 3), pyarrow.list_(pyarrow.int32()))
+    b = write_results(tmp_path / "b", ids, **changes)
+    with pytest.raises(ComparisonError, match=message):
+        pair(a, b)
+
+
+def run_script(monkeypatch, *arguments) -> int:
+    import compare as script
+
+    monkeypatch.setattr("sys.argv", ["compare.py", *map(str, arguments)])
+    return script.main()
+
+
+def test_script(monkeypatch, capsys, tmp_path):
+    a = write_results(tmp_path / "a", [[0, 1], [0, 1], [2, 1]])
+    other = {"limited": "a quick look", "classes": ["x", "why", "z", "w"]}
+    b = write_results(tmp_path / "b", [[0, 1], [1, 0], [2, 1]], views=4, dtype="bfloat16", **other)
+    assert run_script(monkeypatch, a, b, "--output", tmp_path / "difference.json", "--resamples", "100") == 0
+    printed = capsys.readouterr().out
+    assert "| split 1, top-1 | 66.7% | 100.0% | +33.3 |" in printed
+    assert "not the same setting: views: 1 / 4" in printed
+    assert "not the same setting: dtype: float32 / bfloat16" in printed
+    assert "not the same setting: classes of split 1: 3 / 4, such as 'y' / 'why'" in printed
+    assert printed.startswith(f"A: {a}, vita_clip\nB: {b}, vita_clip\n")
+    assert "**B: a quick look**" in printed and "**A: " not in printed
+    found = json.loads((tmp_path / "difference.json").read_text())
+    assert found["differences"]["split 1"]["top1"]["difference"] == pytest.approx(1 / 3)
+    assert setting_differences(a, a) == []
+
+
+def test_files_that_are_not_there(tmp_path):
+    with pytest.raises(ComparisonError, match="none"):
+        pair(tmp_path / "none" / "results.json", tmp_path / "none" / "results.json")
+    with pytest.raises(ComparisonError, match="not the results.json of an evaluation"):
+        setting_differences(tmp_path / "results.json", tmp_path / "results.json")
+    (tmp_path / "results.json").write_text('{"protocol": {}, "model": {}}')
+    with pytest.raises(ComparisonError, match="it lacks limited, splits"):
+        setting_differences(tmp_path / "results.json", tmp_path / "results.json")
+
+
+def test_script_refuses_in_one_line(tmp_path, monkeypatch, capsys):
+    a = write_results(tmp_path / "a", [[0, 1], [0, 1], [2, 1]])
+    b = write_results(tmp_path / "b", [[0, 1], [1, 0], [2, 1]], paths=("a", "b", "d"))
+    assert run_script(monkeypatch, a, b) == 2
+    assert "different videos" in capsys.readouterr().err
+
+
+def test_bad_choices():
+    for choices in ({"resamples": 0}, {"confidence": 1.0}):
+        with pytest.raises(ComparisonError):
+            compare([random_pair(10)], **choices)
+
+
+def test_output_that_cannot_be_written(tmp_path, monkeypatch, capsys):
+    a = write_results(tmp_path / "a", [[0, 1], [0, 1], [2, 1]])
+    assert run_script(monkeypatch, a, a, "--resamples", "10", "--output", tmp_path / "no" / "x.json") == 2
+    assert capsys.readouterr().err.startswith("compare: ")
+    a.write_bytes(b"\xff\xfe")
+    assert run_script(monkeypatch, a, a) == 2

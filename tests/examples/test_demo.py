@@ -1,0 +1,108 @@
+"""The demo checkpoint and its scripts: what they claim is measured again, on new videos."""
+
+import json
+from pathlib import Path
+
+import evaluate_zero_shot
+import make_videos
+import pytest
+import torch
+from transformers import AutoModel, AutoModelForVideoClassification, AutoProcessor
+
+from vitaclip_hf import decode_video
+from vitaclip_hf.data.motion_shapes import all_scenes, draw_videos
+
+
+ROOT = Path(__file__).parents[2]
+CHECKPOINT = ROOT / "examples" / "demo" / "checkpoint"
+VIDEOS = ROOT / "examples" / "demo" / "videos"
+
+
+def test_files_of_the_checkpoint():
+    assert (CHECKPOINT / "model.safetensors").stat().st_size < 5_000_000
+    assert not [file.name for file in CHECKPOINT.iterdir() if file.suffix in (".bin", ".pt", ".pth", ".pkl")]
+    model = AutoModel.from_pretrained(CHECKPOINT)
+    names = [scene.label for scene in all_scenes(held_out=False)]
+    assert list(model.config.id2label.values()) == names
+    card = (ROOT / "MODEL_CARD.md").read_text()
+    model.freeze_backbone()
+    trainable, total = model.get_nb_trainable_parameters()
+    assert f"{total:,} / {trainable:,}" in card
+
+
+def test_sample_videos_are_held_out_scenes():
+    scenes = make_videos.choose_scenes()
+    assert len({scene.motion for scene in scenes}) == 10 and all(scene.held_out for scene in scenes)
+    names = sorted(scene.label.replace(" ", "_") for scene in scenes)
+    assert sorted(video.stem for video in VIDEOS.glob("*.mp4")) == names
+    drawn = draw_videos(scenes, torch.Generator().manual_seed(2026))
+    for scene, frames in zip(scenes, drawn, strict=True):
+        stored, metadata = decode_video(VIDEOS / f"{scene.label.replace(' ', '_')}.mp4", range(32))
+        assert metadata.total_num_frames == 32
+        assert abs(torch.from_numpy(stored).float() - frames.float()).mean() < 4
+
+
+def test_zero_shot_accuracy_on_new_videos(tmp_path):
+    """Three new videos of each held-out scene, as files through the pipeline; 60 labels, chance 1.7%."""
+    files = evaluate_zero_shot.write_videos(tmp_path, copies=3, seed=123)
+    assert len(files) == 180
+    ours = evaluate_zero_shot.accuracies(evaluate_zero_shot.load_pipeline(CHECKPOINT, prompts=True), files, "ours")
+    frozen = evaluate_zero_shot.accuracies(evaluate_zero_shot.load_pipeline(CHECKPOINT, prompts=False), files, "CLIP")
+    for wording in range(3):
+        assert ours[f"wording {wording}"] > 0.85
+        assert frozen[f"wording {wording}"] < 0.4
+
+
+@torch.no_grad()
+def test_supervised_accuracy_on_new_videos():
+    """One new video of each trained scene; 300 classes."""
+    model = AutoModelForVideoClassification.from_pretrained(CHECKPOINT).eval()
+    processor = AutoProcessor.from_pretrained(CHECKPOINT)
+    videos = draw_videos(all_scenes(held_out=False), torch.Generator().manual_seed(321))
+    found = torch.cat(
+        [model(**processor(videos=list(v), return_tensors="pt")).logits.argmax(-1) for v in videos.split(50)]
+    )
+    assert (found == torch.arange(300)).float().mean() > 0.9
+
+
+def test_results_in_the_repository_are_the_documents_figures():
+    results = json.loads((ROOT / "examples" / "demo" / "results.json").read_text())
+    assert results["videos"] == 600 and len(results["checkpoints"]) >= 3
+    for document in ("README.md", "MODEL_CARD.md"):
+        text = (ROOT / document).read_text()
+        for name, value in results["vita_clip"].items():
+            row = f"| {name} | {value['mean']:.1%} ± {value['std']:.1%} | {results['frozen_clip'][name]:.1%} |"
+            assert row in text or (document == "README.md" and "motion alone" in name), row
+
+
+def test_demo_script(run_script):
+    result = run_script("examples/classify_video.py")
+    assert result.returncode == 0, result.stderr
+    assert "10 videos, 60 labels" in result.stdout
+    assert "What it is not: a model of the real world" in result.stdout
+    right = int(result.stdout.split("named after what they show: ")[1].split(" of 10")[0])
+    assert right >= 9
+
+
+def test_script_with_own_video_and_labels(run_script):
+    video = VIDEOS / "red_star_moving_left.mp4"
+    labels = ["red star moving left", "red star moving right", "red star turning"]
+    result = run_script("examples/classify_video.py", video, "--labels", *labels, "--top-k", "2", "--views", "2")
+    assert result.returncode == 0, result.stderr
+    rows = [line.strip() for line in result.stdout.splitlines() if "%" in line]
+    assert len(rows) == 2 and "red star moving left" in rows[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing.mp4", "--labels", "a", "b"], "missing.mp4"),
+        ([str(VIDEOS / "red_star_turning.mp4"), "--labels", "a", "a"], "repeated: 'a'"),
+        ([str(VIDEOS / "red_star_turning.mp4"), "--labels", "a", "--template", "no place"], "needs `{}`"),
+        ([str(VIDEOS / "red_star_turning.mp4"), "--labels", "a", "--model", "no/such/folder"], "no/such/folder"),
+    ],
+)
+def test_script_with_bad_input(run_script, arguments, message):
+    result = run_script("examples/classify_video.py", *arguments)
+    assert result.returncode == 2
+    assert message in result.stderr and "Traceback" not in result.stderr

@@ -1,0 +1,799 @@
+import copy
+import shutil
+
+import pytest
+import torch
+from accelerate import cpu_offload
+from conftest import tiny_config, tiny_model
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification, CLIPConfig, CLIPModel
+
+from vitaclip_hf import VitaClipConfig, VitaClipForVideoClassification, VitaClipModel, VitaClipVisionModel
+from vitaclip_hf.model.modeling_vita_clip import QuickGELU, classification_loss
+
+
+NO_PROMPTS = {"use_summary_prompt": False, "use_local_prompts": False, "num_global_prompts": 0}
+SUBSETS = [
+    {"use_summary_prompt": summary, "use_local_prompts": local, "num_global_prompts": count}
+    for summary in (False, True)
+    for local in (False, True)
+    for count in (0, 3)
+]
+
+
+def videos(batch: int = 2, frames: int = 4, size: int = 32, seed: int = 1) -> torch.Tensor:
+    return torch.randn(batch, frames, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def std(parameter: torch.Tensor) -> float:
+    return parameter.detach().std().item()
+
+
+@pytest.fixture(scope="module")
+def stock_clip():
+    torch.manual_seed(3)
+    size = {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    vision = size | {"hidden_size": 48, "image_size": 32, "patch_size": 8}
+    config = CLIPConfig(vision_config=vision, text_config=size | {"hidden_size": 32}, projection_dim=24)
+    return CLIPModel(config).eval()
+
+
+@pytest.fixture(scope="module")
+def stock_folder(stock_clip, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clip")
+    stock_clip.save_pretrained(folder)
+    return folder
+
+
+@torch.no_grad()
+def test_without_prompts_it_is_clip_frame_by_frame(stock_clip, stock_folder):
+    model = VitaClipModel.from_pretrained(stock_folder, vision_config=NO_PROMPTS).eval()
+    pixels = videos(frames=5)
+    frames = stock_clip.get_image_features(pixels.flatten(0, 1)).pooler_output.unflatten(0, (2, 5))
+    features = model.get_video_features(pixels).pooler_output
+    torch.testing.assert_close(features, frames.mean(1), atol=1e-6, rtol=0)
+    ids = torch.tensor([[49406, 320, 1000, 49407], [49406, 7, 49407, 49407]])
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
+    theirs = stock_clip.get_text_features(ids, mask).pooler_output
+    torch.testing.assert_close(model.get_text_features(ids, mask).pooler_output, theirs, atol=1e-6, rtol=0)
+    one = stock_clip(input_ids=ids, attention_mask=mask, pixel_values=pixels[:, 0])
+    ours = model(pixels[:, :1], input_ids=ids, attention_mask=mask)
+    torch.testing.assert_close(ours.logits_per_video, one.logits_per_image, atol=1e-5, rtol=0)
+    torch.testing.assert_close(ours.video_embeds, one.image_embeds, atol=1e-6, rtol=0)
+    torch.testing.assert_close(ours.text_embeds, one.text_embeds, atol=1e-6, rtol=0)
+
+
+def test_stock_clip_loads_bit_equal_and_prompts_are_initialised(stock_clip, stock_folder):
+    model, info = VitaClipModel.from_pretrained(stock_folder, output_loading_info=True)
+    stock = stock_clip.state_dict()
+    ours = model.state_dict()
+    assert info["unexpected_keys"] == set() and info["mismatched_keys"] == set()
+    assert set(ours) - set(stock) == set(info["missing_keys"])
+    assert all(torch.equal(ours[name], stock[name]) for name in stock)
+    layer = model.vision_model.encoder.layers[1].prompts
+    width, heads_std = 48, 48**-0.5 * (2 * 2) ** -0.5
+    assert model.vision_model.time_embedding.weight.eq(0).all()
+    bound = (6 / (3 * 8**2 + width)) ** 0.5
+    for prompts in (layer.local_prompts, layer.global_prompts):
+        assert prompts.abs().max() <= bound and std(prompts) == pytest.approx(bound / 3**0.5, rel=0.1)
+    assert layer.cls_projection.weight.abs().max() <= width**-0.5
+    assert std(layer.cls_projection.weight) == pytest.approx(width**-0.5 / 3**0.5, rel=0.05)
+    assert std(layer.summary_attention.q_proj.weight) == pytest.approx(heads_std, rel=0.05)
+    assert std(layer.summary_attention.out_proj.weight) == pytest.approx(width**-0.5, rel=0.05)
+    assert layer.summary_attention.q_proj.bias.eq(0).all()
+    assert layer.summary_norm.weight.eq(1).all() and layer.summary_norm.bias.eq(0).all()
+    assert std(model.class_prompts.context) == pytest.approx(0.02, rel=0.1)
+    row = model.class_prompts.class_input_ids[0].tolist()
+    assert row == [49406] + [-1] * 16 + [49407] + [-2] * (77 - 18)
+
+
+def test_initialisation_of_the_prompts_is_no_leftover_memory(stock_folder):
+    """Memory that happens to be filled with something else before loading must not show up in the prompts."""
+
+    def load():
+        torch.manual_seed(5)
+        return VitaClipModel.from_pretrained(stock_folder).state_dict()
+
+    first = load()
+    rubbish = [torch.full_like(tensor, 7) for tensor in first.values() for _ in range(3)]
+    del rubbish
+    second = load()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_backbone_from_scratch_has_clips_initialisation():
+    torch.manual_seed(0)
+    vision = {"hidden_size": 192, "num_attention_heads": 3, "intermediate_size": 384}
+    model = VitaClipModel(tiny_config(vision))
+    attention = model.vision_model.encoder.layers[0].self_attn
+    assert std(attention.q_proj.weight) == pytest.approx(192**-0.5 * (2 * 2) ** -0.5, rel=0.05)
+    assert std(attention.out_proj.weight) == pytest.approx(192**-0.5, rel=0.05)
+    assert std(model.vision_model.encoder.layers[0].mlp.fc1.weight) == pytest.approx((2 * 192) ** -0.5, rel=0.05)
+
+
+def test_the_papers_parameter_count():
+    model = VitaClipModel(VitaClipConfig(num_labels=400))
+    model.freeze_backbone()
+    assert model.get_nb_trainable_parameters()[0] == 38_884_353
+    prompts = [layer.prompts for layer in model.vision_model.encoder.layers]
+    count = {
+        "summary attention": sum(p.numel() for layer in prompts for p in layer.summary_attention.parameters()),
+        "summary LayerNorm": sum(p.numel() for layer in prompts for p in layer.summary_norm.parameters()),
+        "cls_proj": sum(p.numel() for layer in prompts for p in layer.cls_projection.parameters()),
+        "local": sum(layer.local_prompts.numel() for layer in prompts),
+        "global": sum(layer.global_prompts.numel() for layer in prompts),
+        "time": model.vision_model.time_embedding.weight.numel(),
+        "context": model.class_prompts.context.numel(),
+    }
+    assert count == {
+        "summary attention": 28_348_416,
+        "summary LayerNorm": 18_432,
+        "cls_proj": 7_087_104,
+        "local": 73_728,
+        "global": 73_728,
+        "time": 6_144,
+        "context": 3_276_800,
+    }
+
+
+def test_freezing_leaves_exactly_the_prompts(stock_clip, capsys):
+    model = tiny_model()
+    model.freeze_backbone()
+    trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trainable == (set(dict(model.named_parameters())) - set(stock_clip.state_dict())) | {"logit_scale"}
+    released = tiny_model(vision={"train_cls_projection": False})
+    released.freeze_backbone()
+    assert trainable - {name for name, p in released.named_parameters() if p.requires_grad} == {
+        f"vision_model.encoder.layers.{layer}.prompts.cls_projection.{kind}"
+        for layer in (0, 1)
+        for kind in ("weight", "bias")
+    }
+    model.print_trainable_parameters()
+    numbers = model.get_nb_trainable_parameters()
+    assert capsys.readouterr().out.startswith(f"trainable params: {numbers[0]:,} || all params: {numbers[1]:,} || ")
+
+
+def prompts_by_hand(layer, cls_tokens):
+    """METHOD's formulas, frame by frame and head by head, for one video `[T, D]`; returns `[T, tokens, D]`."""
+    prompts, tokens = layer.prompts, []
+    projected = cls_tokens @ prompts.cls_projection.weight.T + prompts.cls_projection.bias
+    attention = torch.nn.MultiheadAttention(48, 4, batch_first=True)
+    own = prompts.summary_attention
+    attention.in_proj_weight.data = torch.cat([own.q_proj.weight, own.k_proj.weight, own.v_proj.weight])
+    attention.in_proj_bias.data = torch.cat([own.q_proj.bias, own.k_proj.bias, own.v_proj.bias])
+    attention.out_proj.weight.data, attention.out_proj.bias.data = own.out_proj.weight, own.out_proj.bias
+    normed = torch.nn.functional.layer_norm(projected, (48,), prompts.summary_norm.weight, prompts.summary_norm.bias)
+    summary = projected + attention(normed[None], normed[None], normed[None])[0][0]
+    for frame in range(len(cls_tokens)):
+        local = projected + prompts.local_prompts
+        tokens.append(torch.cat([summary[frame : frame + 1], local, prompts.global_prompts]))
+    return torch.stack(tokens)
+
+
+@torch.no_grad()
+def test_prompts_against_torchs_own_attention():
+    model = tiny_model()
+    layer = model.vision_model.encoder.layers[0]
+    cls_tokens = torch.randn(2, 4, 48)
+    parts = layer.prompts(cls_tokens)
+    ours = torch.cat([part.expand(2, 4, -1, -1) for part in parts], dim=2)
+    for video in range(2):
+        torch.testing.assert_close(ours[video], prompts_by_hand(layer, cls_tokens[video]), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("subset", SUBSETS)
+@torch.no_grad()
+def test_any_subset_of_prompts(subset):
+    """Each subset runs, has only its own parameters, and each of its prompts matters."""
+    model = tiny_model(vision=subset)
+    names = {name.split(".")[5] for name, _ in model.named_parameters() if "layers.0.prompts" in name}
+    expected = {"local_prompts"} if subset["use_local_prompts"] else set()
+    expected |= {"global_prompts"} if subset["num_global_prompts"] else set()
+    expected |= {"summary_norm", "summary_attention"} if subset["use_summary_prompt"] else set()
+    expected |= {"cls_projection"} if subset["use_summary_prompt"] or subset["use_local_prompts"] else set()
+    assert names == expected
+    before = model.get_video_features(videos()).pooler_output
+    for name in expected:
+        changed = copy.deepcopy(model)
+        part = getattr(changed.vision_model.encoder.layers[1].prompts, name)
+        for tensor in [part] if isinstance(part, torch.nn.Parameter) else part.parameters():
+            tensor.add_(torch.randn(tensor.shape, generator=torch.Generator().manual_seed(2)) * 0.5)
+        assert (changed.get_video_features(videos()).pooler_output - before).abs().max() > 1e-5, name
+
+
+@torch.no_grad()
+def test_frames_see_each_other_only_through_prompts():
+    pixels = videos(batch=1)
+    changed = pixels.clone()
+    changed[:, 3] += 1
+    alone = tiny_model(vision=NO_PROMPTS | {"num_global_prompts": 3})
+    before, after = (alone.vision_model(p).pooler_output for p in (pixels, changed))
+    assert torch.equal(before[:, :3], after[:, :3])
+    for prompt in ("use_summary_prompt", "use_local_prompts"):
+        model = tiny_model(vision=NO_PROMPTS | {prompt: True})
+        before, after = (model.vision_model(p).pooler_output for p in (pixels, changed))
+        assert (before[:, 0] - after[:, 0]).abs().max() > 1e-5
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 5, 8, 16])
+@torch.no_grad()
+def test_any_number_of_frames(frames):
+    """Time embedding and local prompts are those of the nearest trained frame; a longer clip is never split."""
+    model = tiny_model()
+    nearest = [int(frame * 4 / frames) for frame in range(frames)]
+    exact = tiny_model(vision={"num_frames": frames})
+    weights = model.state_dict()
+    for name, tensor in weights.items():
+        if name.endswith(("time_embedding.weight", "local_prompts")):
+            weights[name] = tensor[nearest]
+    exact.load_state_dict(weights)
+    pixels = videos(frames=frames)
+    ours = model.get_video_features(pixels).pooler_output
+    torch.testing.assert_close(ours, exact.get_video_features(pixels).pooler_output, atol=1e-6, rtol=0)
+    assert ours.shape == (2, 24)
+    if frames == 8:
+        halves = [model.get_video_features(half).pooler_output for half in (pixels[:, :4], pixels[:, 4:])]
+        assert (ours - sum(halves) / 2).abs().max() > 1e-4
+
+
+@torch.no_grad()
+def test_last_layer_for_class_tokens_alone_is_exact():
+    model = tiny_model()
+    brief = model.vision_model(videos())
+    full = model.vision_model(videos(), output_hidden_states=True)
+    assert brief.last_hidden_state.shape == (2, 4, 1, 48) and brief.hidden_states is None
+    assert [tuple(h.shape) for h in full.hidden_states] == [(2, 4, 17, 48)] * 3
+    assert torch.equal(full.last_hidden_state, full.hidden_states[-1])
+    torch.testing.assert_close(brief.pooler_output, full.pooler_output, atol=1e-6, rtol=0)
+    torch.testing.assert_close(brief.last_hidden_state[:, :, 0], full.last_hidden_state[:, :, 0], atol=1e-6, rtol=0)
+
+
+def test_activation_is_transformers_own_to_the_bit():
+    from transformers.activations import ACT2FN
+
+    values = torch.randn(1000) * 5
+    before = values.clone()
+    for dtype in (torch.float32, torch.bfloat16):
+        expected = ACT2FN["quick_gelu"](values.to(dtype))
+        with torch.no_grad():
+            assert torch.equal(QuickGELU()(values.to(dtype)), expected)
+        assert torch.equal(QuickGELU()(values.to(dtype).requires_grad_()), expected)
+    assert torch.equal(values, before)
+    assert type(tiny_model().vision_model.encoder.layers[0].mlp.activation_fn) is QuickGELU
+    assert type(tiny_model(vision={"hidden_act": "gelu"}).vision_model.encoder.layers[0].mlp.activation_fn) is type(
+        ACT2FN["gelu"]
+    )
+
+
+@torch.no_grad()
+def test_attention_back_ends_agree_and_report_the_frames_attention():
+    model = tiny_model()
+    sdpa = model.get_video_features(videos()).pooler_output
+    model.set_attn_implementation("eager")
+    outputs = model.get_video_features(videos(), output_attentions=True)
+    torch.testing.assert_close(outputs.pooler_output, sdpa, atol=1e-6, rtol=0)
+    tokens = 17 + 1 + 4 + 8  # frame, summary, local, global
+    assert [tuple(a.shape) for a in outputs.attentions] == [(8, 4, 17, tokens)] * 2
+    torch.testing.assert_close(outputs.attentions[0].sum(-1), torch.ones(8, 4, 17))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 3e-2), (torch.float16, 5e-3)])
+@torch.no_grad()
+def test_half_precision(dtype, tolerance, tokenizer):
+    model = tiny_model(tokenizer=tokenizer)
+    exact = model(videos())
+    outputs = copy.deepcopy(model).to(dtype)(videos().to(dtype))
+    assert outputs.video_embeds.dtype == dtype
+    assert (outputs.video_embeds.float() - exact.video_embeds).abs().max() < tolerance
+    assert (outputs.text_embeds.float() - exact.text_embeds).abs().max() < tolerance
+    longer = copy.deepcopy(model).to(dtype).get_video_features(videos(frames=6).to(dtype)).pooler_output
+    assert longer.isfinite().all()
+
+
+def test_activation_checkpointing_gives_the_same_gradients(tokenizer):
+    def gradients(checkpointing: bool) -> dict[str, torch.Tensor]:
+        model = tiny_model(tokenizer=tokenizer)
+        model.freeze_backbone()
+        model.train()
+        if checkpointing:
+            model.gradient_checkpointing_enable()
+            assert model.vision_model.encoder.layers[0].gradient_checkpointing
+        model(videos(), labels=torch.tensor([0, 2])).loss.backward()
+        return {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
+
+    plain, saved = gradients(False), gradients(True)
+    for name in plain:
+        torch.testing.assert_close(saved[name], plain[name], atol=1e-7, rtol=1e-5, msg=name)
+        if not name.endswith("k_proj.bias"):
+            assert plain[name].abs().sum() > 0, name
+
+
+OLD_TORCH = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 7)
+
+
+@pytest.mark.skipif(OLD_TORCH, reason="torch 2.6 cannot trace transformers' own decorators")
+@torch.no_grad()
+def test_compiles_as_one_graph():
+    model = tiny_model()
+    compiled = torch.compile(model.get_video_features, fullgraph=True, backend="eager")
+    for frames in (4, 6):
+        expected = model.get_video_features(videos(frames=frames)).pooler_output
+        torch.testing.assert_close(compiled(videos(frames=frames)).pooler_output, expected, atol=1e-6, rtol=0)
+
+
+@torch.no_grad()
+def test_another_resolution(stock_clip, stock_folder):
+    model = VitaClipModel.from_pretrained(stock_folder, vision_config=NO_PROMPTS).eval()
+    pixels = videos(size=48)
+    with pytest.raises(ValueError, match="48"):
+        model.get_video_features(pixels)
+    frames = stock_clip.get_image_features(pixels.flatten(0, 1), interpolate_pos_encoding=True).pooler_output
+    features = model.get_video_features(pixels, interpolate_pos_encoding=True).pooler_output
+    torch.testing.assert_close(features, frames.unflatten(0, (2, 4)).mean(1), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 32, 32), (2, 0, 3, 32, 32), (0, 4, 3, 32, 32)])
+def test_wrong_video_shapes(shape):
+    with pytest.raises(ValueError, match=r"pixel_values_videos.*\[B, T, channels, H, W\]"):
+        tiny_model()(torch.zeros(shape))
+    with pytest.raises(ValueError, match="`pixel_values_videos` is missing"):
+        tiny_model().vision_model()
+
+
+# Classes
+
+
+@pytest.mark.parametrize(("position", "template"), [("end", "a video of a {}."), ("front", "{} a video of a.")])
+@pytest.mark.parametrize("specific", [True, False])
+@torch.no_grad()
+def test_contexts_of_words_are_plain_texts(tokenizer, position, template, specific):
+    """A context that holds the embeddings of words must give what CLIP gives for the written sentence."""
+    text = {"context_init": "a video of a", "context_position": position, "class_specific_context": specific}
+    names = ["archery", "playing_the_drums", "Tai Chi"]
+    model = tiny_model(text=text, id2label=dict(enumerate(names)), tokenizer=tokenizer)
+    sentences = [template.format(name.replace("_", " ")) for name in names]
+    inputs = tokenizer(sentences, padding="max_length", max_length=77, return_tensors="pt")
+    plain = model.get_text_features(**inputs).pooler_output
+    torch.testing.assert_close(model.get_class_features().pooler_output, plain, atol=5e-6, rtol=0)
+
+
+def test_order_of_tokens_in_each_position(tokenizer):
+    from vitaclip_hf.model.prompts import tokenize_class_prompts
+
+    name = tokenizer("riding a bike", add_special_tokens=False).input_ids
+    stop = tokenizer(".", add_special_tokens=False).input_ids
+    sos, eos, slot = tokenizer.bos_token_id, tokenizer.eos_token_id, -1
+    expected = {
+        "end": [sos, *[slot] * 5, *name, *stop, eos],
+        "front": [sos, *name, *[slot] * 5, *stop, eos],
+        "middle": [sos, slot, slot, *name, slot, slot, slot, *stop, eos],
+    }
+    for position, tokens in expected.items():
+        config = tiny_config(text={"context_position": position, "num_context_tokens": 5}).text_config
+        row = tokenize_class_prompts(["riding_a_bike"], tokenizer, config)[0].tolist()
+        assert row == tokens + [-2] * (77 - len(tokens))
+
+
+@torch.no_grad()
+def test_new_classes_on_a_loaded_model(tokenizer):
+    model = tiny_model(tokenizer=tokenizer)
+    before = model.class_prompts.context.clone()
+    model.set_classes(["tai chi", "high jump"], tokenizer)
+    assert model.config.id2label == {0: "tai chi", 1: "high jump"} and model.config.num_labels == 2
+    assert model.config.label2id == {"tai chi": 0, "high jump": 1}
+    assert torch.equal(model.class_prompts.context[0], before[2])
+    torch.testing.assert_close(model.class_prompts.context[1], before.mean(0))
+    assert model(videos()).logits_per_video.shape == (2, 2)
+
+
+@torch.no_grad()
+def test_first_classes_of_a_fresh_model(tokenizer):
+    torch.manual_seed(0)
+    model = VitaClipModel(tiny_config(text={"num_context_tokens": 16}))
+    model.set_classes([f"class {index}" for index in range(40)], tokenizer)
+    context = model.class_prompts.context
+    assert std(context) == pytest.approx(0.02, rel=0.05)
+    assert context.mean(0).std() < 0.006  # independent draws: their mean shrinks
+    assert context.requires_grad
+
+
+def test_shared_context_stays(tokenizer):
+    model = tiny_model(text={"class_specific_context": False})
+    before = model.class_prompts.context.clone()
+    with pytest.raises(ValueError, match="set_classes"):
+        model(videos())
+    model.set_classes(["a", "b", "c", "d"], tokenizer)
+    assert torch.equal(model.class_prompts.context, before)
+    assert model(videos()).logits_per_video.shape == (2, 4)
+
+
+def test_frozen_state_survives_new_classes(tokenizer):
+    model = tiny_model(tokenizer=tokenizer).requires_grad_(False)
+    model.set_classes(["one", "two"], tokenizer)
+    assert not model.class_prompts.context.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([], "non-empty list"),
+        ("archery", "non-empty list"),
+        (["archery", " _ "], "' _ ' at position 1"),
+        (["archery", 3], "3 at position 1"),
+        (["archery", "tai chi", "archery"], "repeated: 'archery'"),
+        (["riding_a_bike", "Riding a bike"], "'riding_a_bike' and 'Riding a bike' have the same prompt"),
+        (["a very long name " * 30], "takes 1[0-9][0-9] tokens.*77 positions"),
+    ],
+)
+def test_bad_class_names_change_nothing(tokenizer, names, message):
+    model = tiny_model(tokenizer=tokenizer)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    labels = dict(model.config.id2label)
+    with pytest.raises(ValueError, match=message):
+        model.set_classes(names, tokenizer)
+    assert model.config.id2label == labels
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_words_must_fill_the_context(tokenizer):
+    model = VitaClipModel(tiny_config(text={"context_init": "a video of a person"}))
+    with pytest.raises(ValueError, match="5 tokens long but `num_context_tokens` is 4"):
+        model.set_classes(["x", "y"], tokenizer)
+
+
+def test_tokenizer_of_another_vocabulary(tokenizer):
+    model = VitaClipModel(tiny_config(text={"vocab_size": 1000}))
+    with pytest.raises(ValueError, match="token id 49407, but the text tower knows only 1000"):
+        model.set_classes(["x", "y"], tokenizer)
+
+
+# Loss
+
+
+def test_loss_by_hand(tokenizer):
+    model = tiny_model(tokenizer=tokenizer)
+    outputs = model(videos(), labels=torch.tensor([2, 0]))
+    cosine = outputs.video_embeds @ outputs.text_embeds.T
+    logits = (cosine * model.logit_scale.exp()).tolist()
+    log_sum = [sum(torch.tensor(x).exp().item() for x in row) for row in logits]
+    expected = -sum(
+        torch.tensor(row[label]).exp().div(total).log().item()
+        for row, label, total in zip(logits, (2, 0), log_sum, strict=True)
+    )
+    assert outputs.loss.item() == pytest.approx(expected / 2, rel=1e-5)
+    shared = model(videos(), labels=torch.tensor([2, 0]), num_items_in_batch=8)
+    assert shared.loss.item() == pytest.approx(expected / 8, rel=1e-5)
+
+
+def test_loss_of_soft_labels():
+    logits = torch.tensor([[1.0, 2.0, 0.5], [0.0, 0.0, 3.0]])
+    hard = [classification_loss(logits, torch.tensor([i, j])) for i, j in ((0, 2), (1, 2))]
+    soft = classification_loss(logits, torch.tensor([[0.25, 0.75, 0.0], [0.0, 0.0, 1.0]]))
+    assert soft.item() == pytest.approx((0.25 * hard[0] + 0.75 * hard[1]).item(), rel=1e-6)
+
+
+def test_loss_of_soft_labels_as_trainer_counts_them():
+    """Trainer counts every entry of the labels: two videos of three classes are six."""
+    logits, soft = torch.randn(2, 3), torch.tensor([[0.25, 0.75, 0.0], [0.0, 0.5, 0.5]])
+    plain = torch.nn.functional.cross_entropy(logits, soft)
+    torch.testing.assert_close(classification_loss(logits, soft, int((soft != -100).sum())), plain)
+
+
+@pytest.mark.parametrize(
+    "labels", [torch.tensor([[0], [1]]), torch.tensor([0.0, 1.0]), torch.rand(2, 4), torch.tensor([0])]
+)
+def test_labels_of_another_shape(labels):
+    with pytest.raises(ValueError, match="class indices of shape .2. or probabilities of shape .2, 3."):
+        classification_loss(torch.randn(2, 3), labels)
+
+
+def test_labels_of_other_whole_number_types():
+    logits = torch.randn(2, 3)
+    expected = classification_loss(logits, torch.tensor([2, 0]))
+    assert torch.equal(classification_loss(logits, torch.tensor([2, 0], dtype=torch.int32)), expected)
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_trainer_splits_a_step_as_it_likes(tokenizer, tmp_path, soft):
+    """One step of plain SGD on four videos: whole, and in micro-batches, against the gradient of the plain mean."""
+    from transformers import Trainer, TrainingArguments
+
+    pixels, labels = videos(batch=4), torch.tensor([0, 2, 1, 1])
+    if soft:
+        labels = torch.tensor([[0.5, 0.5, 0], [0, 0, 1], [0.2, 0.3, 0.5], [1, 0, 0]])
+    data = [{"pixel_values_videos": p, "labels": label} for p, label in zip(pixels, labels, strict=True)]
+    plain = tiny_model(tokenizer=tokenizer)
+    before = plain.class_prompts.context.detach().clone()
+    logits = plain(pixels).logits_per_video
+    torch.nn.functional.cross_entropy(logits, labels).backward()
+    for batch in (4, 2, 1):
+        model = tiny_model(tokenizer=tokenizer)
+        arguments = TrainingArguments(
+            output_dir=tmp_path,
+            per_device_train_batch_size=batch,
+            gradient_accumulation_steps=4 // batch,
+            max_steps=1,
+            optim="sgd",
+            learning_rate=1.0,
+            lr_scheduler_type="constant",
+            max_grad_norm=0,
+            report_to=[],
+            save_strategy="no",
+            use_cpu=True,
+            disable_tqdm=True,
+        )
+        Trainer(model, arguments, train_dataset=data).train()
+        step = before - model.class_prompts.context.detach()
+        torch.testing.assert_close(step, plain.class_prompts.context.grad, atol=1e-6, rtol=1e-4)
+
+
+def test_evaluation_gathers_one_row_for_each_video(tokenizer, tmp_path):
+    from transformers import Trainer, TrainingArguments
+
+    model, pixels = tiny_model(tokenizer=tokenizer), videos(batch=5)
+    data = [{"pixel_values_videos": p, "labels": label} for p, label in zip(pixels, (0, 1, 2, 0, 1), strict=True)]
+    arguments = TrainingArguments(tmp_path, per_device_eval_batch_size=2, use_cpu=True, report_to=[], disable_tqdm=True)
+    logits, embeds = Trainer(model, arguments).predict(data).predictions
+    with torch.no_grad():
+        expected = model(pixels)
+    torch.testing.assert_close(torch.from_numpy(logits), expected.logits_per_video, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(torch.from_numpy(embeds), expected.video_embeds, atol=1e-5, rtol=1e-5)
+
+
+# Closed set, and its class matrix
+
+
+def count_text_passes(model) -> list[int]:
+    passes = []
+    model.text_model.encoder.register_forward_hook(lambda *_: passes.append(1))
+    return passes
+
+
+@torch.no_grad()
+def test_class_matrix_is_computed_once_and_never_stale(tokenizer):
+    model = tiny_model(tokenizer=tokenizer, cls=VitaClipForVideoClassification)
+    passes = count_text_passes(model)
+
+    def check(expected_passes: int, what: str) -> None:
+        logits = model(videos().to(model.dtype)).logits
+        assert len(passes) == expected_passes, what
+        reference = VitaClipModel.forward(model, videos().to(model.dtype)).logits_per_video
+        passes.pop()  # the reference's own pass
+        assert torch.equal(logits, reference), what
+
+    check(1, "first")
+    check(1, "again")
+    with torch.inference_mode():
+        check(1, "under inference_mode")
+    model.class_prompts.context.add_(0.1)
+    check(2, "in place")
+    model.text_projection.weight.mul_(-1)
+    check(3, "in place, the projection")
+    layer = model.text_model.encoder.layers[0].self_attn.q_proj
+    layer.weight.data.copy_(layer.weight.data.flip(0))  # not counted by autograd
+    model.eval()
+    check(4, "a permutation through .data, before eval()")
+    model.class_prompts.context.data[0, 0, 0] += 1e-3
+    model.train()
+    model.eval()
+    check(5, "one value through .data, while it trained")
+    layer.bias = torch.nn.Parameter(torch.ones_like(layer.bias))
+    check(6, "a replaced parameter")
+    model.set_classes(["tai chi", "archery"], tokenizer)
+    check(7, "new classes")
+    model.load_state_dict(
+        {name: tensor * 1.01 if tensor.is_floating_point() else tensor for name, tensor in model.state_dict().items()}
+    )
+    check(8, "load_state_dict")
+    model.vision_model.time_embedding.weight.add_(1)
+    check(8, "the video side does not matter")
+    model.to(torch.float64)
+    check(9, "another dtype")
+
+
+def test_class_matrix_in_training_has_gradients(tokenizer):
+    model = tiny_model(tokenizer=tokenizer, cls=VitaClipForVideoClassification)
+    with torch.no_grad():
+        model(videos())
+    passes = count_text_passes(model)
+    for expected in (1, 2):
+        model(videos(), labels=torch.tensor([0, 1])).loss.backward()
+        assert len(passes) == expected
+    assert model.class_prompts.context.grad.abs().sum() > 0
+
+
+# Saving and loading
+
+
+@pytest.mark.parametrize("auto", [AutoModel, AutoModelForVideoClassification])
+@pytest.mark.parametrize("subset", [{}, NO_PROMPTS])
+def test_round_trip_is_bit_equal(tokenizer, tmp_path, auto, subset):
+    model = tiny_model(vision=subset, tokenizer=tokenizer)
+    model.save_pretrained(tmp_path)
+    assert (tmp_path / "model.safetensors").is_file()
+    loaded, info = auto.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    ours, theirs = model.state_dict(), loaded.state_dict()
+    assert set(ours) == set(theirs)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    with torch.no_grad():
+        expected = model(videos()).logits_per_video
+        outputs = loaded.eval()(videos())
+    assert torch.equal(
+        outputs.logits if auto is AutoModelForVideoClassification else outputs.logits_per_video, expected
+    )
+    loaded.save_pretrained(tmp_path / "again")
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == (tmp_path / "model.safetensors").read_bytes()
+    again = AutoConfig.from_pretrained(tmp_path / "again")
+    for ours, theirs in (
+        (model.config, again),
+        (model.config.text_config, again.text_config),
+        (model.config.vision_config, again.vision_config),
+    ):
+        # Which class saved it, from where and in which dtype is written by transformers on saving.
+        saving = dict.fromkeys(("_name_or_path", "architectures", "dtype", "text_config", "vision_config"))
+        saving["transformers_version"] = None
+        assert ours.to_dict() | saving == theirs.to_dict() | saving
+    assert again.architectures == [type(loaded).__name__]
+
+
+def test_vision_tower_alone(tokenizer, tmp_path, stock_clip, stock_folder):
+    model = tiny_model(tokenizer=tokenizer)
+    model.save_pretrained(tmp_path / "whole")
+    model.vision_model.save_pretrained(tmp_path / "tower")
+    for loaded in (
+        VitaClipVisionModel.from_pretrained(tmp_path / "whole"),
+        VitaClipVisionModel.from_pretrained(tmp_path / "tower"),
+        AutoModel.from_pretrained(tmp_path / "tower"),
+    ):
+        assert type(loaded) is VitaClipVisionModel
+        ours = model.vision_model.state_dict()
+        assert all(torch.equal(tensor, ours[name]) for name, tensor in loaded.state_dict().items())
+    from_stock = VitaClipVisionModel.from_pretrained(stock_folder).state_dict()
+    assert all(torch.equal(t, from_stock[n]) for n, t in stock_clip.vision_model.state_dict().items())
+
+
+def test_tuples_by_configuration(tokenizer):
+    model = tiny_model(tokenizer=tokenizer)
+    expected = model(videos()).logits_per_video
+    model.config.return_dict = False
+    assert torch.equal(model(videos())[0], expected)
+
+
+def test_classifier_refuses_texts(tokenizer):
+    model = tiny_model(tokenizer=tokenizer, cls=VitaClipForVideoClassification)
+    with pytest.raises(ValueError, match="takes no input_ids or attention_mask; .* VitaClipModel"):
+        model(videos(), input_ids=torch.tensor([[1, 2]]), attention_mask=torch.tensor([[1, 1]]))
+
+
+def test_class_embeds_are_the_callers_own(tokenizer):
+    model = tiny_model(tokenizer=tokenizer)
+    with torch.no_grad():
+        expected = model.get_class_embeds().clone()
+        model.get_class_embeds().mul_(2)
+        assert torch.equal(model.get_class_embeds(), expected)
+
+
+def test_nameless_prompts_of_a_legacy_configuration():
+    """OpenAI's published configurations name 0 and 2 as start and end, which their own vocabulary does not."""
+    model = tiny_model(text={"bos_token_id": 0, "eos_token_id": 2})
+    assert model.class_prompts.class_input_ids[0, :6].tolist() == [49406, -1, -1, -1, -1, 49407]
+
+
+def test_new_names_in_place(tokenizer):
+    """As many classes as before: an optimizer's parameter stays the model's."""
+    model = tiny_model(tokenizer=tokenizer)
+    before = model.class_prompts.context
+    model.set_classes(["x", "y", "tai chi"], tokenizer)
+    assert model.class_prompts.context is before
+
+
+def test_outputs_as_tuple(tokenizer):
+    model = tiny_model(tokenizer=tokenizer)
+    outputs = model(videos(), labels=torch.tensor([0, 1]))
+    loss, logits, *_ = model(videos(), labels=torch.tensor([0, 1]), return_dict=False)
+    assert torch.equal(loss, outputs.loss) and torch.equal(logits, outputs.logits_per_video)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("attention", ["sdpa", "eager", "flash_attention_2"])
+@torch.no_grad()
+def test_attention_back_ends_on_a_gpu(attention, tokenizer):
+    if attention == "flash_attention_2":
+        pytest.importorskip("flash_attn")
+    model = tiny_model(tokenizer=tokenizer)
+    expected = model(videos()).logits_per_video
+    model.to("cuda", torch.bfloat16).set_attn_implementation(attention)
+    outputs = model(videos().to("cuda", torch.bfloat16))
+    assert (outputs.logits_per_video.float().cpu() - expected).abs().max() < 0.5
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_compiles_with_inductor():
+    model = tiny_model()
+    compiled = torch.compile(model.get_video_features, fullgraph=True)
+    expected = model.get_video_features(videos()).pooler_output
+    torch.testing.assert_close(compiled(videos()).pooler_output, expected, atol=1e-5, rtol=0)
+
+
+def without(folder, tmp_path, *names):
+    """A copy of the folder that lacks these weights."""
+    copy = shutil.copytree(folder, tmp_path / "lacking")
+    weights = {name: tensor for name, tensor in load_file(folder / "model.safetensors").items() if name not in names}
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    return copy
+
+
+@pytest.fixture(scope="module")
+def whole_folder(tokenizer, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    tiny_model(tokenizer=tokenizer).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("any_shape", [False, True])
+def test_a_missing_logit_scale_is_an_error(stock_folder, whole_folder, tmp_path, any_shape):
+    for number, folder in enumerate((stock_folder, whole_folder)):
+        lacking = without(folder, tmp_path / str(number), "logit_scale")
+        with pytest.raises(ValueError, match="logit_scale is missing"):
+            VitaClipModel.from_pretrained(lacking, ignore_mismatched_sizes=any_shape)
+
+
+def test_logit_scale_of_a_new_model_is_the_configurations():
+    model = tiny_model(logit_scale_init_value=1.5)
+    torch.nn.init.zeros_(model.logit_scale)
+    model._init_weights(model)
+    assert model.logit_scale.item() == 1.5
+
+
+@pytest.mark.parametrize(
+    "name", ["class_prompts.context", "vision_model.time_embedding.weight", "class_prompts.class_input_ids"]
+)
+def test_a_whole_folder_must_have_all_its_prompts(whole_folder, tmp_path, name):
+    lacking = without(whole_folder, tmp_path, name)
+    with pytest.raises(ValueError, match=f"{name} is missing"):
+        AutoModel.from_pretrained(lacking)
+    assert torch.isfinite(VitaClipModel.from_pretrained(lacking, ignore_mismatched_sizes=True).logit_scale)
+    if name.startswith("vision_model"):
+        with pytest.raises(ValueError, match="time_embedding.weight is missing"):
+            VitaClipVisionModel.from_pretrained(lacking)
+
+
+def test_a_cut_configuration_leaves_weights_without_a_place(whole_folder):
+    for cls, change in (
+        (VitaClipModel, {"vision_config": {"num_hidden_layers": 1}}),
+        (VitaClipModel, {"vision_config": {"num_global_prompts": 0}}),
+        (VitaClipVisionModel, {"num_hidden_layers": 1}),
+    ):
+        with pytest.raises(ValueError, match=r"encoder.layers.\d.*has no place"):
+            cls.from_pretrained(whole_folder, **change)
+        cls.from_pretrained(whole_folder, ignore_mismatched_sizes=True, **change)
+
+
+def test_a_weight_without_a_place_beside_the_towers(whole_folder, tmp_path):
+    copy = shutil.copytree(whole_folder, tmp_path / "copy")
+    weights = load_file(copy / "model.safetensors") | {"visual_projection.bias": torch.zeros(2)}
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="visual_projection.bias has no place"):
+        VitaClipModel.from_pretrained(copy)
+
+
+@pytest.mark.parametrize("wrong", [-3, 49408])
+def test_class_prompts_beyond_the_vocabulary(whole_folder, tmp_path, wrong):
+    copy = shutil.copytree(whole_folder, tmp_path / "copy")
+    weights = load_file(copy / "model.safetensors")
+    weights["class_prompts.class_input_ids"][0, 1] = wrong
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="class_input_ids holds ids outside the vocabulary of 49408"):
+        VitaClipModel.from_pretrained(copy)
+
+
+def test_offloaded_weights_give_the_same_classes(tokenizer):
+    """accelerate's hooks move what a module is given: weights among the arguments would be moved for good."""
+    model = tiny_model(tokenizer=tokenizer, cls=VitaClipForVideoClassification)
+    with torch.no_grad():
+        expected = model(videos()).logits
+        offloaded = cpu_offload(model, execution_device=torch.device("cpu"))
+        assert torch.equal(offloaded(videos()).logits, expected)
+        assert torch.equal(offloaded(videos()).logits, expected)

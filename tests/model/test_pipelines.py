@@ -1,0 +1,264 @@
+"""Both pipelines on one folder, against the model and the processor called by hand."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny_model
+from PIL import Image
+from transformers import AutoModel, AutoProcessor, pipeline
+from transformers.pipelines import PIPELINE_REGISTRY
+
+import vitaclip_hf
+from vitaclip_hf import VideoDecodingError, VitaClipProcessor, VitaClipVideoProcessor
+from vitaclip_hf.data.motion_shapes import write_video
+
+
+LABELS = ["riding a bike", "tai_chi", "archery", "high jump"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, tokenizer) -> Path:
+    path = tmp_path_factory.mktemp("checkpoint")
+    tiny_model(tokenizer=tokenizer).save_pretrained(path)
+    size = {"height": 32, "width": 32}
+    processor = VitaClipVideoProcessor(num_frames=4, size={"shortest_edge": 32}, crop_size=size)
+    VitaClipProcessor(processor, tokenizer).save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> list[str]:
+    path, rng = tmp_path_factory.mktemp("videos"), np.random.default_rng(0)
+    for index in range(5):
+        coarse = rng.integers(0, 256, (6 + 7 * index, 3, 4, 3), dtype=np.uint8)
+        write_video(path / f"{index}.mp4", coarse.repeat(32, 1).repeat(32, 2))
+    return sorted(map(str, path.iterdir()))
+
+
+@pytest.fixture(scope="module")
+def classifier(folder):
+    return pipeline("zero-shot-video-classification", model=str(folder), device="cpu")
+
+
+@torch.no_grad()
+def scores_by_hand(folder, video, labels=LABELS, templates=("{}",), **views) -> dict[str, float]:
+    """METHOD and ARCHITECTURE, step by step."""
+    model, processor = AutoModel.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder)
+    total = 0
+    for template in templates:
+        texts = [template.format(label.replace("_", " ")) for label in labels]
+        inputs = processor.tokenizer(texts, padding="max_length", max_length=77, return_tensors="pt")
+        features = model.get_text_features(**inputs).pooler_output
+        total = total + features / features.norm(dim=-1, keepdim=True) / len(templates)
+    texts = total / total.norm(dim=-1, keepdim=True)
+    pixels = processor.video_processor(video, return_tensors="pt", **views)["pixel_values_videos"]
+    scores = []
+    for clip in pixels:
+        features = model.get_video_features(clip[None]).pooler_output[0]
+        scores.append((model.logit_scale.exp() * texts @ features / features.norm()).softmax(0))
+    return dict(zip(labels, torch.stack(scores).mean(0).tolist(), strict=True))
+
+
+def check(result: list[dict], expected: dict[str, float]) -> None:
+    assert {row["label"]: row["score"] for row in result} == pytest.approx(expected, abs=1e-5)
+    assert [row["score"] for row in result] == sorted(expected.values(), reverse=True) or len(result) == len(expected)
+    assert result == sorted(result, key=lambda row: -row["score"])
+
+
+def test_one_video(classifier, folder, files):
+    result = classifier(files[0], candidate_labels=LABELS)
+    check(result, scores_by_hand(folder, files[0]))
+    assert sum(row["score"] for row in result) == pytest.approx(1, abs=1e-5)
+    assert classifier(Path(files[0]), candidate_labels=LABELS) == result
+    assert classifier(Path(files[0]).read_bytes(), candidate_labels=LABELS) == result
+    assert classifier(files[0], candidate_labels=LABELS, top_k=2) == result[:2]
+    assert classifier(files[0], candidate_labels=LABELS, top_k=9) == result
+
+
+def test_arrays_and_frames(classifier):
+    video = np.random.default_rng(1).integers(0, 256, (6, 40, 40, 3), dtype=np.uint8)
+    result = classifier(video, candidate_labels=LABELS)
+    assert classifier([Image.fromarray(frame) for frame in video], candidate_labels=LABELS) == result
+    assert classifier(torch.from_numpy(video), candidate_labels=LABELS) == result
+    assert classifier([video, video], candidate_labels=LABELS) == [result, result]
+
+
+def test_several_videos_are_never_taken_for_views(classifier, tmp_path):
+    rng = np.random.default_rng(2)
+    one, other = rng.integers(0, 256, (2, 6, 40, 40, 3), dtype=np.uint8)
+    apart = [classifier(video, candidate_labels=LABELS) for video in (one, other)]
+    for batch in (np.stack([one, other]), torch.from_numpy(np.stack([one, other])), (one, other)):
+        assert classifier(batch, candidate_labels=LABELS) == apart
+    with pytest.raises(TypeError, match="Expected a video within the list of videos"):
+        classifier([[one, other], one], candidate_labels=LABELS)
+    paths = [str(tmp_path / f"{index}.png") for index in range(6)]
+    for path, frame in zip(paths, one, strict=True):
+        Image.fromarray(frame).save(path)
+    assert classifier([paths], candidate_labels=LABELS) == apart[:1]
+    assert classifier([], candidate_labels=LABELS) == []
+
+
+def test_labels_of_any_iterable(classifier, files):
+    expected = classifier(files[0], candidate_labels=LABELS)
+    for labels in (tuple(LABELS), np.array(LABELS), (label for label in LABELS), dict.fromkeys(LABELS)):
+        assert classifier(files[0], candidate_labels=labels) == expected
+
+
+@pytest.mark.parametrize("templates", ["a video of {}.", ["a video of {}.", "{} in a film", "{}"]])
+def test_templates(classifier, folder, files, templates):
+    result = classifier(files[1], candidate_labels=LABELS, hypothesis_template=templates)
+    expected = scores_by_hand(folder, files[1], templates=[templates] if isinstance(templates, str) else templates)
+    check(result, expected)
+
+
+def test_views_are_averaged_after_the_softmax(classifier, folder, files):
+    views = {"sampling": "dense", "frame_stride": 2, "num_views": 3, "num_spatial_views": 3}
+    check(classifier(files[4], candidate_labels=LABELS, **views), scores_by_hand(folder, files[4], **views))
+    batched = classifier(files, candidate_labels=LABELS, batch_size=2, **views)
+    for result, file in zip(batched, files, strict=True):
+        check(result, scores_by_hand(folder, file, **views))
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 8])
+def test_batches_of_videos_of_any_length(classifier, folder, files, batch_size):
+    results = classifier(files, candidate_labels=LABELS, batch_size=batch_size)
+    for result, file in zip(results, files, strict=True):
+        check(result, scores_by_hand(folder, file))
+
+
+def test_generators_are_read_lazily(classifier, folder, files):
+    taken = []
+
+    def source():
+        for file in files:
+            taken.append(file)
+            yield file
+
+    results = iter(classifier(source(), candidate_labels=LABELS))
+    check(next(results), scores_by_hand(folder, files[0]))
+    assert len(taken) < len(files)
+    assert len(list(results)) == len(files) - 1
+
+
+def test_datasets_are_read_lazily(classifier, folder, files):
+    class Videos(torch.utils.data.Dataset):
+        read = 0
+
+        def __len__(self):
+            return len(files)
+
+        def __getitem__(self, index):
+            self.read += 1
+            return files[index]
+
+    videos = Videos()
+    results = iter(classifier(videos, candidate_labels=LABELS, batch_size=2))
+    check(next(results), scores_by_hand(folder, files[0]))
+    assert videos.read == 2
+    # `list(results)` would start again from the beginning.
+    assert sum(1 for _ in iter(lambda: next(results, None), None)) == len(files) - 1
+
+
+def test_label_embeddings_are_made_once_and_never_stale(folder, files):
+    classifier = pipeline("zero-shot-video-classification", model=str(folder), device="cpu")
+    passes = []
+    classifier.model.text_model.encoder.register_forward_hook(lambda *_: passes.append(1))
+    before = classifier(files, candidate_labels=LABELS)
+    assert len(passes) == 1
+    assert classifier(files, candidate_labels=LABELS) == before and len(passes) == 1
+    classifier(files[0], candidate_labels=LABELS[:2])
+    classifier(files[0], candidate_labels=LABELS, hypothesis_template="a {}")
+    assert len(passes) == 3
+    assert classifier(files, candidate_labels=LABELS) == before and len(passes) == 3
+    with torch.no_grad():
+        classifier.model.text_model.final_layer_norm.bias[0] += 0.5
+    after = classifier(files, candidate_labels=LABELS)
+    assert len(passes) == 4 and after != before
+
+
+def test_labels_given_when_the_pipeline_is_made(folder, files, classifier):
+    ready = pipeline(
+        "zero-shot-video-classification",
+        model=str(folder),
+        device="cpu",
+        candidate_labels=LABELS,
+        top_k=1,
+        batch_size=2,
+    )
+    for result, full in zip(ready(files), classifier(files, candidate_labels=LABELS), strict=True):
+        assert [row["label"] for row in result] == [full[0]["label"]]
+        assert result[0]["score"] == pytest.approx(full[0]["score"], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({}, ValueError, "candidate_labels"),
+        ({"candidate_labels": []}, ValueError, "non-empty strings"),
+        ({"candidate_labels": "a, b"}, ValueError, "a list of non-empty strings"),
+        ({"candidate_labels": ["a", " "]}, ValueError, "non-empty strings"),
+        ({"candidate_labels": ["a", 1]}, ValueError, "non-empty strings"),
+        ({"candidate_labels": ["a", "b", "a"]}, ValueError, "repeated: 'a'"),
+        ({"candidate_labels": ["a"], "hypothesis_template": "a video"}, ValueError, "needs `{}`"),
+        ({"candidate_labels": ["a"], "hypothesis_template": []}, ValueError, "needs `{}`"),
+        ({"candidate_labels": ["a"], "top_k": 0}, ValueError, "`top_k`"),
+        ({"candidate_labels": ["a"], "view": 3}, TypeError, "unknown argument view"),
+        ({"candidate_labels": ["word " * 90]}, ValueError, "takes 9[0-9] tokens.*77 positions"),
+    ],
+)
+def test_bad_arguments(classifier, files, arguments, error, message):
+    with pytest.raises(error, match=message):
+        classifier(files[0], **arguments)
+
+
+def test_a_broken_file_is_named(classifier, files, tmp_path):
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video")
+    with pytest.raises(VideoDecodingError, match="broken.mp4"):
+        classifier([files[0], str(broken)], candidate_labels=LABELS)
+
+
+def test_half_precision(folder, files, classifier):
+    half = pipeline("zero-shot-video-classification", model=str(folder), device="cpu", dtype=torch.bfloat16)
+    ours = {row["label"]: row["score"] for row in half(files[0], candidate_labels=LABELS)}
+    theirs = {row["label"]: row["score"] for row in classifier(files[0], candidate_labels=LABELS)}
+    assert ours == pytest.approx(theirs, abs=0.05)
+
+
+def test_save_and_load(classifier, files, tmp_path):
+    classifier.save_pretrained(tmp_path)
+    assert not list(tmp_path.glob("*.py"))
+    loaded = pipeline("zero-shot-video-classification", model=str(tmp_path), device="cpu")
+    assert loaded(files, candidate_labels=LABELS) == classifier(files, candidate_labels=LABELS)
+
+
+def test_registering_again_is_quiet(caplog):
+    with caplog.at_level(logging.WARNING):
+        vitaclip_hf._register()
+    assert not caplog.records
+    assert "zero-shot-video-classification" in PIPELINE_REGISTRY.get_supported_tasks()
+
+
+# The closed set, through transformers' own pipeline
+
+
+@torch.no_grad()
+def closed_set_by_hand(folder, video) -> dict[str, float]:
+    model, processor = AutoModel.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder)
+    logits = model(processor(videos=video, return_tensors="pt")["pixel_values_videos"]).logits_per_video[0]
+    return dict(zip(model.config.id2label.values(), logits.softmax(0).tolist(), strict=True))
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_video_classification(folder, files, batch_size):
+    classifier = pipeline("video-classification", model=str(folder), device="cpu", batch_size=batch_size)
+    for result, file in zip(classifier(files), files, strict=True):
+        check(result, closed_set_by_hand(folder, file))
+    (best,) = classifier(files[0], top_k=1)  # alone and not in a batch: the last digits may differ
+    first = classifier(files)[0][0]
+    assert best["label"] == first["label"]
+    assert best["score"] == pytest.approx(first["score"], abs=1e-6)
+    assert classifier.image_processor is None

@@ -1,0 +1,569 @@
+"""Prompts by themselves: switched off, saved alone, and put back on their base."""
+
+import copy
+import hashlib
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import tiny_model
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AutoModel,
+    AutoModelForVideoClassification,
+    AutoProcessor,
+    BertConfig,
+    CLIPConfig,
+    CLIPModel,
+    pipeline,
+)
+
+import vitaclip_hf
+from vitaclip_hf import (
+    VitaClipForVideoClassification,
+    VitaClipModel,
+    VitaClipProcessor,
+    VitaClipVideoProcessor,
+    VitaClipVisionModel,
+)
+from vitaclip_hf.model.checkpoint import CheckpointError
+from vitaclip_hf.model.prompt_checkpoint import PromptCheckpointError, checkpoint_sizes, find_prompts_alone
+from vitaclip_hf.training.arguments import ModelArguments
+from vitaclip_hf.training.recipes import RecipeError
+from vitaclip_hf.training.starting_point import load_starting_point, read_base_config
+
+
+IDS = torch.tensor([[49406, 320, 1000, 49407], [49406, 7, 49407, 49407]])
+
+
+def stock_clip(patch: int = 8, activation: str = "quick_gelu", seed: int = 3) -> CLIPModel:
+    torch.manual_seed(seed)
+    size = {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64, "hidden_act": activation}
+    vision = size | {"hidden_size": 48, "image_size": 32, "patch_size": patch}
+    return CLIPModel(CLIPConfig(vision_config=vision, text_config=size | {"hidden_size": 32}, projection_dim=24)).eval()
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clip")
+    stock_clip().save_pretrained(folder)
+    return folder
+
+
+def videos(batch: int = 2, frames: int = 5) -> torch.Tensor:
+    return torch.randn(batch, frames, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+def scrambled(model):
+    """A model whose prompts all do something, as after a training; the backbone stays."""
+    generator = torch.Generator().manual_seed(7)
+    clip = set(stock_clip().state_dict()) - {"logit_scale"}
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name not in clip:
+                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    return model
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("activation", ["quick_gelu", "gelu"])
+def test_prompts_off_is_clip_to_the_bit(tmp_path, attention, activation):
+    stock_clip(activation=activation).save_pretrained(tmp_path)
+    clip = CLIPModel.from_pretrained(tmp_path, attn_implementation=attention).eval()
+    model = scrambled(VitaClipModel.from_pretrained(tmp_path, attn_implementation=attention).eval())
+    pixels = videos()
+    with torch.no_grad():
+        frames = clip.get_image_features(pixels.flatten(0, 1)).pooler_output.unflatten(0, (2, 5))
+        on = model.get_video_features(pixels).pooler_output
+        with model.prompts_disabled():
+            off = model.get_video_features(pixels).pooler_output
+            texts = model(pixels, input_ids=IDS).text_embeds
+        assert torch.equal(off, frames.mean(1))
+        assert torch.equal(texts, torch.nn.functional.normalize(clip.get_text_features(IDS).pooler_output, dim=-1))
+        assert torch.equal(model.get_video_features(pixels).pooler_output, on)
+    assert (on - off).abs().max() > 1e-3
+
+
+def test_prompts_come_back_after_nesting_and_errors(base):
+    model = scrambled(VitaClipModel.from_pretrained(base).eval())
+    pixels = videos()
+    with torch.no_grad():
+        on = model.get_video_features(pixels).pooler_output
+        with pytest.raises(KeyError), model.prompts_disabled():
+            with model.vision_model.prompts_disabled():
+                off = model.get_video_features(pixels).pooler_output
+            assert torch.equal(model.get_video_features(pixels).pooler_output, off)
+            raise KeyError
+        assert torch.equal(model.get_video_features(pixels).pooler_output, on)
+        assert not torch.equal(on, off)
+
+
+def test_learned_classes_without_prompts_are_an_error(tokenizer):
+    model = tiny_model(tokenizer=tokenizer, cls=VitaClipForVideoClassification)
+    with torch.no_grad():
+        logits = model(videos()).logits  # fills the cache of class features
+        with model.prompts_disabled(), pytest.raises(ValueError, match="no learned classes.*input_ids"):
+            model(videos())
+        assert torch.equal(model(videos()).logits, logits)
+
+
+NO_PROMPTS = {"use_summary_prompt": False, "use_local_prompts": False, "num_global_prompts": 0}
+
+
+def same_tensors(one, other) -> bool:
+    one, other = one.state_dict(), other.state_dict()
+    return one.keys() == other.keys() and all(
+        one[name].dtype == other[name].dtype and torch.equal(one[name], other[name]) for name in one
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(base, tokenizer):
+    """A model on the base, with names and prompts as after a training."""
+    model = VitaClipModel.from_pretrained(base, vision_config={"num_frames": 4}, text_config={"num_context_tokens": 3})
+    model.set_classes(["archery", "riding a bike", "tai chi"], tokenizer)
+    return scrambled(model.eval())
+
+
+@pytest.fixture(scope="module")
+def saved(trained, tokenizer, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prompts")
+    size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    trained.save_prompts(folder, processor=VitaClipProcessor(VitaClipVideoProcessor(num_frames=4, **size), tokenizer))
+    return folder
+
+
+@pytest.fixture
+def copied(saved, tmp_path):
+    return shutil.copytree(saved, tmp_path / "prompts")
+
+
+def record_of(folder) -> dict:
+    return json.loads((folder / "prompt_config.json").read_text())
+
+
+def without_base(folder) -> dict:
+    return {name: value for name, value in record_of(folder).items() if name != "base_model"}
+
+
+def rewrite_record(folder, **changes) -> None:
+    (folder / "prompt_config.json").write_text(json.dumps(record_of(folder) | changes))
+
+
+def test_reloaded_model_is_bit_equal(trained, saved, base):
+    model, classifier = (cls.from_pretrained_prompts(saved) for cls in (VitaClipModel, VitaClipForVideoClassification))
+    assert (type(model), type(classifier)) == (VitaClipModel, VitaClipForVideoClassification)
+    assert same_tensors(model, trained) and same_tensors(classifier, trained)
+    assert not model.training
+    assert model.config.id2label == {0: "archery", 1: "riding a bike", 2: "tai chi"}
+    assert model.config.name_or_path == str(base)
+    with torch.no_grad():
+        assert torch.equal(model(videos()).logits_per_video, trained(videos()).logits_per_video)
+        assert torch.equal(classifier(videos()).logits, trained(videos()).logits_per_video)
+
+
+def test_the_files(trained, saved, base):
+    """What the prompts' file holds is what CLIP has not, and the logit scale; the record names the base."""
+    tensors, clip = load_file(saved / "prompts.safetensors"), load_file(base / "model.safetensors")
+    assert tensors.keys() & clip.keys() == {"logit_scale"}
+    assert tensors.keys() | clip.keys() == trained.state_dict().keys()
+    sizes = checkpoint_sizes(trained)
+    assert sizes.prompts == sum(t.numel() * t.element_size() for t in tensors.values())
+    added = sizes.whole - sizes.prompts
+    assert added == sum(t.numel() * t.element_size() for name, t in clip.items() if name != "logit_scale")
+    assert 0 < (saved / "prompts.safetensors").stat().st_size - sizes.prompts < 8000
+    digest = hashlib.sha256()
+    for name in sorted(clip.keys() - {"logit_scale"}):
+        digest.update(f"{name} torch.float32 {list(clip[name].shape)}\n".encode() + clip[name].numpy().tobytes())
+    record = record_of(saved)
+    assert record["base_fingerprint"] == digest.hexdigest()
+    assert (record["base_model"], record["base_revision"]) == (f"../{base.name}", None)
+    assert (record["base_dtype"], record["format_version"]) == ("float32", 1)
+    assert record["package_version"] == vitaclip_hf.__version__
+
+
+def test_processor_of_the_folder(saved):
+    processor = AutoProcessor.from_pretrained(saved)
+    assert type(processor) is VitaClipProcessor and processor.video_processor.num_frames == 4
+    inputs = processor(videos=torch.zeros(4, 32, 32, 3, dtype=torch.uint8).numpy(), text="a", return_tensors="pt")
+    assert inputs["pixel_values_videos"].shape == (1, 4, 3, 32, 32)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_dtype_is_as_from_the_whole_folder(trained, saved, tmp_path, dtype):
+    trained.save_pretrained(tmp_path)
+    whole = VitaClipModel.from_pretrained(tmp_path, dtype=dtype)
+    model = VitaClipModel.from_pretrained_prompts(saved, dtype=dtype)
+    assert model.logit_scale.dtype == dtype and same_tensors(model, whole)
+
+
+def test_half_precision_backbones(base, tmp_path):
+    """The type of the training is kept, also where the base's file and the prompts have another."""
+    model = scrambled(VitaClipModel.from_pretrained(base, dtype=torch.bfloat16))
+    model.vision_model.time_embedding.float()
+    model.save_prompts(tmp_path / "bfloat16")
+    assert same_tensors(VitaClipModel.from_pretrained_prompts(tmp_path / "bfloat16"), model)
+    CLIPModel.from_pretrained(base).half().save_pretrained(tmp_path / "half_base")
+    model = scrambled(VitaClipModel.from_pretrained(tmp_path / "half_base", dtype=torch.float32))
+    model.save_prompts(tmp_path / "float32")
+    loaded = VitaClipModel.from_pretrained_prompts(tmp_path / "float32")
+    assert loaded.logit_scale.dtype == torch.float32 and same_tensors(loaded, model)
+
+
+def test_other_folders_with_the_same_base(trained, saved, base, tmp_path):
+    """Shards, a whole Vita-CLIP with other prompts, another place on the disk: the weights decide."""
+    CLIPModel.from_pretrained(base).save_pretrained(tmp_path / "shards", max_shard_size="50KB")
+    assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 1
+    VitaClipModel.from_pretrained(base, vision_config=NO_PROMPTS).save_pretrained(tmp_path / "vita")
+    for folder in ("shards", "vita"):
+        model = VitaClipModel.from_pretrained_prompts(saved, base=tmp_path / folder)
+        assert same_tensors(model, trained), folder
+    trained.save_pretrained(tmp_path / "whole")
+    VitaClipForVideoClassification.from_pretrained(tmp_path / "whole").save_prompts(tmp_path / "again", base=base)
+    assert without_base(tmp_path / "again") == without_base(saved)
+    whole = VitaClipModel.from_pretrained_prompts(saved)
+    whole.save_pretrained(tmp_path / "whole_again")
+    assert same_tensors(VitaClipModel.from_pretrained(tmp_path / "whole_again"), trained)
+    whole.save_prompts(tmp_path / "prompts_again")
+    assert without_base(tmp_path / "prompts_again") == without_base(saved)
+
+
+def test_arguments_of_from_pretrained(saved):
+    model = VitaClipModel.from_pretrained_prompts(
+        saved, attn_implementation="eager", id2label={0: "bow", 1: "bike", 2: "slow"}, device_map={"": "cpu"}
+    )
+    assert model.config._attn_implementation == model.vision_model.config._attn_implementation == "eager"
+    assert model.config.id2label[2] == "slow"
+    with torch.no_grad():
+        assert model.vision_model(videos(), output_attentions=True).attentions[0] is not None
+
+
+def hub_cache(cache, repository: str, folder) -> str:
+    """Puts a folder into a cache of the Hub's client as if it had been downloaded; returns its commit."""
+    commit = hashlib.sha1(repository.encode()).hexdigest()
+    entry = cache / f"models--{repository.replace('/', '--')}"
+    shutil.copytree(folder, entry / "snapshots" / commit)
+    (entry / "refs").mkdir()
+    (entry / "refs" / "main").write_text(commit)
+    return commit
+
+
+def test_prompts_and_base_from_the_hub(trained, base, tmp_path):
+    base_commit = hub_cache(tmp_path, "test-org/clip", base)
+    hub = {"cache_dir": tmp_path, "local_files_only": True}
+    sizes = {"vision_config": {"num_frames": 4}, "text_config": {"num_context_tokens": 3}}
+    model = VitaClipModel.from_pretrained("test-org/clip", id2label=trained.config.id2label, **sizes, **hub)
+    model.load_state_dict(trained.state_dict())
+    model.save_prompts(tmp_path / "local", verify=False)
+    assert record_of(tmp_path / "local")["base_model"] == "test-org/clip"
+    model.save_prompts(tmp_path / "local", **hub)
+    record = record_of(tmp_path / "local")
+    assert (record["base_model"], record["base_revision"]) == ("test-org/clip", base_commit)
+    commit = hub_cache(tmp_path, "test-org/prompts", tmp_path / "local")
+    loaded = VitaClipModel.from_pretrained_prompts("test-org/prompts", revision=commit, **hub)
+    assert same_tensors(loaded, trained)
+    assert (loaded.config.name_or_path, loaded.config._commit_hash) == ("test-org/clip", base_commit)
+    with pytest.raises(ValueError, match="from_pretrained_prompts.'test-org/prompts'.*base model, test-org/clip"):
+        AutoModel.from_pretrained("test-org/prompts", **hub)
+    with pytest.raises(ValueError, match="test-org/nothing: no prompt_config.json"):
+        VitaClipModel.from_pretrained_prompts("test-org/nothing", **hub)
+    rewrite_record(tmp_path / "local", base_revision="0" * 40)
+    with pytest.raises(ValueError, match="base model test-org/clip cannot be loaded.*pass `base`"):
+        VitaClipModel.from_pretrained_prompts(tmp_path / "local", **hub)
+    assert same_tensors(VitaClipModel.from_pretrained_prompts(tmp_path / "local", base, **hub), trained)
+
+
+def test_wrong_base(saved, base, tmp_path):
+    stock_clip(seed=4).save_pretrained(tmp_path / "other")
+    with pytest.raises(ValueError, match=f"Wrong base model: .* belong to {base} .* and {tmp_path}/other has other"):
+        VitaClipModel.from_pretrained_prompts(saved, base=tmp_path / "other")
+    stock_clip(patch=16).save_pretrained(tmp_path / "patches")
+    with pytest.raises(ValueError, match="Wrong base model"):
+        VitaClipModel.from_pretrained_prompts(saved, base=tmp_path / "patches")
+    one_bit = load_file(base / "model.safetensors")
+    one_bit["text_model.final_layer_norm.bias"][0] += 1e-7
+    shutil.copytree(base, tmp_path / "one_bit")
+    save_file(one_bit, tmp_path / "one_bit" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="Wrong base model"):
+        VitaClipModel.from_pretrained_prompts(saved, base=tmp_path / "one_bit")
+
+
+def test_a_base_that_moved_is_told_in_the_record(saved, base, tmp_path):
+    """What the error advises, for scripts that take no `base`."""
+    prompts = Path(shutil.copytree(saved, tmp_path / "prompts"))
+    rewrite_record(prompts, base_model="../gone")
+    with pytest.raises(ValueError, match="gone cannot be loaded.*write the right folder or id as `base_model` into prompt_config.json"):
+        VitaClipModel.from_pretrained_prompts(prompts)
+    shutil.copytree(base, tmp_path / "moved")
+    for place in ("../moved", str(tmp_path / "moved")):
+        rewrite_record(prompts, base_model=place)
+        loaded = VitaClipModel.from_pretrained_prompts(prompts)
+        assert same_tensors(loaded, VitaClipModel.from_pretrained_prompts(saved))
+
+
+def test_bases_that_cannot_be_loaded(saved, base, tmp_path):
+    weights = load_file(base / "model.safetensors")
+    del weights["visual_projection.weight"]
+    shutil.copytree(base, tmp_path / "lacking")
+    save_file(weights, tmp_path / "lacking" / "model.safetensors", metadata={"format": "pt"})
+    shutil.copytree(base, tmp_path / "truncated")
+    (tmp_path / "truncated" / "model.safetensors").write_bytes((base / "model.safetensors").read_bytes()[:-100])
+    BertConfig(num_hidden_layers=1).save_pretrained(tmp_path / "bert")
+    for folder, message in (
+        ("none", "cannot be loaded.*pass `base`, or write the right folder or id as `base_model` into prompt_config.json"),
+        ("truncated", "truncated cannot be loaded.*incomplete"),
+        ("bert", "of type 'bert', not a CLIP"),
+        ("lacking", "lacking lacks weights: visual_projection.weight"),
+    ):
+        with pytest.raises(ValueError, match=message) as caught:
+            VitaClipModel.from_pretrained_prompts(saved, base=tmp_path / folder, local_files_only=True)
+        assert "\n" not in str(caught.value)
+
+
+def test_saving_without_the_right_base(trained, base, tmp_path, tokenizer):
+    with pytest.raises(ValueError, match="Pass `base`"):
+        tiny_model(tokenizer=tokenizer).save_prompts(tmp_path / "out")
+    tuned = copy.deepcopy(trained)
+    torch.nn.init.zeros_(tuned.visual_projection.weight)  # a backbone that was not frozen
+    with pytest.raises(ValueError, match="Wrong base model"):
+        tuned.save_prompts(tmp_path / "out")
+    mixed = copy.deepcopy(trained)
+    mixed.text_model.half()
+    with pytest.raises(ValueError, match="several types .float16, float32"):
+        mixed.save_prompts(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ValueError, match="a file is there"):
+        trained.save_prompts(tmp_path / "file")
+    trained.save_pretrained(tmp_path / "whole")
+    with pytest.raises(ValueError, match="holds a whole model"):
+        trained.save_prompts(tmp_path / "whole")
+
+
+def change_tensors(folder, change) -> None:
+    tensors = load_file(folder / "prompts.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "prompts.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop("class_prompts.context"), "lacks class_prompts.context"),
+        (lambda t: t.update(extra=torch.zeros(1)), "has no place for extra"),
+        (
+            lambda t: t.update({"vision_model.time_embedding.weight": torch.zeros(6, 48)}),
+            r"time_embedding.weight is \[6, 48\] and must be \[4, 48\]",
+        ),
+        (lambda t: t["class_prompts.context"].add_(1), "not the values that prompt_config.json describes"),
+        (lambda t: t.clear(), "lacks class_prompts.class_input_ids; .*; and [0-9]+ more"),
+    ],
+)
+def test_tensors_that_do_not_fit(copied, change, message):
+    change_tensors(copied, change)
+    with pytest.raises(ValueError, match=f"prompts.safetensors.*{message}") as caught:
+        VitaClipModel.from_pretrained_prompts(copied)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("keep", [0, 5, 500, -1])
+def test_truncated_prompts(copied, keep):
+    path = copied / "prompts.safetensors"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ValueError, match="prompts.safetensors: damaged"):
+        VitaClipModel.from_pretrained_prompts(copied)
+
+
+def test_damaged_record(copied, base):
+    rewrite_record(copied, format_version=2, package_version="9.0")
+    with pytest.raises(ValueError, match="format 2, written by vitaclip_hf 9.0.*Update the package"):
+        VitaClipModel.from_pretrained_prompts(copied)
+    for content in ("", "{", "[]", "{}", json.dumps({"format_version": 1}), json.dumps({"format_version": "1"})):
+        (copied / "prompt_config.json").write_text(content)
+        with pytest.raises(ValueError, match="prompt_config.json: damaged"):
+            VitaClipModel.from_pretrained_prompts(copied)
+    (copied / "prompt_config.json").unlink()
+    with pytest.raises(ValueError, match="no prompt_config.json.*from_pretrained"):
+        VitaClipModel.from_pretrained_prompts(copied)
+    with pytest.raises(ValueError, match="no prompt_config.json"):
+        VitaClipModel.from_pretrained_prompts(base)
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        AutoModel.from_pretrained,
+        AutoModelForVideoClassification.from_pretrained,
+        VitaClipModel.from_pretrained,
+        VitaClipVisionModel.from_pretrained,
+        lambda folder: pipeline("video-classification", model=str(folder)),
+        lambda folder: pipeline("zero-shot-video-classification", model=str(folder)),
+    ],
+)
+def test_prompts_are_no_whole_model(saved, base, load):
+    message = re.escape(f"from_pretrained_prompts('{saved}')") + f".*on their base model, {base}"
+    with pytest.raises(ValueError, match=message):
+        load(saved)
+
+
+def test_other_loading_errors(trained, tmp_path):
+    with pytest.raises(OSError, match="nothing"):
+        VitaClipModel.from_pretrained(tmp_path / "nothing", local_files_only=True)
+    trained.save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(OSError, match="a weights file is damaged or incomplete") as caught:
+        AutoModel.from_pretrained(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_prompts_and_base_move_together(trained, base, tmp_path, monkeypatch):
+    shutil.copytree(base, tmp_path / "here" / "clip")
+    monkeypatch.chdir(tmp_path / "here")
+    trained.save_prompts("prompts", base="clip")
+    assert record_of(tmp_path / "here" / "prompts")["base_model"] == "../clip"
+    (tmp_path / "here").rename(tmp_path / "there")
+    monkeypatch.chdir(tmp_path)
+    assert same_tensors(VitaClipModel.from_pretrained_prompts("there/prompts"), trained)
+    rewrite_record(tmp_path / "there" / "prompts", base_model="there/clip")  # older records: seen from here
+    assert same_tensors(VitaClipModel.from_pretrained_prompts("there/prompts"), trained)
+    rewrite_record(tmp_path / "there" / "prompts", base_model="../gone")
+    with pytest.raises(ValueError, match=f"base model {tmp_path}/there/gone cannot be loaded .no such folder.; pass"):
+        VitaClipModel.from_pretrained_prompts("there/prompts")
+
+
+def test_arguments_without_a_meaning(saved):
+    assert VitaClipModel.from_pretrained_prompts(saved, torch_dtype=torch.float16).dtype == torch.float16
+    for name in ("config", "state_dict", "ignore_mismatched_sizes", "output_loading_info"):
+        with pytest.raises(ValueError, match=f"takes no {name}: "):
+            VitaClipModel.from_pretrained_prompts(saved, **{name: True})
+
+
+def test_folders_that_are_not_overwritten(trained, base, tmp_path):
+    BertConfig().save_pretrained(tmp_path / "bert")
+    copy = shutil.copytree(base, tmp_path / "clip")
+    (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
+    for folder in (tmp_path / "bert", copy):
+        before = (folder / "config.json").read_bytes()
+        with pytest.raises(ValueError, match="a folder of their own"):
+            trained.save_prompts(folder, base=base)
+        assert (folder / "config.json").read_bytes() == before and not (folder / "prompts.safetensors").exists()
+
+
+def test_saved_configuration_points_to_no_code(trained, base, tmp_path):
+    model = copy.deepcopy(trained)
+    model.config.auto_map = {"AutoModel": "modeling.Model"}
+    model.save_prompts(tmp_path / "prompts", base=base, verify=False)
+    assert not {"auto_map", "custom_pipelines"} & set(json.loads((tmp_path / "prompts" / "config.json").read_text()))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"base_dtype": "nn"}, "wrong base_dtype"),
+        ({"base_dtype": "int64"}, "wrong base_dtype"),
+        ({"base_dtype": 5}, "wrong base_dtype"),
+        ({"base_fingerprint": 5}, "wrong fingerprints"),
+        ({"base_model": ""}, "wrong base_model"),
+    ],
+)
+def test_wrong_values_in_the_record(copied, change, message):
+    rewrite_record(copied, **change)
+    with pytest.raises(ValueError, match=f"prompt_config.json: damaged.*{message}"):
+        VitaClipModel.from_pretrained_prompts(copied)
+
+
+@pytest.mark.parametrize("content", ["{", '{"model_type": "vita_clip", "vision_config": {"num_frames": "8"}}'])
+def test_damaged_configuration_of_prompts(copied, content):
+    (copied / "config.json").write_text(content)
+    with pytest.raises(PromptCheckpointError, match="its config.json is missing, damaged"):
+        VitaClipModel.from_pretrained_prompts(copied)
+
+
+def test_prompts_of_another_kind(copied):
+    change_tensors(copied, lambda t: t.update({"class_prompts.context": t["class_prompts.context"].long()}))
+    with pytest.raises(PromptCheckpointError, match="class_prompts.context is stored as int64, the model has float32"):
+        VitaClipModel.from_pretrained_prompts(copied)
+
+
+# Prompts alone as what a training starts from
+
+
+CLASSES = ["archery", "riding a bike", "tai chi"]
+
+
+def start_from(folder, **changes) -> ModelArguments:
+    return ModelArguments(**({"model": str(folder), "num_frames": 4, "num_context_tokens": 3} | changes))
+
+
+def test_training_goes_on_from_prompts_alone(trained, saved, base, tmp_path):
+    arguments = start_from(saved, attn_implementation="eager")
+    model, processor = load_starting_point(arguments, CLASSES)
+    assert type(model) is VitaClipForVideoClassification and same_tensors(model, trained)
+    assert model.config._attn_implementation == "eager" and processor.video_processor.num_frames == 4
+    assert not model.visual_projection.weight.requires_grad and model.logit_scale.requires_grad
+    # As examples/train.py saves it with --prompts_only: the base is what the training started from.
+    model.save_prompts(tmp_path / "further", base=saved)
+    assert without_base(tmp_path / "further") == without_base(saved)
+    again = VitaClipModel.from_pretrained_prompts(tmp_path / "further")
+    assert same_tensors(again, trained) and again.config.name_or_path == str(base)
+    model.save_prompts(tmp_path / "unverified", base=saved, verify=False)
+    assert same_tensors(VitaClipModel.from_pretrained_prompts(tmp_path / "unverified"), trained)
+
+
+def test_other_classes_and_fresh_prompts_from_prompts_alone(trained, saved):
+    with pytest.raises(RecipeError, match="has 3 classes, the data 2; pass --reset_classes"):
+        load_starting_point(start_from(saved), ["left", "right"])
+    reset, _ = load_starting_point(start_from(saved, reset_classes=True), ["left", "right"])
+    assert reset.config.id2label == {0: "left", 1: "right"}
+    own = trained.state_dict()
+    assert all(torch.equal(t, own[name]) for name, t in reset.state_dict().items() if "class_prompts" not in name)
+    fresh, _ = load_starting_point(start_from(saved, fresh_prompts=True, num_context_tokens=5), ["left", "right"])
+    assert fresh.config.text_config.num_context_tokens == 5
+    same = {name for name, tensor in fresh.state_dict().items() if own[name].shape == tensor.shape}
+    clip = set(stock_clip().state_dict()) - {"logit_scale"}
+    assert clip <= {name for name in same if torch.equal(fresh.state_dict()[name], own[name])}
+    name = "vision_model.embeddings.class_embedding"
+    assert name in clip and not torch.equal(
+        fresh.vision_model.time_embedding.weight, own["vision_model.time_embedding.weight"]
+    )
+
+
+def test_prompts_from_the_hub_to_train_further(trained, base, tokenizer, tmp_path):
+    """By their id, as with any other model; the record of what is trained further names the CLIP, not the prompts."""
+    commit = hub_cache(tmp_path / "hub", "test-org/clip", base)
+    hub = {"cache_dir": tmp_path / "hub", "local_files_only": True}
+    size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    processor = VitaClipProcessor(VitaClipVideoProcessor(num_frames=4, **size), tokenizer)
+    trained.save_prompts(tmp_path / "local", base="test-org/clip", processor=processor, **hub)
+    hub_cache(tmp_path / "hub", "test-org/prompts", tmp_path / "local")
+    assert find_prompts_alone("test-org/clip", hub) is None
+    assert find_prompts_alone("test-org/prompts", hub).base_revision == commit
+    VitaClipForVideoClassification.from_pretrained_prompts("test-org/prompts", **hub).save_prompts(
+        tmp_path / "further", base="test-org/prompts", **hub
+    )
+    record = record_of(tmp_path / "further")
+    assert (record["base_model"], record["base_revision"]) == ("test-org/clip", commit)
+
+
+def test_a_whole_model_goes_before_prompts(trained, copied):
+    assert find_prompts_alone(copied, {}).base_fingerprint == record_of(copied)["base_fingerprint"]
+    trained.save_pretrained(copied)
+    assert find_prompts_alone(copied, {}) is None
+
+
+def test_prompts_without_their_processor_do_not_start_a_training(trained, tmp_path):
+    trained.save_prompts(tmp_path / "prompts")
+    with pytest.raises(RecipeError, match=f"--model {tmp_path}/prompts: no .*rocessor there.*save it beside the model"):
+        load_starting_point(start_from(tmp_path / "prompts"), CLASSES)
+
+
+def test_a_name_that_is_no_folder_and_no_id():
+    for load in (read_base_config, lambda arguments: load_starting_point(arguments, CLASSES)):
+        for name in ("examples/of/checkpoint", "./checkpoint", "a b"):
+            message = f"^{re.escape(name)}: no such folder, and not an id on the Hub .those are ORG/NAME.; give one of the two.$"
+            with pytest.raises(CheckpointError, match=message):
+                load(start_from(name))

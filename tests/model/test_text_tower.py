@@ -1,0 +1,120 @@
+"""The classes' text tower without padding, against transformers' own on padded sequences."""
+
+import copy
+
+import pytest
+import torch
+from conftest import tiny_config, tiny_model
+from transformers.activations import ACT2FN
+from transformers.masking_utils import create_causal_mask
+from transformers.models.clip.modeling_clip import CLIPEncoder
+
+from vitaclip_hf import VitaClipModel
+from vitaclip_hf.model.quick_gelu import QuickGELU
+
+
+# 2, 5, 1, 2, 3 and 1 tokens: neither sorted nor all of one length.
+NAMES = ["riding bike", "playing the drums with sticks", "archery", "tai chi", "throwing a ball", "yoga"]
+
+
+def named_model(tokenizer, **text) -> VitaClipModel:
+    """In float64, so that only different sums can make a difference."""
+    return tiny_model(text=text, tokenizer=tokenizer, id2label=dict(enumerate(NAMES))).double().train()
+
+
+def plain_class_features(model: VitaClipModel) -> torch.Tensor:
+    """All positions of all classes, through the encoder of transformers."""
+    text = model.text_model
+    encoder = CLIPEncoder(text.config).double()
+    encoder.load_state_dict(text.encoder.state_dict())
+    for module in encoder.modules():
+        assert not isinstance(module, QuickGELU)
+    embeddings, ends = model.class_prompts(text.embeddings.token_embedding)
+    longer = torch.nn.functional.pad(embeddings, (0, 0, 0, 77 - embeddings.shape[1]), value=0.3)
+    hidden_states = text.embeddings(inputs_embeds=longer)
+    mask = create_causal_mask(text.config, hidden_states, attention_mask=None, past_key_values=None)
+    hidden_states = encoder(hidden_states, mask, is_causal=True).last_hidden_state
+    at_ends = text.final_layer_norm(hidden_states)[torch.arange(len(ends)), ends]
+    return model.text_projection(at_ends)
+
+
+def gradient(model: VitaClipModel, features: torch.Tensor) -> torch.Tensor:
+    # Drawn in one type for all: torch 2.6 draws other numbers in bfloat16.
+    weights = torch.randn(features.shape, generator=torch.Generator().manual_seed(1)).to(features.dtype)
+    return torch.autograd.grad((features * weights).sum(), model.class_prompts.context)[0]
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("position", ["end", "front", "middle"])
+@pytest.mark.parametrize("specific", [True, False])
+def test_features_and_gradients_are_those_of_padded_sequences(tokenizer, position, specific, attention):
+    model = named_model(tokenizer, context_position=position, class_specific_context=specific)
+    model.set_attn_implementation(attention)
+    assert len(set(model.class_prompts.end_positions().tolist())) >= 4
+    expected = plain_class_features(model)
+    features = model.get_class_features().pooler_output
+    # The eager softmax is transformers' own and works in float32.
+    atol, rtol = (5e-6, 1e-4) if attention == "eager" else (1e-13, 1e-10)
+    torch.testing.assert_close(features, expected, atol=atol, rtol=rtol)
+    expected_gradient = gradient(model, expected)
+    assert expected_gradient.abs().max() > 1e-3
+    torch.testing.assert_close(gradient(model, features), expected_gradient, atol=atol, rtol=rtol)
+
+
+@pytest.mark.parametrize(("layers", "names"), [(1, NAMES), (2, NAMES[:1]), (3, ["archery", "yoga"])])
+def test_few_layers_and_few_classes(tokenizer, layers, names):
+    model = named_model(tokenizer, num_hidden_layers=layers)
+    model.set_classes(names, tokenizer)
+    torch.testing.assert_close(
+        model.get_class_features().pooler_output, plain_class_features(model), atol=1e-13, rtol=1e-11
+    )
+
+
+@torch.no_grad()
+def test_nothing_is_computed_for_padding_and_only_ends_in_the_last_layer(tokenizer):
+    model = named_model(tokenizer, num_hidden_layers=3)
+    rows = []
+    for layer in model.text_model.encoder.layers:
+        layer.mlp.fc1.register_forward_hook(lambda _, given, __: rows.append(given[0].shape[:-1].numel()))
+    outputs = model.get_class_features()
+    tokens = int((model.class_prompts.end_positions() + 1).sum())
+    assert tokens < len(NAMES) * 12
+    assert rows == [tokens, tokens, len(NAMES)]
+    assert outputs.last_hidden_state.shape == (len(NAMES), 1, 32)
+
+
+def test_checkpointed_layers_give_the_same_gradients(tokenizer):
+    model = named_model(tokenizer)
+    expected = gradient(model, model.get_class_features().pooler_output)
+    model.gradient_checkpointing_enable()
+    assert model.text_model.encoder.layers[0].gradient_checkpointing
+    torch.testing.assert_close(gradient(model, model.get_class_features().pooler_output), expected)
+
+
+def test_mixed_precision(tokenizer):
+    model = named_model(tokenizer).float()
+    expected = model.get_class_features().pooler_output
+    with torch.autocast("cpu", torch.bfloat16):
+        features = model.get_class_features().pooler_output
+    torch.testing.assert_close(features.float(), expected, atol=3e-2, rtol=3e-2)
+    # bfloat16 rounds single entries otherwise: the gradients agree as wholes.
+    found, wanted = gradient(model, features).float(), gradient(model, expected)
+    assert (found - wanted).norm() < 0.03 * wanted.norm()
+
+
+def test_activation_is_replaced_only_where_it_is_quick_gelu():
+    model = VitaClipModel(tiny_config())
+    assert all(type(layer.mlp.activation_fn) is QuickGELU for layer in model.text_model.encoder.layers)
+    other = VitaClipModel(tiny_config(text={"hidden_act": "gelu"})).text_model.encoder.layers[0].mlp.activation_fn
+    assert type(other) is type(ACT2FN["gelu"])
+
+
+@torch.no_grad()
+def test_plain_texts_are_transformers_own_to_the_bit(tokenizer):
+    model = copy.deepcopy(named_model(tokenizer)).float().eval()
+    stock = CLIPEncoder(model.text_model.config)
+    stock.load_state_dict(model.text_model.encoder.state_dict())
+    inputs = tokenizer(NAMES, padding=True, return_tensors="pt")
+    ours = model.get_text_features(**inputs).pooler_output
+    model.text_model.encoder = stock.eval()
+    assert torch.equal(ours, model.get_text_features(**inputs).pooler_output)

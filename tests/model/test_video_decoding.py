@@ -1,0 +1,638 @@
+"""`decode_video` against clips that are drawn here: every picture shows its own number, so that a decoded frame says
+which one it is, whatever time stamps and headers claim."""
+
+import copy
+import functools
+import gc
+import http.server
+import io
+import multiprocessing
+import os
+import pickle
+import struct
+import sys
+import threading
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from vitaclip_hf.model.frame_sampling import ClipSpecification
+from vitaclip_hf.model.video_decoding import (
+    DECODERS,
+    VideoDecodingError,
+    VideoTooLargeError,
+    decode_video,
+    open_video,
+)
+
+
+NUM_FRAMES, HEIGHT, WIDTH = 48, 64, 96
+
+
+@functools.cache
+def picture(number: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
+    """The number as 8 white blocks on blue, below an orange bar that tells top from bottom and red from blue."""
+    drawn = np.full((height, width, 3), (30, 30, 150), np.uint8)
+    drawn[: height // 5] = (230, 120, 20)
+    for bit in range(8):
+        if number >> bit & 1:
+            row, column = divmod(bit, 4)
+            top, left = height // 4 + row * height * 3 // 8, 3 + column * width // 4
+            drawn[top : top + height // 4, left : left + width // 5] = 235
+    return drawn
+
+
+def numbers(frames: np.ndarray) -> list[int]:
+    """Which picture each frame `[H, W, 3]` shows; fails if one is not clearly a picture of ours."""
+    drawn = np.stack([picture(number, *frames.shape[1:3]) for number in range(64)]).astype(np.int16)
+    found = []
+    for frame in frames:
+        distances = np.abs(drawn - frame).mean((1, 2, 3))
+        assert distances.min() < 12, f"no picture of ours, distance {distances.min():.1f}"
+        found.append(int(distances.argmin()))
+    return found
+
+
+def write(
+    path, codec="libx264", count=NUM_FRAMES, size=(HEIGHT, WIDTH), times=None, audio=False, rotation=None, **options
+):
+    """Writes `count` pictures at 25 frames per second, or at `times` (in 1/25 s). `movflags` goes to the container."""
+    flags = {"movflags": options.pop("movflags")} if "movflags" in options else {}
+    with av.open(str(path), "w", options=flags) as container:
+        if audio:  # before the video
+            sound = container.add_stream("aac", rate=16000, layout="mono")
+        stream = container.add_stream(codec, rate=25, options={key: str(value) for key, value in options.items()})
+        stream.height, stream.width = size
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.thread_count = 1
+        stream.codec_context.time_base = Fraction(1, 25)
+        if rotation is not None:
+            stream.set_display_rotation(rotation[0], hflip=rotation[1])
+        if audio:
+            for start in range(0, count * 640, 1024):
+                block = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+                block.sample_rate, block.pts = 16000, start
+                container.mux(sound.encode(block))
+            container.mux(sound.encode())
+        for number in range(count):
+            frame = av.VideoFrame.from_ndarray(picture(number, *size), "rgb24")
+            frame.pts = number if times is None else times[number]
+            frame.time_base = Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+X265 = "log-level=none:pools=1:frame-threads=1:"
+RECIPES = {
+    "sparse_keyframes.mp4": {"g": 250, "bf": 3},
+    "dense_keyframes.mp4": {"g": 6, "bf": 2},
+    "open_gop.mp4": {"x264-params": "open-gop=1:keyint=12:min-keyint=12:scenecut=0:bframes=3:b-adapt=0"},
+    "open_gop_hevc.mp4": {
+        "codec": "libx265",
+        "x265-params": X265 + "open-gop=1:keyint=12:min-keyint=12:scenecut=0:bframes=3:b-adapt=0",
+    },
+    "vp9.webm": {"codec": "libvpx-vp9", "deadline": "realtime", "cpu-used": 8, "g": 20, "b": "400k"},
+    "av1.mp4": {"codec": "libsvtav1", "preset": 12, "g": 20},
+    "mpeg4_b_frames.avi": {"codec": "mpeg4", "bf": 2, "g": 12, "b": "900k"},
+    "mpeg4_b_frames.mp4": {"codec": "mpeg4", "bf": 2, "g": 12, "b": "900k"},
+    "transport_stream.ts": {"g": 12, "bf": 2},
+    "audio_first.mp4": {"g": 12, "bf": 2, "audio": True},
+    "one_frame.mp4": {"count": 1},
+    "odd_size.webm": {"codec": "libvpx-vp9", "deadline": "realtime", "cpu-used": 8, "size": (65, 99), "b": "400k"},
+    "variable_rate.mp4": {"times": [n + n // 3 + 7 * (n > 20) for n in range(NUM_FRAMES)], "g": 12, "bf": 2},
+}
+CODECS_WANTED = {name: recipe.get("codec", "libx264") for name, recipe in RECIPES.items()}
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("clips")
+
+
+@pytest.fixture(scope="session")
+def clip(folder):
+    """Function from a name in `RECIPES` to the path of its clip, written once."""
+
+    @functools.cache
+    def written(name: str) -> Path:
+        if CODECS_WANTED[name] not in av.codecs_available:
+            pytest.skip(f"PyAV was built without {CODECS_WANTED[name]}")
+        return write(folder / name, **RECIPES[name])
+
+    return written
+
+
+@pytest.fixture(scope="session")
+def sparse(clip) -> Path:
+    return clip("sparse_keyframes.mp4")
+
+
+def usable(decoder: str) -> bool:
+    try:
+        if decoder == "torchcodec":
+            import torchcodec.decoders  # noqa: F401
+        if decoder == "decord":
+            import decord  # noqa: F401
+    except (ImportError, RuntimeError, OSError):
+        return False
+    return True
+
+
+def needing(decoder: str):
+    return pytest.param(decoder, marks=pytest.mark.skipif(not usable(decoder), reason=f"{decoder} is not usable here"))
+
+
+BACK_ENDS = ["auto", "pyav", needing("torchcodec"), needing("decord")]
+
+
+# Frames
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_frame_of_every_kind_of_file(clip, name):
+    count, size = RECIPES[name].get("count", NUM_FRAMES), RECIPES[name].get("size", (HEIGHT, WIDTH))
+    frames, metadata = decode_video(clip(name), range(count))
+    assert frames.shape == (count, *size, 3) and frames.dtype == np.uint8
+    assert numbers(frames) == list(range(count))
+    assert (metadata.total_num_frames, metadata.height, metadata.width) == (count, *size)
+    assert metadata.frames_indices == list(range(count)) and metadata.video_backend == "pyav"
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if RECIPES[name].get("count") != 1])
+def test_order_and_repeats_are_kept_also_around_keyframes(clip, name):
+    wanted = [47, 0, 12, 11, 13, 11, 11, 24, 23, 22, 36, 35, 5, 6, 47]
+    frames, metadata = decode_video(clip(name), wanted)
+    assert numbers(frames) == wanted and metadata.frames_indices == wanted
+
+
+@pytest.mark.parametrize("decoder", BACK_ENDS)
+def test_back_ends_agree_where_all_are_right(clip, decoder):
+    wanted = [40, 3, 3, 17, 6, 5]
+    for name in ("sparse_keyframes.mp4", "dense_keyframes.mp4"):
+        frames, metadata = decode_video(clip(name), wanted, decoder=decoder)
+        assert numbers(frames) == wanted
+        assert metadata.video_backend == {"auto": "pyav"}.get(decoder, decoder)
+        assert (metadata.total_num_frames, metadata.height, metadata.width) == (NUM_FRAMES, HEIGHT, WIDTH)
+        assert metadata.fps == pytest.approx(25) and metadata.duration == pytest.approx(NUM_FRAMES / 25)
+        assert metadata.frames_indices == wanted
+
+
+@pytest.mark.parametrize("name", ["open_gop_hevc.mp4", "vp9.webm", "variable_rate.mp4", "audio_first.mp4"])
+@pytest.mark.parametrize("decoder", [needing("torchcodec")])
+def test_torchcodec_is_exact(clip, name, decoder):
+    wanted = [47, 12, 11, 24, 23, 0, 23]
+    assert numbers(decode_video(clip(name), wanted, decoder=decoder)[0]) == wanted
+
+
+@pytest.mark.parametrize("hflip", [False, True])
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+def test_frames_are_turned_and_mirrored_as_displayed(folder, degrees, hflip):
+    path = write(folder / f"turned{degrees}{hflip}.mp4", count=4, rotation=(degrees, hflip))
+    before = open_video(path).metadata
+    sizes = [(before.height, before.width)]  # displayed, and known before decoding
+    frames, metadata = decode_video(path, [2, 1])
+    expected = np.stack([displayed(number, degrees, hflip) for number in (2, 1)])
+    assert sizes == [expected.shape[1:3]]
+    assert frames.shape[1:] == expected[0].shape == (metadata.height, metadata.width, 3)
+    assert np.abs(frames.astype(int) - expected).mean() < 12
+
+
+def displayed(number: int, degrees: int, hflip: bool) -> np.ndarray:
+    turned = np.rot90(picture(number), degrees // 90)  # counter-clockwise
+    return turned[:, ::-1] if hflip else turned
+
+
+@pytest.mark.parametrize("decoder", [needing("torchcodec")])
+def test_torchcodec_turns_frames(folder, decoder):
+    path = write(folder / "turned.mp4", count=4, rotation=(90, False))
+    frames, metadata = decode_video(path, [2], decoder=decoder)
+    assert np.abs(frames[0].astype(int) - displayed(2, 90, False)).mean() < 12
+    assert (metadata.height, metadata.width) == (WIDTH, HEIGHT)
+
+
+def test_time_stamps_of_variable_rate_give_the_mean_rate(clip):
+    times = RECIPES["variable_rate.mp4"]["times"]
+    metadata = decode_video(clip("variable_rate.mp4"), [0])[1]
+    assert metadata.duration == pytest.approx((times[-1] + 1) / 25, abs=0.05)
+    assert metadata.fps == pytest.approx(NUM_FRAMES / metadata.duration, rel=0.03)
+
+
+def test_frames_of_another_size_are_scaled_to_the_first(folder, clip):
+    """Two transport streams one after the other, the second with larger frames."""
+    larger = write(folder / "larger.ts", count=12, size=(HEIGHT * 2, WIDTH * 2))
+    joined = write(folder / "smaller.ts", count=12).read_bytes() + larger.read_bytes()
+    frames, metadata = decode_video(joined, range(24))
+    assert frames.shape == (24, HEIGHT, WIDTH, 3) and metadata.total_num_frames == 24
+    assert np.abs(frames[12:].astype(int) - np.stack([picture(n) for n in range(12)])).mean() < 15
+    assert numbers(frames[:12]) == list(range(12))
+
+
+def test_cover_art_is_not_the_video(folder):
+    path = folder / "song.m4a"
+    with av.open(str(path), "w", format="mp4") as container:
+        cover = container.add_stream("mjpeg", rate=25)
+        cover.height, cover.width, cover.pix_fmt = HEIGHT, WIDTH, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        sound = container.add_stream("aac", rate=16000, layout="mono")
+        for packet in cover.encode(av.VideoFrame.from_ndarray(picture(1), "rgb24")):
+            container.mux(packet)
+        block = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        block.sample_rate = 16000
+        container.mux(sound.encode(block))
+        container.mux(sound.encode())
+    with pytest.raises(VideoDecodingError, match="no video stream"):
+        decode_video(path, [0])
+
+
+# Counts that lie
+
+
+def patched(data: bytes, find: bytes, offset: int, value: bytes) -> bytes:
+    at = data.index(find) + offset
+    return data[:at] + value + data[at + len(value) :]
+
+
+class Recorder:
+    """In place of a clip specification: chooses frames and remembers the counts it was given."""
+
+    def __init__(self, choose=lambda count: [0, count - 1]):
+        self.counts, self.choose = [], choose
+
+    def frame_numbers(self, total, seed=None):
+        self.counts.append(total)
+        return [self.choose(total)]
+
+
+def read_clip(source, specification):
+    """The frames `[T, H, W, 3]` of one view, and the metadata."""
+    video = open_video(source)
+    (clip,) = video.read_clips(specification)
+    return clip.permute(0, 2, 3, 1).numpy(), video.metadata
+
+
+@pytest.mark.parametrize("name", ["sparse_keyframes.mp4", "vp9.webm", "transport_stream.ts", "mpeg4_b_frames.avi"])
+def test_a_specification_gets_the_true_count(clip, name):
+    chosen = Recorder()
+    frames, metadata = read_clip(clip(name), chosen)
+    assert chosen.counts == [NUM_FRAMES]
+    assert numbers(frames) == metadata.frames_indices == [0, NUM_FRAMES - 1]
+
+
+def test_frames_by_the_count_of_the_metadata(sparse):
+    video = open_video(sparse)
+    frames = video.read(np.linspace(0, video.metadata.total_num_frames - 1, 4, dtype=int))
+    assert numbers(frames.permute(0, 2, 3, 1).numpy()) == video.metadata.frames_indices == [0, 15, 31, 47]
+    assert all(type(index) is int for index in video.metadata.frames_indices)
+
+
+def test_views_overlap_and_short_videos_repeat_frames(sparse):
+    """Two dense views of 40 frames at stride 1 of 48: they start at 0 and 8; without a specification, all frames."""
+    video = open_video(sparse)
+    views = video.read_clips(ClipSpecification(40, "dense", 1, num_views=2))
+    assert [numbers(view.permute(0, 2, 3, 1).numpy()) for view in views] == [list(range(40)), list(range(8, 48))]
+    assert video.metadata.frames_indices == [*range(40), *range(8, 48)]
+    (clip,) = open_video(sparse).read_clips(ClipSpecification(4, "dense", 47))
+    assert numbers(clip.permute(0, 2, 3, 1).numpy()) == [0, 47, 47, 47]
+    (everything,) = open_video(sparse).read_clips()
+    assert numbers(everything.permute(0, 2, 3, 1).numpy()) == list(range(48))
+
+
+def test_frames_beyond_the_limit_are_refused_before_decoding(sparse):
+    video = open_video(sparse, max_bytes=3 * open_video(sparse).metadata.width * open_video(sparse).metadata.height)
+    assert len(video.read([5])) == 1
+    with pytest.raises(VideoTooLargeError, match=f"{sparse.name}: 2 frames of .* the limit is .*`max_bytes`"):
+        video.read([5, 6])
+
+
+def test_an_avi_header_that_counts_too_many(clip):
+    data = clip("mpeg4_b_frames.avi").read_bytes()
+    data = patched(data, b"avih", 8 + 16, struct.pack("<I", 60))
+    data = patched(data, b"strh", 8 + 32, struct.pack("<I", 60))
+    with av.open(io.BytesIO(data)) as container:
+        assert container.streams.video[0].frames == 60
+    chosen = Recorder()
+    frames, metadata = read_clip(data, chosen)
+    assert chosen.counts == [NUM_FRAMES] and metadata.total_num_frames == NUM_FRAMES
+    assert numbers(frames) == [0, NUM_FRAMES - 1]
+
+
+def test_an_edit_list_hides_frames(clip, sparse):
+    """Playback starts at picture 10 and lasts 20 frames; the header still counts all of them."""
+    data = sparse.read_bytes()
+    with av.open(str(sparse)) as container:
+        stream = container.streams.video[0]
+        tick = int(1 / (25 * stream.time_base))
+    at = data.index(b"elst") + 12
+    duration, media_time = struct.unpack(">Ii", data[at : at + 8])
+    data = patched(data, b"elst", 12, struct.pack(">Ii", duration * 20 // NUM_FRAMES, media_time + 10 * tick))
+    chosen = Recorder()
+    frames, metadata = read_clip(data, chosen)
+    assert chosen.counts == [20] and metadata.total_num_frames == 20
+    assert numbers(frames) == [10, 29]
+    assert numbers(decode_video(data, range(20))[0]) == list(range(10, 30))
+
+
+def test_frames_are_chosen_again_if_decoding_finds_another_count(clip, folder):
+    """A recording that starts inside an open group of pictures: frames that need the missing part are not shown."""
+    path = folder / "joined_late.mkv"
+    with av.open(str(clip("open_gop_hevc.mp4"))) as source, av.open(str(path), "w") as target:
+        stream = source.streams.video[0]
+        copied, keyframes, packets = target.add_stream_from_template(stream), 0, 0
+        for packet in source.demux(stream):
+            keyframes += packet.is_keyframe
+            if packet.size and keyframes >= 2:
+                packet.stream = copied
+                target.mux(packet)
+                packets += 1
+    chosen = Recorder()
+    frames, metadata = read_clip(path, chosen)
+    count = metadata.total_num_frames
+    assert chosen.counts == [packets, count] and count < packets
+    assert numbers(frames) == [12, 47] and metadata.frames_indices == [0, count - 1]
+    assert numbers(decode_video(path, range(count))[0]) == list(range(12, 48))
+    with pytest.raises(IndexError, match=f"frame {count} .* {count} frames"):
+        decode_video(path, [count])
+
+
+# Broken files
+
+
+@pytest.fixture(scope="session")
+def broken(folder, sparse):
+    """Files that cannot be decoded, by name."""
+    fast = write(folder / "fast.mp4", movflags="faststart", g=250, bf=2).read_bytes()
+    whole = sparse.read_bytes()
+    middle, scattered = bytearray(whole), bytearray(whole)
+    start = whole.index(b"mdat") + 4
+    length = struct.unpack(">I", whole[start - 8 : start - 4])[0] - 8
+    middle[start + length // 2 : start + length * 2 // 3] = bytes(length * 2 // 3 - length // 2)
+    for at in np.random.default_rng(0).integers(start + length // 3, start + length - 9, 20):
+        scattered[at] ^= 0x55
+    contents = {
+        "empty": b"",
+        "garbage": np.random.default_rng(0).bytes(50_000),
+        "text": b"this is not a video\n" * 200,
+        "header_only": fast[: fast.index(b"mdat") + 8],
+        "truncated": fast[: len(fast) * 6 // 10],
+        "zeroed_middle": bytes(middle),
+        "scattered_bytes": bytes(scattered),
+    }
+    paths = {name: folder / f"{name}.mp4" for name in contents}
+    for name, path in paths.items():
+        path.write_bytes(contents[name])
+    with av.open(str(folder / "audio_only.mp4"), "w") as container:
+        sound = container.add_stream("aac", rate=16000, layout="mono")
+        block = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        block.sample_rate = 16000
+        container.mux(sound.encode(block))
+        container.mux(sound.encode())
+    (folder / "directory.mp4").mkdir()
+    return {**paths, **{name: folder / f"{name}.mp4" for name in ("audio_only", "directory", "missing")}}
+
+
+UNREADABLE = ["empty", "garbage", "text", "header_only", "audio_only", "directory", "missing"]
+DAMAGED = ["truncated", "zeroed_middle", "scattered_bytes"]
+
+
+@pytest.mark.parametrize("decoder", BACK_ENDS)
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_unreadable_files_give_one_error(broken, name, decoder):
+    with pytest.raises(VideoDecodingError) as caught:
+        decode_video(broken[name], [0], decoder=decoder)
+    assert caught.value.source == str(broken[name])
+    assert str(broken[name]) in str(caught.value) and caught.value.cause
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damage_anywhere_is_noticed(broken, name):
+    calls = Recorder(lambda count: [0])
+    reads = (lambda: decode_video(broken[name], [0]), lambda: read_clip(broken[name], calls))
+    for read in reads:  # only the first frame, which is intact
+        with pytest.raises(VideoDecodingError) as caught:
+            read()
+        assert caught.value.source == str(broken[name]) and str(broken[name]) in str(caught.value)
+    assert calls.counts == ([] if name == "truncated" else [NUM_FRAMES])
+
+
+def test_messages_say_what_was_found(broken):
+    for name, found in {
+        "empty": "empty",
+        "missing": "no such file",
+        "directory": "not a file",
+        "audio_only": "no video stream",
+        "truncated": f"cut short, .* of {NUM_FRAMES} frames",
+        "garbage": "InvalidDataError",
+    }.items():
+        with pytest.raises(VideoDecodingError, match=found):
+            decode_video(broken[name], [0])
+    with pytest.raises(VideoDecodingError) as caught:
+        decode_video(broken["garbage"], [0])
+    assert isinstance(caught.value.cause, av.error.InvalidDataError) and caught.value.__cause__ is caught.value.cause
+
+
+@pytest.mark.parametrize("share", [0.95, 0.6, 0.3])
+@pytest.mark.parametrize("name", ["vp9.webm", "mpeg4_b_frames.avi", "mpeg4_b_frames.mp4", "audio_first.mp4"])
+def test_files_cut_short_are_noticed(clip, name, share):
+    data = clip(name).read_bytes()
+    with pytest.raises(VideoDecodingError, match=r"bytes \(\d+ B\)"):
+        decode_video(data[: int(len(data) * share)], [0])
+
+
+# Sources
+
+
+def test_bytes_and_file_objects(sparse, tmp_path):
+    data = sparse.read_bytes()
+    padded = tmp_path / "padded.bin"
+    padded.write_bytes(b"12345" + data)
+    with open(padded, "rb") as file:
+        file.seek(5)
+        assert numbers(decode_video(file, [7, 3])[0]) == [7, 3]
+        assert not file.closed
+    for source in (data, bytearray(data), memoryview(data), io.BytesIO(data), str(sparse), Path(sparse)):
+        assert numbers(decode_video(source, [7, 3])[0]) == [7, 3]
+
+
+@pytest.mark.parametrize("decoder", BACK_ENDS)
+def test_every_back_end_reads_bytes(sparse, decoder):
+    assert numbers(decode_video(sparse.read_bytes(), [7, 3], decoder=decoder)[0]) == [7, 3]
+
+
+def test_names_of_bytes_in_errors(broken):
+    with pytest.raises(VideoDecodingError) as caught:
+        decode_video(b"x" * 1234, [0])
+    assert caught.value.source == "bytes (1234 B)" and "bytes (1234 B)" in str(caught.value)
+    with open(broken["text"], "rb") as file, pytest.raises(VideoDecodingError) as caught:
+        decode_video(file, [0])
+    assert str(broken["text"]) in caught.value.source
+
+
+def test_file_names_are_not_protocols(sparse, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("concat:a.mp4").write_bytes(sparse.read_bytes())
+    assert numbers(decode_video("concat:a.mp4", [9])[0]) == [9]
+
+
+@pytest.fixture(scope="session")
+def server(folder):
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self):
+            if self.path.startswith("/moved/"):
+                self.send_response(302)
+                self.send_header("Location", self.path.removeprefix("/moved"))
+                self.end_headers()
+            else:
+                super().do_GET()
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=folder)) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+
+
+def test_urls(server, sparse, broken):
+    for address in (f"{server}/{sparse.name}", f"{server}/moved/{sparse.name}"):
+        assert numbers(decode_video(address, [7, 3])[0]) == [7, 3]
+    for address, found in (
+        (f"{server}/absent.mp4", "404"),
+        (f"{server}/text.mp4", "InvalidDataError"),
+        (f"{server}/empty.mp4", "empty"),
+        ("http://127.0.0.1:9/a.mp4", "ConnectError"),
+        ("http://[::1/a.mp4", "InvalidURL"),
+    ):
+        with pytest.raises(VideoDecodingError, match=found) as caught:
+            decode_video(address, [0])
+        assert caught.value.source == address and address in str(caught.value)
+        assert type(pickle.loads(pickle.dumps(caught.value))) is VideoDecodingError
+
+
+# Arguments
+
+
+@pytest.mark.parametrize(
+    ("indices", "error", "message"),
+    [
+        ([], ValueError, "frame numbers are empty"),
+        ([3, -1], ValueError, "negative, got -1"),
+        ([1.0], TypeError, "integers"),
+        ([True], TypeError, "integers"),
+        (["1"], TypeError, "integers"),
+        ("12", TypeError, "integers"),
+        (5, TypeError, "1-D sequence"),
+        (None, TypeError, "1-D sequence"),
+        (np.array([[1, 2]]), TypeError, "1-D"),
+        (np.array(3), TypeError, "1-D"),
+        (torch.tensor([0.5]), TypeError, "integers"),
+        (torch.tensor(3), TypeError, "1-D"),
+    ],
+)
+def test_bad_indices(sparse, indices, error, message):
+    with pytest.raises(error, match=message):
+        decode_video(sparse, indices)
+
+
+@pytest.mark.parametrize(
+    "indices", [[2, 1], (2, 1), np.array([2, 1]), torch.tensor([2, 1]), np.array([2, 1], np.uint8)]
+)
+def test_good_indices(sparse, indices):
+    frames, metadata = decode_video(sparse, indices)
+    assert numbers(frames) == [2, 1] and metadata.frames_indices == [2, 1]
+
+
+@pytest.mark.parametrize("decoder", BACK_ENDS)
+def test_an_index_beyond_the_end(sparse, decoder):
+    for indices in ([0, NUM_FRAMES], [NUM_FRAMES]):
+        with pytest.raises(IndexError, match=f"frame {NUM_FRAMES} .*{sparse.name} has {NUM_FRAMES} frames"):
+            decode_video(sparse, indices, decoder=decoder)
+
+
+def test_bad_sources_and_decoders(sparse):
+    with pytest.raises(ValueError, match="'opencv'.*" + ", ".join(DECODERS)):
+        decode_video(sparse, [0], decoder="opencv")
+    with pytest.raises(TypeError, match="source must be .* got int"):
+        decode_video(3, [0])
+    with open(sparse, encoding="latin-1") as file, pytest.raises(TypeError, match="binary"):
+        decode_video(file, [0])
+
+
+@pytest.mark.parametrize("decoder", ["torchcodec", "decord"])
+def test_a_decoder_that_is_not_installed(sparse, decoder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchcodec.decoders" if decoder == "torchcodec" else "decord", None)
+    with pytest.raises(ImportError, match=f"pip install {decoder}"):
+        decode_video(sparse, [0], decoder=decoder)
+
+
+# Errors in workers, leaks, forks
+
+
+def test_the_error_survives_pickling_and_copying(broken):
+    with pytest.raises(VideoDecodingError) as caught:
+        decode_video(broken["garbage"], [0])
+    for twin in (pickle.loads(pickle.dumps(caught.value)), copy.copy(caught.value), copy.deepcopy(caught.value)):
+        assert type(twin) is VideoDecodingError and str(twin) == str(caught.value)
+        assert twin.source == str(broken["garbage"]) and "InvalidDataError" in str(twin.cause)
+
+
+class Frames(torch.utils.data.Dataset):
+    def __init__(self, paths):
+        self.paths = [str(path) for path in paths]
+
+    def __len__(self):
+        return len(self.paths)
+
+    def __getitem__(self, index):
+        return decode_video(self.paths[index], [4, 2])[0]
+
+
+def test_data_loader_workers_decode_and_raise_again(sparse, broken):
+    decode_video(sparse, [0])  # a reader made before the fork must not hang its child
+    batches = iter(DataLoader(Frames([broken["garbage"], sparse]), num_workers=1, batch_size=None))
+    with pytest.raises(VideoDecodingError, match="garbage.mp4"):
+        next(batches)
+    assert [numbers(np.asarray(frames)) for frames in batches] == [[4, 2]]
+
+
+def _decode_in_child(path, wanted, queue):
+    queue.put(numbers(decode_video(path, wanted)[0]))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_forked_children_decode(sparse):
+    if "fork" not in multiprocessing.get_all_start_methods():
+        pytest.skip("this system cannot fork")
+    decode_video(sparse, [1])
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_decode_in_child, args=(sparse, [5, 1], queue))
+    child.start()
+    assert queue.get(timeout=20) == [5, 1]
+    child.join(timeout=10)
+    assert child.exitcode == 0
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts in /proc")
+def test_nothing_leaks(clip, broken):
+    def held() -> tuple[int, int]:
+        return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
+
+    def work(times: int):
+        for _ in range(times):
+            decode_video(clip("dense_keyframes.mp4"), [0, 9])
+            for name in ("zeroed_middle", "garbage", "truncated"):
+                with pytest.raises(VideoDecodingError):
+                    decode_video(broken[name], [0])
+
+    work(2)
+    gc.collect()  # what other tests left
+    before = held()
+    work(25)
+    assert all(after <= first for after, first in zip(held(), before, strict=True))

@@ -1,0 +1,275 @@
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import openai_tokenizer
+from PIL import Image
+from transformers import AutoProcessor, AutoVideoProcessor
+
+from vitaclip_hf import VideoDecodingError, VitaClipProcessor, VitaClipVideoProcessor, decode_video
+from vitaclip_hf.data.motion_shapes import write_video
+
+
+MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073])[:, None, None]
+STD = torch.tensor([0.26862954, 0.26130258, 0.27577711])[:, None, None]
+
+
+def small(**kwargs) -> VitaClipVideoProcessor:
+    kwargs = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}, "num_frames": 4} | kwargs
+    return VitaClipVideoProcessor(**kwargs)
+
+
+def frames(count: int = 10, height: int = 48, width: int = 64, seed: int = 0) -> np.ndarray:
+    """Smooth random pictures, each frame's mean colour its own."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (count, 4, 5, 3), dtype=np.uint8)
+    return np.stack([np.array(Image.fromarray(c).resize((width, height), Image.Resampling.BICUBIC)) for c in coarse])
+
+
+def by_pil(picture: np.ndarray, side: int = 32, resample=Image.Resampling.BICUBIC) -> torch.Tensor:
+    """The same steps with Pillow: shorter side, centre crop, CLIP's mean and standard deviation; `[3, side, side]`."""
+    image = Image.fromarray(picture)
+    scale = side / min(image.size)
+    image = image.resize((int(image.width * scale), int(image.height * scale)), resample)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    pixels = torch.from_numpy(np.array(image.crop((left, top, left + side, top + side)))).permute(2, 0, 1)
+    return (pixels / 255 - MEAN) / STD
+
+
+@pytest.fixture(scope="module")
+def clip_file(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("clips") / "clip.mp4"
+    write_video(path, frames(10, 96, 128))
+    return path
+
+
+def test_pixels_against_pillow():
+    video = frames()
+    pixels = small()(video, return_tensors="pt")["pixel_values_videos"]
+    assert pixels.shape == (1, 4, 3, 32, 32) and pixels.dtype == torch.float32
+    for row, index in enumerate((1, 3, 6, 8)):  # centres of four segments of 2.5 frames
+        assert (pixels[0, row] - by_pil(video[index])).abs().max() < 0.04  # DECODING: .03 for a level of rounding
+
+
+def test_released_resizing_is_an_option_kept_with_the_checkpoint(tmp_path):
+    """Bilinear without antialiasing, as the released code resizes."""
+    video = np.random.default_rng(0).integers(0, 256, (4, 48, 64, 3), dtype=np.uint8)  # fine detail: noise
+    small(resample=2, antialias=False).save_pretrained(tmp_path)
+    loaded = AutoVideoProcessor.from_pretrained(tmp_path)
+    pixels = loaded(video, return_tensors="pt")["pixel_values_videos"][0]
+    floats = torch.from_numpy(video).permute(0, 3, 1, 2).float()
+    resized = torch.nn.functional.interpolate(floats, size=(32, 42), mode="bilinear", align_corners=False)[..., 5:37]
+    expected = (resized / 255 - MEAN) / STD
+    assert (pixels - expected).abs().max() < 0.02
+    assert (small()(video, return_tensors="pt")["pixel_values_videos"][0] - expected).abs().max() > 0.05
+
+
+def test_every_kind_of_source_gives_the_same_pixels():
+    video = frames()
+    process = small()
+    expected = process(video, return_tensors="pt")["pixel_values_videos"]
+    images = [Image.fromarray(frame) for frame in video]
+    channels_first = torch.from_numpy(video).permute(0, 3, 1, 2)
+    alpha = np.concatenate([video, np.full_like(video[..., :1], 255)], -1)
+    sources = {
+        "tensor": torch.from_numpy(video),
+        "channels first": channels_first,
+        "list of arrays": list(video),
+        "list of channels-first tensors": list(channels_first),
+        "list of images": images,
+        "tuple of images": tuple(images),
+        "floats": video.astype(np.float32) / 255,
+        "int64": video.astype(np.int64),
+        "with alpha": alpha,
+        "batch of one": [video],
+        "five dimensions": video[None],
+        "list of lists of images": [images],
+    }
+    for kind, source in sources.items():
+        pixels = process(source, return_tensors="pt")["pixel_values_videos"]
+        tolerance = 0.02 if kind == "floats" else 0.0
+        assert pixels.shape == expected.shape, kind
+        assert (pixels - expected).abs().max() <= tolerance, kind
+
+
+def test_grey_frames_become_rgb():
+    grey = frames()[..., :1]
+    expected = small()(np.repeat(grey, 3, -1), return_tensors="pt")["pixel_values_videos"]
+    assert torch.equal(small()(grey, return_tensors="pt")["pixel_values_videos"], expected)
+    assert torch.equal(small()(list(grey[..., 0]), return_tensors="pt")["pixel_values_videos"], expected)
+
+
+def test_layout_that_the_shape_does_not_tell():
+    """Three rows of three channels: the shape is ambiguous, the argument decides."""
+    video = torch.randint(0, 256, (2, 3, 3, 3), dtype=torch.uint8)
+    process = small(do_resize=False, do_center_crop=False, do_normalize=False, do_rescale=False, num_frames=2)
+    last = process(video, input_data_format="channels_last", return_tensors="pt")["pixel_values_videos"]
+    first = process(video, input_data_format="channels_first", return_tensors="pt")["pixel_values_videos"]
+    assert torch.equal(first[0], video) and torch.equal(last[0], video.permute(0, 3, 1, 2))
+
+
+def test_encoded_sources_give_the_same_pixels(clip_file):
+    decoded, metadata = decode_video(clip_file, range(10))
+    assert metadata.total_num_frames == 10
+    process = small()
+    expected = process(decoded, return_tensors="pt")["pixel_values_videos"]
+    with clip_file.open("rb") as file:
+        sources = [clip_file, str(clip_file), clip_file.read_bytes(), io.BytesIO(clip_file.read_bytes()), file]
+        for source in sources:
+            assert torch.equal(process(source, return_tensors="pt")["pixel_values_videos"], expected), type(source)
+    mixed = process([clip_file, decoded, list(decoded)], return_tensors="pt")["pixel_values_videos"]
+    assert torch.equal(mixed, expected.expand(3, -1, -1, -1, -1))
+    named = process(clip_file, decoder="pyav", return_metadata=True, return_tensors="pt")
+    assert torch.equal(named["pixel_values_videos"], expected)
+    assert named["video_metadata"][0].video_backend == "pyav"
+    assert named["video_metadata"][0].frames_indices == [1, 3, 6, 8]
+
+
+def test_image_files_as_frames(tmp_path):
+    video = frames(4)
+    paths = []
+    for index, frame in enumerate(video):
+        paths.append(str(tmp_path / f"{index}.png"))
+        Image.fromarray(frame).save(paths[-1])
+    expected = small()(video, return_tensors="pt")["pixel_values_videos"]
+    assert torch.equal(small()([paths], return_tensors="pt")["pixel_values_videos"], expected)
+
+
+def test_views_are_rows_next_to_each_other():
+    video = frames(20, 40, 80)
+    process = small(sampling="dense", frame_stride=2, do_normalize=False, do_rescale=False)
+    views = process([video, video[::-1].copy()], num_views=3, num_spatial_views=3, return_tensors="pt")
+    pixels = views["pixel_values_videos"]
+    assert pixels.shape == (2 * 3 * 3, 4, 3, 32, 32)
+    for view, start in enumerate((0, 6, 13)):  # slide 13: round(6.5) is 6 in Python, as in the released code
+        clip = video[start : start + 7 : 2]
+        resized = torch.stack([torch.from_numpy(np.array(Image.fromarray(f).resize((64, 32), 3))) for f in clip])
+        for crop, left in enumerate((0, 16, 32)):
+            expected = resized[:, :, left : left + 32].permute(0, 3, 1, 2).float()
+            assert (pixels[3 * view + crop] - expected).abs().max() <= 2
+
+
+def test_tall_frames_are_cropped_along_their_height():
+    video = frames(4, 80, 40)
+    process = small(do_normalize=False, do_rescale=False, do_resize=False, num_spatial_views=3)
+    pixels = process(video, return_tensors="pt")["pixel_values_videos"]
+    for row, top in enumerate((0, 24, 48)):
+        assert torch.equal(pixels[row], torch.from_numpy(video[:, top : top + 32, 4:36]).permute(0, 3, 1, 2).float())
+
+
+def test_all_frames_without_sampling():
+    video = frames(7)
+    assert small()(video, do_sample_frames=False, return_tensors="pt")["pixel_values_videos"].shape[1] == 7
+    with pytest.raises(ValueError, match="differ in shape"):
+        small()([video, video[:5]], do_sample_frames=False, return_tensors="pt")
+    rows = small()([video, video[:5]], do_sample_frames=False)["pixel_values_videos"]
+    assert [len(row) for row in rows] == [7, 5]
+
+
+def test_random_sampling_follows_its_seed():
+    video = frames(40)
+    process = small(sampling="segment_random")
+    one, same, other = (process(video, seed=seed)["pixel_values_videos"][0] for seed in (1, 1, 2))
+    assert torch.equal(one, same) and not torch.equal(one, other)
+
+
+def test_each_video_of_a_batch_draws_its_own_frames():
+    batch = small(sampling="segment_random")([frames(80)] * 3, seed=5, return_metadata=True)
+    drawn = [tuple(metadata.frames_indices) for metadata in batch["video_metadata"]]
+    assert len(set(drawn)) == 3
+    alone = small(sampling="segment_random")(frames(80), seed=7, return_metadata=True)["video_metadata"][0]
+    assert tuple(alone.frames_indices) == drawn[2]
+
+
+def test_floats_that_are_not_rescaled():
+    """`do_rescale=False` says that the frames lie in 0 … 1 already: the result is the same."""
+    floats = frames().astype(np.float32) / 255
+    usual = small()(floats, return_tensors="pt")["pixel_values_videos"]
+    rescaled = small()(floats, do_rescale=False, return_tensors="pt")["pixel_values_videos"]
+    torch.testing.assert_close(rescaled, usual, atol=1e-5, rtol=1e-5)
+
+
+def test_metadata_of_arrays():
+    batch = small()([frames(8), frames(9)], video_metadata=[{"fps": 4.0}, {"fps": 25.0}], return_metadata=True)
+    found = [(m.fps, m.total_num_frames, m.width, m.height) for m in batch["video_metadata"]]
+    assert found == [(4.0, 8, 64, 48), (25.0, 9, 64, 48)]
+    for wrong in ([], [{"fps": 4.0}]):
+        with pytest.raises(ValueError, match=f"describes {len(wrong)} videos, but there are 2"):
+            small()([frames(8), frames(9)], video_metadata=wrong)
+
+
+def test_processor_refuses_images_and_audio():
+    processor = VitaClipProcessor(small(), openai_tokenizer())
+    with pytest.raises(ValueError, match="takes `videos` and `text`"):
+        processor(images=frames(1)[0])
+
+
+def test_videos_of_other_sizes_make_one_batch():
+    pixels = small()([frames(5, 40, 90), frames(9, 70, 50)], return_tensors="pt")["pixel_values_videos"]
+    assert pixels.shape == (2, 4, 3, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("video", "error", "message"),
+    [
+        (3, TypeError, "Expected a video or a list of videos.*got int"),
+        ([], TypeError, "got a list of nothing"),
+        ([[]], TypeError, "within the list of videos"),
+        (np.zeros((4, 4)), TypeError, r"array of shape \[4, 4\]"),
+        ([np.zeros((8, 8, 3), np.uint8), "clip.mp4"], TypeError, "ndarray, str"),
+        (np.zeros((0, 8, 8, 3), np.uint8), ValueError, "at least one frame"),
+        (np.zeros((2, 8, 8, 5), np.uint8), ValueError, "1, 3 or 4 channels"),
+        (np.full((2, 8, 8, 3), 2.0), ValueError, "must lie in 0 … 1, got 2 … 2"),
+        (np.full((2, 8, 8, 3), np.nan), ValueError, "must lie in 0 … 1"),
+        (np.zeros((2, 8, 8, 3), bool), TypeError, "booleans"),
+        (np.full((2, 8, 8, 3), 65535, np.uint16), ValueError, "must lie in 0 … 255, got 65535 … 65535"),
+        (np.full((2, 8, 8, 3), 300), ValueError, "must lie in 0 … 255, got 300 … 300"),
+        ([np.zeros((8, 8, 3), np.uint8), np.zeros((8, 9, 3), np.uint8)], ValueError, "one size, got 8 x 8, 8 x 9"),
+        ("missing.mp4", VideoDecodingError, "missing.mp4"),
+        (b"", VideoDecodingError, "bytes"),
+    ],
+)
+def test_bad_videos(video, error, message):
+    with pytest.raises(error, match=message):
+        small()(video, return_tensors="pt")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"sampling": "middle"}, ValueError, "one of uniform, dense, segment_random, dense_random"),
+        ({"num_spatial_views": 2}, ValueError, "1 .centre. or 3, got 2"),
+        ({"fps": 4}, ValueError, "`fps` is not a rule"),
+        ({"num_frames": 0}, Exception, "num_frames"),
+        ({"decoder": "ffmpeg"}, ValueError, "decoder"),
+    ],
+)
+def test_bad_choices(arguments, error, message, clip_file):
+    with pytest.raises(error, match=message):
+        small()(clip_file, return_tensors="pt", **arguments)
+
+
+def test_misspelt_arguments_are_refused():
+    with pytest.raises(TypeError, match="num_frame"):
+        small()(frames(), num_frame=3, return_tensors="pt")
+
+
+def test_round_trip_of_the_processors(tmp_path):
+    processor = VitaClipProcessor(
+        small(sampling="dense", frame_stride=3, num_views=2, antialias=False, decoder="pyav"), openai_tokenizer()
+    )
+    processor.save_pretrained(tmp_path)
+    loaded, video_processor = AutoProcessor.from_pretrained(tmp_path), AutoVideoProcessor.from_pretrained(tmp_path)
+    assert type(loaded) is VitaClipProcessor and type(video_processor) is VitaClipVideoProcessor
+    assert loaded.video_processor.to_dict() == processor.video_processor.to_dict() == video_processor.to_dict()
+    loaded.save_pretrained(tmp_path / "again")
+    for name in ("processor_config.json", "tokenizer.json"):
+        assert (tmp_path / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+    video, texts = frames(30), ["riding a bike", "tai chi"]
+    ours, theirs = (p(videos=video, text=texts, return_tensors="pt") for p in (processor, loaded))
+    assert set(ours) == {"pixel_values_videos", "input_ids", "attention_mask"}
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert ours["pixel_values_videos"].shape == (2, 4, 3, 32, 32)
+    assert ours["input_ids"].tolist() == openai_tokenizer()(texts, padding=True).input_ids

@@ -1,0 +1,363 @@
+"""Checkpoints of trainings: interrupted, killed, moved, damaged or on a full disk; resuming is bit-exact."""
+
+import errno
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_training import arguments, assert_bit_equal, save_start, weights, write_videos
+
+from vitaclip_hf import VitaClipForVideoClassification, training
+from vitaclip_hf.training import run as train_script
+from vitaclip_hf.training.recipes import RecipeError
+from vitaclip_hf.training.run_folder import CheckpointWriteError, RunFolder, last_checkpoint, writing
+from vitaclip_hf.training.trainer import VitaClipTrainer
+
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def start(tokenizer, tmp_path_factory) -> Path:
+    return save_start(tmp_path_factory.mktemp("start"), tokenizer)
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory) -> Path:
+    return write_videos(tmp_path_factory.mktemp("videos"))
+
+
+@pytest.fixture(scope="module")
+def whole_run(start, videos, tmp_path_factory) -> Path:
+    """Four steps without interruption, data loaded by two workers."""
+    output = tmp_path_factory.mktemp("whole")
+    assert train_script.train(arguments(start, videos, output, "--dataloader_num_workers", "2")) == 0
+    return output
+
+
+class Killed(Exception):
+    pass
+
+
+def test_resumed_training_is_the_same_to_the_bit(whole_run, start, videos, tmp_path, monkeypatch):
+    """Stopped after step 3, in the middle of an epoch; goes on from checkpoint 2, with another number of workers."""
+    step = VitaClipTrainer.training_step
+
+    def stop(self, *args, **kwargs):
+        if self.state.global_step == 3:
+            raise Killed
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(VitaClipTrainer, "training_step", stop)
+    with pytest.raises(Killed):
+        train_script.train(arguments(start, videos, tmp_path))
+    monkeypatch.undo()
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-2"
+    assert train_script.train(arguments(start, videos, tmp_path, "--resume")) == 0
+    assert_bit_equal(weights(tmp_path / "checkpoint-4"), weights(whole_run / "checkpoint-4"))
+    optimizers = [torch.load(run / "checkpoint-4" / "optimizer.pt", weights_only=True) for run in (tmp_path, whole_run)]
+    for ours, theirs in zip(*(state["state"].values() for state in optimizers), strict=True):
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    # And the training did something that could differ.
+    before, after = weights(tmp_path / "checkpoint-2"), weights(tmp_path / "checkpoint-4")
+    assert (before["class_prompts.context"] - after["class_prompts.context"]).abs().max() > 1e-3
+
+
+def test_resuming_a_finished_training_trains_no_step_more(start, videos, tmp_path):
+    """At a constant rate, where one more step would show."""
+    more = ["--lr_scheduler_type", "constant", "--eval_strategy", "no"]
+    assert train_script.train(arguments(start, videos, tmp_path, *more)) == 0
+    first = weights(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    assert train_script.train(arguments(start, videos, tmp_path, *more, "--resume")) == 0
+    assert_bit_equal(weights(tmp_path), first)
+    assert last_checkpoint(tmp_path).name == "checkpoint-4"
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert [session["from"] for session in record["resumed"]] == ["checkpoint-4"]
+
+
+def test_nothing_is_resumed_on_other_data_or_ranks_or_without_optimizer(start, videos, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(videos, data)
+    given = arguments(start, data, tmp_path / "out", "--eval_strategy", "no", "--validation_share", "0")
+    assert train_script.train(given) == 0
+    shutil.copy(data / "left" / "0.mp4", data / "left" / "9.mp4")
+    with pytest.raises(RecipeError, match="the data has changed since the run began .train"):
+        train_script.train([*given, "--resume"])
+    (data / "left" / "9.mp4").unlink()
+    (data / "left").rename(data / "a left")
+    with pytest.raises(RecipeError, match="class_names_sha256"):
+        train_script.train([*given, "--resume"])
+    folder = RunFolder(tmp_path / "out", [])
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    folder.check_same_run(record["data"], ranks=1)
+    with pytest.raises(RecipeError, match="the run has 1 ranks and this is 2"):
+        folder.check_same_run(record["data"], ranks=2)
+    for path in (tmp_path / "out").glob("checkpoint-*/optimizer.pt"):
+        path.unlink()
+    with pytest.raises(RecipeError, match="no complete checkpoint"):
+        train_script.train([*given, "--resume"])
+
+
+def test_prompts_alone_resume_and_load_like_the_whole(whole_run, start, videos, tmp_path, monkeypatch):
+    assert train_script.train(arguments(start, videos, tmp_path, "--prompts_only")) == 0
+    shapes = {path.name for path in (tmp_path / "checkpoint-2").iterdir()}
+    assert "prompts.safetensors" in shapes
+    assert "model.safetensors" not in shapes
+    for folder in ("checkpoint-4", "."):
+        loaded = VitaClipForVideoClassification.from_pretrained_prompts(tmp_path / folder)
+        assert_bit_equal(loaded.state_dict(), weights(whole_run / folder))
+    whole = weights(whole_run / "checkpoint-4")
+    shutil.rmtree(tmp_path / "checkpoint-4")
+    assert train_script.train(arguments(start, videos, tmp_path, "--prompts_only", "--resume")) == 0
+    loaded = VitaClipForVideoClassification.from_pretrained_prompts(tmp_path / "checkpoint-4")
+    assert_bit_equal(loaded.state_dict(), whole)
+
+
+@pytest.fixture
+def full_disk(monkeypatch, capsys):
+    """Trains while METHOD may write only SIZE bytes to a file of FOLDER; returns the one line that says why it ended.
+
+    A write beyond this limit of the process fails as on a full disk: in the same places, with the same exceptions.
+    """
+    resource = pytest.importorskip("resource")
+
+    def train(method: str, folder: Path, size: int, given: list[str]) -> str:
+        save = getattr(VitaClipTrainer, method)
+
+        def limited(self, output_dir=None, *more):
+            soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+            if Path(output_dir or self.args.output_dir) == folder:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+            try:
+                return save(self, output_dir, *more)
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(VitaClipTrainer, method, limited)
+            patch.setattr(sys, "argv", ["train.py", *given])
+            assert train_script.main() == 2
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("train: ")]
+        return line
+
+    return train
+
+
+FULL = {
+    "model.safetensors": ("_save", 100_000, r"Error while serializing: I/O error: .* \(os error 27\)"),
+    "tokenizer.json": ("_save", 1_000_000, r"File too large \(os error 27\)"),
+    "optimizer.pt": ("_save_optimizer_and_scheduler", 10_000, r"\[enforce fail at inline_container.*"),
+    "trainer_state.json": ("_save_trainer_state", 1_000, "File too large"),
+}
+
+
+@pytest.mark.parametrize("file", FULL)
+def test_full_disk_leaves_the_previous_checkpoint(file, full_disk, whole_run, start, videos, tmp_path):
+    method, size, reason = FULL[file]
+    assert (whole_run / "checkpoint-4" / file).stat().st_size > size
+    more = ["--prompts_only"] if file == "tokenizer.json" else []  # where no weights are larger
+    folder = tmp_path / "incomplete-checkpoint-4"
+    line = full_disk(method, folder, size, arguments(start, videos, tmp_path, *more))
+    wanted = (
+        rf"train: {tmp_path}/checkpoint-4 could not be written \({reason}\); see to the space and the permissions there"
+        "; complete checkpoints are kept, for --resume"
+    )
+    assert re.fullmatch(wanted, line), line
+    assert {path.name for path in tmp_path.glob("*checkpoint-*")} == {"checkpoint-2"}
+    if file == "optimizer.pt":
+        assert train_script.train(arguments(start, videos, tmp_path, "--resume")) == 0
+        assert_bit_equal(weights(tmp_path / "checkpoint-4"), weights(whole_run / "checkpoint-4"))
+
+
+def test_full_disk_leaves_no_damaged_final_model(full_disk, whole_run, start, videos, tmp_path):
+    shutil.copytree(whole_run, tmp_path / "run")
+    given = arguments(start, videos, tmp_path / "run", "--resume")
+    line = full_disk("_save", tmp_path / "run", 100_000, given)
+    assert line.startswith(f"train: {tmp_path}/run could not be written (Error while serializing")
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+    assert train_script.train(given) == 0
+    assert_bit_equal(weights(tmp_path / "run"), weights(whole_run))
+
+
+def test_only_errors_of_writing_are_called_so(tmp_path):
+    (tmp_path / "half").mkdir()
+    with pytest.raises(RuntimeError, match="Connection closed by peer"), writing(tmp_path / "whole", tmp_path / "half"):
+        raise RuntimeError("[enforce fail at gloo/transport/tcp/pair.cc:547] Connection closed by peer")
+    assert (tmp_path / "half").is_dir()
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "x")
+    named = pytest.raises(CheckpointWriteError, match="whole could not be written .No space left on device.; see to")
+    with named, writing(tmp_path / "whole", tmp_path / "half"):
+        raise full
+    assert not (tmp_path / "half").exists()
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(start, videos, tmp_path, monkeypatch):
+    events = []
+    monkeypatch.setattr(training, "sync", lambda path: events.append(path.relative_to(tmp_path).as_posix()))
+    replace = os.replace
+    monkeypatch.setattr(training.os, "replace", lambda *paths: (events.append("replace"), replace(*paths)))
+    more = ["--save_steps", "4", "--eval_strategy", "no"]
+    assert train_script.train(arguments(start, videos, tmp_path, *more)) == 0
+    before, after = events[: events.index("replace")], events[events.index("replace") + 1 :]
+    written = {f"incomplete-checkpoint-4/{path.name}" for path in (tmp_path / "checkpoint-4").iterdir()}
+    assert written | {"incomplete-checkpoint-4"} == set(before)
+    assert after == ["."]
+
+
+def test_each_damaged_file_of_a_checkpoint_is_named(whole_run, start, videos, tmp_path, monkeypatch, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(whole_run, run)
+    monkeypatch.setattr(sys, "argv", ["train.py", *arguments(start, videos, run, "--resume")])
+
+    def resume_with(path: Path, content: bytes) -> str:
+        whole = path.read_bytes()
+        path.write_bytes(content)
+        assert train_script.main() == 2
+        path.write_bytes(whole)
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("train: ")]
+        return line
+
+    best = json.loads((run / "trainer_state.json").read_text())["best_global_step"]
+    other = {2: 4, 4: 2}[best]
+    for number, instead in ((4, 2), (best, other)):  # the last one, from which it goes on, and the one that is kept
+        for name in ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"):
+            path = run / f"checkpoint-{number}" / name
+            whole = path.read_bytes()
+            for content in (b"", whole[:300], bytes(len(whole))):
+                line = resume_with(path, content)
+                assert line.startswith(f"train: --resume: {path} is damaged ("), line
+                assert line.endswith(f"; delete {path.parent} to go on from checkpoint-{instead}"), line
+    flipped = bytearray((run / "checkpoint-4" / "optimizer.pt").read_bytes())
+    flipped[len(flipped) // 2] ^= 1
+    assert "wrong checksum" in resume_with(run / "checkpoint-4" / "optimizer.pt", bytes(flipped))
+    shutil.rmtree(run / "checkpoint-2")
+    line = resume_with(run / "checkpoint-4" / "scheduler.pt", b"")
+    assert line.endswith(f"delete {run / 'checkpoint-4'} to start anew, in another --output_dir")
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_run_is_resumed_where_it_was_moved(finished, whole_run, start, videos, tmp_path, monkeypatch):
+    """Begun by a relative path, moved, and resumed by another one. The best model is that of checkpoint 2."""
+    more = ["--learning_rate", "0"]  # of equal models the first is the best
+    monkeypatch.chdir(tmp_path)
+    assert train_script.train(arguments(start, videos, Path("a"), *more)) == 0
+    state = json.loads(Path("a/trainer_state.json").read_text())
+    assert (state["best_global_step"], state["best_model_checkpoint"]) == (2, "a/checkpoint-2")
+    state = json.loads(Path("a/checkpoint-4/trainer_state.json").read_text())
+    assert (state["best_global_step"], state["best_model_checkpoint"]) == (2, None)
+    expected = weights(Path("a"))
+    Path("b").mkdir()
+    Path("a").rename("b/c")
+    if not finished:
+        shutil.rmtree("b/c/checkpoint-4")
+    (tmp_path / "b/c/model.safetensors").unlink()
+    monkeypatch.chdir("b")
+    loaded = []
+    read = training.Trainer._load_best_model
+    monkeypatch.setattr(
+        training.Trainer,
+        "_load_best_model",
+        lambda self: (loaded.append(self.state.best_model_checkpoint), read(self)),
+    )
+    assert train_script.train(arguments(start, videos, Path("c"), *more, "--resume")) == 0
+    state = json.loads(Path("c/trainer_state.json").read_text())
+    assert (state["best_global_step"], state["best_model_checkpoint"]) == (2, "c/checkpoint-2")
+    assert loaded == ([] if finished else ["c/checkpoint-2"])
+    assert_bit_equal(weights(Path("c")), expected)
+
+
+def test_of_a_finished_run_whose_best_checkpoint_was_deleted_the_last_is_kept(whole_run, start, videos, tmp_path):
+    shutil.copytree(whole_run, tmp_path / "run")
+    path = tmp_path / "run" / "checkpoint-4" / "trainer_state.json"
+    state = json.loads(path.read_text())
+    path.write_text(json.dumps(state | {"best_global_step": 2}))
+    shutil.rmtree(tmp_path / "run" / "checkpoint-2")
+    assert train_script.train(arguments(start, videos, tmp_path / "run", "--resume")) == 0
+    assert_bit_equal(weights(tmp_path / "run"), weights(tmp_path / "run" / "checkpoint-4"))
+
+
+def test_a_deleted_best_checkpoint_no_longer_competes(start, videos, tmp_path):
+    more = ["--learning_rate", "0", "--save_steps", "1", "--eval_steps", "1", "--save_total_limit", "9"]
+    assert train_script.train(arguments(start, videos, tmp_path, *more)) == 0
+    assert json.loads((tmp_path / "trainer_state.json").read_text())["best_global_step"] == 1
+    for number in (1, 3, 4):
+        shutil.rmtree(tmp_path / f"checkpoint-{number}")
+    assert train_script.train(arguments(start, videos, tmp_path, *more, "--resume")) == 0
+    assert json.loads((tmp_path / "trainer_state.json").read_text())["best_global_step"] == 3
+
+
+def test_only_saved_models_compete_to_be_the_best(start, videos, tmp_path, monkeypatch):
+    scores = iter((0.1, 0.2, 0.9, 0.1, 0.2))
+    count = VitaClipTrainer.count_videos_once
+    monkeypatch.setattr(
+        VitaClipTrainer, "count_videos_once", lambda *given: count(*given) | {"top1": next(scores), "loss": 1.0}
+    )
+    assert train_script.train(arguments(start, videos, tmp_path, "--eval_steps", "1")) == 0
+    state = json.loads((tmp_path / "trainer_state.json").read_text())
+    assert (state["best_global_step"], state["best_metric"]) == (2, 0.2)
+    assert_bit_equal(weights(tmp_path), weights(tmp_path / "checkpoint-2"))
+
+
+def test_checkpoints_are_spoken_of_where_there_are_some(start, videos, tmp_path, monkeypatch):
+    step = VitaClipTrainer.training_step
+
+    def stop_at(number: int, error: BaseException):
+        def stop(self, *given, **more):
+            if self.state.global_step == number:
+                raise error
+            return step(self, *given, **more)
+
+        monkeypatch.setattr(VitaClipTrainer, "training_step", stop)
+
+    kept = "; complete checkpoints are kept, for --resume"
+    for number, what in ((1, ""), (3, kept)):
+        for error, raised, message in (
+            (OSError("stop"), train_script.StoppedError, "stop"),
+            (KeyboardInterrupt(), KeyboardInterrupt, "interrupted"),
+        ):
+            stop_at(number, error)
+            with pytest.raises(raised) as caught:
+                train_script.train(arguments(start, videos, tmp_path / f"{number} {message}"))
+            assert str(caught.value) == message + what
+
+
+def test_killed_while_writing_leaves_the_previous_checkpoint(start, videos, tmp_path):
+    """A real SIGKILL, after the weights of the second checkpoint were written and before the rest."""
+    program = (
+        "import os, signal, sys\n"
+        "from vitaclip_hf.training import run\n"
+        "from vitaclip_hf.training.trainer import VitaClipTrainer\n"
+        "save = VitaClipTrainer._save_rng_state\n"
+        "def kill(self, folder):\n"
+        "    if folder.endswith('-4'): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    save(self, folder)\n"
+        "VitaClipTrainer._save_rng_state = kill\n"
+        "run.train(sys.argv[1:])\n"
+    )
+    command = [sys.executable, "-c", program, *arguments(start, videos, tmp_path)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    finished = subprocess.run(command, env=environment, capture_output=True, timeout=300)
+    assert finished.returncode == -signal.SIGKILL
+    assert (tmp_path / "incomplete-checkpoint-4" / "model.safetensors").exists()
+    assert {path.name for path in tmp_path.glob("checkpoint-*")} == {"checkpoint-2"}
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-2"
+    assert (last_checkpoint(tmp_path) / "optimizer.pt").exists()
+    # What was killed does not go on filling the disk, whether or not its step comes again.
+    (tmp_path / "incomplete-checkpoint-3").mkdir()
+    assert train_script.train(arguments(start, videos, tmp_path, "--resume")) == 0
+    assert not list(tmp_path.glob("incomplete-*"))
+
+
+def test_a_run_is_not_overwritten_and_not_resumed_otherwise(whole_run, start, videos):
+    with pytest.raises(RecipeError, match="holds checkpoint-4 of a run; pass --resume"):
+        train_script.train(arguments(start, videos, whole_run))
+    with pytest.raises(RecipeError, match=r"learning_rate was 0.01 and is now 0.5"):
+        train_script.train(arguments(start, videos, whole_run, "--resume", "--learning_rate", "0.5"))

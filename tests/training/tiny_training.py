@@ -1,0 +1,53 @@
+"""A training that takes seconds: a tiny model, twelve videos, four steps. For the tests of training."""
+
+from pathlib import Path
+
+import torch
+from conftest import tiny_model
+from safetensors.torch import load_file
+
+from vitaclip_hf import VitaClipProcessor, VitaClipVideoProcessor
+from vitaclip_hf.data.motion_shapes import Scene, draw_videos, write_video
+
+
+NAMES = ("left", "growing", "blinking")
+
+
+def save_start(folder: Path, tokenizer) -> Path:
+    """A tiny random Vita-CLIP folder to start from; trainings from it take its CLIP and fresh prompts."""
+    tiny_model(tokenizer=tokenizer).save_pretrained(folder)
+    size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    VitaClipProcessor(VitaClipVideoProcessor(**size), tokenizer).save_pretrained(folder)
+    return folder
+
+
+def write_videos(folder: Path) -> Path:
+    """Three classes of four short videos each."""
+    for name in NAMES:
+        clips = draw_videos([Scene("red", "star", name)] * 4, torch.Generator().manual_seed(1), num_frames=8, size=48)
+        (folder / name).mkdir()
+        for number, clip in enumerate(clips):
+            write_video(folder / name / f"{number}.mp4", clip.numpy())
+    return folder
+
+
+def arguments(start: Path, videos: Path, output: Path, *more: str) -> list[str]:
+    """Four steps with everything random: augmentation, mixing, shuffling, random frames."""
+    given = {
+        "model": start, "fresh_prompts": True, "num_frames": 4, "num_context_tokens": 4, "videos": videos,
+        "validation_share": 0.25, "rand_augment": "rand-m7-n2-mstd0.5", "erasing": 0.5, "mixup": 0.8, "flip": 0.5,
+        "output_dir": output, "max_steps": 4, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2,
+        "per_device_eval_batch_size": 2, "learning_rate": 0.01, "logging_steps": 1, "save_strategy": "steps",
+        "save_steps": 2, "eval_strategy": "steps", "eval_steps": 2, "use_cpu": True, "dataloader_num_workers": 0,
+        "frame_stride": 1,
+    }  # fmt: skip
+    return [part for name, value in given.items() for part in (f"--{name}", str(value))] + list(more)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def assert_bit_equal(found: dict, expected: dict) -> None:
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)

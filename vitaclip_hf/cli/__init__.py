@@ -1,0 +1,1 @@
+"""The `vitaclip` command: one short file for each sub-command."""

@@ -1,0 +1,190 @@
+"""Clip data sets for training and evaluation, their sampler and their collator.
+
+Everything random in a sample comes from (seed, epoch, index) alone, so that any number of workers or ranks, and a run
+that was resumed, see the same clips.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from ..model.frame_sampling import ClipSpecification
+from ..model.video_decoding import VideoDecodingError
+from .annotations import AnnotationTable
+from .class_names import AnnotationError
+from .clip_reading import FILE_FAILURES, NO_LABEL, ClipReader, check_policy, reason_of, too_many
+from .seeds import derive_seed
+from .video_sources import HubVideos, MotionShapes, TableVideos, VideoSource
+
+
+class SampleKey(NamedTuple):
+    """What `EpochSampler` yields: a sample is a function of it and of the data set's seed."""
+
+    epoch: int
+    index: int  # type: ignore[assignment]  # tuple has a method of that name
+
+
+class ClipDataset(Dataset):
+    """Clips of labelled videos.
+
+    In training a sample is `{"pixel_values_videos": [T, 3, S, S], "labels": int, "index": int, "seed": int}`, in
+    evaluation `pixel_values_videos` is `[views, T, 3, S, S]`. `seed` is that of the sample's draws, for `ClipCollator`.
+    Frames are decoded when a sample is asked for, and only those that it needs.
+
+    With `on_error="skip"`, a file that cannot be read does not stop the run. In training another sample takes its
+    place, drawn from (seed, epoch, index, attempt), at most `max_retries` times. In evaluation none does: the sample
+    comes as zeros with the label -100. Either way it has `"failures"`, a list of (path, reason).
+
+    Args:
+        table: an `AnnotationTable`, or another source: `HubVideos`, `MotionShapes`.
+        video_processor: a `VitaClipVideoProcessor`; resizes, crops and normalises where there is no augmentation.
+        specification ([`ClipSpecification`]): how a video is read; by default as the processor says.
+        augmentation: for training, a `ClipAugmentation`.
+        seed: of all draws.
+        on_error: `"error"` or `"skip"`.
+        max_retries: how often another sample is tried.
+        training: whether samples are single clips that may be replaced; by default, whether there is augmentation.
+
+    Raises:
+        AnnotationError: no videos, or unlabelled ones in training.
+        ValueError: an unknown choice.
+    """
+
+    def __init__(
+        self,
+        table: AnnotationTable | VideoSource,
+        video_processor,
+        specification: ClipSpecification | None = None,
+        *,
+        augmentation: Callable[[torch.Tensor, torch.Generator], torch.Tensor] | None = None,
+        seed: int = 0,
+        on_error: str = "error",
+        max_retries: int = 10,
+        training: bool | None = None,
+    ):
+        check_policy(on_error, max_retries)
+        self.training = augmentation is not None if training is None else training
+        self.source: VideoSource = TableVideos(table) if isinstance(table, AnnotationTable) else table
+        specification = specification or video_processor.clip_specification
+        self.reader = ClipReader(video_processor, specification, augmentation, self.training)
+        self.seed = seed
+        self.on_error = on_error
+        self.max_retries = max_retries
+        self.epoch = 0  # of `EpochSampler`; samples know only their key's
+        self._check_videos()
+
+    def _check_videos(self) -> None:
+        if len(self.source) == 0:
+            raise AnnotationError("There are no videos to make clips of.")
+        if self.training:
+            unlabelled = [index for index in range(len(self.source)) if self.source.label(index) is None]
+            if unlabelled:
+                raise AnnotationError(
+                    f"{len(unlabelled)} of {len(self.source)} videos have no label, such as "
+                    f"{self.source.name(unlabelled[0])}; they cannot be trained on."
+                )
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.source.class_names
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def set_epoch(self, epoch: int) -> None:
+        """What accelerate calls; `EpochSampler` reads it here. Keys carry their epoch, so workers need not know."""
+        self.epoch = epoch
+
+    def __getitem__(self, key: int | SampleKey) -> dict[str, Any]:
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        if not 0 <= index < len(self):
+            raise IndexError(f"There is no video {index}, they are 0 … {len(self) - 1}.")
+        if self.on_error == "error":
+            return self._sample(index, derive_seed(self.seed, epoch, index))
+        failures: list[tuple[str, str]] = []
+        for attempt in range(self.max_retries + 1 if self.training else 1):
+            draw = (self.seed, epoch, index, attempt) if attempt else (self.seed, epoch, index)
+            chosen = derive_seed("replacement", *draw) % len(self) if attempt else index
+            try:
+                return self._sample(chosen, derive_seed(*draw)) | ({"failures": failures} if failures else {})
+            except FILE_FAILURES as error:
+                failures.append((self.source.name(chosen), reason_of(error)))
+        if self.training:
+            raise VideoDecodingError(too_many(failures))
+        return {
+            "pixel_values_videos": self.reader.blank(),
+            "labels": NO_LABEL,
+            "index": index,
+            "seed": derive_seed(self.seed, epoch, index),
+            "failures": failures,
+        }
+
+    def _sample(self, index: int, seed: int) -> dict[str, Any]:
+        pixels = self.reader.read(self.source.open(index, self.reader.decoder), seed)
+        label = self.source.label(index)
+        label = NO_LABEL if label is None else label
+        return {"pixel_values_videos": pixels, "labels": label, "index": index, "seed": seed}
+
+
+class EpochSampler(Sampler[SampleKey]):
+    """Keys of all samples once, in an order drawn from (seed, epoch); no global random state is touched.
+
+    The epoch is the data set's: accelerate tells it to the sampler or, when it resumes a run of several ranks in the
+    middle of an epoch, to the data set only.
+
+    Args:
+        dataset: the `ClipDataset`.
+        shuffle: whether to shuffle.
+        seed: of the order.
+    """
+
+    def __init__(self, dataset: ClipDataset, shuffle: bool = True, seed: int = 0):
+        self.dataset = dataset
+        self.shuffle = shuffle
+        self.seed = seed
+
+    def set_epoch(self, epoch: int) -> None:
+        self.dataset.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __iter__(self) -> Iterator[SampleKey]:
+        epoch, order = self.dataset.epoch, list(range(len(self)))
+        if self.shuffle:
+            generator = torch.Generator().manual_seed(derive_seed("order", self.seed, epoch))
+            order = torch.randperm(len(self), generator=generator).tolist()
+        return iter([SampleKey(epoch, index) for index in order])
+
+
+class ClipCollator:
+    """Samples of a `ClipDataset` or `ClipStream` as a batch.
+
+    `pixel_values_videos` `[B, T, 3, S, S]` (evaluation: `[B, views, T, 3, S, S]`); `labels` `[B]` long, or
+    `[B, C]` from the mixer; `index` `[B]` long; and `failures`, a list of (path, reason), mostly empty. The last two
+    are no model inputs: take them out of the batch before the model sees it.
+
+    Args:
+        mixer: a `ClipMixer` for training; draws from the seeds of the batch's samples.
+    """
+
+    def __init__(self, mixer: Callable | None = None):
+        self.mixer = mixer
+
+    def __call__(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
+        pixels = torch.stack([sample["pixel_values_videos"] for sample in samples])
+        labels = torch.tensor([sample["labels"] for sample in samples], dtype=torch.long)
+        if self.mixer is not None:
+            seed = derive_seed("mix", *(sample["seed"] for sample in samples))
+            pixels, labels = self.mixer(pixels, labels, torch.Generator().manual_seed(seed))
+        return {
+            "pixel_values_videos": pixels,
+            "labels": labels,
+            "index": torch.tensor([sample["index"] for sample in samples], dtype=torch.long),
+            "failures": [failure for sample in samples for failure in sample.get("failures", ())],
+        }
+
+
+__all__ = ["ClipCollator", "ClipDataset", "EpochSampler", "HubVideos", "MotionShapes", "SampleKey", "TableVideos"]

@@ -1,0 +1,111 @@
+"""One clip, or the views of one video, from an opened video to model input; and what to do with a file that fails."""
+
+from collections.abc import Callable
+
+import torch
+from transformers.image_utils import ChannelDimension
+
+from ..model.frame_sampling import ClipSpecification
+from ..model.video_decoding import Video, VideoDecodingError
+from .seeds import derive_seed
+
+
+ON_ERROR = ("error", "skip")
+NO_LABEL = -100  # what cross-entropy ignores
+
+# What a single file may do wrong; any other error is a mistake of ours or of the settings, and stops the run.
+FILE_FAILURES = (VideoDecodingError,)
+
+
+class ClipReader:
+    """
+    Samples, decodes and preprocesses.
+
+    Args:
+        video_processor ([`VitaClipVideoProcessor`]): resizes, crops and normalises where there is no augmentation.
+        specification ([`ClipSpecification`]): how a video is read.
+        augmentation (`Callable`, *optional*): [`ClipAugmentation`] or another function of frames (uint8, shape
+            `(num_frames, 3, height, width)`) and generator.
+        training (`bool`, defaults to `False`): one clip instead of all views.
+
+    Raises:
+        ValueError: several views in training, or augmentation in evaluation.
+    """
+
+    def __init__(
+        self,
+        video_processor,
+        specification: ClipSpecification,
+        augmentation: Callable[[torch.Tensor, torch.Generator], torch.Tensor] | None = None,
+        training: bool = False,
+    ):
+        views = (specification.num_views, specification.num_spatial_views)
+        if training and views != (1, 1):
+            raise ValueError(
+                f"Training takes one view of a video, got num_views={views[0]}, num_spatial_views={views[1]}."
+            )
+        if augmentation is not None and not training:
+            raise ValueError("Evaluation takes no augmentation.")
+        self.video_processor = video_processor
+        self.specification = specification
+        self.augmentation = augmentation
+        self.training = training
+
+    @property
+    def decoder(self) -> str:
+        """The decoder that the video processor names."""
+        return self.video_processor.decoder
+
+    def read(self, video: Video, seed: int) -> torch.Tensor:
+        """
+        Model input of one video.
+
+        Args:
+            video ([`Video`]): an opened video.
+            seed (`int`): of everything random in it.
+
+        Returns:
+            `torch.Tensor` of shape `(num_frames, 3, height, width)` in training, else
+            `(num_views, num_frames, 3, height, width)` with spatial views innermost.
+        """
+        views = video.read_clips(self.specification, derive_seed(seed, "frames"))
+        if self.augmentation is not None:
+            return self.augmentation(views[0], torch.Generator().manual_seed(derive_seed(seed, "augmentation")))
+        pixels = self._processed(views)
+        return pixels[0] if self.training else pixels
+
+    def _processed(self, views: list[torch.Tensor]) -> torch.Tensor:
+        return self.video_processor(
+            views,
+            do_sample_frames=False,
+            num_views=1,
+            num_spatial_views=self.specification.num_spatial_views,
+            input_data_format=ChannelDimension.FIRST,
+            return_tensors="pt",
+        )["pixel_values_videos"]
+
+    def blank(self) -> torch.Tensor:
+        """Zeros of the shape that `read` gives."""
+        black = torch.zeros(self.specification.num_frames, 3, 8, 8, dtype=torch.uint8)
+        row = self._processed([black])
+        rows = self.specification.num_views * self.specification.num_spatial_views
+        return torch.zeros(row.shape[1:] if self.training else (rows, *row.shape[1:]))
+
+
+def reason_of(error: Exception) -> str:
+    """Why a file failed, in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def too_many(failures: list[tuple[str, str]]) -> str:
+    """The message when no replacement could be read either."""
+    path, reason = failures[-1]
+    return f"{len(failures)} videos in a row could not be read, the last {path} ({reason}); check the data."
+
+
+def check_policy(on_error: str, max_retries: int) -> None:
+    """Raises ValueError for an unknown way to treat unreadable files."""
+    if on_error not in ON_ERROR:
+        raise ValueError(f"`on_error` must be {' or '.join(ON_ERROR)}, got {on_error!r}.")
+    if max_retries < 0:
+        raise ValueError(f"`max_retries` must not be negative, got {max_retries}.")

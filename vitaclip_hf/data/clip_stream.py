@@ -1,0 +1,212 @@
+"""Clips from a streamed Hugging Face data set: shuffled by a buffer, split over ranks and workers."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils.data import IterableDataset, get_worker_info
+
+from ..model.frame_sampling import ClipSpecification
+from ..model.video_decoding import VideoDecodingError, open_video
+from .class_names import AnnotationError
+from .clip_reading import FILE_FAILURES, NO_LABEL, ClipReader, check_policy, reason_of, too_many
+from .seeds import derive_seed
+from .video_sources import HubColumns, encoded_video, video_name
+
+
+SHARDINGS = ("examples", "shards")
+
+
+class Place(NamedTuple):
+    """A record's place in a batch, and the failures of the records that were tried for it."""
+
+    epoch: int
+    position: int
+    failures: list[tuple[str, str]]
+
+
+class ClipStream(IterableDataset):
+    """Clips of a `datasets.IterableDataset`, as `ClipDataset` makes them of a list.
+
+    In training, the stream of an epoch is shuffled with a buffer by (seed, epoch). Records are numbered as they come,
+    and a record's draws come from (seed, epoch, number). Two ways to split the stream:
+
+    - `sharding="examples"`: every process reads all records and decodes only its own. Rank r of R takes each R-th
+      record, and its batches go to its workers in turn, so that the batches of a rank are the same for any number of
+      workers. Each process reads all bytes: good for local files and moderate numbers of processes.
+    - `sharding="shards"`: every worker of every rank reads files of its own (`split_dataset_by_node`); the data set's
+      `num_shards` must be a multiple of their number. Draws and batches then depend on ranks and workers.
+
+    In training the stream does not end: epoch follows epoch, so that no rank runs out before the others (give the
+    Trainer `max_steps`). In evaluation it ends after one; with `"examples"`, ranks that have one record less than
+    others end with a sample of zeros labelled -100, of index -1, so that all have equally many.
+
+    The loader must leave the splitting to this class: build it with `loader`, and do not `accelerator.prepare` it.
+
+    With `on_error="skip"`, the next good record takes the place of one that fails, at most `max_retries` later, and
+    comes in its own place too; evaluation gives zeros and the label -100. Both as in `ClipDataset`. `index` is the
+    record's number.
+
+    Args:
+        dataset: the streaming data set.
+        video_processor, specification, augmentation, seed, on_error, max_retries, training: as for `ClipDataset`.
+        batch_size: of one process; `loader` uses it.
+        video_column, label_column, class_names: as for `HubVideos`; a stream of class names needs `class_names`.
+        buffer_size: records that shuffling chooses from; 0 for the order of the files. Their bytes are kept in memory.
+        rank, world_size: this process among how many.
+        sharding: see above.
+        skip_batches: batches of this rank to leave out undecoded, to go on with a training (`"examples"` only).
+    """
+
+    def __init__(
+        self,
+        dataset,
+        video_processor,
+        specification: ClipSpecification | None = None,
+        *,
+        batch_size: int,
+        augmentation: Callable[[torch.Tensor, torch.Generator], torch.Tensor] | None = None,
+        seed: int = 0,
+        on_error: str = "error",
+        max_retries: int = 10,
+        training: bool | None = None,
+        video_column: str | None = None,
+        label_column: str = "label",
+        class_names: Sequence[str] | None = None,
+        buffer_size: int = 256,
+        rank: int = 0,
+        world_size: int = 1,
+        sharding: str = "examples",
+        skip_batches: int = 0,
+    ):
+        check_policy(on_error, max_retries)
+        if sharding not in SHARDINGS:
+            raise ValueError(f"`sharding` must be one of {', '.join(SHARDINGS)}, got {sharding!r}.")
+        if batch_size < 1 or not 0 <= rank < world_size or skip_batches < 0:
+            raise ValueError(
+                f"Unusable batch_size={batch_size}, rank={rank} of {world_size}, or skip_batches={skip_batches}."
+            )
+        if skip_batches and sharding != "examples":
+            raise ValueError('`skip_batches` needs sharding="examples", where batches do not depend on the workers.')
+        self.training = augmentation is not None if training is None else training
+        self.columns = HubColumns(dataset.features, video_column, label_column, class_names)
+        self.class_names = self.columns.class_names
+        self.dataset = self.columns.undecoded(dataset)
+        specification = specification or video_processor.clip_specification
+        self.reader = ClipReader(video_processor, specification, augmentation, self.training)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.on_error = on_error
+        self.max_retries = max_retries
+        self.buffer_size = buffer_size
+        self.rank = rank
+        self.world_size = world_size
+        self.sharding = sharding
+        self.skip_batches = skip_batches
+
+    def loader(self, collator: Callable, num_workers: int = 0, device: torch.device | None = None, **kwargs):
+        """accelerate's `DataLoaderShard` over this stream as it is, split already; `kwargs` go to torch's loader."""
+        from accelerate.data_loader import DataLoaderShard
+
+        return DataLoaderShard(
+            self, device=device, batch_size=self.batch_size, collate_fn=collator, num_workers=num_workers, **kwargs
+        )
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        worker = get_worker_info()
+        number, count = (worker.id, worker.num_workers) if worker else (0, 1)
+        mine = self._own_of_shards if self.sharding == "shards" else self._own_of_examples
+        waiting: list[Place] = []  # mostly one; more after a failure, whose place the next good record takes
+        for epoch, position, record, own in mine(number, count):
+            if own:
+                waiting.append(Place(epoch, position, []))
+            while waiting and (sample := self._sample(waiting[0], position, record)) is not None:
+                yield sample
+                waiting.pop(0)
+
+    def _own_of_examples(self, worker: int, workers: int) -> Iterator[tuple[int, int, dict | None, bool]]:
+        """All records, and which are this worker's: those of its batches among each `world_size`-th record."""
+        for epoch, position, record in self._numbered_records():
+            batch = position // self.world_size // self.batch_size - self.skip_batches
+            own = position % self.world_size == self.rank and batch >= 0 and batch % workers == worker
+            yield epoch, position, record, own
+
+    def _numbered_records(self) -> Iterator[tuple[int, int, dict | None]]:
+        """(epoch, number, record) of all ranks; numbers go on over the epochs, so that ranks always take turns."""
+        position, epoch = 0, 0
+        while True:
+            start = position
+            for record in _records(self._shuffled(epoch)):
+                yield epoch, position, record
+                position += 1
+            if position == start:
+                raise AnnotationError("The stream holds no videos; check the data set and its split.")
+            if not self.training:
+                break
+            epoch += 1
+        while position % self.world_size:
+            yield epoch, position, None
+            position += 1
+
+    def _own_of_shards(self, worker: int, workers: int) -> Iterator[tuple[int, int, dict, bool]]:
+        from datasets.distributed import split_dataset_by_node
+
+        unit, units = self.rank * workers + worker, self.world_size * workers
+        if self.dataset.num_shards % units:
+            raise ValueError(
+                f"The data set has {self.dataset.num_shards} shards, no multiple of {self.world_size} ranks with "
+                f'{workers} workers each; choose other numbers, or sharding="examples".'
+            )
+        position, epoch = unit, 0
+        while True:
+            for record in _records(split_dataset_by_node(self._shuffled(epoch), unit, units)):
+                yield epoch, position, record, True
+                position += units
+            if position == unit:
+                raise AnnotationError("A shard of the stream holds no videos; check the data set and its split.")
+            if not self.training:
+                return
+            epoch += 1
+
+    def _shuffled(self, epoch: int):
+        if not (self.training and self.buffer_size):
+            return self.dataset
+        return self.dataset.shuffle(seed=derive_seed("stream", self.seed, epoch), buffer_size=self.buffer_size)
+
+    def _sample(self, place: "Place", position: int, record: dict | None) -> dict[str, Any] | None:
+        """A sample for the place, `None` if training has to try the next record; the failure is noted there."""
+        draw = (place.epoch, place.position) if position == place.position else (place.epoch, place.position, position)
+        sample: dict[str, Any] = {"index": position, "seed": derive_seed(self.seed, *draw)}
+        if record is None:
+            return sample | {"pixel_values_videos": self.reader.blank(), "labels": NO_LABEL, "index": -1}
+        video = record[self.columns.video]
+        name = video_name(video, f"record {position}")
+        label = self.columns.label_of(record[self.columns.label], name)
+        if label is None and self.training:
+            raise AnnotationError(f"{name} has no label; it cannot be trained on.")
+
+        try:
+            pixels = self.reader.read(open_video(encoded_video(video, name), self.reader.decoder), sample["seed"])
+        except FILE_FAILURES as error:
+            if self.on_error == "error":
+                raise
+            place.failures.append((name, reason_of(error)))
+            if self.training:
+                self._check_failures(place.failures)
+                return None
+            pixels, label = self.reader.blank(), None
+        sample |= {"pixel_values_videos": pixels, "labels": NO_LABEL if label is None else label}
+        return sample | ({"failures": place.failures} if place.failures else {})
+
+    def _check_failures(self, failures: list[tuple[str, str]]) -> None:
+        if len(failures) > self.max_retries:
+            raise VideoDecodingError(too_many(failures))
+
+
+def _records(dataset) -> Iterator[dict]:
+    # Not `iter(dataset)`: within a DataLoader's worker that leaves out the shards of other workers.
+    for batch in dataset.iter(batch_size=1):
+        yield {column: values[0] for column, values in batch.items()}
+
+
+__all__ = ["ClipStream"]

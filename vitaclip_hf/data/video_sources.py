@@ -1,0 +1,311 @@
+"""Where labelled videos come from: an annotation table, a Hugging Face data set, or the generated `motion_shapes`.
+
+A source knows its classes, and the label, name and opened video of each index.
+"""
+
+from collections.abc import Iterable, Sequence
+from copy import copy
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from transformers.video_utils import VideoMetadata
+
+from ..model.video_decoding import Video, VideoDecodingError, open_video
+from .annotations import AnnotationTable, VideoSample, is_url
+from .class_names import AnnotationError, ClassIndex, checked_class_names
+from .motion_shapes import Scene, all_scenes, draw_videos
+from .seeds import derive_seed
+
+
+@runtime_checkable
+class VideoSource(Protocol):
+    """Labelled videos by number."""
+
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int: ...
+
+    def label(self, index: int) -> int | None:
+        """Class of a video, `None` if it is not labelled."""
+
+    def name(self, index: int) -> str:
+        """What to call a video in messages and results."""
+
+    def open(self, index: int, decoder: str) -> Video:
+        """The video, with its metadata, to read frames from."""
+
+
+class TableVideos:
+    """The videos of an `AnnotationTable`."""
+
+    def __init__(self, table: AnnotationTable):
+        self.table = table
+        self.class_names = table.class_names
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def label(self, index: int) -> int | None:
+        return self.table.samples[index].label
+
+    def name(self, index: int) -> str:
+        return self.table.samples[index].path
+
+    def video(self, index: int) -> str | bytes:
+        return self.table.samples[index].path
+
+    def open(self, index: int, decoder: str) -> Video:
+        return open_video(self.video(index), decoder)
+
+
+class MotionShapes:
+    """Clips of `motion_shapes`, drawn when they are asked for; nothing is kept or written.
+
+    Video `index` shows scene `index % C` and is drawn from (seed, index) alone. Two seeds are two data sets.
+
+    Args:
+        held_out: the 300 trained scenes (`False`), the 60 held-out ones (`True`), or all of them (`None`).
+        clips_per_class: videos of each scene.
+        seed: of the data set.
+        num_frames: frames of a video.
+        size: side of the square frames in pixels.
+    """
+
+    def __init__(
+        self,
+        held_out: bool | None = False,
+        clips_per_class: int = 16,
+        seed: int = 0,
+        num_frames: int = 32,
+        size: int = 96,
+    ):
+        for name, value in (("clips_per_class", clips_per_class), ("num_frames", num_frames), ("size", size)):
+            if value < 1:
+                raise ValueError(f"MotionShapes: `{name}` must be at least 1, got {value}.")
+        self.scenes = all_scenes(held_out)
+        self.clips_per_class = clips_per_class
+        self.seed = seed
+        self.num_frames = num_frames
+        self.size = size
+        self.class_names = tuple(scene.label for scene in self.scenes)
+
+    def __len__(self) -> int:
+        return len(self.scenes) * self.clips_per_class
+
+    def label(self, index: int) -> int:
+        return index % len(self.scenes)
+
+    def name(self, index: int) -> str:
+        return f"motion_shapes/{self.seed}/{self.class_names[self.label(index)]}/{index}"
+
+    def open(self, index: int, decoder: str = "") -> Video:
+        seed = derive_seed("motion_shapes", self.seed, index)
+        return DrawnVideo(self.name(index), self.scenes[self.label(index)], seed, self.num_frames, self.size)
+
+
+class DrawnVideo(Video):
+    """A generated video. Only the frames that are read are drawn."""
+
+    def __init__(self, name: str, scene: Scene, seed: int, num_frames: int, size: int):
+        super().__init__(name, VideoMetadata(num_frames, width=size, height=size))
+        self.scene, self.seed, self.size = scene, seed, size
+
+    def _decode(self, numbers: list[int]) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(self.seed)
+        count = self.metadata.total_num_frames
+        numbers = [number for number in numbers if number < count]
+        return draw_videos([self.scene], generator, count, self.size, frames=numbers)[0].permute(0, 3, 1, 2)
+
+
+# Hugging Face data sets
+
+
+class HubColumns:
+    """Which columns of a `datasets` data set hold video and label, and how their values are read.
+
+    Args:
+        features: the data set's features, `None` if a stream does not know them.
+        video_column: name of the video column; the one of type `Video` (or called `video`) if left out.
+        label_column: name of the column with a `ClassLabel` or class names.
+        class_names: names in the order of the labels; those of the `ClassLabel` if left out.
+    """
+
+    def __init__(
+        self,
+        features: Any,
+        video_column: str | None,
+        label_column: str,
+        class_names: Sequence[str] | None,
+    ):
+        self.video = _video_column(features, video_column)
+        self.label = label_column
+        if features is not None and label_column not in features:
+            raise AnnotationError(f"The data set has no column {label_column!r}, only {', '.join(features)}.")
+        names = class_names or getattr((features or {}).get(label_column), "names", None)
+        self.index = ClassIndex(names, "the data set") if names else None
+
+    def with_names_of(self, labels: Iterable) -> "HubColumns":
+        """Class names from the labels themselves, in alphabetical order, if there are no others."""
+        if self.index is None:
+            known = {label for label in labels if label is not None}
+            if not known or not all(isinstance(label, str) for label in known):
+                raise AnnotationError(
+                    f"The column {self.label!r} holds numbers without names; cast it to ClassLabel, or give "
+                    "`class_names`."
+                )
+            self.index = ClassIndex(sorted(known), "the data set")
+        return self
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        if self.index is None:
+            raise AnnotationError("The data set names no classes; give the class names.")
+        return self.index.names
+
+    def label_of(self, value: Any, where: str) -> int | None:
+        # -1 is how `datasets` marks what is not labelled.
+        return None if value is None or value == -1 or self.index is None else self.index.label(value, where)
+
+    def undecoded(self, dataset):
+        """The data set with a video column of paths and bytes: its own decoding (torchcodec) is never used."""
+        from datasets import Video
+
+        return dataset.cast_column(self.video, Video(decode=False))
+
+
+def _video_column(features: Any, chosen: str | None) -> str:
+    if chosen is not None:
+        if features is not None and chosen not in features:
+            raise AnnotationError(f"The data set has no column {chosen!r}, only {', '.join(features)}.")
+        return chosen
+    if features is None:
+        return "video"
+    found = [name for name, feature in features.items() if type(feature).__name__ == "Video"]
+    found = found or [name for name in ("video", "mp4") if name in features]
+    if len(found) != 1:
+        problem = (
+            f"several video columns ({', '.join(found)})" if found else f"no video column in {', '.join(features)}"
+        )
+        raise AnnotationError(f"The data set has {problem}; name it with `video_column`.")
+    return found[0]
+
+
+def video_name(video: Any, place: str) -> str:
+    path = video.get("path") if isinstance(video, dict) else None
+    return path or place
+
+
+def encoded_video(video: Any, name: str) -> str | bytes:
+    """What `decode_video` takes of an undecoded value: the bytes, else the path, fetched first if it is remote.
+
+    Raises:
+        VideoDecodingError: there is no video, or it cannot be fetched.
+    """
+    content, path = (video.get("bytes"), video.get("path")) if isinstance(video, dict) else (None, None)
+    if content is not None:
+        return content
+    if path is None:
+        raise VideoDecodingError(f"Cannot read the video {name}: it has neither path nor bytes.", name, "no video")
+    if "://" not in path or is_url(path):
+        return path
+    import fsspec
+
+    try:
+        with fsspec.open(path, "rb") as file:
+            return file.read()
+    except Exception as error:  # every file system has errors of its own
+        raise VideoDecodingError(f"Cannot read the video {path}: {error} (download).", path, error) from error
+
+
+class HubVideos:
+    """The videos of a map-style `datasets.Dataset`, decoded by `decode_video`.
+
+    Args:
+        dataset: the data set, with a video column (type `Video`, or paths) and a label column.
+        video_column: its name; the column of type `Video`, or `video`, if left out.
+        label_column: name of the column with a `ClassLabel` or class names.
+        class_names: in the order of the labels; else the `ClassLabel`'s, else the names that occur in alphabetical
+            order.
+        split: `"train"`, `"validation"` or `"test"`, for `table` and messages.
+        root: local folder that the data set was read from; `table` then lists paths within it, else row numbers.
+        source: what to call the data set in messages.
+
+    Attributes:
+        table: the videos as a table, to select from.
+
+    Raises:
+        AnnotationError: columns or classes that cannot be told.
+
+    Example:
+        ```python
+        source = HubVideos(datasets.load_dataset("videofolder", data_dir="videos", split="train"))
+        ```
+    """
+
+    def __init__(
+        self,
+        dataset,
+        video_column: str | None = None,
+        label_column: str = "label",
+        class_names: Sequence[str] | None = None,
+        *,
+        split: str | None = None,
+        root: str | Path | None = None,
+        source: str = "the data set",
+    ):
+        columns = HubColumns(dataset.features, video_column, label_column, class_names)
+        self.columns = columns.with_names_of(dataset.unique(label_column)) if columns.index is None else columns
+        self.dataset = self.columns.undecoded(dataset.with_format(None))
+        values = dataset.with_format(None)[label_column]
+        labels = [self.columns.label_of(value, f"row {row}") for row, value in enumerate(values)]
+        listed = [None] * len(labels) if root is None else self._paths_within(Path(root).absolute())
+        samples = []
+        for row, (label, path) in enumerate(zip(labels, listed, strict=True)):
+            place = f"row {row}" if split is None else f"{split} row {row}"
+            shown = place if path is None else f"{place} ({path})"
+            samples.append(VideoSample(shown, label, split or "train", path or f"row {row}"))
+        names = checked_class_names(self.columns.class_names, "the data set")
+        self.table = AnnotationTable(tuple(samples), names, source)
+        self._rows = list(range(len(samples)))
+
+    def _paths_within(self, root: Path) -> list[str | None]:
+        """Paths of the videos within a folder, `None` for those that are not files of it."""
+        # Flattened, so that the videos' bytes are not read.
+        paths = self.dataset.select_columns([self.columns.video]).flatten()[f"{self.columns.video}.path"]
+        inside = [path is not None and Path(path).is_relative_to(root) for path in paths]
+        return [
+            Path(path).relative_to(root).as_posix() if within else None
+            for path, within in zip(paths, inside, strict=True)
+        ]
+
+    def select(self, table: AnnotationTable) -> "HubVideos":
+        """Only the videos of `table`, a selection from this one's, with its labels and classes."""
+        row_of = {sample.path: row for sample, row in zip(self.table.samples, self._rows, strict=True)}
+        selected = copy(self)
+        selected.table = table
+        selected._rows = [row_of[sample.path] for sample in table.samples]
+        return selected
+
+    def write(self, path: str | Path) -> None:
+        """Writes the videos as a list, as a table does."""
+        self.table.write(path)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.table.class_names
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def label(self, index: int) -> int | None:
+        return self.table.samples[index].label
+
+    def name(self, index: int) -> str:
+        return self.table.samples[index].path
+
+    def video(self, index: int) -> str | bytes:
+        return encoded_video(self.dataset[self._rows[index]][self.columns.video], self.name(index))
+
+    def open(self, index: int, decoder: str) -> Video:
+        return open_video(self.video(index), decoder)

@@ -1,0 +1,1 @@
+"""Evaluation: protocols, the evaluator, its report, and comparisons of results."""

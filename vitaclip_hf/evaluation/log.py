@@ -1,0 +1,162 @@
+"""The log of a running evaluation: finished videos, appended to by every rank, so that a killed run can go on.
+
+A results folder holds `setup.json`, what is being evaluated, and `progress/rank-N.jsonl`, one line a finished video.
+Ranks write files of their own and read all of them at the start, so that another number of ranks can go on too. What
+belongs to another setup is never mixed in: the folder is refused.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+
+PARTIAL = "setup.json.partial"
+
+
+@dataclass(frozen=True)
+class VideoResult:
+    """What became of one video.
+
+    Attributes:
+        name: its path within the folder of the videos.
+        status: `"ok"`, `"missing"` (no such file) or `"failed"` (it cannot be read).
+        reason: why it is not ok.
+        scores: by row (`"vita_clip"`, `"frozen_clip"`) and split, the best classes and their scores, best first.
+        stamp: of the file that was read, to tell when another takes its place; none for an address or a missing file.
+        attempt: how often it had been tried before: of several results, the last attempt's counts.
+    """
+
+    name: str
+    status: str
+    reason: str = ""
+    scores: dict[str, dict[str, tuple[list[int], list[float]]]] = field(default_factory=dict)
+    stamp: str | None = None
+    attempt: int = 0
+
+
+class SetupMismatchError(ValueError):
+    """The results folder holds another evaluation; the message is one line."""
+
+
+def fingerprint_of_json(content) -> str:
+    """Hash of plain data."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def _flat(setup: Mapping) -> dict[str, str]:
+    """Every entry as text, those of the protocol and of other tables by themselves: `protocol.views`."""
+    flat: dict[str, str] = {}
+    for name, value in setup.items():
+        entries = {f"{name}.{key}": entry for key, entry in value.items()} if isinstance(value, dict) else {name: value}
+        flat |= {key: json.dumps(entry, sort_keys=True) for key, entry in entries.items()}
+    return flat
+
+
+class EvaluationLog:
+    """
+    The finished videos of one results folder.
+
+    Args:
+        folder: the results folder.
+        setup: plain data that says what is evaluated; two runs may share a folder only if it is the same.
+
+    Raises:
+        SetupMismatchError: the folder holds results of another setup, or of none.
+    """
+
+    def __init__(self, folder: Path | str, setup: Mapping):
+        self.folder = Path(folder)
+        self.setup = json.loads(json.dumps(setup))
+        self.finished: dict[str, VideoResult] = {}
+        self._check_setup()
+        self._read()
+
+    def _check_setup(self) -> None:
+        file = self.folder / "setup.json"
+        if not file.exists():
+            if self.folder.exists() and any(entry.name != PARTIAL for entry in self.folder.iterdir()):
+                raise SetupMismatchError(
+                    f"{self.folder}: is not empty and holds no evaluation; choose another --output."
+                )
+            return
+        try:
+            there = json.loads(file.read_text(encoding="utf-8"))
+            if not isinstance(there, dict):
+                raise ValueError("no table")
+        except ValueError as error:
+            raise SetupMismatchError(f"{file}: is damaged ({error}); delete the folder to start anew.") from error
+        different = sorted(dict({*_flat(there).items()} ^ {*_flat(self.setup).items()}))
+        if different:
+            raise SetupMismatchError(
+                f"{self.folder}: holds results of another setup (different: {', '.join(different)}); choose another "
+                "--output, or delete the folder to start anew."
+            )
+
+    def _read(self) -> None:
+        expected = fingerprint_of_json(self.setup)
+        for file in sorted(self.folder.glob("progress/rank-*.jsonl")):
+            lines = [line for line in file.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+            try:
+                rows = [json.loads(line) for line in lines]
+                results = [VideoResult(**row) for row in rows[1:]]
+            except (TypeError, ValueError) as error:
+                raise SetupMismatchError(f"{file}: is damaged ({error}); delete it to do its videos again.") from error
+            if rows and rows[0] != {"setup": expected}:
+                raise SetupMismatchError(f"{file}: belongs to another setup; delete the folder to start anew.")
+            for result in results:
+                earlier = self.finished.get(result.name)  # maybe in the file of another rank
+                if earlier is None or result.attempt >= earlier.attempt:
+                    self.finished[result.name] = result
+
+    def numbered(self, results: Sequence[VideoResult]) -> list[VideoResult]:
+        """The results as the next attempt at their videos."""
+        tried = [self.finished[result.name].attempt + 1 if result.name in self.finished else 0 for result in results]
+        return [replace(result, attempt=attempt) for result, attempt in zip(results, tried, strict=True)]
+
+    def write_setup(self) -> None:
+        """Makes the folder and its `setup.json`; for one rank, after all have looked."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = self.folder / PARTIAL  # what a run killed right here leaves behind
+        partial.write_text(json.dumps(self.setup, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.replace(self.folder / "setup.json")
+        (self.folder / "progress").mkdir(exist_ok=True)
+
+    def read_all(self) -> None:
+        """What all ranks have written by now."""
+        self._read()
+
+    def writer(self, rank: int) -> "LogWriter":
+        """The file of this rank, to append to."""
+        return LogWriter(self.folder / "progress" / f"rank-{rank}.jsonl", fingerprint_of_json(self.setup))
+
+
+class LogWriter:
+    """Appends to one rank's file; a line that a killed run left unfinished is cut off first."""
+
+    def __init__(self, file: Path, setup: str):
+        content = file.read_bytes() if file.exists() else b""
+        if not content.endswith(b"\n") and content:
+            with open(file, "r+b") as stream:
+                stream.truncate(content.rfind(b"\n") + 1)
+        self._stream = open(file, "ab")  # noqa: SIM115  closed in `__exit__`
+        if self._stream.tell() == 0:
+            self._write([{"setup": setup}])
+
+    def _write(self, rows: Sequence[Mapping]) -> None:
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        self._stream.write(lines.encode())
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+
+    def append(self, results: Sequence[VideoResult]) -> None:
+        """One batch of videos, on the disk when this returns."""
+        self._write([asdict(result) for result in results])
+
+    def __enter__(self) -> "LogWriter":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._stream.close()

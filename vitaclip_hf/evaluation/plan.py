@@ -1,0 +1,157 @@
+"""What an evaluation will look at: the lists of a protocol's splits, read and checked against what it expects."""
+
+import hashlib
+import os
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from ..data.annotation_formats import detect_format
+from ..data.annotations import AnnotationError, AnnotationTable, VideoSample, read_annotations
+from ..data.class_names import spell_class_name
+from .protocols import Protocol
+
+
+@dataclass(frozen=True)
+class EvaluationSplit:
+    """One split: its videos and classes.
+
+    Attributes:
+        name: as the protocol has it.
+        text: `"zero-shot"` or `"supervised"`.
+        table: the videos to evaluate (fewer than listed under a limit) and the class names as listed.
+        listed: videos of the whole list.
+        sha256: of the whole list as it was read: class names, and each video's listed path and label.
+        files: SHA-256 of the list files, and of the class file, by name.
+    """
+
+    name: str
+    text: str
+    table: AnnotationTable
+    listed: int
+    sha256: str
+    files: dict[str, str]
+
+    def texts(self, spelling: str) -> list[str]:
+        """The class names as they enter the templates."""
+        if spelling == "camel":
+            return [spell_class_name(name) for name in self.table.class_names]
+        return [" ".join(name.replace("_", " ").split()) for name in self.table.class_names]
+
+
+@dataclass(frozen=True)
+class EvaluationPlan:
+    """A protocol with its splits' videos, each video once although splits may share it."""
+
+    protocol: Protocol
+    splits: tuple[EvaluationSplit, ...]
+    limit: int | None
+
+    @cached_property
+    def videos(self) -> tuple[VideoSample, ...]:
+        """Every video once, in the order of the splits."""
+        return tuple({sample.name: sample for split in self.splits for sample in split.table.samples}.values())
+
+    @property
+    def warnings(self) -> list[str]:
+        """Where the lists are not what the protocol expects, or only a part of them is evaluated."""
+        found = []
+        for split in self.splits:
+            classes, videos = len(split.table.class_names), split.listed
+            expected = self.protocol.expected_classes
+            if expected is not None and classes != expected:
+                found.append(f"split {split.name}: {classes} classes, but the protocol's list has {expected}")
+            expected = self.protocol.expected_videos.get(split.name)
+            if expected is not None and videos != expected:
+                found.append(f"split {split.name}: {videos:,} videos, but the protocol's list has {expected:,}")
+            if len(split.table) < split.listed:
+                found.append(f"split {split.name}: only {len(split.table):,} of {split.listed:,} videos (--limit)")
+        return found
+
+
+def plan_evaluation(
+    protocol: Protocol,
+    videos: str | Path,
+    annotations: str | Path | None = None,
+    classes: str | Path | None = None,
+    limit: int | None = None,
+) -> EvaluationPlan:
+    """Reads the lists of all splits.
+
+    Args:
+        protocol: what to evaluate.
+        videos: folder (or address) of the videos.
+        annotations: folder with the protocol's lists, or one list for all splits; without it, class folders.
+        classes: file with the class names; by default the protocol's, beside the lists.
+        limit: at most so many videos of a split, spread evenly over its list.
+
+    Raises:
+        AnnotationError: lists that are not there or cannot be used.
+    """
+    if limit is not None and limit < 1:
+        raise AnnotationError(f"`limit` must be at least 1, got {limit}.")
+    splits = tuple(_read_split(protocol, name, videos, annotations, classes, limit) for name in protocol.splits)
+    return EvaluationPlan(protocol, _told_apart(splits, str(videos)), limit)
+
+
+def _told_apart(splits: tuple[EvaluationSplit, ...], root: str) -> tuple[EvaluationSplit, ...]:
+    """Videos by their place in the folder, where one listed name stands for several (`v1` in two classes' folders)."""
+    paths: dict[str, set[str]] = {}
+    for split in splits:
+        for sample in split.table.samples:
+            paths.setdefault(sample.name, set()).add(sample.path)
+
+    def renamed(sample: VideoSample) -> VideoSample:
+        if len(paths[sample.name]) == 1:
+            return sample
+        return replace(sample, name=Path(os.path.relpath(sample.path, root)).as_posix())
+
+    return tuple(
+        replace(split, table=replace(split.table, samples=tuple(map(renamed, split.table.samples)))) for split in splits
+    )
+
+
+def _read_split(protocol: Protocol, name: str, videos, annotations, classes, limit: int | None) -> EvaluationSplit:
+    folder = Path(annotations) if annotations is not None and Path(annotations).is_dir() else None
+    source = (_first_file(folder, protocol.lists, name) or folder) if folder else annotations
+    _check_own_list(protocol, name, source)
+    if folder is not None and classes is None:
+        classes = _first_file(folder, protocol.classes, name)
+    table = read_annotations(videos, source, classes, split=protocol.subset, number=protocol.split_number(name) or 1)
+    if protocol.task == "base-to-novel":
+        base, novel = table.base_to_novel()
+        table = {"base": base, "novel": novel}[name]
+    unlabelled = next((sample for sample in table.samples if sample.label is None), None)
+    if unlabelled is not None:
+        raise AnnotationError(
+            f"{table.source}: {unlabelled.name} has no label; an evaluation needs one for each video."
+        )
+    files = {Path(file).name: hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in table.files}
+    return EvaluationSplit(name, protocol.text_side(name), _limited(table, limit), len(table), table.sha256, files)
+
+
+def _check_own_list(protocol: Protocol, name: str, source) -> None:
+    """Several numbered splits need several lists: one read three times would pass for three results."""
+    numbered = [split for split in protocol.splits if split.isdecimal()]
+    has_number = source is not None and Path(source).is_dir() and detect_format(Path(source)) in ("ucf101", "hmdb51")
+    listed = source is not None and any(
+        Path(source).name == entry.replace("{split}", name) for entry in protocol.lists if "{split}" in entry
+    )
+    if len(numbered) > 1 and not (has_number or listed):
+        wanted = " or ".join(entry.replace("{split}", name) for entry in protocol.lists)
+        raise AnnotationError(
+            f"{protocol.name}: no list of its own for split {name} ({wanted}) in {source}; give the folder of the "
+            "lists as annotations, or choose one split with --splits."
+        )
+
+
+def _first_file(folder: Path, names: tuple[str, ...], split: str) -> Path | None:
+    files = [folder / name.replace("{split}", split) for name in names]
+    return next((file for file in files if file.is_file()), None)
+
+
+def _limited(table: AnnotationTable, limit: int | None) -> AnnotationTable:
+    """Evenly spread over the list: lists are sorted by class, so that its beginning would be a few classes only."""
+    if limit is None or limit >= len(table):
+        return table
+    return replace(table, samples=tuple(table.samples[index * len(table) // limit] for index in range(limit)))

@@ -1,0 +1,225 @@
+"""Evaluation protocols as data: what exactly is measured, on which lists, with which texts, frames and views.
+
+A file of `configuration/protocols/` describes one data set: fields that hold for all of its protocols, and under
+`tasks` what each of them changes. `hmdb51.yaml` with the task `zero-shot` is the protocol `hmdb51-zero-shot`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from ..data.configuration_files import ConfigurationFileError, configuration_folder, nearest_names, read_yaml
+from ..model.frame_sampling import SAMPLINGS
+
+
+PROTOCOLS_FOLDER = configuration_folder("protocols")
+TASKS = ("zero-shot", "supervised", "few-shot", "base-to-novel")
+TEXT_SIDES = ("zero-shot", "supervised")
+SPELLINGS = ("as-given", "camel")
+
+
+class ProtocolError(ValueError):
+    """A protocol that does not exist or does not hold together; the message is one line."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """
+    One evaluation, with everything that decides its figures but the model and the videos.
+
+    Args:
+        name: `DATASET-TASK`.
+        task: `"zero-shot"`, `"supervised"`, `"few-shot"` or `"base-to-novel"`.
+        text: what classifies: `"zero-shot"`, the templates through the plain text tower, or `"supervised"`, the
+            learned contexts of the checkpoint's own classes. Novel classes (base-to-novel) have none: always zero-shot.
+        lists: names of list files, looked for in the annotations folder in this order; `{split}` stands for the split.
+            Without a match the folder is read as a whole (the official files of UCF101 and HMDB51), or the given
+            annotations file, or, without annotations, a folder for each class.
+        classes: names of files with the class names, looked for alike.
+        splits: what is evaluated; figures are averaged over them (base-to-novel: harmonic mean).
+        official_split: number of the official split to read where the split's name is no number.
+        subset: which part of a list that holds several: `"train"`, `"validation"` or `"test"`.
+        frames, stride, sampling: of a clip, see [`sample_clips`]; by default what the checkpoint's processor says.
+        views, spatial_views: of a video; softmax scores are averaged over them.
+        templates: sentences with `{}` for the class; their embeddings are averaged and normalised again.
+        spelling: of the class names: `"camel"` takes CamelCase apart into words, `"as-given"` does not; underscores
+            become spaces in both.
+        shots, train_lists: training videos of a class and the lists they come from, for whoever trains.
+        expected_classes, expected_videos: counts of the official lists, the latter by split. Other counts are evaluated
+            with a warning in the results.
+        source: where the protocol comes from.
+    """
+
+    name: str
+    task: str
+    text: str
+    lists: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    splits: tuple[str, ...] = ("test",)
+    official_split: int | None = None
+    subset: str = "test"
+    frames: int | None = None
+    stride: int | None = None
+    sampling: str | None = None
+    views: int = 3
+    spatial_views: int = 1
+    templates: tuple[str, ...] = ("a video of {}.",)
+    spelling: str = "as-given"
+    shots: int | None = None
+    train_lists: tuple[str, ...] = ()
+    expected_classes: int | None = None
+    expected_videos: dict[str, int] = field(default_factory=dict)
+    source: str = ""
+
+    def __post_init__(self):
+        self._check_choices()
+        for name in ("frames", "stride", "views", "spatial_views", "shots"):
+            value = getattr(self, name)
+            required = name in ("views", "spatial_views")
+            if (value is not None or required) and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise ProtocolError(f"{self.name}: `{name}` must be a whole number of at least 1, got {value!r}.")
+        if self.shots is not None and self.task not in ("few-shot", "base-to-novel"):
+            raise ProtocolError(f"{self.name}: `shots` belongs to few-shot and base-to-novel, not to {self.task}.")
+        if self.spatial_views not in (1, 3):
+            raise ProtocolError(f"{self.name}: `spatial_views` must be 1 (centre) or 3, got {self.spatial_views}.")
+        wrong = [template for template in self.templates if "{}" not in template]
+        if wrong or not self.templates:
+            raise ProtocolError(f"{self.name}: `templates` need {{}} where the class goes, got {wrong}.")
+        self._check_splits()
+
+    def _check_splits(self) -> None:
+        if not self.splits or len(set(self.splits)) < len(self.splits):
+            raise ProtocolError(f"{self.name}: `splits` must be one or more different names, got {list(self.splits)}.")
+        if self.task == "base-to-novel" and not set(self.splits) <= {"base", "novel"}:
+            raise ProtocolError(
+                f"{self.name}: the splits of base-to-novel are base and novel, got {list(self.splits)}."
+            )
+        unfit = [split for split in self.splits if not split or "/" in split or "\\" in split]
+        if unfit:  # files of the results are named after them
+            raise ProtocolError(f"{self.name}: {unfit[0]!r} is no name for a split, for it cannot be one of a file.")
+
+    def _check_choices(self) -> None:
+        choices = {
+            "task": TASKS,
+            "text": TEXT_SIDES,
+            "spelling": SPELLINGS,
+            "sampling": (None, "uniform", "dense"),
+            "subset": ("train", "validation", "test"),
+        }
+        for name, known in choices.items():
+            value = getattr(self, name)
+            if value not in known:
+                if name == "sampling" and value in SAMPLINGS:
+                    raise ProtocolError(f"{self.name}: `sampling` {value!r} is random: for training, not evaluation.")
+                listed = ", ".join(str(choice) for choice in known if choice)
+                raise ProtocolError(f"{self.name}: `{name}` must be one of {listed}, got {value!r}.")
+
+    def text_side(self, split: str) -> str:
+        """`"zero-shot"` or `"supervised"`, for this split."""
+        return "zero-shot" if self.task == "base-to-novel" and split == "novel" else self.text
+
+    def split_number(self, split: str) -> int | None:
+        """Number of the official split that this one reads."""
+        return int(split) if split.isdecimal() else self.official_split
+
+    def overridden(self, changes: Mapping[str, Any]) -> "Protocol":
+        """The protocol with other values for some fields. A split named after the subset is renamed with it.
+
+        Raises:
+            ProtocolError: a field that does not exist, or a split that the protocol does not have.
+        """
+        changes = {name: _typed(self.name, name, value) for name, value in changes.items()}
+        if "subset" in changes and self.splits == (self.subset,):  # else figures of one part bear another's name
+            subset = changes.pop("subset")
+            return replace(self, subset=subset, splits=(subset,)).overridden(changes)
+        known = set(self.expected_videos) | set(self.splits)
+        unknown = [split for split in changes.get("splits", ()) if split not in known]
+        if unknown:
+            raise ProtocolError(f"{self.name}: no split {unknown[0]!r}; its splits are {', '.join(sorted(known))}.")
+        return replace(self, **changes)
+
+    def to_dict(self) -> dict:
+        """Plain data, as results store it."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+
+def load_protocol(name: str, folder: Path | str = PROTOCOLS_FOLDER) -> Protocol:
+    """The protocol of this name, `DATASET-TASK`, or of a file of one's own, `FILE.yaml:TASK` (or `FILE.yaml`, with one
+    task).
+
+    Raises:
+        ProtocolError: no such protocol or file, a field that does not exist, or a value that a field cannot have.
+    """
+    file, _, task = name.partition(":")
+    if file.endswith((".yaml", ".yml")):
+        found = read_protocols(file)
+        chosen = f"{Path(file).stem}-{task}" if task else next(iter(found)) if len(found) == 1 else ""
+        if chosen not in found:
+            raise ProtocolError(f"{file}: say which task, {file}:TASK; it has {', '.join(found)}.")
+        return found[chosen]
+    known = all_protocols(folder)
+    if name not in known:
+        raise ProtocolError(f"Unknown protocol {name!r}{nearest_names(name, known)} (known: {', '.join(known)}).")
+    return known[name]
+
+
+def all_protocols(folder: Path | str = PROTOCOLS_FOLDER) -> dict[str, Protocol]:
+    """Every protocol of a folder's YAML files by name."""
+    files = sorted(Path(folder).glob("*.yaml"))
+    if not files:
+        raise ProtocolError(f"{folder}: no protocols (*.yaml) here; pass a file of your own, FILE.yaml:TASK.")
+    return {name: protocol for file in files for name, protocol in read_protocols(file).items()}
+
+
+def read_protocols(file: Path | str) -> dict[str, Protocol]:
+    """The protocols of one YAML file."""
+    try:
+        content = read_yaml(file)
+    except ConfigurationFileError as error:
+        raise ProtocolError(str(error)) from error
+    tasks = content.pop("tasks", None)
+    if not isinstance(tasks, dict) or not tasks:
+        raise ProtocolError(f"{file}: needs `tasks:` with at least one of {', '.join(TASKS)}.")
+    protocols = {}
+    for task, changes in tasks.items():
+        name = f"{Path(file).stem}-{task}"
+        if not isinstance(changes, Mapping | None):
+            raise ProtocolError(f"{file}: the task {task!r} needs fields (`views: 3`) or nothing, got {changes!r}.")
+        decided = sorted({"name", "task"} & {**content, **(changes or {})}.keys())
+        if decided:
+            raise ProtocolError(f"{file}: `{decided[0]}` is no field; file and `tasks:` decide it. Leave it out.")
+        values = {"task": task, "text": _usual_text(task)} | content | (changes or {})
+        protocols[name] = Protocol(name=name, **{key: _typed(str(file), key, value) for key, value in values.items()})
+    return protocols
+
+
+def _usual_text(task: str) -> str:
+    return "zero-shot" if task == "zero-shot" else "supervised"
+
+
+_TYPES = {item.name: str(item.type) for item in fields(Protocol)}
+
+
+def _typed(where: str, name: str, value: Any) -> Any:
+    """A field's value as its type; YAML writes tuples as lists and knows numbers where names are meant."""
+    if name not in _TYPES or name == "name":
+        known = [known for known in _TYPES if known != "name"]
+        hint = nearest_names(name, known)
+        raise ProtocolError(f"{where}: unknown field {name!r}{hint} (fields: {', '.join(known)}).")
+    kind = _TYPES[name]
+    if kind.startswith("tuple"):
+        return tuple(map(str, value)) if isinstance(value, (list, tuple)) else (str(value),)
+    if kind.startswith("dict"):
+        numbers = value.values() if isinstance(value, Mapping) else [None]
+        if not all(isinstance(number, int) for number in numbers):
+            raise ProtocolError(f"{where}: `{name}` must give a number for each split, got {value!r}.")
+        return {str(key): number for key, number in value.items()}
+    if "int" in kind and value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+        raise ProtocolError(f"{where}: `{name}` must be a whole number, got {value!r}.")
+    if "str" in kind and value is not None and not isinstance(value, str):
+        raise ProtocolError(f"{where}: `{name}` must be a text, got {value!r}.")
+    return value
+
+
+__all__ = ["Protocol", "ProtocolError", "all_protocols", "load_protocol", "read_protocols"]

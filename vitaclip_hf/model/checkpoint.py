@@ -1,0 +1,157 @@
+"""The one loader of checkpoints: a whole Vita-CLIP, prompts saved alone, or a stock CLIP with new prompts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from huggingface_hub.utils import HFValidationError, validate_repo_id
+from transformers import AutoConfig, AutoProcessor, CLIPConfig
+
+from .configuration_vita_clip import VitaClipConfig
+from .loading_checks import CheckpointError
+from .modeling_vita_clip import VitaClipModel
+from .processing_vita_clip import VitaClipProcessor
+from .prompt_checkpoint import find_prompts_alone, fingerprint_of_tensors
+
+
+@dataclass
+class Checkpoint:
+    """
+    A model with what belongs to it.
+
+    Attributes:
+        name (`str`): folder or Hub id, as given.
+        kind (`str`): `"vita-clip"`, a whole model; `"prompts"`, prompts saved alone; or `"clip"`, a stock CLIP.
+        model ([`VitaClipModel`]): in evaluation; the prompts of a stock CLIP are new.
+        processor ([`VitaClipProcessor`]): video processor and tokenizer.
+        revision (`str`, *optional*): commit of the Hub, if it comes from there.
+    """
+
+    name: str
+    kind: str
+    model: VitaClipModel
+    processor: VitaClipProcessor
+    revision: str | None
+
+    def fingerprint(self) -> str:
+        """SHA-256 of all weights, whatever files they came in."""
+        return fingerprint_of_tensors(self.model.state_dict())
+
+
+def load_checkpoint(
+    name: str | Path,
+    revision: str | None = None,
+    *,
+    model_class: type[VitaClipModel] = VitaClipModel,
+    accept_clip: bool = False,
+    prompt_settings: Mapping[str, Mapping[str, Any]] | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    **kwargs: Any,
+) -> Checkpoint:
+    """
+    Loads a checkpoint with its processor.
+
+    Args:
+        name: folder or Hub id of a whole Vita-CLIP, of prompts saved alone, or (with `accept_clip`) of a stock CLIP.
+        revision (`str`, *optional*): of the id on the Hub.
+        model_class (`type`, defaults to [`VitaClipModel`]): or [`VitaClipForVideoClassification`].
+        accept_clip (`bool`, defaults to `False`): load a stock CLIP too; its prompts are new and untrained.
+        prompt_settings (`dict`, *optional*): `vision_config` and `text_config` values of a stock CLIP's new prompts.
+        device, dtype (*optional*): of the model; by default where and as it is loaded.
+        kwargs: for `from_pretrained`, such as `attn_implementation`.
+
+    Returns:
+        [`Checkpoint`]
+
+    Raises:
+        CheckpointError: no such folder and no Hub id, another kind of model, weights or processor that do not fit.
+        OSError: files that cannot be fetched or read.
+
+    Example:
+
+    ```python
+    >>> from vitaclip_hf import load_checkpoint
+
+    >>> checkpoint = load_checkpoint("examples/demo/checkpoint")  # doctest: +SKIP
+    >>> checkpoint.model, checkpoint.processor  # doctest: +SKIP
+
+    ```
+    """
+    name = str(name)
+    config = read_config(name, revision, accept_clip)
+    try:
+        if not isinstance(config, VitaClipConfig):
+            kind, load = "clip", model_class.from_pretrained
+            kwargs |= prompt_settings or {}
+        elif find_prompts_alone(name, {"revision": revision}) is None:
+            kind, load = "vita-clip", model_class.from_pretrained
+        else:
+            kind, load = "prompts", model_class.from_pretrained_prompts
+        model = load(name, revision=revision, **kwargs)
+    except CheckpointError:
+        raise
+    except (ValueError, TypeError, AttributeError, RuntimeError, StrictDataclassError) as error:
+        raise CheckpointError(_about(name, error)) from error
+    processor = _clip_processor(name, revision, config) if kind == "clip" else _own_processor(name, revision)
+    model = model.to(device=device, dtype=dtype).eval()
+    return Checkpoint(name, kind, model, processor, getattr(model.config, "_commit_hash", None))
+
+
+def read_config(name: str | Path, revision: str | None = None, accept_clip: bool = False) -> CLIPConfig:
+    """
+    The configuration of a checkpoint, checked to be one that [`load_checkpoint`] can load.
+
+    Raises:
+        CheckpointError: no such folder and no Hub id, or another kind of model.
+        OSError: files that cannot be fetched or read.
+    """
+    name = str(name)
+    if not Path(name).is_dir():
+        try:
+            validate_repo_id(name)
+        except HFValidationError as error:
+            raise CheckpointError(
+                f"{name[:200]}: no such folder, and not an id on the Hub (those are ORG/NAME); give one of the two."
+            ) from error
+    try:
+        config = AutoConfig.from_pretrained(name, revision=revision)
+    except (ValueError, TypeError, AttributeError, KeyError, StrictDataclassError) as error:
+        raise CheckpointError(_about(name, error)) from error
+    if isinstance(config, VitaClipConfig) or (accept_clip and isinstance(config, CLIPConfig)):
+        return config
+    needed = "a CLIP or a Vita-CLIP" if accept_clip else "a Vita-CLIP"
+    raise CheckpointError(f"{name}: this is a {config.model_type!r} model; give {needed} checkpoint.")
+
+
+def _about(name: str, error: Exception) -> str:
+    reason = " ".join(str(error).split())[:300]
+    return reason if name in reason else f"{name}: {reason}"
+
+
+def _clip_processor(name: str, revision: str | None, config: CLIPConfig) -> VitaClipProcessor:
+    """A processor for a stock CLIP: its image size and its tokenizer."""
+    try:
+        return VitaClipProcessor.from_clip(name, config.vision_config.image_size, revision=revision)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(_about(name, error)) from error
+
+
+def _own_processor(name: str, revision: str | None) -> VitaClipProcessor:
+    """What was saved beside a Vita-CLIP."""
+    try:
+        processor = AutoProcessor.from_pretrained(name, revision=revision)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(
+            f"{name}: no processor beside the model ({reason}); save the processor there too."
+        ) from error
+    if not isinstance(processor, VitaClipProcessor) or None in (processor.video_processor, processor.tokenizer):
+        raise CheckpointError(f"{name}: no complete VitaClipProcessor beside the model; save the processor there too.")
+    return processor
+
+
+__all__ = ["Checkpoint", "CheckpointError", "load_checkpoint", "read_config"]

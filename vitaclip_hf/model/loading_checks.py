@@ -1,0 +1,95 @@
+"""What is wrong with weights that transformers would load with no more than a warning."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import CLIPConfig, CLIPVisionConfig, PreTrainedConfig
+
+from .prompts import AFTER_END, ClassPrompts
+
+
+SHOWN = 3
+# What `from_pretrained` takes to find files; the last two are about the folder itself, not about a base model.
+HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+STOCK_TYPES = (CLIPConfig.model_type, CLIPVisionConfig.model_type)
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be loaded; the message is one line that names it and says what to do."""
+
+
+class CheckpointMismatchError(CheckpointError):
+    """The weights of a checkpoint do not make up the model that its configuration describes."""
+
+
+def is_stock_clip(source: Any, arguments: Mapping[str, Any], commit: str | None) -> bool:
+    """Whether a folder or Hub id holds a CLIP as it was published, which has no prompts.
+
+    Args:
+        source: of `from_pretrained`; None where weights were passed instead.
+        arguments: of `from_pretrained`.
+        commit: which the weights came from; its files are in the cache already.
+    """
+    hub = {name: arguments[name] for name in HUB_ARGUMENTS if name in arguments and name != "force_download"}
+    try:
+        stored = {} if source is None else PreTrainedConfig.get_config_dict(source, _commit_hash=commit, **hub)[0]
+    except OSError:  # weights with a configuration that was passed
+        return False
+    return stored.get("model_type") in STOCK_TYPES
+
+
+def check_loaded(
+    source: Any, model: Any, info: Mapping[str, Any], prompts: Collection[str], stock: bool, any_shape: bool
+) -> None:
+    """Raises CheckpointMismatchError for weights of another shape, that are missing, or that have no place.
+
+    Args:
+        source: folder or Hub id, for the message.
+        model: as loaded.
+        info: `output_loading_info` of `from_pretrained`.
+        prompts: names of the weights that a stock CLIP does not have.
+        stock: whether it is a stock CLIP, whose prompts start anew.
+        any_shape: whether prompts of another shape or number may stay as initialised (`ignore_mismatched_sizes`).
+    """
+    missing = set(info["missing_keys"])
+    if stock or any_shape:
+        missing -= set(prompts)
+    problems = [
+        f"{name} has the shape {list(found)}, the configuration asks for {list(expected)}"
+        for name, found, expected in sorted(info["mismatched_keys"])
+        if not any_shape
+    ]
+    problems += [f"{name} is missing" for name in sorted(missing)]
+    unexpected = [name for name in sorted(info["unexpected_keys"]) if not name.startswith(model._parts_left_out)]
+    problems += [f"{name} has no place" for name in unexpected if not (stock or any_shape)]
+    problems = problems or token_problems(model)
+    if problems:
+        more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        raise CheckpointMismatchError(
+            f"{source}: the weights are not those of its configuration: {'; '.join(problems[:SHOWN])}{more}. "
+            "Fetch or save the folder again."
+        )
+
+
+def token_problems(model: nn.Module) -> list[str]:
+    """Token ids of class prompts that the text tower does not know."""
+    return [
+        f"{name}.class_input_ids holds ids outside the vocabulary of {module.config.vocab_size} tokens"
+        for name, module in model.named_modules()
+        # Those without names are only a configuration's start and end, which stock CLIPs often give wrongly.
+        if isinstance(module, ClassPrompts) and not module.class_input_ids.is_meta and module.have_names
+        for ids in (module.class_input_ids,)
+        if ids.min() < AFTER_END or ids.max() >= module.config.vocab_size
+    ]
+
+
+def kind_problems(found: Mapping[str, torch.dtype], expected: Mapping[str, torch.Tensor]) -> list[str]:
+    """Stored tensors that are whole numbers or truth values where the model has fractions, or the other way round."""
+    return [
+        f"{name} is stored as {str(found[name]).removeprefix('torch.')}, the model has {str(model.dtype)[6:]}"
+        for name, model in sorted(expected.items())
+        if name in found
+        and (found[name] != model.dtype if not model.is_floating_point() else not found[name].is_floating_point)
+    ]

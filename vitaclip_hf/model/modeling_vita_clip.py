@@ -1,0 +1,589 @@
+"""Vita-CLIP: CLIP whose frozen towers take learned prompts (CVPR 2023, arXiv 2304.03307).
+
+Shapes, in the letters of the whole package: B videos, T frames, N patches of a frame, D vision width, D_t text width,
+E joint width, C classes.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling, ImageClassifierOutput
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.clip.modeling_clip import (
+    CLIPAttention,
+    CLIPEncoder,
+    CLIPEncoderLayer,
+    CLIPModel,
+    CLIPPreTrainedModel,
+    CLIPVisionModel,
+    eager_attention_forward,
+)
+from transformers.processing_utils import Unpack
+from transformers.utils import ModelOutput, TransformersKwargs, logging
+from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
+
+from .configuration_vita_clip import VitaClipConfig, VitaClipVisionConfig
+from .loading_checks import check_loaded, is_stock_clip
+from .prompt_checkpoint import load_prompts, prompts_only_error, save_prompts, split_tensors
+from .prompts import ClassPrompts, TimeEmbedding, VisionPrompts, prompts_disabled
+from .quick_gelu import QuickGELU
+from .text_embedding_cache import TextEmbeddingCache
+from .text_tower import VitaClipTextEncoder
+
+
+logger = logging.get_logger(__name__)
+
+
+@dataclass
+class VitaClipOutput(ModelOutput):
+    """
+    Output of [`VitaClipModel`].
+
+    Args:
+        loss (`torch.Tensor`, *optional*, returned with `labels`): cross-entropy over the C texts or classes.
+        logits_per_video (`torch.Tensor` of shape `(B, C)`): scaled cosine of each video with each text.
+        logits_per_text (`torch.Tensor` of shape `(C, B)`): the same, transposed.
+        video_embeds (`torch.Tensor` of shape `(B, E)`): normalised video features.
+        text_embeds (`torch.Tensor` of shape `(C, E)`): normalised text or class features.
+        vision_model_output (`BaseModelOutputWithPooling`): of [`VitaClipModel.get_video_features`].
+        text_model_output (`BaseModelOutputWithPooling`): of the text or class features.
+    """
+
+    loss: torch.Tensor | None = None
+    logits_per_video: torch.Tensor | None = None
+    logits_per_text: torch.Tensor | None = None
+    video_embeds: torch.Tensor | None = None
+    text_embeds: torch.Tensor | None = None
+    vision_model_output: BaseModelOutputWithPooling | None = None
+    text_model_output: BaseModelOutputWithPooling | None = None
+
+    def to_tuple(self) -> tuple:
+        return tuple(v.to_tuple() if isinstance(v, ModelOutput) else v for v in self.values())
+
+
+class VitaClipVisionAttention(CLIPAttention):
+    """CLIP's self-attention within each frame, with prompts that are attended to but ask nothing themselves."""
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        prompts: list[torch.Tensor],
+        num_queries: int | None = None,
+        attention_mask: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """
+        Args:
+            hidden_states: tokens of the frames, `[B, T, 1+N, D]`.
+            prompts: tensors that broadcast to `[B, T, tokens, D]`; a prompt that frames share is projected once.
+            num_queries: attend only for this many first tokens (all by default).
+
+        Returns:
+            `[B, T, num_queries, D]`, and the attention weights `[B * T, heads, num_queries, 1+N+prompts]` if eager.
+        """
+        batch, frames, _, width = hidden_states.shape
+
+        def heads(tokens: torch.Tensor) -> torch.Tensor:
+            return tokens.reshape(batch * frames, -1, self.num_heads, self.head_dim).transpose(1, 2)
+
+        def with_prompts(projection: nn.Linear) -> torch.Tensor:
+            shared = [projection(tokens).expand(batch, frames, -1, -1) for tokens in prompts]
+            return heads(torch.cat([projection(hidden_states), *shared], dim=2))
+
+        attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation, eager_attention_forward
+        )
+        attended, weights = attention(
+            self,
+            heads(self.q_proj(hidden_states[:, :, :num_queries])),
+            with_prompts(self.k_proj),
+            with_prompts(self.v_proj),
+            attention_mask,
+            scaling=self.scale,
+            dropout=self.dropout if self.training else 0.0,
+            **kwargs,
+        )
+        return self.out_proj(attended.reshape(batch, frames, -1, width)), weights
+
+
+class VitaClipVisionLayer(CLIPEncoderLayer):
+    """CLIP's layer on the tokens of each frame, beside the layer's own prompts."""
+
+    def __init__(self, config: VitaClipVisionConfig):
+        super().__init__(config)
+        if config.hidden_act == "quick_gelu":
+            self.mlp.activation_fn = QuickGELU()
+        self.self_attn = VitaClipVisionAttention(config)
+        self.prompts = VisionPrompts(config)
+
+    def forward(
+        self, hidden_states: torch.Tensor, num_queries: int | None = None, **kwargs: Unpack[TransformersKwargs]
+    ) -> torch.Tensor:
+        """`[B, T, 1+N, D]` in, `[B, T, num_queries, D]` out (all tokens by default)."""
+        prompts = [self.layer_norm1(tokens) for tokens in self.prompts(hidden_states[:, :, 0])]
+        attended, _ = self.self_attn(self.layer_norm1(hidden_states), prompts, num_queries, **kwargs)
+        hidden_states = hidden_states[:, :, :num_queries] + attended
+        return hidden_states + self.mlp(self.layer_norm2(hidden_states))
+
+
+class VitaClipVisionEncoder(CLIPEncoder):
+    """CLIP's encoder of such layers; the last one is computed for the class tokens alone where nobody asks for more."""
+
+    def __init__(self, config: VitaClipVisionConfig):
+        nn.Module.__init__(self)  # CLIPEncoder's own would build CLIP's layers first
+        self.config = config
+        self.layers = nn.ModuleList([VitaClipVisionLayer(config) for _ in range(config.num_hidden_layers)])
+        self.gradient_checkpointing = False
+
+    def forward(
+        self, inputs_embeds: torch.Tensor, all_tokens: bool = True, **kwargs: Unpack[TransformersKwargs]
+    ) -> BaseModelOutput:
+        hidden_states = inputs_embeds
+        for layer in self.layers[:-1]:
+            hidden_states = layer(hidden_states, **kwargs)
+        hidden_states = self.layers[-1](hidden_states, None if all_tokens else 1, **kwargs)
+        return BaseModelOutput(last_hidden_state=hidden_states)
+
+
+class VitaClipPreTrainedModel(CLIPPreTrainedModel):
+    """Weights, loading and saving, as for every transformers model."""
+
+    config: VitaClipConfig
+    config_class = VitaClipConfig
+    base_model_prefix = "vita_clip"
+    main_input_name = "pixel_values_videos"
+    input_modalities: tuple[str, ...] = ("video", "text")
+    _parts_left_out: tuple[str, ...] = ()  # of a whole model's folder
+    _no_split_modules = ["CLIPTextEmbeddings", "VitaClipTextLayer", "CLIPVisionEmbeddings", "VitaClipVisionLayer"]
+    # The summary prompts attend too; only the frames' own attention is reported.
+    _can_record_outputs = {
+        "hidden_states": CLIPEncoderLayer,
+        "attentions": OutputRecorder(CLIPAttention, index=1, layer_name="self_attn"),
+    }
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        """As for every transformers model, but no pickle is read unless `use_safetensors=False` asks for it.
+
+        Prompts alone, damaged files, weights of another shape, missing ones and ones without a place are errors that
+        say so. Only a stock CLIP may lack prompts, which then start anew.
+        """
+        if kwargs.get("use_safetensors") is None:
+            kwargs["use_safetensors"] = True
+        wants_info, any_shape = (kwargs.pop(name, False) for name in ("output_loading_info", "ignore_mismatched_sizes"))
+        try:
+            model, info = super().from_pretrained(
+                pretrained_model_name_or_path, *args, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
+            )
+        except OSError as error:
+            raise prompts_only_error(pretrained_model_name_or_path, kwargs) or error from None
+        except SafetensorError as error:
+            raise OSError(
+                f"{pretrained_model_name_or_path}: a weights file is damaged or incomplete ({error}); fetch it again."
+            ) from error
+        prompts = split_tensors(model)[0].keys() - {"logit_scale"}
+        stock = is_stock_clip(pretrained_model_name_or_path, kwargs, getattr(model.config, "_commit_hash", None))
+        check_loaded(pretrained_model_name_or_path, model, info, prompts, stock, any_shape)
+        return (model, info) if wants_info else model
+
+    def _initialize_weights(self, module, is_custom_code: bool = False):
+        # Outside transformers, modules whose own parameters are loaded, or that have none, would skip _init_weights,
+        # and CLIP's attention and MLP would lose their initialisation.
+        super()._initialize_weights(module, False)
+
+    def prompts_disabled(self) -> AbstractContextManager[None]:
+        """A context in which the prompts are off and the towers are those of frozen CLIP, to the bit.
+
+        Features are: `get_video_features` is the mean of CLIP's frame features, `get_text_features` is CLIP's. Their
+        comparison is not where `logit_scale` was trained, for it stays as it is. The classes' learned contexts cannot
+        be used; compare with texts (`input_ids`).
+        """
+        return prompts_disabled(self)
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        if isinstance(module, TimeEmbedding):
+            init.zeros_(module.weight)
+        elif isinstance(module, VisionPrompts):
+            if module.cls_projection is not None:
+                bound = module.cls_projection.in_features**-0.5  # torch's own for a linear layer
+                init.uniform_(module.cls_projection.weight, -bound, bound)
+                init.uniform_(module.cls_projection.bias, -bound, bound)
+            for prompts in (module.local_prompts, module.global_prompts):
+                if prompts is not None:
+                    # As visual prompt tuning does (arXiv 2203.12119): Xavier over a patch and the width.
+                    bound = (6 / (3 * module.patch_size**2 + prompts.shape[-1])) ** 0.5
+                    init.uniform_(prompts, -bound, bound)
+        elif isinstance(module, ClassPrompts):
+            init.normal_(module.context, std=0.02)
+            init.copy_(module.class_input_ids, module.nameless_ids(len(module.class_input_ids)))
+        elif isinstance(module, VitaClipModel):
+            init.constant_(module.logit_scale, self.config.logit_scale_init_value)
+
+
+class VitaClipVisionModel(VitaClipPreTrainedModel, CLIPVisionModel):
+    """The video tower without the projection to the joint space."""
+
+    config: VitaClipVisionConfig
+    config_class = VitaClipVisionConfig
+    base_model_prefix = "vision_model"  # loads from a whole model's folder, of which it leaves the rest
+    _parts_left_out = ("text_model.", "text_projection.", "visual_projection.", "class_prompts.", "logit_scale")
+    input_modalities = ("video",)
+
+    def __init__(self, config: VitaClipVisionConfig):
+        super().__init__(config)
+        self.time_embedding = TimeEmbedding(config)
+        self.encoder = VitaClipVisionEncoder(config)
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs(tie_last_hidden_states=False)
+    def forward(
+        self,
+        pixel_values_videos: torch.Tensor | None = None,
+        interpolate_pos_encoding: bool = False,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutputWithPooling:
+        r"""
+        Args:
+            pixel_values_videos (`torch.Tensor` of shape `(B, T, 3, H, W)`): T may be any number from 1 up.
+            interpolate_pos_encoding (`bool`): accept another H and W than the configuration's.
+
+        Returns:
+            `pooler_output` `[B, T, D]`, each frame's class token after the final LayerNorm, and `last_hidden_state`:
+            `[B, T, 1+N, D]` if hidden states or attentions are asked for or the prompts are disabled, else the class
+            tokens alone, `[B, T, 1, D]`.
+        """
+        pixel_values_videos = _checked_videos(pixel_values_videos)
+        # Without prompts it is CLIP: computed as CLIP computes it, the bits are equal too.
+        all_tokens = not self.time_embedding.enabled or any(
+            kwargs.get(name, getattr(self.config, name, False))
+            for name in ("output_hidden_states", "output_attentions")
+        )
+        frames = self.embeddings(pixel_values_videos.flatten(0, 1), interpolate_pos_encoding=interpolate_pos_encoding)
+        hidden_states = self.time_embedding(frames.unflatten(0, pixel_values_videos.shape[:2]))
+        hidden_states = self.encoder(self.pre_layrnorm(hidden_states), all_tokens, **kwargs).last_hidden_state
+        return BaseModelOutputWithPooling(
+            last_hidden_state=hidden_states, pooler_output=self.post_layernorm(hidden_states[:, :, 0])
+        )
+
+
+def _checked_videos(pixel_values_videos: torch.Tensor | None) -> torch.Tensor:
+    if pixel_values_videos is None:
+        raise ValueError("`pixel_values_videos` is missing: pass videos of shape [B, T, 3, H, W].")
+    if pixel_values_videos.ndim != 5 or 0 in pixel_values_videos.shape:
+        raise ValueError(
+            f"`pixel_values_videos` must have the shape [B, T, channels, H, W] with at least one video and one frame, "
+            f"got {list(pixel_values_videos.shape)}."
+        )
+    return pixel_values_videos
+
+
+class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
+    r"""
+    Vita-CLIP: CLIP with learned video prompts and class-specific learned text contexts.
+
+    `VitaClipModel.from_pretrained` also loads any stock CLIP folder or id: the backbone bit by bit, the prompts anew.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from vitaclip_hf import VitaClipConfig, VitaClipModel
+
+    >>> small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    >>> config = VitaClipConfig(vision_config=small | {"image_size": 32}, text_config=small, projection_dim=16)
+    >>> model = VitaClipModel(config).eval()
+    >>> videos = torch.randn(2, 8, 3, 32, 32)
+    >>> model.get_video_features(videos).pooler_output.shape
+    torch.Size([2, 16])
+
+    ```
+    """
+
+    config: VitaClipConfig
+    # Its loss is a mean over the batch unless `num_items_in_batch` is given, which the forward uses.
+    accepts_loss_kwargs = True
+
+    def __init__(self, config: VitaClipConfig):
+        super().__init__(config)
+        self.vision_model = VitaClipVisionModel._from_config(config.vision_config)
+        self.text_model.encoder = VitaClipTextEncoder(self.text_model.config)
+        self.class_prompts = ClassPrompts(config.text_config, config.num_labels)
+        self.text_embedding_cache = TextEmbeddingCache()
+        self.post_init()
+
+    @can_return_tuple
+    def get_video_features(
+        self,
+        pixel_values_videos: torch.Tensor,
+        interpolate_pos_encoding: bool = False,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutputWithPooling:
+        r"""
+        Args:
+            pixel_values_videos (`torch.Tensor` of shape `(B, T, 3, H, W)`): normalised frames, any T from 1 up.
+            interpolate_pos_encoding (`bool`): accept another H and W than the configuration's.
+
+        Returns:
+            `pooler_output` `[B, E]`: the mean over frames of their projected class tokens, before normalising.
+        """
+        outputs = self.vision_model(
+            pixel_values_videos, interpolate_pos_encoding=interpolate_pos_encoding, return_dict=True, **kwargs
+        )
+        outputs.pooler_output = self.visual_projection(outputs.pooler_output).mean(1)
+        return outputs
+
+    @can_return_tuple
+    def get_class_features(self, **kwargs: Unpack[TransformersKwargs]) -> BaseModelOutputWithPooling:
+        r"""Features of the model's own classes, `config.id2label`, through their learned contexts.
+
+        Returns:
+            `pooler_output` `[C, E]`, before normalising, and `last_hidden_state` `[C, 1, D_t]`, of each prompt's end.
+            Hidden states and attentions are not recorded here.
+        """
+        if not self.class_prompts.have_names:
+            self._warn_of_nameless_classes()
+        text = self.text_model
+        # A function, not the module: accelerate's hooks move modules among the arguments, and would move weights.
+        embeddings, ends = self.class_prompts(lambda ids: text.embeddings.token_embedding(ids))
+        hidden_states = text.embeddings(inputs_embeds=embeddings)
+        hidden_states = text.encoder(inputs_embeds=hidden_states, ends=ends, is_causal=True, **kwargs).last_hidden_state
+        hidden_states = text.final_layer_norm(hidden_states)
+        return BaseModelOutputWithPooling(
+            last_hidden_state=hidden_states, pooler_output=self.text_projection(hidden_states[:, 0])
+        )
+
+    def _warn_of_nameless_classes(self) -> None:
+        if not self.config.text_config.class_specific_context:
+            raise ValueError(
+                "The classes have no names yet, and with one shared context they could not differ: "
+                "call `model.set_classes(names, tokenizer)` first."
+            )
+        logger.warning_once(
+            "The classes have no names yet: only their learned contexts tell them apart. "
+            "Call `model.set_classes(names, tokenizer)` to use the names."
+        )
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values_videos: torch.Tensor,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        interpolate_pos_encoding: bool = False,
+        num_items_in_batch: int | torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> VitaClipOutput:
+        r"""
+        Args:
+            pixel_values_videos (`torch.Tensor` of shape `(B, T, 3, H, W)`): normalised frames.
+            input_ids (`torch.LongTensor` of shape `(C, length)`, *optional*):
+                Texts to compare with, through CLIP's plain text tower. Without them, the model's own classes through
+                their learned contexts.
+            attention_mask (`torch.Tensor` of shape `(C, length)`, *optional*): of the texts.
+            labels (`torch.Tensor`, *optional*):
+                Which text each video shows, `(B,)` of `torch.long`, or the probability of each, `(B, C)`.
+            interpolate_pos_encoding (`bool`): accept another H and W than the configuration's.
+            num_items_in_batch (`int`, *optional*):
+                Entries of `labels` in the whole optimizer step, as `Trainer` counts and passes them; the loss is then
+                this batch's share of the step's mean.
+        """
+        video_outputs = self.get_video_features(
+            pixel_values_videos, interpolate_pos_encoding, return_dict=True, **kwargs
+        )
+        if input_ids is None:
+            text_outputs = self.get_class_features(return_dict=True)
+        else:
+            recorded = ("output_hidden_states", "output_attentions")
+            text_outputs = self.get_text_features(
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                return_dict=True,
+                **{name: kwargs[name] for name in recorded if name in kwargs},
+            )
+        video_embeds = nn.functional.normalize(video_outputs.pooler_output, dim=-1)
+        text_embeds = nn.functional.normalize(text_outputs.pooler_output, dim=-1)
+        logits = self.compare(video_embeds, text_embeds)
+        return VitaClipOutput(
+            loss=None if labels is None else classification_loss(logits, labels, num_items_in_batch),
+            logits_per_video=logits,
+            logits_per_text=logits.T,
+            video_embeds=video_embeds,
+            text_embeds=text_embeds,
+            vision_model_output=video_outputs,
+            text_model_output=text_outputs,
+        )
+
+    def compare(self, video_embeds: torch.Tensor, text_embeds: torch.Tensor) -> torch.Tensor:
+        """Scaled cosines `[B, C]` of normalised embeddings `[B, E]` and `[C, E]`."""
+        text_embeds = text_embeds.to(video_embeds.device, video_embeds.dtype)
+        return video_embeds @ text_embeds.T * self.logit_scale.exp().to(video_embeds.device)
+
+    def text_side_tensors(self) -> list[torch.Tensor]:
+        """Everything that text and class features depend on."""
+        modules = (self.text_model, self.text_projection, self.class_prompts)
+        return [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
+
+    def get_class_embeds(self) -> torch.Tensor:
+        """Normalised class features `[C, E]`; without gradients they are made once and kept until a weight changes."""
+
+        def embed() -> torch.Tensor:
+            return nn.functional.normalize(self.get_class_features(return_dict=True).pooler_output, dim=-1)
+
+        if self.training or torch.is_grad_enabled() or not self.class_prompts.enabled:
+            return embed()
+        return self.text_embedding_cache.get("classes", self.text_side_tensors(), embed)
+
+    def train(self, mode: bool = True):
+        """As for every module; drops the kept text embeddings, whose weights may change now."""
+        self.text_embedding_cache.clear()
+        return super().train(mode)
+
+    def load_state_dict(self, *args, **kwargs):
+        """As for every module; drops the kept text embeddings."""
+        self.text_embedding_cache.clear()
+        return super().load_state_dict(*args, **kwargs)
+
+    def set_classes(self, names: list[str], tokenizer) -> None:
+        """Gives the model a new label set, in place: class prompts, `config.id2label` and `config.label2id`.
+
+        With class-specific contexts, a name that the model already has keeps its learned context; a new one starts
+        from `context_init`'s words, else from the mean of the learned contexts, or at random in a model whose classes
+        never had names. A shared context serves every name as it is. Call it before making an optimizer: another
+        number of classes needs a new parameter. (Overriding `id2label` in `from_pretrained` only renames the answers;
+        the prompts keep their names.)
+
+        Args:
+            names: class names; underscores count as spaces in the prompts.
+            tokenizer: the model's.
+
+        Raises:
+            ValueError: no names, an empty or repeated name, or one that is too long for the text tower.
+        """
+        names = list(names) if not isinstance(names, str) else names
+        known = {label: int(index) for index, label in self.config.id2label.items()}
+        self.text_embedding_cache.clear()
+        self.class_prompts.set_names(names, known, tokenizer, self.text_model.embeddings.token_embedding)
+        self.config.id2label = dict(enumerate(names))
+        self.config.label2id = {name: index for index, name in enumerate(names)}
+
+    def save_prompts(self, directory, base=None, **kwargs) -> None:
+        """Saves what CLIP has not, and the name and fingerprint of its CLIP: see `prompt_checkpoint.save_prompts`."""
+        save_prompts(self, directory, base, **kwargs)
+
+    @classmethod
+    def from_pretrained_prompts(cls, directory, base=None, **kwargs):
+        """The whole model from what `save_prompts` wrote and its base CLIP: see `prompt_checkpoint.load_prompts`."""
+        return load_prompts(directory, base, model_class=cls, **kwargs)
+
+    def freeze_backbone(self) -> None:
+        """Leaves exactly the prompts, the time embedding and the logit scale trainable: CLIP itself is frozen."""
+        self.requires_grad_(False)
+        for module in self.modules():
+            if isinstance(module, VisionPrompts):
+                module.set_trainable()
+            elif isinstance(module, (TimeEmbedding, ClassPrompts)):
+                module.requires_grad_(True)
+        self.logit_scale.requires_grad_(True)
+
+    def get_nb_trainable_parameters(self) -> tuple[int, int]:
+        """Trainable parameters and all of them."""
+        sizes = [(p.numel(), p.requires_grad) for p in self.parameters()]
+        return sum(size for size, trainable in sizes if trainable), sum(size for size, _ in sizes)
+
+    def print_trainable_parameters(self) -> None:
+        """Prints how many parameters train, of how many."""
+        trainable, total = self.get_nb_trainable_parameters()
+        print(f"trainable params: {trainable:,} || all params: {total:,} || trainable%: {trainable / total:.4%}")
+
+
+class VitaClipForVideoClassification(VitaClipModel):
+    """The same weights as a closed-set classifier over `config.id2label`: `logits` `[B, C]` from the learned classes.
+
+    In evaluation without gradients the class matrix is computed once, and again only when a weight has changed.
+    """
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values_videos: torch.Tensor,
+        labels: torch.Tensor | None = None,
+        interpolate_pos_encoding: bool = False,
+        num_items_in_batch: int | torch.Tensor | None = None,
+        class_embeds: torch.Tensor | Callable | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> ImageClassifierOutput:
+        r"""
+        Args:
+            pixel_values_videos (`torch.Tensor` of shape `(B, T, 3, H, W)`): normalised frames.
+            labels (`torch.Tensor`, *optional*): `(B,)` of `torch.long`, or probabilities `(B, C)`.
+            interpolate_pos_encoding (`bool`): accept another H and W than the configuration's.
+            num_items_in_batch (`int`, *optional*): entries of `labels` in the whole optimizer step (set by `Trainer`).
+            class_embeds (`torch.Tensor` of shape `(C, E)`, *optional*):
+                Normalised class features, where they are known already; or a function that is given
+                `get_class_embeds` and returns them, to decide when the text tower runs (training with accumulation).
+        """
+        texts = [name for name in ("input_ids", "attention_mask") if kwargs.get(name) is not None]
+        if texts:
+            raise ValueError(
+                f"VitaClipForVideoClassification scores its own classes and takes no {' or '.join(texts)}; for other "
+                "texts use VitaClipModel (AutoModel) on the same folder."
+            )
+        outputs = self.get_video_features(pixel_values_videos, interpolate_pos_encoding, return_dict=True, **kwargs)
+        video_embeds = nn.functional.normalize(outputs.pooler_output, dim=-1)
+        if not isinstance(class_embeds, torch.Tensor):
+            class_embeds = self.get_class_embeds() if class_embeds is None else class_embeds(self.get_class_embeds)
+        logits = self.compare(video_embeds, class_embeds)
+        return ImageClassifierOutput(
+            loss=None if labels is None else classification_loss(logits, labels, num_items_in_batch),
+            logits=logits,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+
+def classification_loss(
+    logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: int | torch.Tensor | None = None
+) -> torch.Tensor:
+    """Cross-entropy (METHOD: over the C classes).
+
+    Args:
+        logits: `[B, C]`.
+        labels: class indices `[B]`, or probabilities `[B, C]`.
+        num_items_in_batch: entries of `labels` in the whole optimizer step; by default those of this batch.
+
+    Raises:
+        ValueError: labels of another shape or kind.
+    """
+    soft = labels.is_floating_point()
+    expected = logits.shape if soft else logits.shape[:1]
+    if labels.shape != expected:
+        raise ValueError(
+            f"`labels` must be class indices of shape {[len(logits)]} or probabilities of shape {list(logits.shape)}, "
+            f"got {labels.dtype} of shape {list(labels.shape)}."
+        )
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    labels = labels.to(logits.device, logits.dtype if soft else torch.long)
+    if num_items_in_batch is None:
+        return nn.functional.cross_entropy(logits, labels)
+    total = nn.functional.cross_entropy(logits, labels, reduction="sum")
+    # Probabilities have C entries for each video.
+    return total * (logits.shape[1] if soft else 1) / torch.as_tensor(num_items_in_batch, device=total.device)
+
+
+__all__ = [
+    "VitaClipForVideoClassification",
+    "VitaClipModel",
+    "VitaClipOutput",
+    "VitaClipPreTrainedModel",
+    "VitaClipVisionModel",
+]

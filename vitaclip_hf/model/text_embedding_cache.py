@@ -1,0 +1,54 @@
+"""Text embeddings that are made once, and made again when a weight has changed."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable
+
+import torch
+
+
+class TextEmbeddingCache:
+    """
+    The latest few text embeddings, by key.
+
+    An entry is valid while the weights that made it are the same tensors with the same version counters of autograd,
+    which count in-place writes. Writes through `.data` are not counted: call `clear` after them. The model calls it in
+    `train()`, `load_state_dict()` and `set_classes()`.
+
+    Args:
+        capacity (`int`, defaults to 8): entries to keep; the least recently used is dropped.
+    """
+
+    def __init__(self, capacity: int = 8):
+        self.capacity = capacity
+        self._entries: OrderedDict[Hashable, torch.Tensor] = OrderedDict()
+
+    def clear(self) -> None:
+        """Drops all entries."""
+        self._entries.clear()
+
+    def get(self, key: Hashable, weights: Iterable[torch.Tensor], compute: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """
+        The value of `compute()` for this key and these weights.
+
+        Args:
+            key: what is embedded.
+            weights: the tensors that the value depends on.
+            compute: makes the value.
+        """
+        weights = list(weights)
+        if any(tensor.is_inference() for tensor in weights):  # they have no version counters
+            return self._computed(compute)
+        counters = tuple((tensor.data_ptr(), tensor._version, tensor.dtype, tensor.device) for tensor in weights)
+        key = (key, counters, torch.is_autocast_enabled(), torch.is_autocast_enabled("cpu"))
+        if key not in self._entries:
+            self._entries[key] = self._computed(compute)
+            while len(self._entries) > self.capacity:
+                self._entries.popitem(last=False)
+        self._entries.move_to_end(key)
+        return self._entries[key].clone()  # the caller may change it
+
+    @staticmethod
+    def _computed(compute: Callable[[], torch.Tensor]) -> torch.Tensor:
+        # A tensor made under inference_mode could not take part in a later backward pass.
+        with torch.inference_mode(False), torch.no_grad():
+            return compute()

@@ -1,0 +1,206 @@
+"""Video processor for Vita-CLIP: any video source to `pixel_values_videos` `[B * views, T, 3, H, W]`."""
+
+from dataclasses import fields
+from typing import Annotated
+
+import torch
+from huggingface_hub.dataclasses import validate_typed_dict
+from transformers.feature_extraction_utils import BatchFeature
+from transformers.image_utils import (
+    OPENAI_CLIP_MEAN,
+    OPENAI_CLIP_STD,
+    ChannelDimension,
+    PILImageResampling,
+    SizeDict,
+)
+from transformers.processing_utils import Unpack, VideosKwargs
+from transformers.utils import TensorType
+from transformers.utils.type_validators import positive_int
+from transformers.video_processing_utils import BaseVideoProcessor
+
+from .frame_sampling import ClipSpecification
+from .video_inputs import batch_of_videos, video_from
+
+
+class VitaClipVideoProcessorKwargs(VideosKwargs, total=False):
+    """
+    Arguments beside those of every video processor.
+
+    sampling (`str`): `"uniform"` (default), `"dense"`, `"segment_random"` or `"dense_random"`.
+    frame_stride (`int`): distance of a dense clip's frames (default 16).
+    num_views (`int`): temporal views of a video (default 1).
+    num_spatial_views (`int`): 1, a centre crop, or 3, along the longer side (default 1).
+    antialias (`bool`): low-pass before downsizing (default `True`; the released code does not).
+    decoder (`str`): `"auto"` (default), `"torchcodec"`, `"pyav"` or `"decord"`.
+    seed (`int`, *optional*): of the random samplings; video i of a batch draws with `seed + i`.
+    """
+
+    sampling: str | None
+    frame_stride: Annotated[int | None, positive_int()]
+    num_views: Annotated[int | None, positive_int()]
+    num_spatial_views: Annotated[int | None, positive_int()]
+    antialias: bool | None
+    decoder: str | None
+    seed: int | None
+
+
+SPECIFICATION = tuple(field.name for field in fields(ClipSpecification))
+# What this processor decides itself, before transformers' own steps.
+SAMPLING_ARGUMENTS = (*SPECIFICATION, "antialias", "decoder", "seed", "do_sample_frames", "input_data_format")
+
+
+class VitaClipVideoProcessor(BaseVideoProcessor):
+    r"""
+    Turns videos into model inputs: decodes only the frames it samples, resizes the shorter side (antialiased bicubic,
+    as CLIP was trained with), crops and normalises with CLIP's mean and standard deviation.
+
+    A video may be a path (`str` or `Path`), an http(s) URL, bytes, a binary file object, an array or tensor of frames
+    `[T, H, W, 3]` or `[T, 3, H, W]` (uint8, or floats in 0 … 1), or a list of frames: images, arrays, or paths of image
+    files within a nested list. A list of any of these is a batch. Frames are sampled from all of them alike;
+    `do_sample_frames=False` takes every frame.
+
+    The output has one row for each view: `[B * num_views * num_spatial_views, T, 3, H, W]`, the views of a video next
+    to each other, spatial views innermost.
+    """
+
+    resample = PILImageResampling.BICUBIC
+    image_mean = OPENAI_CLIP_MEAN
+    image_std = OPENAI_CLIP_STD
+    size = {"shortest_edge": 224}
+    crop_size = {"height": 224, "width": 224}
+    default_to_square = False
+    do_resize = True
+    do_center_crop = True
+    do_rescale = True
+    do_normalize = True
+    do_convert_rgb = True
+    do_sample_frames = True
+    num_frames = 8
+    sampling = "uniform"
+    frame_stride = 16
+    num_views = 1
+    num_spatial_views = 1
+    antialias = True
+    decoder = "auto"
+    seed = None
+    valid_kwargs = VitaClipVideoProcessorKwargs
+    model_input_names = ["pixel_values_videos"]
+
+    def __init__(self, **kwargs: Unpack[VitaClipVideoProcessorKwargs]):
+        super().__init__(**kwargs)
+        self._refuse_fps(self.fps)
+        self.clip_specification  # noqa: B018  checks the values
+
+    @property
+    def clip_specification(self) -> ClipSpecification:
+        """How a video is read: [`ClipSpecification`] of this processor's own values."""
+        return ClipSpecification(**{name: getattr(self, name) for name in SPECIFICATION})
+
+    @staticmethod
+    def _refuse_fps(fps: float | None) -> None:
+        if fps is not None:
+            raise ValueError("`fps` is not a rule of this processor; choose `sampling`, `num_frames`, `frame_stride`.")
+
+    def preprocess(self, videos, **kwargs: Unpack[VitaClipVideoProcessorKwargs]) -> BatchFeature:
+        """
+        Args:
+            videos: one video or a list of them, see the class.
+
+        Returns:
+            `pixel_values_videos`, and `video_metadata` (one a video) with `return_metadata=True`.
+
+        Raises:
+            VideoDecodingError: a source that cannot be read.
+            TypeError, ValueError: something that is no video, or an unknown choice.
+        """
+        validate_typed_dict(self.valid_kwargs, kwargs)
+        chosen = {name: kwargs.pop(name, None) for name in SAMPLING_ARGUMENTS}
+        chosen = {name: getattr(self, name, None) if value is None else value for name, value in chosen.items()}
+        self._refuse_fps(kwargs.get("fps", self.fps))
+        do_rescale = self.do_rescale if kwargs.get("do_rescale") is None else kwargs["do_rescale"]
+        given = kwargs.pop("video_metadata", None)
+        sources = batch_of_videos(videos)
+        if not isinstance(given, (list, tuple)):
+            given = [given] * len(sources) if given is None else [given]
+        if len(given) != len(sources):
+            raise ValueError(f"`video_metadata` describes {len(given)} videos, but there are {len(sources)}.")
+        specification = None
+        if chosen["do_sample_frames"]:
+            specification = ClipSpecification(**{name: chosen[name] for name in SPECIFICATION})
+        clips, metadata = [], []
+        for index, source in enumerate(sources):
+            video = video_from(source, chosen["decoder"], given[index], chosen["input_data_format"], do_rescale)
+            seed = None if chosen["seed"] is None else chosen["seed"] + index
+            views = video.read_clips(specification, seed)
+            clips.extend(views if specification else views * chosen["num_views"])
+            metadata.append(video.metadata)
+        batch = super().preprocess(
+            clips,
+            do_sample_frames=False,
+            input_data_format=ChannelDimension.FIRST,
+            num_spatial_views=chosen["num_spatial_views"],
+            antialias=chosen["antialias"],
+            **kwargs,
+        )
+        if "video_metadata" in batch:
+            batch["video_metadata"] = metadata
+        return batch
+
+    def _preprocess(
+        self,
+        videos: list[torch.Tensor],
+        do_resize: bool,
+        size: SizeDict,
+        resample,
+        do_center_crop: bool,
+        crop_size: SizeDict,
+        do_rescale: bool,
+        rescale_factor: float,
+        do_normalize: bool,
+        image_mean: float | list[float] | None,
+        image_std: float | list[float] | None,
+        num_spatial_views: int = 1,
+        antialias: bool = True,
+        return_tensors: str | TensorType | None = None,
+        **kwargs,
+    ) -> BatchFeature:
+        rows = []
+        for video in videos:
+            if do_resize:
+                video = self.resize(video, size=size, resample=resample, antialias=antialias)
+            if num_spatial_views == 3:
+                crops = three_crops(video, crop_size)
+            else:
+                crops = [self.center_crop(video, crop_size) if do_center_crop else video]
+            for crop in crops:
+                rows.append(
+                    self.rescale_and_normalize(
+                        crop, do_rescale, rescale_factor, do_normalize, image_mean, image_std
+                    ).contiguous()
+                )
+        shapes = sorted({tuple(row.shape) for row in rows})
+        if return_tensors is not None and len(shapes) > 1:
+            raise ValueError(
+                f"These videos do not make one batch, their clips differ in shape: {', '.join(map(str, shapes))}. "
+                "Sample a fixed number of frames and crop, or process them one by one."
+            )
+        return BatchFeature(data={"pixel_values_videos": rows}, tensor_type=return_tensors)
+
+
+def three_crops(video: torch.Tensor, crop_size: SizeDict) -> list[torch.Tensor]:
+    """Crops at the beginning, the centre and the end of the longer side of `[T, 3, H, W]`."""
+    height, width = video.shape[-2:]
+    if height < crop_size.height or width < crop_size.width:
+        raise ValueError(
+            f"Frames of {height} x {width} are smaller than the crop, {crop_size.height} x {crop_size.width}."
+        )
+    room_down, room_right = height - crop_size.height, width - crop_size.width
+    corners = [(room_down * third // 2, room_right * third // 2) for third in range(3)]
+    if height > width:
+        corners = [(top, room_right // 2) for top, _ in corners]
+    else:
+        corners = [(room_down // 2, left) for _, left in corners]
+    return [video[..., top : top + crop_size.height, left : left + crop_size.width] for top, left in corners]
+
+
+__all__ = ["VitaClipVideoProcessor"]

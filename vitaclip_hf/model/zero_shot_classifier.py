@@ -1,0 +1,108 @@
+"""Class embeddings from labels and templates, and scores from several views: the one way to score in this package."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def label_texts(labels: Sequence[str], template: str) -> list[str]:
+    """The sentences of one template; underscores in labels become spaces."""
+    return [template.replace("{}", label.replace("_", " ")) for label in labels]
+
+
+@torch.no_grad()
+def build_zero_shot_classifier(
+    model: Any, tokenizer: Any, labels: Sequence[str], templates: Sequence[str] = ("{}",)
+) -> torch.Tensor:
+    """
+    The class embeddings of labels, through the plain text tower.
+
+    The normalised embeddings of a label's sentences are averaged over the templates and normalised again. The model
+    keeps them until one of its text weights changes.
+
+    Args:
+        model ([`VitaClipModel`]): a model in evaluation.
+        tokenizer: the model's.
+        labels (`Sequence[str]`): the labels to score.
+        templates (`Sequence[str]`, defaults to `("{}",)`): sentences with `{}` for the label.
+
+    Returns:
+        `torch.Tensor` of shape `(num_labels, projection_dim)`, normalised.
+
+    Raises:
+        ValueError: a sentence is too long for the text tower.
+    """
+
+    def embed() -> torch.Tensor:
+        embeds = []
+        for template in templates:
+            texts = label_texts(labels, template)
+            inputs = tokenizer(texts, padding=True, return_tensors="pt", verbose=False)
+            _check_length(model, tokenizer, texts, inputs["input_ids"])
+            features = model.get_text_features(**inputs.to(model.device)).pooler_output
+            embeds.append(nn.functional.normalize(features, dim=-1))
+        return nn.functional.normalize(torch.stack(embeds).mean(0), dim=-1)
+
+    key = ("labels", tuple(labels), tuple(templates), id(tokenizer))
+    return model.text_embedding_cache.get(key, model.text_side_tensors(), embed)
+
+
+def _check_length(model: Any, tokenizer: Any, texts: list[str], input_ids: torch.Tensor) -> None:
+    longest = model.config.text_config.max_position_embeddings
+    if input_ids.shape[1] > longest:
+        text = max(texts, key=lambda text: len(tokenizer(text, verbose=False).input_ids))
+        raise ValueError(
+            f"The text {text[:200]!r} takes {input_ids.shape[1]} tokens, but the text tower has {longest} positions; "
+            "shorten the label or the template."
+        )
+
+
+def view_scores(logits: torch.Tensor, num_views: int) -> torch.Tensor:
+    """
+    Scores of videos from the logits of their views: the softmax over the labels, averaged over the views.
+
+    Args:
+        logits (`torch.Tensor` of shape `(batch_size * num_views, num_labels)`): the views of a video beside each other.
+        num_views (`int`): views of a video.
+
+    Returns:
+        `torch.Tensor` of shape `(batch_size, num_labels)`, float32.
+    """
+    return logits.float().softmax(-1).unflatten(0, (-1, num_views)).mean(1)
+
+
+@torch.no_grad()
+def score_videos(model: Any, pixel_values_videos: torch.Tensor, class_embeds: torch.Tensor) -> torch.Tensor:
+    """
+    Scores of videos for labels.
+
+    Args:
+        model ([`VitaClipModel`]): a model in evaluation.
+        pixel_values_videos (`torch.Tensor` of shape `(batch_size, num_views, num_frames, 3, height, width)`):
+            All views of each video.
+        class_embeds (`torch.Tensor` of shape `(num_labels, projection_dim)`): of [`build_zero_shot_classifier`].
+
+    Returns:
+        `torch.Tensor` of shape `(batch_size, num_labels)`, float32.
+    """
+    logits = model.compare(embed_views(model, pixel_values_videos), class_embeds)
+    return view_scores(logits, pixel_values_videos.shape[1])
+
+
+@torch.no_grad()
+def embed_views(model: Any, pixel_values_videos: torch.Tensor) -> torch.Tensor:
+    """
+    Normalised video features of every view.
+
+    Args:
+        model ([`VitaClipModel`]): a model in evaluation.
+        pixel_values_videos (`torch.Tensor` of shape `(batch_size, num_views, num_frames, 3, height, width)`):
+            All views of each video.
+
+    Returns:
+        `torch.Tensor` of shape `(batch_size * num_views, projection_dim)`.
+    """
+    pixels = pixel_values_videos.to(model.device, model.dtype).flatten(0, 1)
+    return nn.functional.normalize(model.get_video_features(pixels).pooler_output, dim=-1)

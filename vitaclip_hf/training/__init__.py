@@ -1,0 +1,1 @@
+"""Training: arguments and recipes, the trainer, and what a run leaves behind."""
