@@ -1,7 +1,7 @@
 """Times Vita-CLIP beside the released code's arithmetic, X-CLIP and plain CLIP, on the same frames.
 
-    python examples/benchmark.py vision --frames 8 --batch 1 --rounds 5 --output results.json
-    python examples/benchmark.py train --batch 2 --rounds 3 --output results.json
+    python examples/benchmarks/benchmark.py vision --frames 8 --batch 1 --rounds 5 --output results.json
+    python examples/benchmarks/benchmark.py train --batch 2 --rounds 3 --output results.json
 
 `vision` is inference of the video tower; `train` is an optimizer step, see `benchmark_training.py`. Weights are random
 (no download): time does not depend on them. Everything is timed in one process; each round times every contender once,
@@ -270,7 +270,7 @@ def main(argv: list[str] | None = None) -> None:
         parser.error(
             f"--micro-batches {arguments.micro_batches}: --batch {arguments.batch} is no multiple of it; change one."
         )
-    results = {"command": shlex.join(["python", "examples/benchmark.py", *argv]), **arguments.run(arguments)}
+    results = {"command": shlex.join(["python", "examples/benchmarks/benchmark.py", *argv]), **arguments.run(arguments)}
     print(arguments.to_markdown(results))
     if arguments.output is not None:
         arguments.output.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")

@@ -1,7 +1,7 @@
 """Times an optimizer step on Vita-CLIP's prompts beside the released code's arithmetic: `benchmark.py train`.
 
 A step is: for each micro-batch forward and backward, then AdamW on the prompts; CLIP is frozen. Memory is measured in a
-process of its own for each contender, started as `python examples/benchmark_training.py SETTINGS CONTENDER`.
+process of its own for each contender, started as `python examples/benchmarks/benchmark_training.py SETTINGS CONTENDER`.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """The paper's claims in miniature: Vita-CLIP's parts and its rivals, trained on the same generated clips.
 
-    python examples/miniature.py --output examples/miniature
+    python examples/miniature/miniature.py --output examples/miniature
 
 Every system starts from the same tiny CLIP (the frozen part of the demo's checkpoint), sees the same clips of
 `motion_shapes` for the same number of steps, and is tested on the same new clips: supervised, 300 trained scenes, and
@@ -44,7 +44,7 @@ from vitaclip_hf.data.motion_shapes import all_scenes, draw_videos
 from vitaclip_hf.model.frame_sampling import sample_clips
 
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 IMAGE_SIZE = 48
 VIDEO_FRAMES = 32
 TEST_FRAMES = (1, 2, 4, 8, 16, 32)
@@ -276,7 +276,7 @@ def describe_origin(device: str) -> dict:
             return ""
         return subprocess.run(["git", *command], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
 
-    changed = git("status", "--porcelain", "--", "vitaclip_hf", "examples/miniature*.py")
+    changed = git("status", "--porcelain", "--", "vitaclip_hf", "examples/miniature/*.py")
     revision = git("rev-parse", "--short=12", "HEAD") + (" with changes" if changed else "")
     return {
         "revision": revision or None,

@@ -128,7 +128,7 @@ def test_script_prints_a_table_and_writes_json(tmp_path, capsys):
     results = json.loads(output.read_text())
 
     assert results["benchmark"] == "vision"
-    assert results["command"].startswith("python examples/benchmark.py vision --preset tiny --frames 2")
+    assert results["command"].startswith("python examples/benchmarks/benchmark.py vision --preset tiny --frames 2")
     assert results["settings"] == {
         "preset": "tiny",
         "frames": 2,
@@ -170,7 +170,7 @@ def test_script_prints_a_table_and_writes_json(tmp_path, capsys):
 def test_table_gives_peak_memory_on_cuda_and_warns_of_a_busy_machine():
     entry = {"median_ms": 12.34, "min_ms": 10.0, "max_ms": 20.0, "ratio_to_released": 0.5, "ratio_to_clip": 1.25}
     results = {
-        "command": "python examples/benchmark.py vision --device cuda",
+        "command": "python examples/benchmarks/benchmark.py vision --device cuda",
         "date": "2026-01-01T00:00:00+00:00",
         "settings": {"batch": 1, "frames": 8, "device": "cuda"},
         "machine": {

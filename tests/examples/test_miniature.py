@@ -379,7 +379,7 @@ def test_other_files_and_settings_are_refused(tmp_path):
 
 
 def test_script_exits_with_2_and_without_traceback():
-    command = [sys.executable, str(ROOT / "examples" / "miniature.py"), "--only", "vita"]
+    command = [sys.executable, str(ROOT / "examples" / "miniature" / "miniature.py"), "--only", "vita"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, check=False)
     assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith("miniature.py: --only: there is no system")
     assert "Traceback" not in done.stderr
