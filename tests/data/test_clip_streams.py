@@ -10,20 +10,12 @@ from vitaclip_hf import VideoDecodingError, VitaClipVideoProcessor
 from vitaclip_hf.data.annotations import AnnotationError
 from vitaclip_hf.data.clip_dataset import ClipCollator, ClipDataset, HubVideos
 from vitaclip_hf.data.clip_stream import ClipStream
-from vitaclip_hf.data.motion_shapes import all_scenes, draw_videos, write_video
+from vitaclip_hf.model.frame_sampling import ClipSpecification
 
 
 COUNT = 11
+SPECIFICATION = ClipSpecification(num_frames=2, sampling="segment_random", frame_stride=1)
 NAMES = [f"class {number}" for number in range(COUNT)]  # one class a video, so that labels tell records apart
-
-
-@pytest.fixture(scope="module")
-def video_files(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("stream")
-    clips = draw_videos(all_scenes()[:COUNT], torch.Generator().manual_seed(0), num_frames=6, size=64)
-    for number, frames in enumerate(clips):
-        write_video(folder / f"{number}.mp4", frames.numpy())
-    return [str(folder / f"{number}.mp4") for number in range(COUNT)]
 
 
 def hub_dataset(paths):
@@ -35,11 +27,10 @@ def noisy(frames, generator):
     return frames[..., :8, :8].float() + torch.rand(1, generator=generator)
 
 
-def stream_of(paths, shards=4, augmentation=noisy, **options):
+def stream_of(paths, shards=4, augmentation=noisy, specification=SPECIFICATION, **options):
     processor = VitaClipVideoProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
-    options = {"batch_size": 2, "num_frames": 2, "sampling": "segment_random", "frame_stride": 1} | options
     stream = hub_dataset(paths).to_iterable_dataset(num_shards=shards)
-    return ClipStream(stream, processor, augmentation=augmentation, **options)
+    return ClipStream(stream, processor, specification, **{"batch_size": 2, "augmentation": augmentation} | options)
 
 
 def take(stream, workers, count=None):
@@ -97,15 +88,9 @@ def test_training_by_shards_over_workers(video_files):
 
 def test_pixels_equal_those_of_the_map_style_data_set(video_files, monkeypatch):
     monkeypatch.setattr(datasets.Video, "decode_example", lambda *_, **__: pytest.fail("decoded by datasets"))
-    stream = stream_of(video_files, shards=1, augmentation=None, sampling="uniform", num_views=2)
-    mapped = ClipDataset(
-        HubVideos(hub_dataset(video_files)),
-        stream.reader.video_processor,
-        num_frames=2,
-        sampling="uniform",
-        frame_stride=1,
-        num_views=2,
-    )
+    specification = ClipSpecification(num_frames=2, sampling="uniform", num_views=2)
+    stream = stream_of(video_files, shards=1, augmentation=None, specification=specification)
+    mapped = ClipDataset(HubVideos(hub_dataset(video_files)), stream.reader.video_processor, specification)
     for index, sample in enumerate(stream):
         assert torch.equal(sample["pixel_values_videos"], mapped[index]["pixel_values_videos"])
     assert index == COUNT - 1
@@ -141,4 +126,4 @@ def test_mistakes(video_files):
         stream_of(video_files, sharding="shards", skip_batches=1)
     unnamed = hub_dataset(video_files).cast_column("label", datasets.Value("int64")).to_iterable_dataset()
     with pytest.raises(AnnotationError, match="names no classes; give the class names"):
-        ClipStream(unnamed, None, batch_size=1, num_frames=1, sampling="uniform", frame_stride=1)
+        ClipStream(unnamed, None, SPECIFICATION, batch_size=1)

@@ -1,19 +1,18 @@
 """Counting and listing what is wrong with the files."""
 
+import shutil
+
 import datasets
 import pytest
-import torch
 
 from vitaclip_hf.data.annotations import AnnotationTable, VideoSample
 from vitaclip_hf.data.check import check_data
-from vitaclip_hf.data.motion_shapes import all_scenes, draw_videos, write_video
 from vitaclip_hf.data.video_sources import HubVideos
 
 
 @pytest.fixture
-def table(tmp_path):
-    frames = draw_videos(all_scenes()[:1], torch.Generator().manual_seed(0), num_frames=8, size=64)[0].numpy()
-    write_video(tmp_path / "good.mp4", frames)
+def table(tmp_path, video_files):
+    shutil.copy(video_files[0], tmp_path / "good.mp4")
     (tmp_path / "bad.mp4").write_bytes(b"no video at all" * 100)
     (tmp_path / "empty.mp4").write_bytes(b"")
     labels = {"good.mp4": 0, "bad.mp4": 0, "empty.mp4": 1, "gone.mp4": None}

@@ -1,5 +1,6 @@
 """Clip data sets: what is decoded, what a sample depends on, what becomes of files that fail."""
 
+import functools
 import pickle
 from pathlib import Path
 
@@ -11,26 +12,15 @@ from accelerate.data_loader import prepare_data_loader, skip_first_batches
 from torch.utils.data import DataLoader
 
 from vitaclip_hf import VideoDecodingError, VitaClipVideoProcessor
-from vitaclip_hf.data import clip_reading
-from vitaclip_hf.data import video_sources as clip_sources
+from vitaclip_hf.data import video_sources
 from vitaclip_hf.data.annotations import AnnotationError, AnnotationTable, VideoSample
 from vitaclip_hf.data.augmentation import ClipAugmentation, ClipMixer
 from vitaclip_hf.data.clip_dataset import ClipCollator, ClipDataset, EpochSampler, HubVideos, MotionShapes, SampleKey
-from vitaclip_hf.data.motion_shapes import all_scenes, draw_videos, write_video
-from vitaclip_hf.model.frame_sampling import sample_clips
+from vitaclip_hf.model.frame_sampling import ClipSpecification, sample_clips
+from vitaclip_hf.model.video_decoding import PyAVVideo, VideoTooLargeError, open_video
 
 
-NUM_FRAMES = 12
-
-
-@pytest.fixture(scope="session")
-def video_files(tmp_path_factory):
-    """Six videos of 12 frames."""
-    folder = tmp_path_factory.mktemp("clips")
-    clips = draw_videos(all_scenes()[:6], torch.Generator().manual_seed(0), num_frames=NUM_FRAMES, size=64)
-    for number, frames in enumerate(clips):
-        write_video(folder / f"{number}.mp4", frames.numpy())
-    return [str(folder / f"{number}.mp4") for number in range(6)]
+NUM_FRAMES = 12  # of each video
 
 
 def table_of(paths, labels=None):
@@ -42,7 +32,7 @@ def table_of(paths, labels=None):
 
 @pytest.fixture
 def table(video_files):
-    return table_of(video_files)
+    return table_of(video_files[:6])
 
 
 def processor(size=32):
@@ -55,27 +45,32 @@ def noisy(frames, generator):
 
 
 def training_set(table, **options):
-    options = {"augmentation": noisy, "num_frames": 4, "sampling": "dense_random", "frame_stride": 2} | options
-    return ClipDataset(table, processor(), **options)
+    return clip_set(table, {"augmentation": noisy, "sampling": "dense_random"} | options)
 
 
 def evaluation_set(table, **options):
-    return ClipDataset(table, processor(), **({"num_frames": 4, "sampling": "dense", "frame_stride": 2} | options))
+    return clip_set(table, {"sampling": "dense"} | options)
 
 
-class Recorder:
-    """Counts the frames that are asked for."""
+def clip_set(table, options, kind=ClipDataset):
+    """A data set from the options of the clip specification and its own."""
+    options = {"num_frames": 4, "frame_stride": 2} | options
+    read = {name: options.pop(name) for name in ClipSpecification.__dataclass_fields__ if name in options}
+    return kind(table, processor(), ClipSpecification(**read), **options)
 
-    def __init__(self, monkeypatch):
-        self.asked = []
-        decode = clip_sources.decode_video
 
-        def recording(source, indices, decoder="auto"):
-            frames, metadata = decode(source, indices, decoder=decoder)
-            self.asked.append(metadata.frames_indices)
-            return frames, metadata
+@pytest.fixture
+def decoded(monkeypatch):
+    """The frame numbers of each decoding."""
+    calls = []
+    decode = PyAVVideo._decode
 
-        monkeypatch.setattr(clip_sources, "decode_video", recording)
+    def recording(video, numbers):
+        calls.append(numbers)
+        return decode(video, numbers)
+
+    monkeypatch.setattr(PyAVVideo, "_decode", recording)
+    return calls
 
 
 # Evaluation
@@ -91,14 +86,13 @@ def test_evaluation_equals_the_processor(table):
     assert (sample["labels"], sample["index"]) == (1, 4)
 
 
-def test_only_the_frames_of_the_views_are_decoded(table, monkeypatch):
-    recorder = Recorder(monkeypatch)
+def test_only_the_frames_of_the_views_are_decoded(table, decoded):
     evaluation_set(table, num_views=2)[0]
-    assert recorder.asked == [sorted({0, 2, 4, 6} | {5, 7, 9, 11})]
+    assert decoded == [sorted({0, 2, 4, 6} | {5, 7, 9, 11})]
     training_set(table)[0]
-    assert len(recorder.asked[1]) == 4
+    assert len(decoded[1]) == 4
     evaluation_set(table, num_views=3)[0]
-    assert recorder.asked[2] == [0, 2, 4, 5, 6, 7, 8, 9, 11]  # from 0, 2 and 5: the views share frames
+    assert decoded[2] == [0, 2, 4, 5, 6, 7, 8, 9, 11]  # from 0, 2 and 5: the views share frames
 
 
 def test_unlabelled_videos_are_evaluated_but_not_trained_on(video_files):
@@ -116,12 +110,11 @@ def test_training_without_augmentation_is_one_view(table):
     assert sample["pixel_values_videos"].shape == (4, 3, 32, 32)
 
 
-def test_frames_and_augmentation_come_from_seed_epoch_and_index(table, monkeypatch):
-    recorder = Recorder(monkeypatch)
+def test_frames_and_augmentation_come_from_seed_epoch_and_index(table, decoded):
     data = training_set(table, seed=3)
 
     def draws(data, key):
-        torch.manual_seed(len(recorder.asked))  # the global state must not matter
+        torch.manual_seed(len(decoded))  # the global state must not matter
         return data[key]["pixel_values_videos"]
 
     first = draws(data, SampleKey(1, 2))
@@ -131,7 +124,7 @@ def test_frames_and_augmentation_come_from_seed_epoch_and_index(table, monkeypat
     others = [draws(data, SampleKey(epoch, 2)) for epoch in (2, 3, 4)]
     others.append(draws(training_set(table, seed=4), SampleKey(1, 2)))
     assert not any(torch.equal(first, other) for other in others)
-    assert len({tuple(asked) for asked in recorder.asked}) > 1
+    assert len({tuple(asked) for asked in decoded}) > 1
 
 
 def batches(data, workers, epochs=2, **options):
@@ -181,13 +174,13 @@ class Echo(ClipDataset):
 
 
 def echo_loader(table, rank, batch_size=2):
-    data = Echo(table, processor(), augmentation=noisy, num_frames=1, sampling="uniform", frame_stride=1)
+    data = clip_set(table, {"augmentation": noisy}, Echo)
     loader = DataLoader(data, batch_size=batch_size, sampler=EpochSampler(data, seed=1), collate_fn=list)
     return prepare_data_loader(loader, num_processes=2, process_index=rank, put_on_device=False, even_batches=False)
 
 
 def test_accelerate_splits_and_resumes_in_the_right_epoch(video_files):
-    table = table_of(video_files + [f"{n}.mp4" for n in range(6, 12)])
+    table = table_of(video_files[:6] + [f"{n}.mp4" for n in range(6, 12)])
     per_epoch = []
     for epoch in (0, 1):
         whole = []
@@ -261,15 +254,17 @@ def test_failures_reach_the_batch_from_workers(damaged):
     assert [path.rsplit("/")[-1] for path in found] == ["bad.mp4", "gone.mp4"]
 
 
-def test_frames_beyond_memory_are_refused_before_decoding(table, monkeypatch):
-    class Memory:
-        available = 4 * 64 * 64 * 3 - 1
+def test_too_large_frames_are_refused_before_decoding(table, decoded, monkeypatch):
+    def limit(max_bytes):
+        limited = functools.partial(open_video, max_bytes=max_bytes)
+        monkeypatch.setattr(video_sources, "open_video", limited)
 
-    monkeypatch.setattr(clip_reading.psutil, "virtual_memory", Memory)
-    with pytest.raises(clip_reading.FramesTooLargeError, match="4 frames of 64 x 64 need .* make the video smaller"):
+    limit(4 * 64 * 64 * 3 - 1)
+    with pytest.raises(VideoTooLargeError, match="4 frames of 64 x 64 take 49,152 bytes.* make the video smaller"):
         evaluation_set(table)[0]
     assert evaluation_set(table, on_error="skip")[0]["labels"] == -100
-    Memory.available += 1
+    assert decoded == []
+    limit(4 * 64 * 64 * 3)
     assert evaluation_set(table)[0]["labels"] == 0
 
 
@@ -329,17 +324,17 @@ def test_motion_shapes_draw_only_the_frames_asked_for(monkeypatch):
     assert len(MotionShapes(held_out=True, clips_per_class=1)) == 60
     assert not set(MotionShapes(held_out=True).class_names) & set(source.class_names)
     drawn = []
-    coverage = clip_sources.draw_videos.__globals__["_coverage"]
+    coverage = video_sources.draw_videos.__globals__["_coverage"]
     monkeypatch.setitem(
-        clip_sources.draw_videos.__globals__,
+        video_sources.draw_videos.__globals__,
         "_coverage",
         lambda shapes, poses, size: drawn.append(poses.x.shape[1]) or coverage(shapes, poses, size),
     )
-    whole = source.frames(301, lambda metadata: list(range(metadata.total_num_frames)))
-    some = source.frames(301, lambda metadata: [3, 30])
+    whole = source.open(301, "auto").read(range(32))
+    some = source.open(301, "auto").read([3, 30])
     assert drawn == [32, 2]
     assert torch.equal(some, whole[[3, 30]])
-    assert not torch.equal(whole, source.frames(1, lambda metadata: list(range(32))))
+    assert not torch.equal(whole, source.open(1, "auto").read(range(32)))
     assert source.label(301) == 1
     sample = training_set(source, frame_stride=8)[SampleKey(0, 301)]
     assert sample["labels"] == 1
@@ -350,7 +345,7 @@ def test_motion_shapes_draw_only_the_frames_asked_for(monkeypatch):
 @pytest.fixture
 def hub_dataset(video_files):
     names = datasets.ClassLabel(names=["a", "b", "c"])
-    data = datasets.Dataset.from_dict({"video": video_files, "label": [0, 1, 2, 0, 1, 2]})
+    data = datasets.Dataset.from_dict({"video": video_files[:6], "label": [0, 1, 2, 0, 1, 2]})
     return data.cast_column("video", datasets.Video()).cast_column("label", names)
 
 
@@ -385,14 +380,13 @@ def test_hub_dataset_mistakes(hub_dataset):
         HubVideos(hub_dataset.cast_column("label", datasets.Value("int64")))
 
 
-def test_random_frames_are_those_of_the_rule(table, monkeypatch):
+def test_random_frames_are_those_of_the_rule(table, decoded):
     """The clip of a key is one that `sample_clips` can draw, and starts differ between keys."""
-    recorder = Recorder(monkeypatch)
     data = training_set(table)
     for epoch in range(20):
         data[SampleKey(epoch, 0)]
-    starts = {asked[0] for asked in recorder.asked}
-    assert all(asked == [asked[0] + 2 * n for n in range(4)] for asked in recorder.asked)
+    starts = {asked[0] for asked in decoded}
+    assert all(asked == [asked[0] + 2 * n for n in range(4)] for asked in decoded)
     possible = {sample_clips(NUM_FRAMES, 4, "dense_random", 2, seed=seed)[0][0] for seed in range(200)}
     assert len(starts) > 2
     assert starts <= possible
