@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -20,14 +21,14 @@ from transformers import pipeline
 
 from vitaclip_hf.data.motion_shapes import all_scenes, draw_videos, write_video
 from vitaclip_hf.evaluation.cost import gmacs_per_view, parameters
-from vitaclip_hf.evaluation.evaluator import EvaluationError, Evaluator
-from vitaclip_hf.model.checkpoint import CheckpointError, load_checkpoint
+from vitaclip_hf.evaluation.evaluator import EvaluationError, Evaluator, recipe_beside
 from vitaclip_hf.evaluation.log import EvaluationLog, SetupMismatchError, VideoResult
 from vitaclip_hf.evaluation.outcome import SplitOutcome, outcomes
 from vitaclip_hf.evaluation.per_class import confusion_matrix
 from vitaclip_hf.evaluation.plan import plan_evaluation
 from vitaclip_hf.evaluation.protocols import load_protocol
 from vitaclip_hf.evaluation.report import mean_and_std, summarize, write_report
+from vitaclip_hf.model.checkpoint import CheckpointError, load_checkpoint
 
 
 ROOT = Path(__file__).parents[2]
@@ -121,10 +122,10 @@ def test_frozen_clip_is_plain_clip_with_the_frames_averaged(videos, finished, ch
 
     clip = CLIPModel.from_pretrained(CHECKPOINT).eval()
     _, results, _ = finished
-    pixels = checkpoint.video_processor([str(videos / "2.mp4")], num_views=2, return_tensors="pt")[
+    pixels = checkpoint.processor.video_processor([str(videos / "2.mp4")], num_views=2, return_tensors="pt")[
         "pixel_values_videos"
     ]
-    texts = checkpoint.tokenizer([scene.label for scene in SCENES], padding=True, return_tensors="pt")
+    texts = checkpoint.processor.tokenizer([scene.label for scene in SCENES], padding=True, return_tensors="pt")
     with torch.no_grad():
         frames = clip.get_image_features(pixel_values=pixels.flatten(0, 1)).pooler_output.unflatten(0, (2, 8)).mean(1)
         words = clip.get_text_features(**texts).pooler_output
@@ -175,7 +176,7 @@ def test_what_every_result_must_store(finished, checkpoint, videos):
     files = {file: (videos / "lists" / file).read_bytes() for file in ("mini_val1.txt", "classes.txt")}
     by_hand = {file: hashlib.sha256(content).hexdigest() for file, content in files.items()}
     assert results["splits"]["1"]["files_sha256"] == by_hand
-    assert results["model"]["sha256"] == checkpoint.sha256
+    assert results["model"]["sha256"] == checkpoint.fingerprint()
     assert results["command"] == "the command" and results["date"].endswith("+00:00")
     assert results["versions"]["torch"] == torch.__version__.split("+")[0]
     assert results["machine"]["device"] == "cpu" and results["limited"] is None and results["warnings"] == []
@@ -291,14 +292,14 @@ def test_supervised_with_other_classes_is_an_error(plan, videos, checkpoint, tmp
         Evaluator(checkpoint, other)
 
 
-def test_text_is_encoded_once(plan, checkpoint, tmp_path, monkeypatch):
-    calls = []
+def test_text_is_encoded_once(plan, tmp_path, monkeypatch):
+    checkpoint, calls = load_checkpoint(CHECKPOINT), []
     original = type(checkpoint.model).get_text_features
     monkeypatch.setattr(
         type(checkpoint.model), "get_text_features", lambda *a, **k: calls.append(1) or original(*a, **k)
     )
     run_all(Evaluator(checkpoint, plan, batch_size=3), tmp_path / "r")
-    assert len(calls) == 2  # one template, two splits
+    assert len(calls) == 1  # one template, and two splits of the same classes
 
 
 def outcome_by_hand(plan) -> SplitOutcome:
@@ -415,7 +416,7 @@ def test_limit_is_labelled(plan, videos, checkpoint, tmp_path):
         (["--splits", "4"], "no split '4'; its splits are 1, 2"),
         (["--templates", "no place"], "need {} where the class goes"),
         (["--text", "supervised"], "10 classes, but the checkpoint was trained on 300"),
-        (["--model", "no/such/folder"], "no/such/folder: no such folder, and no id on the Hub"),
+        (["--model", "no/such/folder"], "no/such/folder: no such folder, and not an id on the Hub"),
         (["--workers", "-1"], "--workers must be 0 or more"),
         (["--shots", "8"], "`shots` belongs to few-shot and base-to-novel, not to zero-shot"),
         (["--batch-size", "0"], "`batch_size` must be at least 1"),
@@ -439,7 +440,7 @@ def test_script_with_bad_input(videos, tmp_path, monkeypatch, capsys, arguments,
 def test_model_without_tokenizer(tmp_path):
     for name in ("config.json", "model.safetensors"):
         (tmp_path / name).symlink_to(CHECKPOINT / name)
-    with pytest.raises(EvaluationError, match="no tokenizer or no video processor beside the model"):
+    with pytest.raises(CheckpointError, match="no processor beside the model"):
         load_checkpoint(str(tmp_path))
 
 
@@ -447,7 +448,7 @@ def test_plain_clip_has_no_prompts_to_evaluate(tmp_path, checkpoint):
     from transformers import CLIPModel
 
     CLIPModel.from_pretrained(CHECKPOINT).save_pretrained(tmp_path)
-    with pytest.raises(EvaluationError, match="not a Vita-CLIP"):
+    with pytest.raises(CheckpointError, match="this is a 'clip' model; give a Vita-CLIP checkpoint"):
         load_checkpoint(str(tmp_path))
 
 
@@ -501,8 +502,10 @@ def test_other_tokenizer_or_configuration_is_another_setup(plan, tmp_path):
     assert Evaluator(checkpoint, plan).setup()["config"] != setup["config"]
     checkpoint.model.config.id2label = labels
     assert Evaluator(checkpoint, plan).setup() == setup
-    tokenizer = checkpoint.tokenizer
-    checkpoint.tokenizer = lambda texts, **options: tokenizer([text[::-1] for text in texts], **options)
+    tokenizer = checkpoint.processor.tokenizer
+    checkpoint.processor = SimpleNamespace(
+        tokenizer=lambda texts, **options: tokenizer([text[::-1] for text in texts], **options)
+    )
     evaluator = Evaluator.__new__(Evaluator)
     evaluator.checkpoint, evaluator.plan, evaluator.protocol = checkpoint, plan, plan.protocol
     assert evaluator._tokens_fingerprint(plan.splits[0]) != setup["tokens"]["1"]
@@ -544,7 +547,7 @@ def test_shots_are_those_of_the_training(videos, tmp_path, recipe, told):
         (tmp_path / "recipe.yaml").write_text(recipe)
     if told == "must hold `field: value`":
         with pytest.raises(EvaluationError, match=told):
-            load_checkpoint(str(tmp_path))
+            recipe_beside(load_checkpoint(tmp_path))
         return
     (videos / "lists" / "few.yaml").write_text(
         "lists: [all.txt]\nclasses: [classes.txt]\ntasks:\n  few-shot:\n    shots: 8\n    text: zero-shot\n"
@@ -564,7 +567,7 @@ def test_text_that_is_too_long(plan, checkpoint, videos):
 def test_folder_that_holds_no_model(tmp_path, config):
     if config is not None:
         (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises((EvaluationError, OSError), match=str(tmp_path)) as raised:
+    with pytest.raises(CheckpointError, match=str(tmp_path)) as raised:
         load_checkpoint(str(tmp_path))
     assert "\n" not in str(raised.value)
 

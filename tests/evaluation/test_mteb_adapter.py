@@ -6,6 +6,7 @@ import shutil
 import socket
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,10 +19,10 @@ from torch.utils.data import DataLoader
 from vitaclip_hf import VideoDecodingError, decode_video
 from vitaclip_hf.data.motion_shapes import MOTIONS
 from vitaclip_hf.evaluation.evaluator import Evaluator
-from vitaclip_hf.model.checkpoint import CheckpointError, load_checkpoint
 from vitaclip_hf.evaluation.log import EvaluationLog
 from vitaclip_hf.evaluation.plan import plan_evaluation
 from vitaclip_hf.evaluation.protocols import load_protocol
+from vitaclip_hf.model.checkpoint import load_checkpoint
 
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +42,7 @@ from motion_shapes_tasks import (  # noqa: E402
 from mteb.models.modality_collators import FramesCollator  # noqa: E402
 from mteb.models.models_protocols import EncoderProtocol  # noqa: E402
 
-from vitaclip_hf.evaluation.mteb import RowCollator, VitaClipEncoder, frames_of  # noqa: E402
+from vitaclip_hf.evaluation.mteb import RowCollator, VitaClipEncoder, opened  # noqa: E402
 
 
 ABOUT_THE_TASK = {"task_metadata": MotionShapesZeroShot.metadata, "hf_split": "test", "hf_subset": "default"}
@@ -158,7 +159,7 @@ def test_retrieval_ranks_by_the_same_similarities(encoder, zero_shot, videos, tm
 def features_of(files) -> np.ndarray:
     """Normalised video features, straight from model and processor."""
     checkpoint = load_checkpoint(str(CHECKPOINT))
-    pixels = checkpoint.video_processor(list(map(str, files)), return_tensors="pt")["pixel_values_videos"]
+    pixels = checkpoint.processor.video_processor(list(map(str, files)), return_tensors="pt")["pixel_values_videos"]
     with torch.no_grad():
         return normalize(checkpoint.model.get_video_features(pixels).pooler_output, dim=-1).numpy()
 
@@ -183,32 +184,48 @@ def test_linear_probe_and_clustering(encoder, files, videos, tmp_path):
 # Videos, as they may come
 
 
-def test_frames_of_every_form_of_video(files):
+def test_every_form_of_video_is_opened(files):
     path, wanted = files[3], [30, 2, 17]
     expected = torch.from_numpy(decode_video(path, wanted)[0]).permute(0, 3, 1, 2)
     every = decode_video(path, range(32))[0]
-    seen = []
-
-    def choose(metadata):
-        seen.append((metadata.total_num_frames, metadata.width, metadata.height))
-        return wanted
-
     content = Path(path).read_bytes()
     forms = [path, Path(path), content, {"path": path, "bytes": None}, {"path": "gone.mp4", "bytes": content}]
     forms += [every, torch.from_numpy(every).permute(0, 3, 1, 2), [Image.fromarray(frame) for frame in every]]
     for form in forms:
-        assert torch.equal(frames_of(form, choose, "auto"), expected), type(form)
-    floats = frames_of(torch.from_numpy(every).permute(0, 3, 1, 2) / 255, choose, "auto")
+        video = opened(form, "auto")
+        about = video.metadata
+        assert (about.total_num_frames, about.width, about.height) == (32, 96, 96), type(form)
+        assert torch.equal(video.read(wanted), expected), type(form)
+    floats = opened(torch.from_numpy(every).permute(0, 3, 1, 2) / 255, "auto").read(wanted)
     assert torch.allclose(floats * 255, expected.float(), atol=1e-3)
-    assert set(seen) == {(32, 96, 96)}
 
 
-def test_frames_of_a_torchcodec_decoder(files, tmp_path):
+class NHWCDecoder:
+    """What torchcodec's `VideoDecoder` gives with `dimension_order="NHWC"`."""
+
+    def __init__(self, frames: np.ndarray):
+        self.frames = torch.from_numpy(frames)
+        self.metadata = SimpleNamespace(average_fps=25.0, width=96, height=96, duration_seconds=1.28, path="own.mp4")
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def get_frames_at(self, indices: list[int]) -> SimpleNamespace:
+        return SimpleNamespace(data=self.frames[indices])
+
+
+def test_decoder_of_the_other_dimension_order(files):
+    every = decode_video(files[3], range(32))[0]
+    frames = opened(NHWCDecoder(every), "auto").read([30, 2, 17])
+    assert torch.equal(frames, torch.from_numpy(every[[30, 2, 17]]).permute(0, 3, 1, 2))
+
+
+def test_torchcodec_decoder_is_opened(files):
     decoders = pytest.importorskip("torchcodec.decoders", exc_type=(ImportError, RuntimeError))
     expected = torch.from_numpy(decode_video(files[3], [30, 2, 17])[0]).permute(0, 3, 1, 2).float()
     for order in ("NCHW", "NHWC"):
         decoder = decoders.VideoDecoder(files[3], dimension_order=order)
-        frames = frames_of(decoder, lambda metadata: [30, 2, 17], "auto").float()
+        frames = opened(decoder, "auto").read([30, 2, 17]).float()
         # The same with the FFmpeg of 2026-11; another one may round colours differently.
         assert (frames - expected).abs().max() <= 4 and (frames - expected).abs().mean() < 1
 
@@ -290,7 +307,7 @@ def test_views_are_averaged_and_kept_apart(encoder, files, tmp_path):
     views = {"num_frames": 4, "sampling": "dense", "frame_stride": 3, "num_views": 2, "num_spatial_views": 3}
     other = VitaClipEncoder(str(CHECKPOINT), device="cpu", **views)
     checkpoint = other.checkpoint
-    pixels = checkpoint.video_processor([files[8]], return_tensors="pt", **views)["pixel_values_videos"]
+    pixels = checkpoint.processor.video_processor([files[8]], return_tensors="pt", **views)["pixel_values_videos"]
     with torch.no_grad():
         features = checkpoint.model.get_video_features(pixels).pooler_output  # [6, E]
     expected = normalize(normalize(features, dim=-1).mean(0), dim=-1)

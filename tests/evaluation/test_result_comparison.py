@@ -1,13 +1,19 @@
 """Paired differences: by hand, against scipy's bootstrap and the closed form; what cannot be compared is refused."""
 
-import json
-
 import numpy as np
 import pyarrow
-import pyarrow.parquet
 import pytest
+from written_results import write_answers
 
-from vitaclip_hf.evaluation.comparison import ComparisonError, PairedSplit, compare, figure, pair, setting_differences
+from vitaclip_hf.evaluation.comparison import (
+    ComparisonError,
+    PairedSplit,
+    compare,
+    figure,
+    limits,
+    pair,
+    setting_differences,
+)
 
 
 def paired(a_right, b_right, labels=None, name="1", videos=None) -> PairedSplit:
@@ -97,35 +103,16 @@ def test_a_video_of_several_splits_is_drawn_for_all_at_once():
     assert (three.low, three.high) == (pytest.approx(one.low), pytest.approx(one.high))
 
 
-def write_results(folder, ids, status=None, labels=(0, 1, 2), paths=("a", "b", "c"), row="vita_clip", **protocol):
-    folder.mkdir()
-    count = len(paths)
-    columns = {
-        "split": ["1"] * count,
-        "path": list(paths),
-        "label": list(labels),
-        "status": status or ["ok"] * count,
-        f"{row}_ids": ids,
-    }
-    pyarrow.parquet.write_table(pyarrow.table(columns), folder / "predictions.parquet")
-    classes = protocol.pop("classes", ["x", "y", "z"])
-    splits = {"1": {"classes": dict(zip(classes, classes, strict=True))}}
-    model, limited = {"dtype": protocol.pop("dtype", "float32")}, protocol.pop("limited", None)
-    about = {"splits": splits, "model": model, "limited": limited}
-    (folder / "results.json").write_text(json.dumps({"protocol": {"views": 1} | protocol} | about))
-    return folder / "results.json"
-
-
 def test_pairing_goes_by_path(tmp_path):
-    a = write_results(tmp_path / "a", [[0, 1], [0, 1], [2, 1]])
-    b = write_results(tmp_path / "b", [[2, 0], [1, 2], None], ["ok", "ok", "failed"], (2, 1, 0), ("c", "b", "a"))
+    a = write_answers(tmp_path / "a", [[0, 1], [0, 1], [2, 1]])
+    b = write_answers(tmp_path / "b", [[2, 0], [1, 2], None], ["ok", "ok", "failed"], (2, 1, 0), ("c", "b", "a"))
     splits, left_out = pair(a, b)
     assert left_out == 1 and splits[0].labels.tolist() == [1, 2]  # b and c; a could not be read in B
     assert splits[0].ranks.tolist() == [[1, 0], [0, 0]]
 
 
 def test_rows_of_one_result(tmp_path):
-    a = write_results(tmp_path / "a", [[0, 1], [0, 1], [2, 1]])
+    a = write_answers(tmp_path / "a", [[0, 1], [0, 1], [2, 1]])
     with pytest.raises(ComparisonError, match="has no row 'frozen_clip', only vita_clip"):
         pair(a, a, ("frozen_clip", "vita_clip"))
 
@@ -139,35 +126,23 @@ def test_rows_of_one_result(tmp_path):
     ],
 )
 def test_what_cannot_be_compared(tmp_path, changes, message):
-    a = write_results(tmp_path / "a", [[0, 1], [0, 1], [2, 1]])
+    a = write_answers(tmp_path / "a", [[0, 1], [0, 1], [2, 1]])
     ids = pyarrow.array(changes.pop("ids", [[0, 1]] * 3), pyarrow.list_(pyarrow.int32()))
-    b = write_results(tmp_path / "b", ids, **changes)
+    b = write_answers(tmp_path / "b", ids, **changes)
     with pytest.raises(ComparisonError, match=message):
         pair(a, b)
 
 
-def run_script(monkeypatch, *arguments) -> int:
-    import compare as script
-
-    monkeypatch.setattr("sys.argv", ["compare.py", *map(str, arguments)])
-    return script.main()
-
-
-def test_script(monkeypatch, capsys, tmp_path):
-    a = write_results(tmp_path / "a", [[0, 1], [0, 1], [2, 1]])
+def test_settings_that_differ(tmp_path):
+    a = write_answers(tmp_path / "a", [[0, 1], [0, 1], [2, 1]])
     other = {"limited": "a quick look", "classes": ["x", "why", "z", "w"]}
-    b = write_results(tmp_path / "b", [[0, 1], [1, 0], [2, 1]], views=4, dtype="bfloat16", **other)
-    assert run_script(monkeypatch, a, b, "--output", tmp_path / "difference.json", "--resamples", "100") == 0
-    printed = capsys.readouterr().out
-    assert "| split 1, top-1 | 66.7% | 100.0% | +33.3 |" in printed
-    assert "not the same setting: views: 1 / 4" in printed
-    assert "not the same setting: dtype: float32 / bfloat16" in printed
-    assert "not the same setting: classes of split 1: 3 / 4, such as 'y' / 'why'" in printed
-    assert printed.startswith(f"A: {a}, vita_clip\nB: {b}, vita_clip\n")
-    assert "**B: a quick look**" in printed and "**A: " not in printed
-    found = json.loads((tmp_path / "difference.json").read_text())
-    assert found["differences"]["split 1"]["top1"]["difference"] == pytest.approx(1 / 3)
-    assert setting_differences(a, a) == []
+    b = write_answers(tmp_path / "b", [[0, 1], [1, 0], [2, 1]], views=4, dtype="bfloat16", **other)
+    assert setting_differences(a, b) == [
+        "views: 1 / 4",
+        "dtype: float32 / bfloat16",
+        "classes of split 1: 3 / 4, such as 'y' / 'why'",
+    ]
+    assert limits(a, b) == ["B: a quick look"] and setting_differences(a, a) == []
 
 
 def test_files_that_are_not_there(tmp_path):
@@ -180,22 +155,7 @@ def test_files_that_are_not_there(tmp_path):
         setting_differences(tmp_path / "results.json", tmp_path / "results.json")
 
 
-def test_script_refuses_in_one_line(tmp_path, monkeypatch, capsys):
-    a = write_results(tmp_path / "a", [[0, 1], [0, 1], [2, 1]])
-    b = write_results(tmp_path / "b", [[0, 1], [1, 0], [2, 1]], paths=("a", "b", "d"))
-    assert run_script(monkeypatch, a, b) == 2
-    assert "different videos" in capsys.readouterr().err
-
-
 def test_bad_choices():
     for choices in ({"resamples": 0}, {"confidence": 1.0}):
         with pytest.raises(ComparisonError):
             compare([random_pair(10)], **choices)
-
-
-def test_output_that_cannot_be_written(tmp_path, monkeypatch, capsys):
-    a = write_results(tmp_path / "a", [[0, 1], [0, 1], [2, 1]])
-    assert run_script(monkeypatch, a, a, "--resamples", "10", "--output", tmp_path / "no" / "x.json") == 2
-    assert capsys.readouterr().err.startswith("compare: ")
-    a.write_bytes(b"\xff\xfe")
-    assert run_script(monkeypatch, a, a) == 2

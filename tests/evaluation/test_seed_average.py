@@ -1,33 +1,15 @@
 """Averages over seeds by hand, and what is no repetition."""
 
-import json
-
 import pytest
+from written_results import write_seed
 
 from vitaclip_hf.evaluation.seed_average import SeedAverageError, average_over_seeds, seeds_table
-
-
-def write_results(file, base, novel, name, **changes):
-    def figures(value):
-        return {"top1": value, "top5": 1.0, "mean_class": value}
-
-    row = {"splits": {"base": figures(base), "novel": figures(novel)}, "top1": {"harmonic_mean": 0.0}}
-    splits = {split: {"list_sha256": split} for split in ("base", "novel")}
-    content = {
-        "protocol": {"name": "mini-base-to-novel", "views": 1},
-        "limited": None,
-        "rows": {"vita_clip": row},
-        "splits": splits,
-        "model": {"name": name, "sha256": name},
-    }
-    file.write_text(json.dumps(content | changes))
-    return file
 
 
 def test_by_hand(tmp_path):
     """Harmonic means 2/3, 2/3 · … within each seed: of (1, 0.5), (0.5, 1) and (0.75, 0.75)."""
     seeds = [(1.0, 0.5), (0.5, 1.0), (0.75, 0.75)]
-    files = [write_results(tmp_path / f"{i}.json", *figures, f"model{i}") for i, figures in enumerate(seeds)]
+    files = [write_seed(tmp_path / f"{i}.json", *figures, f"model{i}") for i, figures in enumerate(seeds)]
     average = average_over_seeds(files)
     top1 = {column: figures["top1"] for column, figures in average["figures"]["vita_clip"].items()}
     assert top1["base"] == {"mean": pytest.approx(0.75), "std": pytest.approx(0.25)}
@@ -47,8 +29,8 @@ def test_by_hand(tmp_path):
     ],
 )
 def test_what_is_no_repetition(tmp_path, changes, message):
-    first = write_results(tmp_path / "0.json", 1.0, 0.5, "model0")
-    second = write_results(tmp_path / "1.json", 1.0, 0.5, "model1", **changes)
+    first = write_seed(tmp_path / "0.json", 1.0, 0.5, "model0")
+    second = write_seed(tmp_path / "1.json", 1.0, 0.5, "model1", **changes)
     with pytest.raises(SeedAverageError, match=message):
         average_over_seeds([first, second])
     with pytest.raises(SeedAverageError, match="two or more"):
@@ -59,16 +41,7 @@ def test_what_is_no_repetition(tmp_path, changes, message):
     "content", [b"\xff\xfe", b"[]", b'{"rows": 1, "protocol": {"name": 1}, "model": {"sha256": 1}, "splits": 1}']
 )
 def test_what_is_no_result(tmp_path, content):
-    first = write_results(tmp_path / "0.json", 1.0, 0.5, "model0")
+    first = write_seed(tmp_path / "0.json", 1.0, 0.5, "model0")
     (tmp_path / "1.json").write_bytes(content)
     with pytest.raises(SeedAverageError, match="1.json: not the results.json"):
         average_over_seeds([first, tmp_path / "1.json"])
-
-
-def test_output_that_cannot_be_written(tmp_path, monkeypatch, capsys):
-    import average_seeds as script
-
-    files = [write_results(tmp_path / f"{i}.json", 1.0, 0.5, f"model{i}") for i in range(2)]
-    monkeypatch.setattr("sys.argv", ["average_seeds.py", *map(str, files), "--output", str(tmp_path / "no" / "x.json")])
-    assert script.main() == 2
-    assert capsys.readouterr().err.startswith("average_seeds: ")

@@ -482,6 +482,8 @@ class TorchcodecVideo(Video):
             return torch.empty(0, 3, 0, 0, dtype=torch.uint8)
         with _reporting(self.name, "torchcodec"):
             frames = self._decoder.get_frames_at(indices=numbers).data
+        if frames.shape[1] != 3:  # a decoder that was given may have the other dimension order
+            frames = frames.permute(0, 3, 1, 2)
         self.metadata.height, self.metadata.width = frames.shape[-2:]
         return frames
 
