@@ -557,7 +557,8 @@ def test_a_whole_model_goes_before_prompts(trained, copied):
 
 def test_prompts_without_their_processor_do_not_start_a_training(trained, tmp_path):
     trained.save_prompts(tmp_path / "prompts")
-    with pytest.raises(RecipeError, match=f"--model {tmp_path}/prompts: no .*rocessor there.*save it beside the model"):
+    message = f"^{tmp_path}/prompts: no processor beside the model .*; save the processor there too.$"
+    with pytest.raises(CheckpointError, match=message):
         load_starting_point(start_from(tmp_path / "prompts"), CLASSES)
 
 

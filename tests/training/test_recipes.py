@@ -116,7 +116,7 @@ def test_the_generated_recipe_finds_its_model_from_anywhere(tmp_path, monkeypatc
         ("rate: 1\n", "recipe_version: None"),
         ("recipe_version: 1\nratte: 1\n", "unknown field 'ratte'; did you mean 'rate'"),
         ("- 1\n", "must hold `field: value` lines"),
-        ("rate: [1\n", "cannot be read"),
+        ("rate: [1\n", "is not YAML"),
         ("recipe_version: 1\nextends: other\n", "there is no recipe .*other.yaml"),
         ("recipe_version: 1\nextends: mine\n", "extends itself"),
         ("recipe_version: 1\nrate: 1\nrate: 2\n", "'rate' stands there twice"),

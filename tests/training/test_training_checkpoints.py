@@ -14,8 +14,9 @@ import pytest
 import torch
 from tiny_training import arguments, assert_bit_equal, save_start, weights, write_videos
 
-from vitaclip_hf import VitaClipForVideoClassification, training
+from vitaclip_hf import VitaClipForVideoClassification
 from vitaclip_hf.training import run as train_script
+from vitaclip_hf.training import trainer as training
 from vitaclip_hf.training.recipes import RecipeError
 from vitaclip_hf.training.run_folder import CheckpointWriteError, RunFolder, last_checkpoint, writing
 from vitaclip_hf.training.trainer import VitaClipTrainer

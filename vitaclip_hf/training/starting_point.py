@@ -34,10 +34,12 @@ def load_starting_point(
     """
     if arguments.model is None:
         raise RecipeError("no model to start from; pass --model with a CLIP, such as openai/clip-vit-base-patch16")
+    # What a stock CLIP's new prompts are; of a Vita-CLIP only what trains can be chosen.
+    new = {
+        "vision_config": {name: getattr(arguments, name) for name in VISION_FIELDS},
+        "text_config": {name: getattr(arguments, name) for name in TEXT_FIELDS},
+    }
     settings: dict[str, Any] = {"vision_config": {"train_cls_projection": arguments.train_cls_projection}}
-    if not isinstance(read_base_config(arguments), VitaClipConfig):
-        settings["vision_config"] = {name: getattr(arguments, name) for name in VISION_FIELDS}
-        settings["text_config"] = {name: getattr(arguments, name) for name in TEXT_FIELDS}
     if arguments.attn_implementation is not None:
         settings["attn_implementation"] = arguments.attn_implementation
     with quietly():  # a stock CLIP's prompts are new, as they should be
@@ -46,6 +48,7 @@ def load_starting_point(
             arguments.revision,
             model_class=VitaClipForVideoClassification,
             accept_clip=True,
+            prompt_settings=new,
             **settings,
         )
     model: Any = checkpoint.model
