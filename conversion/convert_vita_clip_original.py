@@ -1,18 +1,8 @@
-"""Converts a checkpoint of the authors' released code into a folder that `AutoModel` and `AutoProcessor` load.
+"""Converts a checkpoint of the authors' released code into a folder that `AutoModel` and `AutoProcessor` load."""
 
-    python conversion/convert_vita_clip_original.py --checkpoint F.pth --classes classes.txt --output DIR
-
-Everything that can be read from the weights is: sizes, numbers of prompts and frames, which prompts there are. Not in
-the weights are the numbers of heads (`--vision-heads`, `--text-heads`; CLIP's rule of width / 64 by default) and where
-the class name stands (`--context-position`). Every key of the checkpoint must find its place, or the conversion stops.
-"""
-
-import argparse
-import sys
 from pathlib import Path
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.image_utils import PILImageResampling
 
@@ -20,6 +10,7 @@ from vitaclip_hf import VitaClipConfig, VitaClipModel, VitaClipProcessor, VitaCl
 from vitaclip_hf.model.prompts import AFTER_END, CONTEXT_SLOT, tokenize_class_prompts
 
 from .original_weights import (
+    OPENAI_TOKENIZER,
     ConversionError,
     Renaming,
     check_output,
@@ -32,8 +23,14 @@ from .original_weights import (
 )
 
 
-def read_config(weights: dict[str, torch.Tensor], classes: list[str], options: argparse.Namespace) -> VitaClipConfig:
-    """The configuration that the shapes of the weights tell."""
+def read_config(
+    weights: dict[str, torch.Tensor],
+    classes: list[str],
+    vision_heads: int | None,
+    text_heads: int | None,
+    context_position: str,
+) -> VitaClipConfig:
+    """The configuration, from the shapes of the weights and from what the weights do not show."""
     needed = ["visual.patch_embed.proj.weight", "visual.pos_embed", "visual.time_embed", "visual.proj", "logit_scale"]
     needed += ["textual.token_embedding.weight", "textual.positional_embedding", "textual.text_projection"]
     needed += ["visual.blocks.0.mlp.fc1.weight", "textual.transformer.resblocks.0.mlp.c_fc.weight"]
@@ -52,7 +49,7 @@ def read_config(weights: dict[str, torch.Tensor], classes: list[str], options: a
             "hidden_size": width,
             "intermediate_size": weights["visual.blocks.0.mlp.fc1.weight"].shape[0],
             "num_hidden_layers": count_layers(weights, "visual.blocks."),
-            "num_attention_heads": heads_for(width, options.vision_heads, "--vision-heads"),
+            "num_attention_heads": heads_for(width, vision_heads, "vision_heads"),
             "num_channels": channels,
             "image_size": image_size_of(weights["visual.pos_embed"], patch),
             "patch_size": patch,
@@ -67,12 +64,12 @@ def read_config(weights: dict[str, torch.Tensor], classes: list[str], options: a
             "hidden_size": text_width,
             "intermediate_size": weights["textual.transformer.resblocks.0.mlp.c_fc.weight"].shape[0],
             "num_hidden_layers": count_layers(weights, "textual.transformer.resblocks."),
-            "num_attention_heads": heads_for(text_width, options.text_heads, "--text-heads"),
+            "num_attention_heads": heads_for(text_width, text_heads, "text_heads"),
             "max_position_embeddings": len(weights["textual.positional_embedding"]),
             "projection_dim": weights["visual.proj"].shape[1],
             "num_context_tokens": context.shape[-2],
             "class_specific_context": context.ndim == 3,
-            "context_position": options.context_position,
+            "context_position": context_position,
         },
     )
 
@@ -93,13 +90,13 @@ VISION_BLOCK = {
 
 
 def rename(weights: dict[str, torch.Tensor], config: VitaClipConfig) -> Renaming:
-    """The released names and layouts as ours. Takes every key out of `weights` that it has placed."""
+    """Renames the released weights. Every key that finds its place is taken out of `weights`."""
     names = Renaming(weights)
     names.move("logit_scale", "logit_scale")
     names.move("visual.cls_token", "vision_model.embeddings.class_embedding")
     names.move("visual.patch_embed.proj.weight", "vision_model.embeddings.patch_embedding.weight")
     positions = weights.pop("visual.pos_embed").clone()
-    # CLIP's patches have no bias: the same for every patch, it belongs to their positions.
+    # Our patches have no bias, as in CLIP. The bias is the same for every patch, so it is added to their positions.
     positions[1:] += weights.pop("visual.patch_embed.proj.bias", torch.zeros(positions.shape[1]))
     names.converted["vision_model.embeddings.position_embedding.weight"] = positions
     names.move("visual.time_embed", "vision_model.time_embedding.weight")
@@ -122,75 +119,93 @@ def rename(weights: dict[str, torch.Tensor], config: VitaClipConfig) -> Renaming
 def check_class_names(
     weights: dict[str, torch.Tensor], names: list[str], ids: torch.Tensor, embedding: torch.Tensor
 ) -> None:
-    """The checkpoint holds the embedded tokens of its class prompts: they must be those of the class list."""
+    """Checks the class list against the embedded tokens of the class prompts, which the checkpoint holds."""
     prefix = weights.pop("prompt_learner.token_prefix")
     suffix = weights.pop("prompt_learner.token_suffix")
     if len(prefix) != len(names):
-        raise ConversionError(f"--classes names {len(names)} classes, but the checkpoint was trained on {len(prefix)}.")
+        raise ConversionError(f"`classes` names {len(names)} classes, but the checkpoint was trained on {len(prefix)}.")
     for index, name in enumerate(names):
         row = ids[index]
         tokens = row[(row != CONTEXT_SLOT) & (row != AFTER_END)]
         found = torch.cat([prefix[index], suffix[index, : len(tokens) - 1]])
         if found.shape != embedding[tokens].shape or not torch.equal(found, embedding[tokens]):
             raise ConversionError(
-                f"class {index} is {name!r} in --classes, but the checkpoint was trained with another name there; "
+                f"class {index} is {name!r} in `classes`, but the checkpoint was trained with another name there; "
                 "give the class list of the training, in its order."
             )
 
 
-def convert(options: argparse.Namespace) -> VitaClipModel:
-    """Reads, converts, checks and saves; returns the model."""
-    check_output(options.output)
-    weights = load_tensors(options.checkpoint, "--checkpoint")
+def convert_original(
+    checkpoint: Path,
+    classes: Path,
+    output: Path,
+    *,
+    tokenizer: str = OPENAI_TOKENIZER,
+    vision_heads: int | None = None,
+    text_heads: int | None = None,
+    context_position: str = "end",
+) -> VitaClipModel:
+    """
+    Converts a checkpoint of the released code and saves model, processor and tokenizer as one folder.
+
+    Sizes, frames and prompts are read from the weights. The arguments after `output` say what the weights do not show.
+    Every key of the checkpoint must find its place.
+
+    Args:
+        checkpoint (`Path`): the `.pth` file of the released code.
+        classes (`Path`): text file with the class names of the training, one a line, in label order.
+        output (`Path`): new folder to write.
+        tokenizer (`str`): folder or Hub id of CLIP's tokenizer.
+        vision_heads (`int`, *optional*): attention heads of the video tower; width / 64 by default.
+        text_heads (`int`, *optional*): attention heads of the text tower; width / 64 by default.
+        context_position (`str`, defaults to `"end"`):
+            Where the class name stands in its prompt: `"end"`, `"front"` or `"middle"`.
+
+    Returns:
+        [`VitaClipModel`]: the converted model.
+
+    Raises:
+        ConversionError: the checkpoint, the class list or an argument does not fit.
+        OSError: the tokenizer cannot be loaded, or the output cannot be written.
+        ValueError: class names that repeat or are too long.
+
+    Example:
+
+    ```python
+    >>> from vitaclip_hf.conversion.convert_vita_clip_original import convert_original
+
+    >>> model = convert_original("k400.pth", "classes.txt", "vita-clip-k400")  # doctest: +SKIP
+
+    ```
+    """
+    check_output(output)
+    weights = load_tensors(Path(checkpoint), "checkpoint")
     weights = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
-    classes = read_classes(options.classes)
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(options.tokenizer)
-    config = read_config(weights, classes, options)
+    names = read_classes(Path(classes))
+    tokens: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(tokenizer)
+    config = read_config(weights, names, vision_heads, text_heads, context_position)
     context = weights["prompt_learner.ctx"]
-    if context.ndim == 3 and len(context) != len(classes):
+    if context.ndim == 3 and len(context) != len(names):
         raise ConversionError(
-            f"--classes names {len(classes)} classes, but the checkpoint was trained on {len(context)}."
+            f"`classes` names {len(names)} classes, but the checkpoint was trained on {len(context)}."
         )
     for field in ("bos_token_id", "eos_token_id", "pad_token_id"):
-        setattr(config.text_config, field, getattr(tokenizer, field))
-    ids = tokenize_class_prompts(classes, tokenizer, config.text_config)
-    check_class_names(weights, classes, ids, weights["textual.token_embedding.weight"])
-    names = rename(weights, config)
-    names.converted["class_prompts.class_input_ids"] = ids
+        setattr(config.text_config, field, getattr(tokens, field))
+    ids = tokenize_class_prompts(names, tokens, config.text_config)
+    check_class_names(weights, names, ids, weights["textual.token_embedding.weight"])
+    renamed = rename(weights, config)
+    renamed.converted["class_prompts.class_input_ids"] = ids
     model = VitaClipModel(config)
-    names.fill(model)
+    renamed.fill(model)
     size = config.vision_config.image_size
     video_processor = VitaClipVideoProcessor(
         num_frames=config.num_frames,
         sampling="dense",
-        resample=PILImageResampling.BILINEAR,  # as it was trained: bilinear, no low-pass
+        resample=PILImageResampling.BILINEAR,  # as in its training: bilinear, without antialiasing
         antialias=False,
         size={"shortest_edge": size},
         crop_size={"height": size, "width": size},
     )
-    model.save_pretrained(options.output)
-    VitaClipProcessor(video_processor, tokenizer).save_pretrained(options.output)
+    model.save_pretrained(output)
+    VitaClipProcessor(video_processor, tokens).save_pretrained(output)
     return model
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", type=Path, required=True, help="the released code's .pth")
-    parser.add_argument("--classes", type=Path, required=True, help="class names, one a line, in label order")
-    parser.add_argument("--output", type=Path, required=True, help="folder to write")
-    parser.add_argument("--tokenizer", default="openai/clip-vit-base-patch16", help="folder or id of CLIP's tokenizer")
-    parser.add_argument("--vision-heads", type=int, help="attention heads of the video tower (default: width / 64)")
-    parser.add_argument("--text-heads", type=int, help="attention heads of the text tower (default: width / 64)")
-    parser.add_argument("--context-position", default="end", choices=("end", "front", "middle"))
-    options = parser.parse_args()
-    try:
-        model = convert(options)
-    except (ConversionError, OSError, ValueError, StrictDataclassError) as error:
-        print(f"convert_vita_clip_original: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    print(f"{options.output}: {model.num_parameters():,} parameters, {model.config.num_labels} classes")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

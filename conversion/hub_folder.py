@@ -1,4 +1,4 @@
-"""A checkpoint as a whole Hub folder: weights, configuration, processor, tokenizer, remote code, licence."""
+"""Builds the Hub folder of a checkpoint: weights, configuration, processor, tokenizer, code and licence."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ from vitaclip_hf.model.prompt_checkpoint import WEIGHTS_FILE as PROMPTS
 CODE = Path(vitaclip_hf.model.__file__).parent
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
-# What files and options that do not fit make the libraries beneath raise.
+# What the libraries raise for files and arguments that do not fit.
 EXPECTED = (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError, StrictDataclassError)
 SAFETENSORS_TYPES = {"BOOL": torch.bool, "U8": torch.uint8, "I8": torch.int8, "I16": torch.int16, "I32": torch.int32}
 SAFETENSORS_TYPES |= {"I64": torch.int64, "F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
@@ -53,12 +53,12 @@ CUSTOM_PIPELINES = {
 
 
 class PublishError(ValueError):
-    """Something stands between the checkpoint and the Hub; the message says what to change. Nothing was pushed."""
+    """The checkpoint cannot be published as it is; the message says what to change. Nothing was uploaded."""
 
 
 @contextmanager
 def expected_errors(what: str) -> Iterator[None]:
-    """Within it, what bad files and options make the libraries raise becomes one line that begins with `what`."""
+    """Turns the libraries' errors about bad files and arguments into one line that begins with `what`."""
     try:
         yield
     except PublishError:
@@ -69,9 +69,9 @@ def expected_errors(what: str) -> Iterator[None]:
 
 
 def weight_files(checkpoint: Path) -> list[Path]:
-    """The safetensors files of a checkpoint, found as transformers does: one whole file goes before an index.
+    """The safetensors files of a checkpoint. As in transformers, one whole file goes before an index of shards.
 
-    Nothing that could execute code is ever read.
+    Pickles are not read: they could execute code.
     """
     if (checkpoint / WEIGHTS).is_file():
         return [checkpoint / WEIGHTS]
@@ -86,12 +86,12 @@ def weight_files(checkpoint: Path) -> list[Path]:
         return files
     if (checkpoint / PROMPTS).is_file():
         raise PublishError(
-            f"--checkpoint {checkpoint}: {PROMPTS} without {PROMPT_CONFIG_FILE}, so its CLIP is unknown. "
+            f"`checkpoint` {checkpoint}: {PROMPTS} without {PROMPT_CONFIG_FILE}, so its CLIP is unknown. "
             "Fetch or save both."
         )
     pickles = sorted(file.name for file in checkpoint.iterdir() if file.suffix in (".bin", ".pt", ".pth", ".pkl"))
     reason = f"; {', '.join(pickles)} may execute code and is not read, save it as safetensors" if pickles else ""
-    raise PublishError(f"--checkpoint {checkpoint}: there is no {WEIGHTS}{reason}.")
+    raise PublishError(f"`checkpoint` {checkpoint}: there is no {WEIGHTS}{reason}.")
 
 
 def read_json(file: Path) -> dict:
@@ -105,7 +105,7 @@ def read_json(file: Path) -> dict:
 
 
 def _stored_tensors(files: list[Path]) -> Iterator[tuple[str, list[int], str, str]]:
-    """Name, shape, type and file of every stored tensor; opening a safetensors file checks that it is complete."""
+    """Name, shape, type and file of every stored tensor. Opening a safetensors file checks that it is complete."""
     for file in files:
         try:
             with safe_open(file, "pt") as tensors:
@@ -117,10 +117,10 @@ def _stored_tensors(files: list[Path]) -> Iterator[tuple[str, list[int], str, st
 
 
 def check_weights(checkpoint: Path, config: VitaClipConfig) -> None:
-    """Every weight of the model is stored, in its shape and a type of its kind, and nothing else is.
+    """Checks that the files hold exactly the model's weights, in its shapes and kinds of types.
 
     Raises:
-        PublishError: names the file and the tensors that do not fit.
+        PublishError: some tensors do not fit; the message names them and their file.
     """
     with torch.device("meta"):
         expected = VitaClipModel(config).state_dict()
@@ -136,25 +136,32 @@ def check_weights(checkpoint: Path, config: VitaClipConfig) -> None:
     problems += kind_problems(found, expected)
     if problems:
         more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise PublishError(f"--checkpoint {checkpoint}: {'; '.join(problems[:3])}{more}.")
+        raise PublishError(f"`checkpoint` {checkpoint}: {'; '.join(problems[:3])}{more}.")
 
 
 def load_checked(checkpoint: Path) -> tuple[PreTrainedModel, VitaClipProcessor]:
-    """Model and processor of a checkpoint folder, whole or prompts alone, every weight of it checked.
+    """
+    Loads a checkpoint folder, a whole model or prompts alone, and checks every weight.
+
+    Args:
+        checkpoint (`Path`): folder with model, processor and tokenizer.
+
+    Returns:
+        The model and its processor.
 
     Raises:
-        PublishError: no such folder, another kind of model, a missing or damaged file, weights that do not fit.
+        PublishError: the folder or a file is missing or damaged, the model is no Vita-CLIP, or weights do not fit.
     """
     if not checkpoint.is_dir():
-        raise PublishError(f"--checkpoint {checkpoint}: no such folder.")
+        raise PublishError(f"`checkpoint` {checkpoint}: no such folder.")
     for name in ("config.json", "processor_config.json", "tokenizer_config.json"):
         if not (checkpoint / name).is_file():
-            raise PublishError(f"--checkpoint {checkpoint}: there is no {name}; save model and processor there first.")
+            raise PublishError(f"`checkpoint` {checkpoint}: there is no {name}; save model and processor there first.")
         read_json(checkpoint / name)
     model_type = read_json(checkpoint / "config.json").get("model_type")
     if model_type != VitaClipConfig.model_type:
-        raise PublishError(f"--checkpoint {checkpoint}: its model_type is {model_type!r}, not 'vita_clip'.")
-    with expected_errors(f"--checkpoint {checkpoint}: cannot be loaded"):
+        raise PublishError(f"`checkpoint` {checkpoint}: its model_type is {model_type!r}, not 'vita_clip'.")
+    with expected_errors(f"`checkpoint` {checkpoint}: cannot be loaded"):
         with expected_errors(f"{checkpoint / 'config.json'}: no configuration of a Vita-CLIP"):
             config = VitaClipConfig.from_pretrained(checkpoint)
         if find_prompts_alone(checkpoint, {}) is None:
@@ -164,11 +171,12 @@ def load_checked(checkpoint: Path) -> tuple[PreTrainedModel, VitaClipProcessor]:
 
 
 def is_whole(checkpoint: Path) -> bool:
+    """Whether the folder holds a whole model, not prompts alone."""
     return find_prompts_alone(checkpoint, {}) is None
 
 
 def remote_code() -> list[Path]:
-    """The modules of the package that the entry points need, found as transformers itself finds them."""
+    """The modules that the entry points need, found as transformers finds them: by their relative imports."""
     classes = [*AUTO_MAP.values(), *(task["impl"] for task in CUSTOM_PIPELINES.values())]
     roots = {CODE / f"{name.split('.')[0]}.py" for name in classes}
     files = roots.union(*(map(Path, get_relative_import_files(root)) for root in roots))
@@ -179,12 +187,19 @@ def remote_code() -> list[Path]:
 
 
 def build(checkpoint: Path, folder: Path, max_shard_size: str) -> tuple[PreTrainedModel, VitaClipProcessor]:
-    """Writes everything but the model card into `folder`; returns what it was made of.
+    """
+    Writes everything but the model card.
 
     Args:
-        checkpoint: folder with model, processor and tokenizer.
-        folder: an empty folder.
-        max_shard_size: of a weights file, such as `"5GB"`.
+        checkpoint (`Path`): folder with model, processor and tokenizer.
+        folder (`Path`): an empty folder to write into.
+        max_shard_size (`str`): largest size of a weights file, such as `"5GB"`.
+
+    Returns:
+        The model and the processor of the checkpoint.
+
+    Raises:
+        PublishError: the checkpoint is incomplete or damaged.
     """
     model, processor = load_checked(checkpoint)
     model.config.architectures = [VitaClipModel.__name__]
@@ -192,12 +207,18 @@ def build(checkpoint: Path, folder: Path, max_shard_size: str) -> tuple[PreTrain
     processor.save_pretrained(folder)
     for module in remote_code():
         shutil.copyfile(module, folder / module.name)
-    licence = metadata.distribution("vitaclip_hf").read_text("licenses/LICENSE")
-    if licence is None:
-        raise PublishError("the installed vitaclip_hf has lost its LICENSE file; install it again.")
-    (folder / "LICENSE").write_text(licence, encoding="utf-8")
+    (folder / "LICENSE").write_text(read_licence(), encoding="utf-8")
     _point_to_code(folder)
     return model, processor
+
+
+def read_licence() -> str:
+    """The package's licence, from its installed metadata. A source tree's egg-info has none, so all are searched."""
+    for distribution in metadata.distributions(name="vitaclip_hf"):
+        licence = distribution.read_text("licenses/LICENSE")
+        if licence:
+            return licence
+    raise PublishError("the installed vitaclip_hf has lost its LICENSE file; install it again.")
 
 
 def _point_to_code(folder: Path) -> None:
@@ -208,7 +229,7 @@ def _point_to_code(folder: Path) -> None:
     processor["video_processor"]["auto_map"] = {"AutoVideoProcessor": AUTO_MAP["AutoVideoProcessor"]}
     write_config(folder / "processor_config.json", processor)
     tokenizer = read_json(folder / "tokenizer_config.json")
-    # How it was loaded here, which transformers writes too, would make others' loading local.
+    # transformers also writes how the tokenizer was loaded here; that would make others' loading local.
     local = ("is_local", "local_files_only", "name_or_path")
     write_config(folder / "tokenizer_config.json", {name: v for name, v in tokenizer.items() if name not in local})
 

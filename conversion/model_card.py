@@ -1,21 +1,16 @@
-"""The model card of a checkpoint, from one template and what lies beside the checkpoint.
+"""The model card of a checkpoint, from one template and from the files beside the checkpoint.
 
-    python conversion/model_card.py --checkpoint examples/demo/checkpoint --output MODEL_CARD.md
+    card.yaml       texts that only the author knows; `FIELDS` lists them
+    recipe.yaml     the resolved recipe, by `vitaclip train`
+    run.json        versions, data and date of the training, by `vitaclip train`
+    results.json    measurements, by `vitaclip evaluate`
 
-Read beside the checkpoint, each where it is there:
-
-    card.yaml       texts that only its author knows; `FIELDS` lists them
-    recipe.yaml     the resolved recipe, and
-    run.json        versions, data and date of the training (both by examples/train.py)
-    results.json    our own measurements (by examples/evaluate.py)
-
-What is not there is said to be not recorded, and no figure is made up for it.
+Each file is optional. For a missing one the card says "not recorded"; it never makes up a figure.
 """
 
-import argparse
 import json
 import re
-import sys
+from importlib import resources
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -26,13 +21,12 @@ from transformers import PreTrainedModel
 
 from vitaclip_hf import VitaClipProcessor, __version__
 from vitaclip_hf.data.configuration_files import ConfigurationFileError, read_recipe_beside
-from vitaclip_hf.evaluation.report import markdown_table
 from vitaclip_hf.model.prompt_checkpoint import checkpoint_sizes, fingerprint_of_tensors
 
-from .hub_folder import PublishError, expected_errors, load_checked, read_json
+from .hub_folder import PublishError, expected_errors, read_json
 
 
-TEMPLATE = Path(__file__).with_name("model_card_template.md")
+TEMPLATE = resources.files(__package__) / "model_card_template.md"
 TEXT_FIELDS = (
     "title",
     "summary",
@@ -50,33 +44,33 @@ LIST_FIELDS = ("labels", "tags")
 FIELDS = (*TEXT_FIELDS, *LIST_FIELDS)
 TAGS = ["vita-clip", "clip", "video", "zero-shot-video-classification", "prompt-tuning"]
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
-# Fields of a recipe or record that concern nobody else: the author's folders, account and secrets.
+# Private fields of a recipe or record: the author's folders, account and secrets.
 PRIVATE_FIELD = re.compile(r"output_dir|logging_dir|hub_.*|(.*_)?(token|password|secret|api_key)", re.IGNORECASE)
-# An absolute path anywhere in a text, but no URL's.
+# An absolute path anywhere in a text, but not within a URL.
 FOLDERS = re.compile(r"(?:file://|(?<![\w.:/~-]))(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\,;:'\"]+[/\\])+")
 
 NOT_RECORDED = "Not recorded beside this checkpoint."
 NOT_MEASURED = (
-    "We have not measured this checkpoint. `examples/evaluate.py` does, beside a frozen CLIP and under a protocol that "
-    "its report describes in full."
+    "We have not measured this checkpoint. `vitaclip evaluate` does, beside a frozen CLIP and under a "
+    "protocol that its report describes in full."
 )
 LIMITS = """\
-- Scores are a softmax over the labels that are given: they rank these labels and are no probability that a video shows
-  one of them. A video that shows none of them gets a best label all the same.
-- A clip of a few sampled frames is seen; what happens between them is not. There is no sound.
-- Its learned contexts are those of a closed set of classes (`id2label` in `config.json`); how far zero-shot labels
-  reach beyond it is known only as far as it is measured above."""
+- Scores are a softmax over the given labels. They rank these labels; they are not the probability that a video shows
+  one of them. A video that shows none of them still gets a best label.
+- The model sees a few sampled frames of a video, not what happens between them. It hears no sound.
+- Its learned contexts belong to a closed set of classes (`id2label` in `config.json`). How well it scores other labels
+  is known only as far as it is measured above."""
 BIASES = """\
-The frozen CLIP beneath carries what its training data carried, which this card does not know. A CLIP trained on
-image-text pairs from the web knows some people, places and activities better than others, and associates them as its
-sources do. Training prompts takes none of it away, and it is not measured here. Not for identifying people,
-surveillance, or decisions about people."""
+The frozen CLIP has the biases of its training data, which this card does not know. A CLIP trained on image-text pairs
+from the web knows some people, places and activities better than others, and repeats the associations of its sources.
+Training prompts does not remove these biases, and they are not measured here. Do not use the model to identify people,
+for surveillance, or for decisions about people."""
 WEIGHTS_LICENSE = (
-    "The weights: `{license}`, as stated by who published them here; the frozen CLIP within them keeps the licence of "
-    "its own source."
+    "The weights: `{license}`, as stated by those who published them here. The frozen CLIP within them keeps the "
+    "licence of its own source."
 )
 NO_LICENSE = (
-    "The licence of the weights is not stated, and that of the code does not extend to them; the frozen CLIP within "
+    "The licence of the weights is not stated, and the licence of the code does not cover them. The frozen CLIP within "
     "them keeps the licence of its own source."
 )
 
@@ -103,8 +97,8 @@ print(classifier("my.mp4", top_k=3))
 ```"""
 NO_CLASSES = """
 
-This is an untrained start: its classes have no names, so the closed-set pipeline has nothing to tell yet. Give it
-classes with `model.set_classes(names, tokenizer)` and train it (`examples/train.py`)."""
+This is an untrained start: its classes have no names, so the closed-set pipeline cannot be used yet. Name the classes
+with `model.set_classes(names, tokenizer)` and train the prompts (`vitaclip train`)."""
 NEUTRAL_LABELS = ["a person running", "a person cooking"]
 WITHOUT_PACKAGE = """
 
@@ -119,10 +113,10 @@ print(classifier("my.mp4", candidate_labels={labels}))
 
 
 def read_author_texts(checkpoint: Path) -> dict[str, Any]:
-    """`card.yaml` beside the checkpoint, or nothing.
+    """The texts of `card.yaml` beside the checkpoint, or an empty dict.
 
     Raises:
-        PublishError: no YAML mapping, or an unknown field.
+        PublishError: the file is no YAML mapping, or has an unknown field.
     """
     file = checkpoint / "card.yaml"
     if not file.is_file():
@@ -145,10 +139,10 @@ def read_author_texts(checkpoint: Path) -> dict[str, Any]:
 
 
 def read_results(checkpoint: Path, model: PreTrainedModel) -> dict | None:
-    """`results.json` beside the checkpoint.
+    """The content of `results.json` beside the checkpoint, or None.
 
     Raises:
-        PublishError: no report of examples/evaluate.py, or one of other weights.
+        PublishError: the file is not of `vitaclip evaluate`, or measures other weights.
     """
     file = checkpoint / "results.json"
     if not file.is_file():
@@ -156,10 +150,10 @@ def read_results(checkpoint: Path, model: PreTrainedModel) -> dict | None:
     results = read_json(file)
     missing = [name for name in ("protocol", "rows", "splits", "model", "cost") if not results.get(name)]
     if missing:
-        raise PublishError(f"{file}: no report of examples/evaluate.py, it lacks {', '.join(missing)}.")
-    with expected_errors(f"{file}: no report of examples/evaluate.py"):
+        raise PublishError(f"{file}: no report of `vitaclip evaluate`, it lacks {', '.join(missing)}.")
+    with expected_errors(f"{file}: no report of `vitaclip evaluate`"):
         measured, ours = results["model"]["sha256"], fingerprint_of_tensors(model.state_dict())
-        markdown_table(results)
+        _results_table(results)
         _eval_results(results)
         _describe_lists(results)
     if measured != ours:
@@ -178,7 +172,7 @@ def read_recipe(checkpoint: Path) -> dict[str, Any]:
 
 
 def without_private(value: Any) -> Any:
-    """Plain data without private fields, and with every absolute path as its last part, at any depth."""
+    """Removes private fields at any depth, and keeps only the last part of absolute paths."""
     if isinstance(value, dict):
         return {name: without_private(v) for name, v in value.items() if not PRIVATE_FIELD.fullmatch(str(name))}
     if isinstance(value, list):
@@ -189,7 +183,7 @@ def without_private(value: Any) -> Any:
 
 
 def describe_training(recipe: dict[str, Any], run: dict[str, Any]) -> str:
-    """Recipe, data and versions, as `examples/train.py` records them."""
+    """Recipe, data and versions, as `vitaclip train` records them."""
     if not recipe and not run:
         return NOT_RECORDED
     parts = []
@@ -197,7 +191,7 @@ def describe_training(recipe: dict[str, Any], run: dict[str, Any]) -> str:
         parts.append(f"Data, with the hash of each list:\n\n```json\n{json.dumps(run['data'], indent=1)}\n```")
     if recipe:
         text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True).strip()
-        parts.append(f"The recipe, for `examples/train.py`:\n\n```yaml\n{text}\n```")
+        parts.append(f"The recipe, for `vitaclip train`:\n\n```yaml\n{text}\n```")
     facts = [f"{run[name]} {title}" for name, title in (("ranks", "rank(s)"), ("date", "(UTC)")) if name in run]
     if isinstance(run.get("environment"), dict):
         facts.append(", ".join(f"{name} {value}" for name, value in run["environment"].items()))
@@ -205,7 +199,7 @@ def describe_training(recipe: dict[str, Any], run: dict[str, Any]) -> str:
 
 
 def describe_architecture(model: PreTrainedModel) -> str:
-    """A table of what the configuration and the weights say."""
+    """A table of the architecture, from the configuration and the weights."""
     model.freeze_backbone()
     trained, parameters = model.get_nb_trainable_parameters()
     sizes = checkpoint_sizes(model)
@@ -236,9 +230,9 @@ def describe_use(model_id: str, labels: list[str], remote_code: bool, has_classe
 
 
 def base_model(texts: dict[str, Any], recipe: dict[str, Any], run: dict[str, Any]) -> str | None:
-    """The Hub id of the CLIP beneath: as the author says, else what a recorded training started from.
+    """The Hub id of the frozen CLIP: as the author says, else what a recorded training started from.
 
-    A recipe's ORG/NAME may be a folder too; it is an id where a revision of it is recorded.
+    ORG/NAME in a recipe can be a folder too. It counts as an id only if a revision of it is recorded.
     """
     trained_from, revision = recipe.get("model"), run.get("base_revision") or recipe.get("revision")
     is_id = isinstance(trained_from, str) and HUB_ID.fullmatch(trained_from) and revision
@@ -248,7 +242,7 @@ def base_model(texts: dict[str, Any], recipe: dict[str, Any], run: dict[str, Any
 def metadata(
     model_id: str, texts: dict[str, Any], recipe: dict[str, Any], run: dict[str, Any], results: dict | None
 ) -> ModelCardData:
-    """What the Hub reads: licence, task, base model, and our own results under a whole protocol."""
+    """The metadata for the Hub: licence, task, base model, and results of a complete protocol."""
     measured = results is not None and not results.get("limited") and "vita_clip" in results["rows"]
     return ModelCardData(
         license=texts.get("license"),
@@ -283,11 +277,17 @@ def _eval_results(results: dict) -> list[EvalResult]:
 
 
 def describe_results(texts: dict[str, Any], results: dict | None) -> str:
-    """The author's own text, then our table with everything that it depends on."""
+    """The author's text, then the measured table with everything that it depends on."""
     parts = [texts["results"].strip()] if "results" in texts else []
     if results is not None:
-        parts += [markdown_table(results).strip(), _describe_lists(results)]
+        parts += [_results_table(results).strip(), _describe_lists(results)]
     return "\n\n".join(parts) or NOT_MEASURED
+
+
+def _results_table(results: dict) -> str:
+    from vitaclip_hf.evaluation.report import markdown_table  # needs the packages of the extra `train`
+
+    return markdown_table(results)
 
 
 def _describe_lists(results: dict) -> str:
@@ -302,7 +302,7 @@ def _describe_lists(results: dict) -> str:
 
 
 def with_license(texts: dict[str, Any], license: str | None) -> dict[str, Any]:
-    """The author's texts under another licence, without what they say about theirs."""
+    """The author's texts under another licence, without the texts about the author's own licence."""
     if license is None:
         return texts
     if license == texts.get("license", license):
@@ -328,16 +328,19 @@ def make_card(
     remote_code: bool = True,
     license: str | None = None,
 ) -> str:
-    """The card's whole text.
+    """
+    The text of the model card.
 
     Args:
-        checkpoint: the folder beside whose weights recipe, results and texts are looked for.
-        model_id: what the card's code loads.
-        remote_code: whether the folder brings its own code.
-        license: of the weights; by default that of card.yaml. Stated in neither, the card says so.
+        checkpoint (`Path`): folder with the weights, and perhaps card.yaml, recipe.yaml, run.json and results.json.
+        model_id (`str`): the name that the card's code loads.
+        model ([`VitaClipModel`]): the loaded model.
+        processor ([`VitaClipProcessor`]): the loaded processor.
+        remote_code (`bool`, defaults to `True`): whether the folder brings its own code.
+        license (`str`, *optional*): of the weights; by default that of card.yaml.
 
     Raises:
-        PublishError: one of these files is damaged.
+        PublishError: one of the files beside the weights is damaged.
     """
     texts, results = with_license(read_author_texts(checkpoint), license), read_results(checkpoint, model)
     run = read_json(checkpoint / "run.json") if (checkpoint / "run.json").is_file() else {}
@@ -364,29 +367,3 @@ def make_card(
         biases=texts.get("biases", BIASES).strip(),
         weights_license=describe_license(texts),
     )
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", type=Path, required=True, help="folder with model, processor and tokenizer")
-    parser.add_argument("--model-id", help="what the card's code loads (default: the folder)")
-    parser.add_argument("--output", type=Path, required=True, help="file to write")
-    options = parser.parse_args()
-    try:
-        model, processor = load_checked(options.checkpoint)
-        card = make_card(
-            options.checkpoint,
-            options.model_id or options.checkpoint.as_posix(),
-            model,
-            processor,
-            remote_code=options.model_id is not None,
-        )
-        options.output.write_text(card, encoding="utf-8")
-    except (PublishError, OSError) as error:
-        print(f"model_card: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,18 +1,10 @@
-"""Builds the whole Hub folder of a checkpoint, checks it as a stranger would load it, and pushes it in one commit.
+"""Builds the whole Hub folder of a checkpoint, checks it as a stranger would load it, and uploads it in one commit.
 
-    python conversion/publish.py --checkpoint DIR --repo-id ORG/NAME --output FOLDER      # builds and checks
-    python conversion/publish.py --checkpoint DIR --repo-id ORG/NAME --push --license ID  # and uploads
-
-DIR holds a whole model, or prompts alone (`train.py --prompts_only`), which are published as a whole model on their
-CLIP. ID is the weights' licence by the Hub's name, such as cc-by-nc-4.0; `license` in DIR/card.yaml says it too.
-
-The check loads the folder in a fresh process that cannot import this package, by the code in the folder
-(`trust_remote_code=True`), and here with the package: configuration, model, classifier, processor, video processor,
-tokenizer and both pipelines must give the checkpoint's own outputs to the bit. Only then anything is uploaded, and only
-with `--push` and a token (`hf auth login`, or HF_TOKEN).
+The check loads the folder twice: in a fresh process that cannot import this package, by the code in the folder
+(`trust_remote_code=True`), and in this process with the package. Model, classifier, processor, video processor,
+tokenizer and both pipelines must give the checkpoint's own outputs to the bit.
 """
 
-import argparse
 import hashlib
 import os
 import re
@@ -21,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -44,35 +36,57 @@ except ImportError:
     import httpx
 
 
-PROGRAM = "publish"
 SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 
 
 @dataclass
 class PublishedFile:
+    """A file of the folder.
+
+    Attributes:
+        name (`str`): its name.
+        size (`int`): its bytes.
+        sha256 (`str`): its hash.
+    """
+
     name: str
-    size: int  # bytes
+    size: int
     sha256: str
+
+
+@dataclass
+class Publication:
+    """What [`publish`] did.
+
+    Attributes:
+        files (`list[PublishedFile]`): the files of the folder.
+        url (`str`, *optional*): address of the commit; None if nothing was uploaded.
+        deleted (`list[str]`): weights of an earlier publication that the commit deleted.
+    """
+
+    files: list[PublishedFile]
+    url: str | None = None
+    deleted: list[str] = field(default_factory=list)
 
 
 def check_repo_id(repo_id: str) -> None:
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
-        raise PublishError(f"--repo-id {repo_id!r}: {error}") from error
+        raise PublishError(f"`repo_id` {repo_id!r}: {error}") from error
     if repo_id.count("/") != 1:
-        raise PublishError(f"--repo-id {repo_id!r}: give it as ORG/NAME.")
+        raise PublishError(f"`repo_id` {repo_id!r}: give it as ORG/NAME.")
 
 
 def write_test_video(file: Path, frames: int, size: int) -> None:
-    """A clip of noise: the outputs for it depend on every weight of both towers."""
+    """Writes a video of noise. Its outputs depend on every weight of both towers."""
     height, width = size + 16, size + 32
     pixels = np.random.default_rng(0).integers(0, 256, (frames, height // 8, width // 8, 3), dtype=np.uint8)
     write_video(file, pixels.repeat(8, axis=1).repeat(8, axis=2))
 
 
 def outputs_without_package(folder: Path, video: Path, scratch: Path) -> dict[str, torch.Tensor]:
-    """The folder's outputs in a new, isolated process that has its own module cache, no package and no network."""
+    """The folder's outputs in a new, isolated process with its own module cache, without package and network."""
     output = scratch / "without_package.safetensors"
     script = folder_outputs.__file__
     command = [sys.executable, "-I", script, "--folder", folder, "--video", video, "--output", output]
@@ -98,24 +112,28 @@ def compare_outputs(expected: dict[str, torch.Tensor], found: dict[str, torch.Te
 
 
 def check_folder(folder: Path, checkpoint: Path, frames: int, size: int, scratch: Path) -> list[str]:
-    """Loads the folder with and without the package; returns the names of what agrees to the bit.
+    """
+    Checks that the folder gives the checkpoint's own outputs to the bit, with and without the package.
 
     Args:
-        folder: the built one.
-        checkpoint: the whole model that it was made of.
-        frames: of a clip.
-        size: of a frame in pixels.
-        scratch: for files.
+        folder (`Path`): the built folder.
+        checkpoint (`Path`): the whole model that it was made of.
+        frames (`int`): frames of a clip.
+        size (`int`): pixels along a side of a frame.
+        scratch (`Path`): folder for temporary files.
+
+    Returns:
+        The names of the outputs that agree.
 
     Raises:
-        PublishError: it does not load, or computes something else than the checkpoint.
+        PublishError: the folder does not load, or its outputs differ.
     """
     video = scratch / "noise.mp4"
     write_test_video(video, 2 * frames, size)
-    with expected_errors("--checkpoint: model and processor do not run together"):
+    with expected_errors("`checkpoint`: model and processor do not run together"):
         expected = folder_outputs.collect_outputs(str(checkpoint), str(video), trust_remote_code=None)
     if not all(torch.isfinite(tensor).all() for tensor in expected.values()):
-        raise PublishError("--checkpoint: its outputs are not finite.")
+        raise PublishError("`checkpoint`: its outputs are not finite.")
     compare_outputs(expected, outputs_without_package(folder, video, scratch), "without the package")
     found = folder_outputs.collect_outputs(str(folder), str(video), trust_remote_code=None)
     compare_outputs(expected, found, "with the package")
@@ -123,6 +141,7 @@ def check_folder(folder: Path, checkpoint: Path, frames: int, size: int, scratch
 
 
 def list_files(folder: Path) -> list[PublishedFile]:
+    """The files of a folder with their sizes and hashes."""
     files = []
     for path in sorted(folder.iterdir()):
         with path.open("rb") as stream:
@@ -139,35 +158,37 @@ def _sha256(stream):
 
 
 def outdated_weights(there: Iterable[str], folder: Path) -> list[str]:
-    """Which of a repository's files are weights of an earlier publication: by the very names that this script writes.
+    """The files of a repository that are weights of an earlier publication, by the names that this module writes.
 
-    They would be loaded, or confused, with the new ones. All else that is there may be somebody's.
+    Left there, they would be loaded instead of the new ones. Other files may be somebody else's and stay.
     """
     ours = {file.name for file in folder.iterdir()}
     return [name for name in there if name not in ours and (name in (WEIGHTS, INDEX) or SHARD.fullmatch(name))]
 
 
-def push(folder: Path, options: argparse.Namespace, token: str) -> tuple[str, list[str]]:
+def upload(
+    folder: Path, repo_id: str, token: str, revision: str | None, private: bool | None, commit_message: str
+) -> tuple[str, list[str]]:
     """Uploads the folder in one commit; returns the commit's address and the outdated weights deleted with it."""
     api = HfApi(token=token)
     try:
-        api.create_repo(options.repo_id, private=options.private, exist_ok=True)
-        if options.revision:
-            api.create_branch(options.repo_id, branch=options.revision, exist_ok=True)
-        outdated = outdated_weights(api.list_repo_files(options.repo_id, revision=options.revision), folder)
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        if revision:
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
+        outdated = outdated_weights(api.list_repo_files(repo_id, revision=revision), folder)
         commit = api.upload_folder(
-            repo_id=options.repo_id,
+            repo_id=repo_id,
             folder_path=folder,
-            revision=options.revision,
-            commit_message=options.commit_message,
+            revision=revision,
+            commit_message=commit_message,
             delete_patterns=outdated,
         )
     except HfHubHTTPError as error:
-        raise PublishError(f"the Hub refused {options.repo_id}: {_reason(error)}") from error
+        raise PublishError(f"the Hub refused {repo_id}: {_reason(error)}") from error
     except (httpx.HTTPError, OfflineModeIsEnabled, OSError) as error:
         raise PublishError(f"the Hub at {api.endpoint} cannot be reached: {_reason(error)}") from error
-    except ValueError as error:  # its answer to the card's metadata, such as a licence that it does not know
-        raise PublishError(f"the Hub refused the card of {options.repo_id}: {_reason(error)}") from error
+    except ValueError as error:  # the Hub's answer to the card's metadata, such as an unknown licence
+        raise PublishError(f"the Hub refused the card of {repo_id}: {_reason(error)}") from error
     return commit.commit_url, outdated
 
 
@@ -176,41 +197,90 @@ def _reason(error: Exception) -> str:
     return " ".join(lines) or type(error).__name__
 
 
-def stated_license(options: argparse.Namespace) -> str | None:
-    return options.license or read_author_texts(options.checkpoint).get("license")
+def stated_license(checkpoint: Path, license: str | None = None) -> str | None:
+    """The licence of the weights: the argument's, else that of card.yaml beside the checkpoint."""
+    return license or read_author_texts(checkpoint).get("license")
 
 
-def check_options(options: argparse.Namespace) -> None:
-    check_repo_id(options.repo_id)
-    if options.upload and get_token() is None:
-        raise PublishError("--push needs a token: run `hf auth login` or set HF_TOKEN. Nothing was built.")
-    if options.upload and stated_license(options) is None:
+def _check_push(checkpoint: Path, license: str | None) -> None:
+    if get_token() is None:
+        raise PublishError("`push` needs a token: run `hf auth login` or set HF_TOKEN. Nothing was built.")
+    if stated_license(checkpoint, license) is None:
         raise PublishError(
-            "--push needs the weights' licence, which nobody has stated: pass --license ID (such as cc-by-nc-4.0) "
-            f"or write `license: ID` into {options.checkpoint / 'card.yaml'}. Nothing was built."
+            "`push` needs the licence of the weights: pass `license` (such as cc-by-nc-4.0), or write `license: ID` "
+            f"into {checkpoint / 'card.yaml'}. Nothing was built."
         )
-    if not re.fullmatch(r"0*[1-9]\d*[KMGT]B", options.max_shard_size):
-        raise PublishError(f"--max-shard-size {options.max_shard_size}: give a size such as 5GB or 500MB.")
-    files = [path for path in options.output.parents if path.is_file()] if options.output else []
+
+
+def _check_output(output: Path) -> None:
+    files = [path for path in output.parents if path.is_file()]
     if files:
-        raise PublishError(f"--output {options.output}: {files[0]} is a file.")
-    if options.output and options.output.exists() and (options.output.is_file() or any(options.output.iterdir())):
-        raise PublishError(f"--output {options.output}: already there; give the name of a new or empty folder.")
+        raise PublishError(f"`output` {output}: {files[0]} is a file.")
+    if output.exists() and (output.is_file() or any(output.iterdir())):
+        raise PublishError(f"`output` {output}: already there; give the name of a new or empty folder.")
 
 
-def publish(options: argparse.Namespace) -> tuple[list[PublishedFile], str | None, list[str]]:
-    """Builds, checks and, if asked to, pushes; returns the files, the commit's address and what it deleted."""
-    check_options(options)
+def publish(
+    checkpoint: Path,
+    repo_id: str,
+    *,
+    output: Path | None = None,
+    push: bool = False,
+    license: str | None = None,
+    revision: str | None = None,
+    private: bool | None = None,
+    commit_message: str = "Publish Vita-CLIP checkpoint",
+    max_shard_size: str = "5GB",
+) -> Publication:
+    """
+    Builds the Hub folder of a checkpoint, checks it and, if asked to, uploads it.
+
+    Args:
+        checkpoint (`Path`):
+            Folder of a whole model, or of prompts alone, which are published as a whole model on their CLIP.
+        repo_id (`str`): ORG/NAME on the Hub. The model card names it too.
+        output (`Path`, *optional*): new folder in which the built folder is kept.
+        push (`bool`, defaults to `False`): upload after the check. Needs a token (`hf auth login`, or HF_TOKEN).
+        license (`str`, *optional*):
+            Licence of the weights by the Hub's name, such as `"cc-by-nc-4.0"`; by default that of card.yaml.
+        revision (`str`, *optional*): branch to upload to, made if it is not there; main by default.
+        private (`bool`, *optional*): make a new repository private.
+        commit_message (`str`, *optional*): of the upload.
+        max_shard_size (`str`, defaults to `"5GB"`): largest size of a weights file.
+
+    Returns:
+        [`Publication`]
+
+    Raises:
+        PublishError: the checkpoint cannot be published as it is; nothing was uploaded.
+
+    Example:
+
+    ```python
+    >>> from pathlib import Path
+    >>> from vitaclip_hf.conversion.publish import publish
+
+    >>> publish(Path("runs/own"), "ORG/NAME", output=Path("folder"))  # doctest: +SKIP
+
+    ```
+    """
+    check_repo_id(repo_id)
+    if push:
+        _check_push(checkpoint, license)
+    if not re.fullmatch(r"0*[1-9]\d*[KMGT]B", max_shard_size):
+        raise PublishError(f"`max_shard_size` {max_shard_size}: give a size such as 5GB or 500MB.")
+    if output is not None:
+        _check_output(output)
     with tempfile.TemporaryDirectory(prefix="publish-") as scratch_name:
         scratch = Path(scratch_name)
         folder = scratch / "folder"
-        with expected_errors(f"--checkpoint {options.checkpoint}: the folder cannot be built"):
-            model, processor = build(options.checkpoint, folder, options.max_shard_size)
-            card = make_card(options.checkpoint, options.repo_id, model, processor, license=options.license)
+        with expected_errors(f"`checkpoint` {checkpoint}: the folder cannot be built"):
+            model, processor = build(checkpoint, folder, max_shard_size)
+            card = make_card(checkpoint, repo_id, model, processor, license=license)
             (folder / "README.md").write_text(card, encoding="utf-8")
             size = processor.video_processor.crop_size["height"]
-            whole = options.checkpoint
-            if not is_whole(whole):
+            whole = checkpoint
+            if not is_whole(checkpoint):
                 whole = scratch / "whole"
                 model.save_pretrained(whole)
                 processor.save_pretrained(whole)
@@ -218,66 +288,10 @@ def publish(options: argparse.Namespace) -> tuple[list[PublishedFile], str | Non
         del model
         check_folder(folder, whole, frames, size, scratch)
         files = list_files(folder)
-        if options.output:
-            with expected_errors(f"--output {options.output}: cannot be written"):
-                shutil.copytree(folder, options.output, dirs_exist_ok=True)
+        if output is not None:
+            with expected_errors(f"`output` {output}: cannot be written"):
+                shutil.copytree(folder, output, dirs_exist_ok=True)
         token = get_token()
-        if not options.upload or token is None:
-            return files, None, []
-        return files, *push(folder, options, token)
-
-
-def report(options: argparse.Namespace, files: list[PublishedFile], url: str | None, deleted: list[str]) -> None:
-    for file in files:
-        print(f"{file.sha256}  {file.size:>13,}  {file.name}")
-    print(f"{len(files)} files, {sum(file.size for file in files):,} bytes")
-    print("Loads alike, to the bit: in a fresh process without the package, and with it.")
-    if options.output:
-        print(f"Folder: {options.output}")
-    if url:
-        print(f"Pushed in one commit: {url}")
-        if deleted:
-            print(f"Deleted with it, weights of an earlier publication: {', '.join(deleted)}")
-    else:
-        print(f"Dry run, nothing pushed; to publish as {options.repo_id}, {', then '.join(steps_to_push(options))}.")
-
-
-def steps_to_push(options: argparse.Namespace) -> list[str]:
-    steps = [] if get_token() else ["run `hf auth login`"]
-    if stated_license(options) is None:
-        steps.append("state the weights' licence by --license")
-    return [*steps, "leave out --dry-run" if options.push else "add --push"]
-
-
-def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", type=Path, required=True, help="folder with model, processor and tokenizer")
-    parser.add_argument("--repo-id", required=True, help="ORG/NAME on the Hub; the card names it too")
-    parser.add_argument("--output", type=Path, help="keep the built folder here")
-    parser.add_argument("--push", action="store_true", help="upload after the check (needs a token)")
-    parser.add_argument("--dry-run", action="store_true", help="build and check only, whatever else is given")
-    parser.add_argument(
-        "--license", metavar="ID", help="of the weights, by the Hub's name (default: that of card.yaml)"
-    )
-    parser.add_argument("--revision", help="branch to push to, made if it is not there (default: main)")
-    parser.add_argument("--private", action="store_true", default=None, help="make a new repository private")
-    parser.add_argument("--commit-message", default="Publish Vita-CLIP checkpoint")
-    parser.add_argument("--max-shard-size", default="5GB", help="of a weights file (default: 5GB)")
-    options = parser.parse_args(arguments)
-    options.upload = options.push and not options.dry_run
-    return options
-
-
-def main(arguments: list[str] | None = None) -> int:
-    options = parse(arguments)
-    try:
-        files, url, deleted = publish(options)
-    except PublishError as error:
-        print(f"{PROGRAM}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    report(options, files, url, deleted)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        if not push or token is None:
+            return Publication(files)
+        return Publication(files, *upload(folder, repo_id, token, revision, private, commit_message))
