@@ -163,7 +163,7 @@ def test_infinite_noise():
         ("rand-mmax0", "must be at least 1"),
     ],
 )
-def test_notation_that_is_none(notation, message):
+def test_invalid_notation(notation, message):
     with pytest.raises(RandAugmentError, match=message) as error:
         RandAugment.from_notation(notation)
     assert "\n" not in str(error.value)

@@ -1,9 +1,9 @@
 """RandAugment for clips, in timm's notation: the same operations with the same arguments on every frame.
 
-torchvision's RandAugment has neither timm's magnitude noise nor its probability per operation nor its "increasing"
-table, so the draws are made here, from timm's definitions (`timm.data.auto_augment`), and torchvision's kernels do the
-work. Only the geometric ones are not torchvision's: on tensors it has no bicubic warp, and it blends the border with
-the fill colour, which Pillow (so timm, and the released code) does not.
+timm draws anew for every picture, from global random states. torchvision's RandAugment has no noise of the magnitude,
+no probability of an operation and no "increasing" table. So the draws are made here, by timm's definitions
+(`timm.data.auto_augment`), and torchvision's kernels do the work. Only the warps are our own: on tensors torchvision
+has no bicubic warp, and it blends the border with the fill colour, which Pillow (timm, the released code) does not.
 
 Source: RandAugment, https://arxiv.org/abs/1909.13719; notation and table of operations as in timm.
 """
@@ -14,9 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from PIL import Image
 from torch.nn.functional import grid_sample
 from torchvision.transforms.v2 import functional
 
@@ -28,16 +26,12 @@ Box = tuple[int, int, int, int]  # top, left, height, width
 
 
 class RandAugmentError(ValueError):
-    """Text that is no RandAugment in timm's notation."""
+    """Text that is not RandAugment in timm's notation."""
 
 
-# Arguments of the operations. `level` is magnitude / 10, `sign` is 1 or -1.
+# Arguments that several operations share. `level` is magnitude / 10, `sign` is 1 or -1.
 def _no_argument(level: float, sign: int) -> float:
     return 0.0
-
-
-def _degrees(level: float, sign: int) -> float:
-    return sign * level * 30.0
 
 
 def _shear(level: float, sign: int) -> float:
@@ -56,39 +50,9 @@ def _factor_increasing(level: float, sign: int) -> float:
     return max(0.1, 1.0 + sign * level * 0.9)
 
 
-def _bits(level: float, sign: int) -> int:
-    return int(level * 4)
-
-
-def _bits_increasing(level: float, sign: int) -> int:
-    return 4 - int(level * 4)
-
-
-def _threshold(level: float, sign: int) -> int:
-    return min(256, int(level * 256))
-
-
-def _threshold_increasing(level: float, sign: int) -> int:
-    return 256 - _threshold(level, sign)
-
-
-def _addend(level: float, sign: int) -> int:
-    return min(128, int(level * 110))
-
-
-# Kernels on uint8 frames [T, 3, H, W], on the CPU.
+# Kernels on uint8 frames [T, 3, H, W] on the CPU, where torchvision's are called in another way.
 def _autocontrast(frames: torch.Tensor, argument: float) -> torch.Tensor:
-    return functional.autocontrast(frames.contiguous())  # 9 times slower on channels-last frames
-
-
-def _equalize(frames: torch.Tensor, argument: float) -> torch.Tensor:
-    # Pillow counts a histogram 6 times faster than torch.
-    pictures = [functional.equalize(Image.fromarray(frame)) for frame in frames.permute(0, 2, 3, 1).numpy()]
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
-
-
-def _invert(frames: torch.Tensor, argument: float) -> torch.Tensor:
-    return functional.invert(frames)
+    return functional.autocontrast(frames.contiguous())  # 7 times slower on channels-last frames
 
 
 def _posterize(frames: torch.Tensor, bits: float) -> torch.Tensor:
@@ -96,91 +60,64 @@ def _posterize(frames: torch.Tensor, bits: float) -> torch.Tensor:
 
 
 def _solarize(frames: torch.Tensor, threshold: float) -> torch.Tensor:
-    # torchvision's takes no threshold of 256 (nothing changes), and its `where` is 20 times slower than bit arithmetic:
-    # 255 - x is x ^ 255, and a true comparison negated is 255.
-    return frames if threshold > 255 else frames ^ (frames >= int(threshold)).view(torch.uint8).neg()
+    return frames if threshold > 255 else functional.solarize(frames, threshold)  # torchvision refuses 256
 
 
 def _solarize_add(frames: torch.Tensor, addend: float) -> torch.Tensor:
     return frames + (frames < 128).view(torch.uint8) * int(addend)  # 127 + 128 still fits
 
 
-def _saturation(frames: torch.Tensor, factor: float) -> torch.Tensor:
-    return functional.adjust_saturation(frames, factor)
-
-
-def _contrast(frames: torch.Tensor, factor: float) -> torch.Tensor:
-    return functional.adjust_contrast(frames, factor)
-
-
-def _brightness(frames: torch.Tensor, factor: float) -> torch.Tensor:
-    return functional.adjust_brightness(frames, factor)
-
-
 def _sharpness(frames: torch.Tensor, factor: float) -> torch.Tensor:
-    # its 3 x 3 convolution is 18 times slower on planar frames
+    # Its 3 x 3 convolution is 18 times slower on planar frames.
     return functional.adjust_sharpness(frames.contiguous(memory_format=torch.channels_last), factor)
 
 
-# Warps: where in a frame of `height` x `width` the pixel (x, y) comes from: a x + b y + c, d x + e y + f.
 def _rotation(degrees: float, height: int, width: int) -> tuple[float, ...]:
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     x, y = width / 2, height / 2
     return (cosine, -sine, x - cosine * x + sine * y, sine, cosine, y - sine * x - cosine * y)
 
 
-def _shear_x(factor: float, height: int, width: int) -> tuple[float, ...]:
-    return (1.0, factor, 0.0, 0.0, 1.0, 0.0)
-
-
-def _shear_y(factor: float, height: int, width: int) -> tuple[float, ...]:
-    return (1.0, 0.0, 0.0, factor, 1.0, 0.0)
-
-
-def _translation_x(fraction: float, height: int, width: int) -> tuple[float, ...]:
-    return (1.0, 0.0, fraction * width, 0.0, 1.0, 0.0)
-
-
-def _translation_y(fraction: float, height: int, width: int) -> tuple[float, ...]:
-    return (1.0, 0.0, 0.0, 0.0, 1.0, fraction * height)
-
-
 class Operation(NamedTuple):
-    """One operation: its argument from the level and a sign, and exactly one kernel."""
+    """One operation: its argument from level and sign, and exactly one of three kinds of kernel."""
 
     argument: Callable[[float, int], float]
     pixel: Callable[[torch.Tensor, float], torch.Tensor] | None = None  # each value depends on its own pixel only
     frame: Callable[[torch.Tensor, float], torch.Tensor] | None = None  # needs the frame's statistics or neighbours
-    warp: Callable[[float, int, int], tuple[float, ...]] | None = None  # moves pixels
+    # Of argument, height and width: the pixel (x, y) comes from a x + b y + c, d x + e y + f.
+    warp: Callable[[float, int, int], tuple[float, ...]] | None = None
 
 
 OPERATIONS: dict[str, Operation] = {
     "AutoContrast": Operation(_no_argument, frame=_autocontrast),
-    "Equalize": Operation(_no_argument, frame=_equalize),
-    "Invert": Operation(_no_argument, pixel=_invert),
-    "Rotate": Operation(_degrees, warp=_rotation),
-    "Posterize": Operation(_bits, pixel=_posterize),
-    "PosterizeIncreasing": Operation(_bits_increasing, pixel=_posterize),
-    "Solarize": Operation(_threshold, pixel=_solarize),
-    "SolarizeIncreasing": Operation(_threshold_increasing, pixel=_solarize),
-    "SolarizeAdd": Operation(_addend, pixel=_solarize_add),
-    "Color": Operation(_factor, pixel=_saturation),
-    "ColorIncreasing": Operation(_factor_increasing, pixel=_saturation),
-    "Contrast": Operation(_factor, frame=_contrast),
-    "ContrastIncreasing": Operation(_factor_increasing, frame=_contrast),
-    "Brightness": Operation(_factor, pixel=_brightness),
-    "BrightnessIncreasing": Operation(_factor_increasing, pixel=_brightness),
+    "Equalize": Operation(_no_argument, frame=lambda frames, _: functional.equalize(frames)),
+    "Invert": Operation(_no_argument, pixel=lambda frames, _: functional.invert(frames)),
+    "Rotate": Operation(lambda level, sign: sign * level * 30.0, warp=_rotation),
+    "Posterize": Operation(lambda level, _: int(level * 4), pixel=_posterize),
+    "PosterizeIncreasing": Operation(lambda level, _: 4 - int(level * 4), pixel=_posterize),
+    "Solarize": Operation(lambda level, _: min(256, int(level * 256)), pixel=_solarize),
+    "SolarizeIncreasing": Operation(lambda level, _: 256 - min(256, int(level * 256)), pixel=_solarize),
+    "SolarizeAdd": Operation(lambda level, _: min(128, int(level * 110)), pixel=_solarize_add),
+    "Color": Operation(_factor, pixel=functional.adjust_saturation),
+    "ColorIncreasing": Operation(_factor_increasing, pixel=functional.adjust_saturation),
+    "Contrast": Operation(_factor, frame=functional.adjust_contrast),
+    "ContrastIncreasing": Operation(_factor_increasing, frame=functional.adjust_contrast),
+    "Brightness": Operation(_factor, pixel=functional.adjust_brightness),
+    "BrightnessIncreasing": Operation(_factor_increasing, pixel=functional.adjust_brightness),
     "Sharpness": Operation(_factor, frame=_sharpness),
     "SharpnessIncreasing": Operation(_factor_increasing, frame=_sharpness),
-    "ShearX": Operation(_shear, warp=_shear_x),
-    "ShearY": Operation(_shear, warp=_shear_y),
-    "TranslateXRel": Operation(_fraction_of_side, warp=_translation_x),
-    "TranslateYRel": Operation(_fraction_of_side, warp=_translation_y),
+    "ShearX": Operation(_shear, warp=lambda factor, height, width: (1.0, factor, 0.0, 0.0, 1.0, 0.0)),
+    "ShearY": Operation(_shear, warp=lambda factor, height, width: (1.0, 0.0, 0.0, factor, 1.0, 0.0)),
+    "TranslateXRel": Operation(
+        _fraction_of_side, warp=lambda fraction, height, width: (1.0, 0.0, fraction * width, 0.0, 1.0, 0.0)
+    ),
+    "TranslateYRel": Operation(
+        _fraction_of_side, warp=lambda fraction, height, width: (1.0, 0.0, 0.0, 0.0, 1.0, fraction * height)
+    ),
 }
-INCREASING = tuple(
-    name for name in OPERATIONS if f"{name}Increasing" not in OPERATIONS
-)  # `inc1`: 15 operations whose effect grows with the magnitude
-PLAIN = tuple(name for name in OPERATIONS if not name.endswith("Increasing"))  # `inc0`, timm's default: 15 too
+# `inc1`: the 15 operations whose effect grows with the magnitude; `inc0`, timm's default: the other 15.
+INCREASING = tuple(name for name in OPERATIONS if f"{name}Increasing" not in OPERATIONS)
+PLAIN = tuple(name for name in OPERATIONS if not name.endswith("Increasing"))
 
 
 class Step(NamedTuple):
@@ -192,15 +129,17 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class RandAugment:
-    """RandAugment's settings; `draw` gives the steps for one clip.
+    """
+    RandAugment's settings; `draw` gives the steps for one clip.
 
     Args:
-        magnitude: of every operation, 10 being the end of its range (`m`).
-        num_operations: drawn for a clip, with replacement (`n`).
-        probability: that a drawn operation is applied (`p`).
-        magnitude_std: standard deviation of the magnitude's noise; infinite: uniform in 0 … magnitude (`mstd`).
-        max_magnitude: what the noisy magnitude is clipped at (`mmax`).
-        increasing: the table whose effects all grow with the magnitude (`inc`).
+        magnitude (`int`, defaults to 10): of every operation; 10 is the end of its range (`m` in timm's notation).
+        num_operations (`int`, defaults to 2): operations drawn for a clip, with replacement (`n`).
+        probability (`float`, defaults to 0.5): that a drawn operation is applied (`p`).
+        magnitude_std (`float`, defaults to 0.0): standard deviation of the magnitude's noise; if infinite, the
+            magnitude is uniform in 0 … `magnitude` (`mstd`).
+        max_magnitude (`int`, defaults to 10): the noisy magnitude is clipped at this (`mmax`).
+        increasing (`bool`, defaults to `False`): take the table whose effects all grow with the magnitude (`inc`).
     """
 
     magnitude: int = 10
@@ -212,12 +151,16 @@ class RandAugment:
 
     @classmethod
     def from_notation(cls, notation: str) -> "RandAugment":
-        """Settings from timm's notation, for example `rand-m7-n4-mstd0.5-inc1`.
+        """
+        Settings from timm's notation, for example `rand-m7-n4-mstd0.5-inc1`.
 
         Args:
-            notation: `rand`, then parts in any order, separated by dashes: `m`, `n`, `mmax` (whole numbers), `p`,
-                `mstd` (`mstdinf` or above 100: uniform magnitudes) and `inc` (0 or 1). timm's `t…` (other sets of
+            notation (`str`): `rand`, then parts in any order, separated by dashes: `m`, `n`, `mmax` (whole numbers),
+                `p`, `mstd` (`mstdinf` or above 100: uniform magnitudes) and `inc` (0 or 1). timm's `t…` (other sets of
                 operations) and SlowFast's `w0` are not supported.
+
+        Returns:
+            [`RandAugment`]
 
         Raises:
             RandAugmentError: an unknown, repeated or malformed part, or a value out of range.
@@ -229,18 +172,19 @@ class RandAugment:
         head, *parts = notation.split("-") if isinstance(notation, str) else [""]
         if head != "rand":
             raise RandAugmentError(
-                f"RandAugment is written like 'rand-m7-n4-mstd0.5-inc1' and begins with 'rand', got {notation!r}."
+                f"Invalid RandAugment notation: it begins with 'rand', got {notation!r:.100}; expected for example "
+                "'rand-m7-n4-mstd0.5-inc1'."
             )
         values: dict[str, float] = {}
         for part in parts:
             name, value = _parse_part(part, notation)
             if name in values:
-                raise RandAugmentError(f"{part!r} in {notation!r} gives a value twice; keep one of them.")
+                raise RandAugmentError(f"{part!r} in {notation!r:.100} gives a value twice; keep one of them.")
             values[name] = value
         return cls(**values)  # type: ignore[arg-type]
 
     def draw(self, generator: torch.Generator) -> list[Step]:
-        """The steps for one clip: up to `num_operations` of them."""
+        """The steps for one clip, at most `num_operations`; all draws come from `generator`."""
         names = INCREASING if self.increasing else PLAIN
         chosen = torch.randint(len(names), (self.num_operations,), generator=generator).tolist()
         steps = []
@@ -282,14 +226,16 @@ def _parse_part(part: str, notation: str) -> tuple[str, float]:
     matched = re.fullmatch(r"([a-z]+?)(inf|\d+(?:\.\d+)?)", part)
     if matched is None or matched[1] not in _PARTS:
         known = ", ".join(_PARTS)
-        raise RandAugmentError(f"Unknown part {part!r} in {notation!r}; known are {known}, each with a number.")
+        raise RandAugmentError(
+            f"Unknown part {part!r:.40} in {notation!r:.100}; known are {known}, each with a number."
+        )
     field, kind, lowest, highest = _PARTS[matched[1]]
     value = float(matched[2])
     if kind is int and not value.is_integer():
-        raise RandAugmentError(f"{part!r} in {notation!r} must be a whole number.")
+        raise RandAugmentError(f"{part!r} in {notation!r:.100} must be a whole number.")
     if not lowest <= value <= highest:
         limit = f"at least {lowest:g}" if math.isinf(highest) else f"between {lowest:g} and {highest:g}"
-        raise RandAugmentError(f"{part!r} in {notation!r} must be {limit}.")
+        raise RandAugmentError(f"{part!r} in {notation!r:.100} must be {limit}.")
     if field == "magnitude_std":
         return field, math.inf if value > 100 else value  # timm's rule
     return field, bool(value) if field == "increasing" else kind(value)
@@ -298,20 +244,23 @@ def _parse_part(part: str, notation: str) -> tuple[str, float]:
 def apply_steps(
     frames: torch.Tensor, steps: list[Step], box: Box | None = None, fill: int = FILL, resample: str = "bicubic"
 ) -> torch.Tensor:
-    """What `steps` make of every frame, within `box`.
+    """
+    Applies steps to every frame and cuts out a box.
 
-    The result equals that of whole frames, cropped afterwards; but what comes after the last step that looks at more
-    than single pixels is computed within the box only, and that step itself too if it is a warp.
+    The result equals that of whole frames, cropped afterwards, but is cheaper: once no step needs more than single
+    pixels any more, only the box is computed. A warp computes only the box if it is the last step that needs more.
 
     Args:
-        frames: uint8 `[T, 3, H, W]`; fastest as decoders give them, channels last in memory.
-        steps: from `RandAugment.draw`.
-        box: top, left, height and width of the part that is wanted, in pixels; all if `None`.
-        fill: grey value where a warp looks outside the frame, 0 … 255.
-        resample: of the warps, `"bicubic"` or `"bilinear"`.
+        frames (`torch.Tensor` of shape `(num_frames, 3, height, width)`): uint8; fastest as decoders give them,
+            channels last in memory.
+        steps (`list[Step]`): from [`RandAugment.draw`].
+        box (`tuple[int, int, int, int]`, *optional*): top, left, height and width in pixels; the whole frame by
+            default.
+        fill (`int`, defaults to 128): grey value where a warp looks outside the frame, 0 … 255.
+        resample (`str`, defaults to `"bicubic"`): of the warps, `"bicubic"` or `"bilinear"`.
 
     Returns:
-        uint8 `[T, 3, height, width]`.
+        `torch.Tensor` of shape `(num_frames, 3, box_height, box_width)`, uint8.
     """
     whole = (0, 0, *frames.shape[-2:])
     wide = [OPERATIONS[name].pixel is None for name, _ in steps]
@@ -339,22 +288,23 @@ def _apply_step(frames: torch.Tensor, step: Step, box: Box | None, fill: int, re
 def warp_frames(
     frames: torch.Tensor, matrix: tuple[float, ...], box: Box, fill: int = FILL, resample: str = "bicubic"
 ) -> torch.Tensor:
-    """Affine warp of all frames, within `box`, with Pillow's rules.
+    """
+    Affine warp of all frames, within a box, by Pillow's rules.
 
-    A pixel whose centre comes from outside the frame is `fill`, any other one is interpolated with the frame's border
-    repeated. Bilinear interpolation is Pillow's; bicubic differs a little (the cubic's slope is -0.75 in torch and -1
-    in Pillow's warps).
+    A pixel whose centre comes from outside the frame is `fill`. Any other pixel is interpolated, with the frame's
+    border repeated. Bilinear interpolation is Pillow's. Bicubic differs a little: the cubic's slope is -0.75 in torch
+    and -1 in Pillow's warps.
 
     Args:
-        frames: uint8 `[T, 3, H, W]`.
-        matrix: a, b, c, d, e, f: the pixel (x, y), counted in pixels from the top left corner of the frame to the
-            pixel's centre, comes from (a x + b y + c, d x + e y + f).
-        box: top, left, height and width of the part that is wanted.
-        fill: grey value, 0 … 255.
-        resample: `"bicubic"` or `"bilinear"`.
+        frames (`torch.Tensor` of shape `(num_frames, 3, height, width)`): uint8.
+        matrix (`tuple[float, ...]`): a, b, c, d, e, f: the pixel (x, y) comes from (a x + b y + c, d x + e y + f). Both
+            are counted in pixels from the frame's top left corner to the pixel's centre.
+        box (`tuple[int, int, int, int]`): top, left, height and width of the part that is wanted.
+        fill (`int`, defaults to 128): grey value, 0 … 255.
+        resample (`str`, defaults to `"bicubic"`): `"bicubic"` or `"bilinear"`.
 
     Returns:
-        uint8 `[T, 3, height, width]`, channels last in memory.
+        `torch.Tensor` of shape `(num_frames, 3, box_height, box_width)`, uint8, channels last in memory.
     """
     top, left, height, width = box
     a, b, c, d, e, f = matrix
