@@ -21,7 +21,6 @@ from vitaclip_hf.data.augmentation import (
     ClipAugmentation,
     ClipMixer,
     draw_crop,
-    draw_cutmix_box,
     draw_erased_box,
     soften_labels,
 )
@@ -250,13 +249,16 @@ def test_odd_frames(shape):
         (torch.zeros(2, 3, 8, 8), "must be a uint8 tensor .* got torch.float32"),
         (torch.zeros(2, 3, 8, 8, dtype=torch.bfloat16), "got torch.bfloat16"),
         (np.zeros((2, 3, 8, 8), np.uint8), "got ndarray"),
-        (torch.zeros(2, 8, 8, 3, dtype=torch.uint8), r"must be \[T, 3, H, W\], none of them 0, got \[2, 8, 8, 3\]"),
+        (
+            torch.zeros(2, 8, 8, 3, dtype=torch.uint8),
+            r"must have the shape \(num_frames, 3, height, width\) and not be empty, got \[2, 8, 8, 3\]",
+        ),
         (torch.zeros(3, 8, 8, dtype=torch.uint8), r"got \[3, 8, 8\]"),
         (torch.zeros(0, 3, 8, 8, dtype=torch.uint8), r"got \[0, 3, 8, 8\]"),
         (torch.zeros(2, 3, 8, 8, dtype=torch.uint8, device="meta"), "on the CPU, got meta"),
     ],
 )
-def test_frames_that_are_none(frames, message):
+def test_unusable_frames(frames, message):
     with pytest.raises(AugmentationError, match=message) as error:
         ClipAugmentation(8)(frames, seeded())
     assert "\n" not in str(error.value)
@@ -316,7 +318,7 @@ def test_soft_labels_by_hand():
 
 
 def test_mixup_by_hand(monkeypatch):
-    monkeypatch.setattr(augmentation, "_draw_beta", lambda alpha, generator: 0.75)
+    monkeypatch.setattr(v2.MixUp, "make_params", lambda *arguments: {"lam": 0.75})
     pixels = torch.tensor([0.0, 4.0, 8.0]).view(3, 1, 1, 1, 1).expand(3, 2, 3, 2, 2)
     mixed, labels = ClipMixer(3, mixup=1.0)(pixels, torch.tensor([0, 1, 2]), seeded())
     assert mixed[:, 0, 0, 0, 0].tolist() == [2, 3, 7]  # a quarter of the one before
@@ -325,7 +327,7 @@ def test_mixup_by_hand(monkeypatch):
 
 
 def test_cutmix_by_hand(monkeypatch):
-    monkeypatch.setattr(augmentation, "draw_cutmix_box", lambda *arguments: (1, 2, 2, 2))
+    monkeypatch.setattr(v2.CutMix, "make_params", lambda *arguments: {"box": (2, 1, 4, 3), "lam_adjusted": 0.75})
     pixels = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1, 1).expand(2, 3, 3, 4, 4)
     mixed, labels = ClipMixer(2, cutmix=1.0)(pixels, torch.tensor([0, 1]), seeded())
     assert mixed[0, 0, 0].tolist() == [[0, 0, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 0, 0]]
@@ -334,36 +336,46 @@ def test_cutmix_by_hand(monkeypatch):
     assert labels.tolist() == [[0.75, 0.25], [0.25, 0.75]]
 
 
+def draws(transform, monkeypatch) -> list[dict]:
+    """Collects what torchvision's transform draws."""
+    drawn = []
+    draw = transform.make_params
+    monkeypatch.setattr(transform, "make_params", lambda *arguments: drawn.append(draw(*arguments)) or drawn[-1])
+    return drawn
+
+
 @pytest.mark.parametrize("settings", [{"mixup": 0.8}, {"cutmix": 1.0}])
 @pytest.mark.parametrize("seed", range(5))
 def test_mixing_a_pair_is_timms(settings, seed, monkeypatch):
-    """Two clips: timm's mirrored pair and our neighbours are the same. The share and box are ours."""
+    """Two clips: timm's mirrored pair and our neighbours are the same. The share and box are those drawn here."""
     pixels, labels = batch(side=16)
     labels = labels + 2
-    mixer = ClipMixer(4, label_smoothing=0.1, **settings)
-    share, box = mixer._draw(16, 16, seeded(seed))
-    mixed, soft = mixer(pixels, labels, seeded(seed))
+    drawn = draws(v2.CutMix if "cutmix" in settings else v2.MixUp, monkeypatch)
+    mixed, soft = ClipMixer(4, label_smoothing=0.1, **settings)(pixels, labels, seeded(seed))
+    left, top, right, bottom = drawn[0].get("box", (0, 0, 0, 0))
     theirs = timm_mixup.Mixup(
         settings.get("mixup", 0.0), settings.get("cutmix", 0.0), label_smoothing=0.1, num_classes=4
     )
-    monkeypatch.setattr(theirs, "_params_per_batch", lambda: (share, box is not None))
-    edges = None if box is None else (box[0], box[0] + box[2], box[1], box[1] + box[3])
-    monkeypatch.setattr(timm_mixup, "rand_bbox", lambda *arguments, **settings: edges)
+    monkeypatch.setattr(theirs, "_params_per_batch", lambda: (drawn[0].get("lam"), "cutmix" in settings))
+    monkeypatch.setattr(timm_mixup, "rand_bbox", lambda *arguments, **settings: (top, bottom, left, right))
     expected, targets = theirs(pixels.flatten(1, 2).clone(), labels)
     torch.testing.assert_close(mixed.flatten(1, 2), expected)
     torch.testing.assert_close(soft, targets)
 
 
-def test_cutmix_boxes_are_timms(monkeypatch):
-    for seed in range(50):
-        share, generator = seed / 49, seeded(seed)
-        top, left, height, width = draw_cutmix_box(30, 20, share, generator)
-        centre = iter(
-            draw.item() for draw in [torch.randint(n, (1,), generator=g) for g in [seeded(seed)] for n in (30, 20)]
-        )
-        monkeypatch.setattr(timm_mixup.np.random, "randint", lambda *arguments, centre=centre, **settings: next(centre))
-        expected = timm_mixup.rand_bbox((3, 30, 20), share)
-        assert (top, top + height, left, left + width) == tuple(int(edge) for edge in expected)
+def test_cutmix_boxes_are_spread_like_timms(monkeypatch):
+    """Their edges by mean and deviation; timm's share and centre come from numpy's global state."""
+    drawn, generator = draws(v2.CutMix, monkeypatch), seeded()
+    pixels = torch.zeros(2, 1, 3, 40, 30)
+    for _ in range(2000):
+        ClipMixer(2, cutmix=1.0)(pixels, torch.tensor([0, 1]), generator)
+    ours = np.array([params["box"] for params in drawn])[:, [1, 3, 0, 2]]
+    state = np.random.get_state()
+    np.random.seed(0)
+    theirs = np.array([timm_mixup.rand_bbox((3, 40, 30), np.random.beta(1.0, 1.0)) for _ in range(2000)])
+    np.random.set_state(state)
+    assert ours.mean(0) == pytest.approx(theirs.mean(0), abs=1)
+    assert ours.std(0) == pytest.approx(theirs.std(0), abs=1)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
@@ -427,15 +439,19 @@ PIXELS = torch.rand(2, 1, 3, 4, 4)
     ("pixels", "labels", "message"),
     [
         (torch.zeros(2, 1, 3, 4, 4, dtype=torch.uint8), torch.tensor([0, 1]), "must be floats .* got torch.uint8"),
-        (torch.rand(2, 3, 4, 4), torch.tensor([0, 1]), r"must be floats \[B, T, 3, H, W\].* got torch.float32 \[2, 3"),
+        (
+            torch.rand(2, 3, 4, 4),
+            torch.tensor([0, 1]),
+            r"must be floats \(batch_size, num_frames, 3, .* got torch.float32 \[2, 3",
+        ),
         (PIXELS[:0], torch.tensor([], dtype=torch.int64), r"got torch.float32 \[0, 1"),
         ([PIXELS], torch.tensor([0, 1]), "got list"),
-        (PIXELS, torch.tensor([0, 1, 2]), r"Labels must be 2 whole numbers.* got torch.int64 \[3\]"),
+        (PIXELS, torch.tensor([0, 1, 2]), r"`labels` must be 2 whole numbers.* got torch.int64 \[3\]"),
         (PIXELS, torch.tensor([0.0, 1.0]), "whole numbers.* got torch.float32"),
         (PIXELS, torch.eye(2), r"got torch.float32 \[2, 2\]"),
         (PIXELS, [0, 1], "got list"),
-        (PIXELS, torch.tensor([0, 4]), "Labels must be in 0 … 3, got 0 … 4"),
-        (PIXELS, torch.tensor([-100, 1]), "Labels must be in 0 … 3, got -100 … 1"),
+        (PIXELS, torch.tensor([0, 4]), "`labels` must be in 0 … 3, got 0 … 4"),
+        (PIXELS, torch.tensor([-100, 1]), "`labels` must be in 0 … 3, got -100 … 1"),
     ],
 )
 def test_batches_that_cannot_be_mixed(pixels, labels, message):

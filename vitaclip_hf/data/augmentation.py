@@ -1,17 +1,17 @@
-"""Training augmentation of clips: one draw for all frames of a clip, every draw from the generator that is given.
+"""Training augmentation of clips: one draw for all frames of a clip, and every draw from the generator that is given.
 
-`ClipAugmentation` makes a model input of one clip's frames; `ClipMixer` mixes the clips of a batch (mixup, CutMix) and
-their labels. Neither touches torch's, numpy's or Python's global random state.
+`ClipAugmentation` turns the frames of one clip into a model input. `ClipMixer` mixes the clips of a batch and their
+labels (mixup, CutMix). Both leave the global random states of torch, numpy and Python as they are.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 
-import numpy as np
 import torch
-from torchvision.transforms import InterpolationMode
+from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional
+from torchvision.tv_tensors import Video
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from .rand_augment import Box, RandAugment, apply_steps
@@ -30,32 +30,39 @@ class AugmentationError(ValueError):
 
 @dataclass
 class ClipAugmentation:
-    """Frames of a clip to a training input, with the same draw for all of them.
+    """
+    Turns the frames of a clip into a training input, with the same draw for all of them.
 
-    In the released code's order: RandAugment on the decoded frames, then a random resized crop; then what that code has
-    not: flip and colour jitter, and, on normalised values, random erasing. RandAugment comes first because its
-    statistics and its warps are those of the whole frame, but only what reaches the crop is computed. Its warps are
-    bicubic with grey outside the frame, as in the released code.
+    The order is the released code's: RandAugment on the decoded frames, then a random resized crop. RandAugment comes
+    first because its statistics and its warps are those of the whole frame; only what reaches the crop is computed. Its
+    warps are bicubic with grey outside the frame, as in the released code. Flip, colour jitter and, on normalised
+    values, random erasing follow; the released code has none of them.
 
     Args:
-        size: side of the output, S, in pixels.
-        rand_augment: in timm's notation, see `RandAugment.from_notation`; none if `None`.
-        scale: smallest and largest area of the crop, relative to the frame's.
-        ratio: smallest and largest width / height of the crop; drawn uniformly on a log scale.
-        flip: probability of a horizontal flip; 0 where left and right matter (Something-Something). The released code
-            reads such a switch and never flips.
-        color_jitter: brightness, contrast and saturation each by a factor in 1 ± this, in random order.
-        erasing: probability of erasing a box, the same in all frames.
-        erasing_mode: what is put there: `"pixel"`, normal noise (the same in all frames), or `"const"`, zeros.
-        mean: of the three channels, for values in 0 … 1; CLIP's by default.
-        std: likewise.
-        resample: of the crop's resizing, `"bicubic"` or `"bilinear"` (the released code's).
-        antialias: low-pass before downsizing (the released code does not).
-        shorter_side: larger frames are first resized to this, in pixels; never if `None`. The published data sets are
-            stored at 256 to 340 pixels, and RandAugment's time grows with the area.
+        size (`int`): side of the output in pixels.
+        rand_augment (`str`, *optional*, defaults to `"rand-m7-n4-mstd0.5-inc1"`): in timm's notation, see
+            [`RandAugment.from_notation`]; `None` for no RandAugment.
+        scale (`tuple[float, float]`, defaults to `(0.08, 1.0)`): smallest and largest area of the crop, relative to the
+            frame's.
+        ratio (`tuple[float, float]`, defaults to `(3 / 4, 4 / 3)`): smallest and largest width / height of the crop;
+            drawn uniformly on a log scale.
+        flip (`float`, defaults to 0.5): probability of a horizontal flip. Take 0 where left and right matter
+            (Something-Something). The released code reads such a switch and never flips.
+        color_jitter (`float`, defaults to 0.0): brightness, contrast and saturation are each multiplied by a factor in
+            1 ± this, in random order.
+        erasing (`float`, defaults to 0.0): probability of erasing a box, the same in all frames.
+        erasing_mode (`str`, defaults to `"pixel"`): what the box is filled with: `"pixel"`, normal noise (the same in
+            all frames), or `"const"`, zeros.
+        mean (`tuple[float, ...]`): mean of the three channels, for values in 0 … 1; CLIP's by default.
+        std (`tuple[float, ...]`): standard deviation of the three channels; CLIP's by default.
+        resample (`str`, defaults to `"bicubic"`): how the crop is resized, `"bicubic"` or `"bilinear"` (the released
+            code's).
+        antialias (`bool`, defaults to `True`): low-pass before downsizing (the released code does not).
+        shorter_side (`int`, *optional*): larger frames are first resized to this shorter side in pixels. The published
+            data sets are stored at 256 to 340 pixels, and RandAugment's time grows with the area.
 
     Raises:
-        AugmentationError: a setting out of range, or RandAugment in a notation that is none.
+        AugmentationError: a setting out of range, or an invalid RandAugment notation.
 
     Example:
         >>> augment = ClipAugmentation(32, rand_augment="rand-m7-n4-mstd0.5-inc1")
@@ -83,7 +90,7 @@ class ClipAugmentation:
         for name in ("size", "shorter_side"):
             pixels = getattr(self, name)
             if (name, pixels) != ("shorter_side", None) and not _is_count(pixels):
-                raise AugmentationError(f"`{name}` must be a whole number of pixels, at least 1, got {pixels!r}.")
+                raise AugmentationError(f"`{name}` must be a whole number of pixels, at least 1, got {pixels!r:.100}.")
         _check_range("scale", self.scale, highest=1.0)
         _check_range("ratio", self.ratio, highest=math.inf)
         for name in ("flip", "erasing"):
@@ -95,18 +102,20 @@ class ClipAugmentation:
             values = getattr(self, name)
             if not _are_numbers(values, count=3) or not min(values) >= lowest:
                 raise AugmentationError(
-                    f"`{name}` must be three {'positive ' * (name == 'std')}numbers, got {values!r}."
+                    f"`{name}` must be three {'positive ' * (name == 'std')}numbers, got {values!r:.100}."
                 )
         self._rand_augment = None if self.rand_augment is None else RandAugment.from_notation(self.rand_augment)
 
     def __call__(self, frames: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """
         Args:
-            frames: uint8 `[T, 3, H, W]` on the CPU; fastest as decoders give them, channels last in memory.
-            generator: where all draws come from (on the CPU): the same state gives the same draw, whatever T is.
+            frames (`torch.Tensor` of shape `(num_frames, 3, height, width)`): uint8, on the CPU; fastest as decoders
+                give them, channels last in memory.
+            generator (`torch.Generator`): source of all draws, on the CPU. The same state gives the same draw for any
+                number of frames.
 
         Returns:
-            float32 `[T, 3, S, S]`, normalised.
+            `torch.Tensor` of shape `(num_frames, 3, size, size)`, float32, normalised.
 
         Raises:
             AugmentationError: frames of another type or shape.
@@ -150,19 +159,20 @@ class ClipAugmentation:
 
 @dataclass
 class ClipMixer:
-    """Mixup or CutMix of the clips of a batch, with soft labels.
+    """
+    Mixup or CutMix of the clips of a batch, with soft labels, by torchvision's `v2.MixUp` and `v2.CutMix`.
 
-    One draw for the batch, as in timm: whether to mix, by which of the two (evenly, if both are on), and the share.
-    Each clip is mixed with its neighbour in the batch (the first with the last), as in torchvision: unlike timm's
-    mirrored pairs that serves odd batches too. A batch of one clip mixes with itself, so it stays what it is. CutMix
-    puts the same box into all frames, and the share is corrected to the box's real area.
+    There is one draw for the batch: whether to mix, by which of the two (evenly, if both are on), and the share. Each
+    clip is mixed with its neighbour in the batch (the first with the last), so odd batches work too. A batch of one
+    clip is mixed with itself and stays as it is. CutMix puts the same box into all frames; the share is that of the
+    box's real area.
 
     Args:
-        num_classes: C.
-        mixup: both parameters of the Beta distribution of mixup's share; off if 0.
-        cutmix: likewise, of CutMix's.
-        probability: that a batch is mixed at all.
-        label_smoothing: part of every label that is spread evenly over all classes.
+        num_classes (`int`): number of classes.
+        mixup (`float`, defaults to 0.0): both parameters of the Beta distribution of mixup's share; 0 turns it off.
+        cutmix (`float`, defaults to 0.0): both parameters of the Beta distribution of CutMix's share; 0 turns it off.
+        probability (`float`, defaults to 1.0): that a batch is mixed at all.
+        label_smoothing (`float`, defaults to 0.0): part of every label that is spread evenly over all classes.
 
     Raises:
         AugmentationError: a setting out of range.
@@ -195,41 +205,31 @@ class ClipMixer:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """
         Args:
-            pixel_values_videos: floats `[B, T, 3, H, W]`; left as they are.
-            labels: whole numbers `[B]` in 0 … C - 1.
-            generator: where all draws come from (on the CPU).
+            pixel_values_videos (`torch.Tensor` of shape `(batch_size, num_frames, num_channels, height, width)`):
+                floats; not changed in place.
+            labels (`torch.Tensor` of shape `(batch_size,)`): class numbers, from 0.
+            generator (`torch.Generator`): source of all draws, on the CPU.
 
         Returns:
-            the mixed clips, and their soft labels, float32 `[B, C]`, each row adding up to 1.
+            `tuple[torch.Tensor, torch.Tensor]`: the mixed clips, and their soft labels of shape
+            `(batch_size, num_classes)`, float32, where each row adds up to 1.
 
         Raises:
             AugmentationError: pixels or labels of another type or shape, or labels out of range.
         """
         _check_batch(pixel_values_videos, labels, self.num_classes)
         _check_generator(generator)
-        share, box = self._draw(*pixel_values_videos.shape[-2:], generator)
-        targets = soften_labels(labels, self.num_classes, self.label_smoothing)
-        if share == 1.0:
-            return pixel_values_videos, targets
-        neighbours = pixel_values_videos.roll(1, dims=0)
-        if box is None:
-            mixed = torch.lerp(neighbours, pixel_values_videos, share)
-        else:
-            top, left, height, width = box
-            mixed = pixel_values_videos.clone()
-            rows, columns = slice(top, top + height), slice(left, left + width)
-            mixed[..., rows, columns] = neighbours[..., rows, columns]
-        return mixed, torch.lerp(targets.roll(1, dims=0), targets, share)
-
-    def _draw(self, height: int, width: int, generator: torch.Generator) -> tuple[float, Box | None]:
-        """Share of each clip itself (the rest is its neighbour's), and CutMix's box."""
         mixed, switch = _draw_uniform(generator), _draw_uniform(generator)
+        seed = _draw_index(2**63 - 1, generator)
+        targets = soften_labels(labels, self.num_classes, self.label_smoothing)
         if mixed >= self.probability or not (self.mixup or self.cutmix):
-            return 1.0, None
-        if self.cutmix and (switch < 0.5 or not self.mixup):
-            box = draw_cutmix_box(height, width, _draw_beta(self.cutmix, generator), generator)
-            return 1.0 - box[2] * box[3] / (height * width), box
-        return _draw_beta(self.mixup, generator), None
+            return pixel_values_videos, targets
+        by_cutmix = self.cutmix and (switch < 0.5 or not self.mixup)
+        transform = v2.CutMix(alpha=self.cutmix) if by_cutmix else v2.MixUp(alpha=self.mixup)
+        with torch.random.fork_rng(devices=[]):  # torchvision draws from the global state
+            torch.default_generator.manual_seed(seed)
+            clips, targets = transform(Video(pixel_values_videos), targets)
+        return clips.as_subclass(torch.Tensor), targets
 
 
 def draw_crop(
@@ -239,17 +239,19 @@ def draw_crop(
     ratio: tuple[float, float],
     generator: torch.Generator,
 ) -> Box:
-    """Box of a random resized crop: torchvision's rule, with draws from `generator`.
+    """
+    Box of a random resized crop: torchvision's rule, with draws from `generator`.
 
     Args:
-        height: of the frame, in pixels.
-        width: likewise.
-        scale: range of the box's area relative to the frame's.
-        ratio: range of the box's width / height.
-        generator: of the draws.
+        height (`int`): height of the frame in pixels.
+        width (`int`): width of the frame in pixels.
+        scale (`tuple[float, float]`): range of the box's area relative to the frame's.
+        ratio (`tuple[float, float]`): range of the box's width / height.
+        generator (`torch.Generator`): source of the draws.
 
     Returns:
-        top, left, height and width; after ten boxes that do not fit, the largest centred one within `ratio`.
+        `tuple[int, int, int, int]`: top, left, height and width. If ten boxes do not fit, the largest centred one
+        within `ratio`.
     """
     for _ in range(ATTEMPTS):
         area = height * width * _draw_uniform(generator, *scale)
@@ -263,7 +265,7 @@ def draw_crop(
 
 
 def draw_erased_box(size: int, generator: torch.Generator) -> Box | None:
-    """Box for random erasing in frames of `size` x `size`, by timm's rule; `None` if ten did not fit."""
+    """Box for random erasing in frames of `size` x `size`, by timm's rule; `None` if ten boxes did not fit."""
     for _ in range(ATTEMPTS):
         area = size * size * _draw_uniform(generator, *ERASED_AREA)
         aspect = math.exp(_draw_uniform(generator, math.log(ERASED_RATIO[0]), math.log(ERASED_RATIO[1])))
@@ -273,26 +275,17 @@ def draw_erased_box(size: int, generator: torch.Generator) -> Box | None:
     return None
 
 
-def draw_cutmix_box(height: int, width: int, share: float, generator: torch.Generator) -> Box:
-    """CutMix's box: `1 - share` of the frame's area around a random pixel, cut off at the borders."""
-    side = math.sqrt(1.0 - share)
-    h, w = int(height * side), int(width * side)
-    y, x = _draw_index(height, generator), _draw_index(width, generator)
-    top, left = max(0, y - h // 2), max(0, x - w // 2)
-    bottom, right = min(height, y + (h + 1) // 2), min(width, x + (w + 1) // 2)
-    return top, left, bottom - top, right - left
-
-
 def soften_labels(labels: torch.Tensor, num_classes: int, label_smoothing: float = 0.0) -> torch.Tensor:
-    """One-hot labels, smoothed: `label_smoothing / C` for every class and the rest for the right one.
+    """
+    One-hot labels, smoothed: `label_smoothing / num_classes` for every class and the rest for the right one.
 
     Args:
-        labels: whole numbers `[B]`.
-        num_classes: C.
-        label_smoothing: 0 … 1.
+        labels (`torch.Tensor` of shape `(batch_size,)`): class numbers, from 0.
+        num_classes (`int`): number of classes.
+        label_smoothing (`float`, defaults to 0.0): 0 … 1.
 
     Returns:
-        float32 `[B, C]`.
+        `torch.Tensor` of shape `(batch_size, num_classes)`, float32.
     """
     spread = label_smoothing / num_classes
     targets = torch.full((len(labels), num_classes), spread, device=labels.device)
@@ -314,11 +307,6 @@ def _draw_index(count: int, generator: torch.Generator) -> int:
     return int(torch.randint(count, (1,), generator=generator).item())
 
 
-def _draw_beta(alpha: float, generator: torch.Generator) -> float:
-    # torch's Beta distribution draws from the global random state, and numpy's takes a generator of its own kind.
-    return float(np.random.default_rng(_draw_index(2**63 - 1, generator)).beta(alpha, alpha))
-
-
 def _is_count(value) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
@@ -326,14 +314,16 @@ def _is_count(value) -> bool:
 def _check_number(name: str, value: float, lowest: float, highest: float) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not lowest <= value <= highest:
         limit = f"at least {lowest:g}" if math.isinf(highest) else f"between {lowest:g} and {highest:g}"
-        raise AugmentationError(f"`{name}` must be a number, {limit}, got {value!r}.")
+        raise AugmentationError(f"`{name}` must be a number, {limit}, got {value!r:.100}.")
 
 
 def _check_range(name: str, values: Sequence[float], highest: float) -> None:
     pair = _are_numbers(values, count=2)
     if not pair or not 0 < values[0] <= values[1] <= highest or math.isinf(values[1]):
         limit = "" if math.isinf(highest) else f", at most {highest:g}"
-        raise AugmentationError(f"`{name}` must be two positive numbers, the smaller one first{limit}, got {values!r}.")
+        raise AugmentationError(
+            f"`{name}` must be two positive numbers, the smaller one first{limit}, got {values!r:.100}."
+        )
 
 
 def _are_numbers(values: Sequence[float], count: int) -> bool:
@@ -346,17 +336,19 @@ def _are_numbers(values: Sequence[float], count: int) -> bool:
 
 def _check_choice(name: str, value: str, choices) -> None:
     if value not in choices:
-        raise AugmentationError(f"`{name}` must be one of {', '.join(choices)}, got {value!r}.")
+        raise AugmentationError(f"`{name}` must be one of {', '.join(choices)}, got {value!r:.100}.")
 
 
 def _check_frames(frames: torch.Tensor) -> None:
     if not isinstance(frames, torch.Tensor) or frames.dtype != torch.uint8:
         kind = frames.dtype if isinstance(frames, torch.Tensor) else type(frames).__name__
-        raise AugmentationError(f"Frames to augment must be a uint8 tensor [T, 3, H, W] (0 … 255), got {kind}.")
+        raise AugmentationError(f"`frames` must be a uint8 tensor of shape (num_frames, 3, height, width), got {kind}.")
     if frames.device.type != "cpu":
-        raise AugmentationError(f"Frames are augmented on the CPU, got {frames.device}; give `frames.cpu()`.")
+        raise AugmentationError(f"`frames` must be on the CPU, got {frames.device}; give `frames.cpu()`.")
     if frames.ndim != 4 or frames.shape[1] != 3 or 0 in frames.shape:
-        raise AugmentationError(f"Frames to augment must be [T, 3, H, W], none of them 0, got {list(frames.shape)}.")
+        raise AugmentationError(
+            f"`frames` must have the shape (num_frames, 3, height, width) and not be empty, got {list(frames.shape)}."
+        )
 
 
 def _check_generator(generator: torch.Generator) -> None:
@@ -368,12 +360,14 @@ def _check_generator(generator: torch.Generator) -> None:
 def _check_batch(pixels: torch.Tensor, labels: torch.Tensor, num_classes: int) -> None:
     if not isinstance(pixels, torch.Tensor) or not pixels.is_floating_point() or pixels.ndim != 5 or not len(pixels):
         kind = f"{pixels.dtype} {list(pixels.shape)}" if isinstance(pixels, torch.Tensor) else type(pixels).__name__
-        raise AugmentationError(f"Clips to mix must be floats [B, T, 3, H, W], normalised, got {kind}.")
+        raise AugmentationError(
+            f"`pixel_values_videos` must be floats (batch_size, num_frames, 3, height, width), got {kind}."
+        )
     whole = isinstance(labels, torch.Tensor) and labels.dtype in (torch.int64, torch.int32)
     if not whole or labels.shape != pixels.shape[:1]:
         kind = f"{labels.dtype} {list(labels.shape)}" if isinstance(labels, torch.Tensor) else type(labels).__name__
-        raise AugmentationError(f"Labels must be {len(pixels)} whole numbers, one for each clip to mix, got {kind}.")
+        raise AugmentationError(f"`labels` must be {len(pixels)} whole numbers, one for each clip, got {kind}.")
     if labels.min() < 0 or labels.max() >= num_classes:
         raise AugmentationError(
-            f"Labels must be in 0 … {num_classes - 1}, got {labels.min().item()} … {labels.max().item()}."
+            f"`labels` must be in 0 … {num_classes - 1}, got {labels.min().item()} … {labels.max().item()}."
         )
