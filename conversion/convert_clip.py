@@ -13,6 +13,7 @@ from transformers.utils.hub import cached_file
 
 from vitaclip_hf import VitaClipConfig, VitaClipModel, VitaClipProcessor, VitaClipVideoProcessor
 from vitaclip_hf.data.configuration_files import configuration_folder
+from vitaclip_hf.model.configuration_vita_clip import PROMPT_FIELDS
 from vitaclip_hf.model.prompt_checkpoint import split_tensors
 
 from .original_weights import (
@@ -33,17 +34,6 @@ PRESETS = configuration_folder("models")
 OPEN_CLIP_CONFIG = "open_clip_config.json"
 OPEN_CLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
-# What a preset may say about prompts; everything else in it must agree with the CLIP.
-PROMPT_FIELDS = {
-    "vision_config": {
-        "num_frames",
-        "use_summary_prompt",
-        "use_local_prompts",
-        "num_global_prompts",
-        "train_cls_projection",
-    },
-    "text_config": {"num_context_tokens", "context_position", "class_specific_context", "context_init"},
-}
 # open_clip's settings that the weights show as well, or that change nothing once it is trained.
 OPEN_CLIP_NEUTRAL = {
     "vision_cfg": {"image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio", "patch_dropout"},

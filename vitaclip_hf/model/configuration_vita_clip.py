@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +209,16 @@ class VitaClipConfig(CLIPConfig):
     @num_frames.setter
     def num_frames(self, value: int):
         self.vision_config.num_frames = value
+
+
+# The settings of prompts: fields that are ours and not CLIP's.
+PROMPT_FIELDS = {
+    part: tuple(item.name for item in fields(ours) if item.name not in {theirs.name for theirs in fields(stock)})
+    for part, ours, stock in (
+        ("vision_config", VitaClipVisionConfig, CLIPVisionConfig),
+        ("text_config", VitaClipTextConfig, CLIPTextConfig),
+    )
+}
 
 
 __all__ = ["VitaClipConfig", "VitaClipTextConfig", "VitaClipVisionConfig"]
