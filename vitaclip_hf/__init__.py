@@ -79,6 +79,7 @@ def _register() -> None:
     AutoConfig.register(VitaClipConfig.model_type, VitaClipConfig, exist_ok=True)
     AutoModel.register(VitaClipConfig, VitaClipModel, exist_ok=True)
     AutoConfig.register(VitaClipVisionConfig.model_type, VitaClipVisionConfig, exist_ok=True)
+    AutoConfig.register(VitaClipTextConfig.model_type, VitaClipTextConfig, exist_ok=True)
     AutoModel.register(VitaClipVisionConfig, VitaClipVisionModel, exist_ok=True)
     AutoModelForVideoClassification.register(VitaClipConfig, VitaClipForVideoClassification, exist_ok=True)
     AutoProcessor.register(VitaClipConfig, VitaClipProcessor, exist_ok=True)

@@ -10,7 +10,9 @@ from transformers.masking_utils import create_causal_mask
 from transformers.models.clip.modeling_clip import CLIPEncoder
 
 from vitaclip_hf import VitaClipModel
+from vitaclip_hf.model.prompts import AFTER_END, CONTEXT_SLOT
 from vitaclip_hf.model.quick_gelu import QuickGELU
+from vitaclip_hf.model.text_tower import CACHE_ARGUMENT
 
 
 # 2, 5, 1, 2, 3 and 1 tokens: neither sorted nor all of one length.
@@ -29,10 +31,19 @@ def plain_class_features(model: VitaClipModel) -> torch.Tensor:
     encoder.load_state_dict(text.encoder.state_dict())
     for module in encoder.modules():
         assert not isinstance(module, QuickGELU)
-    embeddings, ends = model.class_prompts(text.embeddings.token_embedding)
-    longer = torch.nn.functional.pad(embeddings, (0, 0, 0, 77 - embeddings.shape[1]), value=0.3)
+    ids, context = model.class_prompts.class_input_ids, model.class_prompts.context
+    rows = []
+    for number, row in enumerate(ids.tolist()):
+        own = iter(context[number] if context.ndim == 3 else context)
+        tokens = [
+            next(own) if token == CONTEXT_SLOT else text.embeddings.token_embedding.weight[token] for token in row
+        ]
+        rows.append(
+            torch.stack([token if row[i] != AFTER_END else tokens[0] * 0 + 0.3 for i, token in enumerate(tokens)])
+        )
+    longer, ends = torch.stack(rows), (ids != AFTER_END).sum(1) - 1
     hidden_states = text.embeddings(inputs_embeds=longer)
-    mask = create_causal_mask(text.config, hidden_states, attention_mask=None, past_key_values=None)
+    mask = create_causal_mask(text.config, hidden_states, attention_mask=None, **{CACHE_ARGUMENT: None})
     hidden_states = encoder(hidden_states, mask, is_causal=True).last_hidden_state
     at_ends = text.final_layer_norm(hidden_states)[torch.arange(len(ends)), ends]
     return model.text_projection(at_ends)
@@ -50,7 +61,7 @@ def gradient(model: VitaClipModel, features: torch.Tensor) -> torch.Tensor:
 def test_features_and_gradients_are_those_of_padded_sequences(tokenizer, position, specific, attention):
     model = named_model(tokenizer, context_position=position, class_specific_context=specific)
     model.set_attn_implementation(attention)
-    assert len(set(model.class_prompts.end_positions().tolist())) >= 4
+    assert len(set(model.class_prompts.lengths)) >= 4
     expected = plain_class_features(model)
     features = model.get_class_features().pooler_output
     # The eager softmax is transformers' own and works in float32.
@@ -77,7 +88,7 @@ def test_nothing_is_computed_for_padding_and_only_ends_in_the_last_layer(tokeniz
     for layer in model.text_model.encoder.layers:
         layer.mlp.fc1.register_forward_hook(lambda _, given, __: rows.append(given[0].shape[:-1].numel()))
     outputs = model.get_class_features()
-    tokens = int((model.class_prompts.end_positions() + 1).sum())
+    tokens = sum(model.class_prompts.lengths)
     assert tokens < len(NAMES) * 12
     assert rows == [tokens, tokens, len(NAMES)]
     assert outputs.last_hidden_state.shape == (len(NAMES), 1, 32)

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from huggingface_hub.utils import HFValidationError, validate_repo_id
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoProcessor, CLIPConfig
 
 from .configuration_vita_clip import VitaClipConfig
-from .loading_checks import CheckpointError
+from .loading_checks import CheckpointError, check_complete
 from .modeling_vita_clip import VitaClipModel
 from .processing_vita_clip import VitaClipProcessor
 from .prompt_checkpoint import find_prompts_alone, fingerprint_of_tensors
@@ -91,9 +92,15 @@ def load_checkpoint(
             kind, load = "vita-clip", model_class.from_pretrained
         else:
             kind, load = "prompts", model_class.from_pretrained_prompts
-        model = load(name, revision=revision, **kwargs)
+        if kind == "prompts":
+            model = load(name, revision=revision, **kwargs)
+        else:
+            model, info = load(name, revision=revision, output_loading_info=True, **kwargs)
+            check_complete(name, model, info, stock=kind == "clip")
     except CheckpointError:
         raise
+    except SafetensorError as error:
+        raise CheckpointError(f"{name}: a weights file is damaged or incomplete ({error}); fetch it again.") from error
     except (ValueError, TypeError, AttributeError, RuntimeError, StrictDataclassError) as error:
         raise CheckpointError(_about(name, error)) from error
     processor = _clip_processor(name, revision, config) if kind == "clip" else _own_processor(name, revision)

@@ -1,15 +1,11 @@
 """Vita-CLIP configuration: what the model adds to CLIP's."""
 
-import os
-import shutil
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
-from transformers.dynamic_module_utils import get_cached_module_file, get_relative_import_files
 from transformers.models.clip.configuration_clip import CLIPConfig, CLIPTextConfig, CLIPVisionConfig
-from transformers.utils import HF_MODULES_CACHE, TRANSFORMERS_DYNAMIC_MODULE_NAME
+from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
 
 CONTEXT_POSITIONS = ("end", "front", "middle")
@@ -35,14 +31,6 @@ def _as_ours(given: Any, legacy: dict | None, stock: Any, ours: Any) -> Any:
     if isinstance(given, dict) and given.get("model_type") == stock.model_type:
         given = stock(**given).to_dict() | {"model_type": ours.model_type}
     return ours(**(given or {})) if given is None or isinstance(given, dict) else given
-
-
-def _copy_remote_module(name: str, source: str, revision: str | None, folder: Path) -> None:
-    """Copies a module of a published folder, and what it imports from there, to another folder."""
-    module = Path(HF_MODULES_CACHE, get_cached_module_file(source, f"{name}.py", revision=revision))
-    folder.mkdir(parents=True, exist_ok=True)
-    for file in (module, *get_relative_import_files(module)):
-        shutil.copy(file, folder)
 
 
 @strict
@@ -177,11 +165,12 @@ class VitaClipConfig(CLIPConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict, **kwargs):
-        """As every configuration; the parts of a stock CLIP's are marked as such, for they may not say so.
+        """
+        As every configuration; a stock CLIP's configuration is accepted too.
 
-        The installed package goes before a published folder's copy of it, as everywhere in transformers. So it drops
-        what points to that copy: `pipeline()` would ask for `trust_remote_code` because of `custom_pipelines`, and a
-        folder saved from here holds no code.
+        The installed package is used instead of the copy of its code in a published folder. So the fields that point to
+        that copy are dropped: `pipeline()` would ask for `trust_remote_code` because of `custom_pipelines`, and a
+        folder that is saved from here holds no code.
         """
         if not cls.__module__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}."):
             config_dict = {key: value for key, value in config_dict.items() if key not in REMOTE_CODE_FIELDS}
@@ -190,16 +179,6 @@ class VitaClipConfig(CLIPConfig):
             for part, stock in (("text_config", CLIPTextConfig), ("vision_config", CLIPVisionConfig)):
                 config_dict[part] = {"model_type": stock.model_type} | (config_dict.get(part) or {})
         return super().from_dict(config_dict, **kwargs)
-
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs):
-        """As every configuration; a published folder's own code takes its pipelines' modules along.
-
-        transformers copies those of model, configuration and processor itself, but not those of `custom_pipelines`.
-        """
-        for pipeline in (getattr(self, "custom_pipelines", None) or {}).values():
-            module = pipeline["impl"].split(".")[0]
-            _copy_remote_module(module, self.name_or_path, getattr(self, "_commit_hash", None), Path(save_directory))
-        super().save_pretrained(save_directory, **kwargs)
 
     @property
     def num_frames(self) -> int:

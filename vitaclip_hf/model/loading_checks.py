@@ -1,13 +1,13 @@
 """What is wrong with weights that transformers would load with no more than a warning."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import CLIPConfig, CLIPVisionConfig, PreTrainedConfig
 
-from .prompts import AFTER_END, ClassPrompts
+from .prompts import AFTER_END, ClassPrompts, TimeEmbedding, VisionPrompts
 
 
 SHOWN = 3
@@ -40,30 +40,41 @@ def is_stock_clip(source: Any, arguments: Mapping[str, Any], commit: str | None)
     return stored.get("model_type") in STOCK_TYPES
 
 
-def check_loaded(
-    source: Any, model: Any, info: Mapping[str, Any], prompts: Collection[str], stock: bool, any_shape: bool
+def refuse_missing_prompts(
+    source: Any, model: nn.Module, info: Mapping[str, Any], arguments: Mapping[str, Any]
 ) -> None:
-    """Raises CheckpointMismatchError for weights of another shape, that are missing, or that have no place.
+    """
+    Raises CheckpointMismatchError for a Vita-CLIP folder that lacks prompts. A stock CLIP has none.
+
+    Args:
+        source: folder or Hub id, as given to `from_pretrained`.
+        model: as loaded.
+        info: `output_loading_info` of `from_pretrained`.
+        arguments: of `from_pretrained`; with `ignore_mismatched_sizes` prompts may start anew.
+    """
+    missing = sorted(set(info["missing_keys"]) & set(prompt_names(model)))
+    if not missing or arguments.get("ignore_mismatched_sizes"):
+        return
+    if not is_stock_clip(source, arguments, getattr(model.config, "_commit_hash", None)):
+        raise CheckpointMismatchError(
+            f"{source}: {len(missing)} weights of the prompts are missing, such as {missing[0]}. Fetch or save the "
+            "folder again."
+        )
+
+
+def check_complete(source: Any, model: Any, info: Mapping[str, Any], stock: bool) -> None:
+    """
+    Raises CheckpointMismatchError for weights that are missing, have no place, or hold unusable token ids.
 
     Args:
         source: folder or Hub id, for the message.
         model: as loaded.
         info: `output_loading_info` of `from_pretrained`.
-        prompts: names of the weights that a stock CLIP does not have.
         stock: whether it is a stock CLIP, whose prompts start anew.
-        any_shape: whether prompts of another shape or number may stay as initialised (`ignore_mismatched_sizes`).
     """
-    missing = set(info["missing_keys"])
-    if stock or any_shape:
-        missing -= set(prompts)
-    problems = [
-        f"{name} has the shape {list(found)}, the configuration asks for {list(expected)}"
-        for name, found, expected in sorted(info["mismatched_keys"])
-        if not any_shape
-    ]
-    problems += [f"{name} is missing" for name in sorted(missing)]
-    unexpected = [name for name in sorted(info["unexpected_keys"]) if not name.startswith(model._parts_left_out)]
-    problems += [f"{name} has no place" for name in unexpected if not (stock or any_shape)]
+    missing = set(info["missing_keys"]) - (set(prompt_names(model)) if stock else set())
+    problems = [f"{name} is missing" for name in sorted(missing)]
+    problems += [f"{name} has no place" for name in sorted(info["unexpected_keys"]) if not stock]
     problems = problems or token_problems(model)
     if problems:
         more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
@@ -71,6 +82,14 @@ def check_loaded(
             f"{source}: the weights are not those of its configuration: {'; '.join(problems[:SHOWN])}{more}. "
             "Fetch or save the folder again."
         )
+
+
+def prompt_names(model: nn.Module) -> list[str]:
+    """Names of the parameters and buffers that a stock CLIP does not have."""
+    parts = [
+        name for name, part in model.named_modules() if isinstance(part, (ClassPrompts, TimeEmbedding, VisionPrompts))
+    ]
+    return [name for name in model.state_dict() if name.startswith(tuple(f"{part}." for part in parts))]
 
 
 def token_problems(model: nn.Module) -> list[str]:

@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling, ImageClassifierOutput
@@ -29,15 +28,18 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .configuration_vita_clip import VitaClipConfig, VitaClipVisionConfig
-from .loading_checks import check_loaded, is_stock_clip
-from .prompt_checkpoint import load_prompts, prompts_only_error, save_prompts, split_tensors
+from .loading_checks import refuse_missing_prompts
+from .prompt_checkpoint import load_prompts, prompts_only_error, save_prompts
 from .prompts import ClassPrompts, TimeEmbedding, VisionPrompts, prompts_disabled
+from .published_code import copy_pipeline_modules
 from .quick_gelu import QuickGELU
 from .text_embedding_cache import TextEmbeddingCache
 from .text_tower import VitaClipTextEncoder
 
 
 logger = logging.get_logger(__name__)
+
+VIDEO_SHAPE = "(batch_size, num_frames, num_channels, height, width)"
 
 
 @dataclass
@@ -68,7 +70,7 @@ class VitaClipOutput(ModelOutput):
 
 
 class VitaClipVisionAttention(CLIPAttention):
-    """CLIP's self-attention within each frame, with prompts that are attended to but ask nothing themselves."""
+    """CLIP's self-attention within each frame. Prompts are keys and values only; no queries are computed for them."""
 
     def forward(
         self,
@@ -133,7 +135,7 @@ class VitaClipVisionLayer(CLIPEncoderLayer):
 
 
 class VitaClipVisionEncoder(CLIPEncoder):
-    """CLIP's encoder of such layers; the last one is computed for the class tokens alone where nobody asks for more."""
+    """CLIP's encoder. The last layer can be computed for the class tokens only."""
 
     def __init__(self, config: VitaClipVisionConfig):
         nn.Module.__init__(self)  # CLIPEncoder's own would build CLIP's layers first
@@ -159,8 +161,7 @@ class VitaClipPreTrainedModel(CLIPPreTrainedModel):
     base_model_prefix = "vita_clip"
     main_input_name = "pixel_values_videos"
     input_modalities: tuple[str, ...] = ("video", "text")
-    _parts_left_out: tuple[str, ...] = ()  # of a whole model's folder
-    _no_split_modules = ["CLIPTextEmbeddings", "VitaClipTextLayer", "CLIPVisionEmbeddings", "VitaClipVisionLayer"]
+    _no_split_modules = ["VitaClipTextLayer", "CLIPVisionEmbeddings", "VitaClipVisionLayer"]
     # The summary prompts attend too; only the frames' own attention is reported.
     _can_record_outputs = {
         "hidden_states": CLIPEncoderLayer,
@@ -168,34 +169,29 @@ class VitaClipPreTrainedModel(CLIPPreTrainedModel):
     }
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
-        """As for every transformers model, but no pickle is read unless `use_safetensors=False` asks for it.
-
-        Prompts alone, damaged files, weights of another shape, missing ones and ones without a place are errors that
-        say so. Only a stock CLIP may lack prompts, which then start anew.
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, output_loading_info: bool = False, **kwargs):
         """
-        if kwargs.get("use_safetensors") is None:
-            kwargs["use_safetensors"] = True
-        wants_info, any_shape = (kwargs.pop(name, False) for name in ("output_loading_info", "ignore_mismatched_sizes"))
+        As for every transformers model. A folder of prompts saved alone is an error that says how to load it, and a
+        Vita-CLIP that lacks prompts is an error; a stock CLIP lacks them, and they start anew.
+        """
         try:
             model, info = super().from_pretrained(
-                pretrained_model_name_or_path, *args, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
+                pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
             )
         except OSError as error:
             raise prompts_only_error(pretrained_model_name_or_path, kwargs) or error from None
-        except SafetensorError as error:
-            raise OSError(
-                f"{pretrained_model_name_or_path}: a weights file is damaged or incomplete ({error}); fetch it again."
-            ) from error
-        prompts = split_tensors(model)[0].keys() - {"logit_scale"}
-        stock = is_stock_clip(pretrained_model_name_or_path, kwargs, getattr(model.config, "_commit_hash", None))
-        check_loaded(pretrained_model_name_or_path, model, info, prompts, stock, any_shape)
-        return (model, info) if wants_info else model
+        refuse_missing_prompts(pretrained_model_name_or_path, model, info, kwargs)
+        return (model, info) if output_loading_info else model
 
-    def _initialize_weights(self, module, is_custom_code: bool = False):
-        # Outside transformers, modules whose own parameters are loaded, or that have none, would skip _init_weights,
-        # and CLIP's attention and MLP would lose their initialisation.
-        super()._initialize_weights(module, False)
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """`False`: initialise as transformers' own models do. `_init_weights` never overwrites loaded weights."""
+        return False
+
+    def save_pretrained(self, save_directory, **kwargs) -> None:
+        """As for every transformers model; a published folder's own code takes its pipelines' modules along."""
+        super().save_pretrained(save_directory, **kwargs)
+        copy_pipeline_modules(self.config, save_directory)
 
     def prompts_disabled(self) -> AbstractContextManager[None]:
         """A context in which the prompts are off and the towers are those of frozen CLIP, to the bit.
@@ -234,7 +230,6 @@ class VitaClipVisionModel(VitaClipPreTrainedModel, CLIPVisionModel):
     config: VitaClipVisionConfig
     config_class = VitaClipVisionConfig
     base_model_prefix = "vision_model"  # loads from a whole model's folder, of which it leaves the rest
-    _parts_left_out = ("text_model.", "text_projection.", "visual_projection.", "class_prompts.", "logit_scale")
     input_modalities = ("video",)
 
     def __init__(self, config: VitaClipVisionConfig):
@@ -249,21 +244,25 @@ class VitaClipVisionModel(VitaClipPreTrainedModel, CLIPVisionModel):
         self,
         pixel_values_videos: torch.Tensor | None = None,
         interpolate_pos_encoding: bool = False,
+        class_tokens_only: bool = False,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
         r"""
         Args:
-            pixel_values_videos (`torch.Tensor` of shape `(B, T, 3, H, W)`): T may be any number from 1 up.
-            interpolate_pos_encoding (`bool`): accept another H and W than the configuration's.
+            pixel_values_videos (`torch.Tensor` of shape `(batch_size, num_frames, num_channels, height, width)`):
+                Normalised frames; any number of frames from 1 up.
+            interpolate_pos_encoding (`bool`, defaults to `False`): accept another size than the configuration's.
+            class_tokens_only (`bool`, defaults to `False`):
+                Compute the last layer for the class tokens only, which saves time. `last_hidden_state` is then `None`.
+                Without effect where hidden states or attentions are asked for, and with disabled prompts.
 
         Returns:
-            `pooler_output` `[B, T, D]`, each frame's class token after the final LayerNorm, and `last_hidden_state`:
-            `[B, T, 1+N, D]` if hidden states or attentions are asked for or the prompts are disabled, else the class
-            tokens alone, `[B, T, 1, D]`.
+            `pooler_output` of shape `(batch_size, num_frames, hidden_size)`: each frame's class token after the final
+            LayerNorm; and `last_hidden_state` of shape `(batch_size, num_frames, sequence_length, hidden_size)`.
         """
         pixel_values_videos = _checked_videos(pixel_values_videos)
-        # Without prompts it is CLIP: computed as CLIP computes it, the bits are equal too.
-        all_tokens = not self.time_embedding.enabled or any(
+        # Without prompts this is CLIP. It is computed as CLIP computes it, so that the bits are equal too.
+        all_tokens = not (class_tokens_only and self.time_embedding.enabled) or any(
             kwargs.get(name, getattr(self.config, name, False))
             for name in ("output_hidden_states", "output_attentions")
         )
@@ -271,17 +270,18 @@ class VitaClipVisionModel(VitaClipPreTrainedModel, CLIPVisionModel):
         hidden_states = self.time_embedding(frames.unflatten(0, pixel_values_videos.shape[:2]))
         hidden_states = self.encoder(self.pre_layrnorm(hidden_states), all_tokens, **kwargs).last_hidden_state
         return BaseModelOutputWithPooling(
-            last_hidden_state=hidden_states, pooler_output=self.post_layernorm(hidden_states[:, :, 0])
+            last_hidden_state=hidden_states if all_tokens else None,
+            pooler_output=self.post_layernorm(hidden_states[:, :, 0]),
         )
 
 
 def _checked_videos(pixel_values_videos: torch.Tensor | None) -> torch.Tensor:
     if pixel_values_videos is None:
-        raise ValueError("`pixel_values_videos` is missing: pass videos of shape [B, T, 3, H, W].")
+        raise ValueError(f"`pixel_values_videos` is missing; pass videos of shape {VIDEO_SHAPE}.")
     if pixel_values_videos.ndim != 5 or 0 in pixel_values_videos.shape:
         raise ValueError(
-            f"`pixel_values_videos` must have the shape [B, T, channels, H, W] with at least one video and one frame, "
-            f"got {list(pixel_values_videos.shape)}."
+            f"`pixel_values_videos` must have the shape {VIDEO_SHAPE} with at least one video and one frame, "
+            f"got {tuple(pixel_values_videos.shape)}."
         )
     return pixel_values_videos
 
@@ -309,7 +309,7 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
     """
 
     config: VitaClipConfig
-    # Its loss is a mean over the batch unless `num_items_in_batch` is given, which the forward uses.
+    # The loss is a mean over the batch unless `num_items_in_batch` is given, which the forward uses.
     accepts_loss_kwargs = True
 
     def __init__(self, config: VitaClipConfig):
@@ -319,43 +319,81 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
         self.class_prompts = ClassPrompts(config.text_config, config.num_labels)
         self.text_embedding_cache = TextEmbeddingCache()
         self.post_init()
+        # Only modules that are there: CLIP's own text tower adds the layers that were replaced.
+        self._no_split_modules = {name for name in self._no_split_modules or () if name.startswith("VitaClip")}
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """The text tower's token embedding."""
+        return self.text_model.embeddings.token_embedding
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        """Replaces the text tower's token embedding."""
+        self.text_model.embeddings.token_embedding = value
 
     @can_return_tuple
     def get_video_features(
         self,
         pixel_values_videos: torch.Tensor,
         interpolate_pos_encoding: bool = False,
+        class_tokens_only: bool = True,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
         r"""
         Args:
-            pixel_values_videos (`torch.Tensor` of shape `(B, T, 3, H, W)`): normalised frames, any T from 1 up.
-            interpolate_pos_encoding (`bool`): accept another H and W than the configuration's.
+            pixel_values_videos (`torch.Tensor` of shape `(batch_size, num_frames, num_channels, height, width)`):
+                Normalised frames; any number of frames from 1 up.
+            interpolate_pos_encoding (`bool`, defaults to `False`): accept another size than the configuration's.
+            class_tokens_only (`bool`, defaults to `True`):
+                Compute the last layer for the class tokens only. With `False` the output has `last_hidden_state`.
 
         Returns:
-            `pooler_output` `[B, E]`: the mean over frames of their projected class tokens, before normalising.
+            `pooler_output` of shape `(batch_size, projection_dim)`: the mean over the frames of their projected class
+            tokens, before normalising.
         """
         outputs = self.vision_model(
-            pixel_values_videos, interpolate_pos_encoding=interpolate_pos_encoding, return_dict=True, **kwargs
+            pixel_values_videos,
+            interpolate_pos_encoding=interpolate_pos_encoding,
+            class_tokens_only=class_tokens_only,
+            return_dict=True,
+            **kwargs,
         )
         outputs.pooler_output = self.visual_projection(outputs.pooler_output).mean(1)
         return outputs
 
-    @can_return_tuple
-    def get_class_features(self, **kwargs: Unpack[TransformersKwargs]) -> BaseModelOutputWithPooling:
-        r"""Features of the model's own classes, `config.id2label`, through their learned contexts.
+    def get_image_features(self, pixel_values: torch.Tensor, **kwargs) -> BaseModelOutputWithPooling:
+        r"""
+        Features of images, each as a video of one frame.
+
+        Args:
+            pixel_values (`torch.Tensor` of shape `(batch_size, num_channels, height, width)`): normalised images.
+            kwargs: as for `get_video_features`.
 
         Returns:
-            `pooler_output` `[C, E]`, before normalising, and `last_hidden_state` `[C, 1, D_t]`, of each prompt's end.
-            Hidden states and attentions are not recorded here.
+            `pooler_output` of shape `(batch_size, projection_dim)`, before normalising.
+        """
+        return self.get_video_features(pixel_values[:, None], **kwargs)
+
+    @can_return_tuple
+    def get_class_features(self, **kwargs: Unpack[TransformersKwargs]) -> BaseModelOutputWithPooling:
+        r"""
+        Features of the model's own classes, `config.id2label`, through their learned contexts.
+
+        Returns:
+            `pooler_output` of shape `(num_classes, projection_dim)`, before normalising, and `last_hidden_state` of
+            shape `(num_classes, 1, hidden_size)`, of each prompt's end. Hidden states and attentions are not recorded.
+
+        Raises:
+            ValueError: the classes have no names and share one context, or the prompts are disabled.
         """
         if not self.class_prompts.have_names:
             self._warn_of_nameless_classes()
         text = self.text_model
-        # A function, not the module: accelerate's hooks move modules among the arguments, and would move weights.
-        embeddings, ends = self.class_prompts(lambda ids: text.embeddings.token_embedding(ids))
-        hidden_states = text.embeddings(inputs_embeds=embeddings)
-        hidden_states = text.encoder(inputs_embeds=hidden_states, ends=ends, is_causal=True, **kwargs).last_hidden_state
+        # A function, not the module: accelerate's hooks move modules among the arguments, and would move its weights.
+        packed = self.class_prompts(lambda ids: text.embeddings.token_embedding(ids))
+        positions = text.embeddings.position_embedding(packed.positions)
+        hidden_states = text.encoder(
+            packed.tokens + positions.to(packed.tokens.device), packed=packed, is_causal=True, **kwargs
+        ).last_hidden_state
         hidden_states = text.final_layer_norm(hidden_states)
         return BaseModelOutputWithPooling(
             last_hidden_state=hidden_states, pooler_output=self.text_projection(hidden_states[:, 0])
@@ -434,12 +472,17 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
         return [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
 
     def get_class_embeds(self) -> torch.Tensor:
-        """Normalised class features `[C, E]`; without gradients they are made once and kept until a weight changes."""
+        """
+        Normalised class features of shape `(num_classes, projection_dim)`.
+
+        In evaluation without gradients they are made once and kept until a weight changes.
+        """
 
         def embed() -> torch.Tensor:
             return nn.functional.normalize(self.get_class_features(return_dict=True).pooler_output, dim=-1)
 
-        if self.training or torch.is_grad_enabled() or not self.class_prompts.enabled:
+        keep = not (self.training or torch.is_grad_enabled() or torch.compiler.is_compiling())
+        if not keep or not self.class_prompts.enabled or self.class_prompts.class_input_ids.is_meta:
             return embed()
         return self.text_embedding_cache.get("classes", self.text_side_tensors(), embed)
 

@@ -10,10 +10,12 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
 from transformers.models.clip.modeling_clip import CLIPAttention
 from transformers.utils import logging
 
 from .configuration_vita_clip import VitaClipTextConfig, VitaClipVisionConfig
+from .packed_sequences import PackedSequences, Packing
 
 
 logger = logging.get_logger(__name__)
@@ -24,11 +26,13 @@ AFTER_END = -2
 
 
 def resize_over_time(vectors: torch.Tensor, num_frames: int) -> torch.Tensor:
-    """One vector a frame `[T, D]` for another number of frames, by the nearest frame: `[num_frames, D]`."""
-    if num_frames == vectors.shape[0]:
-        return vectors
-    resized = nn.functional.interpolate(vectors.float().T[None], size=num_frames, mode="nearest")
-    return resized[0].T.to(vectors.dtype)
+    """One vector a frame `[T, D]` for another number of frames, by the nearest frame: `[num_frames, D]`.
+
+    Without a branch on the number of frames: a graph that was traced at one number serves all.
+    """
+    steps = torch.arange(num_frames, dtype=torch.float32, device=vectors.device)
+    nearest = (steps * (vectors.shape[0] / num_frames)).long()  # the rounding of torch's own "nearest"
+    return vectors.index_select(0, nearest)
 
 
 @contextmanager
@@ -111,10 +115,12 @@ class VisionPrompts(nn.Module):
 
 
 class ClassPrompts(nn.Module):
-    """Class names with learned context tokens around them: `[SOS] [context] [class name] [.] [EOS]`.
+    """
+    Class names with learned context tokens around them: `[SOS] [context] [class name] [.] [EOS]` (paper section 3.2).
 
-    `class_input_ids` `[C, L]` holds the token ids of each prompt, with `CONTEXT_SLOT` where a context token goes and
-    `AFTER_END` behind the last token. Until `set_names` is called, the prompts have no names: `[SOS] [context] [EOS]`.
+    `class_input_ids` of shape `(num_classes, max_position_embeddings)` holds the token ids of each prompt, with
+    `CONTEXT_SLOT` where a context token goes and `AFTER_END` behind the end of the text. The lengths of the prompts are
+    facts of the names. They are kept as plain numbers, so that nothing in the forward pass depends on tensor values.
     """
 
     enabled = True  # see `prompts_disabled`
@@ -125,8 +131,11 @@ class ClassPrompts(nn.Module):
         contexts = (num_classes,) if config.class_specific_context else ()
         self.context = nn.Parameter(torch.zeros(*contexts, config.num_context_tokens, config.hidden_size))
         self.class_input_ids = nn.Buffer(self.nameless_ids(num_classes))
+        self._lengths = (config.num_context_tokens + 2,) * num_classes
+        self._measured: tuple[int, int] | None = None
 
     def nameless_ids(self, num_classes: int) -> torch.Tensor:
+        """Prompts of classes without names: context tokens between start and end."""
         bos, eos = self.config.bos_token_id, self.config.eos_token_id
         if eos == 2:
             # OpenAI's published text configurations carry 0 and 2, which are not the tokens of their vocabulary.
@@ -136,34 +145,48 @@ class ClassPrompts(nn.Module):
         return pack_rows([[bos, *slots, eos]] * num_classes, self.config.max_position_embeddings)
 
     @property
+    def lengths(self) -> tuple[int, ...]:
+        """Tokens of each prompt. Measured again when `class_input_ids` was replaced or written to."""
+        ids = self.class_input_ids
+        # Tracing and offloading put tensors without values in its place; the names are still the same.
+        if torch.compiler.is_compiling() or ids.is_meta or isinstance(ids, FakeTensor):
+            return self._lengths
+        now = (id(ids), 0 if ids.is_inference() else ids._version)
+        if now != self._measured:
+            self._lengths = tuple((ids != AFTER_END).sum(-1).tolist())
+            self._measured = now
+        return self._lengths
+
+    @property
     def have_names(self) -> bool:
-        return bool((self.end_positions() > self.config.num_context_tokens + 1).all())
+        """Whether every class has a name."""
+        return min(self.lengths) > self.config.num_context_tokens + 2
 
-    def end_positions(self) -> torch.Tensor:
-        """Where each prompt ends (its EOS), `[C]`."""
-        return (self.class_input_ids != AFTER_END).sum(-1) - 1
-
-    def forward(self, embed: Callable[[torch.Tensor], torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Embeddings of all prompts, cut behind the longest (exact: a causal tower never looks ahead).
+    def forward(self, embed: Callable[[torch.Tensor], torch.Tensor]) -> PackedSequences:
+        """
+        Embeds the tokens of all prompts, without padding.
 
         Args:
-            embed: token ids `[C, L]` as the text tower embeds them, `[C, L, D_t]`.
+            embed: the text tower's token embedding.
 
         Returns:
-            Token embeddings `[C, longest, D_t]` without positions, and the position of each prompt's end `[C]`.
+            [`PackedSequences`]: the tokens without position embeddings.
+
+        Raises:
+            ValueError: the prompts are disabled.
         """
         if not self.enabled:
             raise ValueError(
                 "The prompts are disabled, and CLIP alone has no learned classes: compare with texts (`input_ids`)."
             )
-        ends = self.end_positions()
-        ids = self.class_input_ids[:, : int(ends.max()) + 1]
+        all_ids = self.class_input_ids
+        packing = Packing(self.lengths, (all_ids != AFTER_END).sum(-1))
+        ids = all_ids[packing.sequences, packing.positions]  # [N]
         is_slot = ids == CONTEXT_SLOT
-        slot = (is_slot.cumsum(-1) - 1).clamp(0, self.config.num_context_tokens - 1)
-        context = self.context.expand(len(ids), -1, -1)
-        filled = context.gather(1, slot[..., None].expand(-1, -1, context.shape[-1]))
-        embeddings = torch.where(is_slot[..., None], filled, embed(ids.clamp(min=0)).to(filled.device))
-        return embeddings, ends
+        slot = (all_ids == CONTEXT_SLOT).cumsum(-1)[packing.sequences, packing.positions] - 1
+        slot = slot.clamp(0, self.config.num_context_tokens - 1)
+        context = self.context[packing.sequences, slot] if self.context.ndim == 3 else self.context[slot]
+        return packing.pack(torch.where(is_slot[:, None], context, embed(ids.clamp(min=0)).to(context.device)))
 
     def set_names(self, names: list[str], known: dict[str, int], tokenizer, token_embedding: nn.Embedding) -> None:
         """Takes a new list of classes.

@@ -3,6 +3,7 @@
 Shapes: C classes, L positions, D_t text width, N tokens of all sequences together.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,7 +17,12 @@ from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
 
 from .configuration_vita_clip import VitaClipTextConfig
+from .packed_sequences import PackedSequences
 from .quick_gelu import QuickGELU
+
+
+# Renamed within transformers 5.
+CACHE_ARGUMENT = "cache" if "cache" in inspect.signature(create_causal_mask).parameters else "past_key_values"
 
 
 class SequencesOfLength(NamedTuple):
@@ -27,36 +33,15 @@ class SequencesOfLength(NamedTuple):
     mask: Any  # causal, as the attention implementation wants it; None where `is_causal` says enough
 
 
-class PackedSequences(NamedTuple):
-    """Sequences one after the other, from short to long, without padding."""
-
-    tokens: torch.Tensor  # [N, D_t]
-    groups: list[SequencesOfLength]
-    ends: torch.Tensor  # where among the tokens each sequence ends, [C]
-    places: torch.Tensor  # where each of the original sequences has gone, [C]
-
-
-def pack_sequences(embeddings: torch.Tensor, ends: torch.Tensor, config: VitaClipTextConfig) -> PackedSequences:
-    """Takes the padding out.
-
-    Args:
-        embeddings: `[C, L, D_t]`.
-        ends: position of the last token of each sequence, `[C]`.
-        config: says which attention the masks are for.
-    """
-    order = ends.argsort(stable=True)
-    positions = torch.arange(embeddings.shape[1], device=ends.device)
-    is_token = positions <= ends[order, None]
-    tokens = (order[:, None] * embeddings.shape[1] + positions)[is_token]
-    lengths, counts = torch.unique_consecutive(ends[order] + 1, return_counts=True)
+def causal_groups(packed: PackedSequences, config: VitaClipTextConfig) -> list[SequencesOfLength]:
+    """The groups of packed sequences with their causal masks for the configured attention."""
     groups = []
-    for count, length in zip(counts.tolist(), lengths.tolist(), strict=True):
-        mask = create_causal_mask(
-            config=config, inputs_embeds=embeddings[:count, :length], attention_mask=None, past_key_values=None
-        )
-        groups.append(SequencesOfLength(count, length, mask))
-    packed_ends = (ends[order] + 1).cumsum(0) - 1
-    return PackedSequences(embeddings.flatten(0, 1).index_select(0, tokens), groups, packed_ends, order.argsort())
+    for sequences, length in packed.groups:
+        like = packed.tokens.new_empty(sequences, length, 1)
+        cache: dict[str, Any] = {CACHE_ARGUMENT: None}
+        mask = create_causal_mask(config=config, inputs_embeds=like, attention_mask=None, **cache)
+        groups.append(SequencesOfLength(sequences, length, mask))
+    return groups
 
 
 class VitaClipTextAttention(CLIPAttention):
@@ -138,22 +123,26 @@ class VitaClipTextEncoder(CLIPEncoder):
         self,
         inputs_embeds: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
-        ends: torch.Tensor | None = None,
+        packed: PackedSequences | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutput:
         """
         Args:
-            inputs_embeds: `[C, L, D_t]`.
-            attention_mask: for the plain way; with `ends` it is not used.
-            ends: position of the last token of each sequence, `[C]`: the only one that is wanted.
+            inputs_embeds (`torch.Tensor` of shape `(batch_size, sequence_length, hidden_size)`):
+                Embedded tokens; with `packed`, of shape `(num_tokens, hidden_size)`.
+            attention_mask (`torch.Tensor`, *optional*): of padded sequences; unused with `packed`.
+            packed ([`PackedSequences`], *optional*):
+                How the tokens are packed. The last layer is computed for the ends of the sequences only.
 
         Returns:
-            `last_hidden_state` `[C, L, D_t]`, or with `ends` `[C, 1, D_t]`.
+            `last_hidden_state` of shape `(batch_size, sequence_length, hidden_size)`, or with `packed` of shape
+            `(num_sequences, 1, hidden_size)`.
         """
-        if ends is None:
+        if packed is None:
             return super().forward(inputs_embeds, attention_mask, **kwargs)
-        hidden_states, groups, packed_ends, places = pack_sequences(inputs_embeds, ends, self.config)
+        groups = causal_groups(packed, self.config)
+        hidden_states = inputs_embeds
         for layer in self.layers[:-1]:
             hidden_states = layer(hidden_states, groups=groups, **kwargs)
-        hidden_states = self.layers[-1](hidden_states, groups=groups, ends=packed_ends, **kwargs)
-        return BaseModelOutput(last_hidden_state=hidden_states[places, None])
+        hidden_states = self.layers[-1](hidden_states, groups=groups, ends=packed.ends, **kwargs)
+        return BaseModelOutput(last_hidden_state=hidden_states[packed.places, None])
