@@ -1,0 +1,1 @@
+"""Looking at answers: pictures of what was read and how it was scored."""
