@@ -22,12 +22,13 @@ from transformers import pipeline
 from vitaclip_hf.data.motion_shapes import all_scenes, draw_videos, write_video
 from vitaclip_hf.evaluation.cost import gmacs_per_view, parameters
 from vitaclip_hf.evaluation.evaluator import EvaluationError, Evaluator, recipe_beside
-from vitaclip_hf.evaluation.log import EvaluationLog, SetupMismatchError, VideoResult
-from vitaclip_hf.evaluation.outcome import SplitOutcome, outcomes
 from vitaclip_hf.evaluation.per_class import confusion_matrix
 from vitaclip_hf.evaluation.plan import plan_evaluation
+from vitaclip_hf.evaluation.progress_log import EvaluationLog, SetupMismatchError, VideoResult
 from vitaclip_hf.evaluation.protocols import load_protocol
-from vitaclip_hf.evaluation.report import mean_and_std, summarize, write_report
+from vitaclip_hf.evaluation.report import write_report
+from vitaclip_hf.evaluation.split_outcome import SplitOutcome, outcomes
+from vitaclip_hf.evaluation.summary import mean_and_std, summarize
 from vitaclip_hf.model.checkpoint import CheckpointError, load_checkpoint
 
 
@@ -79,7 +80,7 @@ def run_all(evaluator, folder) -> dict[str, VideoResult]:
     log, batches = start(evaluator, folder)
     for _ in evaluator.run(batches, log):
         pass
-    log.read_all()
+    log.read()
     return log.finished
 
 
@@ -226,7 +227,7 @@ def test_interrupted_between_and_within_lines(plan, checkpoint, finished, tmp_pa
     assert [len(batch) for batch in batches] == [5, 2]
     for _ in evaluator.run(batches, log):
         pass
-    log.read_all()
+    log.read()
     assert file.read_bytes().startswith(whole) and log.finished.keys() == finished[1].keys()
     write_report(tmp_path / "results", evaluator, log.finished)
     predictions = (tmp_path / "results" / "predictions.parquet").read_bytes()
@@ -343,7 +344,7 @@ def test_harmonic_mean_of_base_and_novel(videos, tmp_path):
 
 
 def test_cost_of_the_papers_model():
-    """METHOD: 38,884,353 trainable parameters with 400 classes and 16 context tokens; plain CLIP 140.5 GMACs."""
+    """38,884,353 trainable parameters with 400 classes and 16 context tokens; plain CLIP has 140.5 GMACs."""
     from vitaclip_hf import VitaClipConfig
 
     values = json.loads((ROOT / "configuration" / "models" / "vita-clip-b16.json").read_text())
@@ -404,7 +405,7 @@ def test_limit_is_labelled(plan, videos, checkpoint, tmp_path):
     results = json.loads((tmp_path / "r" / "results.json").read_text())
     assert "a quick look" in table and "a quick look" in results["limited"]
     assert list(results["rows"]) == ["vita_clip"] and results["protocol"]["views"] == 1
-    assert results["warnings"][0] == "split 1: only 2 of 12 videos (--limit)"
+    assert results["warnings"][0] == "split 1: only 2 of 12 videos (`limit`)"
     assert results["splits"]["1"]["videos"]["asked_for"] == 2 and results["splits"]["1"]["videos"]["listed"] == 12
 
 
@@ -418,8 +419,8 @@ def test_limit_is_labelled(plan, videos, checkpoint, tmp_path):
         (["--text", "supervised"], "10 classes, but the checkpoint was trained on 300"),
         (["--model", "no/such/folder"], "no/such/folder: no such folder, and not an id on the Hub"),
         (["--workers", "-1"], "--workers must be 0 or more"),
-        (["--shots", "8"], "`shots` belongs to few-shot and base-to-novel, not to zero-shot"),
-        (["--batch-size", "0"], "`batch_size` must be at least 1"),
+        (["--shots", "8"], "--shots belongs to few-shot and base-to-novel, not to zero-shot"),
+        (["--batch-size", "0"], "--batch-size must be at least 1"),
         (["--videos", str(ROOT / "tests")], "none of the 12 videos exist"),
     ],
 )
@@ -533,9 +534,9 @@ def test_damaged_setup_is_one_line(tmp_path, content):
 @pytest.mark.parametrize(
     ("recipe", "told"),
     [
-        (None, "8 shots is the protocol's word: no recipe beside the checkpoint says how many"),
-        ("seed: 1\n", "8 shots is the protocol's word: the recipe beside the checkpoint says all videos"),
-        ("shots: 2\n", "8 shots is the protocol's word: the recipe beside the checkpoint says 2"),
+        (None, "the protocol says 8 shots, but no recipe beside the checkpoint says how many"),
+        ("seed: 1\n", "the protocol says 8 shots, but the recipe beside the checkpoint says all videos"),
+        ("shots: 2\n", "the protocol says 8 shots, but the recipe beside the checkpoint says 2"),
         ("shots: 8\n", None),
         ("shots", "must hold `field: value`"),
     ],

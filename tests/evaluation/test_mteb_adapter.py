@@ -19,8 +19,8 @@ from torch.utils.data import DataLoader
 from vitaclip_hf import VideoDecodingError, decode_video
 from vitaclip_hf.data.motion_shapes import MOTIONS
 from vitaclip_hf.evaluation.evaluator import Evaluator
-from vitaclip_hf.evaluation.log import EvaluationLog
 from vitaclip_hf.evaluation.plan import plan_evaluation
+from vitaclip_hf.evaluation.progress_log import EvaluationLog
 from vitaclip_hf.evaluation.protocols import load_protocol
 from vitaclip_hf.model.checkpoint import load_checkpoint
 

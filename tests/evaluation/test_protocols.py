@@ -90,8 +90,8 @@ def test_a_file_of_ones_own(tmp_path):
     for content, message in {
         "tasks:\n  zero-shot:\n    veiws: 2\n": "unknown field 'veiws'; did you mean 'views'",
         "tasks:\n  one-shot:\n": "`task` must be one of",
-        "tasks:\n  zero-shot:\n    task: supervised\n": "`task` is no field",
-        "name: x\ntasks:\n  zero-shot:\n": "`name` is no field",
+        "tasks:\n  zero-shot:\n    task: supervised\n": "`task` is not a field",
+        "name: x\ntasks:\n  zero-shot:\n": "`name` is not a field",
         "views: 2\n": "needs `tasks:`",
         "a: [\n": "is not YAML",
     }.items():
@@ -172,7 +172,7 @@ def test_limit_is_spread_over_the_list_and_told(tmp_path):
     protocol = load_protocol("hmdb51-zero-shot").overridden({"splits": ["1"]})
     plan = plan_evaluation(protocol, tmp_path, tmp_path, limit=51)
     assert [sample.label for sample in plan.splits[0].table.samples] == list(range(51))
-    assert plan.warnings == ["split 1: only 51 of 1,530 videos (--limit)"]
+    assert plan.warnings == ["split 1: only 51 of 1,530 videos (`limit`)"]
     whole = plan_evaluation(protocol, tmp_path, tmp_path)
     assert plan.splits[0].sha256 == whole.splits[0].sha256  # of the list, not of what was taken from it
     with pytest.raises(AnnotationError, match="limit"):
@@ -200,7 +200,7 @@ def test_protocol_is_plain_data():
         (b"tasks:\n  zero-shot:\n    expected_videos: {1: many}\n", "`expected_videos` must give a number"),
         (b"tasks:\n  zero-shot: 3\n", "needs fields"),
         (b"tasks:\n  base-to-novel:\n    splits: [1]\n", "base and novel"),
-        (b"tasks:\n  zero-shot:\n    splits: [a/b]\n", "'a/b' is no name for a split"),
+        (b"tasks:\n  zero-shot:\n    splits: [a/b]\n", "'a/b' cannot name a split"),
         (b"views:\ntasks:\n  zero-shot:\n", "`views` must be a whole number"),
         (b"\xff\xfe\x00", "is not YAML"),
     ],

@@ -6,7 +6,6 @@ import pytest
 from written_results import write_answers
 
 from vitaclip_hf.evaluation.comparison import (
-    ComparisonError,
     PairedSplit,
     compare,
     figure,
@@ -14,6 +13,7 @@ from vitaclip_hf.evaluation.comparison import (
     pair,
     setting_differences,
 )
+from vitaclip_hf.evaluation.result_files import ResultsError
 
 
 def paired(a_right, b_right, labels=None, name="1", videos=None) -> PairedSplit:
@@ -113,7 +113,7 @@ def test_pairing_goes_by_path(tmp_path):
 
 def test_rows_of_one_result(tmp_path):
     a = write_answers(tmp_path / "a", [[0, 1], [0, 1], [2, 1]])
-    with pytest.raises(ComparisonError, match="has no row 'frozen_clip', only vita_clip"):
+    with pytest.raises(ResultsError, match="has no row 'frozen_clip', only vita_clip"):
         pair(a, a, ("frozen_clip", "vita_clip"))
 
 
@@ -129,7 +129,7 @@ def test_what_cannot_be_compared(tmp_path, changes, message):
     a = write_answers(tmp_path / "a", [[0, 1], [0, 1], [2, 1]])
     ids = pyarrow.array(changes.pop("ids", [[0, 1]] * 3), pyarrow.list_(pyarrow.int32()))
     b = write_answers(tmp_path / "b", ids, **changes)
-    with pytest.raises(ComparisonError, match=message):
+    with pytest.raises(ResultsError, match=message):
         pair(a, b)
 
 
@@ -146,16 +146,16 @@ def test_settings_that_differ(tmp_path):
 
 
 def test_files_that_are_not_there(tmp_path):
-    with pytest.raises(ComparisonError, match="none"):
+    with pytest.raises(ResultsError, match="none"):
         pair(tmp_path / "none" / "results.json", tmp_path / "none" / "results.json")
-    with pytest.raises(ComparisonError, match="not the results.json of an evaluation"):
+    with pytest.raises(ResultsError, match="not the results.json of an evaluation"):
         setting_differences(tmp_path / "results.json", tmp_path / "results.json")
     (tmp_path / "results.json").write_text('{"protocol": {}, "model": {}}')
-    with pytest.raises(ComparisonError, match="it lacks limited, splits"):
+    with pytest.raises(ResultsError, match="it lacks limited, model.dtype, model.name, .*, rows, splits"):
         setting_differences(tmp_path / "results.json", tmp_path / "results.json")
 
 
 def test_bad_choices():
     for choices in ({"resamples": 0}, {"confidence": 1.0}):
-        with pytest.raises(ComparisonError):
+        with pytest.raises(ResultsError):
             compare([random_pair(10)], **choices)

@@ -23,7 +23,8 @@ def write_answers(
     pyarrow.parquet.write_table(pyarrow.table(columns), folder / "predictions.parquet")
     classes = protocol.pop("classes", ["x", "y", "z"])
     splits = {"1": {"classes": dict(zip(classes, classes, strict=True))}}
-    model, limited = {"dtype": protocol.pop("dtype", "float32")}, protocol.pop("limited", None)
+    model = {"name": folder.name, "sha256": folder.name, "dtype": protocol.pop("dtype", "float32")}
+    limited = protocol.pop("limited", None)
     about = {"splits": splits, "model": model, "limited": limited, "rows": {row: {}}}
     (folder / "results.json").write_text(json.dumps({"protocol": {"name": "mini", "views": 1} | protocol} | about))
     return folder / "results.json"
@@ -42,7 +43,7 @@ def write_seed(file, base, novel, name, **changes) -> Path:
         "limited": None,
         "rows": {"vita_clip": row},
         "splits": splits,
-        "model": {"name": name, "sha256": name},
+        "model": {"name": name, "sha256": name, "dtype": "float32"},
     }
     file.write_text(json.dumps(content | changes))
     return file

@@ -1,4 +1,4 @@
-"""What a model costs: parameters, multiply-accumulates of a view, time and memory, beside plain CLIP's."""
+"""The cost of a model beside plain CLIP's: parameters, multiply-accumulates of a view, time and memory."""
 
 import os
 import platform
@@ -15,6 +15,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from ..model.configuration_vita_clip import VitaClipConfig
 from ..model.modeling_vita_clip import VitaClipModel
+from .results_table import ROW_TITLES
 
 
 _CLIP_FIELDS = (
@@ -30,12 +31,13 @@ _CLIP_FIELDS = (
 
 
 def cost(model: VitaClipModel, frames: int, views: int) -> dict:
-    """All of it, as results store it; call it after the evaluation, whose peak of memory it takes.
+    """
+    The whole cost, for `results.json`. Call it after the evaluation: it reads the peak of its memory.
 
     Args:
-        model: as evaluated.
-        frames: T.
-        views: views of a forward pass of the evaluation; on a CPU, time is taken one view at a time.
+        model ([`VitaClipModel`]): the evaluated model.
+        frames (`int`): frames of a clip.
+        views (`int`): views of a forward pass of the evaluation. A CPU is timed with one view at a time.
     """
     peak = peak_memory(model.device)  # before the timing adds to it
     size = model.config.vision_config.image_size
@@ -49,7 +51,7 @@ def cost(model: VitaClipModel, frames: int, views: int) -> dict:
 
 
 def parameters(config: VitaClipConfig) -> dict[str, int]:
-    """`all` parameters, and those that training changes, `trainable`."""
+    """The number of `all` parameters, and of the `trainable` ones."""
     with torch.device("meta"):
         model = VitaClipModel(config)
     model.freeze_backbone()
@@ -58,10 +60,15 @@ def parameters(config: VitaClipConfig) -> dict[str, int]:
 
 
 def gmacs_per_view(config: VitaClipConfig, frames: int) -> dict[str, float]:
-    """Billions of multiply-accumulates of one view's forward pass through the video tower, by torch's own counter.
+    """
+    Billions of multiply-accumulates of one view through the video tower, by torch's own counter.
 
-    `plain_clip` is transformers' CLIP of the same size on the same frames, the mean of their features taken. Counted
-    are matrix products and convolutions, as everywhere; nothing is computed (meta device).
+    `plain_clip` is transformers' CLIP of the same size on the same frames. Matrix products and convolutions are
+    counted. Nothing is computed: the models are on the meta device.
+
+    Args:
+        config ([`VitaClipConfig`]): of the model.
+        frames (`int`): frames of a clip.
     """
     vision = config.vision_config
     plain_config = CLIPVisionConfig(
@@ -77,7 +84,7 @@ def gmacs_per_view(config: VitaClipConfig, frames: int) -> dict[str, float]:
 
 
 def _gmacs(model: torch.nn.Module, forward) -> float:
-    model.eval().requires_grad_(False)  # the counter's hooks stumble over parameters that want gradients
+    model.eval().requires_grad_(False)  # the counter's hooks fail with parameters that need gradients
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         forward()
     return counter.get_total_flops() / 2 / 1e9
@@ -85,18 +92,19 @@ def _gmacs(model: torch.nn.Module, forward) -> float:
 
 @torch.no_grad()
 def milliseconds_per_view(model: VitaClipModel, frames: int, size: int, views: int = 1, repeats: int = 5) -> dict:
-    """Median time of the video tower for one view, with prompts and without, on the model's device.
+    """
+    Median time of the video tower for one view, with prompts and without, on the model's device.
 
     Args:
-        model: on its device, in its type.
-        frames: T.
-        size: height and width of a frame, in pixels.
-        views: views of a forward pass.
-        repeats: timed passes after one that warms up.
+        model ([`VitaClipModel`]): on its device, in its dtype.
+        frames (`int`): frames of a clip.
+        size (`int`): height and width of a frame, in pixels.
+        views (`int`, defaults to 1): views of a forward pass.
+        repeats (`int`, defaults to 5): timed passes, after one that is not timed.
     """
     clips = torch.zeros(views, frames, 3, size, size, device=model.device, dtype=model.dtype)
     measured = {}
-    for row in ("vita_clip", "frozen_clip"):
+    for row in ROW_TITLES:
         with nullcontext() if row == "vita_clip" else model.prompts_disabled():
             times = [_seconds(lambda: model.get_video_features(clips), model.device) for _ in range(repeats + 1)]
         measured[row] = statistics.median(times[1:]) * 1000 / views
@@ -112,16 +120,16 @@ def _seconds(forward, device: torch.device) -> float:
 
 
 def peak_memory(device: torch.device) -> dict:
-    """Most memory so far, in mebibytes, with what was measured."""
+    """The peak of memory so far, in mebibytes, and what it is of."""
     if device.type == "cuda":
         return {"mebibytes": torch.cuda.max_memory_allocated(device) / 2**20, "of": "CUDA tensors of one process"}
-    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes there, kibibytes elsewhere
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in kibibytes elsewhere
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return {"mebibytes": peak / 2**20, "of": "resident memory of one whole process (ru_maxrss)"}
 
 
 def machine(device: torch.device) -> dict:
-    """What times depend on."""
+    """The machine, since times depend on it."""
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "processor": _processor_name(),

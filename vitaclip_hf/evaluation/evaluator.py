@@ -1,9 +1,9 @@
-"""Evaluation of a checkpoint under a protocol, on any number of processes, going on where it was interrupted.
+"""Evaluation of a checkpoint under a protocol, on any number of processes. It goes on where it was interrupted.
 
-Every video is decoded once and scored by the model and, beside it, by its own frozen CLIP (prompts off). Batches are
-cut from the whole list before they are dealt to the ranks, and a batch is either finished as a whole or done again:
-so the number of ranks and interruptions change no bit of the predictions on one kind of machine. Another batch size
-changes the order of float32 sums, and with it scores by some 1e-6.
+Every video is decoded once. It is scored by the model and by the model's own frozen CLIP (prompts off). The whole list
+is cut into batches before the ranks share them, and an unfinished batch is done again as a whole. The number of ranks
+and interruptions therefore do not change a bit of the predictions on one kind of machine. Another batch size changes
+the order of float32 sums, and with it scores by about 1e-6.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,88 +16,67 @@ import torch
 from torch.utils.data import DataLoader
 
 from ..data import metrics
-from ..data.annotations import AnnotationTable, is_url
+from ..data.annotations import AnnotationTable, VideoSample, is_url
 from ..data.class_names import ClassIndex
 from ..data.clip_dataset import ClipDataset
 from ..data.configuration_files import ConfigurationFileError, read_recipe_beside
 from ..model.checkpoint import Checkpoint
-from ..model.frame_sampling import ClipSpecification
 from ..model.modeling_vita_clip import VitaClipModel
-from ..model.video_processing_vita_clip import VitaClipVideoProcessor
 from ..model.zero_shot_classifier import build_zero_shot_classifier, embed_views, view_scores
-from .log import EvaluationLog, VideoResult, fingerprint_of_json
 from .plan import EvaluationPlan, EvaluationSplit
-from .protocols import Protocol
+from .progress_log import EvaluationLog, VideoResult
+from .result_files import fingerprint_of_json
+from .results_table import ROW_TITLES
 
 
-ROWS = ("vita_clip", "frozen_clip")
-TOP = 5
-VOLATILE = ("_name_or_path", "transformers_version", "architectures", "dtype")  # of a configuration
+ROWS = tuple(ROW_TITLES)
+TOP = 5  # classes that are kept of each video
+VOLATILE = ("_name_or_path", "transformers_version", "architectures", "dtype")  # no predictions depend on these
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class EvaluationError(ValueError):
     """A model and a protocol that do not fit together; the message is one line."""
 
 
-def resolved(protocol: Protocol, processor: VitaClipVideoProcessor) -> Protocol:
-    """The protocol with the processor's frames, stride and sampling where it names none."""
-    return replace(
-        protocol,
-        frames=protocol.frames or processor.num_frames,
-        stride=protocol.stride or processor.frame_stride,
-        sampling=protocol.sampling or processor.sampling,
-    )
-
-
-def clips_of(plan: EvaluationPlan, protocol: Protocol, processor: VitaClipVideoProcessor) -> ClipDataset:
-    """The views of a plan's videos, each video once; one that cannot be read comes with its failure."""
-    table = AnnotationTable(plan.videos, plan.splits[0].table.class_names, "all splits")
-    return ClipDataset(table, processor, specification_of(protocol), on_error="skip")
-
-
-def specification_of(protocol: Protocol) -> ClipSpecification:
-    """How a resolved protocol's videos are read."""
-    return ClipSpecification(
-        protocol.frames, protocol.sampling, protocol.stride, protocol.views, protocol.spatial_views
-    )
-
-
-def is_missing(video) -> bool:
-    return not is_url(video.path) and not Path(video.path).is_file()
-
-
-def stamp_of(video) -> str | None:
-    """Size and time of change of a video's file; none for an address or a missing file."""
-    if is_url(video.path) or is_missing(video):
-        return None
-    found = Path(video.path).stat()
-    return f"{found.st_size}:{found.st_mtime_ns}"
-
-
 class Evaluator:
     """
-    A checkpoint's scores for the videos of a plan.
+    Scores the videos of a plan with a checkpoint.
 
     Args:
-        checkpoint: what is evaluated.
-        plan: under which protocol, on which lists.
-        frozen_clip: whether the same CLIP without prompts is evaluated beside it.
-        batch_size: videos of a forward pass, each with all its views.
+        checkpoint ([`Checkpoint`]): the model to evaluate.
+        plan ([`EvaluationPlan`]): protocol and videos.
+        frozen_clip (`bool`, defaults to `True`): also evaluate the same CLIP without prompts.
+        batch_size (`int`, defaults to 8): videos of a forward pass, each with all its views.
+        device, dtype (*optional*): where and in which dtype the model runs; the checkpoint's model is moved there. By
+            default it runs as it is.
 
     Raises:
-        EvaluationError: classes that the checkpoint does not have, where its learned contexts are to classify.
+        EvaluationError: a batch size below 1, a text that is too long, or, where the learned contexts classify, classes
+            that the checkpoint does not have.
     """
 
-    def __init__(self, checkpoint: Checkpoint, plan: EvaluationPlan, frozen_clip: bool = True, batch_size: int = 8):
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        plan: EvaluationPlan,
+        frozen_clip: bool = True,
+        batch_size: int = 8,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
         if batch_size < 1:
             raise EvaluationError(f"`batch_size` must be at least 1, got {batch_size}.")
         self.checkpoint, self.plan, self.batch_size = checkpoint, plan, batch_size
-        self.sha256 = checkpoint.fingerprint()
+        self.sha256 = checkpoint.fingerprint()  # of the weights as loaded, before they are rounded to `dtype`
+        checkpoint.model.to(device=device, dtype=dtype)
         self.recipe = recipe_beside(checkpoint)
-        self.protocol = resolved(plan.protocol, checkpoint.processor.video_processor)
-        self.frames = self.protocol.frames or checkpoint.processor.video_processor.num_frames
+        video_processor = checkpoint.processor.video_processor
+        self.protocol = plan.protocol.resolved(video_processor.clip_specification)
         self.rows = ROWS if frozen_clip else ROWS[:1]
-        self.clips = clips_of(plan, self.protocol, checkpoint.processor.video_processor)
+        videos = AnnotationTable(plan.videos, plan.splits[0].table.class_names, "all splits")
+        self.clips = ClipDataset(videos, video_processor, self.protocol.clip_specification, on_error="skip")
         self._splits_of: dict[str, list[str]] = {}
         for split in plan.splits:
             for sample in split.table.samples:
@@ -106,18 +85,18 @@ class Evaluator:
 
     @property
     def warnings(self) -> list[str]:
-        """What is to be said beside the accuracies: of the lists, and of how the checkpoint was trained."""
-        shots, trained = self.protocol.shots, self.recipe
-        if shots is None or (trained or {}).get("shots") == shots:
+        """Notes for the results: on the lists, and on how the checkpoint was trained."""
+        shots, recipe = self.protocol.shots, self.recipe
+        if shots is None or (recipe or {}).get("shots") == shots:
             return self.plan.warnings
-        if trained is None:
-            told = "no recipe beside the checkpoint says how many it was trained on"
+        if recipe is None:
+            found = "no recipe beside the checkpoint says how many it was trained on"
         else:
-            told = f"the recipe beside the checkpoint says {trained.get('shots') or 'all videos'}"
-        return [*self.plan.warnings, f"{shots} shots is the protocol's word: {told}"]
+            found = f"the recipe beside the checkpoint says {recipe.get('shots') or 'all videos'}"
+        return [*self.plan.warnings, f"the protocol says {shots} shots, but {found}"]
 
     def setup(self) -> dict:
-        """Everything that the predictions depend on, as plain data."""
+        """Everything that the predictions depend on, as plain data for [`EvaluationLog`]."""
         return {
             "protocol": self.protocol.to_dict(),
             "limit": self.plan.limit,
@@ -134,7 +113,7 @@ class Evaluator:
         }
 
     def _tokens_fingerprint(self, split: EvaluationSplit) -> str:
-        """Of what the tokenizer makes of the texts: the same weights may come with another tokenizer."""
+        """Of the texts' tokens: another tokenizer can stand beside the same weights."""
         texts = split.texts(self.protocol.spelling)
         tokenizer: Any = self.checkpoint.processor.tokenizer
         sentences = [template.replace("{}", text) for template in self.protocol.templates for text in texts]
@@ -142,7 +121,7 @@ class Evaluator:
 
     @torch.no_grad()
     def _embed_classes(self, split: EvaluationSplit) -> dict[str, torch.Tensor]:
-        """Normalised class embeddings `[C, E]` of each row, made once."""
+        """Normalised class embeddings of each row, shape `(num_classes, projection_dim)`."""
         texts = split.texts(self.protocol.spelling)
         repeated = sorted({text for text in texts if texts.count(text) > 1})
         if repeated:
@@ -163,13 +142,15 @@ class Evaluator:
 
     @torch.no_grad()
     def score(self, pixels: torch.Tensor) -> dict[str, dict[str, torch.Tensor]]:
-        """Softmax scores averaged over the views, by row and split.
+        """
+        Softmax scores averaged over the views, by row and split.
 
         Args:
-            pixels: `[B, V, T, 3, S, S]`.
+            pixels (`torch.Tensor` of shape `(batch_size, num_views, num_frames, 3, height, width)`):
+                All views of each video.
 
         Returns:
-            For each row and split, `[B, C]`, float32 on the CPU.
+            For each row and split, a `torch.Tensor` of shape `(batch_size, num_classes)`, float32 on the CPU.
         """
         model, scores = self.checkpoint.model, {}
         for row in self.rows:
@@ -182,15 +163,15 @@ class Evaluator:
         return scores
 
     def results_of(self, batch: Sequence[dict]) -> list[VideoResult]:
-        """What became of each video of a batch of [`ClipDataset`]'s samples, in its order."""
+        """The results of a batch of [`ClipDataset`]'s samples, in the same order."""
+        videos = self.plan.videos
         readable = [sample for sample in batch if "failures" not in sample]
         results = {sample["index"]: self._failure(sample) for sample in batch if "failures" in sample}
         if readable:
             scores = self.score(torch.stack([sample["pixel_values_videos"] for sample in readable]))
             for place, sample in enumerate(readable):
-                results[sample["index"]] = self._result(self.plan.videos[sample["index"]].name, scores, place)
-        videos = self.plan.videos
-        return [replace(results[sample["index"]], stamp=stamp_of(videos[sample["index"]])) for sample in batch]
+                results[sample["index"]] = self._result(videos[sample["index"]].name, scores, place)
+        return [replace(results[sample["index"]], stamp=file_stamp(videos[sample["index"]])) for sample in batch]
 
     def _failure(self, sample: dict) -> VideoResult:
         video = self.plan.videos[sample["index"]]
@@ -205,20 +186,28 @@ class Evaluator:
             for split in self._splits_of[name]:
                 values = by_split[split][place]
                 if not torch.isfinite(values).all():
-                    return VideoResult(name, "failed", f"the model's scores are not numbers ({row})")
+                    return VideoResult(name, "failed", f"the model's scores are NaN or infinite ({row})")
                 ids = metrics.ranking(values[None].numpy(), TOP)[0].tolist()
                 best[row][split] = (ids, values[ids].tolist())
         return VideoResult(name, "ok", "", best)
 
     def pending_batches(self, log: EvaluationLog, retry_failed: bool = False) -> list[list[int]]:
-        """Batches that are not finished; files that have turned up or changed since count as not finished."""
+        """
+        The batches that are still to do, as numbers of videos.
+
+        A batch is finished when all its videos are. A video whose file is new or changed is not finished.
+
+        Args:
+            log ([`EvaluationLog`]): the finished videos.
+            retry_failed (`bool`, defaults to `False`): videos that could not be read are not finished.
+        """
         videos = self.plan.videos
 
         def is_finished(index: int) -> bool:
             result = log.finished.get(videos[index].name)
             if result is None:
                 return False
-            stamp = stamp_of(videos[index])
+            stamp = file_stamp(videos[index])
             if stamp is not None and stamp != result.stamp:
                 return False
             return result.status != "failed" or not retry_failed
@@ -230,7 +219,7 @@ class Evaluator:
     def run(
         self, batches: Sequence[Sequence[int]], log: EvaluationLog, rank: int = 0, workers: int = 0
     ) -> Iterator[list[VideoResult]]:
-        """Scores batches of video numbers and appends them to this rank's file of the log."""
+        """Scores batches of video numbers, and appends the results to this rank's file of the log."""
         loader = DataLoader(self.clips, batch_sampler=batches, collate_fn=list, num_workers=workers)  # type: ignore[arg-type]
         with log.writer(rank) as writer:
             for batch in loader:
@@ -239,8 +228,21 @@ class Evaluator:
                 yield results
 
 
+def is_missing(video: VideoSample) -> bool:
+    """Whether the video should be a file but there is none."""
+    return not is_url(video.path) and not Path(video.path).is_file()
+
+
+def file_stamp(video: VideoSample) -> str | None:
+    """Size and time of change of a video's file; `None` for an address or a missing file."""
+    if is_url(video.path) or is_missing(video):
+        return None
+    found = Path(video.path).stat()
+    return f"{found.st_size}:{found.st_mtime_ns}"
+
+
 def recipe_beside(checkpoint: Checkpoint) -> dict | None:
-    """How the checkpoint was trained, if a recipe lies beside it in a folder here.
+    """The recipe beside a checkpoint in a local folder: how it was trained; `None` if there is none.
 
     Raises:
         EvaluationError: a recipe that cannot be read.
@@ -252,13 +254,14 @@ def recipe_beside(checkpoint: Checkpoint) -> dict | None:
 
 
 def config_fingerprint(model: VitaClipModel) -> str:
-    """Of what the weights do not say and scores depend on: activations, the order of the classes …"""
+    """Of the configuration: scores depend on its activations, its order of classes and more."""
     content = model.config.to_dict()
     return fingerprint_of_json({name: value for name, value in content.items() if name not in VOLATILE})
 
 
 def class_order(model: VitaClipModel, split: EvaluationSplit) -> list[int]:
-    """The checkpoint's class for each class of a list: by name, or by number where the checkpoint has no names.
+    """
+    The checkpoint's class for each class of a list: by name, or by number if the checkpoint has no names.
 
     Raises:
         EvaluationError: another number of classes, or names that the checkpoint does not have.
@@ -266,7 +269,7 @@ def class_order(model: VitaClipModel, split: EvaluationSplit) -> list[int]:
     own = [model.config.id2label[index] for index in range(model.config.num_labels)]
     names = split.table.class_names
     where = f"{split.table.source}, split {split.name}"
-    advice = "evaluate with --text zero-shot, or with a checkpoint trained on these classes"
+    advice = "evaluate with `text` zero-shot, or with a checkpoint trained on these classes"
     if len(own) != len(names):
         raise EvaluationError(f"{where}: {len(names)} classes, but the checkpoint was trained on {len(own)}; {advice}.")
     if all(name == f"LABEL_{index}" for index, name in enumerate(own)):
@@ -280,7 +283,7 @@ def class_order(model: VitaClipModel, split: EvaluationSplit) -> list[int]:
         )
     known = [found for found in order if found is not None]
     if len(set(known)) < len(known):
-        raise EvaluationError(f"{where}: two classes are one and the same of the checkpoint; {advice}.")
+        raise EvaluationError(f"{where}: two classes are the same class of the checkpoint; {advice}.")
     return known
 
 

@@ -1,14 +1,15 @@
-"""Vita-CLIP in mteb's harness: an encoder for its video tasks. Needs `mteb`, which the package itself does not.
+"""Vita-CLIP in mteb's harness: an encoder for its video tasks. Needs mteb, an optional package.
 
     import mteb
     from vitaclip_hf.evaluation.mteb import VitaClipEncoder
 
     mteb.evaluate(VitaClipEncoder("examples/demo/checkpoint"), mteb.get_tasks(tasks=["HMDB51ZeroShot"]))
 
-A video's embedding is the normalised video feature, a text's the normalised feature of the plain text tower; templates
-are the task's. Frames are sampled by our rules and decoded by our decoder, whatever mteb would have handed over.
+A video's embedding is the normalised video feature, a text's the normalised feature of the plain text tower. Templates
+are the task's. Frames are sampled and decoded by this package, not by mteb.
 """
 
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -28,14 +29,15 @@ from ..model.frame_sampling import ClipSpecification
 from ..model.video_decoding import TorchcodecVideo, Video, open_video
 from ..model.video_inputs import video_from
 from ..model.zero_shot_classifier import embed_views
-from .log import fingerprint_of_json
+from .evaluator import DTYPES
+from .result_files import fingerprint_of_json
 
 
 try:
     from mteb.models.abs_encoder import AbsEncoder
     from mteb.models.model_meta import ModelMeta, ScoringFunction
     from mteb.types import Licenses
-except ImportError as error:  # not there, or a version before 2
+except ImportError as error:  # not installed, or a version before 2
     raise ImportError(
         f'vitaclip_hf.evaluation.mteb needs mteb: pip install "mteb>=2.26", with Python 3.11 or newer ({error}).'
     ) from error
@@ -43,9 +45,8 @@ except ImportError as error:  # not there, or a version before 2
 logger = logging.get_logger(__name__)
 
 MODALITIES = ("video", "text")
-VIEW_SETTINGS = ("num_frames", "sampling", "frame_stride", "num_views", "num_spatial_views")
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# A checkpoint need not have a card, nor the machine a connection.
+VIEW_SETTINGS = tuple(field.name for field in fields(ClipSpecification))
+# No error if the checkpoint has no card, or the machine no connection.
 QUIET = {f"_raise_exceptions_for_{case}": False for case in ("missing_entries", "connection_errors", "gated_repo")}
 CITATION = """\
 @inproceedings{wasim2023vitaclip,
@@ -58,24 +59,24 @@ CITATION = """\
 
 class VitaClipEncoder(AbsEncoder):
     """
-    A Vita-CLIP checkpoint as mteb wants a model (`mteb.models.EncoderProtocol`).
+    A Vita-CLIP checkpoint as a model for mteb (`mteb.models.EncoderProtocol`).
 
     Args:
-        model_name: Vita-CLIP folder or id, whole or prompts alone.
-        revision: of the id on the Hub.
-        device: by default the accelerator, if there is one.
-        dtype: of the model, `"float32"`, `"bfloat16"` or `"float16"`; embeddings are float32.
-        name: `ORGANISATION/NAME` in the results; by default the id, or `local/FOLDER`.
-        license: of the weights; by default what the checkpoint's README.md states, if that is one that mteb knows.
-        num_frames, sampling, frame_stride, num_views, num_spatial_views: of a video's clips, see
-            [`VitaClipVideoProcessor`]; by default the checkpoint's. Several views' normalised features are averaged
-            and normalised again (our own evaluation averages their softmax scores instead: mteb has no place for
-            these).
+        model_name (`str`): Vita-CLIP folder or id, whole or prompts alone.
+        revision (`str`, *optional*): of the id on the Hub.
+        device (*optional*): by default the accelerator, if there is one.
+        dtype (`str`, defaults to `"float32"`): of the model, `"float32"`, `"bfloat16"` or `"float16"`. Embeddings are
+            float32.
+        name (`str`, *optional*): `ORGANISATION/NAME` in the results; by default the id, or `local/FOLDER`.
+        license (`str`, *optional*): of the weights; by default the one in the checkpoint's README.md, if mteb knows it.
+        views (*optional*): `num_frames`, `sampling`, `frame_stride`, `num_views`, `num_spatial_views`, see
+            [`ClipSpecification`]; by default the checkpoint's. The normalised features of several views are averaged
+            and normalised again. (The package's own evaluation averages softmax scores, which mteb does not use.)
 
     Raises:
-        EvaluationError: not a complete Vita-CLIP checkpoint.
-        OSError: no such folder or id.
-        ValueError: a setting that is not one of those above.
+        CheckpointError: not a complete Vita-CLIP checkpoint.
+        OSError: files that cannot be fetched or read.
+        ValueError: an unknown setting, or a value that it cannot have.
     """
 
     def __init__(
@@ -93,15 +94,16 @@ class VitaClipEncoder(AbsEncoder):
             raise ValueError(f"`dtype` must be one of {', '.join(DTYPES)}, got {dtype!r}.")
         if device is None:
             device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
-        self.checkpoint = load_checkpoint(model_name, revision, device=device or "cpu", dtype=DTYPES[dtype])
-        self.model = self.checkpoint.model
-        chosen = chosen_views(self.checkpoint.processor.video_processor, views)
-        self.reader = ClipReader(self.checkpoint.processor.video_processor, ClipSpecification(**chosen))
-        # What differs from the checkpoint's own settings is an experiment: mteb keeps its results apart.
+        self.checkpoint = load_checkpoint(model_name, revision)
         own = self.checkpoint.processor.video_processor
-        experiment = {key: value for key, value in chosen.items() if value != getattr(own, key)}
+        specification = chosen_specification(own.clip_specification, views)
+        self.reader = ClipReader(own, specification)
+        # mteb keeps apart the results of an experiment: of settings that are not the checkpoint's own.
+        experiment = {key: value for key, value in asdict(specification).items() if value != getattr(own, key)}
         experiment |= {"dtype": dtype} if dtype != "float32" else {}
-        self.mteb_model_meta = model_meta(self.checkpoint, name, license, experiment)
+        version = content_revision(self.checkpoint)  # of the weights as loaded, before they are rounded to `dtype`
+        self.model = self.checkpoint.model.to(device=device or "cpu", dtype=DTYPES[dtype])
+        self.mteb_model_meta = model_meta(self.checkpoint, version, name, license, experiment)
 
     def encode(
         self,
@@ -115,17 +117,19 @@ class VitaClipEncoder(AbsEncoder):
         **kwargs: Any,
     ) -> np.ndarray:
         """
+        Embeds the rows of a task.
+
         Args:
-            inputs: mteb's loader; its data set has a column `video`, `text` or both. Where a row has both, their
+            inputs (`DataLoader`): of mteb; its data set has a column `video`, `text` or both. If a row has both, their
                 embeddings are added and normalised again.
-            show_progress_bar: over the batches.
+            show_progress_bar (`bool`, defaults to `True`): over the batches.
 
         Returns:
-            `[rows, E]`, float32, normalised.
+            `np.ndarray` of shape `(num_rows, projection_dim)`, float32, normalised.
 
         Raises:
             VideoDecodingError: a video that cannot be read.
-            ValueError: rows without video and text, or another `precision` than float32.
+            ValueError: a row without video and text, or another `precision` than float32.
         """
         if kwargs.get("precision") not in (None, "float32"):
             raise ValueError(f"VitaClipEncoder gives float32 embeddings, not `precision={kwargs['precision']!r}`.")
@@ -133,7 +137,7 @@ class VitaClipEncoder(AbsEncoder):
         return torch.cat([self._embed_batch(batch) for batch in batches]).numpy()
 
     def _batches(self, inputs: DataLoader) -> DataLoader:
-        """The rows again, their videos not decoded: that is done here, in the loader's processes."""
+        """The same rows in a loader that decodes their videos with this package, in the loader's processes."""
         from datasets import Video
 
         dataset: Any = inputs.dataset
@@ -160,13 +164,26 @@ class VitaClipEncoder(AbsEncoder):
 
     @torch.no_grad()
     def embed_videos(self, pixel_values_videos: torch.Tensor) -> torch.Tensor:
-        """Normalised embeddings `[B, E]`, float32 on the CPU, of `[B, views, T, 3, S, S]`."""
+        """
+        Args:
+            pixel_values_videos (`torch.Tensor` of shape `(batch_size, num_views, num_frames, 3, height, width)`):
+                All views of each video.
+
+        Returns:
+            `torch.Tensor` of shape `(batch_size, projection_dim)`, normalised, float32 on the CPU.
+        """
         views = embed_views(self.model, pixel_values_videos).float().unflatten(0, pixel_values_videos.shape[:2])
         return normalize(views.mean(1), dim=-1).cpu()
 
     @torch.no_grad()
     def embed_texts(self, texts: list[str]) -> torch.Tensor:
-        """Normalised embeddings `[B, E]`, float32 on the CPU; what is too long for the text tower is cut."""
+        """
+        Args:
+            texts (`list[str]`): a text that is too long for the text tower is cut.
+
+        Returns:
+            `torch.Tensor` of shape `(batch_size, projection_dim)`, normalised, float32 on the CPU.
+        """
         longest = self.model.config.text_config.max_position_embeddings
         tokenizer: Any = self.checkpoint.processor.tokenizer
         too_long = sum(len(ids) > longest for ids in tokenizer(texts, verbose=False)["input_ids"])
@@ -178,9 +195,13 @@ class VitaClipEncoder(AbsEncoder):
 
 
 class RowCollator:
-    """Rows of a task as a batch: clips `[B, views, T, 3, S, S]` and texts, each with the numbers of their rows.
+    """
+    Makes a batch of a task's rows: clips and texts, each with the numbers of their rows.
 
-    A row may lack one of the two (`None`).
+    A row can have a video, a text or both. What it does not have is `None`.
+
+    Args:
+        reader ([`ClipReader`]): reads the views of a video.
     """
 
     def __init__(self, reader: ClipReader):
@@ -190,7 +211,8 @@ class RowCollator:
         having = {column: [i for i, row in enumerate(rows) if row.get(column) is not None] for column in MODALITIES}
         if set(having["video"]) | set(having["text"]) != set(range(len(rows))):
             raise ValueError("VitaClipEncoder: a row of the data has neither video nor text.")
-        clips = [self._clips(rows[i]["video"]) for i in having["video"]]
+        videos = [opened(rows[i]["video"], self.reader.decoder) for i in having["video"]]
+        clips = [self.reader.read(video, seed=0) for video in videos]  # [views, T, 3, S, S] each
         return {
             "rows": len(rows),
             "video_rows": having["video"],
@@ -199,17 +221,18 @@ class RowCollator:
             "texts": [rows[i]["text"] for i in having["text"]],
         }
 
-    def _clips(self, video: Any) -> torch.Tensor:
-        return self.reader.read(opened(video, self.reader.decoder), seed=0)
-
 
 def opened(video: Any, decoder: str) -> Video:
-    """Whatever a data set of mteb may hold as a video, opened.
+    """
+    Opens a video in any form that a data set of mteb may have.
 
     Args:
         video: an undecoded value of a `datasets.Video` column (path and bytes); a path, bytes or a file object; a
             torchcodec `VideoDecoder`; or all frames of a video, as an array, a tensor or a list of images.
-        decoder: of encoded videos.
+        decoder (`str`): for encoded videos, see [`open_video`].
+
+    Raises:
+        VideoDecodingError: a video that cannot be read.
     """
     if isinstance(video, dict):
         return open_video(encoded_video(video, "of the task"), decoder)
@@ -218,30 +241,33 @@ def opened(video: Any, decoder: str) -> Video:
     return video_from(video, decoder, scale=False)
 
 
-def chosen_views(video_processor: Any, views: dict[str, Any]) -> dict[str, Any]:
-    """How clips are made: what is given, else the processor's.
+def chosen_specification(own: ClipSpecification, views: dict[str, Any]) -> ClipSpecification:
+    """How videos are read: the checkpoint's own specification with the settings that are given.
 
     Raises:
-        ValueError: an unknown setting, or a random sampling.
+        ValueError: an unknown setting, a value that it cannot have, or a random sampling.
     """
     unknown = sorted(set(views) - set(VIEW_SETTINGS))
     if unknown:
         raise ValueError(f"VitaClipEncoder: unknown setting {unknown[0]!r}; known are {', '.join(VIEW_SETTINGS)}.")
-    chosen = {name: getattr(video_processor, name) for name in VIEW_SETTINGS}
-    chosen |= {name: value for name, value in views.items() if value is not None}
-    if chosen["sampling"] not in ("uniform", "dense"):
-        raise ValueError(f"`sampling` must be uniform or dense for evaluation, got {chosen['sampling']!r}.")
-    return chosen
+    specification = replace(own, **{name: value for name, value in views.items() if value is not None})
+    if specification.is_random:
+        raise ValueError(f"`sampling` must be uniform or dense for evaluation, got {specification.sampling!r}.")
+    return specification
 
 
-def model_meta(checkpoint: Checkpoint, name: str | None, license: str | None, experiment: dict[str, Any]) -> ModelMeta:
-    """What mteb records about the model; what nobody has stated (its data, its date …) stays unknown, `None`.
+def model_meta(
+    checkpoint: Checkpoint, version: str, name: str | None, license: str | None, experiment: dict[str, Any]
+) -> ModelMeta:
+    """
+    What mteb records about the model. Facts that the checkpoint does not state (its data, its date) are `None`.
 
     Args:
-        checkpoint: the model with what goes with it.
-        name: `ORGANISATION/NAME`; by default the id, or `local/FOLDER`.
-        license: of the weights; by default what the checkpoint's card states.
-        experiment: settings that are not the checkpoint's own.
+        checkpoint ([`Checkpoint`]): the model.
+        version (`str`): revision of a checkpoint that has no commit on the Hub, of [`content_revision`].
+        name (`str`, *optional*): `ORGANISATION/NAME`; by default the id, or `local/FOLDER`.
+        license (`str`, *optional*): of the weights; by default the one in the checkpoint's card.
+        experiment (`dict`): settings that are not the checkpoint's own.
     """
     model, folder = checkpoint.model, Path(checkpoint.name)
     is_folder = folder.is_dir()
@@ -249,7 +275,7 @@ def model_meta(checkpoint: Checkpoint, name: str | None, license: str | None, ex
     facts: dict[str, Any] = {
         "loader": None if is_folder else VitaClipEncoder,
         "name": name or (f"local/{folder.resolve().name}" if is_folder else checkpoint.name),
-        "revision": content_revision(checkpoint) if is_folder or checkpoint.revision is None else checkpoint.revision,
+        "revision": version if is_folder or checkpoint.revision is None else checkpoint.revision,
         "release_date": None,
         "languages": ["eng-Latn"],
         "n_parameters": sum(parameter.numel() for parameter in parameters),
@@ -274,12 +300,12 @@ def model_meta(checkpoint: Checkpoint, name: str | None, license: str | None, ex
 
 
 def content_revision(checkpoint: Checkpoint) -> str:
-    """A name for what is in a folder: its weights and how its processor treats videos."""
+    """A revision for a folder: a hash of its weights and of its video processor."""
     return fingerprint_of_json([checkpoint.fingerprint(), checkpoint.processor.video_processor.to_dict()])[:40]
 
 
 def stated_license(checkpoint: Checkpoint) -> str | None:
-    """The licence in the checkpoint's README.md, if there is one that mteb knows."""
+    """The licence in the checkpoint's README.md, if mteb knows it."""
     card = cached_file(checkpoint.name, "README.md", revision=checkpoint.revision, **QUIET)
     stated = (metadata_load(card) or {}).get("license") if card else None
     return stated if stated in get_args(Licenses) else None

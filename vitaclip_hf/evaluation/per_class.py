@@ -7,15 +7,23 @@ from pathlib import Path
 import numpy as np
 
 from ..data import metrics
-from .outcome import SplitOutcome
+from .results_table import ROW_TITLES
+from .split_outcome import SplitOutcome
 
 
-ROW_TITLES = {"vita_clip": "Vita-CLIP", "frozen_clip": "frozen CLIP"}
 READABLE = 80  # classes whose names fit beside a figure
 
 
 def write_per_class(folder: Path, outcome: SplitOutcome, rows: Sequence[str], note: str) -> None:
-    """Accuracy of each class and the confusion matrix of one split, as CSV and PNG."""
+    """
+    Writes the accuracy of each class and the confusion matrix of one split, as CSV and PNG.
+
+    Args:
+        folder (`Path`): the results folder.
+        outcome ([`SplitOutcome`]): the split with its results.
+        rows (`Sequence[str]`): rows of the accuracies; the confusion matrix is of the first.
+        note (`str`): text behind the split's name in the titles.
+    """
     names, labels = outcome.split.table.class_names, outcome.labels
     accuracy = {row: metrics.per_class_accuracy(outcome.ranks(row), labels, len(names))[0] for row in rows}
     counts = np.bincount(labels[labels >= 0], minlength=len(names))
@@ -36,7 +44,7 @@ def write_per_class(folder: Path, outcome: SplitOutcome, rows: Sequence[str], no
 
 
 def confusion_matrix(outcome: SplitOutcome, row: str) -> np.ndarray:
-    """Videos `[C, C]` by true class (lines) and predicted class (columns); missing and failed ones are left out."""
+    """Counts of videos by true class (lines) and predicted class (columns); missing and failed ones do not count."""
     count, labels = len(outcome.split.table.class_names), outcome.labels
     matrix = np.zeros((count, count), dtype=np.int64)
     present = labels >= 0

@@ -1,4 +1,4 @@
-"""What an evaluation will look at: the lists of a protocol's splits, read and checked against what it expects."""
+"""The videos of an evaluation: the lists of a protocol's splits, read and checked."""
 
 import hashlib
 import os
@@ -14,15 +14,16 @@ from .protocols import Protocol
 
 @dataclass(frozen=True)
 class EvaluationSplit:
-    """One split: its videos and classes.
+    """
+    The videos and classes of one split.
 
     Attributes:
-        name: as the protocol has it.
-        text: `"zero-shot"` or `"supervised"`.
-        table: the videos to evaluate (fewer than listed under a limit) and the class names as listed.
-        listed: videos of the whole list.
-        sha256: of the whole list as it was read: class names, and each video's listed path and label.
-        files: SHA-256 of the list files, and of the class file, by name.
+        name (`str`): as in the protocol.
+        text (`str`): `"zero-shot"` or `"supervised"`.
+        table ([`AnnotationTable`]): the videos to evaluate (a limit leaves some out) and the class names as listed.
+        listed (`int`): videos of the whole list.
+        sha256 (`str`): of the whole list: class names, and each video's listed path and label.
+        files (`dict[str, str]`): SHA-256 of the list files and of the class file, by name.
     """
 
     name: str
@@ -33,7 +34,7 @@ class EvaluationSplit:
     files: dict[str, str]
 
     def texts(self, spelling: str) -> list[str]:
-        """The class names as they enter the templates."""
+        """The class names as they are put into the templates."""
         if spelling == "camel":
             return [spell_class_name(name) for name in self.table.class_names]
         return [" ".join(name.replace("_", " ").split()) for name in self.table.class_names]
@@ -41,7 +42,7 @@ class EvaluationSplit:
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """A protocol with its splits' videos, each video once although splits may share it."""
+    """A protocol with the videos of its splits. Splits may share videos."""
 
     protocol: Protocol
     splits: tuple[EvaluationSplit, ...]
@@ -49,12 +50,12 @@ class EvaluationPlan:
 
     @cached_property
     def videos(self) -> tuple[VideoSample, ...]:
-        """Every video once, in the order of the splits."""
+        """Every video, once, in the order of the splits."""
         return tuple({sample.name: sample for split in self.splits for sample in split.table.samples}.values())
 
     @property
     def warnings(self) -> list[str]:
-        """Where the lists are not what the protocol expects, or only a part of them is evaluated."""
+        """Lists that differ from what the protocol expects, and splits of which only a part is evaluated."""
         found = []
         for split in self.splits:
             classes, videos = len(split.table.class_names), split.listed
@@ -65,7 +66,7 @@ class EvaluationPlan:
             if expected is not None and videos != expected:
                 found.append(f"split {split.name}: {videos:,} videos, but the protocol's list has {expected:,}")
             if len(split.table) < split.listed:
-                found.append(f"split {split.name}: only {len(split.table):,} of {split.listed:,} videos (--limit)")
+                found.append(f"split {split.name}: only {len(split.table):,} of {split.listed:,} videos (`limit`)")
         return found
 
 
@@ -76,17 +77,19 @@ def plan_evaluation(
     classes: str | Path | None = None,
     limit: int | None = None,
 ) -> EvaluationPlan:
-    """Reads the lists of all splits.
+    """
+    Reads the lists of all splits.
 
     Args:
-        protocol: what to evaluate.
-        videos: folder (or address) of the videos.
-        annotations: folder with the protocol's lists, or one list for all splits; without it, class folders.
-        classes: file with the class names; by default the protocol's, beside the lists.
-        limit: at most so many videos of a split, spread evenly over its list.
+        protocol ([`Protocol`]): what to evaluate.
+        videos (`str` or `Path`): folder or address of the videos.
+        annotations (`str` or `Path`, *optional*): folder with the protocol's lists, or one list for all splits. By
+            default, each folder in `videos` is a class.
+        classes (`str` or `Path`, *optional*): file with the class names; by default the protocol's, beside the lists.
+        limit (`int`, *optional*): at most so many videos of a split, spread evenly over its list.
 
     Raises:
-        AnnotationError: lists that are not there or cannot be used.
+        AnnotationError: lists that cannot be found or used.
     """
     if limit is not None and limit < 1:
         raise AnnotationError(f"`limit` must be at least 1, got {limit}.")
@@ -95,7 +98,7 @@ def plan_evaluation(
 
 
 def _told_apart(splits: tuple[EvaluationSplit, ...], root: str) -> tuple[EvaluationSplit, ...]:
-    """Videos by their place in the folder, where one listed name stands for several (`v1` in two classes' folders)."""
+    """Renames videos that share one listed name (`v1` in the folders of two classes) to their path in the folder."""
     paths: dict[str, set[str]] = {}
     for split in splits:
         for sample in split.table.samples:
@@ -131,7 +134,7 @@ def _read_split(protocol: Protocol, name: str, videos, annotations, classes, lim
 
 
 def _check_own_list(protocol: Protocol, name: str, source) -> None:
-    """Several numbered splits need several lists: one read three times would pass for three results."""
+    """Refuses one list for several numbered splits: their mean and deviation would be of one list read again."""
     numbered = [split for split in protocol.splits if split.isdecimal()]
     has_number = source is not None and Path(source).is_dir() and detect_format(Path(source)) in ("ucf101", "hmdb51")
     listed = source is not None and any(
@@ -141,7 +144,7 @@ def _check_own_list(protocol: Protocol, name: str, source) -> None:
         wanted = " or ".join(entry.replace("{split}", name) for entry in protocol.lists)
         raise AnnotationError(
             f"{protocol.name}: no list of its own for split {name} ({wanted}) in {source}; give the folder of the "
-            "lists as annotations, or choose one split with --splits."
+            "lists as `annotations`, or choose one split with `splits`."
         )
 
 
@@ -151,7 +154,7 @@ def _first_file(folder: Path, names: tuple[str, ...], split: str) -> Path | None
 
 
 def _limited(table: AnnotationTable, limit: int | None) -> AnnotationTable:
-    """Evenly spread over the list: lists are sorted by class, so that its beginning would be a few classes only."""
+    """Takes videos evenly from the list. Lists are sorted by class: the first videos would be of few classes."""
     if limit is None or limit >= len(table):
         return table
     return replace(table, samples=tuple(table.samples[index * len(table) // limit] for index in range(limit)))

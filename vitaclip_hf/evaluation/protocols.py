@@ -1,7 +1,7 @@
-"""Evaluation protocols as data: what exactly is measured, on which lists, with which texts, frames and views.
+"""Evaluation protocols as data: what is measured, on which lists, with which texts, frames and views.
 
-A file of `configuration/protocols/` describes one data set: fields that hold for all of its protocols, and under
-`tasks` what each of them changes. `hmdb51.yaml` with the task `zero-shot` is the protocol `hmdb51-zero-shot`.
+A file of `configuration/protocols/` describes one data set. Its fields hold for all of its protocols; `tasks` lists the
+protocols and what each of them changes. The task `zero-shot` of `hmdb51.yaml` is the protocol `hmdb51-zero-shot`.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.configuration_files import ConfigurationFileError, configuration_folder, nearest_names, read_yaml
-from ..model.frame_sampling import SAMPLINGS
+from ..model.frame_sampling import SAMPLINGS, ClipSpecification
 
 
 PROTOCOLS_FOLDER = configuration_folder("protocols")
@@ -20,35 +20,40 @@ SPELLINGS = ("as-given", "camel")
 
 
 class ProtocolError(ValueError):
-    """A protocol that does not exist or does not hold together; the message is one line."""
+    """A protocol that does not exist or cannot be used; the message is one line."""
 
 
 @dataclass(frozen=True)
 class Protocol:
     """
-    One evaluation, with everything that decides its figures but the model and the videos.
+    One evaluation: everything that its figures depend on, except the model and the videos.
 
     Args:
-        name: `DATASET-TASK`.
-        task: `"zero-shot"`, `"supervised"`, `"few-shot"` or `"base-to-novel"`.
-        text: what classifies: `"zero-shot"`, the templates through the plain text tower, or `"supervised"`, the
-            learned contexts of the checkpoint's own classes. Novel classes (base-to-novel) have none: always zero-shot.
-        lists: names of list files, looked for in the annotations folder in this order; `{split}` stands for the split.
-            Without a match the folder is read as a whole (the official files of UCF101 and HMDB51), or the given
-            annotations file, or, without annotations, a folder for each class.
-        classes: names of files with the class names, looked for alike.
-        splits: what is evaluated; figures are averaged over them (base-to-novel: harmonic mean).
-        official_split: number of the official split to read where the split's name is no number.
-        subset: which part of a list that holds several: `"train"`, `"validation"` or `"test"`.
-        frames, stride, sampling: of a clip, see [`sample_clips`]; by default what the checkpoint's processor says.
-        views, spatial_views: of a video; softmax scores are averaged over them.
-        templates: sentences with `{}` for the class; their embeddings are averaged and normalised again.
-        spelling: of the class names: `"camel"` takes CamelCase apart into words, `"as-given"` does not; underscores
-            become spaces in both.
-        shots, train_lists: training videos of a class and the lists they come from, for whoever trains.
-        expected_classes, expected_videos: counts of the official lists, the latter by split. Other counts are evaluated
-            with a warning in the results.
-        source: where the protocol comes from.
+        name (`str`): `DATASET-TASK`.
+        task (`str`): `"zero-shot"`, `"supervised"`, `"few-shot"` or `"base-to-novel"`.
+        text (`str`): what the class embeddings are made of. `"zero-shot"`: the templates, through the plain text tower.
+            `"supervised"`: the learned contexts of the checkpoint's own classes. The novel classes of base-to-novel
+            have no contexts and are always zero-shot.
+        lists (`tuple[str]`): names of list files. The first one that is in the annotations folder is read; `{split}`
+            stands for the split. Without a match, the folder is read as a whole (the official files of UCF101 and
+            HMDB51). Without annotations, each folder of videos is a class.
+        classes (`tuple[str]`): names of files with the class names, found in the same way.
+        splits (`tuple[str]`): what is evaluated. Figures are averaged over the splits (base-to-novel: harmonic mean).
+        official_split (`int`, *optional*): number of the official split, if the split's name is not a number.
+        subset (`str`, defaults to `"test"`): part of a list that has several: `"train"`, `"validation"` or `"test"`.
+        frames, stride, sampling (*optional*): of a clip, see [`sample_clips`]; by default the checkpoint's own.
+        views, spatial_views (`int`): of a video; softmax scores are averaged over them.
+        templates (`tuple[str]`): sentences with `{}` for the class. Their embeddings are averaged and normalised again.
+        spelling (`str`): `"camel"` splits CamelCase class names into words, `"as-given"` does not. Both replace
+            underscores by spaces.
+        shots (`int`, *optional*), train_lists (`tuple[str]`): training videos of each class, and their lists. They are
+            for training; an evaluation only records them.
+        expected_classes (`int`, *optional*), expected_videos (`dict[str, int]`): counts of the official lists, the
+            latter by split. Other counts are evaluated, with a warning in the results.
+        source (`str`): where the protocol comes from.
+
+    Raises:
+        ProtocolError: a value that a field cannot have.
     """
 
     name: str
@@ -96,8 +101,8 @@ class Protocol:
                 f"{self.name}: the splits of base-to-novel are base and novel, got {list(self.splits)}."
             )
         unfit = [split for split in self.splits if not split or "/" in split or "\\" in split]
-        if unfit:  # files of the results are named after them
-            raise ProtocolError(f"{self.name}: {unfit[0]!r} is no name for a split, for it cannot be one of a file.")
+        if unfit:
+            raise ProtocolError(f"{self.name}: {unfit[0]!r} cannot name a split: result files are named after it.")
 
     def _check_choices(self) -> None:
         choices = {
@@ -111,7 +116,9 @@ class Protocol:
             value = getattr(self, name)
             if value not in known:
                 if name == "sampling" and value in SAMPLINGS:
-                    raise ProtocolError(f"{self.name}: `sampling` {value!r} is random: for training, not evaluation.")
+                    raise ProtocolError(
+                        f"{self.name}: `sampling` {value!r} is random; it is for training, not for evaluation."
+                    )
                 listed = ", ".join(str(choice) for choice in known if choice)
                 raise ProtocolError(f"{self.name}: `{name}` must be one of {listed}, got {value!r}.")
 
@@ -123,14 +130,34 @@ class Protocol:
         """Number of the official split that this one reads."""
         return int(split) if split.isdecimal() else self.official_split
 
+    def resolved(self, specification: ClipSpecification) -> "Protocol":
+        """The protocol with a checkpoint's frames, stride and sampling in place of those that it leaves open."""
+        return replace(
+            self,
+            frames=self.frames or specification.num_frames,
+            stride=self.stride or specification.frame_stride,
+            sampling=self.sampling or specification.sampling,
+        )
+
+    @property
+    def clip_specification(self) -> ClipSpecification:
+        """How a video is read.
+
+        Raises:
+            ProtocolError: frames, stride or sampling are left open; see [`Protocol.resolved`].
+        """
+        if self.frames is None or self.stride is None or self.sampling is None:
+            raise ProtocolError(f"{self.name}: leaves `frames`, `stride` or `sampling` open; call `resolved` first.")
+        return ClipSpecification(self.frames, self.sampling, self.stride, self.views, self.spatial_views)
+
     def overridden(self, changes: Mapping[str, Any]) -> "Protocol":
-        """The protocol with other values for some fields. A split named after the subset is renamed with it.
+        """The protocol with other values for some fields. A split that is named after the subset is renamed with it.
 
         Raises:
             ProtocolError: a field that does not exist, or a split that the protocol does not have.
         """
         changes = {name: _typed(self.name, name, value) for name, value in changes.items()}
-        if "subset" in changes and self.splits == (self.subset,):  # else figures of one part bear another's name
+        if "subset" in changes and self.splits == (self.subset,):  # figures are named after their subset
             subset = changes.pop("subset")
             return replace(self, subset=subset, splits=(subset,)).overridden(changes)
         known = set(self.expected_videos) | set(self.splits)
@@ -145,8 +172,12 @@ class Protocol:
 
 
 def load_protocol(name: str, folder: Path | str = PROTOCOLS_FOLDER) -> Protocol:
-    """The protocol of this name, `DATASET-TASK`, or of a file of one's own, `FILE.yaml:TASK` (or `FILE.yaml`, with one
-    task).
+    """
+    Loads a protocol.
+
+    Args:
+        name (`str`): `DATASET-TASK`, or a file of your own, `FILE.yaml:TASK` (`FILE.yaml` if it has one task only).
+        folder (`Path` or `str`, *optional*): where protocols are looked for by name; by default the package's own.
 
     Raises:
         ProtocolError: no such protocol or file, a field that does not exist, or a value that a field cannot have.
@@ -165,7 +196,11 @@ def load_protocol(name: str, folder: Path | str = PROTOCOLS_FOLDER) -> Protocol:
 
 
 def all_protocols(folder: Path | str = PROTOCOLS_FOLDER) -> dict[str, Protocol]:
-    """Every protocol of a folder's YAML files by name."""
+    """The protocols of all YAML files of a folder, by name.
+
+    Raises:
+        ProtocolError: a folder without YAML files, or a file that cannot be used.
+    """
     files = sorted(Path(folder).glob("*.yaml"))
     if not files:
         raise ProtocolError(f"{folder}: no protocols (*.yaml) here; pass a file of your own, FILE.yaml:TASK.")
@@ -173,7 +208,11 @@ def all_protocols(folder: Path | str = PROTOCOLS_FOLDER) -> dict[str, Protocol]:
 
 
 def read_protocols(file: Path | str) -> dict[str, Protocol]:
-    """The protocols of one YAML file."""
+    """The protocols of one YAML file, by name.
+
+    Raises:
+        ProtocolError: a file that cannot be read, or a value that a field cannot have.
+    """
     try:
         content = read_yaml(file)
     except ConfigurationFileError as error:
@@ -184,11 +223,13 @@ def read_protocols(file: Path | str) -> dict[str, Protocol]:
     protocols = {}
     for task, changes in tasks.items():
         name = f"{Path(file).stem}-{task}"
-        if not isinstance(changes, Mapping | None):
+        if not isinstance(changes, dict | None):
             raise ProtocolError(f"{file}: the task {task!r} needs fields (`views: 3`) or nothing, got {changes!r}.")
         decided = sorted({"name", "task"} & {**content, **(changes or {})}.keys())
         if decided:
-            raise ProtocolError(f"{file}: `{decided[0]}` is no field; file and `tasks:` decide it. Leave it out.")
+            raise ProtocolError(
+                f"{file}: `{decided[0]}` is not a field: the file's name and `tasks:` give it. Leave it out."
+            )
         values = {"task": task, "text": _usual_text(task)} | content | (changes or {})
         protocols[name] = Protocol(name=name, **{key: _typed(str(file), key, value) for key, value in values.items()})
     return protocols
@@ -198,26 +239,41 @@ def _usual_text(task: str) -> str:
     return "zero-shot" if task == "zero-shot" else "supervised"
 
 
-_TYPES = {item.name: str(item.type) for item in fields(Protocol)}
+# The type of each field: a field of type `int | None` is an `int`.
+_TYPES: dict[str, type] = {
+    item.name: next(kind for kind in (dict, tuple, int, str) if kind.__name__ in str(item.type))
+    for item in fields(Protocol)
+}
+_OF_THE_DATA_SET = (
+    "lists",
+    "classes",
+    "official_split",
+    "train_lists",
+    "expected_classes",
+    "expected_videos",
+    "source",
+)
+# What a command line can change, with the types; the other fields belong to the data set.
+OPTIONS = {name: kind for name, kind in _TYPES.items() if name not in ("name", "task", *_OF_THE_DATA_SET)}
 
 
 def _typed(where: str, name: str, value: Any) -> Any:
-    """A field's value as its type; YAML writes tuples as lists and knows numbers where names are meant."""
+    """A field's value in its type. YAML has lists for tuples, and reads split names such as `1` as numbers."""
     if name not in _TYPES or name == "name":
         known = [known for known in _TYPES if known != "name"]
         hint = nearest_names(name, known)
         raise ProtocolError(f"{where}: unknown field {name!r}{hint} (fields: {', '.join(known)}).")
     kind = _TYPES[name]
-    if kind.startswith("tuple"):
+    if kind is tuple:
         return tuple(map(str, value)) if isinstance(value, (list, tuple)) else (str(value),)
-    if kind.startswith("dict"):
+    if kind is dict:
         numbers = value.values() if isinstance(value, Mapping) else [None]
         if not all(isinstance(number, int) for number in numbers):
             raise ProtocolError(f"{where}: `{name}` must give a number for each split, got {value!r}.")
         return {str(key): number for key, number in value.items()}
-    if "int" in kind and value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+    if kind is int and value is not None and (isinstance(value, bool) or not isinstance(value, int)):
         raise ProtocolError(f"{where}: `{name}` must be a whole number, got {value!r}.")
-    if "str" in kind and value is not None and not isinstance(value, str):
+    if kind is str and value is not None and not isinstance(value, str):
         raise ProtocolError(f"{where}: `{name}` must be a text, got {value!r}.")
     return value
 

@@ -1,32 +1,35 @@
-"""The log of a running evaluation: finished videos, appended to by every rank, so that a killed run can go on.
+"""The log of a running evaluation. It keeps the finished videos, so that a killed run can go on.
 
-A results folder holds `setup.json`, what is being evaluated, and `progress/rank-N.jsonl`, one line a finished video.
-Ranks write files of their own and read all of them at the start, so that another number of ranks can go on too. What
-belongs to another setup is never mixed in: the folder is refused.
+A results folder holds `setup.json`, which says what is being evaluated, and `progress/rank-N.jsonl`, with one line for
+each finished video. Each rank writes its own file and reads all of them at the start. Any number of ranks can therefore
+go on. A folder with another setup is refused, so that results of two setups are never mixed.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from .result_files import fingerprint_of_json, write_json
 
-PARTIAL = "setup.json.partial"
+
+SETUP_FILE = "setup.json"
 
 
 @dataclass(frozen=True)
 class VideoResult:
-    """What became of one video.
+    """
+    The result of one video.
 
     Attributes:
-        name: its path within the folder of the videos.
-        status: `"ok"`, `"missing"` (no such file) or `"failed"` (it cannot be read).
-        reason: why it is not ok.
-        scores: by row (`"vita_clip"`, `"frozen_clip"`) and split, the best classes and their scores, best first.
-        stamp: of the file that was read, to tell when another takes its place; none for an address or a missing file.
-        attempt: how often it had been tried before: of several results, the last attempt's counts.
+        name (`str`): its path within the folder of the videos.
+        status (`str`): `"ok"`, `"missing"` (no such file) or `"failed"` (it cannot be read).
+        reason (`str`): why it is missing or failed.
+        scores (`dict`): by row (`"vita_clip"`, `"frozen_clip"`) and split, the best classes and their scores.
+        stamp (`str`, *optional*): size and time of change of the file that was read, to notice a changed file. `None`
+            for an address or a missing file.
+        attempt (`int`): how many attempts there were before. The result of the last attempt counts.
     """
 
     name: str
@@ -38,16 +41,11 @@ class VideoResult:
 
 
 class SetupMismatchError(ValueError):
-    """The results folder holds another evaluation; the message is one line."""
-
-
-def fingerprint_of_json(content) -> str:
-    """Hash of plain data."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    """The results folder holds something else than this evaluation; the message is one line."""
 
 
 def _flat(setup: Mapping) -> dict[str, str]:
-    """Every entry as text, those of the protocol and of other tables by themselves: `protocol.views`."""
+    """Every entry as text; an entry of a table is named after it: `protocol.views`."""
     flat: dict[str, str] = {}
     for name, value in setup.items():
         entries = {f"{name}.{key}": entry for key, entry in value.items()} if isinstance(value, dict) else {name: value}
@@ -60,11 +58,11 @@ class EvaluationLog:
     The finished videos of one results folder.
 
     Args:
-        folder: the results folder.
-        setup: plain data that says what is evaluated; two runs may share a folder only if it is the same.
+        folder (`Path` or `str`): the results folder.
+        setup (`Mapping`): plain data that says what is evaluated. Two runs can share a folder if their setup is equal.
 
     Raises:
-        SetupMismatchError: the folder holds results of another setup, or of none.
+        SetupMismatchError: the folder holds results of another setup, other files, or damaged ones.
     """
 
     def __init__(self, folder: Path | str, setup: Mapping):
@@ -72,14 +70,15 @@ class EvaluationLog:
         self.setup = json.loads(json.dumps(setup))
         self.finished: dict[str, VideoResult] = {}
         self._check_setup()
-        self._read()
+        self.read()
 
     def _check_setup(self) -> None:
-        file = self.folder / "setup.json"
+        file = self.folder / SETUP_FILE
         if not file.exists():
-            if self.folder.exists() and any(entry.name != PARTIAL for entry in self.folder.iterdir()):
+            partial = f"{SETUP_FILE}.partial"  # of a run that was killed while it wrote the setup
+            if self.folder.exists() and any(entry.name != partial for entry in self.folder.iterdir()):
                 raise SetupMismatchError(
-                    f"{self.folder}: is not empty and holds no evaluation; choose another --output."
+                    f"{self.folder}: is not empty and holds no evaluation; choose another `output`."
                 )
             return
         try:
@@ -92,10 +91,15 @@ class EvaluationLog:
         if different:
             raise SetupMismatchError(
                 f"{self.folder}: holds results of another setup (different: {', '.join(different)}); choose another "
-                "--output, or delete the folder to start anew."
+                "`output`, or delete the folder to start anew."
             )
 
-    def _read(self) -> None:
+    def read(self) -> None:
+        """Reads what all ranks have written by now.
+
+        Raises:
+            SetupMismatchError: a file that is damaged or belongs to another setup.
+        """
         expected = fingerprint_of_json(self.setup)
         for file in sorted(self.folder.glob("progress/rank-*.jsonl")):
             lines = [line for line in file.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
@@ -107,7 +111,7 @@ class EvaluationLog:
             if rows and rows[0] != {"setup": expected}:
                 raise SetupMismatchError(f"{file}: belongs to another setup; delete the folder to start anew.")
             for result in results:
-                earlier = self.finished.get(result.name)  # maybe in the file of another rank
+                earlier = self.finished.get(result.name)  # may come from the file of another rank
                 if earlier is None or result.attempt >= earlier.attempt:
                     self.finished[result.name] = result
 
@@ -117,24 +121,18 @@ class EvaluationLog:
         return [replace(result, attempt=attempt) for result, attempt in zip(results, tried, strict=True)]
 
     def write_setup(self) -> None:
-        """Makes the folder and its `setup.json`; for one rank, after all have looked."""
+        """Makes the folder and its `setup.json`. Only one rank may call this, after all have checked the folder."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        partial = self.folder / PARTIAL  # what a run killed right here leaves behind
-        partial.write_text(json.dumps(self.setup, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        partial.replace(self.folder / "setup.json")
+        write_json(self.folder / SETUP_FILE, self.setup)
         (self.folder / "progress").mkdir(exist_ok=True)
 
-    def read_all(self) -> None:
-        """What all ranks have written by now."""
-        self._read()
-
     def writer(self, rank: int) -> "LogWriter":
-        """The file of this rank, to append to."""
+        """The file of one rank, to append to."""
         return LogWriter(self.folder / "progress" / f"rank-{rank}.jsonl", fingerprint_of_json(self.setup))
 
 
 class LogWriter:
-    """Appends to one rank's file; a line that a killed run left unfinished is cut off first."""
+    """Appends to one rank's file. A line that a killed run left unfinished is cut off first."""
 
     def __init__(self, file: Path, setup: str):
         content = file.read_bytes() if file.exists() else b""
@@ -152,7 +150,7 @@ class LogWriter:
         os.fsync(self._stream.fileno())
 
     def append(self, results: Sequence[VideoResult]) -> None:
-        """One batch of videos, on the disk when this returns."""
+        """Writes the results of one batch; they are on the disk when this returns."""
         self._write([asdict(result) for result in results])
 
     def __enter__(self) -> "LogWriter":
@@ -160,3 +158,6 @@ class LogWriter:
 
     def __exit__(self, *_) -> None:
         self._stream.close()
+
+
+__all__ = ["EvaluationLog", "SetupMismatchError", "VideoResult"]
