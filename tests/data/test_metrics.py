@@ -1,12 +1,18 @@
 """Accuracies against figures worked out by hand and torch's topk; ties, gaps and bad input."""
 
+import doctest
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 from transformers import EvalPrediction
 
+from vitaclip_hf.data import metrics
 from vitaclip_hf.data.metrics import (
     MetricError,
+    VideoAccuracy,
     accuracies,
     compute_metrics,
     mean_class_accuracy,
@@ -31,13 +37,14 @@ SCORES = np.array(
     dtype=np.float32,
 )
 LABELS = np.array([0, 1, 5, 5, -1, -100])
+BY_HAND = {"top1": 0.5, "top5": 0.75, "mean_class": pytest.approx(2 / 3), "missing": 2}
 
 
 def test_by_hand():
     ranks = true_class_ranks(SCORES, LABELS)
     assert ranks.tolist() == [0, 0, 1, 5, -1, -1]
     # top-1: 2 of 4; top-5: 3 of 4; classes 0, 1, 5: 1, 1, 0 of 2
-    assert accuracies(ranks, LABELS) == {"top1": 0.5, "top5": 0.75, "mean_class": pytest.approx(2 / 3), "missing": 2}
+    assert accuracies(ranking(SCORES, 6), LABELS) == BY_HAND
     per_class, counts = per_class_accuracy(ranks, LABELS, 6)
     assert counts.tolist() == [1, 1, 0, 0, 0, 2]
     np.testing.assert_array_equal(per_class, [1, 1, np.nan, np.nan, np.nan, 0])
@@ -74,12 +81,13 @@ def test_ties_go_to_the_lower_index():
 def test_ranks_from_a_stored_ranking_are_those_of_the_scores():
     ranks = ranks_in_ranking(ranking(SCORES, 5), LABELS)
     assert ranks.tolist() == [0, 0, 1, 5, -1, -1]
-    assert accuracies(ranks, LABELS) == accuracies(true_class_ranks(SCORES, LABELS), LABELS)
+    assert [top_k_accuracy(ranks, k) for k in (1, 2, 5)] == [0.5, 0.75, 0.75]
+    assert mean_class_accuracy(ranks, LABELS) == pytest.approx(2 / 3)
 
 
 def test_fewer_classes_than_k():
     scores, labels = [[0.9, 0.1], [0.9, 0.1]], [0, 1]
-    assert accuracies(true_class_ranks(scores, labels), labels)["top5"] == 1
+    assert compute_metrics((scores, labels))["top5"] == 1
     assert ranking(scores, 5).tolist() == [[0, 1], [0, 1]]
 
 
@@ -88,7 +96,7 @@ def test_fewer_classes_than_k():
 )
 def test_as_compute_metrics_of_trainer(predictions):
     result = compute_metrics(EvalPrediction(predictions=predictions, label_ids=LABELS))
-    assert result == {"top1": 0.5, "top5": 0.75, "mean_class": pytest.approx(2 / 3), "missing": 2}
+    assert result == BY_HAND
     assert compute_metrics(EvalPrediction(predictions=predictions, label_ids=(LABELS,))) == result
 
 
@@ -111,10 +119,59 @@ def test_all_missing_gives_no_number():
     ],
 )
 def test_bad_input(scores, labels, message):
-    with pytest.raises(MetricError, match=message):
-        true_class_ranks(scores, labels)
+    for count in (true_class_ranks, lambda *pair: compute_metrics(pair)):
+        with pytest.raises(MetricError, match=message):
+            count(scores, labels)
 
 
 def test_bad_k():
     with pytest.raises(MetricError, match="at least 1"):
         top_k_accuracy(np.array([0]), 0)
+
+
+# As a metric of `evaluate`
+
+
+def test_metric_of_evaluate(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    best = ranking(SCORES, 5)
+    assert VideoAccuracy().compute(predictions=best, references=LABELS) == BY_HAND
+    on_disk = VideoAccuracy(keep_in_memory=False, cache_dir=str(tmp_path))
+    for start in (0, 4):  # the last batch is not full
+        on_disk.add_batch(predictions=best[start : start + 4], references=LABELS[start : start + 4])
+    assert on_disk.compute() == BY_HAND
+    one_by_one = VideoAccuracy()
+    for classes, label in zip(best, LABELS, strict=True):
+        one_by_one.add(prediction=classes, reference=label)
+    assert one_by_one.compute() == BY_HAND
+
+
+def test_all_figures_come_from_the_metric_of_evaluate(monkeypatch):
+    monkeypatch.setattr(VideoAccuracy, "_compute", lambda *arguments, **inputs: sorted(inputs))
+    assert compute_metrics((SCORES, LABELS)) == ["predictions", "references"]
+    assert accuracies(ranking(SCORES, 5), LABELS) == ["predictions", "references"]
+
+
+def test_short_rankings():
+    """Fewer classes than five: a class that is not in the ranking is not among the best five."""
+    assert accuracies([[0], [0]], [0, 1])["top5"] == 0.5
+    with pytest.raises(MetricError, match="different lengths"):
+        accuracies([[0, 1], [0]], [0, 1])
+
+
+def test_no_videos():
+    result = accuracies(np.zeros((0, 5), dtype=np.int64), np.zeros(0, dtype=np.int64))
+    assert np.isnan([result["top1"], result["top5"], result["mean_class"]]).all() and result["missing"] == 0
+
+
+def test_example_of_the_docstring():
+    results = doctest.testmod(metrics)
+    assert results.attempted > 0 and results.failed == 0
+
+
+def test_a_script_called_evaluate_does_not_hide_the_library(tmp_path):
+    """As `examples/evaluate.py` would, from every script beside it."""
+    (tmp_path / "evaluate.py").write_text("raise SystemExit('the wrong one')")
+    (tmp_path / "door.py").write_text("from vitaclip_hf.data.metrics import VideoAccuracy\nprint(VideoAccuracy().name)")
+    done = subprocess.run([sys.executable, tmp_path / "door.py"], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout) == (0, "video_accuracy\n"), done.stderr
