@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint slow clean
+.PHONY: demo test lint slow contract clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/classify_video.py
@@ -12,10 +12,16 @@ test: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	-$(BIN)/python tests/contract/fetch_transformers_tests.py
 	$(BIN)/python -m pytest
 
 slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow
+
+# transformers' own common tests, its slow ones too.
+contract: $(VENV)/.test
+	$(BIN)/python tests/contract/fetch_transformers_tests.py
+	RUN_SLOW=1 $(BIN)/python -m pytest tests/contract -m "slow or not slow" --durations=10
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -34,4 +40,4 @@ $(VENV)/.test: pyproject.toml | $(VENV)/bin/python
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache tests/contract/.transformers-*
