@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from ..model.video_decoding import VideoDecodingError, decode_video
-from .annotations import AnnotationTable, is_url
+from .annotation_table import AnnotationTable, is_url
 from .video_sources import HubVideos, TableVideos
 
 

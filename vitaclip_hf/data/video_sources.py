@@ -12,7 +12,7 @@ import torch
 from transformers.video_utils import VideoMetadata
 
 from ..model.video_decoding import Video, VideoDecodingError, open_video
-from .annotations import AnnotationTable, VideoSample, is_url
+from .annotation_table import AnnotationTable, VideoSample, is_url
 from .class_names import AnnotationError, ClassIndex, checked_class_names
 from .motion_shapes import Scene, all_scenes, draw_videos
 from .seeds import derive_seed
