@@ -126,7 +126,7 @@ def test_numeric_labels_need_classes(tmp_path, videos):
         ("a.mp4 0\nb.mp4 -1\n", "l.txt:2: label -1"),
         ("a.mp4 0\na.mp4 1\n", r"l.txt:2: 'a.mp4' is listed before, at .*l.txt:1"),
         ("a.mp4 0\nb.mp4\n", "l.txt:2: 'b.mp4' has no label, but other lines have"),
-        ("a.mp4 120 1\n", "one label a video"),
+        ("a.mp4 120 1\n", "expected one label for each video"),
         ("a.mp4 jog\n", "'jog' is none of the 2 classes"),
         ("something\n", "expected `path label`"),
     ],

@@ -36,9 +36,9 @@ def test_reads_class_files(tmp_path, name, text, expected):
     [
         ("", "no class names"),
         ("a\nb\na\n", "'a' occurs more than once"),
-        ("0,a\n2,b\n", "not so at 2"),
-        ("0,a\n0,b\n", "not so at 0"),
-        ("5,a\n6,b\n", "not so at 5"),
+        ("0,a\n2,b\n", "check id 2\\."),
+        ("0,a\n0,b\n", "check id 0\\."),
+        ("5,a\n6,b\n", "check id 5\\."),
     ],
 )
 def test_bad_class_files(tmp_path, text, message):
@@ -56,7 +56,7 @@ def test_unreadable_class_files(tmp_path):
     with pytest.raises(AnnotationError, match="UTF-8"):
         read_class_names(tmp_path / "latin.txt")
     (tmp_path / "bad.json").write_text("{")
-    with pytest.raises(AnnotationError, match="no valid JSON"):
+    with pytest.raises(AnnotationError, match="is not valid JSON"):
         read_class_names(tmp_path / "bad.json")
 
 

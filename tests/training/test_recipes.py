@@ -10,8 +10,9 @@ from vitaclip_hf.training.arguments import (
     DataArguments,
     ModelArguments,
     VitaClipTrainingArguments,
+    field_names,
 )
-from vitaclip_hf.training.recipes import RecipeError, RecipeParser, field_names, read_recipe, write_recipe
+from vitaclip_hf.training.recipes import RecipeError, RecipeParser, read_recipe, write_recipe
 
 
 RECIPES = Path(__file__).parents[2] / "configuration" / "recipes"
@@ -119,7 +120,7 @@ def test_the_generated_recipe_finds_its_model_from_anywhere(tmp_path, monkeypatc
         ("rate: [1\n", "is not YAML"),
         ("recipe_version: 1\nextends: other\n", "there is no recipe .*other.yaml"),
         ("recipe_version: 1\nextends: mine\n", "extends itself"),
-        ("recipe_version: 1\nrate: 1\nrate: 2\n", "'rate' stands there twice"),
+        ("recipe_version: 1\nrate: 1\nrate: 2\n", "'rate' occurs twice"),
         ("recipe_version: 1\n5: 1\n", "unknown field 5"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Annotation files as they are distributed, read into `Listing`s: what a line says, before files are looked for."""
+"""Reads the annotation files of data sets into `Listing`s. What is listed is not looked for on the disk here."""
 
 import csv
 import re
@@ -35,13 +35,14 @@ _UCF_NAME = re.compile(r"(?:.*/)?([^/]+)/v_[^/]+_g\d+_c\d+\.\w+", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Listing:
-    """One video as listed.
+    """
+    One listed video.
 
     Attributes:
-        name: the path as listed, with `/`; of a Kinetics or SSv2 video its id, without extension.
-        label: class name, class number from 0, or `None` if there is none.
-        split: one of `SPLITS`, or `None` if the file does not say.
-        where: file and line, for messages.
+        name (`str`): the listed path, with `/`. For Kinetics and SSv2 it is the video's id, without extension.
+        label (`str` or `int`, *optional*): class name or class number from 0; `None` if there is none.
+        split (`str`, *optional*): one of `SPLITS`; `None` if the file does not say.
+        where (`str`): file and line, for messages.
     """
 
     name: str
@@ -51,22 +52,28 @@ class Listing:
 
     @property
     def file(self) -> str:
-        """The file of `where`; for folders of videos, the folder."""
+        """The file that lists the video; for folders of videos, the folder."""
         return re.split(r":\d+$|, entry \d+$", self.where)[0]
 
 
 @dataclass(frozen=True)
 class ListedVideos:
-    """The listings of one or several files, and the class names that came with them."""
+    """
+    The listings of one or several files.
+
+    Attributes:
+        listings (`list[Listing]`): the listed videos.
+        class_names (`tuple[str, ...]`, *optional*): class names that come with the files.
+        suggested_split (`str`, *optional*): the split that the file's name suggests.
+    """
 
     listings: list[Listing] = field(default_factory=list)
     class_names: tuple[str, ...] | None = None
-    # What the file's name suggests, unless the caller knows better.
     suggested_split: str | None = None
 
 
 def split_of_name(path: Path) -> str | None:
-    """The split that a file's or folder's name tells, if it names exactly one: `trainlist01`, `ucf101_val1`."""
+    """The split in a file's or folder's name, such as `trainlist01` or `ucf101_val1`; `None` unless there is one."""
     words = re.findall(r"[a-z]+", path.stem.lower().replace("list", " "))
     found = {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
     return found.pop() if len(found) == 1 else None
@@ -75,7 +82,7 @@ def split_of_name(path: Path) -> str | None:
 def split_of_word(word: str, where: str) -> str:
     split = SPLIT_WORDS.get(word.strip().lower())
     if split is None:
-        raise AnnotationError(f"{where}: unknown split {word!r}; expected {', '.join(SPLIT_WORDS)}.")
+        raise AnnotationError(f"{where}: unknown split {word!r:.100}; expected {', '.join(SPLIT_WORDS)}.")
     return split
 
 
@@ -87,10 +94,12 @@ def is_video_name(name: str) -> bool:
 
 
 def read_list(path: Path) -> ListedVideos:
-    """`path label` or `path,label` a line, quoted or not, or a CSV whose header names its columns.
+    """
+    Reads a list: `path label` or `path,label` on each line, or a CSV whose header names its columns.
 
-    Paths and class names may hold spaces and commas as long as the path ends in a video's extension or is quoted. The
-    labels are numbers if all of them are, else class names. No character starts a comment: names begin with `#`.
+    Fields may be quoted. Paths and class names may hold spaces and commas if the path is quoted or ends in a video's
+    extension. If all labels are numbers, they are class numbers, else class names. There are no comments, since names
+    can begin with `#`.
     """
     lines = [(number, line) for number, line in enumerate(read_text(path).splitlines(), 1) if line.strip()]
     if not lines:
@@ -103,7 +112,7 @@ def read_list(path: Path) -> ListedVideos:
     unlabelled = [listing for listing in listings if listing.label is None]
     if unlabelled and len(unlabelled) < len(listings):
         raise AnnotationError(
-            f"{unlabelled[0].where}: {unlabelled[0].name!r} has no label, but other lines have; expected "
+            f"{unlabelled[0].where}: {unlabelled[0].name!r:.200} has no label, but other lines have one; expected "
             "`path label` or `path,label`."
         )
     return ListedVideos(_numbered(listings), suggested_split=split_of_name(path))
@@ -116,13 +125,15 @@ def _listing_of_line(line: str, where: str) -> Listing:
     match = _PATH_THEN_LABEL.fullmatch(line)
     if match:
         name, label = unquoted(match[1]), unquoted(match[3])
-    else:  # no extension: the last comma or space parts them
+    else:  # without an extension, the last comma or space separates path and label
         parts = line.rsplit(",", 1) if "," in line else line.rsplit(None, 1)
         if len(parts) != 2 or not unquoted(parts[1]):
             raise AnnotationError(f"{where}: expected `path label` or `path,label`, got {line!r:.200}.")
         name, label = (unquoted(part) for part in parts)
     if re.fullmatch(r"-?\d+(?:[\s,]+-?\d+)+", label):
-        raise AnnotationError(f"{where}: one label a video is read, got {label!r}; leave only `path label`.")
+        raise AnnotationError(
+            f"{where}: expected one label for each video, got {label!r:.100}; keep only `path label`."
+        )
     return Listing(name, label, None, where)
 
 
@@ -130,13 +141,15 @@ def _listings_of_table(path: Path) -> Iterator[Listing]:
     for where, row in _csv_rows(path):
         name = _first_of(row, PATH_COLUMNS)
         if not name:
-            raise AnnotationError(f"{where}: no path in the column {'/'.join(c for c in row if c in PATH_COLUMNS)}.")
+            raise AnnotationError(
+                f"{where}: the column {'/'.join(c for c in row if c in PATH_COLUMNS)} is empty; expected a path."
+            )
         split = _first_of(row, SPLIT_COLUMNS)
         yield Listing(name, _first_of(row, LABEL_COLUMNS), split_of_word(split, where) if split else None, where)
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """Rows of a CSV with a header, the columns' names in lower case."""
+    """Rows of a CSV with a header; column names become lower case."""
     reader = csv.DictReader(read_text(path).splitlines(), skipinitialspace=True)
     reader.fieldnames = [column.strip().lower() for column in reader.fieldnames or []]
     for row in reader:
@@ -154,7 +167,7 @@ def _first_of(row: dict[str, str], columns: Iterable[str]) -> str | None:
 
 
 def _numbered(listings: list[Listing]) -> list[Listing]:
-    """Labels as numbers if all of them are."""
+    """Turns labels into numbers if all of them are."""
     labels = [listing.label for listing in listings]
     if any(label is None or not re.fullmatch(r"-?\d+", str(label)) for label in labels):
         return listings
@@ -165,15 +178,18 @@ def _numbered(listings: list[Listing]) -> list[Listing]:
 
 
 def read_ucf101(path: Path, number: int = 1) -> ListedVideos:
-    """UCF101's own lists: `classInd.txt` and `trainlist0N.txt` / `testlist0N.txt`, or one list of them.
+    """
+    Reads UCF101's own lists: a folder with `classInd.txt`, `trainlist0N.txt` and `testlist0N.txt`, or one such list.
 
-    The class is that of the path's folder; where a line has a number too, the two are compared.
+    The folder in the path gives the class. If lines have a class number too, it must agree.
     """
     folder = path if path.is_dir() else path.parent
     files = [folder / f"{kind}list{number:02d}.txt" for kind in ("train", "test")] if path.is_dir() else [path]
     files = [file for file in files if file.exists()]
     if not files:
-        raise AnnotationError(f"{folder}: there is neither trainlist{number:02d}.txt nor testlist{number:02d}.txt.")
+        raise AnnotationError(
+            f"{folder}: there is neither trainlist{number:02d}.txt nor testlist{number:02d}.txt; check `number`."
+        )
     listings, numbers = [], []
     for file in files:
         for line_number, line in enumerate(read_text(file).splitlines(), 1):
@@ -190,7 +206,7 @@ def read_ucf101(path: Path, number: int = 1) -> ListedVideos:
 
 
 def _check_ucf101_numbers(listings: list[Listing], numbers: list) -> None:
-    """The folder says the class, so the numbers, from 1 or from 0, have only to agree among themselves."""
+    """The numbers count from 1 or from 0; each must go with one class only."""
     seen: dict = {}
     for listing, number in zip(listings, numbers, strict=True):
         if number is None:
@@ -207,15 +223,17 @@ def _check_ucf101_numbers(listings: list[Listing], numbers: list) -> None:
 
 
 def read_hmdb51(path: Path, number: int = 1) -> ListedVideos:
-    """HMDB51's own lists: `CLASS_test_splitN.txt`, lines `video.avi 0|1|2` (unused, train, test), videos in CLASS.
+    """
+    Reads HMDB51's own lists: `CLASS_test_splitN.txt` with lines `video.avi 0|1|2` (unused, train, test).
 
-    The list of one class stands for those of all classes beside it.
+    The videos lie in the folder CLASS. If `path` is the list of one class, the lists of the other classes beside it are
+    read too.
     """
     folder = path if path.is_dir() else path.parent
     ending = f"_test_split{number}.txt" if path.is_dir() else re.sub(r".*(_test_split\d+\.txt)", r"\1", path.name)
     files = sorted(folder.glob(f"*{ending}"))
     if not files:
-        raise AnnotationError(f"{folder}: there is no file CLASS{ending}.")
+        raise AnnotationError(f"{folder}: there is no file CLASS{ending}; check `number`.")
     listings = []
     for file in files:
         name = file.name.removesuffix(ending)
@@ -235,7 +253,7 @@ def read_hmdb51(path: Path, number: int = 1) -> ListedVideos:
 
 
 def read_kinetics(path: Path) -> ListedVideos:
-    """Kinetics' csv: `label,youtube_id,time_start,time_end,split`; a test csv may lack the labels."""
+    """Reads Kinetics' csv: `label,youtube_id,time_start,time_end,split`; labels may be missing in a test csv."""
     listings = []
     suggested = split_of_name(path)
     for where, row in _csv_rows(path):
@@ -244,7 +262,7 @@ def read_kinetics(path: Path) -> ListedVideos:
         except (KeyError, ValueError) as error:
             raise AnnotationError(
                 f"{where}: time_start and time_end must be numbers of seconds, got "
-                f"{row.get('time_start')!r} and {row.get('time_end')!r}."
+                f"{row.get('time_start')!r:.40} and {row.get('time_end')!r:.40}."
             ) from error
         split = split_of_word(row["split"], where) if row.get("split") else suggested
         label = row.get("label") or None
@@ -256,7 +274,7 @@ def read_kinetics(path: Path) -> ListedVideos:
 
 
 def read_ssv2(path: Path) -> ListedVideos:
-    """SSv2's json: a list of `id`, `label` and `template`; the class is the template without its brackets."""
+    """Reads SSv2's json: a list of `id`, `label` and `template`; the class is the template without its brackets."""
     content = read_json(path)
     if not isinstance(content, list) or not all(isinstance(entry, dict) and "id" in entry for entry in content):
         raise AnnotationError(f"{path}: expected SSv2's list of objects with `id` (and `template`).")
@@ -273,10 +291,17 @@ def read_ssv2(path: Path) -> ListedVideos:
 
 
 def detect_format(path: Path) -> str:
-    """The name of the format of a file or folder, told from what it holds; `"lists"` is a folder of one file a split.
+    """
+    Finds out the format of an annotation file or folder from its content.
+
+    Args:
+        path (`Path`): the file or folder.
+
+    Returns:
+        `str`: a name of `READERS`, or `"lists"` for a folder with one file for each split.
 
     Raises:
-        AnnotationError: no format, or more than one, fits.
+        AnnotationError: no format fits, or several do.
     """
     if path.is_dir():
         names = [entry.name for entry in path.iterdir() if entry.is_file()]
@@ -289,8 +314,8 @@ def detect_format(path: Path) -> str:
         if len(found) != 1:
             problem = f"several kinds of lists ({', '.join(found)})" if found else "no known lists"
             raise AnnotationError(
-                f"{path}: {problem}; name the file, or choose the `format`. Read are UCF101's and HMDB51's own "
-                "folders, and folders with a file for each split, such as train.csv, validation.json or test.txt."
+                f"{path}: {problem}; name the file, or choose the `format`. A folder can be UCF101's or HMDB51's own, "
+                "or hold a file for each split, such as train.csv, validation.json or test.txt."
             )
         return found[0]
     if path.suffix.lower() == ".json":
@@ -307,7 +332,7 @@ def detect_format(path: Path) -> str:
 
 
 def split_files(folder: Path) -> dict[str, Path]:
-    """The annotation file of each split in a folder: names that end in the split's word, `…-validation.json`."""
+    """The annotation file of each split in a folder; its name ends in the split's, as in `…-validation.json`."""
     found: dict[str, Path] = {}
     for file in sorted(folder.iterdir()):
         word = re.split(r"[^a-z]", file.stem.lower())[-1]
@@ -340,12 +365,19 @@ CLASS_FILES = (
 
 
 def read_listed(path: Path, format: str, number: int) -> ListedVideos:
-    """Everything that an annotation file or folder lists.
+    """
+    Reads everything that an annotation file or folder lists.
 
     Args:
-        path: the file or folder.
-        format: a name of `READERS`, `"lists"`, or `"auto"`.
-        number: of the official split, for UCF101 and HMDB51.
+        path (`Path`): the file or folder.
+        format (`str`): a name of `READERS`, `"lists"`, or `"auto"`.
+        number (`int`): number of the official split, for UCF101 and HMDB51.
+
+    Returns:
+        [`ListedVideos`]
+
+    Raises:
+        AnnotationError: files that cannot be read, or that the format does not fit.
     """
     format = detect_format(path) if format == "auto" else format
     if format in ("ucf101", "hmdb51"):

@@ -1,4 +1,4 @@
-"""What is wrong with videos, counted and listed before anything is trained on them."""
+"""Finds missing, unreadable and unlabelled videos before a training."""
 
 import os
 from collections import Counter
@@ -12,17 +12,19 @@ from .video_sources import HubVideos, TableVideos
 
 @dataclass(frozen=True)
 class DataReport:
-    """What `check_data` found. A video stands in at most one of `missing` and `unreadable`.
+    """
+    What `check_data` found. A video is never both in `missing` and in `unreadable`.
 
     Attributes:
-        source: what the table was read from.
-        videos: how many videos of each split the table has.
-        classes: how many classes the table has.
-        missing: paths of files that do not exist.
-        unreadable: path and reason of files that cannot be read (without `deep`: only empty ones).
-        unlabelled: paths of videos without a label.
-        empty_classes: `split: class` for classes without a video in a split that has labels.
-        deep: whether the files were decoded.
+        source (`str`): what the table was read from.
+        videos (`dict[str, int]`): number of videos of each split.
+        classes (`int`): number of classes.
+        missing (`tuple[str, ...]`): paths of files that do not exist.
+        unreadable (`tuple[tuple[str, str], ...]`): path and reason of files that cannot be read; without `deep`, only
+            empty files.
+        unlabelled (`tuple[str, ...]`): paths of videos without a label.
+        empty_classes (`tuple[str, ...]`): `split: class` for each class without a video in a split that has labels.
+        deep (`bool`): whether the files were decoded.
     """
 
     source: str
@@ -40,7 +42,7 @@ class DataReport:
 
     @property
     def usable(self) -> int:
-        """Videos that are there and can be read, as far as was looked."""
+        """Number of videos that exist and can be read; without `deep`, reading was not tried."""
         return self.total - len(self.missing) - len(self.unreadable)
 
     @property
@@ -49,7 +51,12 @@ class DataReport:
         return not (self.missing or self.unreadable or self.unlabelled)
 
     def summary(self, limit: int = 10) -> str:
-        """Counts, and the first `limit` of each kind of problem; all of them with `limit=0`."""
+        """
+        The report as text.
+
+        Args:
+            limit (`int`, defaults to 10): how many problems of each kind are listed; 0 lists all.
+        """
         splits = ", ".join(f"{count} {split}" for split, count in self.videos.items())
         how = "decoded" if self.deep else "looked up"
         lines = [f"{self.source}: {self.total} videos ({splits}), {self.classes} classes; {self.usable} usable ({how})"]
@@ -71,16 +78,19 @@ class DataReport:
 def check_data(
     videos: AnnotationTable | HubVideos, deep: bool = False, workers: int = 4, decoder: str = "auto"
 ) -> DataReport:
-    """Looks for missing, unreadable and unlabelled videos and for classes without any.
+    """
+    Looks for missing, unreadable and unlabelled videos, and for classes without videos.
 
     Args:
-        videos: what `read_annotations` gave, or the videos of a `datasets` data set.
-        deep: decode every file, which takes about as long as an epoch's decoding and finds damaged ones; addresses are
-            downloaded for it. Otherwise files are only looked up.
-        workers: threads that look or decode.
-        decoder: of `decode_video`.
-    """
+        videos ([`AnnotationTable`] or [`HubVideos`]): the videos.
+        deep (`bool`, defaults to `False`): decode every file, to find damaged ones. This takes about as long as an
+            epoch's decoding and downloads videos that are http(s) addresses. Otherwise files are only looked up.
+        workers (`int`, defaults to 4): number of threads.
+        decoder (`str`, defaults to `"auto"`): see [`decode_video`].
 
+    Returns:
+        [`DataReport`]
+    """
     source = TableVideos(videos) if isinstance(videos, AnnotationTable) else videos
     table = source.table
 

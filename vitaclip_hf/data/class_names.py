@@ -1,4 +1,4 @@
-"""Class names: reading their files, finding a label among them, and spelling them as words."""
+"""Class names: reads their files, finds the label of a name, and spells a name as words."""
 
 import itertools
 import json
@@ -11,7 +11,7 @@ HEADER_WORDS = {"id", "index", "idx", "label", "class", "name", "label_id", "cla
 
 
 class AnnotationError(ValueError):
-    """An annotation or class file that cannot be used; one line that says where, what was found and what to do."""
+    """An annotation or class file that cannot be used; the message says where, what was found and what to do."""
 
 
 def read_text(path: str | Path) -> str:
@@ -19,33 +19,38 @@ def read_text(path: str | Path) -> str:
     try:
         return Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise AnnotationError(f"{path} is no text in UTF-8 (byte {error.start}); save it as UTF-8.") from error
+        raise AnnotationError(f"{path} is not text in UTF-8 (byte {error.start}); save it as UTF-8.") from error
     except OSError as error:
         raise AnnotationError(f"Cannot read {path}: {error.strerror or error}.") from error
 
 
 def read_json(path: str | Path):
+    """The content of a JSON file in UTF-8."""
     try:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
-        raise AnnotationError(f"{path} is no valid JSON: {error}.") from error
+        raise AnnotationError(f"{path} is not valid JSON: {error}.") from error
 
 
 def unquoted(text: str) -> str:
-    """A field without its CSV quotes, doubled ones within it made single."""
+    """A field without its CSV quotes; doubled quotes in it become single."""
     text = text.strip()
     return text[1:-1].replace('""', '"').strip() if re.fullmatch(r'"(?:[^"]|"")*"', text) else text
 
 
 def read_class_names(path: str | Path) -> tuple[str, ...]:
-    """Class names in the order of their labels.
+    """
+    Reads class names, in the order of their labels.
 
-    Read are: one name a line; `id,name` with or without a header; `id name`, as UCF101's `classInd.txt`; and JSON, a
-    list of names or an object `name: id` (SSv2's `labels.json`) or `id: name`. Ids count from 0 or from 1, without
-    gaps, in any order. A name that holds a comma may be quoted.
+    A file can hold one name on each line; `id,name` on each line, with or without a header; `id name`, as UCF101's
+    `classInd.txt`; or JSON: a list of names, an object `name: id` (SSv2's `labels.json`) or an object `id: name`. Ids
+    count from 0 or from 1, without gaps, in any order. A name with a comma can be quoted.
 
     Args:
-        path: the file.
+        path (`str` or `Path`): the file.
+
+    Returns:
+        `tuple[str, ...]`: the class names.
 
     Raises:
         AnnotationError: an unreadable or empty file, a repeated name, or ids with gaps.
@@ -66,7 +71,7 @@ def _names_of_lines(lines: Iterable[str], path) -> list[str]:
     by_id = [(int(match[1]), unquoted(match[2])) for match in numbered if match]
     if len(by_id) == len(lines) and lines:
         comma = all("," in (match[0][: match.start(2)] if match else "") for match in numbered)
-        # "3 point throw" may be a name that begins with a number: `id name` counts only if the ids are complete.
+        # "3 point throw" can be a name that begins with a number, so `id name` needs complete ids.
         if comma or _is_count(sorted(number for number, _ in by_id)):
             return _in_order_of_ids(by_id, path)
     return [unquoted(line) for line in lines]
@@ -93,13 +98,13 @@ def _in_order_of_ids(by_id: list[tuple[int, str]], path) -> list[str]:
     if not _is_count(numbers):
         wrong = next((b for a, b in itertools.pairwise(numbers) if b != a + 1), numbers[0])
         raise AnnotationError(
-            f"{path}: the {len(numbers)} ids must count from 0 or 1 without gaps or repeats, but not so at {wrong}."
+            f"{path}: the {len(numbers)} ids must count from 0 or 1 without gaps or repeats; check id {wrong}."
         )
     return [name for _, name in by_id]
 
 
 def checked_class_names(names: Iterable[str], source: str) -> tuple[str, ...]:
-    """The names as a tuple; an error if there are none, or one is empty or repeated."""
+    """The names as a tuple. Raises an `AnnotationError` if there are none, or one is empty or repeated."""
     names = tuple(names)
     if not names:
         raise AnnotationError(f"{source}: no class names found.")
@@ -116,9 +121,15 @@ def _folded(name: str) -> str:
 
 
 class ClassIndex:
-    """Finds the label of a class name, exactly or else up to case, spaces and punctuation.
+    """
+    Finds the label of a class name.
 
-    Folders and lists spell one class as `brush_hair`, `Brush hair` or `BrushHair`.
+    A name fits exactly, or else without regard to case, spaces and punctuation: folders and lists spell one class as
+    `brush_hair`, `Brush hair` or `BrushHair`.
+
+    Args:
+        names (`Sequence[str]`): class names in the order of their labels.
+        source (`str`): where they come from, for messages.
     """
 
     def __init__(self, names: Sequence[str], source: str):
@@ -128,18 +139,30 @@ class ClassIndex:
         self._loose: dict[str, int | None] = {}
         for label, name in enumerate(self.names):
             key = _folded(name)
-            self._loose[key] = None if key in self._loose else label  # two alike: only exact spelling tells them apart
+            self._loose[key] = None if key in self._loose else label  # two names alike need the exact spelling
 
     def find(self, name: str) -> int | None:
+        """The label of a class name; `None` if there is no such class."""
         label = self._exact.get(name)
         return self._loose.get(_folded(name)) if label is None else label
 
     def label(self, label: str | int, where: str) -> int:
-        """The label of a class name, or a number checked against the range."""
+        """
+        The label of a class.
+
+        Args:
+            label (`str` or `int`): class name, or class number from 0.
+            where (`str`): file and line, for messages.
+
+        Raises:
+            AnnotationError: there is no such class.
+        """
         if isinstance(label, str):
             found = self.find(label)
             if found is None:
-                raise AnnotationError(f"{where}: {label!r} is none of the {len(self.names)} classes of {self.source}.")
+                raise AnnotationError(
+                    f"{where}: {label!r:.200} is none of the {len(self.names)} classes of {self.source}."
+                )
             return found
         if not 0 <= label < len(self.names):
             hint = " (labels count from 0; if these count from 1, subtract 1)" if label == len(self.names) else ""
@@ -151,16 +174,23 @@ class ClassIndex:
 
 
 def spell_class_name(name: str) -> str:
-    """A class name as words, for prompts: underscores become spaces, and CamelCase is split at its changes of case.
+    """
+    A class name as words, for prompts: underscores become spaces, and CamelCase is split.
 
-    A name with spaces of its own is not split: it already is words.
+    A name that has spaces is not split further.
+
+    Args:
+        name (`str`): the class name.
 
     Example:
-        ```python
-        >>> spell_class_name("ApplyEyeMakeup"), spell_class_name("brush_hair"), spell_class_name("BMXRiding")
-        ('Apply Eye Makeup', 'brush hair', 'BMX Riding')
 
-        ```
+    ```python
+    >>> from vitaclip_hf.data.class_names import spell_class_name
+
+    >>> spell_class_name("ApplyEyeMakeup"), spell_class_name("brush_hair"), spell_class_name("BMXRiding")
+    ('Apply Eye Makeup', 'brush hair', 'BMX Riding')
+
+    ```
     """
     words = " ".join(name.replace("_", " ").split())
     if " " in words:

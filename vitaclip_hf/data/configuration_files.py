@@ -1,6 +1,6 @@
 """The package's own YAML files (recipes, protocols), and how YAML is read.
 
-Found through `importlib.resources`, so that they are found in a clone and in an installed wheel.
+The files are found through `importlib.resources`, in a clone and in an installed wheel.
 """
 
 import difflib
@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 
-RECIPE_FILE = "recipe.yaml"  # written beside what was trained by it
+RECIPE_FILE = "recipe.yaml"  # a training writes it beside its model
 MAX_BYTES = 1 << 20  # of a YAML file; the largest of ours has 2 kB
 
 
@@ -21,7 +21,8 @@ class ConfigurationFileError(ValueError):
 
 
 def configuration_folder(kind: str) -> Path:
-    """The folder of one kind of the package's configuration files.
+    """
+    The folder of one kind of the package's configuration files.
 
     Args:
         kind (`str`): `"models"`, `"recipes"`, `"protocols"` or `"accelerate"`.
@@ -48,12 +49,16 @@ class _Loader(yaml.SafeLoader):
         names = [self.construct_object(key, deep=True) for key, _ in node.value]
         for name in names:
             if names.count(name) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"{name!r} stands there twice", node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"{name!r:.100} occurs twice", node.start_mark)
         return super().construct_mapping(node, deep)
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """A YAML file that holds one mapping.
+    """
+    Reads a YAML file that holds one mapping.
+
+    Args:
+        path (`str` or `Path`): the file.
 
     Raises:
         ConfigurationFileError: the file cannot be read, is larger than a megabyte or is not one mapping.
@@ -63,7 +68,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
-            raise ConfigurationFileError(f"{path} is larger than {MAX_BYTES:,} bytes; it is no configuration file.")
+            raise ConfigurationFileError(
+                f"{path} is larger than {MAX_BYTES:,} bytes, too large for a configuration file."
+            )
         values = yaml.load(content.decode("utf-8"), _Loader)
     except OSError as error:
         raise ConfigurationFileError(f"{path} cannot be read: {error.strerror or error}") from error
@@ -75,10 +82,14 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def read_recipe_beside(checkpoint: str | Path) -> dict[str, Any] | None:
-    """The recipe that a training left beside its model, of whatever version; `None` if there is none.
+    """
+    The recipe that a training wrote beside its model; `None` if there is none.
+
+    Args:
+        checkpoint (`str` or `Path`): the folder of the model.
 
     Raises:
-        ConfigurationFileError: a file that cannot be read.
+        ConfigurationFileError: the file cannot be read.
     """
     path = Path(checkpoint) / RECIPE_FILE
     return read_yaml(path) if path.is_file() else None
