@@ -6,10 +6,10 @@ import pytest
 
 
 EXPECTED_FAILURES = {
-    "VisionModelTest.test_model_weights_reload_no_missing_tied_weights": "missing weights are an error here",
-    "ModelWithTextsTest.test_model_weights_reload_no_missing_tied_weights": "missing weights are an error here",
-    "ModelWithClassesTest.test_model_weights_reload_no_missing_tied_weights": "missing weights are an error here",
-    "ClassifierTest.test_model_weights_reload_no_missing_tied_weights": "missing weights are an error here",
+    "VisionModelTest.test_model_weights_reload_no_missing_tied_weights": "missing prompts are an error here",
+    "ModelWithTextsTest.test_model_weights_reload_no_missing_tied_weights": "missing prompts are an error here",
+    "ModelWithClassesTest.test_model_weights_reload_no_missing_tied_weights": "missing prompts are an error here",
+    "ClassifierTest.test_model_weights_reload_no_missing_tied_weights": "missing prompts are an error here",
     "ModelWithTextsTest.test_attention_outputs": "each tower has its own, as in CLIPModel",
     "ModelWithClassesTest.test_attention_outputs": "each tower has its own, as in CLIPModel",
     "ModelWithTextsTest.test_hidden_states_output": "each tower has its own, as in CLIPModel",
