@@ -1,7 +1,7 @@
-"""The generated world `motion_shapes` as four tasks of mteb: a harness tried from end to end with nothing downloaded.
+"""The generated world `motion_shapes` as four tasks of mteb, to try its harness without a download.
 
-Sixty H.264 videos, one of each held-out scene, are drawn from a seed and written to a folder; for the linear probe,
-sixty more of trained scenes.
+Sixty H.264 videos, one of each held-out scene, are drawn from a seed and written to a folder. The linear probe has
+sixty more, of trained scenes.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ TEMPLATE = "a video of a {}"
 def task_metadata(name: str, type: Any, category: Any, modalities: list[Any], main_score: str) -> TaskMetadata:
     return TaskMetadata(
         name=name,
-        description="Generated videos of coloured shapes that move in ten ways (vitaclip_hf/motion_shapes.py).",
+        description="Generated videos of coloured shapes that move in ten ways (vitaclip_hf/data/motion_shapes.py).",
         dataset={"path": "vitaclip_hf/motion_shapes", "revision": f"seed-{SEED}"},
         type=type,
         category=category,
@@ -37,7 +37,7 @@ def task_metadata(name: str, type: Any, category: Any, modalities: list[Any], ma
 
 
 def video_files(folder: Path, scenes: list[Scene], seed: int) -> list[str]:
-    """A file for each scene, written where it is not there yet."""
+    """The video file of each scene. Missing files are drawn and written."""
     files = [folder / f"{seed}_{scene.label.replace(' ', '_')}.mp4" for scene in scenes]
     if not all(file.is_file() for file in files):
         folder.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ def labelled_videos(folder: Path, scenes: list[Scene], seed: int, class_names: l
 
 
 class GeneratedVideos:
-    """What the tasks share: the held-out scenes and where their videos are."""
+    """The held-out scenes and the folder of their videos, for all four tasks."""
 
     def __init__(self, folder: Path, **kwargs: Any):
         super().__init__(**kwargs)
@@ -97,7 +97,7 @@ class MotionShapesClassification(GeneratedVideos, AbsTaskClassification):
 
 
 class MotionShapesClustering(GeneratedVideos, AbsTaskClustering):
-    """Whether videos of one motion lie together."""
+    """Whether videos of one motion are close to each other."""
 
     metadata = task_metadata("MotionShapesClustering", "VideoClustering", "v2c", ["video"], "v_measure")
     input_column_name = "video"

@@ -1,11 +1,10 @@
-"""Evaluates a Vita-CLIP checkpoint on tasks of mteb, in mteb's own harness. Needs `pip install "mteb>=2.26"`.
+"""Evaluates a Vita-CLIP checkpoint on tasks of mteb, in mteb's own harness. Needs `pip install "vitaclip_hf[mteb]"`.
 
 python examples/run_mteb.py --model M --tasks HMDB51ZeroShot HMDB51Clustering MSVDT2VRetrieval
 python examples/run_mteb.py --model examples/demo/checkpoint --tasks MotionShapesZeroShot MotionShapesTextToVideo
 
-mteb downloads the data of its tasks. The four tasks of motion_shapes_tasks.py draw theirs: nothing is downloaded.
-Templates are the task's. Results are written as mteb writes them, below OUTPUT/results; finished tasks are not run
-again.
+mteb downloads the data of its tasks. The four tasks of motion_shapes_tasks.py draw their videos and download nothing.
+Templates are the task's. mteb writes the results below OUTPUT/results. Finished tasks are not run again.
 """
 
 import argparse
@@ -28,7 +27,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--name", help="of the model in the results, ORGANISATION/NAME")
     parser.add_argument("--batch-size", type=int, default=16, help="videos (with their views) or texts of a batch")
-    parser.add_argument("--workers", type=int, help="decoding processes (default: none of their own)")
+    parser.add_argument("--workers", type=int, help="decoding processes (default: this process decodes)")
     parser.add_argument("--device", help="default: the accelerator, if there is one")
     parser.add_argument("--dtype", default="float32", help="of the model: float32, bfloat16 or float16")
     parser.add_argument("--predictions", action="store_true", help="write them too, to OUTPUT/predictions")
@@ -43,10 +42,14 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def find_tasks(names: list[str], videos: Path) -> list:
-    """The tasks of these names; generated ones write their videos to a folder.
+    """The tasks of these names.
+
+    Args:
+        names: of tasks of mteb or of motion_shapes_tasks.py.
+        videos: folder for the videos that tasks of motion_shapes_tasks.py draw.
 
     Raises:
-        ValueError: neither mteb nor motion_shapes_tasks.py has such a task.
+        ValueError: there is no task of this name.
     """
     import mteb
     from motion_shapes_tasks import TASKS
@@ -61,12 +64,12 @@ def find_tasks(names: list[str], videos: Path) -> list:
 
 
 def evaluate(arguments: argparse.Namespace, videos: Path) -> None:
-    from vitaclip_hf.evaluation.mteb import VIEW_SETTINGS, VitaClipEncoder  # says so where mteb is not installed
+    from vitaclip_hf.evaluation.mteb import VIEW_SETTINGS, VitaClipEncoder  # an error says what to install
 
     import mteb  # isort: skip
 
     if arguments.batch_size < 1:
-        raise ValueError(f"`--batch-size` must be at least 1, got {arguments.batch_size}.")
+        raise ValueError(f"--batch-size must be at least 1, got {arguments.batch_size}.")
     tasks = find_tasks(arguments.tasks, videos)
     encoder = VitaClipEncoder(
         arguments.model,
@@ -92,7 +95,7 @@ def evaluate(arguments: argparse.Namespace, videos: Path) -> None:
 
 
 def report(meta, tasks: list, results: list) -> None:
-    """Prints a Markdown table."""
+    """Prints the scores as a Markdown table."""
     print(f"{meta.model_name_with_experiment}, revision {meta.revision}\n\n| task | score | |\n| --- | --- | ---: |")
     main_scores = {task.metadata.name: task.metadata.main_score for task in tasks}
     for result in results:

@@ -20,6 +20,7 @@ from accelerate import PartialState
 from transformers import pipeline
 
 from vitaclip_hf.data.motion_shapes import all_scenes, draw_videos, write_video
+from vitaclip_hf.evaluation import run
 from vitaclip_hf.evaluation.cost import gmacs_per_view, parameters
 from vitaclip_hf.evaluation.evaluator import EvaluationError, Evaluator, recipe_beside
 from vitaclip_hf.evaluation.per_class import confusion_matrix
@@ -436,6 +437,66 @@ def test_script_with_bad_input(videos, tmp_path, monkeypatch, capsys, arguments,
     error = capsys.readouterr().err
     assert stopped.value.code == 2 and not (tmp_path / "r").exists()
     assert message in error and error.startswith("evaluate: ") and error.count("\n") == 1
+
+
+def test_evaluate_from_python(videos, tmp_path, finished):
+    """The same results as the script's; called again, nothing is left to do."""
+    protocol = str(videos / "lists" / "mini.yaml")
+    options = {"output": tmp_path / "r", "batch_size": 5, "workers": 0, "cpu": True, "verbose": False}
+    try:
+        results = run.evaluate(CHECKPOINT, protocol, videos, videos / "lists", **options)
+        assert results == json.loads((tmp_path / "r" / "results.json").read_text())
+        predictions = (tmp_path / "r" / "predictions.parquet").read_bytes()
+        assert predictions == (finished[0] / "predictions.parquet").read_bytes()
+        progress = (tmp_path / "r" / "progress" / "rank-0.jsonl").read_bytes()
+        again = run.evaluate(CHECKPOINT, protocol, videos, videos / "lists", **options)
+        assert again["rows"] == results["rows"]
+        assert (tmp_path / "r" / "progress" / "rank-0.jsonl").read_bytes() == progress
+        for wrong, message in {"dtype": "`dtype` must be one of float32", "workers": "`workers` must be"}.items():
+            with pytest.raises(EvaluationError, match=message):
+                run.evaluate(CHECKPOINT, protocol, videos, **{wrong: -1})
+    finally:
+        PartialState._reset_state()
+
+
+def test_missing_package_is_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(run, "_is_installed", lambda package: package != "pyarrow")
+    assert run.main(["--model", "m", "--protocol", "p", "--videos", "v"], prog="vitaclip evaluate") == 2
+    expected = 'vitaclip evaluate: evaluation needs pyarrow: pip install "vitaclip_hf[train]"\n'
+    assert capsys.readouterr().err == expected
+
+
+def test_packages_of_the_extra_are_not_imported_too_early():
+    """Else a missing one is a traceback before `main` can say what to install."""
+    code = "import sys, vitaclip_hf.evaluation.run; print(*{name.split('.')[0] for name in sys.modules})"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0 and not {"pyarrow", "matplotlib", "datasets", "evaluate"} & set(done.stdout.split())
+
+
+def test_help_has_examples(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run.main(["--help"], prog="vitaclip evaluate")
+    shown = capsys.readouterr().out
+    assert stopped.value.code == 0 and shown.startswith("usage: vitaclip evaluate [-h] --model MODEL")
+    assert (
+        "vitaclip evaluate --model M --protocol hmdb51-zero-shot" in shown and "--spatial-views SPATIAL_VIEWS" in shown
+    )
+
+
+def test_hash_is_of_the_weights_as_loaded(plan, checkpoint):
+    """The same model in another dtype is the same model: no rounding before the hash."""
+    other = load_checkpoint(CHECKPOINT)
+    evaluator = Evaluator(other, plan, dtype=torch.bfloat16)
+    assert evaluator.sha256 == checkpoint.fingerprint() != other.fingerprint()
+    assert evaluator.setup()["dtype"] == "bfloat16"
+
+
+def test_of_equal_scores_the_lower_class_comes_first(plan, checkpoint):
+    evaluator = Evaluator(checkpoint, plan)
+    scores = torch.tensor([[0.1, 0.1, 0.3, 0.1, 0.1, 0.05, 0.05, 0.05, 0.1, 0.05]])
+    result = evaluator._result("1.mp4", {"vita_clip": {"1": scores}}, 0)
+    assert result.scores["vita_clip"]["1"][0] == [2, 0, 1, 3, 4]
 
 
 def test_model_without_tokenizer(tmp_path):

@@ -6,7 +6,8 @@ import pytest
 
 from vitaclip_hf.data.annotations import AnnotationError
 from vitaclip_hf.evaluation.plan import plan_evaluation
-from vitaclip_hf.evaluation.protocols import Protocol, ProtocolError, all_protocols, load_protocol
+from vitaclip_hf.evaluation.protocols import OPTIONS, Protocol, ProtocolError, all_protocols, load_protocol
+from vitaclip_hf.model.frame_sampling import ClipSpecification
 
 
 UCF_COUNTS = {"1": 3783, "2": 3734, "3": 3696}
@@ -74,6 +75,20 @@ def test_figures_of_another_part_bear_its_name():
     assert load_protocol("hmdb51-zero-shot").overridden({"subset": "train"}).splits == ("1", "2", "3")
     with pytest.raises(ProtocolError, match="`subset` must be one of"):
         load_protocol("own-supervised").overridden({"subset": "half"})
+
+
+def test_open_fields_are_the_checkpoints():
+    own = ClipSpecification(num_frames=16, sampling="dense", frame_stride=4)
+    protocol = load_protocol("own-zero-shot").overridden({"stride": 2, "views": 4, "spatial_views": 3})
+    with pytest.raises(ProtocolError, match="leaves `frames`, `stride` or `sampling` open"):
+        _ = protocol.clip_specification
+    assert protocol.resolved(own).clip_specification == ClipSpecification(16, "dense", 2, 4, 3)
+
+
+def test_options_are_the_protocols_fields():
+    expected = {"frames": int, "stride": int, "sampling": str, "views": int, "spatial_views": int, "templates": tuple}
+    expected |= {"spelling": str, "text": str, "splits": tuple, "subset": str, "shots": int}
+    assert expected == OPTIONS
 
 
 def test_unknown_protocol_names_the_nearest():

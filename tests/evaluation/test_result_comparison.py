@@ -155,6 +155,12 @@ def test_files_that_are_not_there(tmp_path):
         setting_differences(tmp_path / "results.json", tmp_path / "results.json")
 
 
+def test_one_video():
+    """Every resample of one video is that video."""
+    found = compare([paired([1], [0])], resamples=20)["top1"]
+    assert (found.a, found.b, found.difference, found.low, found.high) == (1, 0, -1, -1, -1)
+
+
 def test_bad_choices():
     for choices in ({"resamples": 0}, {"confidence": 1.0}):
         with pytest.raises(ResultsError):

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from importlib.util import find_spec
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +37,8 @@ from .result_files import read_results
 if TYPE_CHECKING:
     from accelerate import PartialState
 
-# Imported by what writes the results, at the end; a missing one is noticed at the beginning.
-PACKAGES = ("accelerate", "matplotlib", "pyarrow")
+# Some of them are imported at the end only; a missing one stops the evaluation at the beginning.
+PACKAGES = ("accelerate", "datasets", "evaluate", "matplotlib", "pyarrow")
 USER_ERRORS = (
     AnnotationError,
     CheckpointError,
@@ -152,9 +152,17 @@ def require_packages() -> None:
     Raises:
         ImportError: a package that an evaluation needs is not installed.
     """
-    missing = [package for package in PACKAGES if find_spec(package) is None]
+    missing = [package for package in PACKAGES if not _is_installed(package)]
     if missing:
-        raise ImportError(f'an evaluation needs {", ".join(missing)}: pip install "vitaclip_hf[train]".')
+        raise ImportError(f'evaluation needs {", ".join(missing)}: pip install "vitaclip_hf[train]"')
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        metadata.version(package)  # no import: a script called evaluate.py would be taken for the package
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def process_state(cpu: bool) -> "PartialState":
@@ -211,7 +219,7 @@ def print_plan(evaluator: Evaluator, log: EvaluationLog, pending: int) -> None:
 
 def report(evaluator: Evaluator, log: EvaluationLog, command: str, verbose: bool) -> dict[str, Any]:
     """Writes the files of the results folder, prints the table, and returns the results."""
-    from .report import write_report  # needs pyarrow
+    from .report import write_report  # needs packages of the extra
 
     log.read()
     table = write_report(log.folder, evaluator, log.finished, command)
