@@ -82,7 +82,7 @@ def test_training_by_shards_over_workers(video_files):
     stream = stream_of(video_files[:8], sharding="shards", batch_size=4)
     found = labels(take(stream, workers=2, count=4))
     assert sorted(found) == sorted(2 * list(range(8)))
-    with pytest.raises(ValueError, match="4 shards, no multiple of 1 ranks with 3 workers"):
+    with pytest.raises(ValueError, match="4 shards, not a multiple of 1 ranks with 3 workers"):
         take(stream, workers=3)
 
 
@@ -125,5 +125,5 @@ def test_mistakes(video_files):
     with pytest.raises(ValueError, match='needs sharding="examples"'):
         stream_of(video_files, sharding="shards", skip_batches=1)
     unnamed = hub_dataset(video_files).cast_column("label", datasets.Value("int64")).to_iterable_dataset()
-    with pytest.raises(AnnotationError, match="names no classes; give the class names"):
+    with pytest.raises(AnnotationError, match="names no classes; give `class_names`"):
         ClipStream(unnamed, None, SPECIFICATION, batch_size=1)

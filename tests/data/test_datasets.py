@@ -286,7 +286,7 @@ def test_unusable_settings(table, options, message):
 
 
 def test_bad_indices_and_empty_tables(table):
-    with pytest.raises(IndexError, match="no video 6, they are 0 … 5"):
+    with pytest.raises(IndexError, match="no video 6; the numbers are 0 … 5"):
         evaluation_set(table)[6]
     with pytest.raises(AnnotationError, match="no videos"):
         evaluation_set(table_of([]))

@@ -115,7 +115,7 @@ def check_data(
 _MISSING = "there is no such file"
 
 
-def _problem(source: TableVideos | HubVideos, index: int, deep: bool, decoder: str) -> str | None:
+def _problem(source: TableVideos, index: int, deep: bool, decoder: str) -> str | None:
     try:
         video = source.video(index)
         if isinstance(video, str) and not is_url(video) and not os.path.isfile(video):

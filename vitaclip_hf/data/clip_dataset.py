@@ -1,7 +1,7 @@
 """Clip data sets for training and evaluation, their sampler and their collator.
 
-Everything random in a sample comes from (seed, epoch, index) alone, so that any number of workers or ranks, and a run
-that was resumed, see the same clips.
+Everything random in a sample depends on (seed, epoch, index) alone. So the clips are the same for any number of workers
+or ranks, and after a resumed run.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,35 +20,44 @@ from .video_sources import HubVideos, MotionShapes, TableVideos, VideoSource
 
 
 class SampleKey(NamedTuple):
-    """What `EpochSampler` yields: a sample is a function of it and of the data set's seed."""
+    """What [`EpochSampler`] yields. With the data set's seed, it determines a sample."""
 
     epoch: int
     index: int  # type: ignore[assignment]  # tuple has a method of that name
 
 
 class ClipDataset(Dataset):
-    """Clips of labelled videos.
+    """
+    Clips of labelled videos.
 
-    In training a sample is `{"pixel_values_videos": [T, 3, S, S], "labels": int, "index": int, "seed": int}`, in
-    evaluation `pixel_values_videos` is `[views, T, 3, S, S]`. `seed` is that of the sample's draws, for `ClipCollator`.
-    Frames are decoded when a sample is asked for, and only those that it needs.
+    A sample is a dictionary:
 
-    With `on_error="skip"`, a file that cannot be read does not stop the run. In training another sample takes its
-    place, drawn from (seed, epoch, index, attempt), at most `max_retries` times. In evaluation none does: the sample
-    comes as zeros with the label -100. Either way it has `"failures"`, a list of (path, reason).
+    - `pixel_values_videos`: `torch.Tensor` of shape `(num_frames, 3, height, width)` in training, and of shape
+      `(num_views, num_frames, 3, height, width)` in evaluation,
+    - `labels` (`int`): the class; -100 if there is none,
+    - `index` (`int`): number of the video,
+    - `seed` (`int`): seed of the sample's draws, for [`ClipCollator`],
+    - `failures` (`list[tuple[str, str]]`): path and reason of each file that could not be read; only if there are any.
+
+    A sample's frames are decoded when it is asked for, and only those that it needs.
+
+    With `on_error="skip"`, a file that cannot be read does not stop the run. In training another video takes its place,
+    drawn from (seed, epoch, index, attempt), at most `max_retries` times. In evaluation the sample is zeros with the
+    label -100.
 
     Args:
-        table: an `AnnotationTable`, or another source: `HubVideos`, `MotionShapes`.
-        video_processor: a `VitaClipVideoProcessor`; resizes, crops and normalises where there is no augmentation.
-        specification ([`ClipSpecification`]): how a video is read; by default as the processor says.
-        augmentation: for training, a `ClipAugmentation`.
-        seed: of all draws.
-        on_error: `"error"` or `"skip"`.
-        max_retries: how often another sample is tried.
-        training: whether samples are single clips that may be replaced; by default, whether there is augmentation.
+        table ([`AnnotationTable`], [`HubVideos`] or [`MotionShapes`]): the videos.
+        video_processor ([`VitaClipVideoProcessor`]): resizes, crops and normalises if there is no augmentation.
+        specification ([`ClipSpecification`], *optional*): how a video is read; the processor's by default.
+        augmentation ([`ClipAugmentation`], *optional*): for training.
+        seed (`int`, defaults to 0): seed of all draws.
+        on_error (`str`, defaults to `"error"`): what to do with a file that cannot be read, `"error"` or `"skip"`.
+        max_retries (`int`, defaults to 10): how many other videos are tried.
+        training (`bool`, *optional*): whether samples are single clips that may be replaced; by default, whether there
+            is an augmentation.
 
     Raises:
-        AnnotationError: no videos, or unlabelled ones in training.
+        AnnotationError: there are no videos, or unlabelled ones in training.
         ValueError: an unknown choice.
     """
 
@@ -72,18 +81,18 @@ class ClipDataset(Dataset):
         self.seed = seed
         self.on_error = on_error
         self.max_retries = max_retries
-        self.epoch = 0  # of `EpochSampler`; samples know only their key's
+        self.epoch = 0  # for `EpochSampler`; samples use the epoch of their key
         self._check_videos()
 
     def _check_videos(self) -> None:
         if len(self.source) == 0:
-            raise AnnotationError("There are no videos to make clips of.")
+            raise AnnotationError("`table` has no videos.")
         if self.training:
             unlabelled = [index for index in range(len(self.source)) if self.source.label(index) is None]
             if unlabelled:
                 raise AnnotationError(
                     f"{len(unlabelled)} of {len(self.source)} videos have no label, such as "
-                    f"{self.source.name(unlabelled[0])}; they cannot be trained on."
+                    f"{self.source.name(unlabelled[0])}; leave them out of the training."
                 )
 
     @property
@@ -94,13 +103,13 @@ class ClipDataset(Dataset):
         return len(self.source)
 
     def set_epoch(self, epoch: int) -> None:
-        """What accelerate calls; `EpochSampler` reads it here. Keys carry their epoch, so workers need not know."""
+        """Called by accelerate, for [`EpochSampler`]. Workers do not need it, since keys carry their epoch."""
         self.epoch = epoch
 
     def __getitem__(self, key: int | SampleKey) -> dict[str, Any]:
         epoch, index = key if isinstance(key, tuple) else (0, key)
         if not 0 <= index < len(self):
-            raise IndexError(f"There is no video {index}, they are 0 … {len(self) - 1}.")
+            raise IndexError(f"There is no video {index}; the numbers are 0 … {len(self) - 1}.")
         if self.on_error == "error":
             return self._sample(index, derive_seed(self.seed, epoch, index))
         failures: list[tuple[str, str]] = []
@@ -129,15 +138,15 @@ class ClipDataset(Dataset):
 
 
 class EpochSampler(Sampler[SampleKey]):
-    """Keys of all samples once, in an order drawn from (seed, epoch); no global random state is touched.
+    """
+    Yields the keys of all samples once, in an order drawn from (seed, epoch). Global random states stay as they are.
 
-    The epoch is the data set's: accelerate tells it to the sampler or, when it resumes a run of several ranks in the
-    middle of an epoch, to the data set only.
+    The epoch is the data set's, because accelerate sets only that when it resumes several ranks within an epoch.
 
     Args:
-        dataset: the `ClipDataset`.
-        shuffle: whether to shuffle.
-        seed: of the order.
+        dataset ([`ClipDataset`]): the data set.
+        shuffle (`bool`, defaults to `True`): whether to shuffle.
+        seed (`int`, defaults to 0): seed of the order.
     """
 
     def __init__(self, dataset: ClipDataset, shuffle: bool = True, seed: int = 0):
@@ -160,14 +169,22 @@ class EpochSampler(Sampler[SampleKey]):
 
 
 class ClipCollator:
-    """Samples of a `ClipDataset` or `ClipStream` as a batch.
+    """
+    Makes a batch of the samples of a [`ClipDataset`] or [`ClipStream`].
 
-    `pixel_values_videos` `[B, T, 3, S, S]` (evaluation: `[B, views, T, 3, S, S]`); `labels` `[B]` long, or
-    `[B, C]` from the mixer; `index` `[B]` long; and `failures`, a list of (path, reason), mostly empty. The last two
-    are no model inputs: take them out of the batch before the model sees it.
+    A batch is a dictionary:
+
+    - `pixel_values_videos`: `torch.Tensor` of shape `(batch_size, num_frames, 3, height, width)`; in evaluation
+      `(batch_size, num_views, num_frames, 3, height, width)`,
+    - `labels`: `torch.LongTensor` of shape `(batch_size,)`; with a mixer, `torch.Tensor` of shape
+      `(batch_size, num_classes)`,
+    - `index`: `torch.LongTensor` of shape `(batch_size,)`, numbers of the videos,
+    - `failures`: `list[tuple[str, str]]`, path and reason of each file that could not be read.
+
+    `index` and `failures` are not model inputs; take them out of the batch before you call the model.
 
     Args:
-        mixer: a `ClipMixer` for training; draws from the seeds of the batch's samples.
+        mixer ([`ClipMixer`], *optional*): for training; its draws come from the seeds of the batch's samples.
     """
 
     def __init__(self, mixer: Callable | None = None):

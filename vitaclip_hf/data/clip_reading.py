@@ -1,4 +1,4 @@
-"""One clip, or the views of one video, from an opened video to model input; and what to do with a file that fails."""
+"""From an opened video to model input, and what to do with a file that cannot be read."""
 
 from collections.abc import Callable
 
@@ -11,18 +11,18 @@ from .seeds import derive_seed
 
 
 ON_ERROR = ("error", "skip")
-NO_LABEL = -100  # what cross-entropy ignores
+NO_LABEL = -100  # cross-entropy ignores it
 
-# What a single file may do wrong; any other error is a mistake of ours or of the settings, and stops the run.
+# Errors of a single file. Any other error is a mistake in the code or the settings and stops the run.
 FILE_FAILURES = (VideoDecodingError,)
 
 
 class ClipReader:
     """
-    Samples, decodes and preprocesses.
+    Reads a video's clips and preprocesses them.
 
     Args:
-        video_processor ([`VitaClipVideoProcessor`]): resizes, crops and normalises where there is no augmentation.
+        video_processor ([`VitaClipVideoProcessor`]): resizes, crops and normalises if there is no augmentation.
         specification ([`ClipSpecification`]): how a video is read.
         augmentation (`Callable`, *optional*): [`ClipAugmentation`] or another function of frames (uint8, shape
             `(num_frames, 3, height, width)`) and generator.
@@ -62,11 +62,11 @@ class ClipReader:
 
         Args:
             video ([`Video`]): an opened video.
-            seed (`int`): of everything random in it.
+            seed (`int`): seed of all draws.
 
         Returns:
             `torch.Tensor` of shape `(num_frames, 3, height, width)` in training, else
-            `(num_views, num_frames, 3, height, width)` with spatial views innermost.
+            `(num_views, num_frames, 3, height, width)`; the spatial views of one temporal view follow each other.
         """
         views = video.read_clips(self.specification, derive_seed(seed, "frames"))
         if self.augmentation is not None:
@@ -98,14 +98,14 @@ def reason_of(error: Exception) -> str:
 
 
 def too_many(failures: list[tuple[str, str]]) -> str:
-    """The message when no replacement could be read either."""
+    """The message if no replacement could be read."""
     path, reason = failures[-1]
     return f"{len(failures)} videos in a row could not be read, the last {path} ({reason}); check the data."
 
 
 def check_policy(on_error: str, max_retries: int) -> None:
-    """Raises ValueError for an unknown way to treat unreadable files."""
+    """Raises a ValueError for an unknown way to treat files that cannot be read."""
     if on_error not in ON_ERROR:
-        raise ValueError(f"`on_error` must be {' or '.join(ON_ERROR)}, got {on_error!r}.")
+        raise ValueError(f"`on_error` must be {' or '.join(ON_ERROR)}, got {on_error!r:.100}.")
     if max_retries < 0:
         raise ValueError(f"`max_retries` must not be negative, got {max_retries}.")

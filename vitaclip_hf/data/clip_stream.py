@@ -1,4 +1,4 @@
-"""Clips from a streamed Hugging Face data set: shuffled by a buffer, split over ranks and workers."""
+"""Clips of a streamed Hugging Face data set, shuffled by a buffer and split over ranks and workers."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ SHARDINGS = ("examples", "shards")
 
 
 class Place(NamedTuple):
-    """A record's place in a batch, and the failures of the records that were tried for it."""
+    """A place in a batch, and the failures of the records that were tried for it."""
 
     epoch: int
     position: int
@@ -26,36 +26,53 @@ class Place(NamedTuple):
 
 
 class ClipStream(IterableDataset):
-    """Clips of a `datasets.IterableDataset`, as `ClipDataset` makes them of a list.
+    """
+    Clips of a `datasets.IterableDataset`, in the form of [`ClipDataset`]'s samples; `index` is the record's number.
 
-    In training, the stream of an epoch is shuffled with a buffer by (seed, epoch). Records are numbered as they come,
-    and a record's draws come from (seed, epoch, number). Two ways to split the stream:
+    In training, the stream of an epoch is shuffled with a buffer by (seed, epoch). Records are numbered in that order,
+    and a record's draws come from (seed, epoch, number). There are two ways to split the stream:
 
-    - `sharding="examples"`: every process reads all records and decodes only its own. Rank r of R takes each R-th
-      record, and its batches go to its workers in turn, so that the batches of a rank are the same for any number of
-      workers. Each process reads all bytes: good for local files and moderate numbers of processes.
-    - `sharding="shards"`: every worker of every rank reads files of its own (`split_dataset_by_node`); the data set's
+    - `sharding="examples"`: every process reads all records and decodes only its own. Of R ranks, each takes every R-th
+      record and gives its batches to its workers in turn. So the batches of a rank are the same for any number of
+      workers. Each process reads all bytes, which suits local files and a moderate number of processes.
+    - `sharding="shards"`: every worker of every rank reads its own files (`split_dataset_by_node`). The data set's
       `num_shards` must be a multiple of their number. Draws and batches then depend on ranks and workers.
 
-    In training the stream does not end: epoch follows epoch, so that no rank runs out before the others (give the
-    Trainer `max_steps`). In evaluation it ends after one; with `"examples"`, ranks that have one record less than
-    others end with a sample of zeros labelled -100, of index -1, so that all have equally many.
+    In training the stream does not end: epoch follows epoch, so that no rank ends before the others. Give the Trainer
+    `max_steps`. In evaluation it ends after one epoch. With `"examples"`, a rank with one record less than others ends
+    with a sample of zeros, label -100 and index -1, so that all ranks have the same number.
 
-    The loader must leave the splitting to this class: build it with `loader`, and do not `accelerator.prepare` it.
+    This class does the splitting: build the loader with [`ClipStream.loader`] and do not give it to
+    `accelerator.prepare`.
 
-    With `on_error="skip"`, the next good record takes the place of one that fails, at most `max_retries` later, and
-    comes in its own place too; evaluation gives zeros and the label -100. Both as in `ClipDataset`. `index` is the
-    record's number.
+    With `on_error="skip"`, a record that fails does not stop the run. In training the next good record takes its place,
+    at most `max_retries` later, and also comes at its own place. In evaluation the sample is zeros with the label -100.
 
     Args:
-        dataset: the streaming data set.
-        video_processor, specification, augmentation, seed, on_error, max_retries, training: as for `ClipDataset`.
-        batch_size: of one process; `loader` uses it.
-        video_column, label_column, class_names: as for `HubVideos`; a stream of class names needs `class_names`.
-        buffer_size: records that shuffling chooses from; 0 for the order of the files. Their bytes are kept in memory.
-        rank, world_size: this process among how many.
-        sharding: see above.
-        skip_batches: batches of this rank to leave out undecoded, to go on with a training (`"examples"` only).
+        dataset (`datasets.IterableDataset`): the streamed data set.
+        video_processor ([`VitaClipVideoProcessor`]): see [`ClipDataset`].
+        specification ([`ClipSpecification`], *optional*): see [`ClipDataset`].
+        batch_size (`int`): batch size of one process, for `loader`.
+        augmentation ([`ClipAugmentation`], *optional*): see [`ClipDataset`].
+        seed (`int`, defaults to 0): see [`ClipDataset`].
+        on_error (`str`, defaults to `"error"`): see [`ClipDataset`].
+        max_retries (`int`, defaults to 10): see [`ClipDataset`].
+        training (`bool`, *optional*): see [`ClipDataset`].
+        video_column (`str`, *optional*): see [`HubVideos`].
+        label_column (`str`, defaults to `"label"`): see [`HubVideos`].
+        class_names (`Sequence[str]`, *optional*): names in the order of the labels; needed if the labels are not a
+            `ClassLabel`.
+        buffer_size (`int`, defaults to 256): number of records that shuffling chooses from; 0 keeps the order of the
+            files. Their bytes are kept in memory.
+        rank (`int`, defaults to 0): number of this process.
+        world_size (`int`, defaults to 1): number of processes.
+        sharding (`str`, defaults to `"examples"`): `"examples"` or `"shards"`, see above.
+        skip_batches (`int`, defaults to 0): number of batches of this rank to leave out undecoded, to go on with a
+            training; `"examples"` only.
+
+    Raises:
+        AnnotationError: the video column or the class names cannot be found out.
+        ValueError: an unknown choice, or numbers that do not fit each other.
     """
 
     def __init__(
@@ -81,7 +98,7 @@ class ClipStream(IterableDataset):
     ):
         check_policy(on_error, max_retries)
         if sharding not in SHARDINGS:
-            raise ValueError(f"`sharding` must be one of {', '.join(SHARDINGS)}, got {sharding!r}.")
+            raise ValueError(f"`sharding` must be one of {', '.join(SHARDINGS)}, got {sharding!r:.100}.")
         if batch_size < 1 or not 0 <= rank < world_size or skip_batches < 0:
             raise ValueError(
                 f"Unusable batch_size={batch_size}, rank={rank} of {world_size}, or skip_batches={skip_batches}."
@@ -105,7 +122,18 @@ class ClipStream(IterableDataset):
         self.skip_batches = skip_batches
 
     def loader(self, collator: Callable, num_workers: int = 0, device: torch.device | None = None, **kwargs):
-        """accelerate's `DataLoaderShard` over this stream as it is, split already; `kwargs` go to torch's loader."""
+        """
+        The loader of this stream.
+
+        Args:
+            collator (`Callable`): makes a batch of samples, see [`ClipCollator`].
+            num_workers (`int`, defaults to 0): number of worker processes.
+            device (`torch.device`, *optional*): where batches are put.
+            kwargs (*optional*): further arguments of `torch.utils.data.DataLoader`.
+
+        Returns:
+            `accelerate.data_loader.DataLoaderShard`
+        """
         from accelerate.data_loader import DataLoaderShard
 
         return DataLoaderShard(
@@ -116,7 +144,7 @@ class ClipStream(IterableDataset):
         worker = get_worker_info()
         number, count = (worker.id, worker.num_workers) if worker else (0, 1)
         mine = self._own_of_shards if self.sharding == "shards" else self._own_of_examples
-        waiting: list[Place] = []  # mostly one; more after a failure, whose place the next good record takes
+        waiting: list[Place] = []  # more than one after a failure: the next good record takes that place too
         for epoch, position, record, own in mine(number, count):
             if own:
                 waiting.append(Place(epoch, position, []))
@@ -125,14 +153,14 @@ class ClipStream(IterableDataset):
                 waiting.pop(0)
 
     def _own_of_examples(self, worker: int, workers: int) -> Iterator[tuple[int, int, dict | None, bool]]:
-        """All records, and which are this worker's: those of its batches among each `world_size`-th record."""
+        """(epoch, number, record, own): all records, and whether they belong to this worker's batches."""
         for epoch, position, record in self._numbered_records():
             batch = position // self.world_size // self.batch_size - self.skip_batches
             own = position % self.world_size == self.rank and batch >= 0 and batch % workers == worker
             yield epoch, position, record, own
 
     def _numbered_records(self) -> Iterator[tuple[int, int, dict | None]]:
-        """(epoch, number, record) of all ranks; numbers go on over the epochs, so that ranks always take turns."""
+        """(epoch, number, record) of all ranks. Numbers go on over the epochs, so that ranks always take turns."""
         position, epoch = 0, 0
         while True:
             start = position
@@ -154,8 +182,8 @@ class ClipStream(IterableDataset):
         unit, units = self.rank * workers + worker, self.world_size * workers
         if self.dataset.num_shards % units:
             raise ValueError(
-                f"The data set has {self.dataset.num_shards} shards, no multiple of {self.world_size} ranks with "
-                f'{workers} workers each; choose other numbers, or sharding="examples".'
+                f"The data set has {self.dataset.num_shards} shards, not a multiple of {self.world_size} ranks with "
+                f'{workers} workers each; choose other numbers, or `sharding="examples"`.'
             )
         position, epoch = unit, 0
         while True:
@@ -173,8 +201,8 @@ class ClipStream(IterableDataset):
             return self.dataset
         return self.dataset.shuffle(seed=derive_seed("stream", self.seed, epoch), buffer_size=self.buffer_size)
 
-    def _sample(self, place: "Place", position: int, record: dict | None) -> dict[str, Any] | None:
-        """A sample for the place, `None` if training has to try the next record; the failure is noted there."""
+    def _sample(self, place: Place, position: int, record: dict | None) -> dict[str, Any] | None:
+        """A sample for a place. `None` if the record fails and training has to try the next one."""
         draw = (place.epoch, place.position) if position == place.position else (place.epoch, place.position, position)
         sample: dict[str, Any] = {"index": position, "seed": derive_seed(self.seed, *draw)}
         if record is None:
@@ -183,7 +211,7 @@ class ClipStream(IterableDataset):
         name = video_name(video, f"record {position}")
         label = self.columns.label_of(record[self.columns.label], name)
         if label is None and self.training:
-            raise AnnotationError(f"{name} has no label; it cannot be trained on.")
+            raise AnnotationError(f"{name} has no label; leave it out of the training.")
 
         try:
             pixels = self.reader.read(open_video(encoded_video(video, name), self.reader.decoder), sample["seed"])
@@ -204,7 +232,7 @@ class ClipStream(IterableDataset):
 
 
 def _records(dataset) -> Iterator[dict]:
-    # Not `iter(dataset)`: within a DataLoader's worker that leaves out the shards of other workers.
+    # In a DataLoader's worker, `iter(dataset)` would leave out the shards of other workers.
     for batch in dataset.iter(batch_size=1):
         yield {column: values[0] for column, values in batch.items()}
 

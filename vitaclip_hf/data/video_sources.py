@@ -1,6 +1,6 @@
-"""Where labelled videos come from: an annotation table, a Hugging Face data set, or the generated `motion_shapes`.
+"""Sources of labelled videos: an annotation table, a Hugging Face data set, or the generated `motion_shapes`.
 
-A source knows its classes, and the label, name and opened video of each index.
+A source gives its classes, and for each index a label, a name and the opened video.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,26 +22,35 @@ from .seeds import derive_seed
 class VideoSource(Protocol):
     """Labelled videos by number."""
 
-    class_names: tuple[str, ...]
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
 
     def __len__(self) -> int: ...
 
     def label(self, index: int) -> int | None:
-        """Class of a video, `None` if it is not labelled."""
+        """Class of a video; `None` if it has no label."""
 
     def name(self, index: int) -> str:
-        """What to call a video in messages and results."""
+        """Name of a video in messages and results."""
 
     def open(self, index: int, decoder: str) -> Video:
-        """The video, with its metadata, to read frames from."""
+        """Opens a video to read frames from."""
 
 
 class TableVideos:
-    """The videos of an `AnnotationTable`."""
+    """
+    The videos of an [`AnnotationTable`].
+
+    Args:
+        table ([`AnnotationTable`]): the videos.
+    """
 
     def __init__(self, table: AnnotationTable):
         self.table = table
-        self.class_names = table.class_names
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.table.class_names
 
     def __len__(self) -> int:
         return len(self.table)
@@ -53,6 +62,7 @@ class TableVideos:
         return self.table.samples[index].path
 
     def video(self, index: int) -> str | bytes:
+        """What [`open_video`] can open."""
         return self.table.samples[index].path
 
     def open(self, index: int, decoder: str) -> Video:
@@ -60,16 +70,22 @@ class TableVideos:
 
 
 class MotionShapes:
-    """Clips of `motion_shapes`, drawn when they are asked for; nothing is kept or written.
+    """
+    The generated videos of `motion_shapes`. They are drawn when they are read, and not stored.
 
-    Video `index` shows scene `index % C` and is drawn from (seed, index) alone. Two seeds are two data sets.
+    Video `index` shows scene `index % num_scenes` and depends on seed and index alone. Another seed gives another data
+    set.
 
     Args:
-        held_out: the 300 trained scenes (`False`), the 60 held-out ones (`True`), or all of them (`None`).
-        clips_per_class: videos of each scene.
-        seed: of the data set.
-        num_frames: frames of a video.
-        size: side of the square frames in pixels.
+        held_out (`bool`, *optional*, defaults to `False`): `False` for the 300 trained scenes, `True` for the 60
+            held-out ones, `None` for all.
+        clips_per_class (`int`, defaults to 16): number of videos of each scene.
+        seed (`int`, defaults to 0): seed of the data set.
+        num_frames (`int`, defaults to 32): number of frames of a video.
+        size (`int`, defaults to 96): side of the square frames in pixels.
+
+    Raises:
+        ValueError: a number below 1.
     """
 
     def __init__(
@@ -122,13 +138,19 @@ class DrawnVideo(Video):
 
 
 class HubColumns:
-    """Which columns of a `datasets` data set hold video and label, and how their values are read.
+    """
+    The columns of a `datasets` data set that hold video and label.
 
     Args:
-        features: the data set's features, `None` if a stream does not know them.
-        video_column: name of the video column; the one of type `Video` (or called `video`) if left out.
-        label_column: name of the column with a `ClassLabel` or class names.
-        class_names: names in the order of the labels; those of the `ClassLabel` if left out.
+        features (`datasets.Features`, *optional*): the data set's features; `None` for a stream that does not know
+            them.
+        video_column (`str`, *optional*): name of the video column; by default the one of type `Video`, else `video` or
+            `mp4`.
+        label_column (`str`): name of the column with a `ClassLabel` or class names.
+        class_names (`Sequence[str]`, *optional*): names in the order of the labels; by default the `ClassLabel`'s.
+
+    Raises:
+        AnnotationError: there is no such column, or several columns could be the video column.
     """
 
     def __init__(
@@ -146,7 +168,7 @@ class HubColumns:
         self.index = ClassIndex(names, "the data set") if names else None
 
     def with_names_of(self, labels: Iterable) -> "HubColumns":
-        """Class names from the labels themselves, in alphabetical order, if there are no others."""
+        """Takes the class names from the labels, in alphabetical order, if there are no others."""
         if self.index is None:
             known = {label for label in labels if label is not None}
             if not known or not all(isinstance(label, str) for label in known):
@@ -160,15 +182,16 @@ class HubColumns:
     @property
     def class_names(self) -> tuple[str, ...]:
         if self.index is None:
-            raise AnnotationError("The data set names no classes; give the class names.")
+            raise AnnotationError("The data set names no classes; give `class_names`.")
         return self.index.names
 
     def label_of(self, value: Any, where: str) -> int | None:
-        # -1 is how `datasets` marks what is not labelled.
+        """The label for a value of the label column; `None` if there is none."""
+        # `datasets` marks videos without a label with -1.
         return None if value is None or value == -1 or self.index is None else self.index.label(value, where)
 
     def undecoded(self, dataset):
-        """The data set with a video column of paths and bytes: its own decoding (torchcodec) is never used."""
+        """The data set with a video column of paths and bytes, which we decode ourselves."""
         from datasets import Video
 
         return dataset.cast_column(self.video, Video(decode=False))
@@ -192,15 +215,21 @@ def _video_column(features: Any, chosen: str | None) -> str:
 
 
 def video_name(video: Any, place: str) -> str:
+    """The path of an undecoded video, or its place in the data set if it has no path."""
     path = video.get("path") if isinstance(video, dict) else None
     return path or place
 
 
 def encoded_video(video: Any, name: str) -> str | bytes:
-    """What `decode_video` takes of an undecoded value: the bytes, else the path, fetched first if it is remote.
+    """
+    What [`open_video`] can open: the bytes of an undecoded value, else its path. A remote file is downloaded.
+
+    Args:
+        video (`dict`): a value of a video column, with `bytes` and `path`.
+        name (`str`): its name, for messages.
 
     Raises:
-        VideoDecodingError: there is no video, or it cannot be fetched.
+        VideoDecodingError: there is no video, or it cannot be downloaded.
     """
     content, path = (video.get("bytes"), video.get("path")) if isinstance(video, dict) else (None, None)
     if content is not None:
@@ -218,29 +247,33 @@ def encoded_video(video: Any, name: str) -> str | bytes:
         raise VideoDecodingError(f"Cannot read the video {path}: {error} (download).", path, error) from error
 
 
-class HubVideos:
-    """The videos of a map-style `datasets.Dataset`, decoded by `decode_video`.
+class HubVideos(TableVideos):
+    """
+    The videos of a map-style `datasets.Dataset`.
 
     Args:
-        dataset: the data set, with a video column (type `Video`, or paths) and a label column.
-        video_column: its name; the column of type `Video`, or `video`, if left out.
-        label_column: name of the column with a `ClassLabel` or class names.
-        class_names: in the order of the labels; else the `ClassLabel`'s, else the names that occur in alphabetical
-            order.
-        split: `"train"`, `"validation"` or `"test"`, for `table` and messages.
-        root: local folder that the data set was read from; `table` then lists paths within it, else row numbers.
-        source: what to call the data set in messages.
+        dataset (`datasets.Dataset`): a data set with a video column (type `Video`, or paths) and a label column.
+        video_column (`str`, *optional*): name of the video column; by default the one of type `Video`, else `video` or
+            `mp4`.
+        label_column (`str`, defaults to `"label"`): name of the column with a `ClassLabel` or class names.
+        class_names (`Sequence[str]`, *optional*): names in the order of the labels; by default the `ClassLabel`'s, else
+            the names that occur, in alphabetical order.
+        split (`str`, *optional*): `"train"`, `"validation"` or `"test"`, for `table` and messages.
+        root (`str` or `Path`, *optional*): local folder that the data set was read from; `table` then lists the paths
+            within it. By default it lists row numbers.
+        source (`str`, defaults to `"the data set"`): name of the data set in messages.
 
     Attributes:
-        table: the videos as a table, to select from.
+        table ([`AnnotationTable`]): the videos as a table, to select from.
 
     Raises:
-        AnnotationError: columns or classes that cannot be told.
+        AnnotationError: the video column or the class names cannot be found out.
 
     Example:
-        ```python
-        source = HubVideos(datasets.load_dataset("videofolder", data_dir="videos", split="train"))
-        ```
+
+    ```python
+    source = HubVideos(datasets.load_dataset("videofolder", data_dir="videos", split="train"))
+    ```
     """
 
     def __init__(
@@ -266,12 +299,12 @@ class HubVideos:
             shown = place if path is None else f"{place} ({path})"
             samples.append(VideoSample(shown, label, split or "train", path or f"row {row}"))
         names = checked_class_names(self.columns.class_names, "the data set")
-        self.table = AnnotationTable(tuple(samples), names, source)
+        super().__init__(AnnotationTable(tuple(samples), names, source))
         self._rows = list(range(len(samples)))
 
     def _paths_within(self, root: Path) -> list[str | None]:
-        """Paths of the videos within a folder, `None` for those that are not files of it."""
-        # Flattened, so that the videos' bytes are not read.
+        """Paths of the videos within a folder; `None` for a video outside it."""
+        # Flattened columns leave the videos' bytes unread.
         paths = self.dataset.select_columns([self.columns.video]).flatten()[f"{self.columns.video}.path"]
         inside = [path is not None and Path(path).is_relative_to(root) for path in paths]
         return [
@@ -280,7 +313,7 @@ class HubVideos:
         ]
 
     def select(self, table: AnnotationTable) -> "HubVideos":
-        """Only the videos of `table`, a selection from this one's, with its labels and classes."""
+        """Only the videos of `table`, which is a selection from this one's table; labels and classes are `table`'s."""
         row_of = {sample.path: row for sample, row in zip(self.table.samples, self._rows, strict=True)}
         selected = copy(self)
         selected.table = table
@@ -288,24 +321,8 @@ class HubVideos:
         return selected
 
     def write(self, path: str | Path) -> None:
-        """Writes the videos as a list, as a table does."""
+        """Writes the videos as a list, see [`AnnotationTable.write`]."""
         self.table.write(path)
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return self.table.class_names
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    def label(self, index: int) -> int | None:
-        return self.table.samples[index].label
-
-    def name(self, index: int) -> str:
-        return self.table.samples[index].path
 
     def video(self, index: int) -> str | bytes:
         return encoded_video(self.dataset[self._rows[index]][self.columns.video], self.name(index))
-
-    def open(self, index: int, decoder: str) -> Video:
-        return open_video(self.video(index), decoder)
