@@ -4,9 +4,9 @@ import gzip
 import json
 import lzma
 import os
+import re
 import subprocess
 import sys
-from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,13 @@ from transformers import CLIPTokenizer
 
 GOLDEN = Path(__file__).parent / "golden"
 GOLDEN_CASES = sorted(folder.name for folder in GOLDEN.iterdir() if folder.is_dir())
+
+
+def pytest_configure(config):
+    """Registers the marks of transformers' own tests (tests/contract), which differ from version to version."""
+    for file in Path(__file__).parent.glob("contract/.transformers-*/transformers_tests/*.py"):
+        for mark in sorted(set(re.findall(r"\bmark\.([a-z_0-9]+)", file.read_text()))):
+            config.addinivalue_line("markers", f"{mark}: of transformers' own tests")
 
 
 def openai_tokenizer() -> CLIPTokenizer:
@@ -82,8 +89,8 @@ class GoldenCase:
     checkpoint: Path
     classes: Path
 
-    def options(self, output: Path, tokenizer: Path, **changes) -> Namespace:
-        """The conversion script's arguments for this case."""
+    def options(self, output: Path, tokenizer: Path, **changes) -> dict:
+        """The arguments of `convert_original` for this case."""
         arguments = {
             "checkpoint": self.checkpoint,
             "classes": self.classes,
@@ -93,7 +100,7 @@ class GoldenCase:
             "text_heads": self.settings["text_transformer_heads"],
             "context_position": self.settings["text_prompt_pos"],
         }
-        return Namespace(**(arguments | changes))
+        return arguments | changes
 
 
 @pytest.fixture(scope="session")

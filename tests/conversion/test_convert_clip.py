@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-from argparse import Namespace
 from pathlib import Path
 
 import open_clip
@@ -78,10 +77,8 @@ def letters(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def options(tmp_path, letters):
-    def make(clip, **changes) -> Namespace:
-        arguments = {"clip": str(clip), "output": tmp_path / "out", "tokenizer": str(letters), "seed": 0}
-        others = ("revision", "preset", "classes", "activation", "vision_heads", "text_heads")
-        return Namespace(**(dict.fromkeys(others) | arguments | changes))
+    def make(source, **changes) -> dict:
+        return {"source": source, "output": tmp_path / "out", "tokenizer": str(letters)} | changes
 
     return make
 
@@ -109,7 +106,7 @@ def check_features(folder: Path, original) -> VitaClipModel:
 @pytest.mark.parametrize("kind", [open_clip.CLIP, open_clip.CustomTextCLIP])
 def test_open_clip_folder(tmp_path, options, quick_gelu, kind):
     original = open_clip_model(quick_gelu, kind)
-    conversion.convert(options(save_open_clip(tmp_path / "clip", original, quick_gelu)))
+    conversion.convert_clip(**options(save_open_clip(tmp_path / "clip", original, quick_gelu)))
     model = check_features(tmp_path / "out", original)
     assert model.config.vision_config.hidden_act == ("quick_gelu" if quick_gelu else "gelu")
     processor = AutoProcessor.from_pretrained(tmp_path / "out")
@@ -121,7 +118,7 @@ def test_open_clip_folder(tmp_path, options, quick_gelu, kind):
 def test_the_activations_differ(tmp_path, options):
     """So that a wrong activation would be seen above."""
     original = open_clip_model(quick_gelu=False)
-    conversion.convert(options(save_open_clip(tmp_path / "clip", original, quick_gelu=True)))
+    conversion.convert_clip(**options(save_open_clip(tmp_path / "clip", original, quick_gelu=True)))
     with pytest.raises(AssertionError, match="not close"):
         check_features(tmp_path / "out", original)
 
@@ -142,7 +139,7 @@ def openai_extras() -> dict:
 def test_state_dicts(tmp_path, options, wrap, activation):
     original = open_clip_model()
     torch.save(wrap(original.state_dict()), tmp_path / "clip.pt")
-    conversion.convert(options(tmp_path / "clip.pt", activation=activation, **HEADS))
+    conversion.convert_clip(**options(tmp_path / "clip.pt", activation=activation, **HEADS))
     check_features(tmp_path / "out", original)
 
 
@@ -152,16 +149,16 @@ def test_pickled_open_clip_folder(tmp_path, options):
     folder = save_open_clip(tmp_path / "clip", original, quick_gelu=False)
     (folder / "open_clip_model.safetensors").unlink()
     torch.save(original.state_dict(), folder / "open_clip_pytorch_model.bin")
-    conversion.convert(options(folder))
+    conversion.convert_clip(**options(folder))
     check_features(tmp_path / "out", original)
-    conversion.convert(options(folder / "open_clip_pytorch_model.bin", output=tmp_path / "file"))
+    conversion.convert_clip(**options(folder / "open_clip_pytorch_model.bin", output=tmp_path / "file"))
     check_features(tmp_path / "file", original)
 
 
 def test_half_precision_becomes_float32(tmp_path, options):
     weights = {name: tensor.half() for name, tensor in open_clip_model().state_dict().items()}
     torch.save(weights | openai_extras(), tmp_path / "clip.pt")
-    model = conversion.convert(options(tmp_path / "clip.pt", **HEADS))
+    model = conversion.convert_clip(**options(tmp_path / "clip.pt", **HEADS))
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert torch.equal(model.text_projection.weight, weights["text_projection"].float().T)
 
@@ -172,7 +169,7 @@ def test_transformers_clip_is_bit_equal(tmp_path, options, letters):
     tokenizer = AutoTokenizer.from_pretrained(letters)
     tokenizer.save_pretrained(tmp_path / "clip")
     CLIPImageProcessor(image_mean=[0.1, 0.2, 0.3], image_std=[1.0, 2.0, 3.0]).save_pretrained(tmp_path / "clip")
-    conversion.convert(options(tmp_path / "clip", tokenizer=None))
+    conversion.convert_clip(**options(tmp_path / "clip", tokenizer=None))
     model = AutoModel.from_pretrained(tmp_path / "out")
     assert type(model) is VitaClipModel
     ours = model.state_dict()
@@ -191,19 +188,19 @@ def test_preset_classes_and_seed(tmp_path, options):
     (tmp_path / "mine.json").write_text(json.dumps(preset | {"projection_dim": 24}))
     (tmp_path / "classes.txt").write_text("archery\nriding_a_bike\n\n")
     chosen = {"preset": str(tmp_path / "mine.json"), "classes": tmp_path / "classes.txt"}
-    conversion.convert(options(tmp_path / "clip", **chosen))
+    conversion.convert_clip(**options(tmp_path / "clip", **chosen))
     model = AutoModel.from_pretrained(tmp_path / "out")
     assert model.config.id2label == {0: "archery", 1: "riding_a_bike"} and model.class_prompts.have_names
     assert (model.config.num_frames, model.config.vision_config.use_local_prompts) == (3, False)
     assert model.class_prompts.context.shape == (2, 2, 32)
     assert AutoProcessor.from_pretrained(tmp_path / "out").video_processor.num_frames == 3
-    again = conversion.convert(options(tmp_path / "clip", **chosen, output=tmp_path / "again"))
-    other = conversion.convert(options(tmp_path / "clip", **chosen, output=tmp_path / "other", seed=1))
+    again = conversion.convert_clip(**options(tmp_path / "clip", **chosen, output=tmp_path / "again"))
+    other = conversion.convert_clip(**options(tmp_path / "clip", **chosen, output=tmp_path / "other", seed=1))
     same = [torch.equal(again.state_dict()[name], tensor) for name, tensor in model.state_dict().items()]
     assert all(same) and not torch.equal(other.class_prompts.context, again.class_prompts.context)
     original = open_clip_model()
     folder = save_open_clip(tmp_path / "open", original)
-    from_open_clip = conversion.convert(options(folder, **chosen, output=tmp_path / "from_open_clip"))
+    from_open_clip = conversion.convert_clip(**options(folder, **chosen, output=tmp_path / "from_open_clip"))
     assert from_open_clip.class_prompts.context.shape == (2, 2, 32) and from_open_clip.config.num_frames == 3
 
 
@@ -222,7 +219,7 @@ def test_presets_that_do_not_fit(tmp_path, options, preset, message):
         (tmp_path / "mine.json").write_text(preset if isinstance(preset, str) else json.dumps(preset))
         preset = str(tmp_path / "mine.json")
     with pytest.raises(conversion.ConversionError, match=message):
-        conversion.convert(options(tmp_path / "clip", preset=preset))
+        conversion.convert_clip(**options(tmp_path / "clip", preset=preset))
     assert not (tmp_path / "out").exists()
 
 
@@ -258,8 +255,8 @@ def test_presets_are_the_published_clips(preset, name, parameters):
     heads = {"vision_heads": None, "text_heads": None}
     weights = {key: torch.empty_like(tensor) for key, tensor in reference.state_dict().items()}
     weights["logit_scale"] = torch.tensor(1.0)
-    options = Namespace(clip="", activation="quick_gelu", **heads)
-    found = conversion.read_config(weights, options, heads | {"activation": None}, conversion.prompt_settings({}))
+    said = heads | {"activation": "quick_gelu"}
+    found = conversion.read_config(weights, "", said, conversion.prompt_settings({}))
     if not preset.endswith("released"):  # which differs in its prompts
         conversion.check_preset(json.loads((MODELS / f"{preset}.json").read_text()), found)
     for part in ("vision_config", "text_config"):
@@ -272,8 +269,8 @@ def test_presets_are_the_published_clips(preset, name, parameters):
 
 def test_a_file_must_say_its_activation(tmp_path, options):
     torch.save(open_clip_model().state_dict(), tmp_path / "clip.pt")
-    with pytest.raises(conversion.ConversionError, match="--activation quick_gelu .*MetaCLIP.*--activation gelu"):
-        conversion.convert(options(tmp_path / "clip.pt", **HEADS))
+    with pytest.raises(conversion.ConversionError, match="pass `activation` quick_gelu .*MetaCLIP.* or gelu"):
+        conversion.convert_clip(**options(tmp_path / "clip.pt", **HEADS))
 
 
 @pytest.mark.parametrize(
@@ -296,7 +293,7 @@ def test_every_key_is_accounted_for(tmp_path, options, change, message):
     change(weights)
     torch.save(weights, tmp_path / "clip.pt")
     with pytest.raises(conversion.ConversionError, match=message):
-        conversion.convert(options(tmp_path / "clip.pt", activation="gelu", **HEADS))
+        conversion.convert_clip(**options(tmp_path / "clip.pt", activation="gelu", **HEADS))
     assert not (tmp_path / "out").exists()
 
 
@@ -316,7 +313,7 @@ def test_every_key_is_accounted_for(tmp_path, options, change, message):
 def test_open_clip_models_that_are_no_clip(tmp_path, options, changes, message):
     folder = save_open_clip(tmp_path / "clip", open_clip_model(), **changes)
     with pytest.raises(conversion.ConversionError, match=f"open_clip_config.json: .*{message}"):
-        conversion.convert(options(folder))
+        conversion.convert_clip(**options(folder))
 
 
 def test_open_clip_details(tmp_path, options):
@@ -326,7 +323,7 @@ def test_open_clip_details(tmp_path, options):
         "text_cfg__pool_type": "argmax",
         "preprocess_cfg__interpolation": "bilinear",
     }
-    conversion.convert(options(save_open_clip(tmp_path / "clip", open_clip_model(), **changes)))
+    conversion.convert_clip(**options(save_open_clip(tmp_path / "clip", open_clip_model(), **changes)))
     assert AutoProcessor.from_pretrained(tmp_path / "out").video_processor.resample == 2
 
 
@@ -337,7 +334,7 @@ def test_damaged_transformers_folders(tmp_path, options):
 
     def fails(message: str, error=ValueError):
         with pytest.raises(error, match=message):
-            conversion.convert(options(tmp_path / "clip"))
+            conversion.convert_clip(**options(tmp_path / "clip"))
         assert not (tmp_path / "out").exists()
 
     path.write_bytes(whole[:-10])
@@ -363,19 +360,19 @@ def test_damaged_files(tmp_path, options):
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(conversion.ConversionError, match="open_clip_model.safetensors: damaged"):
-        conversion.convert(options(folder))
+        conversion.convert_clip(**options(folder))
     path.unlink()
     with pytest.raises(conversion.ConversionError, match="none of open_clip_model.safetensors, .*bin is there"):
-        conversion.convert(options(folder))
+        conversion.convert_clip(**options(folder))
     for content in (b"", b"garbage" * 100, whole):
         (tmp_path / "clip.pt").write_bytes(content)
         with pytest.raises(conversion.ConversionError, match="clip.pt: not a checkpoint of plain tensors"):
-            conversion.convert(options(tmp_path / "clip.pt"))
+            conversion.convert_clip(**options(tmp_path / "clip.pt"))
     with pytest.raises(conversion.ConversionError, match="none.pt: no such file"):
-        conversion.convert(options(tmp_path / "none.pt"))
+        conversion.convert_clip(**options(tmp_path / "none.pt"))
     (tmp_path / "out").write_text("mine")
     with pytest.raises(conversion.ConversionError, match="a file is there"):
-        conversion.convert(options(tmp_path / "clip.pt"))
+        conversion.convert_clip(**options(tmp_path / "clip.pt"))
 
 
 class Malicious:
@@ -403,7 +400,7 @@ def test_malicious_pickles_are_refused_and_not_executed(tmp_path, options, place
         source = folder if place == "open_clip_pytorch_model.bin" else folder / place
     torch.save({"logit_scale": torch.zeros(()), "x": Malicious(trace)}, folder / place)
     with pytest.raises(conversion.ConversionError, match="nothing else is loaded|not safetensors"):
-        conversion.convert(options(source))
+        conversion.convert_clip(**options(source))
     assert not trace.exists() and not (tmp_path / "out").exists()
     with (folder / place).open("rb") as file:
         torch.load(file, weights_only=False)
@@ -417,7 +414,7 @@ def test_pickled_tensors_of_a_transformers_folder(tmp_path, options):
     # As OpenAI's own: with positions that are no weights.
     extra = {"text_model.embeddings.position_ids": torch.arange(77)[None]}
     torch.save(clip.state_dict() | extra, tmp_path / "clip" / "pytorch_model.bin")
-    ours = conversion.convert(options(tmp_path / "clip")).state_dict()
+    ours = conversion.convert_clip(**options(tmp_path / "clip")).state_dict()
     assert all(torch.equal(ours[name], tensor) for name, tensor in clip.state_dict().items())
 
 
@@ -430,7 +427,7 @@ def test_torchscript_is_refused_and_not_executed(tmp_path, options):
 
     torch.jit.script(Scripted()).save(str(tmp_path / "ViT-B-16.pt"))
     with pytest.raises(conversion.ConversionError, match="TorchScript.*openai/clip-vit-base-patch16.*state_dict"):
-        conversion.convert(options(tmp_path / "ViT-B-16.pt"))
+        conversion.convert_clip(**options(tmp_path / "ViT-B-16.pt"))
 
 
 def test_command_line(tmp_path, letters, run_script):
@@ -439,7 +436,7 @@ def test_command_line(tmp_path, letters, run_script):
     (tmp_path / "classes.txt").write_text("archery\ntai chi\nyoga\n")
     (tmp_path / "prompts.json").write_text(json.dumps({"text_config": {"num_context_tokens": 4}}))
     arguments = (
-        *("conversion/convert_clip.py", "--clip", tmp_path / "laion.bin", "--output", tmp_path / "out"),
+        *("-m", "vitaclip_hf.cli", "convert", "clip", tmp_path / "laion.bin", "--output", tmp_path / "out"),
         *("--tokenizer", letters, "--activation", "gelu", "--vision-heads", "4", "--text-heads", "4"),
         *("--classes", tmp_path / "classes.txt", "--preset", tmp_path / "prompts.json"),
     )
@@ -451,37 +448,38 @@ def test_command_line(tmp_path, letters, run_script):
     shutil.rmtree(tmp_path / "out")
     result = run_script(*arguments)
     assert result.returncode == 2 and not (tmp_path / "executed").exists()
-    assert result.stderr.startswith(f"convert_clip: --clip {tmp_path}/laion.bin: not a checkpoint of plain tensors")
+    error = f"vitaclip convert clip: SOURCE {tmp_path}/laion.bin: not a checkpoint of plain tensors"
+    assert result.stderr.startswith(error)
     assert len(result.stderr.splitlines()) == 1
 
 
 def test_class_lists_and_seeds_that_cannot_be_read(tmp_path, options):
     folder = save_open_clip(tmp_path / "clip", open_clip_model())
     (tmp_path / "latin.txt").write_bytes("archery\nvélo\n".encode("latin-1"))
-    with pytest.raises(conversion.ConversionError, match=f"^--classes {tmp_path}/latin.txt: not UTF-8"):
-        conversion.convert(options(folder, classes=tmp_path / "latin.txt"))
+    with pytest.raises(conversion.ConversionError, match=f"^`classes` {tmp_path}/latin.txt: not UTF-8"):
+        conversion.convert_clip(**options(folder, classes=tmp_path / "latin.txt"))
     for seed in (2**64, -1, 10**30):
-        with pytest.raises(conversion.ConversionError, match=f"^--seed {seed}: must be from 0 to"):
-            conversion.convert(options(folder, seed=seed))
-    conversion.convert(options(folder, seed=2**64 - 1))
+        with pytest.raises(conversion.ConversionError, match=f"^`seed` {seed}: must be from 0 to"):
+            conversion.convert_clip(**options(folder, seed=seed))
+    conversion.convert_clip(**options(folder, seed=2**64 - 1))
 
 
 def test_a_name_that_is_no_folder_and_no_id(options):
-    with pytest.raises(ValueError, match="^some/folder/clip: no such folder, and no id on the Hub"):
-        conversion.convert(options("some/folder/clip"))
+    with pytest.raises(ValueError, match="^`source` some/folder/clip: no such folder, and not an id on the Hub"):
+        conversion.convert_clip(**options("some/folder/clip"))
 
 
 def test_names_too_long_for_the_text_tower(tmp_path, options):
     (tmp_path / "classes.txt").write_text("archery\ntai chi\n")
     folder = save_open_clip(tmp_path / "clip", open_clip_model())
     with pytest.raises(ValueError, match="class 'archery' takes 26 tokens"):  # 20 positions, 16 of context
-        conversion.convert(options(folder, classes=tmp_path / "classes.txt"))
+        conversion.convert_clip(**options(folder, classes=tmp_path / "classes.txt"))
 
 
 def test_a_folder_without_a_tokenizer(tmp_path, options):
     stock_clip().save_pretrained(tmp_path / "clip")
-    with pytest.raises(ValueError, match="the tokenizer has .* tokens, the CLIP 514; .*--tokenizer"):
-        conversion.convert(options(tmp_path / "clip", tokenizer=None))
+    with pytest.raises(ValueError, match="the tokenizer has .* tokens, the CLIP 514; .*`tokenizer`"):
+        conversion.convert_clip(**options(tmp_path / "clip", tokenizer=None))
     assert not (tmp_path / "out").exists()
 
 
@@ -489,7 +487,7 @@ def test_nothing_is_overwritten(tmp_path, options):
     folder = save_open_clip(tmp_path / "clip", open_clip_model())
     before = sorted(folder.iterdir())
     with pytest.raises(conversion.ConversionError, match="already there and not empty"):
-        conversion.convert(options(folder, output=folder))
+        conversion.convert_clip(**options(folder, output=folder))
     assert sorted(folder.iterdir()) == before
 
 
@@ -497,8 +495,8 @@ def test_nothing_is_overwritten(tmp_path, options):
 def test_malformed_presets(tmp_path, options, content):
     (tmp_path / "preset.json").write_text(content)
     folder = save_open_clip(tmp_path / "clip", open_clip_model())
-    with pytest.raises(conversion.ConversionError, match="--preset"):
-        conversion.convert(options(folder, preset=str(tmp_path / "preset.json")))
+    with pytest.raises(conversion.ConversionError, match="`preset`"):
+        conversion.convert_clip(**options(folder, preset=str(tmp_path / "preset.json")))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), None])
@@ -508,4 +506,4 @@ def test_weights_that_are_no_numbers(tmp_path, options, value):
     weights[name] = weights[name].long() if value is None else weights[name].fill_(value)
     save_file(weights, folder / "open_clip_model.safetensors")
     with pytest.raises(conversion.ConversionError, match=f"no finite floating-point numbers: {name}"):
-        conversion.convert(options(folder))
+        conversion.convert_clip(**options(folder))

@@ -40,7 +40,7 @@ def our_gradient(model, released_name: str) -> torch.Tensor:
 def converted(request, golden_cases, tokenizer_folder, tmp_path_factory):
     case = golden_cases[request.param]
     folder = tmp_path_factory.mktemp("converted")
-    conversion.convert(case.options(folder, tokenizer_folder))
+    conversion.convert_original(**case.options(folder, tokenizer_folder))
     return case, folder
 
 
@@ -130,7 +130,7 @@ def convert_changed(case, tmp_path, tokenizer_folder, change, **options):
     content = changed if isinstance(changed, dict) else content
     path = tmp_path / "changed.pth"
     torch.save(content, path)
-    return conversion.convert(case.options(tmp_path / "out", tokenizer_folder, checkpoint=path, **options))
+    return conversion.convert_original(**case.options(tmp_path / "out", tokenizer_folder, checkpoint=path, **options))
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_checkpoint_without_wrapping(golden_cases, tmp_path, tokenizer_folder):
     plain = convert_changed(
         case, tmp_path, tokenizer_folder, lambda c: {k.removeprefix("module."): v for k, v in c["model"].items()}
     )
-    usual = conversion.convert(case.options(tmp_path / "usual", tokenizer_folder))
+    usual = conversion.convert_original(**case.options(tmp_path / "usual", tokenizer_folder))
     for name, tensor in usual.state_dict().items():
         assert torch.equal(tensor, plain.state_dict()[name]), name
 
@@ -163,7 +163,7 @@ def test_checkpoint_without_wrapping(golden_cases, tmp_path, tokenizer_folder):
 def test_patch_bias_is_folded_into_positions(golden_cases, tmp_path, tokenizer_folder):
     case = golden_cases["all_prompts_csc_end"]
     weights = weights_of(case)["model"]
-    model = conversion.convert(case.options(tmp_path, tokenizer_folder))
+    model = conversion.convert_original(**case.options(tmp_path, tokenizer_folder))
     positions = model.vision_model.embeddings.position_embedding.weight
     bias = weights["module.visual.patch_embed.proj.bias"]
     assert bias.abs().max() > 0
@@ -185,13 +185,13 @@ def test_wrong_class_list(golden_cases, tmp_path, tokenizer_folder, lines, messa
     classes.write_text("\n".join(lines))
     case = golden_cases["all_prompts_csc_end"]
     with pytest.raises(ValueError, match=message):
-        conversion.convert(case.options(tmp_path / "out", tokenizer_folder, classes=classes))
+        conversion.convert_original(**case.options(tmp_path / "out", tokenizer_folder, classes=classes))
 
 
 def test_output_that_is_a_file(golden_cases, tmp_path, tokenizer_folder):
     (tmp_path / "out").write_text("mine")
     with pytest.raises(conversion.ConversionError, match="a file is there"):
-        conversion.convert(golden_cases["all_prompts_csc_end"].options(tmp_path / "out", tokenizer_folder))
+        conversion.convert_original(**golden_cases["all_prompts_csc_end"].options(tmp_path / "out", tokenizer_folder))
     assert (tmp_path / "out").read_text() == "mine"
 
 
@@ -206,8 +206,8 @@ def test_half_precision_weights_become_float32(golden_cases, tmp_path, tokenizer
 
 def test_heads_that_do_not_divide(golden_cases, tmp_path, tokenizer_folder):
     case = golden_cases["all_prompts_csc_end"]
-    with pytest.raises(conversion.ConversionError, match="width of 48 .* --vision-heads"):
-        conversion.convert(case.options(tmp_path, tokenizer_folder, vision_heads=None))
+    with pytest.raises(conversion.ConversionError, match="width of 48 .* `vision_heads`"):
+        conversion.convert_original(**case.options(tmp_path, tokenizer_folder, vision_heads=None))
 
 
 class Malicious:
@@ -220,7 +220,7 @@ def test_pickles_are_refused_and_not_executed(golden_cases, tmp_path, tokenizer_
     path = tmp_path / "evil.pth"
     torch.save({"model": Malicious()}, path)
     result = run_script(
-        *("conversion/convert_vita_clip_original.py", "--checkpoint", path, "--classes", case.classes),
+        *("-m", "vitaclip_hf.cli", "convert", "original", path, "--classes", case.classes),
         *("--output", tmp_path / "out", "--tokenizer", tokenizer_folder),
     )
     assert result.returncode == 2
@@ -236,13 +236,13 @@ def test_unreadable_checkpoint(golden_cases, tmp_path, tokenizer_folder, content
     path.write_bytes(content)
     with pytest.raises(conversion.ConversionError, match="broken.pth"):
         case = golden_cases["all_prompts_csc_end"]
-        conversion.convert(case.options(tmp_path / "out", tokenizer_folder, checkpoint=path))
+        conversion.convert_original(**case.options(tmp_path / "out", tokenizer_folder, checkpoint=path))
 
 
 def test_command_line(golden_cases, tmp_path, tokenizer_folder, run_script):
     case = golden_cases["summary_only_csc_middle"]
     result = run_script(
-        *("conversion/convert_vita_clip_original.py", "--checkpoint", case.checkpoint, "--classes", case.classes),
+        *("-m", "vitaclip_hf.cli", "convert", "original", case.checkpoint, "--classes", case.classes),
         *("--output", tmp_path / "out", "--tokenizer", tokenizer_folder),
         *("--vision-heads", "4", "--text-heads", "2", "--context-position", "middle"),
     )

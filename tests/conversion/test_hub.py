@@ -25,12 +25,12 @@ from vitaclip_hf import (
     VitaClipProcessor,
     VitaClipVideoProcessor,
 )
+from vitaclip_hf.cli.main import main
 from vitaclip_hf.conversion import folder_outputs, hub_folder, publish
 
 
 ROOT = Path(__file__).parents[2]
 REPO = "test-org/vita-clip-tiny"
-PUBLISH = ROOT / "conversion" / "publish.py"
 MEBIBYTE = 1 << 20
 
 
@@ -63,7 +63,7 @@ def expected(checkpoint, video) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def folder(checkpoint, tmp_path_factory) -> Path:
-    """The published folder: built and checked by `publish.py` without a token."""
+    """The published folder: built and checked by `vitaclip publish` without a token."""
     output = tmp_path_factory.mktemp("published") / "folder"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(publish, "get_token", lambda: None)
@@ -78,7 +78,7 @@ def server():
 
 
 def run_publish(checkpoint, *arguments, repo=REPO) -> int:
-    return publish.main(["--checkpoint", str(checkpoint), "--repo-id", repo, *map(str, arguments)])
+    return main(["publish", str(checkpoint), "--repo-id", repo, *map(str, arguments)])
 
 
 def environment(server, home: Path, **changes: str) -> dict[str, str]:
@@ -96,7 +96,7 @@ def client(server, home: Path, task: dict, tmp_path: Path, **changes: str) -> di
     if not task["without_package"]:
         task["path"].append(str(ROOT))
     (tmp_path / "task.json").write_text(json.dumps(task))
-    command = [sys.executable, "-I", str(ROOT / "tests" / "hub_client.py"), str(tmp_path / "task.json")]
+    command = [sys.executable, "-I", str(Path(__file__).with_name("hub_client.py")), str(tmp_path / "task.json")]
     result = subprocess.run(
         command, env=environment(server, home, **changes), cwd=tmp_path, capture_output=True, text=True, timeout=300
     )
@@ -127,7 +127,7 @@ def test_files_of_the_folder(folder, checkpoint):
     others = ["LICENSE", "README.md", "config.json", "model.safetensors", "processor_config.json", "tokenizer.json"]
     assert [name for name in names if name not in modules] == [*others, "tokenizer_config.json"]
     for name in modules:
-        assert (folder / name).read_text() == (ROOT / "vitaclip_hf" / name).read_text()
+        assert (folder / name).read_text() == (ROOT / "vitaclip_hf" / "model" / name).read_text()
     config = json.loads((folder / "config.json").read_text())
     processor = json.loads((folder / "processor_config.json").read_text())
     assert processor["auto_map"]["AutoProcessor"] == config["auto_map"]["AutoProcessor"]
@@ -145,7 +145,7 @@ def test_files_of_the_folder(folder, checkpoint):
 def test_report_and_dry_run(checkpoint, capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(publish, "get_token", lambda: TOKEN)
     monkeypatch.setattr(publish, "check_folder", lambda *_: [])
-    monkeypatch.setattr(publish, "push", lambda *_: pytest.fail("pushed without --push"))
+    monkeypatch.setattr(publish, "upload", lambda *_: pytest.fail("pushed without --push"))
     assert run_publish(checkpoint, "--output", tmp_path / "out") == 0
     report = capsys.readouterr().out
     content = (tmp_path / "out" / "model.safetensors").read_bytes()
@@ -192,7 +192,7 @@ def test_a_folder_that_computes_something_else_is_not_published(checkpoint, caps
 
     monkeypatch.setattr(publish, "build", build)
     monkeypatch.setattr(publish, "get_token", lambda: TOKEN)
-    monkeypatch.setattr(publish, "push", lambda *_: pytest.fail("pushed all the same"))
+    monkeypatch.setattr(publish, "upload", lambda *_: pytest.fail("pushed all the same"))
     assert run_publish(checkpoint, "--push", "--output", tmp_path / "out") == 2
     error = capsys.readouterr().err
     assert "computes something else without the package: class_scores, logits, logits_per_video" in error
@@ -285,7 +285,7 @@ PUSHED = "test-org/pushed"
 @pytest.fixture(scope="module")
 def session(server, checkpoint, folder, video, tmp_path_factory) -> PackageSession:
     tmp_path = tmp_path_factory.mktemp("session")
-    command = [sys.executable, str(PUBLISH), "--checkpoint", str(checkpoint), "--repo-id", PUSHED, "--push"]
+    command = [sys.executable, "-m", "vitaclip_hf.cli", "publish", str(checkpoint), "--repo-id", PUSHED, "--push"]
     command += ["--max-shard-size", "8MB", "--commit-message", "All of it"]
     settings = environment(server, tmp_path / "author", HF_TOKEN=TOKEN, PYTHONPATH=str(ROOT))
     push = subprocess.run(command, env=settings, cwd=tmp_path, capture_output=True, text=True, timeout=300)
@@ -361,11 +361,14 @@ def test_no_push_without_a_stated_licence(quick_push, checkpoint, capsys, tmp_pa
     folder = broken_checkpoint(checkpoint, tmp_path / "unstated", "card.yaml", None)
     assert run_publish(folder, "--push", repo=repo) == 2
     error = capsys.readouterr().err
-    assert error.startswith("publish: --push needs the weights' licence") and error.count("\n") == 1
+    assert error.startswith("vitaclip publish: --push needs the licence of the weights") and error.count("\n") == 1
     assert str(folder / "card.yaml") in error and repo not in quick_push.repositories
     assert run_publish(folder, "--push", "--license", "cc-by-nc", repo=repo) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith(f"publish: the Hub refused the card of {repo}") and '"license" must be one of' in error
+    assert (
+        error.startswith(f"vitaclip publish: the Hub refused the card of {repo}")
+        and '"license" must be one of' in error
+    )
     for source, arguments, stated in (
         (folder, ["--license", "cc-by-nc-4.0"], "cc-by-nc-4.0"),
         (checkpoint, [], "mit"),
@@ -405,7 +408,7 @@ def test_refusals_are_one_line(quick_push, checkpoint, capsys, monkeypatch, repo
     before = {name: len(repository.commits) for name, repository in quick_push.repositories.items()}
     assert run_publish(checkpoint, "--push", repo=repo) == 2
     error = capsys.readouterr().err
-    lines = [line for line in error.splitlines() if line.startswith("publish: ")]
+    lines = [line for line in error.splitlines() if line.startswith("vitaclip publish: ")]
     assert len(lines) == 1 and re.search(message, lines[0]) and "Traceback" not in error
     assert {name: len(repository.commits) for name, repository in quick_push.repositories.items()} == before
 
@@ -445,7 +448,7 @@ def test_bad_checkpoints_are_one_line(checkpoint, capsys, tmp_path):
         assert run_publish(folder) == 2
         error = capsys.readouterr().err
         line = error.splitlines()[-1]
-        assert line.startswith("publish: ") and message in line, (name, error)
+        assert line.startswith("vitaclip publish: ") and message in line, (name, error)
     pickled = broken_checkpoint(checkpoint, tmp_path / "pickles", "model.safetensors", None)
     (pickled / "pytorch_model.bin").write_bytes(pickle.dumps(Payload(tmp_path / "executed")))
     prompts = broken_checkpoint(checkpoint, tmp_path / "prompts", "model.safetensors", None)
@@ -512,13 +515,13 @@ def test_loads_under_another_version(folder, video, expected, tmp_path):
 def test_from_the_authors_file_to_a_published_folder(golden_cases, tokenizer_folder, run_script, tmp_path):
     """The commands of the README, as they stand there but for the names."""
     case = golden_cases["all_prompts_csc_end"]
-    convert = ["conversion/convert_vita_clip_original.py", "--checkpoint", case.checkpoint, "--classes", case.classes]
+    convert = ["-m", "vitaclip_hf.cli", "convert", "original", case.checkpoint, "--classes", case.classes]
     convert += ["--output", tmp_path / "checkpoint", "--tokenizer", tokenizer_folder]
     convert += ["--vision-heads", case.settings["num_heads"], "--text-heads", case.settings["text_transformer_heads"]]
     converted = run_script(*convert)
     assert converted.returncode == 0, converted.stderr
-    arguments = ["--checkpoint", tmp_path / "checkpoint", "--repo-id", "ORG/NAME", "--output", tmp_path / "folder"]
-    published = run_script("conversion/publish.py", *arguments)
+    arguments = ["publish", tmp_path / "checkpoint", "--repo-id", "ORG/NAME", "--output", tmp_path / "folder"]
+    published = run_script("-m", "vitaclip_hf.cli", *arguments)
     assert published.returncode == 0, published.stderr
     assert "Loads alike, to the bit" in published.stdout and "Dry run, nothing pushed" in published.stdout
     card = (tmp_path / "folder" / "README.md").read_text()
@@ -527,7 +530,7 @@ def test_from_the_authors_file_to_a_published_folder(golden_cases, tokenizer_fol
 
 
 def test_pushing_deletes_nothing_of_somebody_else(quick_push, checkpoint, tmp_path, capsys):
-    """Only weights by the very names that publish.py writes, at the root, and the report says which."""
+    """Only weights by the very names that publishing writes, at the root, and the report says which."""
     repo = "test-org/shared"
     others = ["prompts/prompts.safetensors", "app/train.py", "adapter.safetensors", "train.py", "old/model.safetensors"]
     shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json"]
@@ -546,10 +549,10 @@ def test_bad_options_are_one_line(checkpoint, capsys, tmp_path, monkeypatch):
     for arguments, message in cases:
         assert run_publish(checkpoint, *arguments) == 2
         error = capsys.readouterr().err
-        assert error.startswith("publish: ") and message in error and error.count("\n") == 1, error
-    monkeypatch.setattr(hub_folder, "LICENSE", tmp_path / "nowhere")
+        assert error.startswith("vitaclip publish: ") and message in error and error.count("\n") == 1, error
+    monkeypatch.setattr(hub_folder.metadata, "distributions", lambda name: [])
     assert run_publish(checkpoint) == 2
-    assert "nowhere: the licence cannot be read" in capsys.readouterr().err
+    assert "has lost its LICENSE file" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -589,7 +592,7 @@ def test_prompts_alone_that_cannot_be_published_are_one_line(prompts_alone, caps
         broken = broken_checkpoint(prompts_alone, tmp_path / str(number), name, content)
         assert run_publish(broken) == 2
         line = capsys.readouterr().err.splitlines()[-1]
-        assert line.startswith(f"publish: --checkpoint {broken}: ") and re.search(message, line), (name, line)
+        assert line.startswith(f"vitaclip publish: CHECKPOINT {broken}: ") and re.search(message, line), (name, line)
 
 
 def rewritten(checkpoint: Path, folder: Path, name: str, change) -> Path:
@@ -618,7 +621,7 @@ def test_checkpoints_that_do_not_run_are_one_line(checkpoint, capsys, tmp_path, 
             "config.json.*`id2label`.*0, 2, 3",
         ),
         ("config.json", lambda c: c["vision_config"].update(num_frames="8"), "config.json: no configuration"),
-        ("processor_config.json", lambda c: c["video_processor"].update(crop_size=[1]), "--checkpoint"),
+        ("processor_config.json", lambda c: c["video_processor"].update(crop_size=[1]), "CHECKPOINT"),
         (
             "processor_config.json",
             lambda c: c["video_processor"].update(crop_size={"height": 16, "width": 16}),
@@ -631,7 +634,7 @@ def test_checkpoints_that_do_not_run_are_one_line(checkpoint, capsys, tmp_path, 
     for folder, message in cases:
         assert run_publish(folder) == 2
         line = capsys.readouterr().err.splitlines()[-1]
-        assert line.startswith("publish: ") and re.search(message, line), (folder, line)
+        assert line.startswith("vitaclip publish: ") and re.search(message, line), (folder, line)
 
 
 def test_one_whole_file_goes_before_an_index(checkpoint, tmp_path):

@@ -12,7 +12,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 from vitaclip_hf import VitaClipProcessor, VitaClipVideoProcessor
 from vitaclip_hf.conversion import model_card
-from vitaclip_hf.conversion.hub_folder import PublishError, load_checkpoint
+from vitaclip_hf.conversion.hub_folder import PublishError, load_checked
 from vitaclip_hf.data.annotations import read_annotations
 from vitaclip_hf.model.prompt_checkpoint import fingerprint_of_tensors
 
@@ -85,9 +85,9 @@ def sections(card: str) -> dict[str, str]:
 
 
 def test_card_at_the_root_is_what_the_template_gives():
-    card = model_card.make_card(DEMO, "examples/demo/checkpoint", *load_checkpoint(DEMO), remote_code=False)
+    card = model_card.make_card(DEMO, "examples/demo/checkpoint", *load_checked(DEMO), remote_code=False)
     assert card == (ROOT / "MODEL_CARD.md").read_text(), (
-        "run: python conversion/model_card.py --checkpoint examples/demo/checkpoint --output MODEL_CARD.md"
+        "run: vitaclip card examples/demo/checkpoint --output MODEL_CARD.md"
     )
 
 
@@ -215,7 +215,7 @@ def test_results_of_other_weights_are_refused(model, processor, tmp_path):
 @pytest.mark.parametrize("junk", [5, {}, {"1": None}])
 def test_junk_results_are_one_line(model, processor, tmp_path, part, junk):
     (tmp_path / "results.json").write_text(measured(model, **{part: junk}))
-    with pytest.raises(PublishError, match="results.json: no report of examples/evaluate.py"):
+    with pytest.raises(PublishError, match="results.json: no report of `vitaclip evaluate`"):
         model_card.make_card(tmp_path, "test-org/tiny", model, processor)
 
 

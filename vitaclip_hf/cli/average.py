@@ -1,31 +1,26 @@
-"""Mean ± standard deviation over evaluations of models that were trained with different seeds.
+"""`vitaclip average`: mean and standard deviation over training seeds."""
 
-python examples/average_seeds.py SEED0/results.json SEED1/results.json SEED2/results.json [--output mean.json]
-"""
-
-import argparse
-import sys
 from pathlib import Path
+from typing import Annotated
 
-from ..evaluation.report import write_json
-from ..evaluation.seed_average import SeedAverageError, average_over_seeds, seeds_table
+import typer
 
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", nargs="+", type=Path, help="results.json of each seed")
-    parser.add_argument("--output", type=Path, help="JSON file to write")
-    arguments = parser.parse_args()
-    try:
-        average = average_over_seeds(arguments.results)
-        print(seeds_table(average))
-        if arguments.output:
-            write_json(arguments.output, average)
-    except (OSError, SeedAverageError) as error:
-        print(f"average_seeds: {error}", file=sys.stderr)
-        return 2
-    return 0
+from .errors import needs_extra, reported
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def average(
+    results: Annotated[list[Path], typer.Argument(metavar="RESULTS", help="The results.json of each seed.")],
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="JSON file to write.")] = None,
+) -> None:
+    """Average evaluations over training seeds.
+
+    The results must be of one protocol on the same lists, each of another model.
+    """
+    with needs_extra("train"):
+        from ..evaluation.result_files import ResultsError, write_json
+        from ..evaluation.seed_average import average_over_seeds, seeds_table
+    with reported(OSError, ResultsError):
+        means = average_over_seeds(results)
+        print(seeds_table(means))
+        if output is not None:
+            write_json(output, means)

@@ -1,0 +1,36 @@
+"""`vitaclip card`: the model card of a checkpoint."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .errors import reported
+
+
+def card(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="Folder with model, processor and tokenizer.")
+    ],
+    output: Annotated[Path, typer.Option(metavar="FILE", help="Markdown file to write.")],
+    model_id: Annotated[
+        str | None,
+        typer.Option(metavar="ORG/NAME", help="What the card's code loads. Default: the folder, with the package."),
+    ] = None,
+) -> None:
+    """Write the model card of a checkpoint.
+
+    Training and results are read from the files that `vitaclip train` and `vitaclip evaluate` leave beside the
+    checkpoint; other texts from its card.yaml.
+    """
+    from transformers.utils import logging
+
+    from ..conversion.hub_folder import PublishError, load_checked
+    from ..conversion.model_card import make_card
+
+    logging.disable_progress_bar()
+    with reported(PublishError, OSError):
+        model, processor = load_checked(checkpoint)
+        name = model_id or checkpoint.as_posix()
+        text = make_card(checkpoint, name, model, processor, remote_code=model_id is not None)
+        output.write_text(text, encoding="utf-8")

@@ -1,0 +1,125 @@
+"""`vitaclip convert original` and `vitaclip convert clip`."""
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .errors import reported
+
+
+class ContextPosition(str, Enum):
+    end = "end"
+    front = "front"
+    middle = "middle"
+
+
+class Activation(str, Enum):
+    quick_gelu = "quick_gelu"
+    gelu = "gelu"
+
+
+Output = Annotated[Path, typer.Option(metavar="DIR", help="New folder to write.")]
+VisionHeads = Annotated[
+    int | None, typer.Option(metavar="NUMBER", help="Attention heads of the vision tower. Default: width / 64.")
+]
+TextHeads = Annotated[
+    int | None, typer.Option(metavar="NUMBER", help="Attention heads of the text tower. Default: width / 64.")
+]
+
+
+def convert_original(
+    checkpoint: Annotated[Path, typer.Argument(metavar="FILE", help="The .pth file of the authors' released code.")],
+    classes: Annotated[Path, typer.Option(metavar="FILE", help="Class names, one a line, in label order.")],
+    output: Output,
+    tokenizer: Annotated[
+        str, typer.Option(metavar="NAME", help="Folder or Hub id of CLIP's tokenizer.")
+    ] = "openai/clip-vit-base-patch16",
+    vision_heads: VisionHeads = None,
+    text_heads: TextHeads = None,
+    context_position: Annotated[ContextPosition, typer.Option(help="Where the class name stands.")] = (
+        ContextPosition.end
+    ),
+) -> None:
+    """Convert a checkpoint of the authors' released code.
+
+    Sizes, frames and prompts are read from the weights. Every weight of the file must find its place.
+    """
+    from ..conversion import convert_vita_clip_original
+
+    with reported(*_errors()):
+        model = convert_vita_clip_original.convert_original(
+            checkpoint,
+            classes,
+            output,
+            tokenizer=tokenizer,
+            vision_heads=vision_heads,
+            text_heads=text_heads,
+            context_position=context_position.value,
+        )
+    _report(output, model)
+
+
+def convert_clip(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="Folder or Hub id in the format of transformers or open_clip, or a file with a plain state dict.",
+        ),
+    ],
+    output: Output,
+    revision: Annotated[str | None, typer.Option(metavar="NAME", help="Branch, tag or commit of the Hub id.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Prompts as in a preset, such as vita-clip-b16, or a JSON file.")
+    ] = None,
+    classes: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Class names, one a line, in label order.")
+    ] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Folder or Hub id. Default: the CLIP's own, else OpenAI's.")
+    ] = None,
+    activation: Annotated[
+        Activation | None,
+        typer.Option(help="Of a state dict: quick_gelu (OpenAI, MetaCLIP, DFN) or gelu (LAION)."),
+    ] = None,
+    vision_heads: VisionHeads = None,
+    text_heads: TextHeads = None,
+    seed: Annotated[int, typer.Option(metavar="NUMBER", help="Seed of the new prompts.")] = 0,
+) -> None:
+    """Make an untrained Vita-CLIP of a stock CLIP.
+
+    The weights of the CLIP stay as they are, to the bit. The prompts are new; train them with `vitaclip train`.
+    """
+    from transformers.utils import logging
+
+    from ..conversion import convert_clip as conversion
+
+    logging.set_verbosity_error()  # transformers would warn that the prompts are new, which is meant here
+    logging.disable_progress_bar()
+    with reported(*_errors()):
+        model = conversion.convert_clip(
+            source,
+            output,
+            revision=revision,
+            preset=preset,
+            classes=classes,
+            tokenizer=tokenizer,
+            activation=None if activation is None else activation.value,
+            vision_heads=vision_heads,
+            text_heads=text_heads,
+            seed=seed,
+        )
+    _report(output, model)
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    """What the libraries raise for files that do not fit; a ConversionError is a ValueError."""
+    from huggingface_hub.errors import StrictDataclassError
+
+    return OSError, ValueError, TypeError, StrictDataclassError
+
+
+def _report(output: Path, model: Any) -> None:
+    print(f"{output}: {model.num_parameters():,} parameters, {model.config.num_labels} classes")

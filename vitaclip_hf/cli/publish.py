@@ -1,0 +1,73 @@
+"""`vitaclip publish`: builds, checks and uploads a Hub folder."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .errors import reported
+
+
+def publish(
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(metavar="CHECKPOINT", help="Folder of a whole model, or of prompts alone, with its processor."),
+    ],
+    repo_id: Annotated[str, typer.Option(metavar="ORG/NAME", help="Name on the Hub; the model card has it too.")],
+    output: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep the built folder here.")] = None,
+    push: Annotated[
+        bool, typer.Option("--push", help="Upload after the check. Needs a token (hf auth login).")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Build and check only, even with --push.")] = False,
+    license: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Licence of the weights by the Hub's name. Default: that of card.yaml."),
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Branch to upload to, made if missing. Default: main.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    commit_message: Annotated[str, typer.Option(metavar="TEXT", help="Of the upload.")] = (
+        "Publish Vita-CLIP checkpoint"
+    ),
+    max_shard_size: Annotated[str, typer.Option(metavar="SIZE", help="Largest size of a weights file.")] = "5GB",
+) -> None:
+    """Build, check and upload the Hub folder of a checkpoint.
+
+    The folder holds weights, processor, code, model card and licence. It must give the checkpoint's own outputs to the
+    bit, with the package and without it. Nothing is uploaded without --push; all files go up in one commit.
+    """
+    from transformers.utils import logging
+
+    from ..conversion import publish as publishing
+
+    logging.disable_progress_bar()
+    upload = push and not dry_run
+    with reported(publishing.PublishError):
+        publication = publishing.publish(
+            checkpoint,
+            repo_id,
+            output=output,
+            push=upload,
+            license=license,
+            revision=revision,
+            private=private or None,  # None: as the organisation's setting says
+            commit_message=commit_message,
+            max_shard_size=max_shard_size,
+        )
+    for file in publication.files:
+        print(f"{file.sha256}  {file.size:>13,}  {file.name}")
+    print(f"{len(publication.files)} files, {sum(file.size for file in publication.files):,} bytes")
+    print("Loads alike, to the bit: in a fresh process without the package, and with it.")
+    if output is not None:
+        print(f"Folder: {output}")
+    if publication.url is not None:
+        print(f"Pushed in one commit: {publication.url}")
+        if publication.deleted:
+            print(f"Deleted with it, weights of an earlier publication: {', '.join(publication.deleted)}")
+        return
+    steps = [] if publishing.get_token() else ["run `hf auth login`"]
+    if publishing.stated_license(checkpoint, license) is None:
+        steps.append("state the weights' licence by --license")
+    steps.append("leave out --dry-run" if push else "add --push")
+    print(f"Dry run, nothing pushed; to publish as {repo_id}, {', then '.join(steps)}.")

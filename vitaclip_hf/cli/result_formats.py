@@ -1,0 +1,68 @@
+"""The output formats of `vitaclip classify`. Each video is written as soon as it is classified.
+
+A row is `{"video": str, "scores": [{"label": str, "score": float}, …]}`, best label first, or
+`{"video": str, "error": str}`.
+"""
+
+import csv
+import json
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import Any, TextIO
+
+
+Rows = Iterable[dict[str, Any]]
+BAR = 30  # characters of a score of 1
+
+
+class Format(str, Enum):
+    table = "table"
+    json = "json"
+    jsonl = "jsonl"
+    csv = "csv"
+
+
+def write_table(rows: Rows, file: TextIO) -> None:
+    for row in rows:
+        file.write(f"{row['video']}\n")
+        width = max((len(score["label"]) for score in row.get("scores", ())), default=0)
+        for score in row.get("scores", ()):
+            bar = "█" * round(score["score"] * BAR)
+            file.write(f"  {score['score']:6.1%}  {score['label']:<{width}}  {bar}".rstrip() + "\n")
+        if "error" in row:
+            file.write(f"  error: {row['error']}\n")
+        file.write("\n")
+        file.flush()
+
+
+def write_json(rows: Rows, file: TextIO) -> None:
+    before = "[\n"
+    for row in rows:
+        file.write(before + json.dumps(row, ensure_ascii=False))
+        before = ",\n"
+    file.write("\n]\n")
+
+
+def write_jsonl(rows: Rows, file: TextIO) -> None:
+    for row in rows:
+        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        file.flush()
+
+
+def write_csv(rows: Rows, file: TextIO) -> None:
+    writer = csv.DictWriter(file, ["video", "rank", "label", "score", "error"], lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        for rank, score in enumerate(row.get("scores", ()), start=1):
+            writer.writerow({"video": row["video"], "rank": rank} | score)
+        if "error" in row:
+            writer.writerow(row)
+        file.flush()
+
+
+WRITERS: dict[Format, Callable[[Rows, TextIO], None]] = {
+    Format.table: write_table,
+    Format.json: write_json,
+    Format.jsonl: write_jsonl,
+    Format.csv: write_csv,
+}
