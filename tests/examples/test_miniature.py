@@ -383,23 +383,3 @@ def test_script_exits_with_2_and_without_traceback():
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, check=False)
     assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith("miniature.py: --only: there is no system")
     assert "Traceback" not in done.stderr
-
-
-@pytest.mark.parametrize("folder", ["", "shorter"])
-def test_kept_tables_are_those_of_the_kept_records(folder, tmp_path):
-    path = ROOT / "examples" / "miniature" / folder
-    kept = json.loads((path / "results.json").read_text())
-    miniature_report.write_tables(tmp_path / "tables.md", kept["records"], kept["setting"])
-    assert (tmp_path / "tables.md").read_text() == (path / "tables.md").read_text()
-    assert all(record["trained_parameters"] == TRAINED[record["system"]] for record in kept["records"])
-    runs = [record for record in kept["records"] if record["phase"] == "run"]
-    for name, spec in SYSTEMS.items():
-        seeds = sorted(record["seed"] for record in runs if record["system"] == name)
-        assert seeds == ([0, 1, 2] if spec.trained else [0])
-
-
-def test_kept_set_is_the_one_that_the_command_goes_on_with():
-    kept = json.loads((ROOT / "examples" / "miniature" / "results.json").read_text())
-    assert kept["setting"] == asdict(Setting())
-    table = miniature_report.trade_off_table(kept["records"])
-    assert table in (ROOT / "examples" / "miniature" / "README.md").read_text()

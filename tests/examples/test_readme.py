@@ -1,19 +1,44 @@
-"""The Python code of README and model card runs as it stands, with another video in place of `my.mp4`."""
+"""README, model card and docs: code runs as it stands, links lead somewhere, commands exist with their options."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 import torch
+import typer
 
+from vitaclip_hf.cli.main import app
 from vitaclip_hf.data.motion_shapes import Scene, draw_videos, write_video
+from vitaclip_hf.evaluation import run as evaluation
+from vitaclip_hf.training import run as training
 
 
 ROOT = Path(__file__).parents[2]
-
-
-def blocks(document: str) -> list[str]:
-    return re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(), re.S)
+PAGES = ["README.md", "MODEL_CARD.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))]
+BLOCKS = {
+    f"{page}-{number}": code
+    for page in PAGES
+    for number, code in enumerate(re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.S))
+}
+# What blocks print, by something that stands in one block only.
+OUTPUTS = {
+    "for answer in classifier": r"\d+\.\d%  red star turning\n\d+\.\d%  red star moving left\n",
+    'hypothesis_template="a video of a {}"': r"\[\{'score': .*'label': 'red star turning'\}, \{.*\}\]\n",
+    "batch_size=2": r"\[\[\{'score': .*'label': 'red \w+ .*\n",
+    "get_class_features": r"tensor\(\[\[.*\]\]\)\ntorch.Size\(\[300, 64\]\)\n",
+    '"blue heart bouncing", "blue heart moving up"': r"\[\{'score': .*'label': 'blue heart .*\n",
+    'print(classifier("my.mp4", top_k=3))': r"\[\{'score': .*'label': 'red \w+ .*\n",
+    'sampling="dense"': r"32 16.0\n3 torch.Size\(\[8, 3, 96, 96\]\)\ntorch.Size\(\[3, 3, 96, 96\]\)\n",
+}
+COMMANDS = sorted(
+    {
+        line.split("    #")[0].strip()
+        for page in PAGES
+        for block in re.findall(r"```bash\n(.*?)```", (ROOT / page).read_text(), re.S)
+        for line in block.splitlines()
+    }
+)
 
 
 @pytest.fixture
@@ -23,55 +48,119 @@ def video(tmp_path) -> Path:
     return tmp_path / "another.mp4"
 
 
-CASES = [
-    ("README.md", 0, r"^\d+\.\d%  red star turning\n\d+\.\d%  red star moving left\n$"),
-    ("README.md", 1, r"^\[\[\{'score': .*'label': 'red \w+ .*\n$"),
-    ("README.md", 2, r"^tensor\(\[\[.*\]\]\)\ntorch.Size\(\[300, 64\]\)\n$"),
-    ("MODEL_CARD.md", 0, r"^\[\{'score': .*'label': 'blue heart .*\n$"),
-    ("MODEL_CARD.md", 1, r"^\[\{'score': .*'label': 'red \w+ .*\n$"),
-]
+def with_own_files(code: str, video: Path, folder: Path) -> str:
+    """The code with another video, and with a folder for what it writes."""
+    return re.sub(r'"my[-_.][^"]*"', lambda name: repr(str(replaced(name[0][1:-1], video, folder))), code)
 
 
-@pytest.mark.parametrize(("document", "number", "output"), CASES)
-def test_code_runs_as_it_stands(document, number, output, video, run_script, tmp_path):
-    code = blocks(document)[number]
-    assert '"my.mp4"' in code
-    script = tmp_path / "pasted.py"
-    script.write_text(code.replace('"my.mp4"', repr(str(video))))
-    result = run_script(script)
-    assert result.returncode == 0, result.stderr
-    assert re.match(output, result.stdout, re.S), result.stdout
+def replaced(name: str, video: Path, folder: Path) -> Path:
+    return video if name == "my.mp4" else folder / name
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_code_runs_as_it_stands(name, video, run_script, tmp_path, monkeypatch, capsys):
+    code = with_own_files(BLOCKS[name], video, tmp_path)
+    if name.startswith("docs/"):
+        monkeypatch.chdir(ROOT)
+        exec(code, {})
+        printed = capsys.readouterr().out
+    else:  # in a process that has imported nothing yet
+        (tmp_path / "pasted.py").write_text(code)
+        result = run_script(tmp_path / "pasted.py")
+        assert result.returncode == 0, result.stderr
+        printed = result.stdout
+    [expected] = [output for part, output in OUTPUTS.items() if part in BLOCKS[name]] or [""]
+    assert re.fullmatch(expected, printed, re.S), printed
+
+
+def block_with(part: str) -> str:
+    [code] = [code for code in BLOCKS.values() if part in code]
+    return code
 
 
 def test_starting_from_a_stock_clip(tokenizer, tmp_path, capsys):
     from transformers import CLIPConfig, CLIPModel
 
-    assert len(blocks("README.md")) == 5
     size = {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64, "hidden_size": 32}
     CLIPModel(CLIPConfig(vision_config=size | {"image_size": 32}, text_config=size)).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     names: dict = {}
-    exec(blocks("README.md")[3], names)
+    exec(block_with("def start("), names)
     model = names["start"](tmp_path, ["yoga", "archery"])
     assert model.config.id2label == {0: "yoga", 1: "archery"} and model.config.num_frames == 8
     assert "trainable params: " in capsys.readouterr().out
 
 
-def test_prompts_alone_as_the_readme_shares_them(tmp_path, monkeypatch):
+def test_prompts_alone_as_the_page_shares_them(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     names: dict = {}
-    exec(blocks("README.md")[4].replace('"my-prompts"', repr(str(tmp_path / "my-prompts"))), names)
+    exec(with_own_files(block_with("save_prompts"), tmp_path / "none.mp4", tmp_path), names)
     ours, again = names["model"].state_dict(), names["again"].state_dict()
     assert ours.keys() == again.keys()
     assert all(torch.equal(tensor, again[name]) for name, tensor in ours.items())
 
 
-def test_commands_of_the_readme_exist():
-    text, makefile = (ROOT / "README.md").read_text(), (ROOT / "Makefile").read_text()
-    for target in re.findall(r"^make (\w+)", text, re.M):
-        assert re.search(rf"^{target}:", makefile, re.M)
-    for script in re.findall(r"python (\S+\.py)", text):
-        assert (ROOT / script).is_file()
-    for document in (text, (ROOT / "MODEL_CARD.md").read_text()):
-        for path in re.findall(r"`((?:examples|conversion|configuration|vitaclip_hf|tests)/[\w/.]*)`", document):
-            assert (ROOT / path).exists(), path
+def test_picture_shows_the_frames_that_the_model_saw(video, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    names: dict = {}
+    exec(with_own_files(block_with("draw_answer"), video, tmp_path), names)
+    assert (tmp_path / "my_answer.png").is_file()
+    of_pipeline = names["classifier"].video_processor(str(video), return_metadata=True)["video_metadata"][0]
+    assert names["video"].metadata.frames_indices == of_pipeline.frames_indices
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_and_paths_exist(page):
+    text = (ROOT / page).read_text()
+    for link in re.findall(r"\]\(([^)]+)\)", text):
+        assert link.startswith("https://") or ((ROOT / page).parent / link).exists(), link
+    for path in re.findall(r"`((?:examples|conversion|configuration|vitaclip_hf|tests)/[\w/.-]*)", text):
+        assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_commands_exist_with_their_options(line, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    program, *arguments = shlex.split(line)
+    if program == "make":
+        assert re.search(rf"^{arguments[0]}:", (ROOT / "Makefile").read_text(), re.M)
+    elif program == "python":
+        assert (ROOT / arguments[0]).is_file()
+    elif program == "accelerate":
+        assert not [name for name in arguments if name.startswith("configuration/") and not (ROOT / name).is_file()]
+        doors = {"examples/train.py": "train", "vitaclip_hf.cli.train": "train"}
+        [door] = [name for name in arguments if name in doors]
+        check_command([doors[door], *arguments[arguments.index(door) + 1 :]])
+    elif program == "vitaclip":
+        check_command(arguments)
+    else:
+        assert program in ("pip", "hf")
+
+
+def check_command(arguments: list[str]) -> None:
+    """Parses, and runs nothing; an unknown command, option or recipe, or a missing argument is an error."""
+    if arguments[0] == "train":
+        training.parse_arguments([*arguments[1:], "--use_cpu"])  # --bf16 would need a GPU here
+    elif arguments[0] == "evaluate":
+        evaluation.parse_arguments(arguments[1:], None)
+    else:
+        command = typer.main.get_command(app)
+        while hasattr(command, "commands"):
+            command, arguments = command.commands[arguments[0]], arguments[1:]
+        command.make_context("vitaclip", list(arguments))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "no-such-recipe"],
+        ["train", "own-folder", "--no_such_argument", "1"],
+        ["classify", "a.mp4", "--model", "m", "--no-such-option"],
+        ["classify", "a.mp4"],
+        ["no-such-command"],
+        ["evaluate", "--model", "m", "--protocol", "p"],
+    ],
+)
+def test_wrong_commands_would_be_noticed(arguments):
+    with pytest.raises((Exception, SystemExit)):
+        check_command(arguments)
