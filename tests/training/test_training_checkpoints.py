@@ -12,35 +12,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_training import arguments, assert_bit_equal, save_start, weights, write_videos
+from tiny_training import arguments, assert_bit_equal, weights
+from transformers import Trainer
+from transformers.trainer_callback import TrainerState
 
 from vitaclip_hf import VitaClipForVideoClassification
+from vitaclip_hf.training import checkpoints
 from vitaclip_hf.training import run as train_script
-from vitaclip_hf.training import trainer as training
+from vitaclip_hf.training.checkpoints import CheckpointWriteError, last_checkpoint, writing
 from vitaclip_hf.training.recipes import RecipeError
-from vitaclip_hf.training.run_folder import CheckpointWriteError, RunFolder, last_checkpoint, writing
+from vitaclip_hf.training.run_folder import RunFolder
 from vitaclip_hf.training.trainer import VitaClipTrainer
 
 
+pytest_plugins = ["tiny_training_fixtures"]
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def start(tokenizer, tmp_path_factory) -> Path:
-    return save_start(tmp_path_factory.mktemp("start"), tokenizer)
-
-
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory) -> Path:
-    return write_videos(tmp_path_factory.mktemp("videos"))
-
-
-@pytest.fixture(scope="module")
-def whole_run(start, videos, tmp_path_factory) -> Path:
-    """Four steps without interruption, data loaded by two workers."""
-    output = tmp_path_factory.mktemp("whole")
-    assert train_script.train(arguments(start, videos, output, "--dataloader_num_workers", "2")) == 0
-    return output
 
 
 class Killed(Exception):
@@ -130,20 +116,21 @@ def full_disk(monkeypatch, capsys):
     """
     resource = pytest.importorskip("resource")
 
-    def train(method: str, folder: Path, size: int, given: list[str]) -> str:
-        save = getattr(VitaClipTrainer, method)
+    def train(method: tuple[type, str], folder: Path, size: int, given: list[str]) -> str:
+        save = getattr(*method)
 
-        def limited(self, output_dir=None, *more):
+        def limited(self, output=None, *more):
             soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-            if Path(output_dir or self.args.output_dir) == folder:
+            target = Path(output or self.args.output_dir)
+            if folder in (target, target.parent):
                 resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
             try:
-                return save(self, output_dir, *more)
+                return save(self, output, *more)
             finally:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
         with monkeypatch.context() as patch:
-            patch.setattr(VitaClipTrainer, method, limited)
+            patch.setattr(*method, limited)
             patch.setattr(sys, "argv", ["train.py", *given])
             assert train_script.main() == 2
         (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("train: ")]
@@ -153,26 +140,26 @@ def full_disk(monkeypatch, capsys):
 
 
 FULL = {
-    "model.safetensors": ("_save", 100_000, r"Error while serializing: I/O error: .* \(os error 27\)"),
-    "tokenizer.json": ("_save", 1_000_000, r"File too large \(os error 27\)"),
-    "optimizer.pt": ("_save_optimizer_and_scheduler", 10_000, r"\[enforce fail at inline_container.*"),
-    "trainer_state.json": ("_save_trainer_state", 1_000, "File too large"),
+    "model.safetensors": (VitaClipTrainer, "_save", 100_000, r"Error while serializing: I/O error: .* \(os error 27\)"),
+    "tokenizer.json": (VitaClipTrainer, "_save", 1_000_000, r"File too large \(os error 27\)"),
+    "optimizer.pt": (VitaClipTrainer, "_save_optimizer_and_scheduler", 10_000, r"\[enforce fail at inline_container.*"),
+    "trainer_state.json": (TrainerState, "save_to_json", 1_000, "File too large"),
 }
 
 
 @pytest.mark.parametrize("file", FULL)
 def test_full_disk_leaves_the_previous_checkpoint(file, full_disk, whole_run, start, videos, tmp_path):
-    method, size, reason = FULL[file]
+    *method, size, reason = FULL[file]
     assert (whole_run / "checkpoint-4" / file).stat().st_size > size
     more = ["--prompts_only"] if file == "tokenizer.json" else []  # where no weights are larger
-    folder = tmp_path / "incomplete-checkpoint-4"
+    folder = tmp_path / "incomplete" / "checkpoint-4"
     line = full_disk(method, folder, size, arguments(start, videos, tmp_path, *more))
     wanted = (
-        rf"train: {tmp_path}/checkpoint-4 could not be written \({reason}\); see to the space and the permissions there"
-        "; complete checkpoints are kept, for --resume"
+        rf"train: {tmp_path}/checkpoint-4 could not be written \({reason}\); "
+        "check the free space and the permissions there; complete checkpoints are kept, for --resume"
     )
     assert re.fullmatch(wanted, line), line
-    assert {path.name for path in tmp_path.glob("*checkpoint-*")} == {"checkpoint-2"}
+    assert [path.name for path in tmp_path.rglob("*checkpoint-*")] == ["checkpoint-2"]
     if file == "optimizer.pt":
         assert train_script.train(arguments(start, videos, tmp_path, "--resume")) == 0
         assert_bit_equal(weights(tmp_path / "checkpoint-4"), weights(whole_run / "checkpoint-4"))
@@ -181,7 +168,7 @@ def test_full_disk_leaves_the_previous_checkpoint(file, full_disk, whole_run, st
 def test_full_disk_leaves_no_damaged_final_model(full_disk, whole_run, start, videos, tmp_path):
     shutil.copytree(whole_run, tmp_path / "run")
     given = arguments(start, videos, tmp_path / "run", "--resume")
-    line = full_disk("_save", tmp_path / "run", 100_000, given)
+    line = full_disk((VitaClipTrainer, "_save"), tmp_path / "run", 100_000, given)
     assert line.startswith(f"train: {tmp_path}/run could not be written (Error while serializing")
     assert not (tmp_path / "run" / "model.safetensors").exists()
     assert train_script.train(given) == 0
@@ -194,7 +181,8 @@ def test_only_errors_of_writing_are_called_so(tmp_path):
         raise RuntimeError("[enforce fail at gloo/transport/tcp/pair.cc:547] Connection closed by peer")
     assert (tmp_path / "half").is_dir()
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "x")
-    named = pytest.raises(CheckpointWriteError, match="whole could not be written .No space left on device.; see to")
+    message = "whole could not be written .No space left on device.; check the free space"
+    named = pytest.raises(CheckpointWriteError, match=message)
     with named, writing(tmp_path / "whole", tmp_path / "half"):
         raise full
     assert not (tmp_path / "half").exists()
@@ -202,14 +190,14 @@ def test_only_errors_of_writing_are_called_so(tmp_path):
 
 def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(start, videos, tmp_path, monkeypatch):
     events = []
-    monkeypatch.setattr(training, "sync", lambda path: events.append(path.relative_to(tmp_path).as_posix()))
+    monkeypatch.setattr(checkpoints, "sync", lambda path: events.append(path.relative_to(tmp_path).as_posix()))
     replace = os.replace
-    monkeypatch.setattr(training.os, "replace", lambda *paths: (events.append("replace"), replace(*paths)))
+    monkeypatch.setattr(checkpoints.os, "replace", lambda *paths: (events.append("replace"), replace(*paths)))
     more = ["--save_steps", "4", "--eval_strategy", "no"]
     assert train_script.train(arguments(start, videos, tmp_path, *more)) == 0
     before, after = events[: events.index("replace")], events[events.index("replace") + 1 :]
-    written = {f"incomplete-checkpoint-4/{path.name}" for path in (tmp_path / "checkpoint-4").iterdir()}
-    assert written | {"incomplete-checkpoint-4"} == set(before)
+    written = {f"incomplete/checkpoint-4/{path.name}" for path in (tmp_path / "checkpoint-4").iterdir()}
+    assert written | {"incomplete/checkpoint-4"} == set(before)
     assert after == ["."]
 
 
@@ -262,9 +250,9 @@ def test_a_run_is_resumed_where_it_was_moved(finished, whole_run, start, videos,
     (tmp_path / "b/c/model.safetensors").unlink()
     monkeypatch.chdir("b")
     loaded = []
-    read = training.Trainer._load_best_model
+    read = Trainer._load_best_model
     monkeypatch.setattr(
-        training.Trainer,
+        Trainer,
         "_load_best_model",
         lambda self: (loaded.append(self.state.best_model_checkpoint), read(self)),
     )
@@ -347,18 +335,18 @@ def test_killed_while_writing_leaves_the_previous_checkpoint(start, videos, tmp_
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     finished = subprocess.run(command, env=environment, capture_output=True, timeout=300)
     assert finished.returncode == -signal.SIGKILL
-    assert (tmp_path / "incomplete-checkpoint-4" / "model.safetensors").exists()
+    assert (tmp_path / "incomplete" / "checkpoint-4" / "model.safetensors").exists()
     assert {path.name for path in tmp_path.glob("checkpoint-*")} == {"checkpoint-2"}
     assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-2"
     assert (last_checkpoint(tmp_path) / "optimizer.pt").exists()
     # What was killed does not go on filling the disk, whether or not its step comes again.
-    (tmp_path / "incomplete-checkpoint-3").mkdir()
+    (tmp_path / "incomplete" / "checkpoint-3").mkdir()
     assert train_script.train(arguments(start, videos, tmp_path, "--resume")) == 0
-    assert not list(tmp_path.glob("incomplete-*"))
+    assert not (tmp_path / "incomplete").exists()
 
 
 def test_a_run_is_not_overwritten_and_not_resumed_otherwise(whole_run, start, videos):
-    with pytest.raises(RecipeError, match="holds checkpoint-4 of a run; pass --resume"):
+    with pytest.raises(RecipeError, match="holds checkpoint-4 of a run; pass `resume`"):
         train_script.train(arguments(start, videos, whole_run))
-    with pytest.raises(RecipeError, match=r"learning_rate was 0.01 and is now 0.5"):
+    with pytest.raises(RecipeError, match=r"`learning_rate` was 0.01 and is now 0.5"):
         train_script.train(arguments(start, videos, whole_run, "--resume", "--learning_rate", "0.5"))

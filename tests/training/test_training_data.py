@@ -6,8 +6,8 @@ import torch
 from transformers.utils import logging
 
 from vitaclip_hf.data.annotations import AnnotationTable
-from vitaclip_hf.data.clip_dataset import HubVideos
 from vitaclip_hf.data.motion_shapes import Scene, draw_videos, write_video
+from vitaclip_hf.data.video_sources import HubVideos
 from vitaclip_hf.training import run as train_script
 from vitaclip_hf.training.arguments import DataArguments
 from vitaclip_hf.training.recipes import RecipeError
@@ -140,7 +140,9 @@ def arguments(source: str, folder: str, **more) -> DataArguments:
 
 @pytest.mark.parametrize(("source", "name"), [(source, name) for source in REFUSED for name in REFUSED[source]])
 def test_a_field_that_a_source_cannot_honour_is_an_error(source, name, train_and_test):
-    with pytest.raises(RecipeError, match=rf"^--{name} {VALUES[name]} does not go with --videos .*: .*; leave it out"):
+    with pytest.raises(
+        RecipeError, match=rf"^`{name}` {VALUES[name]} does not work with `videos` .*: .*; leave it out"
+    ):
         read_training_data(arguments(source, train_and_test, **{name: VALUES[name]}), seed=0)
 
 
@@ -181,7 +183,7 @@ def test_data_sets_are_checked_and_streams_say_why_not(content, tmp_path, capsys
     assert "train row 4 (train/left/0.mp4)" in printed
     selected = arguments("hub", folder, class_subset="base", validation_share=0.5)
     assert train_script.check_and_report(read_training_data(selected, seed=0)) == 0
-    with pytest.raises(RecipeError, match="a stream .*drop --streaming"):
+    with pytest.raises(RecipeError, match="a stream .*drop `streaming`"):
         train_script.check_and_report(read_training_data(arguments("stream", folder), seed=0))
     with pytest.raises(RecipeError, match="motion_shapes has none"):
         train_script.check_and_report(read_training_data(DataArguments("motion_shapes"), seed=0))

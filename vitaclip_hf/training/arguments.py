@@ -1,84 +1,124 @@
-"""The arguments of a training, in groups: what is trained, on which videos, with which augmentation."""
+"""The arguments of a training, in groups: the model, the videos, the augmentation, the steps, the run."""
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+import inspect
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, fields, make_dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from packaging.version import Version
 from transformers import TrainingArguments
 
+from ..model.configuration_vita_clip import (
+    CONTEXT_POSITIONS,
+    PROMPT_FIELDS,
+    VitaClipTextConfig,
+    VitaClipVisionConfig,
+)
+
 
 METRICS = ("top1", "top5", "mean_class", "loss")
+CHOICES = {"context_position": CONTEXT_POSITIONS}
 
 
 @dataclass
-class ModelArguments:
-    """What is trained."""
+class _ModelArguments:
+    """The model to train."""
 
-    model: str | None = field(default=None, metadata={"help": "CLIP or Vita-CLIP to start from: a folder or a Hub id."})
-    revision: str | None = field(default=None, metadata={"help": "Its revision on the Hub."})
+    _argument_group_name = "model"
+
+    model: str | None = field(
+        default=None, metadata={"help": "CLIP or Vita-CLIP to start from: a folder or an id on the Hub."}
+    )
+    revision: str | None = field(default=None, metadata={"help": "Revision of the model on the Hub."})
     fresh_prompts: bool = field(
-        default=False, metadata={"help": "From a Vita-CLIP checkpoint, take only its CLIP; the prompts start anew."}
+        default=False, metadata={"help": "Take only the CLIP of a Vita-CLIP checkpoint, and start with new prompts."}
     )
     reset_classes: bool = field(
-        default=False, metadata={"help": "Give a Vita-CLIP checkpoint the data's classes in place of its own."}
+        default=False, metadata={"help": "Replace the classes of a Vita-CLIP checkpoint by those of the data."}
     )
-    num_frames: int = field(default=8, metadata={"help": "Frames of a clip."})
-    use_summary_prompt: bool = field(default=True, metadata={"help": "One prompt a frame that attends over frames."})
-    use_local_prompts: bool = field(default=True, metadata={"help": "One learned prompt for each frame."})
-    num_global_prompts: int = field(default=8, metadata={"help": "Learned prompts of the whole video."})
-    train_cls_projection: bool = field(
-        default=True, metadata={"help": "Train the projection of class tokens (paper), or not (released code)."}
+    attn_implementation: str | None = field(
+        default=None, metadata={"help": "Attention implementation: sdpa, eager, flash_attention_2 …"}
     )
-    num_context_tokens: int = field(default=16, metadata={"help": "Learned context tokens of a class prompt."})
-    context_position: Literal["end", "front", "middle"] = field(
-        default="end", metadata={"help": "Where the class name stands, seen from the context."}
-    )
-    class_specific_context: bool = field(default=True, metadata={"help": "One context a class, or one for all."})
-    context_init: str | None = field(default=None, metadata={"help": "Words that contexts start from."})
-    attn_implementation: str | None = field(default=None, metadata={"help": "sdpa, eager, flash_attention_2 …"})
 
-    def __post_init__(self):
-        for name, least in (("num_frames", 1), ("num_context_tokens", 1), ("num_global_prompts", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"`{name}` must be at least {least}, got {getattr(self, name)}.")
+
+def _prompt_fields() -> Iterator[tuple[str, Any, Any]]:
+    """The prompt settings of the two configurations, with the help from the docstrings there."""
+    for part, config in (("vision_config", VitaClipVisionConfig), ("text_config", VitaClipTextConfig)):
+        for item in fields(config):
+            if item.name in PROMPT_FIELDS[part]:
+                text = re.search(rf"^ *{item.name} \(.*\):\n((?: {{8}}.*\n?)+)", inspect.getdoc(config) or "", re.M)
+                metadata: dict[str, Any] = {"help": " ".join(text[1].split()).replace("%", "%%") if text else ""}
+                if item.name in CHOICES:
+                    metadata["choices"] = CHOICES[item.name]
+                yield item.name, item.type, field(default=item.default, metadata=metadata)
+
+
+if TYPE_CHECKING:
+
+    class ModelArguments(_ModelArguments, VitaClipVisionConfig, VitaClipTextConfig):
+        """The model to train, and the settings of its prompts."""
+
+else:
+    ModelArguments = make_dataclass(
+        "ModelArguments",
+        _prompt_fields(),
+        bases=(_ModelArguments,),
+        namespace={"__doc__": "The model to train, and the settings of its prompts.", "__module__": __name__},
+    )
 
 
 @dataclass
 class DataArguments:
-    """Which videos, and what is taken of each."""
+    """The videos, and the frames that are read of each."""
+
+    _argument_group_name = "videos"
 
     videos: str | None = field(
-        default=None, metadata={"help": "Folder of videos; motion_shapes; or hub:ID of a datasets video dataset."}
+        default=None,
+        metadata={"help": "Folder of videos; motion_shapes (generated); or hub:ID, a video data set of the Hub."},
     )
     annotations: str | None = field(
-        default=None, metadata={"help": "List or official annotation files; without it, folders are the classes."}
+        default=None,
+        metadata={"help": "List of videos, or official annotation files. Without it, class folders are the classes."},
     )
-    classes: str | None = field(default=None, metadata={"help": "Class names: one a line, or id,name."})
-    annotation_format: str = field(default="auto", metadata={"help": "Format of the annotations, if not recognised."})
-    eval_videos: str | None = field(default=None, metadata={"help": "Folder of validation videos, if another one."})
-    eval_annotations: str | None = field(default=None, metadata={"help": "List of validation videos, if another one."})
-    split_camel_case: bool = field(default=False, metadata={"help": "ApplyEyeMakeup as Apply Eye Makeup."})
+    classes: str | None = field(
+        default=None, metadata={"help": "File of class names: one a line, or lines of id,name."}
+    )
+    annotation_format: str = field(
+        default="auto", metadata={"help": "Format of the annotations, where it is not recognised."}
+    )
+    eval_videos: str | None = field(default=None, metadata={"help": "Folder of the validation videos."})
+    eval_annotations: str | None = field(default=None, metadata={"help": "List of the validation videos."})
+    split_camel_case: bool = field(
+        default=False, metadata={"help": "Write class names in words: ApplyEyeMakeup as Apply Eye Makeup."}
+    )
     class_subset: Literal["all", "base", "novel"] = field(
-        default="all", metadata={"help": "All classes, the base ones (the first half) or the novel ones."}
+        default="all", metadata={"help": "All classes, the base classes (first half) or the novel ones (second half)."}
     )
-    shots: int | None = field(default=None, metadata={"help": "Training videos of each class, drawn by data_seed."})
+    shots: int | None = field(
+        default=None, metadata={"help": "Number of training videos of each class, drawn by data_seed."}
+    )
     validation_share: float = field(
-        default=0.0, metadata={"help": "Share of the training videos held back for validation where there are none."}
+        default=0.0, metadata={"help": "Share of the training videos held back where there is no validation split."}
     )
-    clips_per_class: int = field(default=64, metadata={"help": "Of motion_shapes: generated videos of each class."})
-    label_column: str = field(default="label", metadata={"help": "Of a Hub dataset: the column with the class."})
-    streaming: bool = field(default=False, metadata={"help": "Read a Hub dataset as a stream."})
+    clips_per_class: int = field(default=64, metadata={"help": "motion_shapes: generated videos of each class."})
+    label_column: str = field(default="label", metadata={"help": "hub:ID: the column with the class."})
+    streaming: bool = field(default=False, metadata={"help": "hub:ID: read the data set as a stream."})
     on_unreadable: Literal["error", "skip"] = field(
-        default="error", metadata={"help": "error: stop at an unreadable video; skip: another one in its place."}
+        default="error",
+        metadata={"help": "Stop at an unreadable video (error), or take another video in its place (skip)."},
     )
-    max_retries: int = field(default=10, metadata={"help": "Other videos tried in place of an unreadable one."})
+    max_retries: int = field(
+        default=10, metadata={"help": "Number of other videos tried in place of an unreadable one."}
+    )
     sampling: Literal["dense_random", "segment_random", "dense", "uniform"] = field(
-        default="dense_random", metadata={"help": "Which frames a training clip takes."}
+        default="dense_random", metadata={"help": "How the frames of a training clip are chosen."}
     )
-    frame_stride: int = field(default=16, metadata={"help": "Distance of a dense clip's frames."})
+    frame_stride: int = field(default=16, metadata={"help": "Distance between the frames of a dense clip."})
     eval_sampling: Literal["dense", "uniform"] = field(
-        default="dense", metadata={"help": "Which frames a validation clip takes."}
+        default="dense", metadata={"help": "How the frames of a validation clip are chosen."}
     )
     eval_views: int = field(default=1, metadata={"help": "Temporal views of a validation video."})
     eval_spatial_views: int = field(default=1, metadata={"help": "Spatial views of a validation video: 1 or 3."})
@@ -86,24 +126,37 @@ class DataArguments:
 
 @dataclass
 class AugmentationArguments:
-    """What is done to training clips, alike to all frames of a clip."""
+    """The augmentation of training clips. All frames of a clip are changed in the same way."""
 
-    rand_augment: str | None = field(default=None, metadata={"help": "timm's notation: rand-m7-n4-mstd0.5-inc1."})
-    crop_scale: list[float] = field(default_factory=lambda: [0.08, 1.0], metadata={"help": "Area of random crops."})
-    crop_ratio: list[float] = field(default_factory=lambda: [0.75, 4 / 3], metadata={"help": "Shape of random crops."})
-    flip: float = field(default=0.0, metadata={"help": "Probability of a horizontal flip; 0 if left and right differ."})
+    _argument_group_name = "augmentation of training clips"
+
+    rand_augment: str | None = field(
+        default=None, metadata={"help": "RandAugment in timm's notation, such as rand-m7-n4-mstd0.5-inc1."}
+    )
+    crop_scale: list[float] = field(
+        default_factory=lambda: [0.08, 1.0], metadata={"help": "Smallest and largest area of random crops."}
+    )
+    crop_ratio: list[float] = field(
+        default_factory=lambda: [0.75, 4 / 3], metadata={"help": "Smallest and largest aspect ratio of random crops."}
+    )
+    flip: float = field(
+        default=0.0, metadata={"help": "Probability of a horizontal flip. Use 0 if left and right differ."}
+    )
     color_jitter: float = field(default=0.0, metadata={"help": "Strength of colour jitter."})
     erasing: float = field(default=0.0, metadata={"help": "Probability of random erasing."})
     mixup: float = field(default=0.0, metadata={"help": "Alpha of mixup."})
-    cutmix: float = field(default=0.0, metadata={"help": "Alpha of cutmix."})
-    mix_probability: float = field(default=1.0, metadata={"help": "Share of batches that are mixed."})
+    cutmix: float = field(default=0.0, metadata={"help": "Alpha of CutMix."})
+    mix_probability: float = field(default=1.0, metadata={"help": "Share of the batches that are mixed."})
     label_smoothing: float = field(default=0.0, metadata={"help": "Share of the label spread over all classes."})
     interpolation: Literal["bicubic", "bilinear"] = field(
-        default="bicubic", metadata={"help": "How frames are resized."}
+        default="bicubic", metadata={"help": "Interpolation of resized frames."}
     )
-    antialias: bool = field(default=True, metadata={"help": "Low-pass before downsizing; the released code does not."})
+    antialias: bool = field(
+        default=True, metadata={"help": "Low-pass filter before downsizing. The released code has none."}
+    )
     shorter_side: int | None = field(
-        default=None, metadata={"help": "Resize larger frames to this first: large videos augment much faster."}
+        default=None,
+        metadata={"help": "Resize larger frames to this shorter side before augmentation. Faster for large videos."},
     )
 
 
@@ -114,27 +167,38 @@ class VitaClipTrainingArguments(TrainingArguments):
 
     Args:
         total_batch_size (`int`, *optional*):
-            Videos of an optimizer step over all ranks and micro-batches. `gradient_accumulation_steps` follows from it,
-            `per_device_train_batch_size` and the number of ranks.
+            Videos of an optimizer step, over all ranks and micro-batches. `gradient_accumulation_steps` is computed
+            from it, `per_device_train_batch_size` and the number of ranks.
         decay_all (`bool`, *optional*, defaults to `False`):
-            Weight decay on every trained tensor, as in the released code, and not only on matrices.
+            Whether every trained tensor has weight decay, as in the released code. By default only matrices have it.
         load_best_model_at_end (`bool`, *optional*):
-            By default, wherever the validation follows the same rhythm as the checkpoints.
+            By default `True` where evaluations and checkpoints have the same strategy.
         prompts_only (`bool`, *optional*, defaults to `False`):
-            Checkpoints hold what CLIP has not, and name their CLIP, instead of the whole model.
+            Whether checkpoints hold only the prompts and the name of their CLIP, instead of the whole model.
     """
 
-    output_dir: str = field(default="runs/vita-clip", metadata={"help": "Folder of checkpoints and final model."})
+    _argument_group_name = (
+        "training (transformers' TrainingArguments; total_batch_size, decay_all, prompts_only)"
+    )
+
+    output_dir: str = field(
+        default="runs/vita-clip", metadata={"help": "Folder of the checkpoints and of the trained model."}
+    )
     total_batch_size: int | None = field(
         default=None,
-        metadata={"help": "Videos of an optimizer step over all ranks; sets gradient_accumulation_steps."},
+        metadata={"help": "Videos of an optimizer step over all ranks. Sets gradient_accumulation_steps."},
     )
-    decay_all: bool = field(default=False, metadata={"help": "Weight decay on vectors too, as in the released code."})
+    decay_all: bool = field(
+        default=False, metadata={"help": "Weight decay on every trained tensor, as in the released code."}
+    )
     load_best_model_at_end: bool | None = field(
-        default=None, metadata={"help": "Keep the best model instead of the last (default: if there is validation)."}
+        default=None,
+        metadata={"help": "Keep the best model instead of the last one. By default, if there is validation."},
     )
-    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Not here: a loss that is no number stops."})
-    prompts_only: bool = field(default=False, metadata={"help": "Save the prompts alone, without CLIP's weights."})
+    logging_nan_inf_filter: bool = field(
+        default=False, metadata={"help": "Unused: training stops when the loss is NaN or infinite."}
+    )
+    prompts_only: bool = field(default=False, metadata={"help": "Save the prompts alone, without the weights of CLIP."})
 
     def __post_init__(self):
         self._check_values()
@@ -148,7 +212,7 @@ class VitaClipTrainingArguments(TrainingArguments):
         self.remove_unused_columns = False
         self.label_names = ["labels"]
         if self.ddp_find_unused_parameters is None:  # type: ignore[has-type]
-            self.ddp_find_unused_parameters = False  # every trained tensor takes part in every synchronised backward
+            self.ddp_find_unused_parameters = False  # every synchronised backward pass uses every trained tensor
         if self.total_batch_size is not None:
             at_once = self.per_device_train_batch_size * self.world_size * max(1, self.n_gpu)
             if self.total_batch_size < 1 or self.total_batch_size % at_once:
@@ -160,7 +224,7 @@ class VitaClipTrainingArguments(TrainingArguments):
             self.gradient_accumulation_steps = self.total_batch_size // at_once
 
     def _check_values(self) -> None:
-        """What transformers would take, and then do something else than was meant."""
+        """Refuses what transformers accepts and then does differently from what was meant."""
         if self.gradient_accumulation_steps < 1 or self.per_device_train_batch_size < 1:
             raise ValueError("`gradient_accumulation_steps` and `per_device_train_batch_size` must be at least 1.")
         if self.max_steps == 0:
@@ -169,18 +233,40 @@ class VitaClipTrainingArguments(TrainingArguments):
         if metric not in METRICS:
             raise ValueError(f"`metric_for_best_model` must be one of {', '.join(METRICS)}, got {metric!r}.")
         if self.label_smoothing_factor:
-            raise ValueError("`label_smoothing_factor` knows nothing of soft labels; use `label_smoothing`.")
+            raise ValueError("`label_smoothing_factor` does not work with soft labels; use `label_smoothing`.")
         compiled = self.torch_compile or self.torch_compile_backend or self.torch_compile_mode
         if compiled and Version(torch.__version__) < Version("2.7"):
             raise ValueError(
-                f"`torch_compile` needs torch 2.7 or newer, this is {torch.__version__}: older ones lose fields of "
+                f"`torch_compile` needs torch 2.7 or newer, this is {torch.__version__}: older versions lose fields of "
                 "transformers' outputs. Leave it out, or upgrade torch."
             )
-        instead = {"resume_from_checkpoint": "resume", "push_to_hub": "conversion/publish.py", "deepspeed": "FSDP"}
+        instead = {"resume_from_checkpoint": "`resume`", "push_to_hub": "`vitaclip publish`", "deepspeed": "FSDP"}
         for name, other in instead.items():
             if getattr(self, name, None):
                 raise ValueError(f"`{name}` is not used here; use {other}.")
 
 
+@dataclass
+class RunArguments:
+    """What a run does besides training."""
+
+    _argument_group_name = "run"
+
+    resume: bool = field(default=False, metadata={"help": "Continue from the last complete checkpoint in output_dir."})
+    check_data: bool = field(
+        default=False, metadata={"help": "Decode every video, list what is wrong, and stop without training."}
+    )
+    tensorboard: bool = field(default=False, metadata={"help": "Write TensorBoard logs. Needs tensorboard."})
+
+
+GROUPS = (ModelArguments, DataArguments, AugmentationArguments, RunArguments, VitaClipTrainingArguments)
+
+
+def field_names(dataclass_types: Iterable[type] = GROUPS) -> set[str]:
+    """Names of all arguments of these dataclasses."""
+    return {item.name for dataclass_type in dataclass_types for item in fields(dataclass_type) if item.init}
+
+
 def strategy_name(strategy: Any) -> str:
+    """`"steps"` of `IntervalStrategy.STEPS` and of `"steps"`."""
     return str(getattr(strategy, "value", strategy))

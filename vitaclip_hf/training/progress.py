@@ -1,48 +1,35 @@
-"""What people see of a training: one progress bar while it runs, and its curves as a picture at the end."""
+"""The progress bar of a training, its lines of text, and its curves as a picture."""
 
 import sys
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-from transformers import TrainerCallback
+from transformers import ProgressCallback
 
 
-class TrainingProgress(TrainerCallback):
-    """One bar over the optimizer steps, with time left, loss, learning rate, videos per second and waiting for data.
+class TrainingProgress(ProgressCallback):
+    """transformers' bar, with the last losses and rates at its end and one line for each evaluation."""
 
-    Evaluations are printed above it as one line each.
-    """
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        super().on_train_begin(args, state, control, **kwargs)
+        self.current_step = state.global_step
+        if self.training_bar is not None:
+            self.training_bar.initial = self.training_bar.n = state.global_step  # of a resumed run
+            self.training_bar.write(f"{model.num_parameters(only_trainable=True):,} parameters train", file=sys.stderr)
 
-    def __init__(self, num_trainable: int):
-        self.num_trainable = num_trainable
-        self.bar: tqdm | None = None
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        if state.is_world_process_zero:
-            self.bar = tqdm(total=state.max_steps, initial=state.global_step, unit="step", file=sys.stderr)
-            self.bar.write(f"{self.num_trainable:,} parameters train", file=sys.stderr)
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if self.bar is not None:
-            self.bar.update(state.global_step - self.bar.n)
-
-    def on_log(self, args, state, control, logs: dict[str, Any] | None = None, **kwargs):
-        if self.bar is None or not logs:
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if self.training_bar is None or not logs:
             return
         if "loss" in logs:
-            self.bar.set_postfix_str(step_summary(logs))
+            self.training_bar.set_postfix_str(step_summary(logs))
         elif "eval_top1" in logs:
-            self.bar.write(f"step {state.global_step}: {evaluation_summary(logs)}", file=sys.stderr)
-
-    def on_train_end(self, args, state, control, **kwargs):
-        self.close()
+            self.training_bar.write(f"step {state.global_step}: {evaluation_summary(logs)}", file=sys.stderr)
 
     def close(self) -> None:
-        """Ends the bar, so that what is printed next has a line of its own."""
-        if self.bar is not None:
-            self.bar.close()
-            self.bar = None
+        """Ends the bars after an error, so that the message has a line of its own."""
+        for bar in (self.prediction_bar, self.training_bar):
+            if bar is not None:
+                bar.close()
 
 
 def step_summary(logs: dict[str, Any]) -> str:
@@ -57,7 +44,7 @@ def step_summary(logs: dict[str, Any]) -> str:
 
 
 def evaluation_summary(logs: dict[str, Any], prefix: str = "eval") -> str:
-    """`top-1 71.2%, top-5 90.1%, loss 1.02`, with the videos that could not be read, if any."""
+    """`top-1 71.2%, top-5 90.1%, loss 1.02`, and the number of unreadable videos, if any."""
     top1, top5, loss, missing = (logs[f"{prefix}_{name}"] for name in ("top1", "top5", "loss", "missing"))
     return f"top-1 {top1:.1%}, top-5 {top5:.1%}, loss {loss:.3g}" + (
         f", {missing} videos unreadable" if missing else ""
@@ -65,11 +52,12 @@ def evaluation_summary(logs: dict[str, Any], prefix: str = "eval") -> str:
 
 
 def plot_curves(log_history: list[dict[str, Any]], path: str | Path) -> None:
-    """Loss, learning rate and accuracy over the steps, as a picture.
+    """
+    Draws loss, learning rate and accuracy over the steps.
 
     Args:
-        log_history: `trainer.state.log_history`.
-        path: the PNG to write.
+        log_history (`list[dict]`): `trainer.state.log_history`.
+        path (`str` or `Path`): the PNG file to write.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -1,15 +1,17 @@
-"""Training recipes: YAML files of argument values, checked against the arguments that there are."""
+"""Training recipes: YAML files of argument values, checked against the arguments."""
 
+import json
+from argparse import SUPPRESS, ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter
 from collections.abc import Iterable
 from dataclasses import fields
-from enum import Enum
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 import yaml
 from transformers import HfArgumentParser
 
 from ..data.configuration_files import ConfigurationFileError, nearest_names, read_yaml
+from .arguments import field_names
 
 
 # Raised when a field changes its meaning, so that an old recipe is refused instead of misread.
@@ -19,20 +21,25 @@ PATH_FIELDS = ("model", "videos", "annotations", "classes", "eval_videos", "eval
 
 
 class RecipeError(ValueError):
-    """A recipe or an argument that does not fit; the message says what to change."""
+    """A recipe or an argument that cannot be used; the message says what to change."""
 
 
 def read_recipe(path: str | Path, known_fields: Iterable[str], _below: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """A recipe file as argument values, with what it `extends` (a file beside it) underneath.
+    """
+    Reads a recipe file as argument values. The values of the recipe that it `extends` (a file beside it) come first.
 
-    A relative path of `PATH_FIELDS` counts from the working directory or, if there is nothing, from the file's folder.
+    A relative path in `PATH_FIELDS` is looked up from the working directory, then from the folder of the recipe.
 
     Args:
-        path: the YAML file.
-        known_fields: names of all arguments.
+        path (`str` or `Path`): the YAML file.
+        known_fields (`Iterable[str]`): names of all arguments.
+
+    Returns:
+        `dict`: the argument values by name.
 
     Raises:
-        RecipeError: no such file, no YAML mapping, a recipe of another version, an unknown field, or a circle.
+        RecipeError: no such file, no YAML mapping, a recipe of another version, an unknown field, or a recipe that
+            extends itself.
     """
     path, known = Path(path), set(known_fields)
     if not path.exists():
@@ -63,38 +70,69 @@ def read_recipe(path: str | Path, known_fields: Iterable[str], _below: tuple[Pat
 
 
 def _located(value: Any, folder: Path) -> Any:
-    """A recipe's path as it is found from the working directory; what is no path there stays as it is."""
+    """A path of a recipe as seen from the working directory. Values that are not a path there stay as they are."""
     if not isinstance(value, str) or value == GENERATED or Path(value).exists() or not (folder / value).exists():
         return value
     found = (folder / value).resolve()
-    # Relative if it can be, so that what is recorded of a run holds in another clone.
+    # A relative path where possible, so that the record of a run is valid in another clone.
     return str(found.relative_to(Path.cwd()) if found.is_relative_to(Path.cwd()) else found)
 
 
-class RecipeParser(HfArgumentParser):
-    """Dataclasses of arguments, filled from a recipe and the command line (which wins).
+class _HelpFormatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
+    """Defaults after each help text, and the description with its own line breaks."""
 
-    After `parse`, `chosen` holds every value that the recipe or the command line set.
+    def _format_action_invocation(self, action):
+        """One spelling of an option, `--num_frames N`. `--num-frames N` is accepted too."""
+        if len(action.option_strings) < 2 or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        metavar = self._format_args(action, self._get_default_metavar_for_optional(action))
+        return f"{action.option_strings[0]} {metavar}"
+
+    def _get_help_string(self, action):
+        return action.help if action.default is None else super()._get_help_string(action)
+
+
+class RecipeParser(HfArgumentParser):
+    """
+    Fills dataclasses of arguments from a recipe and the command line. The command line wins.
+
+    `HfArgumentParser.parse_dict` does not do this: it takes values of any type, has no hint for an unknown name, and
+    cannot say which values were given.
+
+    Attributes:
+        chosen (`dict`): after `parse`, every value that the recipe or the command line set.
     """
 
     chosen: dict[str, Any]
+
+    def __init__(self, dataclass_types, **kwargs):
+        super().__init__(dataclass_types, formatter_class=_HelpFormatter, allow_abbrev=False, **kwargs)
+        for action in self._actions:
+            if action.option_strings[0].startswith("--no_") and action.nargs == 0:
+                action.help = SUPPRESS  # it repeats the help of the switch that it turns off
 
     def error(self, message: str):
         raise RecipeError(message)
 
     def parse(self, arguments: list[str], recipe: dict[str, Any]) -> tuple:
-        """The dataclasses in their order.
+        """
+        Args:
+            arguments (`list[str]`): the command line.
+            recipe (`dict`): argument values by name, of known names.
+
+        Returns:
+            `tuple`: the dataclasses, in their order.
 
         Raises:
             RecipeError: an unknown argument, or a value that does not fit.
         """
-        types = {item.name: item.type for dataclass_type in self.dataclass_types for item in fields(dataclass_type)}
         defaults = vars(self.parse_args([]))
-        self.set_defaults(**{name: self._typed(name, value, types[name]) for name, value in recipe.items()})
+        self.set_defaults(**{name: self._typed(name, value) for name, value in recipe.items()})
         namespace, unknown = self.parse_known_args(arguments)
         if unknown:
             name = unknown[0].split("=")[0].replace("-", "_").lstrip("_")
-            raise RecipeError(f"unknown argument {unknown[0]!r}{nearest_names(name, types)}")
+            hint = nearest_names(name, field_names(self.dataclass_types))
+            raise RecipeError(f"unknown argument {unknown[0]!r}{hint}")
         values = vars(namespace)
         self.chosen = {name: value for name, value in values.items() if value != defaults[name] or name in recipe}
         try:
@@ -105,38 +143,18 @@ class RecipeParser(HfArgumentParser):
         except (ValueError, TypeError) as error:
             raise RecipeError(" ".join(str(error).split())) from error
 
-    def _typed(self, name: str, value: Any, kind: Any) -> Any:
-        """A recipe's value, of the type that its field has; YAML reads 4e-4 as a string."""
-        kinds = _kinds(kind)
-        if isinstance(value, str) and str not in kinds and kinds & {int, float}:
-            try:
-                value = (float if float in kinds else int)(value)
-            except ValueError:
-                raise RecipeError(f"the recipe's {name}: {value!r} is no number") from None
-        action = next(action for action in self._actions if action.dest == name)
-        fits = type(value) in kinds or (type(value) is int and float in kinds) or Any in kinds
-        if not fits or (action.choices and value not in action.choices):
-            expected = ", ".join(map(str, action.choices or sorted(getattr(one, "__name__", "any") for one in kinds)))
-            raise RecipeError(f"the recipe's {name}: {value!r} does not fit; expected {expected}")
-        return value
-
-
-def _kinds(kind: Any) -> set[Any]:
-    """The plain types that an annotation allows; enumerations are written as strings."""
-    if get_origin(kind) is Literal:
-        return {type(value) for value in get_args(kind)}
-    if get_origin(kind) in (list, dict):
-        return {get_origin(kind)}
-    if get_args(kind):
-        return set().union(*map(_kinds, get_args(kind)))
-    if isinstance(kind, type) and issubclass(kind, Enum):
-        return {str}
-    return {kind}
-
-
-def field_names(dataclass_types: Iterable[type]) -> set[str]:
-    """Names of all arguments of these dataclasses."""
-    return {item.name for dataclass_type in dataclass_types for item in fields(dataclass_type) if item.init}
+    def _typed(self, name: str, value: Any) -> Any:
+        """A value of a recipe, read as on the command line: YAML reads 4e-4 as a string."""
+        items = value if isinstance(value, list) else [value]
+        texts = [item if isinstance(item, str) else json.dumps(item, default=str) for item in items]
+        try:
+            found = vars(self.parse_args([f"--{name}", *texts] if value is items else [f"--{name}={texts[0]}"]))[name]
+        except RecipeError as error:
+            raise RecipeError(f"the recipe's {name}: {error}") from error
+        same_kind = all(isinstance(value, kind) == isinstance(found, kind) for kind in (bool, list))
+        if not same_kind or (value != found and not isinstance(value, (str, dict))):  # a dictionary is passed as JSON
+            raise RecipeError(f"the recipe's {name}: {value!r} does not fit; the default is {self.get_default(name)!r}")
+        return found
 
 
 def write_recipe(path: str | Path, values: dict[str, Any]) -> None:

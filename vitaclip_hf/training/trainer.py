@@ -1,39 +1,45 @@
-"""Training: transformers' `Trainer` where prompts, clips and interruptions need something of their own."""
+"""Training steps, evaluation and checkpoints: transformers' `Trainer` for Vita-CLIP."""
 
 import math
-import os
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import DataLoader
-from transformers import EvalPrediction, Trainer
-from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_callback import ExportableState, TrainerState
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, has_length, rotate_checkpoints
+from transformers import EvalPrediction, Trainer, TrainerCallback
+from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
+from transformers.trainer_callback import TrainerState
+from transformers.trainer_utils import has_length, rotate_checkpoints
 from transformers.utils import logging
 
 from ..data.clip_dataset import ClipCollator, ClipDataset, EpochSampler
 from ..data.clip_stream import ClipStream
 from ..data.metrics import compute_metrics
 from ..model.modeling_vita_clip import VitaClipModel
-from ..model.prompt_checkpoint import WEIGHTS_FILE, PromptCheckpointError, save_prompts, split_tensors
+from ..model.prompt_checkpoint import save_prompts
 from ..model.zero_shot_classifier import view_scores
-from .arguments import strategy_name
+from .arguments import VitaClipTrainingArguments, strategy_name
+from .checkpoints import (
+    FINAL_MODELS,
+    INCOMPLETE,
+    checkpoint_folder,
+    move_to_disk,
+    point_to_base_from,
+    read_prompts_into,
+    writing,
+)
 from .class_embeds_of_step import ClassEmbedsOfStep
-from .run_folder import FINAL_MODELS, sync, writing
 
 
 logger = logging.get_logger(__name__)
 
-# Of `checkpoint-N` while it is being written: a folder with the final name is always complete.
-INCOMPLETE = "incomplete-"
 # What a batch carries for the trainer and not for the model.
 BOOKKEEPING = ("index", "failures")
 
@@ -43,28 +49,35 @@ class LostSampleError(RuntimeError):
 
 
 class TrainingError(ValueError):
-    """A training that cannot go on; the message says what to change."""
+    """A training that cannot continue; the message says what to change."""
 
 
 class VitaClipTrainer(Trainer):
     """
-    transformers' `Trainer` for [`VitaClipForVideoClassification`]. What differs:
+    transformers' `Trainer` for [`VitaClipForVideoClassification`], with these differences:
 
-    - The text tower runs once an optimizer step ([`ClassEmbedsOfStep`]), with the gradients of the plain way.
-    - Batches come from [`ClipDataset`] through [`EpochSampler`], so that they depend on seed and epoch alone.
-    - Evaluation averages the softmax over the views of a video and counts each video once, by its index.
-    - Checkpoints become visible when they are complete, hold no pickled arguments, and may be prompts alone.
-    - The log has videos per second, the share of time that waited for data, and unreadable videos.
+    - The text tower runs once in an optimizer step ([`ClassEmbedsOfStep`]). The gradients are the same.
+    - The order of the videos and all random draws depend on seed and epoch only ([`EpochSampler`]).
+    - Evaluation averages the softmax over the views of a video, and counts each video once.
+    - A checkpoint gets its name when it is complete. It holds no pickled arguments, and may hold prompts alone.
+    - The log has videos per second, the share of time spent waiting for data, and unreadable videos.
+
+    Args:
+        args, kwargs: as for `Trainer`; its `args` are [`VitaClipTrainingArguments`].
+        base (`str`, *optional*): folder or Hub id of the CLIP that saved prompts belong to.
+        base_revision (`str`, *optional*): its revision.
     """
 
+    args: VitaClipTrainingArguments
+
     def __init__(self, *args, base: str | None = None, base_revision: str | None = None, **kwargs):
-        """`base` and `base_revision` name the CLIP that prompts alone belong to; the rest as in `Trainer`."""
         kwargs.setdefault("compute_metrics", self.count_videos_once)
         super().__init__(*args, **kwargs)
         if self.is_fsdp_enabled:
             if self.args.prompts_only:
-                raise ValueError("`prompts_only` does not go with FSDP; save the whole model, then `save_prompts`.")
+                raise ValueError("`prompts_only` does not work with FSDP; save the whole model, then `save_prompts`.")
             make_shardable(self.model)
+        self.add_callback(BestCheckpointFinder)
         self.base, self.base_revision = base, base_revision
         self._class_embeds = ClassEmbedsOfStep()
         self._base_verified = False
@@ -76,6 +89,7 @@ class VitaClipTrainer(Trainer):
     # Data
 
     def _get_train_sampler(self, train_dataset=None):
+        # Private: `Trainer` has no other way to pass a sampler, and clips need theirs.
         dataset = self.train_dataset if train_dataset is None else train_dataset
         if not isinstance(dataset, ClipDataset):
             return super()._get_train_sampler(train_dataset)
@@ -84,7 +98,7 @@ class VitaClipTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader:
         if not isinstance(self.train_dataset, ClipStream):
             return super().get_train_dataloader()
-        # A stream divides itself among ranks and workers; accelerate would let every rank decode everything.
+        # A stream is split among ranks and workers by itself. accelerate would decode every video on every rank.
         return self.train_dataset.loader(
             self.data_collator,
             num_workers=self.args.dataloader_num_workers,
@@ -94,7 +108,7 @@ class VitaClipTrainer(Trainer):
         )
 
     def get_eval_dataloader(self, eval_dataset=None) -> DataLoader:
-        """As in `Trainer`; clips are mixed in training only, and a stream divides itself."""
+        """As in `Trainer`, without mixup and CutMix. A stream is split among ranks by itself."""
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         if isinstance(dataset, ClipStream):
             return dataset.loader(ClipCollator(), self.args.dataloader_num_workers, self.args.device)
@@ -107,7 +121,7 @@ class VitaClipTrainer(Trainer):
             self.data_collator = mixing
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device):
-        """The micro-batches of an optimizer step, without what is for the trainer's books alone."""
+        """The micro-batches of an optimizer step, without the entries that the model does not take."""
         self._class_embeds = ClassEmbedsOfStep()
         if self._logged_at is None:
             self._logged_at = time.perf_counter()
@@ -136,28 +150,31 @@ class VitaClipTrainer(Trainer):
     # Steps
 
     def train(self, *args, **kwargs):
-        """As in `Trainer`; what a killed training was writing is removed first."""
+        """As in `Trainer`. Removes the incomplete checkpoint of a killed training first."""
         if self.args.should_save:
-            for path in Path(self.args.output_dir).glob(f"{INCOMPLETE}{PREFIX_CHECKPOINT_DIR}-*"):
-                shutil.rmtree(path, ignore_errors=True)
+            shutil.rmtree(Path(self.args.output_dir) / INCOMPLETE, ignore_errors=True)
         return super().train(*args, **kwargs)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """As in `Trainer`; the class embeddings are those of the optimizer step."""
+        """As in `Trainer`, with the class embeddings of the optimizer step."""
         if model.training:
             shared = self._class_embeds.for_micro_batch(is_last=self.accelerator.sync_gradients)
             inputs = {**inputs, "class_embeds": shared}
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
-        """Matrices of layers, or with `decay_all` everything. Prompts, embeddings and scalars are no such matrices."""
+        """The weights of linear layers, or every tensor with `decay_all`."""
         if self.args.decay_all:
             return [name for name, _ in model.named_parameters()]
         layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
         return [f"{name}.weight" for name in layers]
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-        """Scores `[B, C]`, the softmax averaged over views, with labels and indices `[B, 2]`."""
+        """
+        Returns:
+            `tuple`: no loss; the softmax averaged over views, `torch.Tensor` of shape `(batch_size, num_classes)`; and
+            labels with indices, `torch.Tensor` of shape `(batch_size, 2)`.
+        """
         inputs = self._prepare_inputs(inputs)
         self._report_failures(inputs.get("failures", ()), "not evaluated")
         pixels = inputs["pixel_values_videos"]  # [B, views, T, 3, H, W]
@@ -167,18 +184,26 @@ class VitaClipTrainer(Trainer):
         return None, scores, torch.stack([inputs["labels"], inputs["index"]], dim=1)
 
     def count_videos_once(self, prediction: EvalPrediction) -> dict[str, float]:
-        """Top-1, top-5, mean per class and negative log-likelihood over videos that ranks and padding may repeat.
+        """
+        Top-1, top-5, mean accuracy of the classes and negative log-likelihood. Ranks and padding may repeat videos;
+        each counts once.
+
+        Args:
+            prediction (`EvalPrediction`): outputs of `prediction_step`.
+
+        Returns:
+            `dict[str, float]`: the metrics by name.
 
         Raises:
-            LostSampleError: a video was never scored.
-            TrainingError: none could be read.
+            LostSampleError: a video was not scored.
+            TrainingError: no video could be read.
         """
         labels, index = np.asarray(prediction.label_ids).T
         seen, first = np.unique(index, return_index=True)
-        seen, first = seen[seen >= 0], first[seen >= 0]  # a stream fills its last batches up
+        seen, first = seen[seen >= 0], first[seen >= 0]  # a stream pads its last batches with index -1
         if self._eval_size is not None and len(seen) != self._eval_size:
             raise LostSampleError(
-                f"{len(seen)} of {self._eval_size} videos were evaluated; this is a defect, please report it."
+                f"{len(seen)} of {self._eval_size} videos were evaluated; this is a bug, please report it."
             )
         scores, labels = np.asarray(prediction.predictions)[first], labels[first]
         known = labels >= 0
@@ -191,8 +216,8 @@ class VitaClipTrainer(Trainer):
         if "loss" in logs:
             if not math.isfinite(logs["loss"]):
                 raise TrainingError(
-                    f"the loss is {logs['loss']} at step {self.state.global_step}; lower --learning_rate or set "
-                    "--max_grad_norm 1, in another --output_dir"
+                    f"the loss is {logs['loss']} at step {self.state.global_step}; lower `learning_rate` or set "
+                    "`max_grad_norm` 1, in another `output_dir`"
                 )
             seconds = max(time.perf_counter() - (self._logged_at or 0), 1e-9)
             mine = torch.tensor([[self._videos, self._failures, self._waited / seconds]], device=self.args.device)
@@ -212,12 +237,13 @@ class VitaClipTrainer(Trainer):
         return metrics
 
     def _leave_out(self, started: float) -> None:
-        """Time in which no training went on counts in no rate."""
+        """Leaves evaluation and saving out of the videos per second."""
         if self._logged_at is not None:
             self._logged_at += time.perf_counter() - started
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        """As in `Trainer`; only saved models compete, and of equal accuracies the one with the lower loss is better."""
+        """As in `Trainer`, of saved models only. Of equal accuracies, the lower loss is better."""
+        # Private: `Trainer` also picks models that were not saved, and has no rule for equal accuracies.
         if self.args.load_best_model_at_end and not (
             self.control.should_save or strategy_name(self.args.save_strategy) == "best"
         ):
@@ -235,126 +261,109 @@ class VitaClipTrainer(Trainer):
     # Checkpoints
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Writes `checkpoint-N` beside its place and moves it there when it is complete, then removes older ones."""
+        """As in `Trainer`, into a folder from which the checkpoint is moved to its place when it is complete."""
+        # Private: `Trainer` writes into the final folder, where a killed training leaves half a checkpoint.
         started = time.perf_counter()
-        run = Path(self._get_output_dir(trial))
-        final = run / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        staging = run / f"{INCOMPLETE}{final.name}"
+        run, step = self.args.output_dir, self.state.global_step
+        staging, final = Path(run) / INCOMPLETE, checkpoint_folder(run, step)
         if self.args.should_save:
             shutil.rmtree(staging, ignore_errors=True)
         self.accelerator.wait_for_everyone()
-        self.store_flos()
         with writing(final, staging):
-            super().save_model(str(staging), _internal_call=True)
-            if not self.args.save_only_model:
-                self._save_optimizer_and_scheduler(str(staging))
-                self._save_scaler(str(staging))
-                self._save_rng_state(str(staging))
+            self.args.output_dir = str(staging)
+            try:
+                super()._save_checkpoint(model, trial)
+            finally:
+                self.args.output_dir = run
         self.accelerator.wait_for_everyone()  # other ranks have written their random states
+        if self.state.best_global_step:
+            self.state.best_model_checkpoint = str(checkpoint_folder(run, self.state.best_global_step))
         if self.args.should_save:
             with writing(final, staging):
-                self._save_trainer_state(staging)
-                self._move_to_disk(staging, final)
-        if self.state.best_global_step:
-            self.state.best_model_checkpoint = str(run / f"{PREFIX_CHECKPOINT_DIR}-{self.state.best_global_step}")
-        if self.args.should_save:
+                complete = checkpoint_folder(staging, step)
+                # Without the path of the best checkpoint, which follows from its step: a run may be moved.
+                replace(self.state, best_model_checkpoint=None).save_to_json(str(complete / TRAINER_STATE_NAME))
+                if self.args.prompts_only:
+                    point_to_base_from(final, complete)
+                move_to_disk(complete, final)
+                staging.rmdir()
             rotate_checkpoints(
-                output_dir=str(run),
+                output_dir=run,
                 save_total_limit=self.args.save_total_limit,
                 best_model_checkpoint=self.state.best_model_checkpoint,
             )
         self.accelerator.wait_for_everyone()
         self._leave_out(started)
 
-    def _move_to_disk(self, staging: Path, final: Path) -> None:
-        """Gives a checkpoint its name once its content would outlast a power cut."""
-        for path in [*staging.rglob("*"), staging]:
-            sync(path)
-        shutil.rmtree(final, ignore_errors=True)  # of a run that was resumed from before it
-        os.replace(staging, final)
-        sync(final.parent)
-
-    def _save_trainer_state(self, folder: Path) -> None:
-        for callback in [*self.callback_handler.callbacks, self.control]:
-            if isinstance(callback, ExportableState):
-                name, state = type(callback).__name__, callback.state()
-                if isinstance(self.state.stateful_callbacks[name], list):
-                    self.state.stateful_callbacks[name].append(state)
-                else:
-                    self.state.stateful_callbacks[name] = state
-        # Without the best one's path, which follows from its step: a run may be moved.
-        self.state.best_model_checkpoint = None
-        self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
-
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """As in `Trainer`; weights that could not be written to the end are removed."""
+        """As in `Trainer`. Removes weights that could not be written completely."""
         folder = Path(output_dir or self.args.output_dir)
-        with writing(folder, *(folder / name for name in FINAL_MODELS)):
+        # `_save_checkpoint` makes the internal calls, and removes its folder itself.
+        with nullcontext() if _internal_call else writing(folder, *(folder / name for name in FINAL_MODELS)):
             super().save_model(output_dir, _internal_call)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        """The whole model or its prompts, with the processor; no pickled arguments."""
-        folder = Path(self.args.output_dir if output_dir is None else output_dir)
-        if not self.args.should_save:
-            return
-        folder.mkdir(parents=True, exist_ok=True)
-        if state_dict is not None and "logit_scale" in state_dict:  # of `make_shardable`
-            state_dict = {**state_dict, "logit_scale": state_dict["logit_scale"].reshape(())}
-        model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
-        if self.args.prompts_only:
+        """As in `Trainer`, without pickled arguments; or the prompts alone."""
+        # Private: `save_model` gathers the weights of all ranks, and gives them to nothing else.
+        folder = Path(output_dir or self.args.output_dir)
+        if self.args.prompts_only and self.args.should_save:
+            folder.mkdir(parents=True, exist_ok=True)
+            model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
             save_prompts(model, folder, self.base, self.base_revision, verify=not self._base_verified)
             self._base_verified = True
-        else:
-            model.save_pretrained(folder, state_dict=state_dict)
-        if self.processing_class is not None:
-            self.processing_class.save_pretrained(folder)
+            if self.processing_class is not None:
+                self.processing_class.save_pretrained(folder)
+        elif not self.args.prompts_only:
+            if state_dict is not None and "logit_scale" in state_dict:  # of `make_shardable`
+                state_dict = {**state_dict, "logit_scale": state_dict["logit_scale"].reshape(())}
+            super()._save(output_dir, state_dict)
+            if self.args.should_save:
+                (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
 
     def restore(self, checkpoint: str | Path) -> None:
-        """The state and the model of a finished training from its last checkpoint, without training any more."""
+        """
+        Loads the state and the model of a finished training, without training any further.
+
+        Args:
+            checkpoint (`str` or `Path`): the last one of the training.
+        """
         self.state = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME))
-        self._find_best(Path(checkpoint).parent)
+        find_best_checkpoint(self.args, self.state)
         best = self.state.best_model_checkpoint if self.args.load_best_model_at_end else None
         self._load_from_checkpoint(str(best or checkpoint))
 
-    def _init_training_state(self, *args, **kwargs) -> tuple[int, int]:
-        begin = super()._init_training_state(*args, **kwargs)
-        self._find_best(Path(self.args.output_dir))
-        return begin
-
-    def _find_best(self, run: Path) -> None:
-        """The best checkpoint is where the run is now; one that was deleted no longer competes."""
-        best = run / f"{PREFIX_CHECKPOINT_DIR}-{self.state.best_global_step}"
-        self.state.best_model_checkpoint = str(best) if best.is_dir() else None
-        if self.args.load_best_model_at_end and self.state.best_global_step and not best.is_dir():
-            logger.warning(f"{best}, the best so far, is gone: the best of what follows is kept, or the last")
-            self.state.best_global_step = self.state.best_metric = None
-
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        if self.is_fsdp_enabled or not (Path(resume_from_checkpoint) / WEIGHTS_FILE).is_file():
-            return super()._load_from_checkpoint(resume_from_checkpoint, model)
-        return read_prompts_into(self.accelerator.unwrap_model(model or self.model), resume_from_checkpoint)
+        # Private: `Trainer` knows only the names of whole models.
+        if self.args.prompts_only:
+            read_prompts_into(self.accelerator.unwrap_model(model or self.model), resume_from_checkpoint)
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_best_model(self) -> None:
-        best = self.state.best_model_checkpoint
-        if self.is_fsdp_enabled or not (Path(best) / WEIGHTS_FILE).is_file():
-            return super()._load_best_model()
-        return read_prompts_into(self.accelerator.unwrap_model(self.model), best)
+        # Private: the same for the best model.
+        if self.args.prompts_only:
+            self._load_from_checkpoint(self.state.best_model_checkpoint)
+        else:
+            super()._load_best_model()
+
+
+class BestCheckpointFinder(TrainerCallback):
+    """Finds the best checkpoint of a resumed run where the run is now."""
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        find_best_checkpoint(args, state)
+
+
+def find_best_checkpoint(args: VitaClipTrainingArguments, state: TrainerState) -> None:
+    """Sets the path of the best checkpoint from its step. A checkpoint that was deleted is forgotten."""
+    best = checkpoint_folder(args.output_dir, state.best_global_step)
+    state.best_model_checkpoint = str(best) if best.is_dir() else None
+    if args.load_best_model_at_end and state.best_global_step and not best.is_dir():
+        logger.warning(f"{best}, the best checkpoint, was deleted: the best of the following ones is kept, or the last")
+        state.best_global_step = state.best_metric = None
 
 
 def make_shardable(model: VitaClipModel) -> None:
-    """FSDP shards no scalars, and CLIP's logit scale is one: it becomes a vector of one entry, with equal results."""
+    """Makes CLIP's logit scale a vector of one entry, because FSDP shards no scalars. The results are the same."""
     scale: nn.Parameter = model.logit_scale
     model.logit_scale = nn.Parameter(scale.detach().reshape(1), requires_grad=scale.requires_grad)
-
-
-def read_prompts_into(model: nn.Module, folder: str | Path) -> None:
-    """Puts saved prompts into a model that is there already, as it was when they were saved.
-
-    Raises:
-        PromptCheckpointError: prompts of another layout.
-    """
-    path = Path(folder) / WEIGHTS_FILE
-    found, expected = load_file(path), split_tensors(model)[0]
-    if {name: t.shape for name, t in found.items()} != {name: t.shape for name, t in expected.items()}:
-        raise PromptCheckpointError(f"{path} holds prompts of another layout or other classes than this training's.")
-    model.load_state_dict(found, strict=False)

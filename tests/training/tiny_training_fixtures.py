@@ -1,0 +1,26 @@
+"""Fixtures of the tiny training, which runs once. Test files load them by `pytest_plugins`."""
+
+from pathlib import Path
+
+import pytest
+from tiny_training import arguments, save_start, write_videos
+
+from vitaclip_hf.training import run as train_script
+
+
+@pytest.fixture(scope="session")
+def start(tokenizer, tmp_path_factory) -> Path:
+    return save_start(tmp_path_factory.mktemp("start"), tokenizer)
+
+
+@pytest.fixture(scope="session")
+def videos(tmp_path_factory) -> Path:
+    return write_videos(tmp_path_factory.mktemp("videos"))
+
+
+@pytest.fixture(scope="session")
+def whole_run(start, videos, tmp_path_factory) -> Path:
+    """Four steps without interruption, data loaded by two workers."""
+    output = tmp_path_factory.mktemp("whole")
+    assert train_script.train(arguments(start, videos, output, "--dataloader_num_workers", "2")) == 0
+    return output
