@@ -8,8 +8,9 @@ import torch
 
 from vitaclip_hf import VideoDecodingError, VitaClipVideoProcessor
 from vitaclip_hf.data.annotations import AnnotationError
-from vitaclip_hf.data.clip_dataset import ClipCollator, ClipDataset, HubVideos
+from vitaclip_hf.data.clip_dataset import ClipCollator, ClipDataset
 from vitaclip_hf.data.clip_stream import ClipStream
+from vitaclip_hf.data.video_sources import HubVideos
 from vitaclip_hf.model.frame_sampling import ClipSpecification
 
 

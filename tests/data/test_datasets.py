@@ -15,7 +15,8 @@ from vitaclip_hf import VideoDecodingError, VitaClipVideoProcessor
 from vitaclip_hf.data import video_sources
 from vitaclip_hf.data.annotations import AnnotationError, AnnotationTable, VideoSample
 from vitaclip_hf.data.augmentation import ClipAugmentation, ClipMixer
-from vitaclip_hf.data.clip_dataset import ClipCollator, ClipDataset, EpochSampler, HubVideos, MotionShapes, SampleKey
+from vitaclip_hf.data.clip_dataset import ClipCollator, ClipDataset, EpochSampler, SampleKey
+from vitaclip_hf.data.video_sources import HubVideos, MotionShapes
 from vitaclip_hf.model.frame_sampling import ClipSpecification, sample_clips
 from vitaclip_hf.model.video_decoding import PyAVVideo, VideoTooLargeError, open_video
 

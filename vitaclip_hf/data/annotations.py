@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 
 from .annotation_formats import (
-    CLASS_FILES,
     READERS,
     SPLIT_WORDS,
     ListedVideos,
@@ -19,7 +18,7 @@ from .annotation_formats import (
     read_listed,
 )
 from .annotation_table import AnnotationTable, VideoSample, check_split, is_url
-from .class_names import AnnotationError, ClassIndex, read_class_names, spell_class_name
+from .class_names import AnnotationError, ClassIndex, read_class_names
 
 
 FORMATS = ("auto", "lists", *READERS)
@@ -249,13 +248,10 @@ class VideoFolder:
 
 
 __all__ = [
-    "CLASS_FILES",
     "FORMATS",
     "AnnotationError",
     "AnnotationTable",
     "VideoSample",
     "is_url",
     "read_annotations",
-    "read_class_names",
-    "spell_class_name",
 ]

@@ -16,7 +16,7 @@ from .annotation_table import AnnotationTable
 from .class_names import AnnotationError
 from .clip_reading import FILE_FAILURES, NO_LABEL, ClipReader, check_policy, reason_of, too_many
 from .seeds import derive_seed
-from .video_sources import HubVideos, MotionShapes, TableVideos, VideoSource
+from .video_sources import TableVideos, VideoSource
 
 
 class SampleKey(NamedTuple):
@@ -204,4 +204,4 @@ class ClipCollator:
         }
 
 
-__all__ = ["ClipCollator", "ClipDataset", "EpochSampler", "HubVideos", "MotionShapes", "SampleKey", "TableVideos"]
+__all__ = ["ClipCollator", "ClipDataset", "EpochSampler", "SampleKey"]

@@ -1,16 +1,15 @@
-"""`motion_shapes`: a small generated world of videos whose motion no single frame tells.
+"""`motion_shapes`: a small generated world of videos. No single frame of a video shows its motion.
 
-One coloured shape on a plain background does one thing: it moves left, grows, blinks, bounces … The same world is
-drawn in two ways:
+One coloured shape on a plain background does one thing: it moves left, grows, blinks, bounces … There are two ways to
+draw it:
 
-- **videos** show the shape sharply in every frame. Positions, sizes and angles are drawn so that one frame alone says
-  nothing about the motion; only the order of the frames does.
-- **stills** are single pictures that *depict* a motion as photographs and comics do, by multiple exposures that fade
-  into the past. They exist only to pretrain a tiny CLIP, whose text tower learns the words for motions from them, as
-  CLIP's does from photographs.
+- **videos** show the shape sharply in every frame. Positions, sizes and angles are random, so that one frame alone says
+  nothing about the motion. Only the order of the frames does.
+- **stills** are single pictures that depict a motion as photographs and comics do, by multiple exposures that fade into
+  the past. They serve to pretrain a tiny CLIP, whose text tower learns the words for motions from them.
 
-Everything is drawn from a `torch.Generator`, so that a seed names a data set. Lengths are fractions of the frame's
-side, x runs to the right and y runs down.
+All draws come from a `torch.Generator`, so a seed names a data set. Lengths are fractions of the frame's side; x runs
+to the right and y runs down.
 """
 
 import math
@@ -31,7 +30,7 @@ COLORS = {
     "white": (0.95, 0.95, 0.95),
 }
 SHAPES = ("square", "triangle", "star", "cross", "heart", "moon")
-# Each motion with its wordings; the first is the canonical one.
+# The wordings of each motion; the first is part of the class name.
 MOTIONS = {
     "left": ("moving left", "going to the left", "sliding left"),
     "right": ("moving right", "going to the right", "sliding right"),
@@ -52,13 +51,23 @@ PLACES = (
 )
 SIZES = ("small", "big")
 
-# One object of every colour and of every shape never moves in training: its motions are the zero-shot labels.
+# One object of every colour and of every shape is kept out of training: its motions are the zero-shot labels.
 HELD_OUT_OBJECTS = tuple(zip(COLORS, SHAPES[2:] + SHAPES[:2], strict=True))
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What one video shows: a colour, a shape and a motion (a key of `MOTIONS`)."""
+    """
+    What one video shows.
+
+    Args:
+        color (`str`): a key of `COLORS`.
+        shape (`str`): one of `SHAPES`.
+        motion (`str`): a key of `MOTIONS`.
+
+    Raises:
+        ValueError: an unknown colour, shape or motion.
+    """
 
     color: str
     shape: str
@@ -67,11 +76,13 @@ class Scene:
     def __post_init__(self):
         for field, known in (("color", COLORS), ("shape", SHAPES), ("motion", MOTIONS)):
             if getattr(self, field) not in known:
-                raise ValueError(f"Scene: unknown {field} {getattr(self, field)!r}; choose one of {', '.join(known)}.")
+                raise ValueError(
+                    f"Scene: unknown {field} {getattr(self, field)!r:.100}; choose one of {', '.join(known)}."
+                )
 
     @property
     def label(self) -> str:
-        """The class name: `"red star moving left"`."""
+        """The class name, such as `"red star moving left"`."""
         return self.worded(0)
 
     @property
@@ -79,12 +90,18 @@ class Scene:
         return (self.color, self.shape) in HELD_OUT_OBJECTS
 
     def worded(self, wording: int) -> str:
-        """The same meaning in another wording (0 is the class name)."""
+        """The scene in another wording of its motion; wording 0 is the class name."""
         return f"{self.color} {self.shape} {MOTIONS[self.motion][wording]}"
 
 
 def all_scenes(held_out: bool | None = None) -> list[Scene]:
-    """All 360 scenes, or only the 60 held-out ones (`True`), or the 300 trained ones (`False`)."""
+    """
+    The scenes of the world.
+
+    Args:
+        held_out (`bool`, *optional*): `None` for all 360 scenes, `True` for the 60 held-out ones, `False` for the 300
+            trained ones.
+    """
     scenes = [Scene(color, shape, motion) for color in COLORS for shape in SHAPES for motion in MOTIONS]
     return [scene for scene in scenes if held_out is None or scene.held_out == held_out]
 
@@ -95,7 +112,7 @@ def _uniform(generator: torch.Generator, low, high, *shape: int) -> torch.Tensor
 
 @dataclass
 class Poses:
-    """Where and how the shape is drawn: x, y, radius, angle (radians) and opacity, each `[N, K]`."""
+    """Where and how shapes are drawn; each tensor has the shape `(num_scenes, num_moments)`, angles are radians."""
 
     x: torch.Tensor
     y: torch.Tensor
@@ -105,12 +122,16 @@ class Poses:
 
 
 def trajectories(motions: list[str], times: torch.Tensor, generator: torch.Generator) -> Poses:
-    """Poses of N scenes at K moments, with random start, size, speed and phase.
+    """
+    Poses of scenes at some moments, with random start, size, speed and phase.
 
     Args:
-        motions: N keys of `MOTIONS`.
-        times: `[K]`, 0 is the beginning of the video and 1 its end.
-        generator: source of all randomness.
+        motions (`list[str]`): a key of `MOTIONS` for each scene.
+        times (`torch.Tensor` of shape `(num_moments,)`): 0 is the beginning of the video and 1 its end.
+        generator (`torch.Generator`): source of all draws.
+
+    Returns:
+        [`Poses`]
     """
     count, s = len(motions), times[None]  # [1, K]
     radius = _uniform(generator, 0.14, 0.21, count, 1)
@@ -128,7 +149,7 @@ def trajectories(motions: list[str], times: torch.Tensor, generator: torch.Gener
     zero = torch.zeros_like(radius * s)
     wave = torch.sin(2 * math.pi * (cycles * s + phase))
     hop = torch.sin(math.pi * (2 * cycles * s + phase)).abs()
-    # Offset from the start: the whole path, whatever the motion, is placed so that it fits into the frame.
+    # Offsets from the start, which is placed so that the whole path fits into the frame.
     dx = zero + where("right") * travel * s - where("left") * travel * s
     dx = dx + where("shaking") * wave * 0.3 * travel + where("bouncing") * sign * 0.3 * travel * s
     dy = zero + where("down") * travel * s - where("up") * travel * s - where("bouncing") * hop * 0.8 * travel
@@ -147,7 +168,7 @@ def trajectories(motions: list[str], times: torch.Tensor, generator: torch.Gener
 
 
 def _signed_distance(shape: str, u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """Approximate distance to the shape's outline in its own units (radius 1), negative inside."""
+    """Approximate distance to the outline of a shape of radius 1; negative inside."""
     if shape == "square":
         return torch.maximum(u.abs(), v.abs()) - 0.78
     if shape == "triangle":
@@ -173,7 +194,7 @@ def _signed_distance(shape: str, u: torch.Tensor, v: torch.Tensor) -> torch.Tens
 
 
 def _coverage(shapes: list[str], poses: Poses, size: int) -> torch.Tensor:
-    """How much of each pixel the shape covers at each pose: `[N, K, size, size]` in 0 … 1."""
+    """Share of each pixel that the shape covers at each pose, of shape `(num_scenes, num_moments, size, size)`."""
     grid = (torch.arange(size) + 0.5) / size
     covered = torch.zeros(*poses.x.shape, size, size)
     for shape in sorted(set(shapes)):
@@ -186,7 +207,7 @@ def _coverage(shapes: list[str], poses: Poses, size: int) -> torch.Tensor:
 
 
 def _backgrounds(count: int, size: int, generator: torch.Generator) -> torch.Tensor:
-    """Dark plain backgrounds with a slight colour cast and gradient: `[N, size, size, 3]`."""
+    """Dark plain backgrounds with a slight colour cast and gradient, of shape `(count, size, size, 3)`."""
     grid = torch.linspace(-0.5, 0.5, size)
     slope = _uniform(generator, -0.12, 0.12, count, 2, 1, 1)
     shade = slope[:, 0] * grid[None, None, :] + slope[:, 1] * grid[None, :, None]
@@ -211,19 +232,21 @@ def draw_videos(
     times=None,
     frames: list[int] | None = None,
 ) -> torch.Tensor:
-    """Videos of the scenes.
+    """
+    Draws videos of scenes.
 
     Args:
-        scenes: N scenes.
-        generator: source of all randomness; one call draws all N videos.
-        num_frames: frames of a video.
-        size: side of the square frame in pixels.
-        times: `[K]` moments in 0 … 1 to draw instead of `num_frames` even ones (training draws only those it needs).
-        frames: numbers of the frames to draw, in the order asked; all if `None`. They are the same pictures as within
-            the whole video, while `times` places the path of the moments drawn.
+        scenes (`list[Scene]`): one for each video.
+        generator (`torch.Generator`): source of all draws; one call draws all videos.
+        num_frames (`int`, defaults to 32): number of frames of a video.
+        size (`int`, defaults to 96): side of the square frame in pixels.
+        times (`torch.Tensor` of shape `(num_moments,)`, *optional*): moments in 0 … 1 to draw, by default `num_frames`
+            even ones. The path is placed so that it fits into the frame at these moments.
+        frames (`list[int]`, *optional*): numbers of the frames to draw, in this order; all by default. They are the
+            same pictures as in the whole video.
 
     Returns:
-        `[N, num_frames, size, size, 3]` uint8, or as many frames as asked for.
+        `torch.Tensor` of shape `(num_scenes, num_frames, size, size, 3)`, uint8.
     """
     times = (torch.arange(num_frames) + 0.5) / num_frames if times is None else times
     poses = trajectories([scene.motion for scene in scenes], times, generator)
@@ -236,10 +259,16 @@ def draw_videos(
 
 
 def draw_stills(scenes: list[Scene], generator: torch.Generator, size: int = 48) -> torch.Tensor:
-    """Pictures that depict each scene's motion by 4 to 10 exposures that fade into the past.
+    """
+    Draws pictures that depict a motion by 4 to 10 exposures that fade into the past.
+
+    Args:
+        scenes (`list[Scene]`): one for each picture.
+        generator (`torch.Generator`): source of all draws.
+        size (`int`, defaults to 48): side of the square picture in pixels.
 
     Returns:
-        `[N, size, size, 3]` uint8.
+        `torch.Tensor` of shape `(num_scenes, size, size, 3)`, uint8.
     """
     exposures = int(torch.randint(4, 11, (1,), generator=generator))
     motions = [scene.motion for scene in scenes]
@@ -247,7 +276,7 @@ def draw_stills(scenes: list[Scene], generator: torch.Generator, size: int = 48)
     blinking = torch.tensor([motion == "blinking" for motion in motions])[:, None]
     poses.opacity = torch.ones_like(poses.opacity)
     covered = _coverage([scene.shape for scene in scenes], poses, size)[..., None]  # [N, K, S, S, 1]
-    # A light that flickers under a shutter leaves bands; everything else leaves ghosts.
+    # A light that flickers under a shutter leaves bands; other motions leave ghosts.
     stripes = (torch.arange(size) // max(1, size // 16) % 2).float()[None, None, :, None, None]
     covered = torch.where(blinking[..., None, None, None], covered * (0.1 + 0.9 * stripes), covered)
     paint = _paints([scene.color for scene in scenes], generator)[:, None, None]
@@ -256,7 +285,7 @@ def draw_stills(scenes: list[Scene], generator: torch.Generator, size: int = 48)
     age = torch.linspace(0, 1, exposures)[None] ** fade  # [N, K]: 1 is now
     growing = torch.tensor([motion == "growing" for motion in motions])
     for step in range(exposures):
-        # The past is painted first, but a growing shape would hide it: there, the past is painted on top, darker.
+        # The past is painted first. A growing shape would hide it, so its past is painted on top, darker.
         turn = torch.where(growing, exposures - 1 - step, step)
         rows = torch.arange(len(scenes))
         now = age[rows, turn][:, None, None, None]
@@ -271,15 +300,18 @@ def draw_stills(scenes: list[Scene], generator: torch.Generator, size: int = 48)
 def draw_objects(
     objects: list[tuple[str, str]], places: torch.Tensor, big: torch.Tensor, generator: torch.Generator, size: int = 48
 ) -> torch.Tensor:
-    """Pictures of objects at rest.
+    """
+    Draws pictures of objects at rest.
 
     Args:
-        objects: N pairs of colour and shape.
-        places: `[N, 2]` long, row and column of `PLACES`.
-        big: `[N]` bool, drawn big or small.
+        objects (`list[tuple[str, str]]`): colour and shape of each object.
+        places (`torch.LongTensor` of shape `(num_objects, 2)`): row and column of `PLACES`.
+        big (`torch.BoolTensor` of shape `(num_objects,)`): whether an object is drawn big or small.
+        generator (`torch.Generator`): source of all draws.
+        size (`int`, defaults to 48): side of the square picture in pixels.
 
     Returns:
-        `[N, size, size, 3]` uint8.
+        `torch.Tensor` of shape `(num_objects, size, size, 3)`, uint8.
     """
     count = len(objects)
     large, small = _uniform(generator, 0.19, 0.24, count, 1), _uniform(generator, 0.10, 0.14, count, 1)
@@ -293,16 +325,22 @@ def draw_objects(
 
 
 def write_video(path: str | Path, frames: np.ndarray, fps: int = 16) -> None:
-    """Writes frames as H.264 in MP4.
+    """
+    Writes frames as H.264 in MP4.
 
     Args:
-        path: the file to write.
-        frames: `[T, H, W, 3]` uint8, RGB, with even height and width.
-        fps: frames per second.
+        path (`str` or `Path`): the file to write.
+        frames (`np.ndarray` of shape `(num_frames, height, width, 3)`): uint8, RGB, with even height and width.
+        fps (`int`, defaults to 16): frames per second.
+
+    Raises:
+        ValueError: frames of another type or shape.
     """
     frames = np.asarray(frames)
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
-        raise ValueError(f"write_video: frames must be [T, H, W, 3] uint8, got {frames.shape} {frames.dtype}.")
+        raise ValueError(
+            f"`frames` must be uint8 of shape (num_frames, height, width, 3), got {frames.dtype} {frames.shape}."
+        )
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=fps, options={"crf": "20", "preset": "medium"})
         stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
