@@ -24,7 +24,7 @@ from .model.modeling_vita_clip import (
     VitaClipPreTrainedModel,
     VitaClipVisionModel,
 )
-from .model.pipeline_video_classification import BatchedVideoClassificationPipeline
+from .model.pipeline_video_classification import VitaClipVideoClassificationPipeline
 from .model.pipeline_zero_shot_video_classification import ZeroShotVideoClassificationPipeline
 from .model.processing_vita_clip import VitaClipProcessor
 from .model.version import __version__
@@ -49,6 +49,7 @@ __all__ = [
     "VitaClipTextConfig",
     "VitaClipTrainer",
     "VitaClipTrainingArguments",
+    "VitaClipVideoClassificationPipeline",
     "VitaClipVideoProcessor",
     "VitaClipVisionConfig",
     "VitaClipVisionModel",
@@ -75,6 +76,15 @@ def __getattr__(name: str):
     return getattr(import_module(f"vitaclip_hf.{_NEED_TRAIN[name]}"), name)
 
 
+class _VideoClassification(VideoClassificationPipeline):
+    """The `video-classification` task: this package's pipeline for a Vita-CLIP, transformers' own for every other."""
+
+    def __new__(cls, *args, **kwargs):
+        config = getattr(kwargs.get("model", args[0] if args else None), "config", None)
+        is_ours = getattr(config, "model_type", None) == VitaClipConfig.model_type
+        return (VitaClipVideoClassificationPipeline if is_ours else VideoClassificationPipeline)(*args, **kwargs)
+
+
 def _register() -> None:
     AutoConfig.register(VitaClipConfig.model_type, VitaClipConfig, exist_ok=True)
     AutoModel.register(VitaClipConfig, VitaClipModel, exist_ok=True)
@@ -93,9 +103,7 @@ def _register() -> None:
             pt_model=AutoModel,
             type="multimodal",
         )
-    stock = tasks["video-classification"]["impl"]  # a class, or its dotted path
-    if stock is VideoClassificationPipeline or str(stock).endswith(f".{VideoClassificationPipeline.__name__}"):
-        tasks["video-classification"]["impl"] = BatchedVideoClassificationPipeline
+    tasks["video-classification"]["impl"] = _VideoClassification
 
 
 _register()

@@ -247,8 +247,10 @@ def test_last_layer_for_class_tokens_alone_is_exact():
     assert [tuple(h.shape) for h in full.hidden_states] == [(2, 4, 17, 48)] * 3
     assert torch.equal(full.last_hidden_state, full.hidden_states[-1])
     torch.testing.assert_close(brief.pooler_output, full.pooler_output, atol=1e-6, rtol=0)
-    assert model.get_video_features(videos()).last_hidden_state is None
-    assert model.get_video_features(videos(), class_tokens_only=False).last_hidden_state.shape == (2, 4, 17, 48)
+    assert model.get_video_features(videos()).last_hidden_state.shape == (2, 4, 17, 48)
+    assert model.get_video_features(videos(), class_tokens_only=True).last_hidden_state is None
+    shapes = [model(videos(), class_tokens_only=only).vision_model_output.last_hidden_state for only in (True, False)]
+    assert shapes[0] is None and shapes[1].shape == (2, 4, 17, 48)
 
 
 def test_activation_is_transformers_own_to_the_bit():
@@ -337,9 +339,7 @@ def test_another_resolution(stock_clip, stock_folder):
 
 @pytest.mark.parametrize("shape", [(2, 3, 32, 32), (2, 0, 3, 32, 32), (0, 4, 3, 32, 32)])
 def test_wrong_video_shapes(shape):
-    with pytest.raises(
-        ValueError, match=r"pixel_values_videos.*num_frames, num_channels, height, width.*got"
-    ):
+    with pytest.raises(ValueError, match=r"pixel_values_videos.*num_frames, num_channels, height, width.*got"):
         tiny_model()(torch.zeros(shape))
     with pytest.raises(ValueError, match="`pixel_values_videos` is missing"):
         tiny_model().vision_model()

@@ -523,7 +523,7 @@ def test_training_goes_on_from_prompts_alone(trained, saved, base, tmp_path):
 
 
 def test_other_classes_and_fresh_prompts_from_prompts_alone(trained, saved):
-    with pytest.raises(RecipeError, match="has 3 classes, the data 2; pass --reset_classes"):
+    with pytest.raises(RecipeError, match="has 3 classes, the data 2; pass `reset_classes`"):
         load_starting_point(start_from(saved), ["left", "right"])
     reset, _ = load_starting_point(start_from(saved, reset_classes=True), ["left", "right"])
     assert reset.config.id2label == {0: "left", 1: "right"}

@@ -202,7 +202,7 @@ def test_metadata_of_arrays():
 
 def test_processor_refuses_images_and_audio():
     processor = VitaClipProcessor(small(), openai_tokenizer())
-    with pytest.raises(ValueError, match="takes `videos` and `text`"):
+    with pytest.raises(ValueError, match="takes `text` and `videos`"):
         processor(images=frames(1)[0])
 
 

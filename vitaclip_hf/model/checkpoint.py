@@ -103,7 +103,7 @@ def load_checkpoint(
         raise CheckpointError(f"{name}: a weights file is damaged or incomplete ({error}); fetch it again.") from error
     except (ValueError, TypeError, AttributeError, RuntimeError, StrictDataclassError) as error:
         raise CheckpointError(_about(name, error)) from error
-    processor = _clip_processor(name, revision, config) if kind == "clip" else _own_processor(name, revision)
+    processor = _load_processor(name, revision, kind)
     model = model.to(device=device, dtype=dtype).eval()
     return Checkpoint(name, kind, model, processor, getattr(model.config, "_commit_hash", None))
 
@@ -139,18 +139,11 @@ def _about(name: str, error: Exception) -> str:
     return reason if name in reason else f"{name}: {reason}"
 
 
-def _clip_processor(name: str, revision: str | None, config: CLIPConfig) -> VitaClipProcessor:
-    """A processor for a stock CLIP: its image size and its tokenizer."""
+def _load_processor(name: str, revision: str | None, kind: str) -> VitaClipProcessor:
+    """What was saved beside a Vita-CLIP; for a stock CLIP one that is made of its files."""
     try:
-        return VitaClipProcessor.from_clip(name, config.vision_config.image_size, revision=revision)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise CheckpointError(_about(name, error)) from error
-
-
-def _own_processor(name: str, revision: str | None) -> VitaClipProcessor:
-    """What was saved beside a Vita-CLIP."""
-    try:
-        processor = AutoProcessor.from_pretrained(name, revision=revision)
+        loader = VitaClipProcessor if kind == "clip" else AutoProcessor
+        processor = loader.from_pretrained(name, revision=revision)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(

@@ -175,7 +175,7 @@ class VitaClipConfig(CLIPConfig):
         if not cls.__module__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}."):
             config_dict = {key: value for key, value in config_dict.items() if key not in REMOTE_CODE_FIELDS}
         if config_dict.get("model_type") == CLIPConfig.model_type:
-            config_dict = dict(config_dict)
+            config_dict = dict(config_dict) | {"model_type": cls.model_type}
             for part, stock in (("text_config", CLIPTextConfig), ("vision_config", CLIPVisionConfig)):
                 config_dict[part] = {"model_type": stock.model_type} | (config_dict.get(part) or {})
         return super().from_dict(config_dict, **kwargs)

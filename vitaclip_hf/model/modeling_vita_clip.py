@@ -180,7 +180,11 @@ class VitaClipPreTrainedModel(CLIPPreTrainedModel):
             )
         except OSError as error:
             raise prompts_only_error(pretrained_model_name_or_path, kwargs) or error from None
-        refuse_missing_prompts(pretrained_model_name_or_path, model, info, kwargs)
+        if pretrained_model_name_or_path is not None:
+            refuse_missing_prompts(pretrained_model_name_or_path, model, info, kwargs)
+        for module in model.modules():
+            if isinstance(module, ClassPrompts):
+                module.lengths  # noqa: B018  measured now, since a traced forward pass cannot
         return (model, info) if output_loading_info else model
 
     @classmethod
@@ -233,9 +237,12 @@ class VitaClipVisionModel(VitaClipPreTrainedModel, CLIPVisionModel):
     input_modalities = ("video",)
 
     def __init__(self, config: VitaClipVisionConfig):
+        checkpointing = getattr(config, "gradient_checkpointing", False)
         super().__init__(config)
         self.time_embedding = TimeEmbedding(config)
         self.encoder = VitaClipVisionEncoder(config)
+        if checkpointing:  # CLIP's own `__init__` took it for the encoder just replaced
+            config.gradient_checkpointing = True
         self.post_init()
 
     @merge_with_config_defaults
@@ -313,12 +320,16 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
     accepts_loss_kwargs = True
 
     def __init__(self, config: VitaClipConfig):
+        checkpointing = getattr(config, "gradient_checkpointing", False)
         super().__init__(config)
+        if checkpointing:  # CLIP's own `__init__` took it for the towers replaced here
+            config.gradient_checkpointing = True
         self.vision_model = VitaClipVisionModel._from_config(config.vision_config)
         self.text_model.encoder = VitaClipTextEncoder(self.text_model.config)
         self.class_prompts = ClassPrompts(config.text_config, config.num_labels)
         self.text_embedding_cache = TextEmbeddingCache()
         self.post_init()
+        self.class_prompts.lengths  # noqa: B018  measured now, since a traced forward pass cannot
         # Only modules that are there: CLIP's own text tower adds the layers that were replaced.
         self._no_split_modules = {name for name in self._no_split_modules or () if name.startswith("VitaClip")}
 
@@ -335,7 +346,7 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
         self,
         pixel_values_videos: torch.Tensor,
         interpolate_pos_encoding: bool = False,
-        class_tokens_only: bool = True,
+        class_tokens_only: bool = False,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
         r"""
@@ -343,8 +354,9 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
             pixel_values_videos (`torch.Tensor` of shape `(batch_size, num_frames, num_channels, height, width)`):
                 Normalised frames; any number of frames from 1 up.
             interpolate_pos_encoding (`bool`, defaults to `False`): accept another size than the configuration's.
-            class_tokens_only (`bool`, defaults to `True`):
-                Compute the last layer for the class tokens only. With `False` the output has `last_hidden_state`.
+            class_tokens_only (`bool`, defaults to `False`):
+                Compute the last layer for the class tokens only, which saves time: nothing else enters the features.
+                `last_hidden_state` is then `None`.
 
         Returns:
             `pooler_output` of shape `(batch_size, projection_dim)`: the mean over the frames of their projected class
@@ -385,8 +397,6 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
         Raises:
             ValueError: the classes have no names and share one context, or the prompts are disabled.
         """
-        if not self.class_prompts.have_names:
-            self._warn_of_nameless_classes()
         text = self.text_model
         # A function, not the module: accelerate's hooks move modules among the arguments, and would move its weights.
         packed = self.class_prompts(lambda ids: text.embeddings.token_embedding(ids))
@@ -399,17 +409,6 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
             last_hidden_state=hidden_states, pooler_output=self.text_projection(hidden_states[:, 0])
         )
 
-    def _warn_of_nameless_classes(self) -> None:
-        if not self.config.text_config.class_specific_context:
-            raise ValueError(
-                "The classes have no names yet, and with one shared context they could not differ: "
-                "call `model.set_classes(names, tokenizer)` first."
-            )
-        logger.warning_once(
-            "The classes have no names yet: only their learned contexts tell them apart. "
-            "Call `model.set_classes(names, tokenizer)` to use the names."
-        )
-
     @can_return_tuple
     def forward(
         self,
@@ -419,24 +418,33 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
         labels: torch.Tensor | None = None,
         interpolate_pos_encoding: bool = False,
         num_items_in_batch: int | torch.Tensor | None = None,
+        class_tokens_only: bool = True,
         **kwargs: Unpack[TransformersKwargs],
     ) -> VitaClipOutput:
         r"""
         Args:
-            pixel_values_videos (`torch.Tensor` of shape `(B, T, 3, H, W)`): normalised frames.
-            input_ids (`torch.LongTensor` of shape `(C, length)`, *optional*):
+            pixel_values_videos (`torch.Tensor` of shape `(batch_size, num_frames, num_channels, height, width)`):
+                Normalised frames; any number of frames from 1 up.
+            input_ids (`torch.LongTensor` of shape `(num_texts, sequence_length)`, *optional*):
                 Texts to compare with, through CLIP's plain text tower. Without them, the model's own classes through
                 their learned contexts.
-            attention_mask (`torch.Tensor` of shape `(C, length)`, *optional*): of the texts.
+            attention_mask (`torch.Tensor` of shape `(num_texts, sequence_length)`, *optional*): of the texts.
             labels (`torch.Tensor`, *optional*):
-                Which text each video shows, `(B,)` of `torch.long`, or the probability of each, `(B, C)`.
-            interpolate_pos_encoding (`bool`): accept another H and W than the configuration's.
+                Which text each video shows, of shape `(batch_size,)` and integers, or the probability of each, of shape
+                `(batch_size, num_texts)`.
+            interpolate_pos_encoding (`bool`, defaults to `False`): accept another size than the configuration's.
             num_items_in_batch (`int`, *optional*):
                 Entries of `labels` in the whole optimizer step, as `Trainer` counts and passes them; the loss is then
                 this batch's share of the step's mean.
+            class_tokens_only (`bool`, defaults to `True`):
+                Compute the last layer of the video tower for the class tokens only. With `False` the output's
+                `vision_model_output` has `last_hidden_state`.
+
+        Returns:
+            [`VitaClipOutput`]
         """
         video_outputs = self.get_video_features(
-            pixel_values_videos, interpolate_pos_encoding, return_dict=True, **kwargs
+            pixel_values_videos, interpolate_pos_encoding, class_tokens_only, return_dict=True, **kwargs
         )
         if input_ids is None:
             text_outputs = self.get_class_features(return_dict=True)
@@ -581,7 +589,9 @@ class VitaClipForVideoClassification(VitaClipModel):
                 f"VitaClipForVideoClassification scores its own classes and takes no {' or '.join(texts)}; for other "
                 "texts use VitaClipModel (AutoModel) on the same folder."
             )
-        outputs = self.get_video_features(pixel_values_videos, interpolate_pos_encoding, return_dict=True, **kwargs)
+        outputs = self.get_video_features(
+            pixel_values_videos, interpolate_pos_encoding, class_tokens_only=True, return_dict=True, **kwargs
+        )
         video_embeds = nn.functional.normalize(outputs.pooler_output, dim=-1)
         if not isinstance(class_embeds, torch.Tensor):
             class_embeds = self.get_class_embeds() if class_embeds is None else class_embeds(self.get_class_embeds)

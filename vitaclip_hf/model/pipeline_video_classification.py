@@ -1,23 +1,100 @@
-"""transformers' `video-classification` pipeline, able to batch."""
+"""`pipeline("video-classification")` of a Vita-CLIP: the closed set of classes that it was trained on."""
 
 from typing import Any
 
+import torch
 from transformers.pipelines.video_classification import VideoClassificationPipeline
 
+from .pipeline_parts import as_inputs, save_folder, view_pixels
 
-class BatchedVideoClassificationPipeline(VideoClassificationPipeline):
-    """The stock pipeline, unchanged but for `batch_size > 1`.
 
-    The stock one refuses to batch a model that has a video processor but no image processor, for want of something to
-    ask for a padding value (transformers 5.23, `Pipeline.get_iterator`); here it asks the video processor.
+CLIP_ARGUMENTS = ("num_views", "num_spatial_views", "sampling", "frame_stride", "decoder")
+
+
+class VitaClipVideoClassificationPipeline(VideoClassificationPipeline):
+    """
+    Video classification with [`VitaClipForVideoClassification`].
+
+    transformers' own pipeline for this task batches no model that has a video processor only, takes paths only, reads
+    every frame rate alike and keeps one view of a video; this one differs in these points.
+
+    Example:
+
+    ```python
+    >>> import vitaclip_hf  # registers the model
+    >>> from transformers import pipeline
+
+    >>> classifier = pipeline("video-classification", model="examples/demo/checkpoint")  # doctest: +SKIP
+    >>> classifier(["one.mp4", "two.mp4"], top_k=3, batch_size=2)  # doctest: +SKIP
+
+    ```
     """
 
-    image_processor: Any
+    _load_tokenizer = None  # for `save_pretrained`; it is not needed to classify
+
+    def __call__(self, inputs, **kwargs):
+        """
+        Args:
+            inputs: a video or several, as for the zero-shot pipeline.
+            top_k (`int`, *optional*, defaults to 5): how many classes to return.
+            num_frames (`int`, *optional*): frames of a clip; by default as the video processor says.
+            frame_sampling_rate (`int`, *optional*):
+                Every so many frames, one is read: `sampling="dense"` with this `frame_stride`.
+            num_views, num_spatial_views (`int`, *optional*): views of a video; their scores are averaged.
+            sampling, frame_stride, decoder (*optional*): see [`VitaClipVideoProcessor`].
+            function_to_apply (`str`, *optional*, defaults to `"softmax"`): or `"sigmoid"`, or `"none"` for logits.
+            batch_size (`int`, *optional*, defaults to 1): videos of a forward pass.
+
+        Returns:
+            For one video, a list of `{"score": float, "label": str}`, best first; for several, a list of such lists.
+        """
+        inputs, single = as_inputs(inputs)
+        if isinstance(inputs, list) and not inputs:
+            return []
+        outputs = super().__call__(inputs, **kwargs)
+        return outputs[0] if single else outputs
+
+    def _sanitize_parameters(self, frame_sampling_rate=None, **kwargs):
+        clip = {name: kwargs.pop(name) for name in CLIP_ARGUMENTS if name in kwargs}
+        if frame_sampling_rate is not None:
+            other = [name for name in ("sampling", "frame_stride") if clip.get(name) is not None]
+            if other:
+                raise ValueError(f"`frame_sampling_rate` decides `{other[0]}`; pass one of the two.")
+            clip |= {"sampling": "dense", "frame_stride": frame_sampling_rate}
+        preprocess, forward, postprocess = super()._sanitize_parameters(**kwargs)
+        return preprocess | {name: value for name, value in clip.items() if value is not None}, forward, postprocess
+
+    def preprocess(self, video, **clip):
+        return view_pixels(self, video, clip)
+
+    def _forward(self, model_inputs):
+        pixels = model_inputs["pixel_values_videos"]
+        logits = self.model(pixel_values_videos=pixels.flatten(0, 1)).logits
+        return {"logits": logits.unflatten(0, pixels.shape[:2])}  # [B, views, C]
+
+    def postprocess(self, model_outputs, top_k=5, function_to_apply="softmax"):
+        logits = model_outputs["logits"][0].float()
+        function: Any = {"softmax": lambda x: x.softmax(-1), "sigmoid": torch.sigmoid, "none": lambda x: x}
+        scores = function[function_to_apply](logits).mean(0)
+        values, classes = scores.topk(min(top_k, len(scores)))
+        labels = self.model.config.id2label
+        return [
+            {"score": score, "label": labels[index]}
+            for score, index in zip(values.tolist(), classes.tolist(), strict=True)
+        ]
 
     def get_iterator(self, *args, **kwargs):
-        image_processor = self.image_processor
+        # The base class asks an image processor for the padding value of a batch (transformers 5.23).
+        image_processor: Any = self.image_processor  # type: ignore[has-type]
         self.image_processor = image_processor or self.video_processor
         try:
             return super().get_iterator(*args, **kwargs)
         finally:
             self.image_processor = image_processor
+
+    def save_pretrained(self, save_directory, **kwargs) -> None:
+        """Saves model, video processor and tokenizer as one folder that both pipelines load."""
+        save_folder(self, save_directory, **kwargs)
+
+
+__all__ = ["VitaClipVideoClassificationPipeline"]

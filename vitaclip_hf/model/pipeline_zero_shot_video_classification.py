@@ -1,25 +1,12 @@
 """`pipeline("zero-shot-video-classification")`: any labels, any videos."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
-import torch
 from transformers import Pipeline
-from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
-from .processing_vita_clip import VitaClipProcessor
-from .video_inputs import is_single_video
+from .pipeline_parts import as_inputs, require_vita_clip, save_folder, view_pixels
 from .zero_shot_classifier import build_zero_shot_classifier, score_videos
-
-
-class VideoStream(torch.utils.data.IterableDataset):
-    """A generator or other iterator as what the base class reads lazily in every version of transformers 5."""
-
-    def __init__(self, videos: Iterator):
-        self.videos = videos
-
-    def __iter__(self) -> Iterator:
-        return self.videos
 
 
 class ZeroShotVideoClassificationPipeline(Pipeline):
@@ -44,11 +31,12 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
     _load_processor = False
     _load_image_processor = False
     _load_feature_extractor = False
-    _load_video_processor = True
-    _load_tokenizer = True
+    _load_video_processor = None  # `__init__` says what is missing, in one line
+    _load_tokenizer = None
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
+        require_vita_clip(self.model, "zero-shot-video-classification")
         for part in ("tokenizer", "video_processor"):
             if getattr(self, part) is None:
                 raise ValueError(
@@ -74,16 +62,11 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             For one video, a list of `{"score": float, "label": str}`, best first; for several, a list of such lists.
             Scores are the softmax over the labels, averaged over the views.
         """
-        if is_single_video(inputs):
-            # The base class would take some of these for a collection of inputs.
-            return super().__call__([inputs], **kwargs)[0]
-        if isinstance(inputs, Iterator):
-            return super().__call__(VideoStream(inputs), **kwargs)
-        if isinstance(inputs, tuple) or getattr(inputs, "ndim", 0) == 5:
-            inputs = list(inputs)
+        inputs, single = as_inputs(inputs)
         if isinstance(inputs, list) and not inputs:
             return []
-        return super().__call__(inputs, **kwargs)
+        outputs = super().__call__(inputs, **kwargs)
+        return outputs[0] if single else outputs
 
     def _sanitize_parameters(self, candidate_labels=None, hypothesis_template=None, top_k=None, **kwargs):
         names = ("num_views", "num_spatial_views", "sampling", "num_frames", "frame_stride", "decoder")
@@ -106,9 +89,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         return {name: value for name, value in kwargs.items() if value is not None}, forward, postprocess
 
     def preprocess(self, video, **processing):
-        pixels = self.video_processor([video], return_tensors="pt", **processing)["pixel_values_videos"]
-        # [1, views, T, 3, H, W]: one row a video, so that batches are collated and taken apart by video.
-        return {"pixel_values_videos": pixels[None].to(self.dtype)}
+        return view_pixels(self, video, processing)
 
     def _forward(self, model_inputs, candidate_labels=None, templates=("{}",)):
         if candidate_labels is None:
@@ -122,14 +103,8 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         return [{"score": score, "label": label} for score, label in ranked[:top_k]]
 
     def save_pretrained(self, save_directory, **kwargs) -> None:
-        """Saves model, video processor and tokenizer as one folder that both pipelines load.
-
-        The base class would leave out the video processor and add this file as remote code.
-        """
-        self.model.save_pretrained(save_directory, **kwargs)
-        if __name__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}."):
-            VitaClipProcessor.register_for_auto_class()  # as AutoProcessor does: its code goes along
-        VitaClipProcessor(self.video_processor, self.tokenizer).save_pretrained(save_directory)
+        """Saves model, video processor and tokenizer as one folder that both pipelines load."""
+        save_folder(self, save_directory, **kwargs)
 
 
 def _check_labels(labels) -> tuple[str, ...]:

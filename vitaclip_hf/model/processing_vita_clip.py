@@ -1,9 +1,17 @@
 """Processor for Vita-CLIP: a video processor and CLIP's tokenizer."""
 
-from transformers import CLIPTokenizer
+from transformers import AutoTokenizer, CLIPImageProcessor, CLIPVisionConfig, PreTrainedConfig
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin
 
+from .loading_checks import HUB_ARGUMENTS, STOCK_TYPES
 from .video_processing_vita_clip import VitaClipVideoProcessor, VitaClipVideoProcessorKwargs
+
+
+# What a video processor takes over from CLIP's image processor.
+IMAGE_FIELDS = (
+    *("size", "crop_size", "image_mean", "image_std", "resample", "rescale_factor"),
+    *("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb"),
+)
 
 
 class VitaClipProcessorKwargs(ProcessingKwargs, total=False):
@@ -34,31 +42,47 @@ class VitaClipProcessor(ProcessorMixin):
         super().__init__(video_processor, tokenizer, **kwargs)
 
     @classmethod
-    def from_clip(cls, name: str, image_size: int, **kwargs) -> "VitaClipProcessor":
-        """
-        A processor for a stock CLIP.
+    def from_pretrained(cls, pretrained_model_name_or_path, **kwargs) -> "VitaClipProcessor":
+        """As for every processor. For a stock CLIP one is made of CLIP's own files."""
+        hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
+        try:
+            stored = PreTrainedConfig.get_config_dict(pretrained_model_name_or_path, **hub)[0]
+        except OSError:  # a folder of a processor alone
+            stored = {}
+        if stored.get("model_type") in STOCK_TYPES:
+            return cls._from_clip(pretrained_model_name_or_path, stored, hub)
+        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
 
-        Args:
-            name: folder or Hub id of the CLIP, for its tokenizer.
-            image_size (`int`): side of its images.
-            kwargs: how the tokenizer is found, such as `revision`.
-        """
-        video_processor = VitaClipVideoProcessor(
-            size={"shortest_edge": image_size}, crop_size={"height": image_size, "width": image_size}
-        )
-        return cls(video_processor, CLIPTokenizer.from_pretrained(name, **kwargs))
+    @classmethod
+    def _from_clip(cls, name, config: dict, hub: dict) -> "VitaClipProcessor":
+        """Size, mean and standard deviation of CLIP's image processor, and its tokenizer."""
+        try:
+            image = CLIPImageProcessor.get_image_processor_dict(name, **hub)[0]
+        except OSError:  # the model's own image size
+            vision = config.get("vision_config_dict") or config.get("vision_config") or config
+            side = vision.get("image_size", CLIPVisionConfig().image_size)
+            image = {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
+        shared = {field: image[field] for field in IMAGE_FIELDS if image.get(field) is not None}
+        return cls(VitaClipVideoProcessor(**shared), AutoTokenizer.from_pretrained(name, **hub))
 
-    def __call__(self, images=None, text=None, videos=None, audio=None, **kwargs):
+    def __call__(self, text=None, videos=None, **kwargs):
         """
         Args:
-            videos: one video or a list of them, see [`VitaClipVideoProcessor`].
-            text (`str` or `list[str]`): texts, padded to the longest.
+            text (`str` or `list[str]`, *optional*): texts, padded to the longest.
+            videos (*optional*): one video or a list of them, see [`VitaClipVideoProcessor`].
 
         Returns:
-            `pixel_values_videos`, and `input_ids` with `attention_mask`, for what was given.
+            [`~transformers.BatchFeature`] with `pixel_values_videos`, and `input_ids` with `attention_mask`, for what
+            was given.
+
+        Raises:
+            ValueError: `images` or `audio` were given.
         """
-        if images is not None or audio is not None:
-            raise ValueError("VitaClipProcessor takes `videos` and `text`; images of one video go as `videos=images`.")
+        other = [name for name in ("images", "audio") if kwargs.get(name) is not None]
+        if other:
+            raise ValueError(
+                f"VitaClipProcessor takes `text` and `videos`, got `{other[0]}`; images of a video go as `videos`."
+            )
         return super().__call__(text=text, videos=videos, **kwargs)
 
 

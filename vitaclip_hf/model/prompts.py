@@ -173,12 +173,14 @@ class ClassPrompts(nn.Module):
             [`PackedSequences`]: the tokens without position embeddings.
 
         Raises:
-            ValueError: the prompts are disabled.
+            ValueError: the prompts are disabled, or classes without names share one context.
         """
         if not self.enabled:
             raise ValueError(
                 "The prompts are disabled, and CLIP alone has no learned classes: compare with texts (`input_ids`)."
             )
+        if not self.have_names and not torch.compiler.is_compiling():
+            self._warn_of_missing_names()
         all_ids = self.class_input_ids
         packing = Packing(self.lengths, (all_ids != AFTER_END).sum(-1))
         ids = all_ids[packing.sequences, packing.positions]  # [N]
@@ -187,6 +189,17 @@ class ClassPrompts(nn.Module):
         slot = slot.clamp(0, self.config.num_context_tokens - 1)
         context = self.context[packing.sequences, slot] if self.context.ndim == 3 else self.context[slot]
         return packing.pack(torch.where(is_slot[:, None], context, embed(ids.clamp(min=0)).to(context.device)))
+
+    def _warn_of_missing_names(self) -> None:
+        if not self.config.class_specific_context:
+            raise ValueError(
+                "The classes have no names yet, and with one shared context they could not differ: "
+                "call `model.set_classes(names, tokenizer)` first."
+            )
+        logger.warning_once(
+            "The classes have no names yet: only their learned contexts tell them apart. "
+            "Call `model.set_classes(names, tokenizer)` to use the names."
+        )
 
     def set_names(self, names: list[str], known: dict[str, int], tokenizer, token_embedding: nn.Embedding) -> None:
         """Takes a new list of classes.
@@ -219,6 +232,7 @@ class ClassPrompts(nn.Module):
         else:
             self.context = nn.Parameter(new.clone(), requires_grad=self.context.requires_grad)
         self.class_input_ids = nn.Buffer(ids.to(old.device))
+        self.lengths  # noqa: B018  measured now, since a traced forward pass cannot
 
     def _context_from_words(self, tokenizer, token_embedding: nn.Embedding) -> torch.Tensor | None:
         if self.config.context_init is None:

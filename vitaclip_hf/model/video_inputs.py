@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import torch
@@ -60,6 +61,17 @@ def is_encoded(source) -> bool:
     return isinstance(source, (str, Path, bytes, bytearray, memoryview)) or callable(getattr(source, "read", None))
 
 
+def is_list_of_image_files(item) -> bool:
+    """Whether these are the frames of one video as paths or URLs of images, told by their extensions."""
+    return (
+        isinstance(item, (list, tuple))
+        and len(item) > 0
+        and all(isinstance(part, (str, Path)) for part in item)
+        and all(Path(urlsplit(str(part)).path).suffix.lower() in Image.registered_extensions() for part in item)
+        and not any(Path(urlsplit(str(part)).path).suffix.lower() in (".gif", ".mpg", ".mpeg") for part in item)
+    )
+
+
 def is_frame(item) -> bool:
     return isinstance(item, Image.Image) or (isinstance(item, (np.ndarray, torch.Tensor)) and item.ndim in (2, 3))
 
@@ -74,23 +86,30 @@ def is_single_video(videos) -> bool:
 
 
 def batch_of_videos(videos) -> list:
-    """One video, or a list of them, as a list of videos."""
+    """
+    One video, or a list of them, as a list of videos.
+
+    Other processors take batches nested by sample, `[[video], [video]]`: inner lists of videos are joined. A list of
+    image files or of frames is one video.
+    """
     if is_single_video(videos):
         return [videos]
     if isinstance(videos, (np.ndarray, torch.Tensor)) and videos.ndim == 5:
         return list(videos)
     if isinstance(videos, (list, tuple)) and len(videos) and not any(is_frame(item) for item in videos):
-        return [_one_video(item) for item in videos]
+        return [video for item in videos for video in _videos_of(item)]
     raise TypeError(
         "Expected a video or a list of videos: paths, URLs, bytes, file objects, arrays [T, H, W, 3], or lists of "
         f"frames; got {_describe(videos)}."
     )
 
 
-def _one_video(item):
-    image_files = isinstance(item, (list, tuple)) and item and all(isinstance(part, (str, Path)) for part in item)
-    if is_single_video(item) or image_files:
-        return item
+def _videos_of(item) -> list:
+    """An item of a batch: a video, or a nested list of videos."""
+    if is_single_video(item) or is_list_of_image_files(item):
+        return [item]
+    if isinstance(item, (list, tuple)) and item and all(is_single_video(part) for part in item):
+        return list(item)
     raise TypeError(f"Expected a video within the list of videos, got {_describe(item)}.")
 
 

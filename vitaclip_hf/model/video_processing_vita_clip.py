@@ -122,6 +122,8 @@ class VitaClipVideoProcessor(BaseVideoProcessor):
         sources = batch_of_videos(videos)
         if not isinstance(given, (list, tuple)):
             given = [given] * len(sources) if given is None else [given]
+        elif all(isinstance(item, (list, tuple)) for item in given):  # nested by sample, as videos may be
+            given = [about for item in given for about in item]
         if len(given) != len(sources):
             raise ValueError(f"`video_metadata` describes {len(given)} videos, but there are {len(sources)}.")
         specification = None

@@ -105,4 +105,5 @@ def embed_views(model: Any, pixel_values_videos: torch.Tensor) -> torch.Tensor:
         `torch.Tensor` of shape `(batch_size * num_views, projection_dim)`.
     """
     pixels = pixel_values_videos.to(model.device, model.dtype).flatten(0, 1)
-    return nn.functional.normalize(model.get_video_features(pixels).pooler_output, dim=-1)
+    features = model.get_video_features(pixels, class_tokens_only=True).pooler_output
+    return nn.functional.normalize(features, dim=-1)
