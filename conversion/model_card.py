@@ -285,7 +285,7 @@ def describe_results(texts: dict[str, Any], results: dict | None) -> str:
 
 
 def _results_table(results: dict) -> str:
-    from vitaclip_hf.evaluation.results_table import markdown_table  # needs the packages of the extra `train`
+    from vitaclip_hf.evaluation.results_table import markdown_table
 
     return markdown_table(results)
 

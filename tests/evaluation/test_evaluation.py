@@ -370,6 +370,26 @@ def script(videos, output, *arguments) -> list[str]:
     return [str(part) for part in (ROOT / "examples" / "evaluate.py", *options)]
 
 
+@pytest.fixture
+def fresh_process_state():
+    """accelerate keeps its state in the class; the next test starts without it."""
+    yield
+    PartialState._reset_state()
+
+
+@pytest.fixture
+def exit_code_of(monkeypatch, fresh_process_state):
+    """Runs the script in this process and returns its exit code; by path, since `evaluate` is a library's name."""
+
+    def call(command: list[str]) -> int:
+        monkeypatch.setattr("sys.argv", command)
+        with pytest.raises(SystemExit) as stopped:
+            runpy.run_path(command[0], run_name="__main__")
+        return stopped.value.code
+
+    return call
+
+
 def test_two_ranks_killed_half_way(videos, finished, tmp_path):
     """Both ranks killed after their first batch; one process goes on, and two would: the same bytes as in one go."""
     output = tmp_path / "results"
@@ -425,38 +445,29 @@ def test_limit_is_labelled(plan, videos, checkpoint, tmp_path):
         (["--videos", str(ROOT / "tests")], "none of the 12 videos exist"),
     ],
 )
-def test_script_with_bad_input(videos, tmp_path, monkeypatch, capsys, arguments, message):
-    """Run in this process, by path: as a module it would be taken for the library of its name."""
+def test_script_with_bad_input(videos, tmp_path, monkeypatch, capsys, exit_code_of, arguments, message):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr("sys.argv", script(videos, tmp_path / "r", *arguments))
-    try:
-        with pytest.raises(SystemExit) as stopped:
-            runpy.run_path(sys.argv[0], run_name="__main__")
-    finally:
-        PartialState._reset_state()
+    code = exit_code_of(script(videos, tmp_path / "r", *arguments))
     error = capsys.readouterr().err
-    assert stopped.value.code == 2 and not (tmp_path / "r").exists()
+    assert code == 2 and not (tmp_path / "r").exists()
     assert message in error and error.startswith("evaluate: ") and error.count("\n") == 1
 
 
-def test_evaluate_from_python(videos, tmp_path, finished):
-    """The same results as the script's; called again, nothing is left to do."""
+def test_evaluate_from_python(videos, tmp_path, finished, fresh_process_state):
+    """The same predictions as in one go; called again, nothing is left to do."""
     protocol = str(videos / "lists" / "mini.yaml")
     options = {"output": tmp_path / "r", "batch_size": 5, "workers": 0, "cpu": True, "verbose": False}
-    try:
-        results = run.evaluate(CHECKPOINT, protocol, videos, videos / "lists", **options)
-        assert results == json.loads((tmp_path / "r" / "results.json").read_text())
-        predictions = (tmp_path / "r" / "predictions.parquet").read_bytes()
-        assert predictions == (finished[0] / "predictions.parquet").read_bytes()
-        progress = (tmp_path / "r" / "progress" / "rank-0.jsonl").read_bytes()
-        again = run.evaluate(CHECKPOINT, protocol, videos, videos / "lists", **options)
-        assert again["rows"] == results["rows"]
-        assert (tmp_path / "r" / "progress" / "rank-0.jsonl").read_bytes() == progress
-        for wrong, message in {"dtype": "`dtype` must be one of float32", "workers": "`workers` must be"}.items():
-            with pytest.raises(EvaluationError, match=message):
-                run.evaluate(CHECKPOINT, protocol, videos, **{wrong: -1})
-    finally:
-        PartialState._reset_state()
+    results = run.evaluate(CHECKPOINT, protocol, videos, videos / "lists", **options)
+    assert results == json.loads((tmp_path / "r" / "results.json").read_text())
+    predictions = (tmp_path / "r" / "predictions.parquet").read_bytes()
+    assert predictions == (finished[0] / "predictions.parquet").read_bytes()
+    progress = (tmp_path / "r" / "progress" / "rank-0.jsonl").read_bytes()
+    again = run.evaluate(CHECKPOINT, protocol, videos, videos / "lists", **options)
+    assert again["rows"] == results["rows"]
+    assert (tmp_path / "r" / "progress" / "rank-0.jsonl").read_bytes() == progress
+    for wrong, message in {"dtype": "`dtype` must be one of float32", "workers": "`workers` must be"}.items():
+        with pytest.raises(EvaluationError, match=message):
+            run.evaluate(CHECKPOINT, protocol, videos, **{wrong: -1})
 
 
 def test_missing_package_is_one_line(monkeypatch, capsys):
@@ -641,29 +652,19 @@ def test_folder_that_holds_no_model(tmp_path, config):
         (torch.OutOfMemoryError("CUDA out of memory.\nTried"), "out of memory; lower --batch-size (--batch-size 8 x 2"),
     ],
 )
-def test_rank_that_stops_says_why(videos, tmp_path, monkeypatch, capsys, raised, message):
+def test_rank_that_stops_says_why(videos, tmp_path, monkeypatch, capsys, exit_code_of, raised, message):
     def stop(*_):
         raise raised
 
     monkeypatch.setattr(Evaluator, "run", stop)
     monkeypatch.setattr(PartialState, "is_main_process", False)  # any rank speaks of its own videos
-    monkeypatch.setattr("sys.argv", script(videos, tmp_path / "r"))
-    try:
-        with pytest.raises(SystemExit) as stopped:
-            runpy.run_path(sys.argv[0], run_name="__main__")
-    finally:
-        PartialState._reset_state()
+    code = exit_code_of(script(videos, tmp_path / "r"))
     error = capsys.readouterr().err
-    assert stopped.value.code == 2 and message in error and "; what is finished is kept, the same command" in error
+    assert code == 2 and message in error and "; what is finished is kept, the same command" in error
     assert error.count("\n") == 1
 
 
-def test_ctrl_c_is_one_line(videos, tmp_path, monkeypatch, capsys):
+def test_ctrl_c_is_one_line(videos, tmp_path, monkeypatch, capsys, exit_code_of):
     monkeypatch.setattr(Evaluator, "run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-    monkeypatch.setattr("sys.argv", script(videos, tmp_path / "r"))
-    try:
-        with pytest.raises(SystemExit) as stopped:
-            runpy.run_path(sys.argv[0], run_name="__main__")
-    finally:
-        PartialState._reset_state()
-    assert stopped.value.code == 130 and "goes on where it was" in capsys.readouterr().err
+    assert exit_code_of(script(videos, tmp_path / "r")) == 130
+    assert "goes on where it was" in capsys.readouterr().err
