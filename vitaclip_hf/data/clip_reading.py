@@ -75,7 +75,7 @@ class ClipReader:
         return pixels[0] if self.training else pixels
 
     def _processed(self, views: list[torch.Tensor]) -> torch.Tensor:
-        return self.video_processor(
+        pixels = self.video_processor(
             views,
             do_sample_frames=False,
             num_views=1,
@@ -83,6 +83,7 @@ class ClipReader:
             input_data_format=ChannelDimension.FIRST,
             return_tensors="pt",
         )["pixel_values_videos"]
+        return pixels.flatten(0, 1) if pixels.ndim == 6 else pixels
 
     def blank(self) -> torch.Tensor:
         """Zeros of the shape that `read` gives."""

@@ -115,7 +115,7 @@ OPERATIONS: dict[str, Operation] = {
         _fraction_of_side, warp=lambda fraction, height, width: (1.0, 0.0, 0.0, 0.0, 1.0, fraction * height)
     ),
 }
-# `inc1`: the 15 operations whose effect grows with the magnitude; `inc0`, timm's default: the other 15.
+# `inc1`: 15 operations whose effects grow with the magnitude. `inc0`, timm's default: 15 too, most of them the same.
 INCREASING = tuple(name for name in OPERATIONS if f"{name}Increasing" not in OPERATIONS)
 PLAIN = tuple(name for name in OPERATIONS if not name.endswith("Increasing"))
 

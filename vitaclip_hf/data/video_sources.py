@@ -243,7 +243,7 @@ def encoded_video(video: Any, name: str) -> str | bytes:
     try:
         with fsspec.open(path, "rb") as file:
             return file.read()
-    except Exception as error:  # every file system has errors of its own
+    except Exception as error:  # every file system raises its own errors
         raise VideoDecodingError(f"Cannot read the video {path}: {error} (download).", path, error) from error
 
 
