@@ -7,6 +7,7 @@ from accelerate import cpu_offload
 from conftest import tiny_config, tiny_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification, CLIPConfig, CLIPModel
+from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
 from vitaclip_hf import VitaClipConfig, VitaClipForVideoClassification, VitaClipModel, VitaClipVisionModel
 from vitaclip_hf.model.checkpoint import CheckpointError, load_checkpoint
@@ -797,3 +798,73 @@ def test_offloaded_weights_give_the_same_classes(tokenizer):
         offloaded = cpu_offload(model, execution_device=torch.device("cpu"))
         assert torch.equal(offloaded(videos()).logits, expected)
         assert torch.equal(offloaded(videos()).logits, expected)
+
+
+def test_several_views_are_one_row_a_video():
+    model = tiny_model()
+    views = torch.randn(3, 2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(5))
+    each = torch.stack([model.get_video_features(clips).pooler_output for clips in views])  # [3, 2, E]
+    expected = torch.nn.functional.normalize(each, dim=-1).mean(1)
+    torch.testing.assert_close(model.get_video_features(views).pooler_output, expected, atol=1e-6, rtol=0)
+    assert VitaClipForVideoClassification(model.config).eval()(views).logits.shape == (3, 3)
+
+
+def test_an_image_is_a_video_of_one_frame():
+    model = tiny_model()
+    images = videos()[:, 0]
+    expected = model.get_video_features(images[:, None]).pooler_output
+    assert torch.equal(model.get_image_features(images).pooler_output, expected)
+
+
+@pytest.mark.parametrize("offload_buffers", [False, True])
+def test_class_prompts_on_the_disk(tokenizer, tmp_path, offload_buffers):
+    model = tiny_model(tokenizer=tokenizer, cls=VitaClipForVideoClassification)
+    model.save_pretrained(tmp_path / "model")
+    parts = dict.fromkeys(("text_model", "class_prompts", "text_projection"), "disk")
+    places = parts | {"vision_model": "cpu", "visual_projection": "cpu", "logit_scale": "cpu"}
+    loaded = VitaClipForVideoClassification.from_pretrained(
+        tmp_path / "model", device_map=places, offload_folder=tmp_path / "disk", offload_buffers=offload_buffers
+    )
+    with torch.no_grad():
+        assert torch.equal(loaded(videos()).logits, model(videos()).logits)
+
+
+@pytest.mark.parametrize("cls", [VitaClipModel, VitaClipForVideoClassification, VitaClipVisionModel])
+def test_activation_checkpointing_asked_for_in_the_configuration(cls, tmp_path):
+    config = tiny_config() if cls is not VitaClipVisionModel else tiny_config().vision_config
+    config.gradient_checkpointing = True
+    model = cls(config)
+    layers = [layer for layer in model.modules() if isinstance(layer, CLIPEncoderLayer)]
+    assert layers and all(layer.gradient_checkpointing for layer in layers)
+    model.save_pretrained(tmp_path)
+    assert "gradient_checkpointing" not in (tmp_path / "config.json").read_text()
+
+
+def test_names_of_layers_that_are_not_split_are_names_of_layers():
+    for model in (tiny_model(), tiny_model().vision_model):
+        there = {type(module).__name__ for module in model.modules()}
+        assert model._no_split_modules and set(model._no_split_modules) <= there
+
+
+def test_token_embedding_is_the_input_embedding():
+    model = tiny_model()
+    assert model.get_input_embeddings() is model.text_model.embeddings.token_embedding
+    model.set_input_embeddings(torch.nn.Embedding(3, 32))
+    assert model.text_model.embeddings.token_embedding.num_embeddings == 3
+
+
+def test_time_is_resized_as_torch_does_and_in_the_same_precision():
+    from vitaclip_hf.model.prompts import resize_over_time
+
+    for trained in (1, 2, 3, 8, 16):
+        vectors = torch.randn(trained, 5, dtype=torch.float64)
+        for frames in (1, 2, 5, 8, 12, 41, 82, 94, 123):
+            numbers = torch.arange(trained, dtype=torch.float32)[None, None]
+            nearest = torch.nn.functional.interpolate(numbers, size=frames, mode="nearest")[0, 0].long()
+            assert torch.equal(resize_over_time(vectors, frames), vectors[nearest])
+
+
+def test_every_configuration_is_known_to_autoconfig():
+    for name, cls in (("vita_clip", "VitaClipConfig"), ("vita_clip_text_model", "VitaClipTextConfig")):
+        assert type(AutoConfig.for_model(name)).__name__ == cls
+    assert AutoConfig.for_model("vita_clip_vision_model").num_frames == 8

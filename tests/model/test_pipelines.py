@@ -56,7 +56,7 @@ def scores_by_hand(folder, video, labels=LABELS, templates=("{}",), **views) -> 
     texts = total / total.norm(dim=-1, keepdim=True)
     pixels = processor.video_processor(video, return_tensors="pt", **views)["pixel_values_videos"]
     scores = []
-    for clip in pixels:
+    for clip in pixels.flatten(0, -5):  # the views of the one video
         features = model.get_video_features(clip[None]).pooler_output[0]
         scores.append((model.logit_scale.exp() * texts @ features / features.norm()).softmax(0))
     return dict(zip(labels, torch.stack(scores).mean(0).tolist(), strict=True))

@@ -142,13 +142,18 @@ def test_views_are_rows_next_to_each_other():
     process = small(sampling="dense", frame_stride=2, do_normalize=False, do_rescale=False)
     views = process([video, video[::-1].copy()], num_views=3, num_spatial_views=3, return_tensors="pt")
     pixels = views["pixel_values_videos"]
-    assert pixels.shape == (2 * 3 * 3, 4, 3, 32, 32)
+    assert pixels.shape == (2, 3 * 3, 4, 3, 32, 32)
     for view, start in enumerate((0, 6, 13)):  # slide 13: round(6.5) is 6 in Python, as in the released code
         clip = video[start : start + 7 : 2]
         resized = torch.stack([torch.from_numpy(np.array(Image.fromarray(f).resize((64, 32), 3))) for f in clip])
         for crop, left in enumerate((0, 16, 32)):
             expected = resized[:, :, left : left + 32].permute(0, 3, 1, 2).float()
-            assert (pixels[3 * view + crop] - expected).abs().max() <= 2
+            assert (pixels[0, 3 * view + crop] - expected).abs().max() <= 2
+
+
+def test_a_list_of_views_without_return_tensors():
+    rows = small(num_views=2)([frames(20), frames(9)])["pixel_values_videos"]
+    assert [tuple(row.shape) for row in rows] == [(2, 4, 3, 32, 32)] * 2
 
 
 def test_tall_frames_are_cropped_along_their_height():
@@ -156,7 +161,7 @@ def test_tall_frames_are_cropped_along_their_height():
     process = small(do_normalize=False, do_rescale=False, do_resize=False, num_spatial_views=3)
     pixels = process(video, return_tensors="pt")["pixel_values_videos"]
     for row, top in enumerate((0, 24, 48)):
-        assert torch.equal(pixels[row], torch.from_numpy(video[:, top : top + 32, 4:36]).permute(0, 3, 1, 2).float())
+        assert torch.equal(pixels[0, row], torch.from_numpy(video[:, top : top + 32, 4:36]).permute(0, 3, 1, 2).float())
 
 
 def test_all_frames_without_sampling():
@@ -271,5 +276,5 @@ def test_round_trip_of_the_processors(tmp_path):
     ours, theirs = (p(videos=video, text=texts, return_tensors="pt") for p in (processor, loaded))
     assert set(ours) == {"pixel_values_videos", "input_ids", "attention_mask"}
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    assert ours["pixel_values_videos"].shape == (2, 4, 3, 32, 32)
+    assert ours["pixel_values_videos"].shape == (1, 2, 4, 3, 32, 32)
     assert ours["input_ids"].tolist() == openai_tokenizer()(texts, padding=True).input_ids

@@ -235,6 +235,7 @@ class VitaClipVisionModel(VitaClipPreTrainedModel, CLIPVisionModel):
     config_class = VitaClipVisionConfig
     base_model_prefix = "vision_model"  # loads from a whole model's folder, of which it leaves the rest
     input_modalities = ("video",)
+    _no_split_modules = ["CLIPVisionEmbeddings", "VitaClipVisionLayer"]
 
     def __init__(self, config: VitaClipVisionConfig):
         checkpointing = getattr(config, "gradient_checkpointing", False)
@@ -330,8 +331,8 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
         self.text_embedding_cache = TextEmbeddingCache()
         self.post_init()
         self.class_prompts.lengths  # noqa: B018  measured now, since a traced forward pass cannot
-        # Only modules that are there: CLIP's own text tower adds the layers that were replaced.
-        self._no_split_modules = {name for name in self._no_split_modules or () if name.startswith("VitaClip")}
+        # CLIP's own text tower adds its layers, which were replaced, and its embeddings, of which classes use a part.
+        self._no_split_modules = set(self._no_split_modules or ()) - {"CLIPEncoderLayer", "CLIPTextEmbeddings"}
 
     def get_input_embeddings(self) -> nn.Embedding:
         """The text tower's token embedding."""
@@ -352,7 +353,8 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
         r"""
         Args:
             pixel_values_videos (`torch.Tensor` of shape `(batch_size, num_frames, num_channels, height, width)`):
-                Normalised frames; any number of frames from 1 up.
+                Normalised frames; any number of frames from 1 up. Of shape
+                `(batch_size, num_views, num_frames, num_channels, height, width)` for several views of each video.
             interpolate_pos_encoding (`bool`, defaults to `False`): accept another size than the configuration's.
             class_tokens_only (`bool`, defaults to `False`):
                 Compute the last layer for the class tokens only, which saves time: nothing else enters the features.
@@ -360,8 +362,21 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
 
         Returns:
             `pooler_output` of shape `(batch_size, projection_dim)`: the mean over the frames of their projected class
-            tokens, before normalising.
+            tokens, before normalising. Of several views, the mean of their normalised features; the other outputs then
+            have one row a view.
         """
+        if pixel_values_videos is not None and pixel_values_videos.ndim == 6:
+            views = pixel_values_videos.shape[1]
+            outputs = self.get_video_features(
+                pixel_values_videos.flatten(0, 1),
+                interpolate_pos_encoding,
+                class_tokens_only,
+                return_dict=True,
+                **kwargs,
+            )
+            features = nn.functional.normalize(outputs.pooler_output, dim=-1)
+            outputs.pooler_output = features.unflatten(0, (-1, views)).mean(1)
+            return outputs
         outputs = self.vision_model(
             pixel_values_videos,
             interpolate_pos_encoding=interpolate_pos_encoding,

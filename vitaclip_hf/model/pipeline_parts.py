@@ -51,7 +51,7 @@ def view_pixels(pipeline: Any, video: Any, arguments: dict[str, Any]) -> dict[st
     if len(videos) != 1:
         raise TypeError(f"Expected a video within the list of videos, got a list of {len(videos)} videos.")
     pixels = pipeline.video_processor(videos, return_tensors="pt", **arguments)["pixel_values_videos"]
-    return {"pixel_values_videos": pixels[None].to(pipeline.dtype)}
+    return {"pixel_values_videos": (pixels if pixels.ndim == 6 else pixels[:, None]).to(pipeline.dtype)}
 
 
 def require_vita_clip(model: Any, task: str) -> None:

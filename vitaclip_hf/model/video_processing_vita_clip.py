@@ -59,8 +59,9 @@ class VitaClipVideoProcessor(BaseVideoProcessor):
     files within a nested list. A list of any of these is a batch. Frames are sampled from all of them alike;
     `do_sample_frames=False` takes every frame.
 
-    The output has one row for each view: `[B * num_views * num_spatial_views, T, 3, H, W]`, the views of a video next
-    to each other, spatial views innermost.
+    The output `pixel_values_videos` has one row for each video: shape `(batch_size, num_frames, 3, height, width)`, or
+    with several views `(batch_size, num_views * num_spatial_views, num_frames, 3, height, width)`, spatial views
+    innermost. The model averages the features of several views; the pipelines average their scores.
     """
 
     resample = PILImageResampling.BICUBIC
@@ -144,6 +145,14 @@ class VitaClipVideoProcessor(BaseVideoProcessor):
             antialias=chosen["antialias"],
             **kwargs,
         )
+        rows = chosen["num_views"] * chosen["num_spatial_views"]
+        if rows > 1:
+            pixels = batch["pixel_values_videos"]
+            if isinstance(pixels, list):
+                pixels = [torch.stack(pixels[start : start + rows]) for start in range(0, len(pixels), rows)]
+            else:
+                pixels = pixels.reshape(len(sources), rows, *pixels.shape[1:])
+            batch["pixel_values_videos"] = pixels
         if "video_metadata" in batch:
             batch["video_metadata"] = metadata
         return batch
