@@ -11,7 +11,7 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoProcessor, CLIPConfig
 
-from .configuration_vita_clip import VitaClipConfig
+from .configuration_vita_clip import BACKBONES, VitaClipConfig
 from .loading_checks import CheckpointError, check_complete
 from .modeling_vita_clip import VitaClipModel
 from .processing_vita_clip import VitaClipProcessor
@@ -128,7 +128,7 @@ def read_config(name: str | Path, revision: str | None = None, accept_clip: bool
         config = AutoConfig.from_pretrained(name, revision=revision)
     except (ValueError, TypeError, AttributeError, KeyError, StrictDataclassError) as error:
         raise CheckpointError(_about(name, error)) from error
-    if isinstance(config, VitaClipConfig) or (accept_clip and isinstance(config, CLIPConfig)):
+    if isinstance(config, VitaClipConfig) or (accept_clip and config.model_type in BACKBONES):
         return config
     needed = "a CLIP or a Vita-CLIP" if accept_clip else "a Vita-CLIP"
     raise CheckpointError(f"{name}: this is a {config.model_type!r} model; give {needed} checkpoint.")

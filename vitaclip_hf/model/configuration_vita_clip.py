@@ -5,6 +5,11 @@ from typing import Any
 
 from huggingface_hub.dataclasses import strict
 from transformers.models.clip.configuration_clip import CLIPConfig, CLIPTextConfig, CLIPVisionConfig
+from transformers.models.metaclip_2.configuration_metaclip_2 import (
+    MetaClip2Config,
+    MetaClip2TextConfig,
+    MetaClip2VisionConfig,
+)
 from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
 
@@ -17,6 +22,13 @@ def _require_positive(config, *fields: str, minimum: int = 1) -> None:
         value = getattr(config, field)
         if value < minimum:
             raise ValueError(f"{type(config).__name__}: `{field}` must be at least {minimum}, got {value}.")
+
+
+# Backbones by model type: the configurations of their text and vision towers.
+BACKBONES = {
+    CLIPConfig.model_type: (CLIPTextConfig, CLIPVisionConfig),
+    MetaClip2Config.model_type: (MetaClip2TextConfig, MetaClip2VisionConfig),
+}
 
 
 def _as_ours(given: Any, legacy: dict | None, stock: Any, ours: Any) -> Any:
@@ -48,6 +60,9 @@ class VitaClipTextConfig(CLIPTextConfig):
             One context for each class (`True`) or one shared by all.
         context_init (`str`, *optional*):
             Words whose embeddings new contexts start from, as many tokens as `num_context_tokens`; random if `None`.
+        pool_first_eos (`bool`, *optional*, defaults to `False`):
+            Take a text's feature at its first `eos_token_id`, as MetaCLIP 2 does. CLIP takes it there too, unless the
+            configuration has the `eos_token_id` 2 of OpenAI's published files: then at the largest token id.
     """
 
     model_type = "vita_clip_text_model"
@@ -56,6 +71,7 @@ class VitaClipTextConfig(CLIPTextConfig):
     context_position: str = "end"
     class_specific_context: bool = True
     context_init: str | None = None
+    pool_first_eos: bool = False
 
     def validate_architecture(self):
         """Checks fields that only make sense together; run by `@strict`."""
@@ -153,6 +169,8 @@ class VitaClipConfig(CLIPConfig):
         ours = self.text_config, self.vision_config
         super().__post_init__(**kwargs)
         self.text_config, self.vision_config = ours  # older CLIPConfigs (5.12) make CLIP's own of them
+        if self._attn_implementation is not None:
+            self._attn_implementation = self._attn_implementation  # its setter passes it on to the parts
         if self.label2id is None and self.id2label is not None:  # type: ignore[has-type]
             self.label2id = {label: index for index, label in self.id2label.items()}
         if num_frames is not None:
@@ -174,10 +192,18 @@ class VitaClipConfig(CLIPConfig):
         """
         if not cls.__module__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}."):
             config_dict = {key: value for key, value in config_dict.items() if key not in REMOTE_CODE_FIELDS}
-        if config_dict.get("model_type") == CLIPConfig.model_type:
+        backbone = config_dict.get("model_type")
+        if backbone in BACKBONES:
             config_dict = dict(config_dict) | {"model_type": cls.model_type}
-            for part, stock in (("text_config", CLIPTextConfig), ("vision_config", CLIPVisionConfig)):
+            text, vision = BACKBONES[backbone]
+            for part, stock in (("text_config", text), ("vision_config", vision)):
                 config_dict[part] = {"model_type": stock.model_type} | (config_dict.get(part) or {})
+                if backbone != CLIPConfig.model_type:  # `__post_init__` fills in CLIP's own defaults
+                    config_dict[part] = stock(**config_dict[part]).to_dict() | {
+                        "model_type": cls.sub_configs[part].model_type
+                    }
+            if backbone == MetaClip2Config.model_type:
+                config_dict["text_config"]["pool_first_eos"] = True
         return super().from_dict(config_dict, **kwargs)
 
     @property
@@ -190,9 +216,13 @@ class VitaClipConfig(CLIPConfig):
         self.vision_config.num_frames = value
 
 
-# The settings of prompts: fields that are ours and not CLIP's.
+# The settings of prompts: fields that are ours and neither CLIP's nor a fact of the backbone.
 PROMPT_FIELDS = {
-    part: tuple(item.name for item in fields(ours) if item.name not in {theirs.name for theirs in fields(stock)})
+    part: tuple(
+        item.name
+        for item in fields(ours)
+        if item.name not in {"pool_first_eos", *(theirs.name for theirs in fields(stock))}
+    )
     for part, ours, stock in (
         ("vision_config", VitaClipVisionConfig, CLIPVisionConfig),
         ("text_config", VitaClipTextConfig, CLIPTextConfig),

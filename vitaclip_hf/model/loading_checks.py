@@ -5,15 +5,17 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import CLIPConfig, CLIPVisionConfig, PreTrainedConfig
+from transformers import PreTrainedConfig
 
+from .configuration_vita_clip import BACKBONES
 from .prompts import AFTER_END, ClassPrompts, TimeEmbedding, VisionPrompts
 
 
 SHOWN = 3
 # What `from_pretrained` takes to find files; the last two are about the folder itself, not about a base model.
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
-STOCK_TYPES = (CLIPConfig.model_type, CLIPVisionConfig.model_type)
+# Models without prompts: whole backbones, and their vision towers alone.
+STOCK_TYPES = (*BACKBONES, *(vision.model_type for _, vision in BACKBONES.values()))
 
 
 class CheckpointError(ValueError):

@@ -401,6 +401,32 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
         return self.get_video_features(pixel_values[:, None], **kwargs)
 
     @can_return_tuple
+    def get_text_features(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutputWithPooling:
+        r"""
+        Args:
+            input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`): the texts.
+            attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*): of the texts.
+            position_ids (`torch.LongTensor`, *optional*): places of the tokens.
+
+        Returns:
+            `pooler_output` of shape `(batch_size, projection_dim)`: features through CLIP's plain text tower, before
+            normalising.
+        """
+        outputs = super().get_text_features(input_ids, attention_mask, position_ids, return_dict=True, **kwargs)
+        text = self.config.text_config
+        if text.pool_first_eos:  # MetaCLIP 2, whose end token is the 2 that CLIP takes for a mistake
+            states = outputs.last_hidden_state
+            first = (input_ids.to(states.device) == text.eos_token_id).int().argmax(-1)
+            outputs.pooler_output = self.text_projection(states[torch.arange(len(states), device=states.device), first])
+        return outputs
+
+    @can_return_tuple
     def get_class_features(self, **kwargs: Unpack[TransformersKwargs]) -> BaseModelOutputWithPooling:
         r"""
         Features of the model's own classes, `config.id2label`, through their learned contexts.

@@ -24,7 +24,7 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import CLIPConfig, CLIPModel, PreTrainedConfig
+from transformers import CLIPConfig, CLIPModel, MetaClip2Config, MetaClip2Model, PreTrainedConfig
 from transformers.utils import CONFIG_NAME
 from transformers.utils.hub import cached_file, extract_commit_hash
 
@@ -379,7 +379,11 @@ def _load_backbone(
         if _is_path(base) and not Path(base).is_dir():
             raise PromptCheckpointError("no such folder")
         model_type = PreTrainedConfig.get_config_dict(base, **hub)[0].get("model_type")
-        loader = {CLIPConfig.model_type: CLIPModel, model_class.config_class.model_type: model_class}.get(model_type)
+        loader = {
+            CLIPConfig.model_type: CLIPModel,
+            MetaClip2Config.model_type: MetaClip2Model,
+            model_class.config_class.model_type: model_class,
+        }.get(model_type)
         if loader is None:
             raise PromptCheckpointError(f"it is of type {model_type!r}, not a CLIP")
         model, info = loader.from_pretrained(

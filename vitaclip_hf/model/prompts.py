@@ -137,7 +137,7 @@ class ClassPrompts(nn.Module):
     def nameless_ids(self, num_classes: int) -> torch.Tensor:
         """Prompts of classes without names: context tokens between start and end."""
         bos, eos = self.config.bos_token_id, self.config.eos_token_id
-        if eos == 2:
+        if eos == 2 and not self.config.pool_first_eos:
             # OpenAI's published text configurations carry 0 and 2, which are not the tokens of their vocabulary.
             bos, eos = self.config.vocab_size - 2, self.config.vocab_size - 1
         eos = eos[0] if isinstance(eos, list) else eos

@@ -1,0 +1,106 @@
+"""MetaCLIP 2, a multilingual CLIP with another tokenizer, as the backbone."""
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import MetaClip2Config, MetaClip2Model, XLMRobertaTokenizer
+
+from vitaclip_hf import VitaClipForVideoClassification, VitaClipModel, VitaClipProcessor, load_checkpoint
+
+
+TEXTS = [
+    "archery",
+    "tai chi",
+    "Bogenschießen",
+    "太極拳",
+    "tir à l'arc",
+    "jumping jacks",
+    "Hampelmann",
+    "pratiquer le tai-chi",
+]
+SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    """A small XLM-RoBERTa tokenizer: sentence pieces, `</s>` is token 2."""
+    pieces = Tokenizer(models.Unigram())
+    pieces.normalizer = normalizers.NFKC()
+    pieces.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = trainers.UnigramTrainer(vocab_size=150, special_tokens=SPECIAL, unk_token="<unk>")
+    pieces.train_from_iterator([f"{text}." for text in TEXTS], trainer)
+    vocabulary = sorted(pieces.get_vocab().items(), key=lambda entry: entry[1])
+    return XLMRobertaTokenizer(vocab=[(piece, 0.0 if piece in SPECIAL else -2.0) for piece, _ in vocabulary])
+
+
+@pytest.fixture(scope="module")
+def stock():
+    torch.manual_seed(2)
+    size = {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    vision = size | {"hidden_size": 48, "image_size": 32, "patch_size": 8}
+    ids = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
+    text = size | {"hidden_size": 32, "vocab_size": 200, "max_position_embeddings": 40} | ids
+    return MetaClip2Model(MetaClip2Config(vision_config=vision, text_config=text, projection_dim=24)).eval()
+
+
+@pytest.fixture(scope="module")
+def folder(stock, tokenizer, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("metaclip")
+    stock.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_features_are_metaclips_own_when_the_prompts_are_off(stock, folder, tokenizer):
+    model = VitaClipModel.from_pretrained(folder).eval()
+    images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    texts = tokenizer(TEXTS, padding=True, return_tensors="pt")
+    with torch.no_grad(), model.prompts_disabled():
+        assert torch.equal(
+            model.get_image_features(images).pooler_output, stock.get_image_features(images).pooler_output
+        )
+        ours = model.get_text_features(**texts).pooler_output
+        assert torch.equal(ours, stock.get_text_features(**texts).pooler_output)
+    assert len({tuple(row) for row in ours.tolist()}) == len(TEXTS)
+
+
+def test_classes_in_several_languages_end_at_their_own_end_token(folder, tokenizer):
+    model = VitaClipForVideoClassification.from_pretrained(folder).eval()
+    model.set_classes(TEXTS, tokenizer)
+    lengths = [len(tokenizer(f"{name}.", add_special_tokens=False).input_ids) + 2 + 16 for name in TEXTS]
+    assert list(model.class_prompts.lengths) == lengths
+    assert (model.class_prompts.class_input_ids == 2).sum(1).tolist() == [1] * len(TEXTS)
+    with torch.no_grad():
+        scores = model(torch.randn(2, 8, 3, 32, 32)).logits
+    assert scores.shape == (2, len(TEXTS)) and torch.isfinite(scores).all()
+
+
+def test_one_loader_and_a_round_trip(folder, tokenizer, tmp_path):
+    checkpoint = load_checkpoint(folder, accept_clip=True)
+    assert checkpoint.kind == "clip" and checkpoint.model.config.text_config.pool_first_eos
+    checkpoint.model.set_classes(["archery", "太極拳"], checkpoint.processor.tokenizer)
+    checkpoint.model.save_pretrained(tmp_path)
+    checkpoint.processor.save_pretrained(tmp_path)
+    again = load_checkpoint(tmp_path)
+    assert again.kind == "vita-clip" and again.fingerprint() == checkpoint.fingerprint()
+    assert type(again.processor.tokenizer) is type(tokenizer)
+    texts = again.processor(text=TEXTS, return_tensors="pt")
+    with torch.no_grad():
+        expected = checkpoint.model.get_text_features(**texts).pooler_output
+        assert torch.equal(again.model.get_text_features(**texts).pooler_output, expected)
+
+
+def test_prompts_alone_on_metaclip(folder, tokenizer, tmp_path):
+    model = VitaClipModel.from_pretrained(folder)
+    model.set_classes(["archery", "tai chi"], tokenizer)
+    model.freeze_backbone()
+    model.save_prompts(tmp_path / "prompts")
+    again = VitaClipModel.from_pretrained_prompts(tmp_path / "prompts")
+    ours, theirs = model.state_dict(), again.state_dict()
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_processor_of_metaclips_own_files(folder):
+    processor = VitaClipProcessor.from_pretrained(folder)
+    assert processor.video_processor.crop_size["height"] == 32
+    assert processor(text="tai chi", return_tensors="pt").input_ids[0, 0] == 0
