@@ -82,9 +82,9 @@ def test_a_word_longer_than_a_line_is_cut():
 
 
 def test_dollars_and_underscores_are_no_formulas():
-    drawn = draw_answer(frames(1), None, [{"label": "$5_off$ $\\frac", "score": 0.5}], "$x^2$.mp4")
+    drawn = draw_answer(frames(1), None, [{"label": "$5_off$ and $\\nothing$", "score": 0.5}], "$x^2$.mp4")
     drawn.canvas.draw()
-    assert parts(drawn)[2] == ["$x^2$.mp4", "", "$5_off$ $\\frac", "50.0%"]
+    assert parts(drawn)[2] == ["$x^2$.mp4", "", "$5_off$ and $\\nothing$", "50.0%"]
 
 
 def test_texts_of_a_row_share_a_baseline():
