@@ -78,17 +78,19 @@ def block_with(part: str) -> str:
     return code
 
 
-def test_starting_from_a_stock_clip(tokenizer, tmp_path, capsys):
+@pytest.mark.parametrize("name", [name for name, code in BLOCKS.items() if "def start(" in code])
+def test_starting_from_a_stock_clip(name, tokenizer, tmp_path, capsys):
     from transformers import CLIPConfig, CLIPModel
 
     size = {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64, "hidden_size": 32}
     CLIPModel(CLIPConfig(vision_config=size | {"image_size": 32}, text_config=size)).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     names: dict = {}
-    exec(block_with("def start("), names)
+    exec(BLOCKS[name], names)
     model = names["start"](tmp_path, ["yoga", "archery"])
     assert model.config.id2label == {0: "yoga", 1: "archery"} and model.config.num_frames == 8
-    assert "trainable params: " in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert ("trainable params: " in printed) == ("print_trainable_parameters" in BLOCKS[name])
 
 
 def test_prompts_alone_as_the_page_shares_them(tmp_path, monkeypatch):
