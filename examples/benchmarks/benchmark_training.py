@@ -115,7 +115,7 @@ def trainee(name: str, ours: VitaClipForVideoClassification) -> Trainee:
 
         return Trainee(name, released, released_loss)
 
-    shared = ClassEmbedsOfStep() if name == OURS else None
+    shared = ClassEmbedsOfStep(ours) if name == OURS else None
 
     def our_loss(pixels, labels, total, is_last):
         embeds = None if shared is None else shared.for_micro_batch(is_last)

@@ -12,7 +12,7 @@ import torch
 from conftest import openai_tokenizer, tiny_model
 from safetensors.torch import save_file
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 from torch.utils.data import Dataset
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer
@@ -80,13 +80,14 @@ def run_sharded(output: Path, micro_batches: int) -> None:
         if isinstance(module, CLIPEncoderLayer):
             fully_shard(module, mesh=mesh)
     fully_shard(model, mesh=mesh)
+    register_fsdp_forward_method(model, "get_class_embeds")
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not all(isinstance(parameter, DTensor) for parameter in trained):
         raise RuntimeError("not every weight is sharded")
     optimizer = torch.optim.SGD(trained, lr=0.1)
     data, mine = FixedClips(VIDEOS), torch.arange(rank, VIDEOS, ranks)
     for _ in range(2):
-        step = ClassEmbedsOfStep()
+        step = ClassEmbedsOfStep(model)
         for number, rows in enumerate(mine.chunk(micro_batches)):
             is_last = number == micro_batches - 1
             model.set_requires_gradient_sync(is_last)

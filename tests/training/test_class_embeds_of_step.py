@@ -40,7 +40,7 @@ def test_gradients_are_those_of_the_plain_way_for_any_split(tokenizer):
     assert expected["class_prompts.context"].abs().max() > 1e-4
     for sizes in ([6], [3, 3], [1, 2, 3], [1] * 6):
         model = double_model(tokenizer)
-        runs, step = count_text_runs(model), ClassEmbedsOfStep()
+        runs, step = count_text_runs(model), ClassEmbedsOfStep(model)
         for index, (some, truth) in enumerate(zip(pixels.split(sizes), labels.split(sizes), strict=True)):
             shared = step.for_micro_batch(is_last=index == len(sizes) - 1)
             model(some, labels=truth, num_items_in_batch=6, class_embeds=shared).loss.backward()
@@ -56,7 +56,8 @@ def test_a_loss_scale_passes_through(tokenizer):
     pixels, labels = batch(4)
     found = []
     for scale in (1.0, 1024.0):
-        model, step = double_model(tokenizer), ClassEmbedsOfStep()
+        model = double_model(tokenizer)
+        step = ClassEmbedsOfStep(model)
         for index in range(2):
             some = slice(2 * index, 2 * index + 2)
             shared = step.for_micro_batch(is_last=index == 1)
@@ -70,17 +71,18 @@ def test_a_loss_scale_passes_through(tokenizer):
 def test_next_step_computes_anew(tokenizer):
     pixels, labels = batch(2)
     model = double_model(tokenizer)
-    first = model(pixels, labels=labels, class_embeds=ClassEmbedsOfStep()).logits
+    first = model(pixels, labels=labels, class_embeds=ClassEmbedsOfStep(model).for_micro_batch(True)).logits
     with torch.no_grad():
         model.class_prompts.context.normal_()
-    second = model(pixels, labels=labels, class_embeds=ClassEmbedsOfStep()).logits
+    second = model(pixels, labels=labels, class_embeds=ClassEmbedsOfStep(model).for_micro_batch(True)).logits
     torch.testing.assert_close(second, model(pixels).logits)
     assert (first - second).abs().max() > 1e-3
 
 
 def test_a_step_that_ends_leaves_nothing_behind(tokenizer):
     pixels, labels = batch(2)
-    model, step = double_model(tokenizer), ClassEmbedsOfStep()
+    model = double_model(tokenizer)
+    step = ClassEmbedsOfStep(model)
     runs = count_text_runs(model)
     for is_last in (False, True, False, True):  # two steps with one object
         model(pixels, labels=labels, class_embeds=step.for_micro_batch(is_last)).loss.backward()
@@ -106,7 +108,8 @@ def test_compiled_video_tower_gives_the_same_gradients(tokenizer):
     pixels, labels = batch(2)
     expected = double_model(tokenizer)
     expected(pixels, labels=labels, num_items_in_batch=2).loss.backward()
-    model, step = double_model(tokenizer), ClassEmbedsOfStep()
+    model = double_model(tokenizer)
+    step = ClassEmbedsOfStep(model)
     compiled = torch.compile(model, backend="aot_eager")
     for index in range(2):
         some = slice(index, index + 1)

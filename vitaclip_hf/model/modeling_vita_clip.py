@@ -599,9 +599,13 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
 
 
 class VitaClipForVideoClassification(VitaClipModel):
-    """The same weights as a closed-set classifier over `config.id2label`: `logits` `[B, C]` from the learned classes.
+    """
+    A closed-set classifier over `config.id2label`: scaled cosines of videos with the model's own classes.
 
-    In evaluation without gradients the class matrix is computed once, and again only when a weight has changed.
+    In evaluation without gradients the class features are computed once, and again only when a weight has changed.
+
+    It is a [`VitaClipModel`] and does not hold one: the names of the weights are the same, so that one folder serves
+    `AutoModel` and `AutoModelForVideoClassification`, and training continues from either.
     """
 
     @can_return_tuple
@@ -611,18 +615,22 @@ class VitaClipForVideoClassification(VitaClipModel):
         labels: torch.Tensor | None = None,
         interpolate_pos_encoding: bool = False,
         num_items_in_batch: int | torch.Tensor | None = None,
-        class_embeds: torch.Tensor | Callable | None = None,
+        class_embeds: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> ImageClassifierOutput:
         r"""
         Args:
-            pixel_values_videos (`torch.Tensor` of shape `(B, T, 3, H, W)`): normalised frames.
-            labels (`torch.Tensor`, *optional*): `(B,)` of `torch.long`, or probabilities `(B, C)`.
-            interpolate_pos_encoding (`bool`): accept another H and W than the configuration's.
+            pixel_values_videos (`torch.Tensor` of shape `(batch_size, num_frames, num_channels, height, width)`):
+                Normalised frames, or several views of each video, see `get_video_features`.
+            labels (`torch.Tensor`, *optional*):
+                Class indices of shape `(batch_size,)`, or probabilities of shape `(batch_size, num_classes)`.
+            interpolate_pos_encoding (`bool`, defaults to `False`): accept another size than the configuration's.
             num_items_in_batch (`int`, *optional*): entries of `labels` in the whole optimizer step (set by `Trainer`).
-            class_embeds (`torch.Tensor` of shape `(C, E)`, *optional*):
-                Normalised class features, where they are known already; or a function that is given
-                `get_class_embeds` and returns them, to decide when the text tower runs (training with accumulation).
+            class_embeds (`torch.Tensor` of shape `(num_classes, projection_dim)`, *optional*):
+                Normalised class features, where they are known already.
+
+        Raises:
+            ValueError: texts were given; this model scores its own classes.
         """
         texts = [name for name in ("input_ids", "attention_mask") if kwargs.get(name) is not None]
         if texts:
@@ -634,8 +642,8 @@ class VitaClipForVideoClassification(VitaClipModel):
             pixel_values_videos, interpolate_pos_encoding, class_tokens_only=True, return_dict=True, **kwargs
         )
         video_embeds = nn.functional.normalize(outputs.pooler_output, dim=-1)
-        if not isinstance(class_embeds, torch.Tensor):
-            class_embeds = self.get_class_embeds() if class_embeds is None else class_embeds(self.get_class_embeds)
+        if class_embeds is None:
+            class_embeds = self.get_class_embeds()
         logits = self.compare(video_embeds, class_embeds)
         return ImageClassifierOutput(
             loss=None if labels is None else classification_loss(logits, labels, num_items_in_batch),
@@ -648,7 +656,7 @@ class VitaClipForVideoClassification(VitaClipModel):
 def classification_loss(
     logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: int | torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Cross-entropy (METHOD: over the C classes).
+    """Cross-entropy over the classes.
 
     Args:
         logits: `[B, C]`.

@@ -177,9 +177,7 @@ class VitaClipTrainingArguments(TrainingArguments):
             Whether checkpoints hold only the prompts and the name of their CLIP, instead of the whole model.
     """
 
-    _argument_group_name = (
-        "training (transformers' TrainingArguments; total_batch_size, decay_all, prompts_only)"
-    )
+    _argument_group_name = "training (transformers' TrainingArguments; total_batch_size, decay_all, prompts_only)"
 
     output_dir: str = field(
         default="runs/vita-clip", metadata={"help": "Folder of the checkpoints and of the trained model."}

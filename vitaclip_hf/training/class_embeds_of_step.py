@@ -1,8 +1,8 @@
 """The text tower once an optimizer step: class embeddings that all micro-batches of the step share."""
 
-from collections.abc import Callable
-
 import torch
+
+from ..model.modeling_vita_clip import VitaClipModel
 
 
 class _WithGathered(torch.autograd.Function):
@@ -20,33 +20,40 @@ class _WithGathered(torch.autograd.Function):
 
 
 class ClassEmbedsOfStep:
-    """Class embeddings `[C, E]` for the micro-batches of one optimizer step, computed at the first of them.
+    """
+    Class embeddings for the micro-batches of one optimizer step, computed at the first of them.
 
-    All micro-batches but the last see a detached copy, on which their gradients add up; the last one sees the
+    All micro-batches but the last get a detached copy, on which their gradients add up. The last one gets the
     embeddings themselves and carries the sum with it, so that one backward pass goes through the text tower. The
     gradients are those of the plain way, where each micro-batch computes the embeddings anew, because the weights do
-    not change within a step. Since everything reaches the parameters in the last backward pass, it is the one that
+    not change within a step. Everything reaches the parameters in the last backward pass: that is the one which
     DistributedDataParallel averages over ranks, and a loss scaler sees one scale.
 
-    Make a new one for each step and pass it to [`VitaClipForVideoClassification`] as `class_embeds`.
+    Make a new one for each step.
+
+    Args:
+        model ([`VitaClipModel`]): the model itself, not wrapped.
     """
 
-    def __init__(self) -> None:
-        self.is_last = True
+    def __init__(self, model: VitaClipModel) -> None:
+        self.model = model
         self._embeds: torch.Tensor | None = None
         self._copy: torch.Tensor | None = None
 
-    def for_micro_batch(self, is_last: bool) -> "ClassEmbedsOfStep":
-        """Says whether the next forward pass is that of the step's last micro-batch."""
-        self.is_last = is_last
-        return self
+    def for_micro_batch(self, is_last: bool) -> torch.Tensor:
+        """
+        The class embeddings for the forward pass of the next micro-batch.
 
-    @torch.compiler.disable  # what one call keeps, the backward pass of another needs: not for one compiled graph
-    def __call__(self, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
-        """The embeddings for this micro-batch; `compute` runs for the first one only."""
+        Args:
+            is_last (`bool`): whether it is the last micro-batch of the step.
+
+        Returns:
+            `torch.Tensor` of shape `(num_classes, projection_dim)`, for `class_embeds` of
+            [`VitaClipForVideoClassification`].
+        """
         if self._embeds is None:
-            self._embeds = compute()
-        if not self.is_last:
+            self._embeds = self.model.get_class_embeds()
+        if not is_last:
             if self._copy is None:
                 # Gradients of many micro-batches are added in float32 at least, whatever the towers compute in.
                 precision = torch.promote_types(self._embeds.dtype, torch.float32)

@@ -79,7 +79,8 @@ class VitaClipTrainer(Trainer):
             make_shardable(self.model)
         self.add_callback(BestCheckpointFinder)
         self.base, self.base_revision = base, base_revision
-        self._class_embeds = ClassEmbedsOfStep()
+        self._class_embeds: ClassEmbedsOfStep | None = None
+        self._gathers_for: nn.Module | None = None
         self._base_verified = False
         self._waited, self._videos, self._failures = 0.0, 0, 0
         self._logged_at: float | None = None  # since when videos are counted
@@ -122,7 +123,7 @@ class VitaClipTrainer(Trainer):
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device):
         """The micro-batches of an optimizer step, without the entries that the model does not take."""
-        self._class_embeds = ClassEmbedsOfStep()
+        self._class_embeds = None
         if self._logged_at is None:
             self._logged_at = time.perf_counter()
         return super().get_batch_samples(self._watched(epoch_iterator), num_batches, device)
@@ -157,10 +158,24 @@ class VitaClipTrainer(Trainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """As in `Trainer`, with the class embeddings of the optimizer step."""
-        if model.training:
-            shared = self._class_embeds.for_micro_batch(is_last=self.accelerator.sync_gradients)
+        # FSDP 1 gathers weights in the wrapped forward pass only: there, each micro-batch makes its own embeddings.
+        if model.training and (not self.is_fsdp_enabled or self.accelerator.is_fsdp2):
+            if self._class_embeds is None:
+                self._class_embeds = ClassEmbedsOfStep(self._model_of_step(model))
+            with self.accelerator.autocast():
+                shared = self._class_embeds.for_micro_batch(is_last=self.accelerator.sync_gradients)
             inputs = {**inputs, "class_embeds": shared}
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
+    def _model_of_step(self, model: nn.Module) -> VitaClipModel:
+        """The model itself. FSDP 2 is told to gather the weights for `get_class_embeds` as it does for `forward`."""
+        own = self.accelerator.unwrap_model(model, keep_torch_compile=False)
+        if self.is_fsdp_enabled and own is not self._gathers_for:
+            from torch.distributed.fsdp import register_fsdp_forward_method
+
+            register_fsdp_forward_method(own, "get_class_embeds")
+            self._gathers_for = own
+        return own
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """The weights of linear layers, or every tensor with `decay_all`."""
