@@ -8,8 +8,19 @@ import pytest
 import torch
 from conftest import tiny_model
 from PIL import Image
-from transformers import AutoModel, AutoProcessor, pipeline
+from transformers import (
+    AutoModel,
+    AutoProcessor,
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPModel,
+    VideoMAEConfig,
+    VideoMAEForVideoClassification,
+    VideoMAEImageProcessor,
+    pipeline,
+)
 from transformers.pipelines import PIPELINE_REGISTRY
+from transformers.pipelines.video_classification import VideoClassificationPipeline
 
 import vitaclip_hf
 from vitaclip_hf import VideoDecodingError, VitaClipProcessor, VitaClipVideoProcessor
@@ -262,3 +273,90 @@ def test_video_classification(folder, files, batch_size):
     assert best["label"] == first["label"]
     assert best["score"] == pytest.approx(first["score"], abs=1e-6)
     assert classifier.image_processor is None
+
+
+@torch.no_grad()
+def test_views_of_the_closed_set_are_averaged_after_the_softmax(folder, files):
+    model, processor = AutoModel.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder)
+    clips = processor(videos=files[4], return_tensors="pt", sampling="dense", frame_stride=3, num_views=2)
+    scores = model(clips["pixel_values_videos"][0]).logits_per_video.softmax(1).mean(0)
+    expected = dict(zip(model.config.id2label.values(), scores.tolist(), strict=True))
+    classifier = pipeline("video-classification", model=str(folder), device="cpu")
+    check(classifier(files[4], frame_sampling_rate=3, num_views=2), expected)
+    check(classifier([files[4]] * 3, sampling="dense", frame_stride=3, num_views=2, batch_size=2)[1], expected)
+
+
+def test_frame_sampling_rate_is_the_stride(folder, files):
+    classifier = pipeline("video-classification", model=str(folder), device="cpu")
+    by_rate = [classifier(files[4], frame_sampling_rate=rate) for rate in (1, 2, 5)]
+    assert by_rate[0] != by_rate[1] != by_rate[2]
+    assert by_rate[1] == classifier(files[4], sampling="dense", frame_stride=2)
+    with pytest.raises(ValueError, match="`frame_sampling_rate` decides `frame_stride`"):
+        classifier(files[4], frame_sampling_rate=2, frame_stride=2)
+    with pytest.raises((TypeError, ValueError), match="frame_stride"):
+        classifier(files[4], frame_sampling_rate=0)
+
+
+def test_the_closed_set_takes_frames_and_images(folder, files):
+    classifier = pipeline("video-classification", model=str(folder), device="cpu")
+    frames = vitaclip_hf.decode_video(files[0], range(6))[0]
+    expected = classifier(files[0])
+    images = [Image.fromarray(frame) for frame in frames]
+    for video in (frames, images, torch.from_numpy(frames), Path(files[0]), Path(files[0]).read_bytes()):
+        assert classifier(video) == expected
+    assert classifier([images, files[0]]) == [expected, expected]
+    assert classifier([]) == []
+
+
+def test_functions_of_the_logits(folder, files):
+    classifier = pipeline("video-classification", model=str(folder), device="cpu")
+    model, processor = AutoModel.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder)
+    with torch.no_grad():
+        logits = model(processor(videos=files[1], return_tensors="pt")["pixel_values_videos"]).logits_per_video[0]
+    for name, expected in (("none", logits), ("sigmoid", logits.sigmoid())):
+        found = {row["label"]: row["score"] for row in classifier(files[1], function_to_apply=name)}
+        by_label = dict(zip(model.config.id2label.values(), expected.tolist(), strict=True))
+        assert found == pytest.approx(by_label, abs=1e-5)
+
+
+def test_the_closed_set_is_saved_as_one_folder(folder, files, tmp_path):
+    classifier = pipeline("video-classification", model=str(folder), device="cpu")
+    classifier.save_pretrained(tmp_path)
+    assert type(AutoProcessor.from_pretrained(tmp_path)) is VitaClipProcessor
+    again = pipeline("video-classification", model=str(tmp_path), device="cpu")
+    assert again(files[0]) == classifier(files[0])
+    zero_shot = pipeline("zero-shot-video-classification", model=str(tmp_path), device="cpu")
+    assert len(zero_shot(files[0], candidate_labels=LABELS)) == len(LABELS)
+
+
+def test_other_models_keep_the_stock_pipeline(tmp_path):
+    config = VideoMAEConfig(
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, image_size=32, patch_size=16
+    )
+    model = VideoMAEForVideoClassification(config)
+    other = pipeline("video-classification", model=model, image_processor=VideoMAEImageProcessor())
+    assert type(other) is VideoClassificationPipeline
+
+
+def test_a_stock_clip_is_refused_in_one_line(tokenizer, tmp_path):
+    size = {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "hidden_size": 32}
+    vision = size | {"image_size": 32, "patch_size": 16}
+    CLIPModel(CLIPConfig(vision_config=vision, text_config=size)).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="needs a Vita-CLIP, got a 'clip' model.*vitaclip convert clip") as caught:
+        pipeline("zero-shot-video-classification", model=str(tmp_path))
+    assert "\n" not in str(caught.value)
+    processor = VitaClipProcessor.from_pretrained(tmp_path)
+    assert processor.video_processor.crop_size["height"] == 32
+    image = {"image_mean": [0.1, 0.2, 0.3], "crop_size": {"height": 24, "width": 24}, "size": {"shortest_edge": 28}}
+    CLIPImageProcessor(**image).save_pretrained(tmp_path)
+    own = VitaClipProcessor.from_pretrained(tmp_path).video_processor
+    assert list(own.image_mean) == [0.1, 0.2, 0.3] and own.crop_size["width"] == 24 and own.size["shortest_edge"] == 28
+    classifier = pipeline(
+        "zero-shot-video-classification",
+        model=vitaclip_hf.VitaClipModel.from_pretrained(tmp_path),
+        tokenizer=processor.tokenizer,
+        video_processor=own,
+    )
+    frames = np.zeros((4, 32, 32, 3), np.uint8)
+    assert sum(row["score"] for row in classifier(frames, candidate_labels=LABELS)) == pytest.approx(1, abs=1e-5)
