@@ -156,7 +156,7 @@ def test_freezing_leaves_exactly_the_prompts(stock_clip, capsys):
 
 
 def prompts_by_hand(layer, cls_tokens):
-    """METHOD's formulas, frame by frame and head by head, for one video `[T, D]`; returns `[T, tokens, D]`."""
+    """The paper's formulas, frame by frame and head by head, for one video `[T, D]`; returns `[T, tokens, D]`."""
     prompts, tokens = layer.prompts, []
     projected = cls_tokens @ prompts.cls_projection.weight.T + prompts.cls_projection.bias
     attention = torch.nn.MultiheadAttention(48, 4, batch_first=True)

@@ -56,7 +56,7 @@ def classifier(folder):
 
 @torch.no_grad()
 def scores_by_hand(folder, video, labels=LABELS, templates=("{}",), **views) -> dict[str, float]:
-    """METHOD and ARCHITECTURE, step by step."""
+    """The class matrix and the scores, step by step."""
     model, processor = AutoModel.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder)
     total = 0
     for template in templates:

@@ -146,7 +146,7 @@ def test_every_recipe_makes_arguments(path, tmp_path):
 
 
 def test_the_papers_recipe_has_the_papers_numbers(tmp_path):
-    """METHOD: batch 256, 30,000 steps, AdamW 4e-4, decay 0.05 on all, cosine to 0, no warm-up, stride 16, M_c 16."""
+    """The released recipe: batch 256, 30,000 steps, AdamW 4e-4, decay 0.05 on all, cosine to 0, no warm-up, stride 16, M_c 16."""
 
     def values(name: str) -> dict:
         recipe = read_recipe(RECIPES / f"{name}.yaml", field_names(GROUPS))

@@ -85,11 +85,12 @@ def load_checkpoint(
     name = str(name)
     config = read_config(name, revision, accept_clip)
     try:
+        load: Any = model_class.from_pretrained
         if not isinstance(config, VitaClipConfig):
-            kind, load = "clip", model_class.from_pretrained
+            kind = "clip"
             kwargs |= prompt_settings or {}
         elif find_prompts_alone(name, {"revision": revision}) is None:
-            kind, load = "vita-clip", model_class.from_pretrained
+            kind = "vita-clip"
         else:
             kind, load = "prompts", model_class.from_pretrained_prompts
         if kind == "prompts":

@@ -48,11 +48,11 @@ class VitaClipOutput(ModelOutput):
     Output of [`VitaClipModel`].
 
     Args:
-        loss (`torch.Tensor`, *optional*, returned with `labels`): cross-entropy over the C texts or classes.
-        logits_per_video (`torch.Tensor` of shape `(B, C)`): scaled cosine of each video with each text.
-        logits_per_text (`torch.Tensor` of shape `(C, B)`): the same, transposed.
-        video_embeds (`torch.Tensor` of shape `(B, E)`): normalised video features.
-        text_embeds (`torch.Tensor` of shape `(C, E)`): normalised text or class features.
+        loss (`torch.Tensor`, *optional*, returned with `labels`): cross-entropy over the texts or classes.
+        logits_per_video (`torch.Tensor` of shape `(batch_size, num_texts)`): scaled cosines of videos and texts.
+        logits_per_text (`torch.Tensor` of shape `(num_texts, batch_size)`): the same, transposed.
+        video_embeds (`torch.Tensor` of shape `(batch_size, projection_dim)`): normalised video features.
+        text_embeds (`torch.Tensor` of shape `(num_texts, projection_dim)`): normalised text or class features.
         vision_model_output (`BaseModelOutputWithPooling`): of [`VitaClipModel.get_video_features`].
         text_model_output (`BaseModelOutputWithPooling`): of the text or class features.
     """
@@ -193,16 +193,24 @@ class VitaClipPreTrainedModel(CLIPPreTrainedModel):
         return False
 
     def save_pretrained(self, save_directory, **kwargs) -> None:
-        """As for every transformers model; a published folder's own code takes its pipelines' modules along."""
+        """As for every transformers model. The pipelines of a published folder's own code are saved too."""
         super().save_pretrained(save_directory, **kwargs)
         copy_pipeline_modules(self.config, save_directory)
 
     def prompts_disabled(self) -> AbstractContextManager[None]:
-        """A context in which the prompts are off and the towers are those of frozen CLIP, to the bit.
+        """
+        A context in which the prompts are off: both towers give the features of frozen CLIP, to the bit.
 
-        Features are: `get_video_features` is the mean of CLIP's frame features, `get_text_features` is CLIP's. Their
-        comparison is not where `logit_scale` was trained, for it stays as it is. The classes' learned contexts cannot
-        be used; compare with texts (`input_ids`).
+        `get_video_features` is then the mean of CLIP's frame features. The learned contexts cannot be used: compare
+        with texts (`input_ids`). `logit_scale` stays the trained one.
+
+        Example:
+
+        ```python
+        >>> with model.prompts_disabled():  # doctest: +SKIP
+        ...     features = model.get_video_features(pixel_values_videos).pooler_output
+
+        ```
         """
         return prompts_disabled(self)
 
@@ -298,7 +306,7 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
     r"""
     Vita-CLIP: CLIP with learned video prompts and class-specific learned text contexts.
 
-    `VitaClipModel.from_pretrained` also loads any stock CLIP folder or id: the backbone bit by bit, the prompts anew.
+    `VitaClipModel.from_pretrained` also loads a stock CLIP. Its weights are taken as they are; the prompts are new.
 
     Example:
 
@@ -332,7 +340,8 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
         self.post_init()
         self.class_prompts.lengths  # noqa: B018  measured now, since a traced forward pass cannot
         # CLIP's own text tower adds its layers, which were replaced, and its embeddings, of which classes use a part.
-        self._no_split_modules = set(self._no_split_modules or ()) - {"CLIPEncoderLayer", "CLIPTextEmbeddings"}
+        replaced = {"CLIPEncoderLayer", "CLIPTextEmbeddings"}
+        self._no_split_modules = [name for name in self._no_split_modules or () if name not in replaced]
 
     def get_input_embeddings(self) -> nn.Embedding:
         """The text tower's token embedding."""
@@ -511,7 +520,16 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
         )
 
     def compare(self, video_embeds: torch.Tensor, text_embeds: torch.Tensor) -> torch.Tensor:
-        """Scaled cosines `[B, C]` of normalised embeddings `[B, E]` and `[C, E]`."""
+        """
+        Scaled cosines.
+
+        Args:
+            video_embeds (`torch.Tensor` of shape `(batch_size, projection_dim)`): normalised.
+            text_embeds (`torch.Tensor` of shape `(num_texts, projection_dim)`): normalised.
+
+        Returns:
+            `torch.Tensor` of shape `(batch_size, num_texts)`.
+        """
         text_embeds = text_embeds.to(video_embeds.device, video_embeds.dtype)
         return video_embeds @ text_embeds.T * self.logit_scale.exp().to(video_embeds.device)
 
@@ -546,16 +564,18 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
         return super().load_state_dict(*args, **kwargs)
 
     def set_classes(self, names: list[str], tokenizer) -> None:
-        """Gives the model a new label set, in place: class prompts, `config.id2label` and `config.label2id`.
+        """
+        Replaces the model's classes: class prompts, `config.id2label` and `config.label2id`.
 
-        With class-specific contexts, a name that the model already has keeps its learned context; a new one starts
-        from `context_init`'s words, else from the mean of the learned contexts, or at random in a model whose classes
-        never had names. A shared context serves every name as it is. Call it before making an optimizer: another
-        number of classes needs a new parameter. (Overriding `id2label` in `from_pretrained` only renames the answers;
-        the prompts keep their names.)
+        With class-specific contexts, a name that the model already has keeps its learned context. A new name starts
+        from the words of `context_init`. Without them it starts from the mean of the learned contexts, or at random if
+        the model's classes never had names. A shared context stays as it is.
+
+        Call it before you make an optimizer: another number of classes needs a new parameter. Another `id2label` in
+        `from_pretrained` renames the answers only, not the prompts.
 
         Args:
-            names: class names; underscores count as spaces in the prompts.
+            names (`list[str]`): class names; underscores become spaces in the prompts.
             tokenizer: the model's.
 
         Raises:
@@ -569,16 +589,16 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
         self.config.label2id = {name: index for index, name in enumerate(names)}
 
     def save_prompts(self, directory, base=None, **kwargs) -> None:
-        """Saves what CLIP has not, and the name and fingerprint of its CLIP: see `prompt_checkpoint.save_prompts`."""
+        """Saves the prompts alone, with name and fingerprint of their CLIP: see `prompt_checkpoint.save_prompts`."""
         save_prompts(self, directory, base, **kwargs)
 
     @classmethod
     def from_pretrained_prompts(cls, directory, base=None, **kwargs):
-        """The whole model from what `save_prompts` wrote and its base CLIP: see `prompt_checkpoint.load_prompts`."""
+        """Loads prompts that `save_prompts` wrote, on their CLIP: see `prompt_checkpoint.load_prompts`."""
         return load_prompts(directory, base, model_class=cls, **kwargs)
 
     def freeze_backbone(self) -> None:
-        """Leaves exactly the prompts, the time embedding and the logit scale trainable: CLIP itself is frozen."""
+        """Freezes CLIP. The prompts, the time embedding and the logit scale stay trainable."""
         self.requires_grad_(False)
         for module in self.modules():
             if isinstance(module, VisionPrompts):
@@ -656,12 +676,13 @@ class VitaClipForVideoClassification(VitaClipModel):
 def classification_loss(
     logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: int | torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Cross-entropy over the classes.
+    """
+    Cross-entropy over the classes.
 
     Args:
-        logits: `[B, C]`.
-        labels: class indices `[B]`, or probabilities `[B, C]`.
-        num_items_in_batch: entries of `labels` in the whole optimizer step; by default those of this batch.
+        logits (`torch.Tensor` of shape `(batch_size, num_classes)`): scaled cosines.
+        labels (`torch.Tensor`): class indices of shape `(batch_size,)`, or probabilities of the shape of `logits`.
+        num_items_in_batch (`int`, *optional*): entries of `labels` in the optimizer step; by default of this batch.
 
     Raises:
         ValueError: labels of another shape or kind.

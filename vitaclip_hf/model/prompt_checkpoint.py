@@ -1,11 +1,11 @@
-"""Prompts saved alone: what Vita-CLIP adds to a CLIP, in a small folder that names the CLIP it belongs to.
+"""Prompts saved alone: what Vita-CLIP adds to a CLIP, in a small folder that names its CLIP.
 
-    prompts.safetensors   everything that CLIP has not, and the logit scale, which is trained
-    prompt_config.json    the CLIP beneath: name, revision, fingerprint of its weights; and who wrote the folder
+    prompts.safetensors   the prompts, the time embedding, the class prompts and the trained logit scale
+    prompt_config.json    name, revision and fingerprint of the CLIP, and the version that wrote the folder
     config.json           the model's configuration with its classes
-    processor files       where a processor was given
+    processor files       if a processor was given
 
-No file has a name under which transformers looks for weights, so such a folder is never half loaded.
+transformers looks for weights under other names, so it never loads half of such a folder by mistake.
 """
 
 import copy
@@ -37,7 +37,7 @@ from .version import __version__
 WEIGHTS_FILE = "prompts.safetensors"
 PROMPT_CONFIG_FILE = "prompt_config.json"
 FORMAT_VERSION = 1
-# Of `from_pretrained`, without a meaning for prompts, which fit their configuration and their base or are refused.
+# Arguments of `from_pretrained` that prompts alone do not take: they fit their configuration and base, or are refused.
 NO_ARGUMENTS = ("config", "state_dict", "ignore_mismatched_sizes", "output_loading_info")
 WHOLE_MODEL_FILES = ("model.safetensors", "model.safetensors.index.json")
 
@@ -51,11 +51,11 @@ class PromptRecord:
     """`prompt_config.json`.
 
     Args:
-        base_model: Hub id of the CLIP beneath, or its folder, in the file relative to the prompts' own folder.
-        base_revision: its commit on the Hub, where it comes from there.
-        base_dtype: the type in which its weights were when the fingerprint was taken.
-        base_fingerprint: of all its weights but the logit scale, in that type. Taken from the tensors by name, so
-            files of any sharding, and any file type that converts to the same values, have the same one.
+        base_model: Hub id of the CLIP, or its folder. In the file, a folder is relative to the prompts' own folder.
+        base_revision: its commit on the Hub, if it comes from there.
+        base_dtype: type of its weights when the fingerprint was taken.
+        base_fingerprint: of all its weights but the logit scale, in that type. It is taken from the tensors by name:
+            the number of files and the file type do not matter.
         prompts_fingerprint: of the tensors in `prompts.safetensors`.
         format_version: of the folder.
         package_version: what wrote it.

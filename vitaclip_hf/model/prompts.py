@@ -1,4 +1,6 @@
-"""Vita-CLIP's prompts as modules that know no backbone: class tokens in, prompt tokens out; and the text contexts.
+"""Vita-CLIP's prompts: modules that turn class tokens into prompt tokens, and class names into text prompts.
+
+They do not depend on the backbone.
 
 Shapes, in the letters of the whole package: B videos, T frames, D vision width, D_t text width, C classes,
 M_v global prompts, M_c context tokens, L text positions.
@@ -37,7 +39,7 @@ def resize_over_time(vectors: torch.Tensor, num_frames: int) -> torch.Tensor:
 
 @contextmanager
 def prompts_disabled(model: nn.Module) -> Iterator[None]:
-    """Within it, no prompt of the model takes part: what is left is frozen CLIP."""
+    """A context in which no prompt of the model is used: the model is frozen CLIP."""
     modules = [module for module in model.modules() if isinstance(module, (TimeEmbedding, VisionPrompts, ClassPrompts))]
     before = [module.enabled for module in modules]
     for module in modules:
@@ -108,7 +110,7 @@ class VisionPrompts(nn.Module):
         return prompts
 
     def set_trainable(self) -> None:
-        """All of it, but the projection of the class tokens only where the configuration trains it."""
+        """Makes the prompts trainable, and the projection of the class tokens if the configuration says so."""
         self.requires_grad_(True)
         if self.cls_projection is not None:
             self.cls_projection.requires_grad_(self.train_cls_projection)
@@ -202,11 +204,12 @@ class ClassPrompts(nn.Module):
         )
 
     def set_names(self, names: list[str], known: dict[str, int], tokenizer, token_embedding: nn.Embedding) -> None:
-        """Takes a new list of classes.
+        """
+        Replaces the classes.
 
-        Class-specific contexts follow the names: a name in `known` (name to old class) keeps its context. A new name
-        starts from `context_init`'s words if the configuration has any, else from the mean of the learned contexts,
-        or at random if the old prompts never had names.
+        A name in `known` (name to old class) keeps its class-specific context. A new name starts from the words of
+        `context_init`. Without them it starts from the mean of the learned contexts, or at random if the old prompts
+        had no names.
 
         Raises:
             ValueError: no names, an empty or repeated name, or one too long for the text tower.

@@ -130,7 +130,8 @@ class VitaClipVideoProcessor(BaseVideoProcessor):
         specification = None
         if chosen["do_sample_frames"]:
             specification = ClipSpecification(**{name: chosen[name] for name in SPECIFICATION})
-        clips, metadata = [], []
+        clips: list[torch.Tensor] = []
+        metadata = []
         for index, source in enumerate(sources):
             video = video_from(source, chosen["decoder"], given[index], chosen["input_data_format"], do_rescale)
             seed = None if chosen["seed"] is None else chosen["seed"] + index
