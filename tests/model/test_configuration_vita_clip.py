@@ -115,7 +115,7 @@ def test_wrong_fields_are_named(part, field, value):
 
 @pytest.mark.parametrize(("name", "trainable"), [("vita-clip-b16", 38_884_353), ("vita-clip-b16-released", 30_158_849)])
 def test_presets(name, trainable):
-    """The paper's count of trained parameters: all parts, and without `cls_proj` (7,087,104) and half the context (1,638,400)."""
+    """The paper's count: all parts, and without `cls_proj` (7,087,104) and half the context (1,638,400)."""
     config = VitaClipConfig(**json.loads((MODELS / f"{name}.json").read_text()), num_labels=400)
     model = VitaClipModel(config)
     model.freeze_backbone()

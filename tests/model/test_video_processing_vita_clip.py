@@ -7,6 +7,7 @@ import torch
 from conftest import openai_tokenizer
 from PIL import Image
 from transformers import AutoProcessor, AutoVideoProcessor
+from transformers.video_utils import VideoMetadata
 
 from vitaclip_hf import VideoDecodingError, VitaClipProcessor, VitaClipVideoProcessor, decode_video
 from vitaclip_hf.data.motion_shapes import write_video
@@ -292,3 +293,14 @@ def test_batches_nested_by_sample(tmp_path):
     for path, picture in zip(pictures, two, strict=True):
         Image.fromarray(picture).save(path)
     assert torch.equal(process([pictures], return_tensors="pt")["pixel_values_videos"], flat[1:])  # one video
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"sampling": "dense", "frame_stride": 2}, {"num_views": 3}, {"num_frames": 2, "num_views": 2}]
+)
+def test_sample_frames_are_those_that_are_read(settings):
+    process = small()
+    about = process(frames(30), return_metadata=True, **settings)["video_metadata"][0]
+    assert process.sample_frames(VideoMetadata(30), **settings).tolist() == about.frames_indices
+    with pytest.raises(ValueError, match="`fps` is not a rule"):
+        process.sample_frames(VideoMetadata(30), fps=2)

@@ -1,8 +1,9 @@
 """Video processor for Vita-CLIP: any video source to `pixel_values_videos` `[B * views, T, 3, H, W]`."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Annotated
 
+import numpy as np
 import torch
 from huggingface_hub.dataclasses import validate_typed_dict
 from transformers.feature_extraction_utils import BatchFeature
@@ -17,6 +18,7 @@ from transformers.processing_utils import Unpack, VideosKwargs
 from transformers.utils import TensorType
 from transformers.utils.type_validators import positive_int
 from transformers.video_processing_utils import BaseVideoProcessor
+from transformers.video_utils import VideoMetadata
 
 from .frame_sampling import ClipSpecification
 from .video_inputs import batch_of_videos, video_from
@@ -101,6 +103,26 @@ class VitaClipVideoProcessor(BaseVideoProcessor):
     def _refuse_fps(fps: float | None) -> None:
         if fps is not None:
             raise ValueError("`fps` is not a rule of this processor; choose `sampling`, `num_frames`, `frame_stride`.")
+
+    def sample_frames(self, metadata: VideoMetadata, fps: float | None = None, seed: int | None = None, **kwargs):
+        """
+        The frame numbers that a video is read at.
+
+        Args:
+            metadata ([`~transformers.video_utils.VideoMetadata`]): its `total_num_frames` is used.
+            seed (`int`, *optional*): of random sampling.
+            kwargs: fields of [`ClipSpecification`] in place of the processor's own.
+
+        Returns:
+            `np.ndarray` of shape `(num_views * num_frames,)`, view after view.
+
+        Raises:
+            ValueError: `fps` was given, or a field has an unusable value.
+        """
+        self._refuse_fps(fps)
+        chosen = {name: kwargs[name] for name in SPECIFICATION if kwargs.get(name) is not None}
+        clips = replace(self.clip_specification, **chosen).frame_numbers(metadata.total_num_frames, seed)
+        return np.array([number for clip in clips for number in clip])
 
     def preprocess(self, videos, **kwargs: Unpack[VitaClipVideoProcessorKwargs]) -> BatchFeature:
         """
