@@ -26,7 +26,7 @@ def test_short_videos_repeat_their_last_frame(sampling):
 
 
 def released_views(total: int, frames: int, stride: int, views: int) -> list[list[int]]:
-    """The released code: a view spans (F-1)*stride+1 frames, short videos repeat their last, views from 0 to the end."""
+    """The released code: a view spans (F-1)*stride+1 frames; short ones repeat their last; views from 0 to the end."""
     padded = list(range(total))
     span = (frames - 1) * stride + 1
     while len(padded) < span:
