@@ -533,10 +533,9 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
         text_embeds = text_embeds.to(video_embeds.device, video_embeds.dtype)
         return video_embeds @ text_embeds.T * self.logit_scale.exp().to(video_embeds.device)
 
-    def text_side_tensors(self) -> list[torch.Tensor]:
+    def text_side_modules(self) -> list[nn.Module]:
         """Everything that text and class features depend on."""
-        modules = (self.text_model, self.text_projection, self.class_prompts)
-        return [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
+        return [self.text_model, self.text_projection, self.class_prompts]
 
     def get_class_embeds(self) -> torch.Tensor:
         """
@@ -551,7 +550,7 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
         keep = not (self.training or torch.is_grad_enabled() or torch.compiler.is_compiling())
         if not keep or not self.class_prompts.enabled or self.class_prompts.class_input_ids.is_meta:
             return embed()
-        return self.text_embedding_cache.get("classes", self.text_side_tensors(), embed)
+        return self.text_embedding_cache.get("classes", self.text_side_modules(), embed)
 
     def train(self, mode: bool = True):
         """As for every module; drops the kept text embeddings, whose weights may change now."""

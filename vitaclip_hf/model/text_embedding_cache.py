@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
 
 import torch
+from torch import nn
 
 
 class TextEmbeddingCache:
@@ -11,8 +12,8 @@ class TextEmbeddingCache:
     The latest few text embeddings, by key.
 
     An entry is valid while the weights that made it are the same tensors with the same version counters of autograd,
-    which count in-place writes. Writes through `.data` are not counted: call `clear` after them. The model calls it in
-    `train()`, `load_state_dict()` and `set_classes()`.
+    which count in-place writes, and while the same adapters of peft are on. Writes through `.data` are not counted:
+    call `clear` after them. The model calls it in `train()`, `load_state_dict()` and `set_classes()`.
 
     Args:
         capacity (`int`, defaults to 8): entries to keep; the least recently used is dropped.
@@ -26,20 +27,21 @@ class TextEmbeddingCache:
         """Drops all entries."""
         self._entries.clear()
 
-    def get(self, key: Hashable, weights: Iterable[torch.Tensor], compute: Callable[[], torch.Tensor]) -> torch.Tensor:
+    def get(self, key: Hashable, modules: Iterable[nn.Module], compute: Callable[[], torch.Tensor]) -> torch.Tensor:
         """
-        The value of `compute()` for this key and these weights.
+        The value of `compute()` for this key and the weights of these modules.
 
         Args:
             key: what is embedded.
-            weights: the tensors that the value depends on.
+            modules: the modules that the value depends on.
             compute: makes the value.
         """
-        weights = list(weights)
+        modules = list(modules)
+        weights = [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
         if any(tensor.is_inference() for tensor in weights):  # they have no version counters
             return self._computed(compute)
         counters = tuple((tensor.data_ptr(), tensor._version, tensor.dtype, tensor.device) for tensor in weights)
-        key = (key, counters, torch.is_autocast_enabled(), torch.is_autocast_enabled("cpu"))
+        key = (key, counters, adapter_switches(modules), torch.is_autocast_enabled(), torch.is_autocast_enabled("cpu"))
         if key not in self._entries:
             self._entries[key] = self._computed(compute)
             while len(self._entries) > self.capacity:
@@ -52,3 +54,13 @@ class TextEmbeddingCache:
         # A tensor made under inference_mode could not take part in a later backward pass.
         with torch.inference_mode(False), torch.no_grad():
             return compute()
+
+
+def adapter_switches(modules: Iterable[nn.Module]) -> tuple:
+    """Which adapters of peft are on, and how strongly. Switching them changes the output, but no weight."""
+    return tuple(
+        (layer.disable_adapters, tuple(layer.active_adapters), tuple(getattr(layer, "scaling", {}).values()))
+        for module in modules
+        for layer in module.modules()
+        if isinstance(getattr(layer, "disable_adapters", None), bool)  # of transformers' models it is a method
+    )

@@ -46,7 +46,7 @@ def build_zero_shot_classifier(
         return nn.functional.normalize(torch.stack(embeds).mean(0), dim=-1)
 
     key = ("labels", tuple(labels), tuple(templates), id(tokenizer))
-    return model.text_embedding_cache.get(key, model.text_side_tensors(), embed)
+    return model.text_embedding_cache.get(key, model.text_side_modules(), embed)
 
 
 def _check_length(model: Any, tokenizer: Any, texts: list[str], input_ids: torch.Tensor) -> None:
