@@ -1,4 +1,4 @@
-"""Builds the Hub folder of a checkpoint: weights, configuration, processor, tokenizer, code and licence."""
+"""Builds the Hub folder of a checkpoint: weights, configurations, processor, tokenizer, code and licence."""
 
 import json
 import shutil
@@ -15,6 +15,7 @@ from transformers.dynamic_module_utils import get_relative_import_files
 
 import vitaclip_hf.model
 from vitaclip_hf import VitaClipConfig, VitaClipModel, VitaClipProcessor
+from vitaclip_hf.conversion.sentence_transformers_files import write_sentence_transformers_files
 from vitaclip_hf.model.checkpoint import load_checkpoint
 from vitaclip_hf.model.loading_checks import kind_problems
 from vitaclip_hf.model.prompt_checkpoint import PROMPT_CONFIG_FILE, find_prompts_alone
@@ -205,6 +206,7 @@ def build(checkpoint: Path, folder: Path, max_shard_size: str) -> tuple[PreTrain
     model.config.architectures = [VitaClipModel.__name__]
     model.save_pretrained(folder, max_shard_size=max_shard_size)
     processor.save_pretrained(folder)
+    write_sentence_transformers_files(folder, model.config)
     for module in remote_code():
         shutil.copyfile(module, folder / module.name)
     (folder / "LICENSE").write_text(read_licence(), encoding="utf-8")

@@ -125,7 +125,9 @@ def test_files_of_the_folder(folder, checkpoint):
     names = sorted(file.name for file in folder.iterdir())
     modules = [name for name in names if name.endswith(".py")]
     others = ["LICENSE", "README.md", "config.json", "model.safetensors", "processor_config.json", "tokenizer.json"]
-    assert [name for name in names if name not in modules] == [*others, "tokenizer_config.json"]
+    others += ["tokenizer_config.json"]
+    others += ["config_sentence_transformers.json", "modules.json", "sentence_bert_config.json"]
+    assert [name for name in names if name not in modules] == sorted(others)
     for name in modules:
         assert (folder / name).read_text() == (ROOT / "vitaclip_hf" / "model" / name).read_text()
     config = json.loads((folder / "config.json").read_text())
