@@ -269,9 +269,9 @@ class Recorder:
         return [self.choose(total)]
 
 
-def read_clip(source, specification):
+def read_clip(source, specification, **reading):
     """The frames `[T, H, W, 3]` of one view, and the metadata."""
-    video = open_video(source)
+    video = open_video(source, **reading)
     (clip,) = video.read_clips(specification)
     return clip.permute(0, 2, 3, 1).numpy(), video.metadata
 
@@ -410,14 +410,25 @@ def test_unreadable_files_give_one_error(broken, name, decoder):
 
 
 @pytest.mark.parametrize("name", DAMAGED)
-def test_damage_anywhere_is_noticed(broken, name):
+def test_damage_anywhere_is_noticed_by_full_verification(broken, name):
     calls = Recorder(lambda count: [0])
-    reads = (lambda: decode_video(broken[name], [0]), lambda: read_clip(broken[name], calls))
+    reads = (
+        lambda: decode_video(broken[name], [0], verify="full"),
+        lambda: read_clip(broken[name], calls, verify="full"),
+    )
     for read in reads:  # only the first frame, which is intact
         with pytest.raises(VideoDecodingError) as caught:
             read()
         assert caught.value.source == str(broken[name]) and str(broken[name]) in str(caught.value)
     assert calls.counts == ([] if name == "truncated" else [NUM_FRAMES])
+
+
+@pytest.mark.parametrize("name", ["zeroed_middle", "scattered_bytes"])
+def test_damage_is_noticed_where_it_is_read(broken, name):
+    frames, metadata = decode_video(broken[name], [0, 3])  # before the damage
+    assert numbers(frames) == [0, 3] and metadata.total_num_frames == NUM_FRAMES
+    with pytest.raises(VideoDecodingError, match=name):
+        decode_video(broken[name], [0, NUM_FRAMES - 1])
 
 
 def test_messages_say_what_was_found(broken):
@@ -629,7 +640,7 @@ def test_nothing_leaks(clip, broken):
             decode_video(clip("dense_keyframes.mp4"), [0, 9])
             for name in ("zeroed_middle", "garbage", "truncated"):
                 with pytest.raises(VideoDecodingError):
-                    decode_video(broken[name], [0])
+                    decode_video(broken[name], [47])
 
     work(2)
     gc.collect()  # what other tests left

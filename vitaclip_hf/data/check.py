@@ -123,7 +123,7 @@ def _problem(source: TableVideos, index: int, deep: bool, decoder: str) -> str |
         if _is_empty(video):
             return "it is empty"
         if deep:
-            decode_video(video, [0], decoder=decoder)
+            decode_video(video, [0], decoder=decoder, verify="full")
     except VideoDecodingError as error:
         return f"{type(error.cause).__name__}: {error.cause}" if isinstance(error.cause, Exception) else error.cause
     return None

@@ -1,63 +1,65 @@
 """Reading chosen frames of a video, exactly: frame 7 is what a player shows as the eighth picture.
 
 The path of a video: `open_video(source)` gives a [`Video`] with its metadata; `frame_sampling` chooses frame numbers;
-`Video.read` gives those frames. `Video.read_clips` does the last two. PyAV decodes by default, in order and to the
-end of the file: the frame count is true, and damage is noticed wherever the decoder reports it. torchcodec and decord
-can be asked for by name.
+`Video.read` gives those frames. `Video.read_clips` does the last two. PyAV decodes by default: from the keyframes
+before the wanted frames where the table of frames can be trusted (`frame_table`), else from the beginning to the end.
+torchcodec and decord can be asked for by name.
 """
 
 import io
+import multiprocessing
 import numbers
 import os
-import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
 import torch
-from av.stream import Disposition
 from transformers.video_utils import VideoMetadata
 
+from .container_length import mp4_boxes, what_is_missing
 from .frame_sampling import ClipSpecification
+from .frame_table import FrameTable, UntrustedTableError, can_be_trusted, is_mp4, read_by_table
+from .video_opening import (
+    DOWNLOAD_SECONDS,
+    MAX_DOWNLOAD_BYTES,
+    MAX_FRAME_PIXELS,
+    DamageError,
+    VideoDecodingError,
+    VideoInput,
+    VideoTooLargeError,
+    failure,
+    opened_container,
+    opened_source,
+)
 
-
-try:
-    from huggingface_hub.utils import httpx  # its own choice of httpx or httpx2, which transformers takes too
-except ImportError:
-    import httpx
 
 DECODERS = ("auto", "pyav", "torchcodec", "decord")
-DOWNLOAD_TIMEOUT = 30.0  # seconds without an answer or without data
-MAX_DECODED_BYTES = 2 << 30  # of the frames that one call decodes
+VERIFICATIONS = ("read", "full")
+DAMAGE_RULES = ("error", "skip")
+MAX_DECODED_BYTES = 2 << 30  # of one reading
+# Decoders hold pictures of their own. They count against `max_bytes` beyond this size, which any decoding takes.
+USUAL_DECODER_BYTES = 64 << 20
+DECODER_PICTURES = 4  # canvas and copies of an animation, reference frames
+# Decoder threads pay for this many pixels and more; for less, they cost more than they give.
+MIN_PIXELS_FOR_THREADS = 200_000_000
 
-VideoInput = str | os.PathLike | bytes | bytearray | memoryview | BinaryIO
 
-
-class VideoDecodingError(RuntimeError):
-    """A video that cannot be read, or not completely.
+@dataclass
+class EncodedVideoMetadata(VideoMetadata):
+    """
+    Metadata of an encoded video.
 
     Attributes:
-        source: path or URL, or a description such as `"bytes (1234 B)"`.
-        cause: the exception of the library that failed, or what was found, as text.
+        frames_left_out (`int`): damaged frames that `on_damage="skip"` left out, as far as the container tells.
     """
 
-    # One positional argument has to be enough: that is how a DataLoader rebuilds a worker's exception.
-    def __init__(self, message: str, source: str | None = None, cause: Exception | str | None = None):
-        super().__init__(message)
-        self.source = source
-        self.cause = cause
-
-    def __reduce__(self):
-        # The causes of some libraries (httpx) cannot be unpickled, so the cause travels as text.
-        cause = self.cause if self.cause is None or isinstance(self.cause, str) else _described(self.cause)
-        return type(self), (str(self), self.source, cause)
-
-
-class VideoTooLargeError(VideoDecodingError):
-    """The frames asked for would take more memory than `max_bytes`."""
+    frames_left_out: int = 0
 
 
 class Video(ABC):
@@ -68,13 +70,15 @@ class Video(ABC):
         name: what to call it in messages.
         metadata: `total_num_frames`, `fps`, `width`, `height`, `duration` in seconds, `video_backend`. The container's
             frame count can be wrong; it is corrected by the first reading.
-        max_bytes: limit on the decoded frames of one reading.
+        max_bytes: limit on what one reading holds in memory.
+        decoder_bytes: what the decoder holds beside the frames that are returned.
     """
 
     def __init__(self, name: str, metadata: VideoMetadata, max_bytes: int | None = MAX_DECODED_BYTES):
         self.name = name
         self.metadata = metadata
         self.max_bytes = max_bytes
+        self.decoder_bytes = 0
 
     @abstractmethod
     def _decode(self, numbers: list[int]) -> np.ndarray | torch.Tensor:
@@ -85,14 +89,17 @@ class Video(ABC):
         in a forked process. Corrects `metadata.total_num_frames` if it was wrong.
         """
 
-    def _decode_within_limit(self, numbers: list[int]) -> np.ndarray | torch.Tensor:
-        height, width = self.metadata.height, self.metadata.width
-        if self.max_bytes is not None and height and width and len(numbers) * height * width * 3 > self.max_bytes:
-            needed = f"{len(numbers)} frames of {width} x {height} take {len(numbers) * height * width * 3:,} bytes"
-            message = f"Cannot read the video {self.name}: {needed}, the limit is {self.max_bytes:,}. "
-            raise VideoTooLargeError(
-                message + "Take fewer frames or views, make the video smaller, or raise `max_bytes`.", self.name, needed
-            )
+    def _decode_within_limit(self, numbers: list[int], copies: int) -> np.ndarray | torch.Tensor:
+        """The frames of different numbers, ascending. `copies`: how many frames are copied from them afterwards."""
+        height, width, count = self.metadata.height, self.metadata.width, len(numbers) + copies
+        if self.max_bytes is not None and height and width:
+            decoder = max(self.decoder_bytes - USUAL_DECODER_BYTES, 0)
+            if (size := count * height * width * 3 + decoder) > self.max_bytes:
+                needed = f"{count} frames of {width} x {height} take {size:,} bytes"
+                needed += f", {decoder:,} of them in the decoder" if decoder else ""
+                advice = "Take fewer frames or views, make the video smaller, or raise `max_bytes`."
+                cause = f"{needed}, the limit is {self.max_bytes:,}"
+                raise failure(self.name, cause, "decoding", advice, VideoTooLargeError)
         return self._decode(numbers)
 
     def read(self, indices: Iterable[int]) -> torch.Tensor:
@@ -112,13 +119,13 @@ class Video(ABC):
         """
         indices = checked_indices(indices)
         wanted = sorted(set(indices))
-        frames = self._decode_within_limit(wanted)
+        frames = self._decode_within_limit(wanted, 0 if wanted == indices else len(indices))
         if len(frames) < len(wanted):
             raise IndexError(
                 f"frame {wanted[-1]} asked for, but {self.name} has {self.metadata.total_num_frames} frames, from 0."
             )
         self.metadata.frames_indices = indices
-        return _as_tensor(frames if wanted == indices else frames[_rows(wanted, indices)])
+        return _chosen(frames, wanted, indices)
 
     def read_clips(self, specification: ClipSpecification | None = None, seed: int | None = None) -> list[torch.Tensor]:
         """
@@ -138,37 +145,65 @@ class Video(ABC):
             count = self.metadata.total_num_frames
             clips = [list(range(count))] if specification is None else specification.frame_numbers(count, seed)
             wanted = sorted({number for clip in clips for number in clip})
-            frames = self._decode_within_limit(wanted)
+            copies = sum(len(clip) for clip in clips if _span(wanted, clip) is None)
+            frames = self._decode_within_limit(wanted, copies)
             if self.metadata.total_num_frames == count:
                 self.metadata.frames_indices = [number for clip in clips for number in clip]
                 # Views overlap and short videos repeat frames: each frame is decoded once.
-                return [_as_tensor(frames if clip == wanted else frames[_rows(wanted, clip)]) for clip in clips]
-        raise _failure(self.name, "its frame count differs from reading to reading", "decoding", "Encode it again.")
+                return [_chosen(frames, wanted, clip) for clip in clips]
+        raise failure(self.name, "its frame count differs from reading to reading", "decoding", "Encode it again.")
 
 
-def _as_tensor(frames: np.ndarray | torch.Tensor) -> torch.Tensor:
-    """`[K, 3, H, W]`; an array is viewed, not copied."""
-    return frames if isinstance(frames, torch.Tensor) else torch.from_numpy(frames).permute(0, 3, 1, 2)
+def _span(wanted: list[int], numbers: Sequence[int]) -> slice | None:
+    """Where the numbers stand in `wanted` as they are, one after the other; such frames need no copy."""
+    start = wanted.index(numbers[0])
+    part = slice(start, start + len(numbers))
+    return part if wanted[part] == list(numbers) else None
 
 
-def _rows(wanted: list[int], numbers: Sequence[int]) -> list[int]:
+def _chosen(frames: np.ndarray | torch.Tensor, wanted: list[int], numbers: list[int]) -> torch.Tensor:
+    """`[K, 3, H, W]`, frames by number from those of `wanted`; without repeats or another order, a view of them."""
     row = {number: place for place, number in enumerate(wanted)}
-    return [row[number] for number in numbers]
+    chosen = frames[_span(wanted, numbers) or [row[number] for number in numbers]]
+    return chosen if isinstance(chosen, torch.Tensor) else torch.from_numpy(chosen).permute(0, 3, 1, 2)
 
 
-def open_video(source: VideoInput, decoder: str = "auto", max_bytes: int | None = MAX_DECODED_BYTES) -> Video:
+def open_video(
+    source: VideoInput,
+    decoder: str = "auto",
+    max_bytes: int | None = MAX_DECODED_BYTES,
+    *,
+    verify: str = "read",
+    on_damage: str = "error",
+    max_frame_pixels: int | None = MAX_FRAME_PIXELS,
+    max_download_bytes: int | None = MAX_DOWNLOAD_BYTES,
+    download_seconds: float | None = DOWNLOAD_SECONDS,
+    allow_private_addresses: bool = True,
+) -> Video:
     """
     Opens a video and reads its metadata.
 
     Args:
-        source: path, http(s) URL, the file's bytes, or a binary file object (read from where it stands, not closed).
+        source: path, http(s) or file URL, the file's bytes, a binary file object (read from where it stands, not
+            closed), or `{"path": …, "bytes": …}` as in `datasets`.
         decoder (`str`, defaults to `"auto"`): see [`decode_video`].
-        max_bytes (`int`, *optional*): limit on the decoded frames of one reading; `None` for no limit.
+        max_bytes (`int`, *optional*): limit on what one reading holds in memory: the frames, and the decoder's own
+            pictures where they are large; `None` for no limit.
+        verify (`str`, defaults to `"read"`): of PyAV. `"read"` decodes what the frames asked for need: damage is
+            noticed there. `"full"` decodes the whole file: damage is noticed anywhere.
+        on_damage (`str`, defaults to `"error"`): of PyAV. `"skip"` leaves damaged frames out, numbers the others, and
+            says in `metadata.frames_left_out` how many were left out.
+        max_frame_pixels (`int`, *optional*): limit on the pixels of one frame; `None` for no limit.
+        max_download_bytes (`int`, *optional*): limit on the bytes of a download; `None` for no limit.
+        download_seconds (`float`, *optional*): limit on the time of a whole download; `None` for no limit.
+        allow_private_addresses (`bool`, defaults to `True`): whether URLs may lead to addresses that are not public. A
+            service that takes URLs from others needs `False`.
 
     Returns:
         [`Video`]
 
     Raises:
+        VideoTooLargeError: a frame or the download exceeds its limit.
         VideoDecodingError: the source cannot be read, or is not a video.
         ImportError: the decoder asked for by name is not usable here.
         TypeError, ValueError: an argument is not one of those above.
@@ -183,32 +218,47 @@ def open_video(source: VideoInput, decoder: str = "auto", max_bytes: int | None 
 
     ```
     """
-    if decoder not in DECODERS:
-        raise ValueError(f"unknown decoder {decoder!r}; choose one of {', '.join(DECODERS)}.")
-    name, video = _opened_source(source)
-    _check_complete(video, name)
-    reader = {"torchcodec": TorchcodecVideo.open, "decord": DecordVideo}.get(decoder, PyAVVideo)
+    for argument, value, choices in (
+        ("decoder", decoder, DECODERS),
+        ("verify", verify, VERIFICATIONS),
+        ("on_damage", on_damage, DAMAGE_RULES),
+    ):
+        if value not in choices:
+            raise ValueError(f"unknown {argument} {value!r:.100}; choose one of {', '.join(choices)}.")
+    if on_damage == "skip" and decoder in ("torchcodec", "decord"):
+        raise ValueError(f'`on_damage="skip"` needs the decoder "pyav", got {decoder!r}.')
+    name, video = opened_source(source, max_download_bytes, download_seconds, allow_private_addresses)
+    _check_complete(video, name, may_be_cut=on_damage == "skip")
+    if decoder in ("auto", "pyav"):
+        return PyAVVideo(name, video, max_bytes, max_frame_pixels, verify, on_damage)
+    with _reporting(name, "opening"), opened_container(name, video, max_frame_pixels):
+        pass  # these open the file themselves, so that it is checked before
+    reader = TorchcodecVideo.open if decoder == "torchcodec" else DecordVideo
     return reader(name, video, max_bytes)
 
 
-def decode_video(source: VideoInput, indices: Iterable[int], decoder: str = "auto") -> tuple[np.ndarray, VideoMetadata]:
+def decode_video(
+    source: VideoInput, indices: Iterable[int], decoder: str = "auto", **reading: Any
+) -> tuple[np.ndarray, VideoMetadata]:
     """
     Decodes the frames asked for, as they are displayed (rotated and mirrored as the file says).
 
     The decoders:
 
     - `"auto"` is `"pyav"`: the same frames and errors on every machine.
-    - `"pyav"` decodes everything and converts what was asked for. Damage in H.264, MPEG-4 and AV1 is nearly always an
-      error; HEVC and VP9 decoders often hide it.
+    - `"pyav"` decodes from the keyframes before the wanted frames where this is cheaper and certain, else from the
+      beginning, and converts what was asked for. Damage in H.264, MPEG-4 and AV1 is nearly always an error; HEVC and
+      VP9 decoders often hide it.
     - `"torchcodec"` (exact seek mode) decodes only what it needs: faster where keyframes are dense. It returns damaged
       pictures without an error, and wrong frames for AVI with B-frames and for MPEG-TS. Needs FFmpeg's libraries.
     - `"decord"` is unmaintained, takes the frame count from the header and silently returns wrong frames for open
       groups of pictures (the default of x265), MPEG-4 with B-frames, MPEG-TS and edit lists; it cannot decode AV1.
 
     Args:
-        source: path, http(s) URL, the file's bytes, or a binary file object (read from where it stands, not closed).
+        source: see [`open_video`].
         indices: frame numbers in any order, repeats allowed.
         decoder (`str`, defaults to `"auto"`): one of those above.
+        reading: further arguments of [`open_video`], such as `verify` and `on_damage`.
 
     Returns:
         The frames in the order asked, `np.ndarray` of shape `(num_indices, height, width, 3)`, uint8 RGB, and the
@@ -229,7 +279,7 @@ def decode_video(source: VideoInput, indices: Iterable[int], decoder: str = "aut
     ```
     """
     indices = checked_indices(indices)  # before anything is downloaded
-    video = open_video(source, decoder)
+    video = open_video(source, decoder, **reading)
     frames = video.read(indices).permute(0, 2, 3, 1).numpy()
     return frames, video.metadata
 
@@ -250,146 +300,237 @@ def checked_indices(indices: Any) -> list[int]:
     return [int(value) for value in values]
 
 
-def _opened_source(source: Any) -> tuple[str, str | bytes]:
-    """What to call the source, and the absolute path of its file or its bytes."""
-    if isinstance(source, str) and re.match(r"https?://", source, re.IGNORECASE):
-        return source, _downloaded(source)
-    if isinstance(source, (str, os.PathLike)):
-        # Absolute, so that FFmpeg takes no part of a file name for a protocol ("concat:a.mp4").
-        return os.fsdecode(source), os.path.abspath(os.fsdecode(source))
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        data = bytes(source)
-        return f"bytes ({len(data)} B)", data
-    if not hasattr(source, "read"):
-        raise TypeError(f"source must be a path, a URL, bytes or a binary file object, got {type(source).__name__}.")
-    if isinstance(source, io.TextIOBase) or not isinstance(data := source.read(), bytes):
-        raise TypeError('source is a text file object; open the file in binary mode, "rb".')
-    return f"file object {getattr(source, 'name', '')} ({len(data)} B)".replace("  ", " "), data
-
-
-def _downloaded(url: str) -> bytes:
-    try:
-        return httpx.get(url, follow_redirects=True, timeout=DOWNLOAD_TIMEOUT).raise_for_status().content
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise _failure(url, error, "download", "Check the address and the connection.") from error
-
-
 # Errors
 
 
-def _described(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".strip(": ")
-
-
-def _failure(name: str, cause: Exception | str, step: str, advice: str) -> VideoDecodingError:
-    found = (cause if isinstance(cause, str) else _described(cause)).rstrip(". \n")
-    return VideoDecodingError(f"Cannot read the video {name}: {found} ({step}). {advice}", name, cause)
-
-
 @contextmanager
-def _reporting(name: str, backend: str) -> Iterator[None]:
+def _reporting(name: str, backend: str, on_damage: str = "") -> Iterator[None]:
     """Turns whatever a library raises into `VideoDecodingError`; decord's errors share no narrower base class."""
     try:
         yield
+    except VideoDecodingError:
+        raise
     except Exception as error:
-        cause = str(error) if isinstance(error, _DamageError) else error
-        advice = "The file is damaged, incomplete or no video: fetch or encode it again, or leave it out."
-        raise _failure(name, cause, backend, advice) from error
+        cause = str(error) if isinstance(error, DamageError) else error
+        advice = "The file is damaged, incomplete or no video: fetch or encode it again, or leave it out"
+        advice += ', or take its whole frames with `on_damage="skip"`.' if on_damage == "error" else "."
+        raise failure(name, cause, backend, advice) from error
 
 
-class _DamageError(Exception):
-    """Damage that we noticed ourselves."""
-
-
-def _check_complete(video: str | bytes, name: str) -> None:
-    """Finds what needs no decoder: no file, an empty one, or Matroska/WebM cut short, which no library reports."""
+def _check_complete(video: str | bytes, name: str, may_be_cut: bool) -> None:
+    """Finds what needs no decoder: no file, an empty one, or one whose container says that its end is missing."""
     problem = None
     try:
         if isinstance(video, str) and not os.path.isfile(video):
             problem = "it is not a file" if os.path.exists(video) else "there is no such file"
         else:
-            size = len(video) if isinstance(video, bytes) else os.path.getsize(video)
-            with io.BytesIO(video) if isinstance(video, bytes) else open(video, "rb") as file:
-                promised = _matroska_size(file.read(256))
-            if size == 0:
-                problem = "it is empty"
-            elif promised > size:
-                problem = f"it is cut short, {size} of {promised} bytes"
+            with _binary(video) as file:
+                size = file.seek(0, io.SEEK_END)
+                if size == 0:
+                    problem = "it is empty"
+                elif not may_be_cut and (missing := what_is_missing(file, size)):
+                    problem = f"it is cut short, {missing}"
     except OSError as error:
-        raise _failure(name, error, "opening", "Check the path and its permissions.") from error
+        raise failure(name, error, "opening", "Check the path and its permissions.") from error
     if problem:
-        raise _failure(name, problem, "opening", "Give the path of a complete video file.")
+        raise failure(name, problem, "opening", "Give the path of a complete video file.")
 
 
-def _matroska_size(head: bytes) -> int:
-    """Length in bytes that a Matroska/WebM file states in its first bytes; 0 if it states none or is another file."""
-
-    def number(position: int) -> tuple[int, int]:
-        length = 9 - head[position].bit_length()  # the leading zeros say how many bytes the number has
-        mask = (1 << 7 * length) - 1
-        value = int.from_bytes(head[position : position + length], "big") & mask
-        return (0 if value == mask else value), position + length  # all ones: unknown, a live recording
-
-    if not head.startswith(b"\x1a\x45\xdf\xa3") or len(head) < 256:
-        return 0
-    header, start = number(4)
-    segment = start + header
-    if head[segment : segment + 4] != b"\x18\x53\x80\x67" or segment > len(head) - 12:
-        return 0
-    size, start = number(segment + 4)
-    return start + size if size else 0
+def _binary(video: str | bytes) -> Any:
+    return io.BytesIO(video) if isinstance(video, bytes) else open(video, "rb")
 
 
 # PyAV
 
 
-@contextmanager
-def _pyav_stream(video: str | bytes) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
-    with av.open(io.BytesIO(video) if isinstance(video, bytes) else video, "r") as container:
-        streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
-        if not streams:
-            raise _DamageError("it has no video stream")
-        best = container.streams.best("video")
-        stream = best if best in streams else streams[0]
-        # Decoder threads cost more than they give, and one thread is safe around a fork.
-        stream.codec_context.thread_count = 1
-        stream.thread_type = "NONE"
-        yield container, stream
+def _has_fragments(container: av.container.InputContainer, video: str | bytes) -> bool:
+    """Whether an MP4 has frames that the table in its header does not list."""
+    with _binary(video) as file:
+        size = file.seek(0, io.SEEK_END)
+        return is_mp4(container) and any(name == b"moof" for name, _ in mp4_boxes(file, size))
 
 
-def _scan_pyav(video: str | bytes) -> tuple[VideoMetadata, tuple[int, int]]:
-    """Metadata with the count of packets, which is nearly always that of frames, and the decoded width and height."""
-    packets, first = 0, None
-    spans: list[tuple[int, int]] = []  # from and to when each packet is shown
-    with _pyav_stream(video) as (container, stream):
+class PyAVVideo(Video):
+    """A video file read with PyAV. Each reading opens the file anew: nothing is shared with a forked process."""
+
+    def __init__(
+        self,
+        name: str,
+        video: str | bytes,
+        max_bytes: int | None,
+        max_frame_pixels: int | None = MAX_FRAME_PIXELS,
+        verify: str = "read",
+        on_damage: str = "error",
+    ):
+        self._video, self._max_frame_pixels = video, max_frame_pixels
+        self._verify, self._on_damage = verify, on_damage
+        self._stated_frames = 0  # as far as the container says
+        self._begins_late = False
+        self._table: FrameTable
+        super().__init__(name, EncodedVideoMetadata(0, video_backend="pyav"), max_bytes)
+        with self._opened() as (container, stream):
+            self._scan(container, stream)
+        if on_damage == "skip":  # the number of whole frames is known only after decoding
+            self._decode_through({}, lambda number, frame: None)
+            if self.metadata.frames_left_out:
+                self._table = self._table.distrusted()
+
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+        with (
+            _reporting(self.name, "PyAV", self._on_damage),
+            opened_container(self.name, self._video, self._max_frame_pixels) as opened,
+        ):
+            yield opened
+
+    def _scan(self, container: av.container.InputContainer, stream: av.VideoStream) -> None:
+        """
+        Finds the metadata and the table of frames, and decodes the first frame.
+
+        The number of packets that are shown is nearly always that of frames.
+        """
+        trusted = can_be_trusted(container, stream)
+        index = [] if _has_fragments(container, self._video) else self._index(container, stream)
+        rows = [(e.pos, e.size, e.timestamp, e.is_keyframe, e.is_discard) for e in index]
+        first, begins_at_keyframe = None, None
+        spans: list[tuple[int, int]] = []  # from and to when each packet is shown
+        stamped = True
         for packet in container.demux(stream):
+            if begins_at_keyframe is None:
+                begins_at_keyframe = packet.is_keyframe
+                self._begins_late = not begins_at_keyframe
             if first is None:  # the displayed size is known from the first frame only
-                first = next(iter(packet.decode()), None)
-            if packet.size == 0:  # the end
+                first = next(iter(self._decoded(packet, 0)), None)
+            if index and first is not None:
+                break
+            if packet.size == 0 or index:
                 continue
-            packets += 1
+            stamp = packet.dts if is_mp4(container) else packet.pts
+            rows.append((packet.pos, packet.size, stamp, packet.is_keyframe, packet.is_discard))
             if not packet.is_discard:  # an edit list hides those
+                stamped = stamped and packet.pts is not None
                 start = packet.pts or 0
                 spans.append((start, start + (packet.duration or 0)))
-        if "mp4" in container.format.name and packets < len(stream.index_entries):
-            raise _DamageError(f"it is cut short, {packets} of {len(stream.index_entries)} frames")
-        if first is None or not spans:
-            raise _DamageError("it has no frames")
+        if first is None or all(hidden for *_, hidden in rows):
+            raise DamageError("it has no frames")
+        self._table = FrameTable.from_rows(rows, trusted and self._verify == "read")
         ticks = stream.duration  # Matroska does not say
-        if ticks is None:
+        if ticks is None and spans and stamped:
             ticks = max(end for _, end in spans) - min(start for start, _ in spans)
-        duration = float(ticks * (stream.time_base or 0))
+        elif not index and not stamped:
+            ticks = None
         rate = stream.average_rate or stream.guessed_rate
-    height, width = _displayed(np.empty((first.height, first.width, 0)), first).shape[:2]
-    metadata = VideoMetadata(
-        len(spans),
-        fps=float(rate) if rate else len(spans) / duration if duration else None,
-        width=width,
-        height=height,
-        duration=duration or (len(spans) / float(rate) if rate else None),
-        video_backend="pyav",
-    )
-    return metadata, (first.width, first.height)
+        about = self.metadata
+        about.total_num_frames = self._stated_frames = self._table.num_frames
+        about.fps, about.duration = _rate(about.total_num_frames, ticks, stream.time_base, rate)
+        about.height, about.width = _displayed(np.empty((first.height, first.width, 0)), first).shape[:2]
+        self._size = first.width, first.height
+        picture = sum(plane.buffer_size for plane in first.planes)
+        self.decoder_bytes = picture * DECODER_PICTURES + first.width * first.height * 3
+
+    def _index(self, container: av.container.InputContainer, stream: av.VideoStream) -> list[Any]:
+        """The table of samples of an MP4 without fragments; other containers list keyframes only."""
+        if not is_mp4(container) or stream.duration is None:
+            return []
+        entries = list(stream.index_entries)
+        size = len(self._video) if isinstance(self._video, bytes) else os.path.getsize(self._video)
+        present = sum(entry.pos + entry.size <= size for entry in entries)
+        if present < len(entries) and self._on_damage == "error":
+            raise DamageError(f"it is cut short, {present} of {len(entries)} frames")
+        return entries
+
+    def _decoded(self, packet: av.Packet, count: int) -> list[av.VideoFrame]:
+        """The frames of a packet. With `on_damage="skip"`, none of a damaged one."""
+        try:
+            return packet.decode()
+        except av.error.FFmpegError as error:
+            if self._on_damage == "skip":
+                self._broken = True
+                return []
+            if self._begins_late and not count:
+                raise DamageError("it begins between two keyframes, its first frames cannot be decoded") from error
+            raise
+
+    def _decode(self, numbers: list[int]) -> np.ndarray:
+        frames = np.empty((len(numbers), self.metadata.height, self.metadata.width, 3), np.uint8)
+        rows = {number: row for row, number in enumerate(numbers)}
+
+        def take(number: int, frame: av.VideoFrame) -> None:
+            # A stream may change its size midway; keep the first and scale bicubically, as ffmpeg does.
+            rgb = frame.reformat(*self._size, format="rgb24", interpolation="BICUBIC", threads=1)
+            frames[rows[number]] = _displayed(rgb.to_ndarray(), frame)
+
+        if not (self._table.trusted and self._read_by_table(numbers, take)):
+            self._decode_through(rows, take)
+        return frames[: sum(number < self.metadata.total_num_frames for number in numbers)]
+
+    def _read_by_table(self, numbers: list[int], take: Callable[[int, av.VideoFrame], None]) -> bool:
+        """Whether the frames were found by the table. If not, decoding from the beginning says what is wrong."""
+        there = [number for number in numbers if number < self._table.num_frames]
+        with self._opened() as (container, stream):
+            if _threads_pay(self._table.frames_to_decode(there) * self._size[0] * self._size[1]):
+                stream.codec_context.thread_count = min(os.cpu_count() or 1, 4)
+                stream.thread_type = "AUTO"
+            try:
+                read_by_table(container, stream, self._table, there, take)
+            except (UntrustedTableError, av.error.FFmpegError):
+                self._table = self._table.distrusted()
+        return self._table.trusted
+
+    def _decode_through(self, rows: dict[int, int], take: Callable[[int, av.VideoFrame], None]) -> None:
+        """
+        Takes the wanted frames, and counts all of them.
+
+        Frames are numbered in the order the decoder gives them: time stamps may be missing, shifted or repeated. Those
+        after the last wanted one are decoded too, for the count and to notice damage, but converted only if wanted.
+        """
+        count = 0
+        with self._opened() as (container, stream):
+            for frame in self._whole_frames(container, stream):
+                if count in rows:
+                    take(count, frame)
+                count += 1
+            if not count:
+                raise DamageError("it has no whole frames" if self._on_damage == "skip" else "it has no frames")
+        self.metadata.total_num_frames = count
+        if self._on_damage == "skip":
+            self.metadata.frames_left_out = max(self._stated_frames - count, 0)
+
+    def _whole_frames(self, container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+        """All frames. With `on_damage="skip"`, those from a damaged one to the next keyframe are left out."""
+        count = 0
+        self._broken = False
+        for packet in container.demux(stream):
+            for frame in self._decoded(packet, count):
+                if frame.is_corrupt:
+                    if self._on_damage == "error":
+                        raise DamageError(f"frame {count} is damaged")
+                    self._broken = True
+                    continue
+                if self._broken and not frame.key_frame:
+                    continue
+                self._broken = False
+                yield frame
+                count += 1
+
+
+def _rate(
+    count: int, ticks: int | None, time_base: Fraction | None, stated: Fraction | None
+) -> tuple[float | None, float | None]:
+    """Frames per second and duration in seconds."""
+    duration = float(ticks * time_base) if ticks and time_base else None
+    if duration is None:
+        return (float(stated), count / float(stated)) if stated else (None, None)
+    measured = count / duration
+    # Stamps in milliseconds are rounded; the stated rate is exact where it agrees.
+    agrees = stated is not None and abs(count / float(stated) - duration) <= max(0.01 * duration, 3 / float(stated))
+    return (float(stated) if stated is not None and agrees else measured), duration
+
+
+def _threads_pay(pixels: int) -> bool:
+    """Whether to decode in several threads: much to decode, and this is no worker process beside others."""
+    in_worker = torch.utils.data.get_worker_info() is not None or multiprocessing.parent_process() is not None
+    return pixels >= MIN_PIXELS_FOR_THREADS and not in_worker
 
 
 def _displayed(picture: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
@@ -402,46 +543,6 @@ def _displayed(picture: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
     if abs(b) > abs(a):
         picture, a, d = picture.transpose(1, 0, 2), c, b
     return picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
-
-
-def _decode_pyav(video: str | bytes, wanted: set[int], size: tuple[int, int]) -> tuple[dict[int, np.ndarray], int]:
-    """The wanted frames by number, and the true frame count.
-
-    Frames are numbered in the order the decoder gives them: time stamps may be missing, shifted or repeated. Those
-    after the last wanted one are decoded too, for the count and to notice damage, but converted only if wanted.
-    """
-    frames, count = {}, 0
-    with _pyav_stream(video) as (container, stream):
-        for frame in container.decode(stream):
-            if frame.is_corrupt:
-                raise _DamageError(f"frame {count} is damaged")
-            if count in wanted:
-                # A stream may change its size midway; keep the first and scale bicubically, as ffmpeg does.
-                rgb = frame.reformat(*size, format="rgb24", interpolation="BICUBIC", threads=1)
-                frames[count] = _displayed(rgb.to_ndarray(), frame)
-            count += 1
-    return frames, count
-
-
-class PyAVVideo(Video):
-    """A video file read with PyAV. Each reading opens the file anew: nothing is shared with a forked process."""
-
-    def __init__(self, name: str, video: str | bytes, max_bytes: int | None):
-        self._video = video
-        with _reporting(name, "PyAV"):
-            metadata, self._size = _scan_pyav(video)
-        super().__init__(name, metadata, max_bytes)
-
-    def _decode(self, numbers: list[int]) -> np.ndarray:
-        with _reporting(self.name, "PyAV"):
-            frames, count = _decode_pyav(self._video, set(numbers), self._size)
-            if not count:
-                raise _DamageError("it has no frames")
-        self.metadata.total_num_frames = count
-        pictures = [frames.pop(number) for number in numbers if number < count]
-        if not pictures:
-            return np.empty((0, 0, 0, 3), dtype=np.uint8)
-        return np.stack(pictures)
 
 
 # torchcodec and decord

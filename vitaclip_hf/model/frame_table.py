@@ -1,0 +1,228 @@
+"""Which frames a video file has, and how to reach one without decoding those before: the table of frames.
+
+The frames are those of decoding from the beginning. Each run of frames begins at a keyframe, and every packet that is
+read and every frame that is decoded is compared with the table. The first difference ends it with
+[`UntrustedTableError`]; the caller then decodes from the beginning.
+"""
+
+import heapq
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import av
+import numpy as np
+
+
+# Codecs with one frame for each packet and keyframes that need nothing before them. Not: MPEG-4 in packed AVI, VP8 with
+# its invisible packets, interlaced MPEG-2.
+CODECS = {"h264", "hevc", "av1", "libdav1d", "libaom-av1", "vp9", "libvpx-vp9", "mjpeg"}
+# A seek pays if it spares more frames than this: it looks up, empties the decoder and fills it again.
+SEEK_FRAMES = 6
+
+
+class UntrustedTableError(Exception):
+    """The file does not agree with its table of frames."""
+
+
+@dataclass(frozen=True)
+class FrameTable:
+    """
+    The packets of a video stream in the order of decoding.
+
+    Attributes:
+        positions, sizes (`np.ndarray` of shape `(num_packets,)`): where each packet lies in the file, in bytes.
+        stamps (`np.ndarray` of shape `(num_packets,)`): what to seek to, in the stream's time base.
+        shown_before (`np.ndarray` of shape `(num_packets + 1,)`): number of frames shown of the packets before each.
+        keyframes (`np.ndarray` of shape `(num_keyframes,)`): rows of packets where decoding can begin.
+        trusted (`bool`): whether frames may be found by this table.
+    """
+
+    positions: np.ndarray
+    sizes: np.ndarray
+    stamps: np.ndarray
+    shown_before: np.ndarray
+    keyframes: np.ndarray
+    trusted: bool
+
+    @property
+    def num_frames(self) -> int:
+        return int(self.shown_before[-1])
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[tuple[int | None, int, int | None, bool, bool]], trusted: bool) -> "FrameTable":
+        """
+        Args:
+            rows: position, size, time stamp, whether a keyframe, whether not shown; one for each packet.
+            trusted (`bool`): whether container and codec are among those that can be trusted.
+        """
+        rows = list(rows)
+        known = all(position is not None and stamp is not None for position, _, stamp, _, _ in rows)
+        table = np.array([tuple(-1 if value is None else value for value in row) for row in rows], np.int64)
+        positions, sizes, stamps, key, hidden = table.reshape(-1, 5).T
+        keyframes = np.flatnonzero(key)
+        once = len(np.unique(positions)) == len(positions) and len(np.unique(stamps)) == len(stamps)
+        begins = len(keyframes) > 0 and keyframes[0] == 0
+        shown_before = np.concatenate([[0], np.cumsum(hidden == 0)])
+        return cls(positions, sizes, stamps, shown_before, keyframes, bool(trusted and known and once and begins))
+
+    def distrusted(self) -> "FrameTable":
+        return replace(self, trusted=False)
+
+    def frames_to_decode(self, numbers: Sequence[int]) -> int:
+        """About how many frames [`read_by_table`] decodes for these numbers."""
+        total, position = 0, 0
+        for number in numbers:
+            before = int(self.shown_before[self.keyframe_before(number)])
+            if before - position > SEEK_FRAMES:
+                position = before
+            total += number + 1 - position
+            position = number + 1
+        return total
+
+    def keyframe_before(self, number: int) -> int:
+        """Row of the last keyframe that at most `number` shown frames precede in the file."""
+        before = self.shown_before[self.keyframes]
+        return int(self.keyframes[max(np.searchsorted(before, number, "right") - 1, 0)])
+
+
+def is_mp4(container: av.container.InputContainer) -> bool:
+    """Whether this is MP4, QuickTime or 3GP."""
+    return "mov" in container.format.name.split(",")
+
+
+def can_be_trusted(container: av.container.InputContainer, stream: av.VideoStream) -> bool:
+    """Whether container and codec are of a kind where each packet is one frame with its own time stamp."""
+    interlaced = stream.codec_context.field_order > 1  # two packets may be one frame
+    return (
+        (is_mp4(container) or "matroska" in container.format.name)  # both give each frame a time stamp of its own
+        and stream.codec_context.name in CODECS
+        and not interlaced
+    )
+
+
+class _Run:
+    """Decoding on from one keyframe, with every packet and frame compared with the table."""
+
+    def __init__(self, container: av.container.InputContainer, stream: av.VideoStream, table: FrameTable, row: int):
+        self._stream, self._table = stream, table
+        self.row = row  # of the next packet to decode
+        self._packets = self._read(container, row)
+        self._ahead: list[av.Packet] = []  # read, but not decoded yet
+        self._frames: list[av.VideoFrame] = []  # decoded, but not given yet
+        self._stamps: list[int] = []  # a heap: when the decoded packets are shown
+        self._seen: set[int] = set()
+        self._begun = False
+        first = self._look_ahead()
+        self._first_stamp = first.pts
+        # Frames of an open group of pictures: after the keyframe in the file, before it on the screen.
+        leading = sum(packet.pts < first.pts and not packet.is_discard for packet in self._ahead)
+        if leading and row == 0:
+            raise UntrustedTableError("the first keyframe is not the first frame")
+        self.number = int(table.shown_before[row]) + leading  # of the next frame to be given
+
+    def _read(self, container: av.container.InputContainer, row: int):
+        """The packets from one row on; a seek may have led to an earlier one."""
+        started = False
+        for packet in container.demux(self._stream):
+            if packet.size == 0:  # the end
+                if row != len(self._table.sizes):
+                    raise UntrustedTableError("the file ends before its table")
+                yield packet
+                return
+            if not started and packet.pos != self._table.positions[row]:
+                if packet.pos > self._table.positions[row]:
+                    raise UntrustedTableError("the seek missed its keyframe")
+                continue
+            started = True
+            if row == len(self._table.sizes):
+                raise UntrustedTableError("the file goes on after its table")
+            if packet.pos != self._table.positions[row] or packet.size != self._table.sizes[row]:
+                raise UntrustedTableError("a packet differs from the table")
+            if packet.pts is None or packet.pts in self._seen:
+                raise UntrustedTableError("a packet has no time stamp of its own")
+            self._seen.add(packet.pts)
+            row += 1
+            yield packet
+
+    def _look_ahead(self) -> av.Packet:
+        """Reads the keyframe and all that may be shown before it."""
+        keyframes = self._table.keyframes
+        place = int(np.searchsorted(keyframes, self.row, "right"))
+        end = int(keyframes[place]) if place < len(keyframes) else len(self._table.sizes)
+        first = next(self._packets)
+        self._ahead.append(first)
+        for packet in self._packets if self.row + 1 < end else ():
+            self._ahead.append(packet)
+            # A frame is never shown before it is decoded.
+            decoded_later = packet.dts is not None and packet.dts >= first.pts
+            if self.row + len(self._ahead) >= end or packet.size == 0 or decoded_later:
+                break
+        return first
+
+    def _decode(self) -> None:
+        packet = self._ahead.pop(0) if self._ahead else next(self._packets)
+        if packet.size:
+            self.row += 1
+            if packet.pts >= self._first_stamp:
+                if not packet.is_discard:
+                    heapq.heappush(self._stamps, packet.pts)
+            elif not self._ahead and not packet.is_discard:
+                raise UntrustedTableError("a frame is shown before the keyframe that it follows")
+        for frame in packet.decode():
+            if not self._begun and frame.pts is not None and frame.pts < self._first_stamp:
+                continue  # it needs what comes before the keyframe
+            self._begun = True
+            if frame.is_corrupt or not self._stamps or heapq.heappop(self._stamps) != frame.pts:
+                raise UntrustedTableError("a frame differs from the table")
+            self._frames.append(frame)
+        if packet.size == 0 and not self._frames:
+            raise UntrustedTableError("there are fewer frames than in the table")
+
+    def give(self, number: int) -> av.VideoFrame:
+        """The frame of this number, which must not have been given yet."""
+        while True:
+            while not self._frames:
+                self._decode()
+            frame = self._frames.pop(0)
+            self.number += 1
+            if self.number == number + 1:
+                return frame
+
+
+def read_by_table(
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    table: FrameTable,
+    numbers: Sequence[int],
+    take: Callable[[int, av.VideoFrame], None],
+) -> None:
+    """
+    Hands over the frames of some numbers.
+
+    Args:
+        container, stream: just opened.
+        table ([`FrameTable`]): a trusted one.
+        numbers: different frame numbers, ascending, below `table.num_frames`.
+        take: called with each number and its frame.
+
+    Raises:
+        UntrustedTableError: the file does not agree with the table.
+    """
+    run = _Run(container, stream, table, 0)
+    for number in numbers:
+        row = table.keyframe_before(number)
+        if table.shown_before[row] - run.number > SEEK_FRAMES:
+            run = _run_before(container, stream, table, number, row)
+        take(number, run.give(number))
+
+
+def _run_before(
+    container: av.container.InputContainer, stream: av.VideoStream, table: FrameTable, number: int, row: int
+) -> _Run:
+    """A run that begins at a keyframe shown at or before a frame."""
+    while True:
+        container.seek(int(table.stamps[row]), stream=stream)
+        run = _Run(container, stream, table, row)
+        if run.number <= number:
+            return run
+        row = int(table.keyframes[np.searchsorted(table.keyframes, row) - 1])
