@@ -1,177 +1,35 @@
-"""Reads the annotation files of data sets into `Listing`s. What is listed is not looked for on the disk here."""
+"""Reads the official annotation files of data sets, and finds out which format a file or folder has."""
 
-import csv
+import os
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from .class_names import AnnotationError, read_class_names, read_json, read_text, unquoted
-
-
-SPLITS = ("train", "validation", "test")
-SPLIT_WORDS = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validate": "validation",
-    "validation": "validation",
-    "test": "test",
-    "testing": "test",
-}
-VIDEO_EXTENSIONS = (
-    *(".mp4", ".webm", ".avi", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".gif", ".flv"),
-    *(".wmv", ".3gp", ".ogv", ".ts", ".mts", ".m2ts"),
+from .class_names import read_class_names, read_numbered_names
+from .listings import (
+    SPLIT_WORDS,
+    SPLITS,
+    ListedVideos,
+    Listing,
+    is_video_name,
+    split_of_name,
+    split_of_word,
 )
-PATH_COLUMNS = ("path", "video", "video_path", "file", "file_name", "filename", "name", "video_name")
-LABEL_COLUMNS = ("label", "class", "label_name", "class_name", "action", "category", "label_id", "class_id")
-SPLIT_COLUMNS = ("split", "subset", "set")
-
-_EXTENSION = "|".join(re.escape(extension) for extension in VIDEO_EXTENSIONS)
-_PATH_THEN_LABEL = re.compile(rf'("(?:[^"]|"")+"|.+(?:{_EXTENSION}))(\s*,\s*|\s+)(\S.*)', re.IGNORECASE)
-_UCF_NAME = re.compile(r"(?:.*/)?([^/]+)/v_[^/]+_g\d+_c\d+\.\w+", re.IGNORECASE)
+from .text_files import AnnotationError, read_json, read_text, split_lines
+from .video_lists import TABLE_ENDINGS, clip_second, header_of, path_and_label, read_list, table_rows
 
 
-@dataclass(frozen=True)
-class Listing:
-    """
-    One listed video.
+TEXT_ENDINGS = (".txt", ".csv", ".tsv", ".lst", ".list")
+MAX_SEARCHED = 1000  # files of a folder that are looked into
 
-    Attributes:
-        name (`str`): the listed path, with `/`. For Kinetics and SSv2 it is the video's id, without extension.
-        label (`str` or `int`, *optional*): class name or class number from 0; `None` if there is none.
-        split (`str`, *optional*): one of `SPLITS`; `None` if the file does not say.
-        where (`str`): file and line, for messages.
-    """
-
-    name: str
-    label: str | int | None
-    split: str | None
-    where: str
-
-    @property
-    def file(self) -> str:
-        """The file that lists the video; for folders of videos, the folder."""
-        return re.split(r":\d+$|, entry \d+$", self.where)[0]
+_UCF_NAME = re.compile(r"(?:.*[/\\])?([^/\\]+)[/\\]v_[^/\\]+_g\d+_c\d+\.\w+", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class ListedVideos:
-    """
-    The listings of one or several files.
-
-    Attributes:
-        listings (`list[Listing]`): the listed videos.
-        class_names (`tuple[str, ...]`, *optional*): class names that come with the files.
-        suggested_split (`str`, *optional*): the split that the file's name suggests.
-    """
-
-    listings: list[Listing] = field(default_factory=list)
-    class_names: tuple[str, ...] | None = None
-    suggested_split: str | None = None
-
-
-def split_of_name(path: Path) -> str | None:
-    """The split in a file's or folder's name, such as `trainlist01` or `ucf101_val1`; `None` unless there is one."""
-    words = re.findall(r"[a-z]+", path.stem.lower().replace("list", " "))
-    found = {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
-    return found.pop() if len(found) == 1 else None
-
-
-def split_of_word(word: str, where: str) -> str:
-    split = SPLIT_WORDS.get(word.strip().lower())
-    if split is None:
-        raise AnnotationError(f"{where}: unknown split {word!r:.100}; expected {', '.join(SPLIT_WORDS)}.")
-    return split
-
-
-def is_video_name(name: str) -> bool:
-    return name.lower().endswith(VIDEO_EXTENSIONS)
-
-
-# Lists: `path label` and `path,label`
-
-
-def read_list(path: Path) -> ListedVideos:
-    """
-    Reads a list: `path label` or `path,label` on each line, or a CSV whose header names its columns.
-
-    Fields may be quoted. Paths and class names may hold spaces and commas if the path is quoted or ends in a video's
-    extension. If all labels are numbers, they are class numbers, else class names. There are no comments, since names
-    can begin with `#`.
-    """
-    lines = [(number, line) for number, line in enumerate(read_text(path).splitlines(), 1) if line.strip()]
-    if not lines:
-        raise AnnotationError(f"{path} is empty.")
-    columns = [unquoted(column).lower() for column in lines[0][1].split(",")]
-    if any(column in PATH_COLUMNS for column in columns) and not any(map(is_video_name, columns)):
-        listings = list(_listings_of_table(path))
-    else:
-        listings = [_listing_of_line(line, f"{path}:{number}") for number, line in lines]
-    unlabelled = [listing for listing in listings if listing.label is None]
-    if unlabelled and len(unlabelled) < len(listings):
-        raise AnnotationError(
-            f"{unlabelled[0].where}: {unlabelled[0].name!r:.200} has no label, but other lines have one; expected "
-            "`path label` or `path,label`."
-        )
-    return ListedVideos(_numbered(listings), suggested_split=split_of_name(path))
-
-
-def _listing_of_line(line: str, where: str) -> Listing:
-    line = line.strip()
-    if is_video_name(unquoted(line)):
-        return Listing(unquoted(line), None, None, where)
-    match = _PATH_THEN_LABEL.fullmatch(line)
-    if match:
-        name, label = unquoted(match[1]), unquoted(match[3])
-    else:  # without an extension, the last comma or space separates path and label
-        parts = line.rsplit(",", 1) if "," in line else line.rsplit(None, 1)
-        if len(parts) != 2 or not unquoted(parts[1]):
-            raise AnnotationError(f"{where}: expected `path label` or `path,label`, got {line!r:.200}.")
-        name, label = (unquoted(part) for part in parts)
-    if re.fullmatch(r"-?\d+(?:[\s,]+-?\d+)+", label):
-        raise AnnotationError(
-            f"{where}: expected one label for each video, got {label!r:.100}; keep only `path label`."
-        )
-    return Listing(name, label, None, where)
-
-
-def _listings_of_table(path: Path) -> Iterator[Listing]:
-    for where, row in _csv_rows(path):
-        name = _first_of(row, PATH_COLUMNS)
-        if not name:
-            raise AnnotationError(
-                f"{where}: the column {'/'.join(c for c in row if c in PATH_COLUMNS)} is empty; expected a path."
-            )
-        split = _first_of(row, SPLIT_COLUMNS)
-        yield Listing(name, _first_of(row, LABEL_COLUMNS), split_of_word(split, where) if split else None, where)
-
-
-def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """Rows of a CSV with a header; column names become lower case."""
-    reader = csv.DictReader(read_text(path).splitlines(), skipinitialspace=True)
-    reader.fieldnames = [column.strip().lower() for column in reader.fieldnames or []]
-    for row in reader:
-        where = f"{path}:{reader.line_num}"
-        if None in row or None in row.values():
-            raise AnnotationError(
-                f"{where}: expected {len(reader.fieldnames)} fields ({', '.join(reader.fieldnames)}); quote a field "
-                "that holds a comma."
-            )
-        yield where, {column: value.strip() for column, value in row.items()}
-
-
-def _first_of(row: dict[str, str], columns: Iterable[str]) -> str | None:
-    return next((row[column] for column in columns if row.get(column)), None)
-
-
-def _numbered(listings: list[Listing]) -> list[Listing]:
-    """Turns labels into numbers if all of them are."""
-    labels = [listing.label for listing in listings]
-    if any(label is None or not re.fullmatch(r"-?\d+", str(label)) for label in labels):
-        return listings
-    return [replace(listing, label=int(str(listing.label))) for listing in listings]
+def _lines_of(file: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a file that are not empty, with their numbers."""
+    for number, line in enumerate(split_lines(read_text(file, "surrogateescape"), file), 1):
+        if line.strip():
+            yield number, line.strip()
 
 
 # UCF101
@@ -192,17 +50,16 @@ def read_ucf101(path: Path, number: int = 1) -> ListedVideos:
         )
     listings, numbers = [], []
     for file in files:
-        for line_number, line in enumerate(read_text(file).splitlines(), 1):
-            if line.strip():
-                listing = _listing_of_line(line, f"{file}:{line_number}")
-                name = Path(listing.name)
-                if not name.parent.name:
-                    raise AnnotationError(f"{listing.where}: expected `CLASS/video.avi`, got {listing.name!r}.")
-                numbers.append(listing.label)
-                listings.append(replace(listing, label=name.parent.name, split=split_of_name(file)))
+        for line_number, line in _lines_of(file):
+            name, number_of_class = path_and_label(line, str(file), line_number)
+            parts = name.replace("\\", "/").split("/")
+            if len(parts) < 2 or not parts[-2]:
+                raise AnnotationError(f"{file}:{line_number}: expected `CLASS/video.avi`, got {name!r:.200}.")
+            numbers.append(number_of_class)
+            listings.append(Listing(name, parts[-2], split_of_name(file), str(file), line_number))
     _check_ucf101_numbers(listings, numbers)
     index = folder / "classInd.txt"
-    return ListedVideos(listings, read_class_names(index) if index.exists() else None)
+    return ListedVideos(listings, read_class_names(index)) if index.exists() else ListedVideos(listings)
 
 
 def _check_ucf101_numbers(listings: list[Listing], numbers: list) -> None:
@@ -237,15 +94,13 @@ def read_hmdb51(path: Path, number: int = 1) -> ListedVideos:
     listings = []
     for file in files:
         name = file.name.removesuffix(ending)
-        for line_number, line in enumerate(read_text(file).splitlines(), 1):
-            video, _, use = line.strip().rpartition(" ")
-            if not line.strip():
-                continue
-            if use not in ("0", "1", "2") or not video:
-                raise AnnotationError(f"{file}:{line_number}: expected `video.avi 0|1|2`, got {line.strip()!r:.200}.")
+        for line_number, line in _lines_of(file):
+            video, use = line[:-1].strip(), line[-1]
+            if use not in "012" or not video or not line[-2].isspace():
+                raise AnnotationError(f"{file}:{line_number}: expected `video.avi 0|1|2`, got {line!r:.200}.")
             if use != "0":
                 split = "train" if use == "1" else "test"
-                listings.append(Listing(f"{name}/{video.strip()}", name, split, f"{file}:{line_number}"))
+                listings.append(Listing(f"{name}/{video}", name, split, str(file), line_number))
     return ListedVideos(listings, tuple(sorted(file.name.removesuffix(ending) for file in files)))
 
 
@@ -256,17 +111,18 @@ def read_kinetics(path: Path) -> ListedVideos:
     """Reads Kinetics' csv: `label,youtube_id,time_start,time_end,split`; labels may be missing in a test csv."""
     listings = []
     suggested = split_of_name(path)
-    for where, row in _csv_rows(path):
+    for line, row in table_rows(path, ("youtube_id", "time_start", "time_end")):
+        where = f"{path}:{line}"
         try:
-            start, end = (round(float(row[column])) for column in ("time_start", "time_end"))
-        except (KeyError, ValueError) as error:
+            start, end = (clip_second(row[column]) for column in ("time_start", "time_end"))
+        except ValueError as error:
             raise AnnotationError(
                 f"{where}: time_start and time_end must be numbers of seconds, got "
-                f"{row.get('time_start')!r:.40} and {row.get('time_end')!r:.40}."
+                f"{row['time_start']!r:.40} and {row['time_end']!r:.40}."
             ) from error
         split = split_of_word(row["split"], where) if row.get("split") else suggested
         label = row.get("label") or None
-        listings.append(Listing(f"{row['youtube_id']}_{start:06d}_{end:06d}", label, split, where))
+        listings.append(Listing(f"{row['youtube_id']}_{start:06d}_{end:06d}", label, split, str(path), line))
     return ListedVideos(listings)
 
 
@@ -279,10 +135,13 @@ def read_ssv2(path: Path) -> ListedVideos:
     if not isinstance(content, list) or not all(isinstance(entry, dict) and "id" in entry for entry in content):
         raise AnnotationError(f"{path}: expected SSv2's list of objects with `id` (and `template`).")
     listings = []
+    split = split_of_name(path)
     for number, entry in enumerate(content, 1):
-        template = entry.get("template")
+        name, template = entry["id"], entry.get("template")
+        if isinstance(name, bool) or not isinstance(name, (str, int)) or not isinstance(template, (str, type(None))):
+            raise AnnotationError(f"{path}, entry {number}: `id` and `template` must be text, got {entry!r:.200}.")
         label = None if template is None else re.sub(r"[\[\]]", "", template)
-        listings.append(Listing(str(entry["id"]), label, split_of_name(path), f"{path}, entry {number}"))
+        listings.append(Listing(str(name), label, split, str(path), number))
     names = sorted(path.parent.glob("*labels.json"))
     return ListedVideos(listings, read_class_names(names[0]) if len(names) == 1 else None)
 
@@ -304,39 +163,55 @@ def detect_format(path: Path) -> str:
         AnnotationError: no format fits, or several do.
     """
     if path.is_dir():
-        names = [entry.name for entry in path.iterdir() if entry.is_file()]
+        names = [file.name for file in _files_in(path)]
         fits = {
             "ucf101": any(re.fullmatch(r"(?:train|test)list\d+\.txt", name) for name in names),
             "hmdb51": any(re.fullmatch(r".+_test_split\d+\.txt", name) for name in names),
             "lists": bool(split_files(path)),
         }
         found = [name for name, fit in fits.items() if fit]
-        if len(found) != 1:
-            problem = f"several kinds of lists ({', '.join(found)})" if found else "no known lists"
+        if len(found) > 1:
             raise AnnotationError(
-                f"{path}: {problem}; name the file, or choose the `format`. A folder can be UCF101's or HMDB51's own, "
-                "or hold a file for each split, such as train.csv, validation.json or test.txt."
+                f"{path}: several kinds of lists ({', '.join(found)}); name the file, or choose the `format`. A folder "
+                "can be UCF101's or HMDB51's own, or hold a file for each split."
             )
-        return found[0]
-    if path.suffix.lower() == ".json":
-        return "ssv2"
-    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+        return found[0] if found else "lists"
+    if path.suffix.lower() in TABLE_ENDINGS:
+        return "ssv2" if _is_ssv2(path) else "list"
+    lines = [line for _, line in _lines_of(path)]
     if not lines:
         raise AnnotationError(f"{path} is empty.")
-    if "youtube_id" in lines[0].lower():
+    if {"youtube_id", "time_start", "time_end"} <= set(re.findall(r"\w+", lines[0].lower())):
         return "kinetics"
     if re.search(r"_test_split\d+$", path.stem) and all(re.fullmatch(r"\S.*\s[012]", line) for line in lines):
         return "hmdb51"
-    names = [unquoted(match[1]) if (match := _PATH_THEN_LABEL.fullmatch(line)) else line for line in lines]
-    return "ucf101" if all(_UCF_NAME.fullmatch(name) for name in names) else "list"
+    return "ucf101" if all(_is_ucf101(line) for line in lines) else "list"
+
+
+def _is_ucf101(line: str) -> bool:
+    name, _, number = line.rpartition(" ")
+    return bool(_UCF_NAME.fullmatch(line) or number.isdecimal() and _UCF_NAME.fullmatch(name.strip()))
+
+
+def _is_ssv2(path: Path) -> bool:
+    content = read_json(path)
+    first = content[0] if isinstance(content, list) and content else None
+    return isinstance(first, dict) and "id" in first and ("template" in first or len(first) == 1)
+
+
+def _files_in(folder: Path) -> list[Path]:
+    try:
+        return sorted(entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
+    except OSError as error:
+        raise AnnotationError(f"Cannot read the folder {folder}: {error.strerror or error}.") from error
 
 
 def split_files(folder: Path) -> dict[str, Path]:
     """The annotation file of each split in a folder; its name ends in the split's, as in `…-validation.json`."""
     found: dict[str, Path] = {}
-    for file in sorted(folder.iterdir()):
+    for file in _files_in(folder):
         word = re.split(r"[^a-z]", file.stem.lower())[-1]
-        if file.is_file() and file.suffix.lower() in (".txt", ".csv", ".json") and word in SPLIT_WORDS:
+        if file.suffix.lower() in (*TEXT_ENDINGS, *TABLE_ENDINGS) and word in SPLIT_WORDS:
             split = SPLIT_WORDS[word]
             if split in found:
                 raise AnnotationError(
@@ -390,15 +265,121 @@ def read_listed(path: Path, format: str, number: int) -> ListedVideos:
 
 
 def _read_folder(folder: Path, format: str | None, number: int) -> ListedVideos:
-    files = split_files(folder)
+    files: dict[str | None, Path] = {**split_files(folder)} or found_lists(folder, number)
     if not files:
-        raise AnnotationError(f"{folder}: there is no file named train, validation or test (.txt, .csv or .json).")
-    listings, class_names = [], None
+        raise AnnotationError(
+            f"{folder}: no known lists; name the file. A folder can be UCF101's or HMDB51's own, or hold a file for "
+            "each split, such as train.csv, validation.json or test.txt."
+        )
+    listings, class_names, class_file, notes, suspected = [], None, None, [], False
     for split, file in files.items():
         part = read_listed(file, format or detect_format(file), number)
-        listings += [replace(listing, split=listing.split or split) for listing in part.listings]
+        suspected |= not listings and part.header_suspected
+        listings += [item if item.split else item._replace(split=split) for item in part.listings]
         class_names = class_names or part.class_names
+        notes += part.notes
     if class_names is None:
         beside = [folder / name for name in CLASS_FILES if (folder / name).exists()]
         class_names = read_class_names(beside[0]) if beside else None
-    return ListedVideos(listings, class_names)
+        class_file = str(beside[0]) if beside else None
+    if any(isinstance(item.label, int) for item in listings):
+        words = next((item for item in listings if isinstance(item.label, str)), None)
+        if words is not None:
+            raise AnnotationError(
+                f"{words.where}: label {words.label!r:.100} is a class name, but another list has numbers."
+            )
+    return ListedVideos(listings, class_names, None, suspected, tuple(notes), class_file)
+
+
+# By content
+
+
+def _below(folder: Path) -> list[Path]:
+    """The text files in a folder and its subfolders, sorted; at most `MAX_SEARCHED`."""
+    found = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [Path(place, name) for name in sorted(names) if name.lower().endswith((*TEXT_ENDINGS, *TABLE_ENDINGS))]
+        if len(found) > MAX_SEARCHED:
+            raise AnnotationError(f"{folder} holds more than {MAX_SEARCHED} text files; name the list.")
+    return [file for file in found if file.is_file()]
+
+
+def found_lists(folder: Path, number: int) -> dict[str | None, Path]:
+    """
+    The list of each split in a folder and its subfolders, told from class files by its content.
+
+    Raises:
+        AnnotationError: several lists for one split.
+    """
+    by_split: dict[str | None, list[Path]] = {}
+    for file in _below(folder):
+        if _looks_like_list(file):
+            split = split_of_name(file) or split_of_name(file.parent) if file.parent != folder else split_of_name(file)
+            by_split.setdefault(split, []).append(file)
+    chosen: dict[str | None, Path] = {}
+    for split, files in by_split.items():
+        if len(files) > 1:  # the lists of an official split, such as hmdb51_val1.txt
+            numbered = re.compile(rf"(?:train|val|test)[a-z]*_?(?:split)?_?0?{number}(?!\d)")
+            files = [file for file in files if numbered.search(file.stem.lower())] or files
+        if len(files) > 1 or split is None and len(by_split) > 1:
+            names = [str(file.relative_to(folder)) for file in files]
+            shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+            problem = f"several lists for {split}" if split else "several lists, some for no split"
+            raise AnnotationError(f"{folder}: {problem}: {shown}; name the file.")
+        chosen[split] = files[0]
+    return {split: chosen[split] for split in (*SPLITS, None) if split in chosen}
+
+
+def _looks_like_list(file: Path) -> bool:
+    """Whether the first lines of a file list videos."""
+    try:
+        if file.suffix.lower() in TABLE_ENDINGS:
+            return _is_ssv2(file) or bool(read_list(file).listings)
+        lines = [line for _, line in _lines_of(file)][:20]
+        if not lines:
+            return False
+        if header_of(lines[0], str(file)) is not None:
+            return True
+        return all(is_video_name(path_and_label(line, str(file))[0]) for line in lines)
+    except AnnotationError:  # another kind of file
+        return False
+
+
+def matching_class_file(place: Path, count: int, lists: Collection[str] = ()) -> Path | None:
+    """
+    The one file of `count` numbered class names near a list: beside it, in a folder `labels` beside it, or in the
+    `labels` of the two folders above. `lists` are the files that were read as lists.
+
+    Raises:
+        AnnotationError: several different ones.
+    """
+    folder = place if place.is_dir() else place.parent
+    near = [folder, *(above / "labels" for above in (folder, *list(folder.absolute().parents)[:2]))]
+    fitting: dict[Sequence[str], Path] = {}
+    for file in (file for folder in near if folder.is_dir() for file in _files_in(folder)[:MAX_SEARCHED]):
+        if file.suffix.lower() not in (*TEXT_ENDINGS, ".json") or str(file) in lists:
+            continue
+        names = read_numbered_names(file)
+        if names is not None and len(names) == count and not any(map(is_video_name, names)):
+            fitting.setdefault(names, file)
+    if len(fitting) > 1:
+        first, second = list(fitting.values())[:2]
+        raise AnnotationError(
+            f"{place}: the labels are numbers, and {first} and {second} both hold {count} names; choose with `classes`."
+        )
+    return next(iter(fitting.values()), None)
+
+
+__all__ = [
+    "CLASS_FILES",
+    "READERS",
+    "SPLITS",
+    "SPLIT_WORDS",
+    "detect_format",
+    "found_lists",
+    "is_video_name",
+    "matching_class_file",
+    "read_listed",
+    "split_files",
+]

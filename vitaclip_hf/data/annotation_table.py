@@ -1,20 +1,21 @@
 """The table of labelled videos that lists and folders are read into, and the selections that protocols make from it."""
 
-import csv
 import hashlib
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from .annotation_formats import SPLITS
-from .class_names import AnnotationError, ClassIndex, checked_class_names
+from .class_names import ClassIndex, checked_class_names
+from .listings import SPLITS, is_url
+from .text_files import AnnotationError, quoted
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class VideoSample:
     """
     A video of a table.
@@ -41,13 +42,15 @@ class AnnotationTable:
         samples (`tuple[VideoSample, ...]`): the videos in the order of the list.
         class_names (`tuple[str, ...]`): class names as the annotation files spell them.
         source (`str`): what was read, for messages.
-        files (`tuple[str, ...]`): the list files that were read, and the class file if one was given.
+        files (`tuple[str, ...]`): the list files that were read, and the class file if there was one.
+        notes (`tuple[str, ...]`): what was left out when the table was read, and names that are easily confused.
     """
 
     samples: tuple[VideoSample, ...]
     class_names: tuple[str, ...]
     source: str
     files: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -57,7 +60,7 @@ class AnnotationTable:
         """Hash of the class names and of each video's listed path, label and split; the same on every machine."""
         rows = [[sample.name or sample.path, sample.label, sample.split] for sample in self.samples]
         content = json.dumps([self.class_names, rows], ensure_ascii=False, separators=(",", ":"))
-        return hashlib.sha256(content.encode()).hexdigest()
+        return hashlib.sha256(content.encode(errors="surrogateescape")).hexdigest()
 
     def split(self, *names: str) -> "AnnotationTable":
         """
@@ -156,13 +159,25 @@ class AnnotationTable:
         return tuple(self.with_classes([self.class_names[label] for label in part]) for part in (base, novel))  # type: ignore[return-value]
 
     def write(self, path: str | Path) -> None:
-        """Writes the videos as a list that `read_annotations` reads: `path,label`, with class names as labels."""
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(("path", "label"))
+        """
+        Writes the videos as a list that `read_annotations` reads: `path,label`, with class names as labels.
+
+        A table of several splits gets the column `split`. The order of the classes and classes without videos are not
+        in the list; give `read_annotations` the `classes` to keep them.
+
+        Args:
+            path (`str` or `Path`): the file to write.
+        """
+        numbers = any(re.fullmatch(r"[+-]?\d+(\.0)?", name) for name in self.class_names)
+        header = ["path", "label_name" if numbers else "label"]  # so that `7` is read as a name
+        several = len({sample.split for sample in self.samples}) > 1
+        names = [quoted(name) for name in self.class_names]
+        with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(",".join(header + ["split"] * several) + "\r\n")
             for sample in self.samples:
-                label = "" if sample.label is None else self.class_names[sample.label]
-                writer.writerow((sample.name or sample.path, label))
+                label = "" if sample.label is None else names[sample.label]
+                row = [quoted(sample.name or sample.path), label, *([sample.split] if several else ())]
+                file.write(",".join(row) + "\r\n")
 
     def require_videos(self) -> None:
         """Raises an `AnnotationError` if none of the videos exists: the wrong folder was given, most likely."""
@@ -174,7 +189,8 @@ class AnnotationTable:
 
 
 def _rank(seed: int, sample: VideoSample) -> str:
-    return hashlib.sha256(f"{seed}/{sample.name or sample.path}".encode()).hexdigest()
+    name = f"{seed}/{sample.name or sample.path}"
+    return hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()
 
 
 def check_split(split: str) -> None:
@@ -182,5 +198,4 @@ def check_split(split: str) -> None:
         raise AnnotationError(f"Unknown split {split!r:.100}; choose {', '.join(SPLITS)}.")
 
 
-def is_url(path: str) -> bool:
-    return path.lower().startswith(("http://", "https://"))
+__all__ = ["AnnotationTable", "VideoSample", "check_split", "is_url"]

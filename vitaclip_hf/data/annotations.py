@@ -6,20 +6,21 @@
 
 import os
 from collections.abc import Sequence
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 
-from .annotation_formats import (
-    READERS,
-    SPLIT_WORDS,
-    ListedVideos,
-    Listing,
-    is_video_name,
-    read_listed,
-)
-from .annotation_table import AnnotationTable, VideoSample, check_split, is_url
-from .class_names import AnnotationError, ClassIndex, read_class_names
+from transformers.utils import logging
 
+from .annotation_formats import READERS, matching_class_file, read_listed
+from .annotation_table import AnnotationTable, VideoSample, check_split
+from .class_names import ClassIndex, alike_names, read_class_names
+from .listings import ListedVideos, Listing, is_url
+from .text_files import AnnotationError, check_text
+from .video_folders import VideoFolder, listed_folder
+from .video_lists import header_error
+
+
+logger = logging.get_logger(__name__)
 
 FORMATS = ("auto", "lists", *READERS)
 
@@ -36,20 +37,28 @@ def read_annotations(
     Reads a table of videos from a folder, or from a folder and its annotations.
 
     Without annotations, `videos` holds one folder for each class. It may also hold `train`, `val` (or `validation`) and
-    `test` folders with a folder for each class. The classes are in alphabetical order.
+    `test` folders with a folder for each class. The classes are in alphabetical order. The `metadata.csv` or
+    `metadata.jsonl` of a Hugging Face video folder is found by itself.
 
     Annotations can be a file:
 
-    - a list with `path label` or `path,label` on each line; the label is a class name or a number from 0,
-    - a CSV with a header (`path`, `label` and, if wanted, `split`),
-    - one of UCF101's own lists, Kinetics' csv or SSv2's json.
+    - a list with path and label on each line, separated by a space, a tab, a comma or a semicolon; the label is a class
+      name or a number from 0,
+    - a table with such a separator and a header (`path` and `label`, or other known names, and `split`),
+    - JSON or JSON lines with such names (see [`read_list`]),
+    - one of UCF101's own lists, Kinetics' csv or json, or SSv2's json.
 
-    They can be a folder: UCF101's own, HMDB51's own, or one with a file for each split. Labels that are numbers need
-    `classes`.
+    They can be a folder: UCF101's own, HMDB51's own, one with a file for each split, or one whose lists and class file
+    are told apart by their content. Labels that are numbers need `classes`, or one file with as many numbered names
+    near the list.
+
+    What is not clear is refused, such as a header with unknown names. What is left out is counted in the table's
+    `notes`, which are logged as warnings.
 
     Listed videos that do not exist stay in the table; `check_data` lists them. A video that is not where the list says
     is also looked for in the folders below `videos`. It is taken if exactly one file fits, outside other classes'
-    folders. A name without an extension fits any video's extension.
+    folders. Windows' separators, another form of accents (NFC, NFD) and another case fit where nothing else does. A
+    name without an extension fits any video's extension.
 
     Args:
         videos (`str` or `Path`): the folder of the videos, or an http(s) address that the listed paths are appended to.
@@ -83,23 +92,89 @@ def read_annotations(
     if not is_url(root) and not os.path.isdir(root):
         raise AnnotationError(f"{root} is not a folder; give the folder of the videos.")
     source = root if annotations is None else str(annotations)
-    listed = _listed_folders(Path(root)) if annotations is None else _listed_files(Path(annotations), format, number)
+    listed = listed_folder(Path(root)) if annotations is None else _listed_files(Path(annotations), format, number)
     if not listed.listings:
         raise AnnotationError(f"{source} lists no videos.")
+    if classes is None and listed.class_names is None:
+        listed = _with_class_file(listed, Path(source))
     index = _class_index(listed, classes, source)
-    fallback = split or listed.suggested_split or "train"
-    folder = VideoFolder(root, index)
-    samples = []
-    for listing in listed.listings:
-        label = None if listing.label is None else index.label(listing.label, listing.where)
-        its_split = listing.split or fallback
-        path = folder.locate(listing.name, label, its_split, listing.where)
-        samples.append(VideoSample(path, label, its_split, _name_within(root, listing.name)))
-    _check_repeats(samples, listed.listings)
-    files = [listing.file for listing in listed.listings] if annotations is not None else []
+    samples = _samples(listed, index, root, split or listed.suggested_split or "train")
+    files = list(dict.fromkeys(listing.file for listing in listed.listings)) if annotations is not None else []
+    files += [listed.class_file] if listed.class_file and classes is None else []
     files += [str(classes)] if isinstance(classes, (str, Path)) else []
-    table = AnnotationTable(tuple(samples), index.names, source, tuple(dict.fromkeys(files)))
+    notes = (*listed.notes, *_alike(index, source))
+    for note in notes:
+        logger.warning(note)
+    table = AnnotationTable(samples, index.names, source, tuple(dict.fromkeys(files)), notes)
     return table if split is None else table.split(split)
+
+
+def _samples(listed: ListedVideos, index: ClassIndex, root: str, split: str) -> tuple[VideoSample, ...]:
+    """The listed videos with paths and class numbers. Raises an `AnnotationError` for a video that is listed twice."""
+    folder = VideoFolder(root, index)
+    labels: dict[str | int | None, int | None] = {None: None}
+    samples: list[VideoSample] = []
+    seen: set[str] = set()
+    for listing in listed.listings:
+        name, label, its_split = listing.name, listing.label, listing.split or split
+        if label not in labels:
+            if isinstance(label, str):
+                check_text(label, "the label", listing.where)
+            labels[label] = index.label(label, listing.where)  # type: ignore[arg-type]
+        _check_name(name, listing)
+        path, exists = folder.locate(name, labels[label], its_split, listing)
+        if not samples and listed.header_suspected and not (exists and not is_url(path)) and not is_url(name):
+            raise header_error(listing)
+        key = path if is_url(path) else os.path.normpath(path)  # `./v.mp4` is `v.mp4`
+        if key in seen:
+            before = samples[[_key(sample.path) for sample in samples].index(key)]
+            where = listed.listings[samples.index(before)].where
+            raise AnnotationError(f"{listing.where}: {name!r:.200} is listed before, at {where}; remove one of them.")
+        seen.add(path if key == path else key)
+        samples.append(VideoSample(path, labels[label], its_split, _name_within(root, name, path)))
+    return tuple(samples)
+
+
+def _key(path: str) -> str:
+    return path if is_url(path) else os.path.normpath(path)
+
+
+def _check_name(name: str, listing: Listing) -> None:
+    """Raises an `AnnotationError` for a path that no file can have."""
+    if name.isascii() and "\0" not in name:
+        return
+    try:
+        name.encode("utf-8", "surrogateescape")  # bytes that are not UTF-8 are kept as surrogates
+    except UnicodeEncodeError:
+        check_text(name, "the path", listing.where)
+    if "\0" in name:
+        check_text(name, "the path", listing.where)
+
+
+def _alike(index: ClassIndex, source: str) -> list[str]:
+    """A note on class names that are probably one class."""
+    pairs = alike_names(index.names)
+    if not pairs:
+        return []
+    shown = ", ".join(f"{one!r:.60} and {other!r:.60}" for one, other in pairs[:3])
+    more = f" and {len(pairs) - 3} more pairs" if len(pairs) > 3 else ""
+    return [
+        f"{source}: classes that differ only in case, spaces or underscores are classes of their own: {shown}{more}; "
+        "rename one if they are the same"
+    ]
+
+
+def _with_class_file(listed: ListedVideos, source: Path) -> ListedVideos:
+    """Adds the class names of a file near the list, if the labels are numbers and exactly one file fits."""
+    numbers = {listing.label for listing in listed.listings if listing.label is not None}
+    if not numbers or not all(isinstance(number, int) for number in numbers):
+        return listed
+    count = max(numbers) + 1  # type: ignore[operator,type-var]
+    file = matching_class_file(source, count, {listing.file for listing in listed.listings})
+    if file is None:
+        return listed
+    note = f"{source}: the labels are numbers; their {count} class names are those of {file}"
+    return replace(listed, class_names=read_class_names(file), class_file=str(file), notes=(*listed.notes, note))
 
 
 def _listed_files(path: Path, format: str, number: int) -> ListedVideos:
@@ -127,124 +202,13 @@ def _class_index(listed: ListedVideos, classes, source: str) -> ClassIndex:
     return ClassIndex(sorted(map(str, labels)), source)
 
 
-def _name_within(root: str, name: str) -> str:
+def _name_within(root: str, name: str, path: str) -> str:
     """The listed path; relative to the videos' folder if it is an absolute path in it."""
-    inside = os.path.isabs(name) and Path(name).is_relative_to(os.path.abspath(root))
-    return Path(os.path.relpath(name, root)).as_posix() if inside else name
-
-
-def _check_repeats(samples: list[VideoSample], listings: list[Listing]) -> None:
-    seen: dict[str, str] = {}
-    for sample, listing in zip(samples, listings, strict=True):
-        file = sample.path if is_url(sample.path) else os.path.normpath(sample.path)  # `./v.mp4` is `v.mp4`
-        if file in seen:
-            raise AnnotationError(
-                f"{listing.where}: {listing.name!r} is listed before, at {seen[file]}; remove one of them."
-            )
-        seen[file] = listing.where
-
-
-# Folders
-
-
-def _listed_folders(root: Path) -> ListedVideos:
-    """Listings of a folder that holds class folders, or split folders with class folders."""
-    folders = _subfolders(root)
-    splits = {folder: SPLIT_WORDS[folder.name.lower()] for folder in folders if folder.name.lower() in SPLIT_WORDS}
-    found = set(splits.values())
-    if folders and (len(splits) == len(folders) or "train" in found and len(found) > 1):
-        _check_beside_splits(root, [folder for folder in folders if folder not in splits])
-        class_folders: list[tuple[Path, str | None]] = [
-            (folder, split) for top, split in splits.items() for folder in _subfolders(top)
-        ]
-    else:
-        class_folders = [(folder, None) for folder in folders]
-    listings = [
-        Listing(file.relative_to(root).as_posix(), folder.name, split, str(folder))
-        for folder, split in class_folders
-        for file in sorted(folder.rglob("*"))
-        if is_video_name(file.name) and not file.name.startswith(".") and file.is_file()
-    ]
-    if not listings:
-        raise AnnotationError(
-            f"{root}: no videos found; expected a folder of videos for each class (or such folders in train, val and "
-            "test). Otherwise give `annotations`."
-        )
-    return ListedVideos(listings, tuple(sorted({folder.name for folder, _ in class_folders})))
-
-
-def _check_beside_splits(root: Path, others: list[Path]) -> None:
-    """Folders beside `train` and `val` must not hold videos: their split is unknown."""
-    for folder in others:
-        if any(is_video_name(file.name) for file in folder.rglob("*")):
-            raise AnnotationError(
-                f"{root}: {folder.name} holds videos and lies beside split folders; move it into one of them or "
-                "somewhere else."
-            )
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-
-
-class VideoFolder:
-    """
-    Finds listed videos below a folder.
-
-    All folders are searched once, when the first listed path does not exist.
-
-    Args:
-        root (`str`): the folder of the videos, or an http(s) address.
-        classes ([`ClassIndex`]): the classes; a folder named after one holds only its videos.
-    """
-
-    def __init__(self, root: str, classes: ClassIndex):
-        self.root = root
-        self.classes = classes
-
-    @cached_property
-    def _files(self) -> dict[str, list[str]]:
-        """Paths relative to the root by file name, and by file name without extension."""
-        found: dict[str, list[str]] = {}
-        for folder, folders, files in os.walk(self.root, followlinks=True):
-            folders.sort()
-            for name in sorted(filter(is_video_name, files)):
-                path = os.path.relpath(os.path.join(folder, name), self.root)
-                for key in (name, os.path.splitext(name)[0]):
-                    found.setdefault(key, []).append(path)
-        return found
-
-    def locate(self, name: str, label: int | None, split: str, where: str) -> str:
-        """
-        Path of a listed video; if it is missing, the path where it should be.
-
-        Raises:
-            AnnotationError: several files fit.
-        """
-        if is_url(name):
-            return name
-        if is_url(self.root):
-            return f"{self.root.rstrip('/')}/{name}"
-        path = os.path.join(self.root, name)
-        if os.path.isabs(name) or os.path.isfile(path):
-            return path
-        fitting = [file for file in self._files.get(os.path.basename(name), ()) if self._fits(file, name, label)]
-        if len(fitting) > 1:  # Kinetics has a folder for each split
-            fitting = [file for file in fitting if split in map(SPLIT_WORDS.get, file.lower().split(os.sep))] or fitting
-        if len(fitting) > 1:
-            raise AnnotationError(
-                f"{where}: {name!r} may be {fitting[0]} or {fitting[1]}; list the path within {self.root}."
-            )
-        return os.path.join(self.root, fitting[0]) if fitting else path
-
-    def _fits(self, file: str, name: str, label: int | None) -> bool:
-        """Whether the file lies in the listed folders, in their order, and not in another class's folder."""
-        folders = file.split(os.sep)[:-1]
-        remaining = iter(folders)
-        if not all(part in remaining for part in name.split("/")[:-1]):
-            return False
-        found = self.classes.find(folders[-1]) if folders else None
-        return found is None or label is None or found == label
+    if name.startswith("/") and Path(name).is_relative_to(os.path.abspath(root)):
+        return Path(os.path.relpath(name, root)).as_posix()
+    if "\\" in name and "\\" not in path:  # found with `/` in place of Windows' separators
+        return name.replace("\\", "/")
+    return name
 
 
 __all__ = [

@@ -1,50 +1,38 @@
 """Class names: reads their files, finds the label of a name, and spells a name as words."""
 
 import itertools
-import json
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
+
+from .text_files import AnnotationError, check_text, fields_of, read_json, read_rows, read_text, split_lines, unquoted
 
 
-HEADER_WORDS = {"id", "index", "idx", "label", "class", "name", "label_id", "class_id", "class_name", "label_name"}
+ID_COLUMNS = {"id", "index", "idx", "number", "label_id", "class_id", "category_id", "action_id"}
+NAME_COLUMNS = {"name", "label_name", "class_name", "category_name", "action_name", "action", "category"}
+EITHER_COLUMNS = {"label", "class"}  # names or numbers, as their column shows
+SEPARATORS = (",", "\t", ";")
 
-
-class AnnotationError(ValueError):
-    """An annotation or class file that cannot be used; the message says where, what was found and what to do."""
-
-
-def read_text(path: str | Path) -> str:
-    """A text file in UTF-8, with or without a byte order mark."""
-    try:
-        return Path(path).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise AnnotationError(f"{path} is not text in UTF-8 (byte {error.start}); save it as UTF-8.") from error
-    except OSError as error:
-        raise AnnotationError(f"Cannot read {path}: {error.strerror or error}.") from error
-
-
-def read_json(path: str | Path):
-    """The content of a JSON file in UTF-8."""
-    try:
-        return json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise AnnotationError(f"{path} is not valid JSON: {error}.") from error
-
-
-def unquoted(text: str) -> str:
-    """A field without its CSV quotes; doubled quotes in it become single."""
-    text = text.strip()
-    return text[1:-1].replace('""', '"').strip() if re.fullmatch(r'"(?:[^"]|"")*"', text) else text
+_ID = re.compile(r"\d{1,9}")
 
 
 def read_class_names(path: str | Path) -> tuple[str, ...]:
     """
     Reads class names, in the order of their labels.
 
-    A file can hold one name on each line; `id,name` on each line, with or without a header; `id name`, as UCF101's
-    `classInd.txt`; or JSON: a list of names, an object `name: id` (SSv2's `labels.json`) or an object `id: name`. Ids
-    count from 0 or from 1, without gaps, in any order. A name with a comma can be quoted.
+    A file can hold
+
+    - one name on each line,
+    - `id,name` or `name,id` on each line, with a comma, a tab or a semicolon; a header says which column is which, else
+      the column of whole numbers holds the ids,
+    - `id name`, as UCF101's `classInd.txt`, or `name id`,
+    - JSON: a list of names, an object `name: id` (SSv2's `labels.json`), an object `id: name`, or a list of objects
+      with `id` and `name`.
+
+    Ids count from 0 or from 1, without gaps, in any order. A name with a comma can be quoted.
 
     Args:
         path (`str` or `Path`): the file.
@@ -53,39 +41,154 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
         `tuple[str, ...]`: the class names.
 
     Raises:
-        AnnotationError: an unreadable or empty file, a repeated name, or ids with gaps.
+        AnnotationError: an unreadable or empty file, a repeated name, ids with gaps, or two columns of numbers without
+            a header.
     """
-    if Path(path).suffix.lower() == ".json":
+    if Path(path).suffix.lower() in (".json", ".jsonl"):
         names = _names_of_json(read_json(path), path)
     else:
-        names = _names_of_lines(read_text(path).splitlines(), path)
+        lines = split_lines(read_text(path), path)
+        numbered = _numbered_lines(lines, path)
+        names = _plain_names(lines, path) if numbered is None else _in_order_of_ids(numbered, path)
+    for number, name in enumerate(names):
+        check_text(name, f"class {number},", str(path))
     return checked_class_names(names, str(path))
 
 
-def _names_of_lines(lines: Iterable[str], path) -> list[str]:
-    lines = [line.strip() for line in lines if line.strip()]
-    fields = [field.strip() for field in lines[0].lower().split(",")] if lines else []
-    if len(fields) == 2 and set(fields) <= HEADER_WORDS:
-        lines = lines[1:]
-    numbered = [re.match(r"(\d+)\s*[,\t ]\s*(.+)", line) for line in lines]
-    by_id = [(int(match[1]), unquoted(match[2])) for match in numbered if match]
-    if len(by_id) == len(lines) and lines:
-        comma = all("," in (match[0][: match.start(2)] if match else "") for match in numbered)
-        # "3 point throw" can be a name that begins with a number, so `id name` needs complete ids.
-        if comma or _is_count(sorted(number for number, _ in by_id)):
-            return _in_order_of_ids(by_id, path)
-    return [unquoted(line) for line in lines]
+def read_numbered_names(path: str | Path) -> tuple[str, ...] | None:
+    """The class names of a file that numbers them; `None` for any other file."""
+    try:
+        if Path(path).suffix.lower() == ".json":
+            return checked_class_names(_names_of_json(read_json(path), path), str(path))
+        numbered = _numbered_lines(split_lines(read_text(path), path), path)
+        return None if numbered is None else checked_class_names(_in_order_of_ids(numbered, path), str(path))
+    except AnnotationError:
+        return None
 
 
-def _names_of_json(content, path) -> list[str]:
+def _numbered_lines(lines: Sequence[str], path) -> list[tuple[int, str]] | None:
+    """Id and name of each line; `None` if the lines are no pairs of both."""
+    start = next((number for number, line in enumerate(lines) if line.strip()), None)
+    if start is None:
+        return None
+    for separator in SEPARATORS:
+        header = [_column(name) for name in fields_of(lines[start], separator) or ()]
+        known = ID_COLUMNS | NAME_COLUMNS | EITHER_COLUMNS
+        if len(header) > 1 and set(header[:1]) <= known | {""} and set(header) & known and _is_header(header):
+            return _numbered_rows(lines, separator, header, start, path)
+    texts = [line.strip() for line in lines if line.strip()]
+    for separator in SEPARATORS:
+        if all(separator in text for text in texts) and (pairs := _pairs(texts, separator, path)) is not None:
+            return pairs
+    return _pairs(texts, " ", path)
+
+
+def _column(text: str) -> str:
+    return re.sub(r"[\s-]+", "_", text.strip().lstrip("#").strip().lower())
+
+
+def _is_header(header: list[str]) -> bool:
+    """Whether a line's fields name a column of ids and one of names; one may be called `label` or `class`."""
+    ids = sum(name in ID_COLUMNS or name == "" for name in header)
+    names = sum(name in NAME_COLUMNS for name in header)
+    either = sum(name in EITHER_COLUMNS for name in header)
+    return ids + names + either >= 2 and (bool(ids) or bool(names) or either == 2)
+
+
+def _numbered_rows(lines: Sequence[str], separator: str, header: list[str], start: int, path) -> list[tuple[int, str]]:
+    rows = []
+    for number, fields in read_rows(list(lines), separator, path, start + 1):
+        if len(fields) > len(header) and separator == "," and len(header) == 2 and fields[0].isdecimal():
+            fields = [fields[0], lines[number - 1].split(",", 1)[1].strip()]  # `0,putting a, then b`
+        if len(fields) != len(header):
+            raise AnnotationError(
+                f"{path}:{number}: expected {len(header)} fields ({', '.join(header)}); quote a name that holds a "
+                "separator."
+            )
+        rows.append(fields)
+    if not rows:
+        raise AnnotationError(f"{path}: no class names found.")
+    numbers = [all(_ID.fullmatch(row[column]) for row in rows) for column in range(len(header))]
+    ids = [column for column, name in enumerate(header) if name in ID_COLUMNS or name == ""]
+    names = [column for column, name in enumerate(header) if name in NAME_COLUMNS]
+    either = [column for column, name in enumerate(header) if name in EITHER_COLUMNS]
+    ids = ids or [column for column in either if numbers[column]]
+    names = names or [column for column in either if column not in ids]
+    if len(ids) != 1 or len(names) < 1 or len(names) > 1:
+        raise AnnotationError(
+            f"{path}: it is not clear which column holds the ids and which the names ({', '.join(header)}); call them "
+            "`id,name`."
+        )
+    id_column, name_column = ids[0], names[0]
+    if not numbers[id_column]:
+        wrong = next(row[id_column] for row in rows if not _ID.fullmatch(row[id_column]))
+        raise AnnotationError(f"{path}: the column {header[id_column]!r} must hold whole numbers, got {wrong!r:.100}.")
+    return [(int(row[id_column]), row[name_column]) for row in rows]
+
+
+def _pairs(texts: list[str], separator: str, path) -> list[tuple[int, str]] | None:
+    """`id,name` or `name,id` of all lines; `None` if some are not such pairs."""
+    heads = [text.partition(separator) for text in texts]
+    tails = [text.rpartition(separator) for text in texts]
+    number_first = all(_ID.fullmatch(head.strip()) and tail.strip() for head, _, tail in heads)
+    number_last = all(_ID.fullmatch(tail.strip()) and head.strip() for head, _, tail in tails)
+    if number_first and number_last:
+        # `1,2,3` has one way to be read; `0,1` has two.
+        raise AnnotationError(
+            f"{path}: each line may be `id{separator}name` or `name{separator}id`; put a header above (`id,name`)."
+        )
+    first = [(int(head.strip()), unquoted(tail)) for head, _, tail in heads] if number_first else None
+    last = [(int(tail.strip()), unquoted(head)) for head, _, tail in tails] if number_last else None
+    pairs = first or last
+    if pairs is None or separator != " ":
+        return pairs
+    # "3 point throw" and "step 2" can be names, so these need complete ids, and more than one name.
+    complete = _is_count(sorted(number for number, _ in pairs))
+    distinct = len(pairs) > 1 and len({name for _, name in pairs}) == len(pairs)
+    return pairs if complete and (pairs is first or distinct) else None
+
+
+def _plain_names(lines: Sequence[str], path) -> list[str]:
+    names = [unquoted(line) for line in lines if line.strip()]
+    if len(names) > 1 and _column(names[0]) in ID_COLUMNS | NAME_COLUMNS | EITHER_COLUMNS | {"classes", "labels"}:
+        raise AnnotationError(f"{path}: the first line, {names[0]!r:.100}, looks like a header; remove it.")
+    return names
+
+
+def _names_of_json(content: Any, path) -> list[str]:
+    if isinstance(content, list) and content and all(isinstance(entry, dict) for entry in content):
+        content = _pairs_of_objects(content, path)
     if isinstance(content, list) and all(isinstance(name, str) for name in content):
         return content
     if isinstance(content, dict) and content:
-        if all(re.fullmatch(r"\d+", str(value)) for value in content.values()):
+        values = content.values()
+        names_first = all(_ID.fullmatch(value if isinstance(value, str) else repr(value)[:20]) for value in values)
+        numbers_first = all(map(_ID.fullmatch, content))
+        if names_first and numbers_first:
+            raise AnnotationError(f"{path}: keys and values are whole numbers; which are the names is not clear.")
+        if names_first:
             return _in_order_of_ids([(int(value), name) for name, value in content.items()], path)
-        if all(re.fullmatch(r"\d+", key) for key in content):
-            return _in_order_of_ids([(int(key), str(name)) for key, name in content.items()], path)
+        if numbers_first and all(isinstance(value, str) for value in values):
+            return _in_order_of_ids([(int(key), name) for key, name in content.items()], path)
     raise AnnotationError(f"{path}: expected a list of class names or an object from name to id.")
+
+
+def _pairs_of_objects(entries: list[dict], path) -> dict[str, str]:
+    """A list of `{"id": …, "name": …}` as an object from id to name."""
+    pairs: dict[str, str] = {}
+    for number, entry in enumerate(entries, 1):
+        ids = [value for key, value in entry.items() if _column(key) in ID_COLUMNS and type(value) is int]
+        names = [
+            value
+            for key, value in entry.items()
+            if _column(key) in NAME_COLUMNS | EITHER_COLUMNS and type(value) is str
+        ]
+        if len(ids) != 1 or len(names) != 1 or not 0 <= ids[0] < 10**9 or str(ids[0]) in pairs:
+            raise AnnotationError(
+                f"{path}, entry {number}: expected an object with one `id` of its own and a `name`, got {entry!r:.200}."
+            )
+        pairs[str(ids[0])] = names[0]
+    return pairs
 
 
 def _is_count(numbers: Sequence[int]) -> bool:
@@ -108,16 +211,28 @@ def checked_class_names(names: Iterable[str], source: str) -> tuple[str, ...]:
     names = tuple(names)
     if not names:
         raise AnnotationError(f"{source}: no class names found.")
-    repeated = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-    if repeated:
-        raise AnnotationError(f"{source}: the class name {repeated[0]!r} occurs more than once.")
+    count = Counter(names)
+    if len(count) < len(names):
+        repeated = min(name for name in count if count[name] > 1)
+        raise AnnotationError(f"{source}: the class name {repeated!r:.200} occurs more than once.")
     if "" in names:
         raise AnnotationError(f"{source}: class {names.index('')} has an empty name.")
     return names
 
 
+def alike_names(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Pairs of names that differ only in case, spaces, underscores or hyphens, or in how an accent is stored."""
+    first: dict[str, str] = {}
+    pairs = []
+    for name in names:
+        key = re.sub(r"[\s_-]+", "", unicodedata.normalize("NFC", name)).casefold()
+        if first.setdefault(key, name) != name:
+            pairs.append((first[key], name))
+    return pairs
+
+
 def _folded(name: str) -> str:
-    return re.sub(r"[\W_]+", "", name).casefold()
+    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFC", name)).casefold()
 
 
 class ClassIndex:
@@ -138,13 +253,13 @@ class ClassIndex:
         self._exact = {name: label for label, name in enumerate(self.names)}
         self._loose: dict[str, int | None] = {}
         for label, name in enumerate(self.names):
-            key = _folded(name)
+            key = _folded(name) or name  # a name of signs alone has only its exact spelling
             self._loose[key] = None if key in self._loose else label  # two names alike need the exact spelling
 
     def find(self, name: str) -> int | None:
         """The label of a class name; `None` if there is no such class."""
         label = self._exact.get(name)
-        return self._loose.get(_folded(name)) if label is None else label
+        return self._loose.get(_folded(name) or name) if label is None else label
 
     def label(self, label: str | int, where: str) -> int:
         """

@@ -13,9 +13,9 @@ from torch.utils.data import Dataset, Sampler
 from ..model.frame_sampling import ClipSpecification
 from ..model.video_decoding import VideoDecodingError
 from .annotation_table import AnnotationTable
-from .class_names import AnnotationError
 from .clip_reading import FILE_FAILURES, NO_LABEL, ClipReader, check_policy, reason_of, too_many
 from .seeds import derive_seed
+from .text_files import AnnotationError
 from .video_sources import TableVideos, VideoSource
 
 

@@ -8,9 +8,9 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from ..model.frame_sampling import ClipSpecification
 from ..model.video_decoding import VideoDecodingError, open_video
-from .class_names import AnnotationError
 from .clip_reading import FILE_FAILURES, NO_LABEL, ClipReader, check_policy, reason_of, too_many
 from .seeds import derive_seed
+from .text_files import AnnotationError
 from .video_sources import HubColumns, encoded_video, video_name
 
 

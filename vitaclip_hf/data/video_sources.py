@@ -13,9 +13,10 @@ from transformers.video_utils import VideoMetadata
 
 from ..model.video_decoding import Video, VideoDecodingError, open_video
 from .annotation_table import AnnotationTable, VideoSample, is_url
-from .class_names import AnnotationError, ClassIndex, checked_class_names
+from .class_names import ClassIndex, checked_class_names
 from .motion_shapes import Scene, all_scenes, draw_videos
 from .seeds import derive_seed
+from .text_files import AnnotationError
 
 
 @runtime_checkable
