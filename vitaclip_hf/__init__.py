@@ -26,6 +26,7 @@ from .model.modeling_vita_clip import (
 )
 from .model.pipeline_video_classification import VitaClipVideoClassificationPipeline
 from .model.pipeline_zero_shot_video_classification import ZeroShotVideoClassificationPipeline
+from .model.precision import fast_dtype
 from .model.processing_vita_clip import VitaClipProcessor
 from .model.version import __version__
 from .model.video_decoding import Video, VideoDecodingError, decode_video, open_video
@@ -55,6 +56,7 @@ __all__ = [
     "VitaClipVisionModel",
     "ZeroShotVideoClassificationPipeline",
     "decode_video",
+    "fast_dtype",
     "load_checkpoint",
     "load_protocol",
     "open_video",

@@ -465,7 +465,7 @@ def test_evaluate_from_python(videos, tmp_path, finished, fresh_process_state):
     again = run.evaluate(CHECKPOINT, protocol, videos, videos / "lists", **options)
     assert again["rows"] == results["rows"]
     assert (tmp_path / "r" / "progress" / "rank-0.jsonl").read_bytes() == progress
-    for wrong, message in {"dtype": "`dtype` must be one of float32", "workers": "`workers` must be"}.items():
+    for wrong, message in {"dtype": "`dtype` must be auto or one of float32", "workers": "`workers` must be"}.items():
         with pytest.raises(EvaluationError, match=message):
             run.evaluate(CHECKPOINT, protocol, videos, **{wrong: -1})
 

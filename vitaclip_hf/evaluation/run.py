@@ -27,6 +27,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from ..data.annotations import AnnotationError
 from ..model.checkpoint import CheckpointError, load_checkpoint
+from ..model.precision import fast_dtype
 from .evaluator import DTYPES, EvaluationError, Evaluator
 from .plan import plan_evaluation
 from .progress_log import EvaluationLog, SetupMismatchError
@@ -90,7 +91,8 @@ def evaluate(
         limit (`int`, *optional*): evaluate at most so many videos of each split. The results are marked as limited.
         batch_size (`int`, defaults to 8): videos of a forward pass, each with all its views.
         workers (`int`, defaults to 2): decoding processes of each rank; 0 decodes in this process.
-        dtype (`str`, defaults to `"float32"`): `"float32"`, `"bfloat16"` or `"float16"`.
+        dtype (`str`, defaults to `"float32"`): `"float32"`, `"bfloat16"`, `"float16"`, or `"auto"`: bfloat16 where the
+            hardware multiplies it fast, else float32. The results name the one that was used.
         cpu (`bool`, defaults to `False`): use the CPU even if there is an accelerator.
         frozen_clip (`bool`, defaults to `True`): also evaluate the same CLIP without prompts.
         retry_failed (`bool`, defaults to `False`): try videos again that could not be read.
@@ -120,16 +122,17 @@ def evaluate(
     require_packages()
     if workers < 0:
         raise EvaluationError(f"`workers` must be 0 or more, got {workers}.")
-    if dtype not in DTYPES:
-        raise EvaluationError(f"`dtype` must be one of {', '.join(DTYPES)}, got {dtype!r}.")
+    if dtype != "auto" and dtype not in DTYPES:
+        raise EvaluationError(f"`dtype` must be auto or one of {', '.join(DTYPES)}, got {dtype!r}.")
     state = process_state(cpu)
+    number_type = fast_dtype(state.device) if dtype == "auto" else DTYPES[dtype]
     protocol = load_protocol(protocol) if isinstance(protocol, str) else protocol
     plan = plan_evaluation(protocol, videos, annotations, classes, limit)
     for split in plan.splits:
         split.table.require_videos()
     checkpoint = load_checkpoint(model, revision)
     with _exact_float32():
-        evaluator = Evaluator(checkpoint, plan, frozen_clip, batch_size, device=state.device, dtype=DTYPES[dtype])
+        evaluator = Evaluator(checkpoint, plan, frozen_clip, batch_size, device=state.device, dtype=number_type)
         folder = Path(output or Path("evaluations", f"{plan.protocol.name}-{Path(model).name}"))
         log = EvaluationLog(folder, evaluator.setup())
         batches = evaluator.pending_batches(log, retry_failed)
@@ -211,6 +214,7 @@ def print_plan(evaluator: Evaluator, log: EvaluationLog, pending: int) -> None:
     plan = evaluator.plan
     counts = ", ".join(f"{split.name}: {len(split.table):,} of {split.listed:,}" for split in plan.splits)
     print(f"{plan.protocol.name}: videos of the splits {counts}; {len(plan.videos):,} different, {pending:,} to do")
+    print(f"model in {evaluator.setup()['dtype']} on {evaluator.checkpoint.model.device}")
     if log.finished:
         print(f"going on in {log.folder}: {len(log.finished):,} videos are finished")
     for warning in evaluator.warnings:
@@ -253,7 +257,12 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None) -> argpar
     parser.add_argument("--limit", type=int, help="at most so many videos of a split: a quick look, labelled as such")
     parser.add_argument("--batch-size", type=int, default=8, help="videos of a forward pass, with all their views")
     parser.add_argument("--workers", type=int, default=2, help="decoding processes of each rank")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32")
+    parser.add_argument(
+        "--dtype",
+        choices=("auto", *DTYPES),
+        default="float32",
+        help="number type of the model; auto: bfloat16 where the hardware multiplies it fast, else float32",
+    )
     parser.add_argument("--cpu", action="store_true", help="even if there is an accelerator")
     parser.add_argument(
         "--no-frozen-clip",
