@@ -6,7 +6,7 @@ read and every frame that is decoded is compared with the table. The first diffe
 """
 
 import heapq
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import av
@@ -82,7 +82,8 @@ class FrameTable:
     def keyframe_before(self, number: int) -> int:
         """Row of the last keyframe that at most `number` shown frames precede in the file."""
         before = self.shown_before[self.keyframes]
-        return int(self.keyframes[max(np.searchsorted(before, number, "right") - 1, 0)])
+        place = int(np.searchsorted(before, number, "right")) - 1
+        return int(self.keyframes[max(place, 0)])
 
 
 def is_mp4(container: av.container.InputContainer) -> bool:
@@ -100,6 +101,12 @@ def can_be_trusted(container: av.container.InputContainer, stream: av.VideoStrea
     )
 
 
+def _stamp(packet: av.Packet) -> int:
+    if packet.pts is None:
+        raise UntrustedTableError("a packet has no time stamp")
+    return packet.pts
+
+
 class _Run:
     """Decoding on from one keyframe, with every packet and frame compared with the table."""
 
@@ -113,14 +120,16 @@ class _Run:
         self._seen: set[int] = set()
         self._begun = False
         first = self._look_ahead()
-        self._first_stamp = first.pts
+        self._first_stamp = _stamp(first)
         # Frames of an open group of pictures: after the keyframe in the file, before it on the screen.
-        leading = sum(packet.pts < first.pts and not packet.is_discard for packet in self._ahead)
+        leading = sum(
+            bool(packet.size) and _stamp(packet) < self._first_stamp and not packet.is_discard for packet in self._ahead
+        )
         if leading and row == 0:
             raise UntrustedTableError("the first keyframe is not the first frame")
         self.number = int(table.shown_before[row]) + leading  # of the next frame to be given
 
-    def _read(self, container: av.container.InputContainer, row: int):
+    def _read(self, container: av.container.InputContainer, row: int) -> Iterator[av.Packet]:
         """The packets from one row on; a seek may have led to an earlier one."""
         started = False
         for packet in container.demux(self._stream):
@@ -138,9 +147,9 @@ class _Run:
                 raise UntrustedTableError("the file goes on after its table")
             if packet.pos != self._table.positions[row] or packet.size != self._table.sizes[row]:
                 raise UntrustedTableError("a packet differs from the table")
-            if packet.pts is None or packet.pts in self._seen:
-                raise UntrustedTableError("a packet has no time stamp of its own")
-            self._seen.add(packet.pts)
+            if (stamp := _stamp(packet)) in self._seen:
+                raise UntrustedTableError("two packets have one time stamp")
+            self._seen.add(stamp)
             row += 1
             yield packet
 
@@ -154,7 +163,7 @@ class _Run:
         for packet in self._packets if self.row + 1 < end else ():
             self._ahead.append(packet)
             # A frame is never shown before it is decoded.
-            decoded_later = packet.dts is not None and packet.dts >= first.pts
+            decoded_later = packet.dts is not None and packet.dts >= _stamp(first)
             if self.row + len(self._ahead) >= end or packet.size == 0 or decoded_later:
                 break
         return first
@@ -163,9 +172,9 @@ class _Run:
         packet = self._ahead.pop(0) if self._ahead else next(self._packets)
         if packet.size:
             self.row += 1
-            if packet.pts >= self._first_stamp:
+            if (stamp := _stamp(packet)) >= self._first_stamp:
                 if not packet.is_discard:
-                    heapq.heappush(self._stamps, packet.pts)
+                    heapq.heappush(self._stamps, stamp)
             elif not self._ahead and not packet.is_discard:
                 raise UntrustedTableError("a frame is shown before the keyframe that it follows")
         for frame in packet.decode():

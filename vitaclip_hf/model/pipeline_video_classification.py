@@ -8,7 +8,15 @@ from transformers.pipelines.video_classification import VideoClassificationPipel
 from .pipeline_parts import as_inputs, save_folder, view_pixels
 
 
-CLIP_ARGUMENTS = ("num_views", "num_spatial_views", "sampling", "frame_stride", "decoder")
+CLIP_ARGUMENTS = (
+    "num_views",
+    "num_spatial_views",
+    "sampling",
+    "frame_stride",
+    "decoder",
+    "on_damage",
+    "allow_private_addresses",
+)
 
 
 class VitaClipVideoClassificationPipeline(VideoClassificationPipeline):
@@ -41,7 +49,8 @@ class VitaClipVideoClassificationPipeline(VideoClassificationPipeline):
             frame_sampling_rate (`int`, *optional*):
                 Every so many frames, one is read: `sampling="dense"` with this `frame_stride`.
             num_views, num_spatial_views (`int`, *optional*): views of a video; their scores are averaged.
-            sampling, frame_stride, decoder (*optional*): see [`VitaClipVideoProcessor`].
+            sampling, frame_stride, decoder, on_damage, allow_private_addresses (*optional*): see
+                [`VitaClipVideoProcessor`].
             function_to_apply (`str`, *optional*, defaults to `"softmax"`): or `"sigmoid"`, or `"none"` for logits.
             batch_size (`int`, *optional*, defaults to 1): videos of a forward pass.
 

@@ -56,7 +56,8 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             top_k (`int`, *optional*): how many labels to return; all by default.
             batch_size (`int`, *optional*, defaults to 1): videos of a forward pass.
             num_views, num_spatial_views (`int`, *optional*): views of a video; their scores are averaged.
-            sampling, num_frames, frame_stride, decoder (*optional*): see [`VitaClipVideoProcessor`].
+            sampling, num_frames, frame_stride, decoder, on_damage, allow_private_addresses (*optional*): see
+                [`VitaClipVideoProcessor`].
 
         Returns:
             For one video, a list of `{"score": float, "label": str}`, best first; for several, a list of such lists.
@@ -69,7 +70,16 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         return outputs[0] if single else outputs
 
     def _sanitize_parameters(self, candidate_labels=None, hypothesis_template=None, top_k=None, **kwargs):
-        names = ("num_views", "num_spatial_views", "sampling", "num_frames", "frame_stride", "decoder")
+        names = (
+            "num_views",
+            "num_spatial_views",
+            "sampling",
+            "num_frames",
+            "frame_stride",
+            "decoder",
+            "on_damage",
+            "allow_private_addresses",
+        )
         unknown = sorted(set(kwargs) - set(names))
         if unknown:
             raise TypeError(

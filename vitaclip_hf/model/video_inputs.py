@@ -1,16 +1,28 @@
 """What users give as a video, told apart: encoded files, arrays of frames, lists of images; and batches of them."""
 
-from pathlib import Path
+import io
+import os
+import time
+from collections.abc import Sequence
+from pathlib import PurePath
 from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 import torch
-from PIL import Image
-from transformers.image_utils import ChannelDimension, load_image
+from PIL import Image, ImageOps
+from transformers.image_utils import ChannelDimension
 from transformers.video_utils import VideoMetadata
 
-from .video_decoding import Video, open_video
+from .video_decoding import MAX_DECODED_BYTES, Video, open_video
+from .video_opening import (
+    DOWNLOAD_SECONDS,
+    MAX_DOWNLOAD_BYTES,
+    MAX_FRAME_PIXELS,
+    VideoTooLargeError,
+    failure,
+    opened_source,
+)
 
 
 class VideoOfFrames(Video):
@@ -22,7 +34,9 @@ class VideoOfFrames(Video):
     """
 
     def __init__(self, frames: torch.Tensor, metadata: VideoMetadata | dict | None = None):
-        about = VideoMetadata(**({"total_num_frames": len(frames)} | dict(metadata or {})))
+        given = dict(metadata or {})
+        given.pop("frames_left_out", None)  # of encoded videos
+        about = VideoMetadata(**({"total_num_frames": len(frames)} | given))
         about.total_num_frames, about.height, about.width = len(frames), *frames.shape[-2:]
         super().__init__("frames in memory", about, max_bytes=None)
         self._frames = frames
@@ -37,28 +51,37 @@ def video_from(
     metadata: VideoMetadata | dict | None = None,
     layout: str | ChannelDimension | None = None,
     scale: bool = True,
+    **reading: Any,
 ) -> Video:
     """
     Any single video as a [`Video`].
 
     Args:
-        source: path, URL, bytes, file object, array or tensor of frames, or a list of images, arrays or image files.
+        source: path, URL, bytes, file object, `{"path": …, "bytes": …}`, array or tensor of frames, or a list of
+            images, arrays or image files.
         decoder (`str`, defaults to `"auto"`): of encoded videos, see [`decode_video`].
         metadata: what is known of frames in memory.
         layout, scale: of frames in memory, see [`to_frames`].
+        reading: further arguments of [`open_video`], such as `on_damage`. Its limits hold for lists of image files too.
 
     Raises:
         VideoDecodingError: a source that cannot be read.
         TypeError, ValueError: frames that are no pictures.
     """
-    return (
-        open_video(source, decoder) if is_encoded(source) else VideoOfFrames(to_frames(source, layout, scale), metadata)
-    )
+    if is_encoded(source):
+        return open_video(source, decoder, **reading)
+    if isinstance(source, (list, tuple)):
+        source = opened_images(source, **{name: reading[name] for name in IMAGE_LIMITS if name in reading})
+    return VideoOfFrames(to_frames(source, layout, scale), metadata)
 
 
 def is_encoded(source) -> bool:
-    """Whether the decoder has to read it: a path, a URL, bytes or a file object."""
-    return isinstance(source, (str, Path, bytes, bytearray, memoryview)) or callable(getattr(source, "read", None))
+    """Whether the decoder has to read it: a path, a URL, bytes, a file object or `{"path": …, "bytes": …}`."""
+    if isinstance(source, dict):
+        return bool(source) and source.keys() <= {"path", "bytes"}
+    return isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview)) or (
+        callable(getattr(source, "read", None))
+    )
 
 
 def is_list_of_image_files(item) -> bool:
@@ -66,10 +89,15 @@ def is_list_of_image_files(item) -> bool:
     return (
         isinstance(item, (list, tuple))
         and len(item) > 0
-        and all(isinstance(part, (str, Path)) for part in item)
-        and all(Path(urlsplit(str(part)).path).suffix.lower() in Image.registered_extensions() for part in item)
-        and not any(Path(urlsplit(str(part)).path).suffix.lower() in (".gif", ".mpg", ".mpeg") for part in item)
+        and all(isinstance(part, (str, os.PathLike)) for part in item)
+        and all(_suffix(part) in Image.registered_extensions() for part in item)
+        and not any(_suffix(part) in (".gif", ".mpg", ".mpeg") for part in item)
     )
+
+
+def _suffix(path: str | os.PathLike) -> str:
+    """The extension of a path or URL."""
+    return PurePath(urlsplit(os.fsdecode(path)).path).suffix.lower()
 
 
 def is_frame(item) -> bool:
@@ -130,7 +158,7 @@ def to_frames(video, layout: str | ChannelDimension | None = None, scale: bool =
         scale: whether floats, which lie in 0 … 1, become 0 … 255 as uint8 frames are.
     """
     if isinstance(video, (list, tuple)):
-        frames = [_image_to_frame(frame, layout, scale) for frame in video]
+        frames = [_image_to_frame(frame, layout, scale) for frame in opened_images(video)]
         if len({frame.shape for frame in frames}) > 1:
             sizes = ", ".join(sorted({f"{frame.shape[-2]} x {frame.shape[-1]}" for frame in frames}))
             raise ValueError(f"All frames of a video must have one size, got {sizes}.")
@@ -142,15 +170,71 @@ def _to_tensor(array: np.ndarray | torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(array)) if isinstance(array, np.ndarray) else array.detach()
 
 
-def _image_to_frame(image, layout, scale: bool) -> torch.Tensor:
-    if isinstance(image, (str, Path)):
-        image = load_image(str(image))
+IMAGE_LIMITS = ("max_bytes", "max_frame_pixels", "max_download_bytes", "download_seconds", "allow_private_addresses")
+
+
+def opened_images(
+    images: Sequence[Any],
+    max_bytes: int | None = MAX_DECODED_BYTES,
+    max_frame_pixels: int | None = MAX_FRAME_PIXELS,
+    max_download_bytes: int | None = MAX_DOWNLOAD_BYTES,
+    download_seconds: float | None = DOWNLOAD_SECONDS,
+    allow_private_addresses: bool = True,
+) -> list[Any]:
+    """
+    The images of a list, those of paths and URLs opened but not decoded.
+
+    Args:
+        images: images, arrays, or paths or URLs of image files.
+        max_bytes, max_frame_pixels, max_download_bytes, download_seconds, allow_private_addresses: see [`open_video`].
+            They hold for the whole list.
+
+    Raises:
+        VideoTooLargeError: the images exceed a limit.
+        VideoDecodingError: an image file cannot be read.
+    """
+    opened, size, received = [], 0, 0
+    end = None if download_seconds is None else time.monotonic() + download_seconds
+    for image in images:
+        if isinstance(image, (str, os.PathLike)):
+            bytes_left = None if max_download_bytes is None else max_download_bytes - received
+            seconds_left = None if end is None else max(end - time.monotonic(), 0)
+            name, file = opened_source(image, bytes_left, seconds_left, allow_private_addresses)
+            received += len(file) if isinstance(file, bytes) else 0
+            try:
+                image = Image.open(io.BytesIO(file) if isinstance(file, bytes) else file)
+            except Image.DecompressionBombError as error:
+                raise failure(name, error, "opening", "Make it smaller.", VideoTooLargeError) from error
+            except OSError as error:
+                raise failure(name, error, "opening", "Give the path or URL of an image file.") from error
+            width, height = image.size
+            size += width * height * 3
+            if max_frame_pixels is not None and width * height > max_frame_pixels:
+                found = f"it has {width} x {height} pixels, the limit is {max_frame_pixels:,}"
+                raise failure(
+                    name, found, "opening", "Make it smaller, or raise `max_frame_pixels`.", VideoTooLargeError
+                )
+            if max_bytes is not None and size > max_bytes:
+                found = f"the images up to here take {size:,} bytes, the limit is {max_bytes:,}"
+                raise failure(name, found, "opening", "Take fewer, or raise `max_bytes`.", VideoTooLargeError)
+            image = ImageOps.exif_transpose(image)
+        opened.append(image)
+    return opened
+
+
+def _image_to_frame(image: Any, layout: str | ChannelDimension | None, scale: bool) -> torch.Tensor:
     if isinstance(image, Image.Image):
-        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
-    array = _to_tensor(image)
-    if array.ndim == 2:
-        array, layout = array[None], ChannelDimension.FIRST
-    return _to_rgb(array[None], layout, scale)[0]
+        if image.mode not in ("I", "F") and not image.mode.startswith("I;"):
+            return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+        array = np.array(image)
+        # Mode I;16 uses all of its 16 bits. The range of I and F is unknown, so they are read as arrays are.
+        if image.mode.startswith("I;16"):
+            array = (array.astype(np.uint32) * 255 + 32767) // 65535
+        image = array.astype(np.float32 if array.dtype.kind == "f" else np.int64)
+    frame = _to_tensor(image)
+    if frame.ndim == 2:
+        frame, layout = frame[None], ChannelDimension.FIRST
+    return _to_rgb(frame[None], layout, scale)[0]
 
 
 def _to_rgb(frames: torch.Tensor, layout, scale: bool) -> torch.Tensor:

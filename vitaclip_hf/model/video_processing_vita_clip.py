@@ -34,6 +34,8 @@ class VitaClipVideoProcessorKwargs(VideosKwargs, total=False):
     num_spatial_views (`int`): 1, a centre crop, or 3, along the longer side (default 1).
     antialias (`bool`): low-pass before downsizing (default `True`; the released code does not).
     decoder (`str`): `"auto"` (default), `"torchcodec"`, `"pyav"` or `"decord"`.
+    on_damage (`str`): `"error"` (default), or `"skip"`, which leaves damaged frames out.
+    allow_private_addresses (`bool`): whether URLs may lead to addresses that are not public (default `True`).
     seed (`int`, *optional*): of the random samplings; video i of a batch draws with `seed + i`.
     """
 
@@ -43,12 +45,15 @@ class VitaClipVideoProcessorKwargs(VideosKwargs, total=False):
     num_spatial_views: Annotated[int | None, positive_int()]
     antialias: bool | None
     decoder: str | None
+    on_damage: str | None
+    allow_private_addresses: bool | None
     seed: int | None
 
 
 SPECIFICATION = tuple(field.name for field in fields(ClipSpecification))
 # What this processor decides itself, before transformers' own steps.
-SAMPLING_ARGUMENTS = (*SPECIFICATION, "antialias", "decoder", "seed", "do_sample_frames", "input_data_format")
+READING = ("decoder", "on_damage", "allow_private_addresses")
+SAMPLING_ARGUMENTS = (*SPECIFICATION, *READING, "antialias", "seed", "do_sample_frames", "input_data_format")
 
 
 class VitaClipVideoProcessor(BaseVideoProcessor):
@@ -56,10 +61,10 @@ class VitaClipVideoProcessor(BaseVideoProcessor):
     Turns videos into model inputs: decodes only the frames it samples, resizes the shorter side (antialiased bicubic,
     as CLIP was trained with), crops and normalises with CLIP's mean and standard deviation.
 
-    A video may be a path (`str` or `Path`), an http(s) URL, bytes, a binary file object, an array or tensor of frames
-    `[T, H, W, 3]` or `[T, 3, H, W]` (uint8, or floats in 0 … 1), or a list of frames: images, arrays, or paths of image
-    files within a nested list. A list of any of these is a batch. Frames are sampled from all of them alike;
-    `do_sample_frames=False` takes every frame.
+    A video may be a path (`str` or `os.PathLike`), an http(s) or file URL, bytes, a binary file object,
+    `{"path": …, "bytes": …}` as in `datasets`, an array or tensor of frames `[T, H, W, 3]` or `[T, 3, H, W]` (uint8, or
+    floats in 0 … 1), or a list of frames: images, arrays, or paths of image files within a nested list. A list of any
+    of these is a batch. Frames are sampled from all of them alike; `do_sample_frames=False` takes every frame.
 
     The output `pixel_values_videos` has one row for each video: shape `(batch_size, num_frames, 3, height, width)`, or
     with several views `(batch_size, num_views * num_spatial_views, num_frames, 3, height, width)`, spatial views
@@ -85,6 +90,8 @@ class VitaClipVideoProcessor(BaseVideoProcessor):
     num_spatial_views = 1
     antialias = True
     decoder = "auto"
+    on_damage = "error"
+    allow_private_addresses = True
     seed = None
     valid_kwargs = VitaClipVideoProcessorKwargs
     model_input_names = ["pixel_values_videos"]
@@ -155,7 +162,13 @@ class VitaClipVideoProcessor(BaseVideoProcessor):
         clips: list[torch.Tensor] = []
         metadata = []
         for index, source in enumerate(sources):
-            video = video_from(source, chosen["decoder"], given[index], chosen["input_data_format"], do_rescale)
+            video = video_from(
+                source,
+                metadata=given[index],
+                layout=chosen["input_data_format"],
+                scale=do_rescale,
+                **{name: chosen[name] for name in READING},
+            )
             seed = None if chosen["seed"] is None else chosen["seed"] + index
             views = video.read_clips(specification, seed)
             clips.extend(views if specification else views * chosen["num_views"])
