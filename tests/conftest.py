@@ -1,23 +1,17 @@
-"""Shared by the tests: a real CLIP tokenizer, tiny models, golden cases."""
+"""Fixtures of all tests: tokenizer, golden cases, scripts in a process of their own."""
 
-import gzip
 import json
 import lzma
 import os
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
 from safetensors.torch import load_file
+from tiny_models import GOLDEN, GOLDEN_CASES, GoldenCase, openai_tokenizer
 from transformers import CLIPTokenizer
-
-
-GOLDEN = Path(__file__).parent / "golden"
-GOLDEN_CASES = sorted(folder.name for folder in GOLDEN.iterdir() if folder.is_dir())
 
 
 def pytest_configure(config):
@@ -25,24 +19,6 @@ def pytest_configure(config):
     for file in Path(__file__).parent.glob("contract/.transformers-*/transformers_tests/*.py"):
         for mark in sorted(set(re.findall(r"\bmark\.([a-z_0-9]+)", file.read_text()))):
             config.addinivalue_line("markers", f"{mark}: of transformers' own tests")
-
-
-def openai_tokenizer() -> CLIPTokenizer:
-    """OpenAI's CLIP tokenizer, from the merges that come with open_clip."""
-    import open_clip
-    from tokenizers import pre_tokenizers
-
-    merges_file = Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz"
-    lines = gzip.decompress(merges_file.read_bytes()).decode().split("\n")[1 : 49152 - 256 - 2 + 1]
-    merges = [tuple(line.split()) for line in lines]
-    # The vocabulary's order: printable bytes first, then the others, shifted.
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    letters = [chr(b) for b in printable] + [chr(256 + n) for n in range(256 - len(printable))]
-    if sorted(letters) != sorted(pre_tokenizers.ByteLevel.alphabet()):
-        raise AssertionError("the byte alphabet has changed")
-    tokens = letters + [f"{letter}</w>" for letter in letters] + ["".join(merge) for merge in merges]
-    vocab = {token: index for index, token in enumerate([*tokens, "<|startoftext|>", "<|endoftext|>"])}
-    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=77)
 
 
 @pytest.fixture(scope="session")
@@ -55,52 +31,6 @@ def tokenizer_folder(tokenizer, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("tokenizer")
     tokenizer.save_pretrained(folder)
     return folder
-
-
-def tiny_config(vision=None, text=None, **kwargs):
-    """Two small towers: 32-pixel frames, 8-pixel patches, 4 frames."""
-    from vitaclip_hf import VitaClipConfig
-
-    size = {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
-    vision = size | {"hidden_size": 48, "image_size": 32, "patch_size": 8, "num_frames": 4} | (vision or {})
-    text = size | {"hidden_size": 32, "num_context_tokens": 4} | (text or {})
-    kwargs.setdefault("id2label", {0: "archery", 1: "riding a bike", 2: "tai chi"})
-    return VitaClipConfig(vision_config=vision, text_config=text, projection_dim=24, **kwargs)
-
-
-def tiny_model(vision=None, text=None, tokenizer=None, seed: int = 0, cls=None, **kwargs):
-    """A tiny random model in evaluation, its time embedding not zero, with named classes if a tokenizer is given."""
-    from vitaclip_hf import VitaClipModel
-
-    torch.manual_seed(seed)
-    config = tiny_config(vision, text, **kwargs)
-    model = (cls or VitaClipModel)(config).eval()
-    torch.nn.init.normal_(model.vision_model.time_embedding.weight, std=0.1)
-    if tokenizer is not None:
-        model.set_classes(list(config.id2label.values()), tokenizer)
-    return model
-
-
-@dataclass
-class GoldenCase:
-    name: str
-    settings: dict
-    expected: dict[str, torch.Tensor]
-    checkpoint: Path
-    classes: Path
-
-    def options(self, output: Path, tokenizer: Path, **changes) -> dict:
-        """The arguments of `convert_original` for this case."""
-        arguments = {
-            "checkpoint": self.checkpoint,
-            "classes": self.classes,
-            "output": output,
-            "tokenizer": str(tokenizer),
-            "vision_heads": self.settings["num_heads"],
-            "text_heads": self.settings["text_transformer_heads"],
-            "context_position": self.settings["text_prompt_pos"],
-        }
-        return arguments | changes
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,8 @@
 
 import unittest
 
-from conftest import openai_tokenizer
 from expected_failures import with_expected_failures
+from tiny_models import openai_tokenizer
 from transformers.video_utils import VideoMetadata
 from transformers_common_tests import ProcessorTesterMixin, VideoProcessingTestMixin, prepare_video_inputs
 

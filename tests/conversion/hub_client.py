@@ -1,6 +1,6 @@
 """A user's process: loads from the Hub that HF_ENDPOINT names. Run by test_hub.py, with JSON for argument and answer.
 
-`outputs` writes what a repository computes. `attempts` tells how `AutoModel` fails on some repositories. `resave`
+`outputs` writes what a repository computes. `attempts` tells how `load_checkpoint` fails on some repositories. `resave`
 loads, saves again and writes what the saved folder computes. `code` is run as a user would paste it.
 """
 
@@ -13,10 +13,9 @@ from pathlib import Path
 
 def main(task: dict) -> dict:
     sys.path[:0] = task["path"]
+    import folder_outputs  # the script by itself: its package imports all of vitaclip_hf
     from safetensors.torch import save_file
     from transformers import AutoModel, AutoProcessor
-
-    from vitaclip_hf.conversion import folder_outputs
 
     if task["without_package"]:
         sys.meta_path.insert(0, folder_outputs.PackageBlocker())
@@ -29,7 +28,7 @@ def main(task: dict) -> dict:
         save_file(outputs, task["outputs"])
     for repo in task.get("attempts", []):
         try:
-            AutoModel.from_pretrained(repo, trust_remote_code=trust)
+            sys.modules["vitaclip_hf"].load_checkpoint(repo)
             answer["attempts"][repo] = ["loaded", ""]
         except (OSError, ValueError) as error:
             answer["attempts"][repo] = [type(error).__name__, str(error)]

@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from conftest import GOLDEN_CASES
+from tiny_models import GOLDEN_CASES
 from transformers import AutoModel, AutoModelForVideoClassification, AutoProcessor
 
 from vitaclip_hf import VitaClipForVideoClassification, VitaClipModel, VitaClipProcessor

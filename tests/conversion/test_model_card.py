@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import tiny_model
 from huggingface_hub import ModelCard
+from tiny_models import tiny_model
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from vitaclip_hf import VitaClipProcessor, VitaClipVideoProcessor

@@ -4,8 +4,8 @@ import shutil
 import pytest
 import torch
 from accelerate import cpu_offload
-from conftest import tiny_config, tiny_model
 from safetensors.torch import load_file, save_file
+from tiny_models import tiny_config, tiny_model
 from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification, CLIPConfig, CLIPModel
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 

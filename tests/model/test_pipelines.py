@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_model
 from PIL import Image
+from tiny_models import tiny_model
 from transformers import (
     AutoModel,
     AutoProcessor,

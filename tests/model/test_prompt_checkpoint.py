@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny_model
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from tiny_models import tiny_model
 from transformers import (
     AutoModel,
     AutoModelForVideoClassification,

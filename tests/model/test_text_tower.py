@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from conftest import tiny_config, tiny_model
+from tiny_models import tiny_config, tiny_model
 from transformers.activations import ACT2FN
 from transformers.masking_utils import create_causal_mask
 from transformers.models.clip.modeling_clip import CLIPEncoder

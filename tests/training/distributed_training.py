@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import torch
-from conftest import openai_tokenizer, tiny_model
 from safetensors.torch import save_file
+from tiny_models import openai_tokenizer, tiny_model
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor

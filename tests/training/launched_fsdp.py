@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
-from conftest import openai_tokenizer, tiny_model
 from distributed_training import VIDEOS, FixedClips
 from safetensors.torch import save_file
+from tiny_models import openai_tokenizer, tiny_model
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 

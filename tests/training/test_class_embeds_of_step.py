@@ -1,6 +1,6 @@
 import pytest
 import torch
-from conftest import tiny_model
+from tiny_models import tiny_model
 
 from vitaclip_hf import VitaClipForVideoClassification
 from vitaclip_hf.training.class_embeds_of_step import ClassEmbedsOfStep

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_model
 from distributed_training import VIDEOS, FixedClips, run
 from safetensors.torch import load_file
+from tiny_models import tiny_model
 
 from vitaclip_hf import VitaClipForVideoClassification
 

@@ -1,10 +1,12 @@
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import pytest
 import yaml
 
+from vitaclip_hf import VitaClipTextConfig, VitaClipVisionConfig
 from vitaclip_hf.model.version import package_versions
+from vitaclip_hf.training import run as train_script
 from vitaclip_hf.training.arguments import (
     AugmentationArguments,
     DataArguments,
@@ -146,7 +148,7 @@ def test_every_recipe_makes_arguments(path, tmp_path):
 
 
 def test_the_papers_recipe_has_the_papers_numbers(tmp_path):
-    """The released recipe: batch 256, 30,000 steps, AdamW 4e-4, decay 0.05 on all, cosine to 0, no warm-up, stride 16, M_c 16."""
+    """Batch 256, 30,000 steps, AdamW 4e-4, decay 0.05 on all, cosine to 0, no warm-up, stride 16, 16 context tokens."""
 
     def values(name: str) -> dict:
         recipe = read_recipe(RECIPES / f"{name}.yaml", field_names(GROUPS))
@@ -182,6 +184,38 @@ def test_total_batch_must_divide(tmp_path):
             ],
             {},
         )
+
+
+def test_prompt_settings_are_those_of_the_configurations():
+    ours = {item.name: item for item in fields(ModelArguments)}
+    for config, expected in (
+        (VitaClipVisionConfig(), {"num_frames": 8, "num_global_prompts": 8, "train_cls_projection": True}),
+        (VitaClipTextConfig(), {"num_context_tokens": 16, "context_position": "end", "context_init": None}),
+    ):
+        added = {item.name for item in fields(config)} - {item.name for item in fields(type(config).__base__)}
+        assert expected.items() <= {name: getattr(config, name) for name in added}.items()
+        assert added <= ours.keys() and "patch_size" not in ours
+        for name in added:
+            assert (ours[name].default, bool(ours[name].metadata["help"])) == (getattr(config, name), True), name
+
+
+def test_choices_of_prompt_settings():
+    (chosen,) = RecipeParser((ModelArguments,)).parse(["--context_position", "middle", "--num_frames", "4"], {})
+    assert (chosen.context_position, chosen.num_frames, chosen.class_specific_context) == ("middle", 4, True)
+    with pytest.raises(RecipeError, match="context_position: invalid choice: 'left'"):
+        RecipeParser((ModelArguments,)).parse(["--context_position", "left"], {})
+
+
+def test_help_is_in_groups(capsys):
+    with pytest.raises(SystemExit) as finished:
+        train_script.main(["--help"])
+    printed = capsys.readouterr().out
+    assert finished.value.code == 0
+    titles = ["usage: vitaclip train", "vitaclip train own-folder", "\nmodel:", "\nvideos:", "\naugmentation", "\nrun:"]
+    places = [printed.index(title) for title in [*titles, "\ntraining ("]]
+    assert places == sorted(places)
+    assert "--no_use_summary_prompt" not in printed
+    assert "Learned prompts of the whole video" in printed
 
 
 def test_environment_names_versions():

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 from accelerate.commands.config.config_args import load_config_from_file
-from conftest import tiny_model
 from packaging.version import Version
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny_models import tiny_model
 from tiny_training import NAMES, arguments, assert_bit_equal, weights
 from torch._dynamo.utils import counters
 from transformers import AutoModelForVideoClassification, CLIPConfig, CLIPModel, EvalPrediction
@@ -370,6 +370,19 @@ def test_lines_and_curves_for_people(tmp_path):
     assert evaluation_summary(metrics) == "top-1 71.2%, top-5 90.0%, loss 1.02, 2 videos unreadable"
     plot_curves([{"step": 1, "loss": 2.0, "learning_rate": 0.1}, {"step": 1, "eval_top1": 0.5}], tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_arguments_in_backticks_become_options():
+    error = ValueError("`videos` and `id2label`: pass `fresh_prompts` 1 or `not_there`.")
+    assert train_script.explain(error) == "--videos and `id2label`: pass --fresh_prompts 1 or `not_there`"
+
+
+@pytest.mark.parametrize("package", ["accelerate", "datasets", "evaluate", "matplotlib", "psutil", "pyarrow"])
+def test_a_missing_package_is_one_line(package, run_script):
+    program = f"import sys; sys.modules[{package!r}] = None; from vitaclip_hf.cli.train import main; sys.exit(main([]))"
+    finished = run_script("-c", program)
+    assert finished.returncode == 2
+    assert finished.stderr == f'train: not installed: {package}; pip install "vitaclip_hf[train]"\n'
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory.\nTried"), MemoryError()])

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import torch
-from conftest import tiny_model
 from safetensors.torch import load_file
+from tiny_models import tiny_model
 
 from vitaclip_hf import VitaClipProcessor, VitaClipVideoProcessor
 from vitaclip_hf.data.motion_shapes import Scene, draw_videos, write_video
