@@ -5,8 +5,11 @@ BIN := $(VENV)/bin
 
 .PHONY: demo test lint slow contract clean
 
+DEMO := examples/demo
+
 demo: $(VENV)/.demo
-	$(BIN)/python examples/classify_video.py
+	$(BIN)/vitaclip classify $(DEMO)/videos --model $(DEMO)/checkpoint --labels-file $(DEMO)/labels.txt
+	@echo "The files are named after what they show. The model is tiny and knows only generated shapes: $(DEMO)/README.md"
 
 test: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from huggingface_hub.utils import HFValidationError, validate_repo_id
+from safetensors import SafetensorError
 from transformers import AutoTokenizer, CLIPConfig, CLIPImageProcessor, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.image_utils import PILImageResampling
 from transformers.utils.hub import cached_file
@@ -14,6 +15,7 @@ from transformers.utils.hub import cached_file
 from vitaclip_hf import VitaClipConfig, VitaClipModel, VitaClipProcessor, VitaClipVideoProcessor
 from vitaclip_hf.data.configuration_files import configuration_folder
 from vitaclip_hf.model.configuration_vita_clip import PROMPT_FIELDS
+from vitaclip_hf.model.loading_checks import check_complete
 from vitaclip_hf.model.prompt_checkpoint import split_tensors
 
 from .original_weights import (
@@ -119,6 +121,7 @@ def from_transformers(source: str, revision: str | None, preset: dict[str, Any])
             revision=revision,
             dtype=torch.float32,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # check_complete names them
             use_safetensors=not pickled,  # from a pickle, only tensors are loaded
             **prompt_settings(preset),
         )
@@ -126,6 +129,9 @@ def from_transformers(source: str, revision: str | None, preset: dict[str, Any])
         raise ConversionError(
             f"`source` {source}: its weights are not plain tensors, and nothing else is loaded."
         ) from error
+    except SafetensorError as error:
+        raise ConversionError(f"`source` {source}: a weights file is damaged or incomplete ({error}).") from error
+    check_complete(source, model, info, stock=True)
     if info["unexpected_keys"]:
         names = ", ".join(sorted(info["unexpected_keys"]))
         raise ConversionError(f"`source` {source}: these keys of its weights have no place in the model: {names}.")

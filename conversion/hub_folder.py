@@ -46,7 +46,7 @@ CUSTOM_PIPELINES = {
         "type": "multimodal",
     },
     "video-classification": {
-        "impl": "pipeline_video_classification.BatchedVideoClassificationPipeline",
+        "impl": "pipeline_video_classification.VitaClipVideoClassificationPipeline",
         "pt": ["AutoModelForVideoClassification"],
         "type": "video",
     },

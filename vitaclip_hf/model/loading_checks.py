@@ -51,7 +51,7 @@ def refuse_missing_prompts(
     Args:
         source: folder or Hub id, as given to `from_pretrained`.
         model: as loaded.
-        info: `output_loading_info` of `from_pretrained`.
+        info: `output_loading_info` of `from_pretrained` with `ignore_mismatched_sizes`.
         arguments: of `from_pretrained`; with `ignore_mismatched_sizes` prompts may start anew.
     """
     missing = sorted(set(info["missing_keys"]) & set(prompt_names(model)))
@@ -66,7 +66,7 @@ def refuse_missing_prompts(
 
 def check_complete(source: Any, model: Any, info: Mapping[str, Any], stock: bool) -> None:
     """
-    Raises CheckpointMismatchError for weights that are missing, have no place, or hold unusable token ids.
+    Raises CheckpointMismatchError for weights that are missing, have no place or another shape, and for bad token ids.
 
     Args:
         source: folder or Hub id, for the message.
@@ -75,7 +75,11 @@ def check_complete(source: Any, model: Any, info: Mapping[str, Any], stock: bool
         stock: whether it is a stock CLIP, whose prompts start anew.
     """
     missing = set(info["missing_keys"]) - (set(prompt_names(model)) if stock else set())
-    problems = [f"{name} is missing" for name in sorted(missing)]
+    problems = [
+        f"{name} has the shape {list(found)}, the configuration asks for {list(expected)}"
+        for name, found, expected in sorted(info["mismatched_keys"])
+    ]
+    problems += [f"{name} is missing" for name in sorted(missing)]
     problems += [f"{name} has no place" for name in sorted(info["unexpected_keys"]) if not stock]
     problems = problems or token_problems(model)
     if problems:
