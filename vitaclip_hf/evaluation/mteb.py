@@ -35,6 +35,7 @@ from .result_files import fingerprint_of_json
 
 try:
     from mteb.models.abs_encoder import AbsEncoder
+    from mteb.models.model_implementations import MODEL_REGISTRY
     from mteb.models.model_meta import ModelMeta, ScoringFunction
     from mteb.types import Licenses
 except ImportError as error:  # not installed, or a version before 2
@@ -311,4 +312,33 @@ def stated_license(checkpoint: Checkpoint) -> str | None:
     return stated if stated in get_args(Licenses) else None
 
 
-__all__ = ["VitaClipEncoder"]
+def register(model_name: str, revision: str | None = None, **options: Any) -> ModelMeta:
+    """
+    Enters a checkpoint into mteb's registry. `mteb.get_model` and mteb's commands then find it by its name.
+
+    The entry holds for this process. The checkpoint is loaded once, for the facts that the entry states.
+
+    Args:
+        model_name (`str`): Vita-CLIP folder or id, whole or prompts alone.
+        revision (`str`, *optional*): of the id on the Hub.
+        options: as for [`VitaClipEncoder`].
+
+    Returns:
+        `ModelMeta`: the entry.
+
+    Raises:
+        CheckpointError: not a complete Vita-CLIP checkpoint.
+        OSError: files that cannot be fetched or read.
+        ValueError: an unknown setting, or a value that it cannot have.
+    """
+
+    def load(name: str, **settings: Any) -> VitaClipEncoder:
+        return VitaClipEncoder(model_name, **{**options, **settings, "revision": revision})
+
+    facts: Any = VitaClipEncoder(model_name, revision, **options).mteb_model_meta
+    entry = facts.model_copy(update={"loader": load})
+    MODEL_REGISTRY[str(entry.name)] = entry
+    return entry
+
+
+__all__ = ["VitaClipEncoder", "register"]
