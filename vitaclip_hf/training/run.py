@@ -41,7 +41,6 @@ from .training_data import TrainingData, read_training_data
 
 
 RECIPES = configuration_folder("recipes")
-NEEDED = ("accelerate", "datasets", "evaluate", "matplotlib", "psutil")  # of the extra `train`
 USER_ERRORS = (
     *(RecipeError, AnnotationError, VideoDecodingError, StrictDataclassError, torch.OutOfMemoryError),
     *(ImportError, MemoryError, OSError, ValueError),
@@ -241,10 +240,6 @@ def main(arguments: list[str] | None = None) -> int:
     """
     rank, ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     who = f"train (rank {rank})" if ranks > 1 else "train"
-    missing = [name for name in NEEDED if find_spec(name) is None]
-    if missing:
-        print(f'train: not installed: {", ".join(missing)}; pip install "vitaclip_hf[train]"', file=sys.stderr)
-        return 2
     try:
         return train(sys.argv[1:] if arguments is None else arguments)
     except StoppedError as error:
