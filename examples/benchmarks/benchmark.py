@@ -109,7 +109,9 @@ def build_contenders(preset: str, frames: int) -> list[Contender]:
 
     sides = ("vision_model", "visual_projection")
     return [
-        contender(OURS, ours, lambda videos: ours.get_video_features(videos).pooler_output, *sides),
+        contender(
+            OURS, ours, lambda videos: ours.get_video_features(videos, class_tokens_only=True).pooler_output, *sides
+        ),
         contender(RELEASED, released, released),
         contender(HEADS_FIRST, heads_first, heads_first),
         contender(XCLIP, xclip, lambda videos: xclip.get_video_features(videos).pooler_output, *sides, "mit"),
