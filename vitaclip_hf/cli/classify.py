@@ -9,12 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
-from .errors import CommandError, reported
+from .errors import CommandError, needs_extra, reported
 from .result_formats import WRITERS, Format
 from .video_files import GivenVideo, find_videos
 
 
 ENDINGS = {".json": Format.json, ".jsonl": Format.jsonl, ".csv": Format.csv, ".txt": Format.table}
+PICTURES = (".png", ".pdf", ".svg", ".jpg")
 
 
 def classify(
@@ -45,6 +46,22 @@ def classify(
         typer.Option(metavar="NAME", help="Device, such as cpu or cuda:1. Default: a GPU, if any."),
     ] = None,
     top_k: Annotated[int, typer.Option(min=1, metavar="N", help="Labels to show of each video.")] = 3,
+    min_score: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, metavar="X", help="Answer 'something else' if the best label's score is lower (0 to 1)."
+        ),
+    ] = 0.0,
+    min_cosine: Annotated[
+        float,
+        typer.Option(
+            min=-1, max=1, metavar="X", help="Answer 'something else' if the best label's cosine is lower (-1 to 1)."
+        ),
+    ] = -1.0,
+    picture: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw the frames that were read and the scores (one video; PNG, PDF, SVG)."),
+    ] = None,
     format: Annotated[
         Format | None,
         typer.Option(help="Output format. Default: by the ending of --output, else table."),
@@ -57,7 +74,8 @@ def classify(
     """Say what videos show.
 
     With labels, the videos are scored against these labels (zero-shot). Without, against the classes that the
-    checkpoint was trained on. Scores of a video sum to 1 over all labels.
+    checkpoint was trained on. Scores of a video sum to 1 over all labels: they say nothing about "none of these". The
+    cosine of a label does not depend on the others.
 
     Results go to stdout, progress and errors to stderr. Exit code: 0, 1 if some videos could not be read, 2 if nothing
     could start.
@@ -72,12 +90,18 @@ def classify(
         more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise CommandError(f"{missing[0]}{more}{hint}.")
     started = time.perf_counter()
-    if candidates is None:
-        if template or views > 1:
-            raise CommandError("`template` and `views` are for `labels`; the classes of a checkpoint need neither.")
-        classifier = trained_classifier(model, device, top_k)
-    else:
-        classifier = zero_shot_classifier(model, device, candidates, template or ["{}"], top_k, views)
+    if candidates is None and (template or views > 1):
+        raise CommandError("`template` and `views` are for `labels`; the classes of a checkpoint need neither.")
+    if picture is not None:
+        check_picture(picture, given)
+    classifier = loaded_classifier(
+        loaded_checkpoint(model, device),
+        candidates,
+        template or ["{}"],
+        num_views=views,
+        min_score=min_score,
+        min_cosine=min_cosine,
+    )
     with ExitStack() as stack:
         if output is None:
             file = sys.stdout
@@ -88,10 +112,10 @@ def classify(
                 file = stack.enter_context(output.open("w", encoding="utf-8", errors="backslashreplace", newline=""))
         failed: list[str] = []
         with reported(OSError):
-            WRITERS[chosen](classified(classifier, given, batch_size, failed), file)
-    number = len(candidates) if candidates else classifier.model.config.num_labels
+            WRITERS[chosen](classified(classifier, given, batch_size, top_k, failed, picture), file)
     seconds = time.perf_counter() - started
-    print(f"{len(given)} videos, {number} labels, {seconds:.1f} s on {classifier.device}", file=sys.stderr)
+    about = f"{len(given)} videos, {len(classifier.labels)} labels"
+    print(f"{about}, {seconds:.1f} s on {classifier.model.device}", file=sys.stderr)
     if failed:
         print(f"vitaclip classify: {len(failed)} of {len(given)} videos could not be read{hint}", file=sys.stderr)
     return 1 if failed else 0
@@ -122,39 +146,18 @@ def choose_format(format: Format | None, output: Path | None) -> Format:
     return ENDINGS[output.suffix.lower()]
 
 
-def zero_shot_classifier(
-    name: str, device: str | None, labels: list[str], templates: list[str], top_k: int, views: int
-) -> Any:
-    """The zero-shot pipeline with everything set; labels that it cannot score are refused here."""
-    from transformers import pipeline
+def loaded_classifier(checkpoint: Any, labels: list[str] | None, templates: list[str], **settings: Any) -> Any:
+    """What scores videos; labels that it cannot score are refused here."""
+    from ..library.answers import VideoClassifier
 
-    from ..model.zero_shot_classifier import build_zero_shot_classifier
-
-    parts = loaded_parts(name, device)
-    options = {"candidate_labels": labels, "hypothesis_template": templates, "top_k": top_k, "num_views": views}
     try:
-        classifier = pipeline("zero-shot-video-classification", **parts, **options)
-        build_zero_shot_classifier(classifier.model, classifier.tokenizer, tuple(labels), tuple(templates))  # kept
+        return VideoClassifier(checkpoint, labels, templates, **settings)
     except ValueError as error:
-        message = str(error).replace("candidate_labels", "labels").replace("hypothesis_template", "template")
-        raise CommandError(message) from error
-    return classifier
+        raise CommandError(str(error).replace("`templates`", "`template`")) from error
 
 
-def trained_classifier(name: str, device: str | None, top_k: int) -> Any:
-    """The pipeline for the checkpoint's own classes."""
-    from transformers import pipeline
-
-    from ..model.modeling_vita_clip import VitaClipForVideoClassification
-
-    parts = loaded_parts(name, device, VitaClipForVideoClassification)
-    if not parts["model"].class_prompts.have_names:
-        raise CommandError(f"{name}: was not trained on classes; pass `labels`.")
-    return pipeline("video-classification", **parts, top_k=top_k)
-
-
-def loaded_parts(name: str, device: str | None, model_class: Any = None) -> dict[str, Any]:
-    """Model, tokenizer and video processor of a checkpoint, and the device: arguments of `pipeline`."""
+def loaded_checkpoint(name: str, device: str | None) -> Any:
+    """A checkpoint on the device that was asked for; on a GPU, if there is one, by default."""
     import torch
     from transformers.utils import logging
 
@@ -169,15 +172,28 @@ def loaded_parts(name: str, device: str | None, model_class: Any = None) -> dict
         except (RuntimeError, AssertionError, NotImplementedError) as error:
             reason = str(error).strip().splitlines()[0][:200]
             raise CommandError(f"`device` {device}: cannot be used here ({reason})") from error
-    kind = {} if model_class is None else {"model_class": model_class}
     with reported(CheckpointError, OSError, about=name):
-        checkpoint = load_checkpoint(name, **kind)
-    processor = checkpoint.processor
-    parts = {"model": checkpoint.model, "tokenizer": processor.tokenizer, "video_processor": processor.video_processor}
-    return parts | {"device": found}
+        return load_checkpoint(name, device=found)
 
 
-def classified(classifier: Any, given: list[GivenVideo], batch_size: int, failed: list[str]) -> Iterator[dict]:
+def check_picture(picture: Path, given: list[GivenVideo]) -> None:
+    """One picture is for one video, and needs matplotlib."""
+    if len(given) != 1:
+        raise CommandError(f"`picture` draws one video; got {len(given)}.")
+    if picture.suffix.lower() not in PICTURES:
+        raise CommandError(f"`picture` {picture}: the name must end in {', '.join(PICTURES)}.")
+    with needs_extra("plots"):
+        import matplotlib  # noqa: F401
+
+
+def classified(
+    classifier: Any,
+    given: list[GivenVideo],
+    batch_size: int,
+    top_k: int,
+    failed: list[str],
+    picture: Path | None = None,
+) -> Iterator[dict]:
     """The rows of [`result_formats`], batch by batch; names of videos that could not be read go to `failed`."""
     from tqdm import tqdm
 
@@ -193,13 +209,15 @@ def classified(classifier: Any, given: list[GivenVideo], batch_size: int, failed
                     print(f"vitaclip classify: {answer}", file=sys.stderr)
                     yield {"video": video.name, "error": answer}
                 else:
-                    scores = [{"label": score["label"], "score": score["score"]} for score in answer]
-                    yield {"video": video.name, "scores": scores}
+                    if picture is not None:
+                        with reported(OSError):
+                            answer.figure(Path(video.name).name, top_k).savefig(picture)
+                    yield {"video": video.name} | answer.as_dict(top_k)
                 bar.update()
 
 
 def scores_of_batch(classifier: Any, videos: list[str]) -> list[Any]:
-    """The pipeline's answer for each video, or the error as text."""
+    """The [`Answer`] for each video, or the error as text."""
     import torch
 
     from ..model.video_decoding import VideoDecodingError
@@ -207,7 +225,7 @@ def scores_of_batch(classifier: Any, videos: list[str]) -> list[Any]:
     if not videos:
         return []
     try:
-        return list(classifier(videos, batch_size=len(videos)))
+        return classifier(videos)
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise CommandError("out of memory; lower `batch_size`.") from error
     except (VideoDecodingError, OSError, ValueError) as error:

@@ -1,6 +1,7 @@
 """The output formats of `vitaclip classify`. Each video is written as soon as it is classified.
 
-A row is `{"video": str, "scores": [{"label": str, "score": float}, …]}`, best label first, or
+A row is `{"video": str, "answer": str, "scores": [{"label": str, "score": float, "cosine": float}, …], "frames": [int,
+…], "times": [float, …]}`, best label first, with `"reason"` if the answer is none of the labels; or
 `{"video": str, "error": str}`.
 """
 
@@ -12,6 +13,7 @@ from typing import Any, TextIO
 
 
 Rows = Iterable[dict[str, Any]]
+FIELDS = ("video", "rank", "label", "score", "cosine", "answer", "error")
 BAR = 30  # characters of a score of 1
 
 
@@ -25,6 +27,8 @@ class Format(str, Enum):
 def write_table(rows: Rows, file: TextIO) -> None:
     for row in rows:
         file.write(f"{row['video']}\n")
+        if "reason" in row:
+            file.write(f"  {row['answer']} ({row['reason']})\n")
         width = max((len(score["label"]) for score in row.get("scores", ())), default=0)
         for score in row.get("scores", ()):
             bar = "█" * round(score["score"] * BAR)
@@ -50,11 +54,11 @@ def write_jsonl(rows: Rows, file: TextIO) -> None:
 
 
 def write_csv(rows: Rows, file: TextIO) -> None:
-    writer = csv.DictWriter(file, ["video", "rank", "label", "score", "error"], lineterminator="\n")
+    writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
     writer.writeheader()
     for row in rows:
         for rank, score in enumerate(row.get("scores", ()), start=1):
-            writer.writerow({"video": row["video"], "rank": rank} | score)
+            writer.writerow({"video": row["video"], "rank": rank, "answer": row["answer"]} | score)
         if "error" in row:
             writer.writerow(row)
         file.flush()

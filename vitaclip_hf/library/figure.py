@@ -23,6 +23,7 @@ ROW_HEIGHT = {1: 0.42, 2: 0.54}  # by lines of the longest label
 BAR_HEIGHT = 0.19
 COLUMN_GAP = 0.25
 PERCENT_WIDTH = 0.98
+COSINE_WIDTH = 1.0
 WIDEST_LABEL = 0.45  # share of the width
 
 # Okabe and Ito's blue, and a light grey-blue: they differ in lightness, so that all readers can tell them apart.
@@ -39,9 +40,12 @@ def draw_answer(
     times: Sequence[float] | None,
     scores: Sequence[Mapping[str, Any]],
     title: str | None = None,
+    note: str | None = None,
 ) -> Figure:
     """
     Draws the frames that were read, with their times, above a bar for the score of each label.
+
+    Cosines are written beside the scores where they are given.
 
     Fonts are those of matplotlib's settings: set `matplotlib.rcParams["font.family"]` for labels in other scripts.
 
@@ -49,8 +53,10 @@ def draw_answer(
         frames (`torch.Tensor` of shape `(num_frames, 3, height, width)`):
             The frames, as [`Video.read`] gives them. An array or a list of images will do.
         times (`Sequence[float]`, *optional*): seconds from the beginning of the video, one for each frame.
-        scores (`list[dict]`): `{"label": str, "score": float}`, as the pipelines return them. The best is drawn on top.
+        scores (`list[dict]`): `{"label": str, "score": float}`, as the pipelines return them, with `"cosine"` if known.
+            The best is drawn on top.
         title (`str`, *optional*): a line above the frames.
+        note (`str`, *optional*): a line above the scores that says why no label is the answer. No bar is stressed then.
 
     Returns:
         `matplotlib.figure.Figure`: an axes for each frame and one for the bars; `figure.savefig("answer.png")`.
@@ -82,7 +88,7 @@ def draw_answer(
     ranked = sorted(scores, key=lambda row: -row["score"])
 
     page = Page()
-    weights = ["bold"] + ["normal"] * (len(ranked) - 1)
+    weights = ["normal" if note else "bold"] + ["normal"] * (len(ranked) - 1)
     widest = WIDEST_LABEL * (WIDTH - 2 * MARGIN)
     labels = [
         page.wrap(row["label"], widest, 2, LABEL_SIZE, weight) for row, weight in zip(ranked, weights, strict=True)
@@ -93,7 +99,8 @@ def draw_answer(
     rows = -(-len(pictures) // columns)
     stamp_height = FRAME_GAP if times is None else TIME_HEIGHT
     frames_top = MARGIN + (TITLE_HEIGHT if title else 0)
-    bars_top = frames_top + rows * (height + stamp_height) + GAP_ABOVE_SCORES
+    note_top = frames_top + rows * (height + stamp_height) + GAP_ABOVE_SCORES
+    bars_top = note_top + (ROW_HEIGHT[1] if note else 0)
     page.figure.set_size_inches(WIDTH, bars_top + len(ranked) * row_height + MARGIN - 0.1)
 
     if title:
@@ -107,21 +114,32 @@ def draw_answer(
         axes.imshow(picture, aspect="auto", interpolation="lanczos")
         page.write(left + width / 2, top + height + 0.16, stamp, TIME_SIZE, QUIET, align="center")
 
+    if note:
+        line = page.wrap(note, WIDTH - 2 * MARGIN, 1, LABEL_SIZE, "bold")
+        page.write(MARGIN, note_top + ROW_HEIGHT[1] / 2, line, LABEL_SIZE, INK, weight="bold")
+
     bars_left = MARGIN + label_width + COLUMN_GAP
+    numbers_width = PERCENT_WIDTH + (COSINE_WIDTH if any("cosine" in row for row in ranked) else 0)
     axes = page.add_axes(
-        bars_left, bars_top, WIDTH - MARGIN - PERCENT_WIDTH - bars_left, len(ranked) * row_height, label="scores"
+        bars_left, bars_top, WIDTH - MARGIN - numbers_width - bars_left, len(ranked) * row_height, label="scores"
     )
     axes.set(xlim=(0, 1), ylim=(len(ranked) - 0.5, -0.5))
     places, thickness = range(len(ranked)), BAR_HEIGHT / row_height
     axes.barh(places, 1, thickness, color=TRACK)
-    axes.barh(places, [row["score"] for row in ranked], thickness, color=[BEST] + [OTHER] * (len(ranked) - 1))
+    axes.barh(
+        places,
+        [row["score"] for row in ranked],
+        thickness,
+        color=[OTHER if note else BEST] + [OTHER] * (len(ranked) - 1),
+    )
     for place, (row, label, weight) in enumerate(zip(ranked, labels, weights, strict=True)):
-        color = QUIET if place else INK
+        color = QUIET if place or note else INK
         middle = bars_top + (place + 0.5) * row_height
+        percent_right = WIDTH - MARGIN - numbers_width + PERCENT_WIDTH
         page.write(MARGIN, middle, label, LABEL_SIZE, color, weight=weight)
-        page.write(
-            WIDTH - MARGIN, middle, format_percent(row["score"]), LABEL_SIZE, color, align="right", weight=weight
-        )
+        page.write(percent_right, middle, format_percent(row["score"]), LABEL_SIZE, color, align="right", weight=weight)
+        if "cosine" in row:
+            page.write(WIDTH - MARGIN, middle, f"cosine {row['cosine']:.2f}", TIME_SIZE, QUIET, align="right")
     return page.figure
 
 

@@ -1,12 +1,9 @@
 """`pipeline("zero-shot-video-classification")`: any labels, any videos."""
 
-from collections import Counter
-from collections.abc import Iterable
-
 from transformers import Pipeline
 
 from .pipeline_parts import as_inputs, require_vita_clip, save_folder, view_pixels
-from .zero_shot_classifier import build_zero_shot_classifier, score_videos
+from .zero_shot_classifier import build_zero_shot_classifier, checked_labels, checked_templates, score_videos
 
 
 class ZeroShotVideoClassificationPipeline(Pipeline):
@@ -89,9 +86,9 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         forward: dict = {}
         postprocess: dict = {}
         if candidate_labels is not None:
-            forward["candidate_labels"] = postprocess["candidate_labels"] = _check_labels(candidate_labels)
+            forward["candidate_labels"] = postprocess["candidate_labels"] = checked_labels(candidate_labels)
         if hypothesis_template is not None:
-            forward["templates"] = _check_templates(hypothesis_template)
+            forward["templates"] = checked_templates(hypothesis_template)
         if top_k is not None:
             if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
                 raise ValueError(f"`top_k` must be a whole number of at least 1, got {top_k!r}.")
@@ -115,21 +112,3 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
     def save_pretrained(self, save_directory, **kwargs) -> None:
         """Saves model, video processor and tokenizer as one folder that both pipelines load."""
         save_folder(self, save_directory, **kwargs)
-
-
-def _check_labels(labels) -> tuple[str, ...]:
-    given = [] if isinstance(labels, str) or not isinstance(labels, Iterable) else list(labels)
-    if not given or not all(isinstance(label, str) and label.strip() for label in given):
-        raise ValueError(f"`candidate_labels` must be a list of non-empty strings, got {labels!r}.")
-    repeated = sorted(label for label, count in Counter(given).items() if count > 1)
-    if repeated:
-        raise ValueError(f"`candidate_labels` must differ; these are repeated: {', '.join(map(repr, repeated))}.")
-    return tuple(given)
-
-
-def _check_templates(templates) -> tuple[str, ...]:
-    templates = (templates,) if isinstance(templates, str) else tuple(templates)
-    wrong = [template for template in templates if not isinstance(template, str) or "{}" not in template]
-    if wrong or not templates:
-        raise ValueError(f"`hypothesis_template` needs `{{}}` where the label goes, got {wrong or templates!r}.")
-    return templates

@@ -1,6 +1,7 @@
 """Class embeddings from labels and templates, and scores from several views: the one way to score in this package."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +11,36 @@ from torch import nn
 def label_texts(labels: Sequence[str], template: str) -> list[str]:
     """The sentences of one template; underscores in labels become spaces."""
     return [template.replace("{}", label.replace("_", " ")) for label in labels]
+
+
+def checked_labels(labels: Any, argument: str = "candidate_labels") -> tuple[str, ...]:
+    """
+    Labels to score, as a tuple.
+
+    Raises:
+        ValueError: no list of different, non-empty strings. The message names `argument`.
+    """
+    given = [] if isinstance(labels, str) or not isinstance(labels, Iterable) else list(labels)
+    if not given or not all(isinstance(label, str) and label.strip() for label in given):
+        raise ValueError(f"`{argument}` must be a list of non-empty strings, got {labels!r:.200}.")
+    repeated = sorted(label for label, count in Counter(given).items() if count > 1)
+    if repeated:
+        raise ValueError(f"`{argument}` must differ; these are repeated: {', '.join(map(repr, repeated))}.")
+    return tuple(given)
+
+
+def checked_templates(templates: Any, argument: str = "hypothesis_template") -> tuple[str, ...]:
+    """
+    One template or several, as a tuple.
+
+    Raises:
+        ValueError: a template without `{}`, or none at all. The message names `argument`.
+    """
+    templates = (templates,) if isinstance(templates, str) else tuple(templates)
+    wrong = [template for template in templates if not isinstance(template, str) or "{}" not in template]
+    if wrong or not templates:
+        raise ValueError(f"`{argument}` needs `{{}}` where the label goes, got {wrong or templates!r:.200}.")
+    return templates
 
 
 @torch.no_grad()
