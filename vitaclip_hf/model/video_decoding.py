@@ -46,6 +46,7 @@ MAX_DECODED_BYTES = 2 << 30  # of one reading
 # Decoders hold pictures of their own. They count against `max_bytes` beyond this size, which any decoding takes.
 USUAL_DECODER_BYTES = 64 << 20
 DECODER_PICTURES = 4  # canvas and copies of an animation, reference frames
+MAX_HEADER_BYTES = 128  # between two packets of a Matroska file
 # Decoder threads pay for this many pixels and more; for less, they cost more than they give.
 MIN_PIXELS_FOR_THREADS = 200_000_000
 
@@ -394,8 +395,14 @@ class PyAVVideo(Video):
         rows = [(e.pos, e.size, e.timestamp, e.is_keyframe, e.is_discard) for e in index]
         first, begins_at_keyframe = None, None
         spans: list[tuple[int, int]] = []  # from and to when each packet is shown
-        stamped = True
-        for packet in container.demux(stream):
+        stamped, end = True, None
+        # Of Matroska, all streams: what lies between two packets was skipped as damaged if it is more than headers.
+        for packet in container.demux() if trusted and not is_mp4(container) else container.demux(stream):
+            if trusted and not index and packet.size and not is_mp4(container):
+                trusted = packet.pos is not None and (end is None or packet.pos - end <= MAX_HEADER_BYTES)
+                end = (packet.pos or 0) + packet.size
+            if packet.stream_index != stream.index:
+                continue
             if begins_at_keyframe is None:
                 begins_at_keyframe = packet.is_keyframe
                 self._begins_late = not begins_at_keyframe
@@ -411,6 +418,8 @@ class PyAVVideo(Video):
                 stamped = stamped and packet.pts is not None
                 start = packet.pts or 0
                 spans.append((start, start + (packet.duration or 0)))
+        if first is None and rows and not any(keyframe for _, _, _, keyframe, _ in rows):
+            raise DamageError(f"it has no keyframe, so that none of its {len(rows)} frames can be decoded")
         if first is None or all(hidden for *_, hidden in rows):
             raise DamageError("it has no frames")
         self._table = FrameTable.from_rows(rows, trusted and self._verify == "read")
