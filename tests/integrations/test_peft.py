@@ -1,0 +1,111 @@
+"""LoRA of peft on the frozen towers: trains with the prompts, saves, loads, switches off and merges."""
+
+import pytest
+import torch
+from tiny_models import tiny_model
+from transformers import Trainer, TrainingArguments
+
+from vitaclip_hf import VitaClipForVideoClassification
+from vitaclip_hf.model.zero_shot_classifier import build_zero_shot_classifier
+
+
+peft = pytest.importorskip("peft", reason="needs peft")
+PROMPTS = ["prompts", "time_embedding", "class_prompts"]
+
+
+def base_model(tokenizer) -> VitaClipForVideoClassification:
+    return tiny_model(tokenizer=tokenizer, cls=VitaClipForVideoClassification)
+
+
+def with_lora(model):
+    config = peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj"], modules_to_save=PROMPTS)
+    return peft.get_peft_model(model, config)
+
+
+@torch.no_grad()
+def logits(model, videos) -> torch.Tensor:
+    return model.eval()(pixel_values_videos=videos).logits
+
+
+@pytest.fixture(scope="module")
+def videos() -> torch.Tensor:
+    return torch.randn(6, 4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def trained(tokenizer, videos, tmp_path_factory):
+    """A model trained with transformers' Trainer, its first and last outputs, and the adapter's folder."""
+    folder = tmp_path_factory.mktemp("training")
+    torch.manual_seed(0)
+    model = with_lora(base_model(tokenizer))
+    first = logits(model, videos)
+    data = [{"pixel_values_videos": video, "labels": index % 3} for index, video in enumerate(videos)]
+    settings = {"max_steps": 4, "learning_rate": 1e-2, "per_device_train_batch_size": 3, "report_to": "none"}
+    settings |= {"use_cpu": True, "remove_unused_columns": False, "disable_tqdm": True, "save_strategy": "no"}
+    trainer = Trainer(model, TrainingArguments(str(folder), **settings), train_dataset=data)
+    trainer.train()
+    trainer.save_model(str(folder / "adapter"))
+    return model, first, logits(model, videos), folder / "adapter"
+
+
+def test_lora_sits_in_both_towers_and_prompts_train_beside_it(tokenizer):
+    model = with_lora(base_model(tokenizer))
+    trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    lora = {name for name in trainable if ".lora_" in name}
+    # 2 towers of 2 layers, 2 projections, 2 matrices each
+    assert len(lora) == 16 and not [name for name in lora if "prompts" in name]
+    plain = base_model(tokenizer)
+    plain.freeze_backbone()
+    prompts = {name for name, parameter in plain.named_parameters() if parameter.requires_grad} - {"logit_scale"}
+    stored = {
+        name.replace("base_model.model.", "").replace(".modules_to_save.default", "") for name in trainable - lora
+    }
+    assert stored == prompts
+
+
+def test_training_changes_the_adapter_alone(trained, tokenizer, videos):
+    model, first, last, _ = trained
+    untrained = base_model(tokenizer)
+    assert torch.equal(first, logits(untrained, videos))  # LoRA starts at zero
+    assert (last - first).abs().max() > 0.1
+    before = untrained.state_dict()
+    frozen = {name.replace(".base_layer", ""): p for name, p in model.get_base_model().named_parameters()}
+    frozen = {name: p for name, p in frozen.items() if not p.requires_grad and "modules_to_save" not in name}
+    frozen = {name.replace(".original_module", ""): p for name, p in frozen.items()}
+    assert len(frozen) > 60 and all(torch.equal(p, before[name]) for name, p in frozen.items())
+    changed = [name for name, p in model.named_parameters() if ".lora_B" in name and p.abs().max() > 0]
+    assert len(changed) == 8
+
+
+def test_saved_and_loaded_to_the_bit(trained, tokenizer, videos):
+    _, _, last, folder = trained
+    again = peft.PeftModel.from_pretrained(base_model(tokenizer), folder)
+    assert torch.equal(logits(again, videos), last)
+
+
+def test_switched_off_it_is_the_base_model(trained, tokenizer, videos):
+    """The class matrix and label matrices that were kept with the adapter must not outlive it."""
+    _, first, last, folder = trained
+    again = peft.PeftModel.from_pretrained(base_model(tokenizer), folder)
+    labels = {"labels": ["archery", "yoga"], "templates": ["a video of {}"], "tokenizer": tokenizer}
+
+    @torch.no_grad()
+    def matrix(model):
+        return build_zero_shot_classifier(model.get_base_model(), **labels)
+
+    assert torch.equal(logits(again, videos), last)
+    adapted = matrix(again)
+    with again.disable_adapter():
+        assert torch.equal(logits(again, videos), first)
+        assert not torch.allclose(matrix(again), adapted, atol=1e-3)
+    assert torch.equal(logits(again, videos), last)
+    assert torch.equal(matrix(again), adapted)
+
+
+def test_merged_it_is_a_plain_model(trained, tokenizer, videos, tmp_path):
+    _, _, last, folder = trained
+    merged = peft.PeftModel.from_pretrained(base_model(tokenizer), folder).merge_and_unload()
+    merged.save_pretrained(tmp_path)
+    again = VitaClipForVideoClassification.from_pretrained(tmp_path)
+    assert again.state_dict().keys() == base_model(tokenizer).state_dict().keys()
+    assert torch.allclose(logits(again, videos), last, atol=1e-4)

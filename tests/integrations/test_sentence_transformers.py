@@ -1,0 +1,193 @@
+"""Checkpoint folders in sentence-transformers: vectors are the model's own, with the package and without it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_models import tiny_model
+from torch.nn.functional import normalize
+
+from vitaclip_hf import VideoDecodingError, VitaClipModel, VitaClipProcessor, VitaClipVideoProcessor
+from vitaclip_hf.conversion import hub_folder, publish
+
+
+sentence_transformers = pytest.importorskip("sentence_transformers", reason="needs sentence-transformers")
+ROOT = Path(__file__).parents[2]
+DEMO = ROOT / "examples" / "demo" / "checkpoint"
+VIDEOS = sorted(str(file) for file in (ROOT / "examples" / "demo" / "videos").glob("*.mp4"))[:3]
+FILES = ("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json")
+TEXTS = ["archery", "a much longer sentence about riding a bike"]
+# In a process that cannot import the package.
+ALONE = """
+import sys
+folder, video, output, texts = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:]
+sys.path.insert(0, {conversion!r})
+from folder_outputs import PackageBlocker
+sys.meta_path.insert(0, PackageBlocker())
+import torch
+from safetensors.torch import save_file
+from sentence_transformers import SentenceTransformer
+torch.set_num_threads({threads})
+model = SentenceTransformer(folder, device="cpu", trust_remote_code=True)
+save_file({{"videos": model.encode([video], convert_to_tensor=True),
+           "texts": model.encode(texts, convert_to_tensor=True)}}, output)
+assert not [name for name in sys.modules if name.split(".")[0] == "vitaclip_hf"]
+"""
+
+
+def load(folder) -> "sentence_transformers.SentenceTransformer":
+    return sentence_transformers.SentenceTransformer(str(folder), device="cpu")
+
+
+def read(folder, name):
+    return json.loads((Path(folder) / name).read_text())
+
+
+@torch.no_grad()
+def own_videos(folder, videos, **settings) -> torch.Tensor:
+    pixels = VitaClipProcessor.from_pretrained(folder)(videos=videos, return_tensors="pt", **settings)
+    model = VitaClipModel.from_pretrained(folder).eval()
+    return normalize(model.get_video_features(**pixels).pooler_output, dim=-1)
+
+
+@torch.no_grad()
+def own_texts(folder, texts, **settings) -> torch.Tensor:
+    inputs = VitaClipProcessor.from_pretrained(folder)(text=texts, return_tensors="pt", **settings)
+    model = VitaClipModel.from_pretrained(folder).eval()
+    return normalize(model.get_text_features(**inputs).pooler_output, dim=-1)
+
+
+@pytest.fixture(scope="module")
+def demo():
+    return load(DEMO)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tokenizer, tmp_path_factory) -> Path:
+    """As training leaves it, reading two views of a video."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    tiny_model(tokenizer=tokenizer).save_pretrained(folder)
+    size = {"height": 32, "width": 32}
+    reads = {"num_frames": 4, "sampling": "dense", "frame_stride": 2, "num_views": 2}
+    video_processor = VitaClipVideoProcessor(size={"shortest_edge": 32}, crop_size=size, **reads)
+    VitaClipProcessor(video_processor, tokenizer).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def published(checkpoint, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("published")
+    hub_folder.build(checkpoint, folder, "5GB")
+    return folder
+
+
+def test_vectors_are_the_models_own(demo):
+    videos = demo.encode(VIDEOS, convert_to_tensor=True)
+    assert torch.equal(videos, own_videos(DEMO, VIDEOS))
+    texts = demo.encode(TEXTS, convert_to_tensor=True)
+    assert torch.allclose(texts, own_texts(DEMO, TEXTS), atol=1e-6)
+    assert torch.allclose(
+        demo.similarity(videos, texts), own_videos(DEMO, VIDEOS) @ own_texts(DEMO, TEXTS).T, atol=1e-5
+    )
+    assert demo.get_embedding_dimension() == 64
+
+
+def test_search_finds_each_video_by_its_label(demo):
+    videos = demo.encode(VIDEOS)
+    labels = [Path(video).stem.replace("_", " ") for video in VIDEOS]
+    hits = sentence_transformers.util.semantic_search(demo.encode([f"a {label}" for label in labels]), videos, top_k=1)
+    assert [answer[0]["corpus_id"] for answer in hits] == [0, 1, 2]
+
+
+def test_text_is_cut_at_the_towers_length(demo):
+    long = "turning " * 100
+    own = own_texts(DEMO, [long], truncation=True, max_length=32)
+    assert demo.max_seq_length == 32
+    assert torch.allclose(demo.encode([long], convert_to_tensor=True), own, atol=1e-6)
+
+
+def test_length_does_not_depend_on_the_tokenizers_files(tmp_path):
+    shutil.copytree(DEMO, tmp_path, dirs_exist_ok=True)
+    settings = read(tmp_path, "tokenizer_config.json")
+    del settings["model_max_length"]
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    assert load(tmp_path).encode(["turning " * 100]).shape == (1, 64)
+
+
+def test_two_views_are_two_vectors_of_two_videos(published):
+    model = load(published)
+    found = model.encode(VIDEOS[:2], convert_to_tensor=True)
+    assert found.shape == (2, 24)
+    expected = []
+    for video in VIDEOS[:2]:
+        pixels = VitaClipProcessor.from_pretrained(published)(videos=video, return_tensors="pt").pixel_values_videos
+        assert pixels.shape[:2] == (1, 2)
+        with torch.no_grad():
+            views = [
+                normalize(model[0].model.get_video_features(view).pooler_output[0], dim=0)
+                for view in pixels[0, :, None]
+            ]
+        assert not torch.allclose(*views)
+        expected.append(normalize(sum(views), dim=0))
+    assert torch.allclose(found, torch.stack(expected), atol=1e-5)
+    assert not torch.allclose(found[0], found[1], atol=1e-3)
+    one_by_one = model.encode(VIDEOS[:2], convert_to_tensor=True, batch_size=1)
+    assert torch.allclose(found, one_by_one, atol=1e-6)
+
+
+def test_views_of_a_call(demo):
+    settings = {"num_views": 2, "sampling": "dense", "frame_stride": 1}
+    found = demo.encode(VIDEOS[:2], convert_to_tensor=True, processing_kwargs={"video": settings})
+    assert torch.equal(found, own_videos(DEMO, VIDEOS[:2], **settings))
+    assert not torch.allclose(found, demo.encode(VIDEOS[:2], convert_to_tensor=True), atol=1e-3)
+
+
+def test_what_is_a_video_and_what_a_text(demo, tmp_path, monkeypatch):
+    """As docs/integrations.md says."""
+    monkeypatch.chdir(tmp_path)
+    webm = Path("clip.webm")
+    shutil.copyfile(VIDEOS[0], webm)
+    expected = demo.encode(VIDEOS[:1], convert_to_tensor=True)
+    for source in (str(webm), webm, webm.read_bytes()):
+        assert torch.equal(demo.encode([{"video": source}], convert_to_tensor=True), expected)
+    for string in (str(webm), "missing.mp4"):
+        assert torch.allclose(demo.encode([string], convert_to_tensor=True), own_texts(DEMO, [string]), atol=1e-6)
+    with pytest.raises(VideoDecodingError, match="missing.mp4: there is no such file"):
+        demo.encode([{"video": "missing.mp4"}])
+    with pytest.raises(ValueError, match="one call per modality"):
+        demo.encode([VIDEOS[0], "archery"])
+
+
+@pytest.mark.parametrize("which", ["demo", "published"])
+def test_files_are_those_that_sentence_transformers_saves(which, request, tmp_path):
+    folder = DEMO if which == "demo" else request.getfixturevalue("published")
+    load(folder).save(str(tmp_path))
+    assert read(folder, "modules.json") == read(tmp_path, "modules.json")
+    saved = read(tmp_path, "config_sentence_transformers.json")
+    del saved["__version__"]
+    assert read(folder, "config_sentence_transformers.json") == saved
+    length = {"max_seq_length": read(tmp_path, "tokenizer_config.json")["model_max_length"]}
+    assert read(folder, "sentence_bert_config.json") == read(tmp_path, "sentence_bert_config.json") | length
+    videos = load(folder).encode(VIDEOS, convert_to_tensor=True)
+    assert torch.equal(load(tmp_path).encode(VIDEOS, convert_to_tensor=True), videos)
+
+
+def test_published_folder_without_the_package(published, checkpoint, tmp_path):
+    video = tmp_path / "noise.mp4"
+    publish.write_test_video(video, 12, 32)
+    code = ALONE.format(conversion=str(ROOT / "conversion"), threads=torch.get_num_threads())
+    command = [sys.executable, "-I", "-c", code, published, video, tmp_path / "vectors.safetensors", *TEXTS]
+    environment = os.environ | {"HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1"}
+    result = subprocess.run(
+        [str(part) for part in command], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert result.returncode == 0, result.stderr
+    found = load_file(tmp_path / "vectors.safetensors")
+    assert torch.equal(found["videos"], own_videos(checkpoint, [str(video)]))
+    assert torch.allclose(found["texts"], own_texts(checkpoint, TEXTS), atol=1e-6)
