@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 from safetensors import SafetensorError
-from transformers import AutoTokenizer, CLIPConfig, CLIPImageProcessor, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, CLIPImageProcessor, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.image_utils import PILImageResampling
 from transformers.utils.hub import cached_file
 
 from vitaclip_hf import VitaClipConfig, VitaClipModel, VitaClipProcessor, VitaClipVideoProcessor
 from vitaclip_hf.data.configuration_files import configuration_folder
-from vitaclip_hf.model.configuration_vita_clip import PROMPT_FIELDS
+from vitaclip_hf.model.configuration_vita_clip import BACKBONES, PROMPT_FIELDS
 from vitaclip_hf.model.loading_checks import check_complete
 from vitaclip_hf.model.prompt_checkpoint import split_tensors
 
@@ -111,7 +111,7 @@ def find_file(source: str, name: str, revision: str | None) -> Path | None:
 def from_transformers(source: str, revision: str | None, preset: dict[str, Any]) -> VitaClipModel:
     """Loads a CLIP in the Hugging Face format, in float32. Its own weights must be complete."""
     stock = PreTrainedConfig.get_config_dict(source, revision=revision)[0]
-    if stock.get("model_type") != CLIPConfig.model_type:
+    if stock.get("model_type") not in BACKBONES:
         raise ConversionError(f"`source` {source}: a model of type {stock.get('model_type')!r}, not a CLIP.")
     safe = any(find_file(source, f"model.safetensors{index}", revision) for index in ("", ".index.json"))
     pickled = not safe and find_file(source, "pytorch_model.bin", revision) is not None
@@ -309,7 +309,7 @@ def from_state_dict(
     names = rename(weights, config)
     model = VitaClipModel(config)
     names.fill(model, kept=split_tensors(model)[0].keys() - {"logit_scale"})
-    pixels = {name: said[name] for name in ("image_mean", "image_std", "resample") if name in said}
+    pixels: dict[str, Any] = {name: said[name] for name in ("image_mean", "image_std", "resample") if name in said}
     return model, pixels
 
 

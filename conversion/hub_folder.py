@@ -178,7 +178,7 @@ def is_whole(checkpoint: Path) -> bool:
 
 def remote_code() -> list[Path]:
     """The modules that the entry points need, found as transformers finds them: by their relative imports."""
-    classes = [*AUTO_MAP.values(), *(task["impl"] for task in CUSTOM_PIPELINES.values())]
+    classes = [*AUTO_MAP.values(), *(str(task["impl"]) for task in CUSTOM_PIPELINES.values())]
     roots = {CODE / f"{name.split('.')[0]}.py" for name in classes}
     files = roots.union(*(map(Path, get_relative_import_files(root)) for root in roots))
     outside = sorted(file.name for file in files if file.parent != CODE or not file.is_file())

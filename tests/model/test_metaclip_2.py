@@ -6,6 +6,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import MetaClip2Config, MetaClip2Model, XLMRobertaTokenizer
 
 from vitaclip_hf import VitaClipForVideoClassification, VitaClipModel, VitaClipProcessor, load_checkpoint
+from vitaclip_hf.conversion.convert_clip import convert_clip
 
 
 TEXTS = [
@@ -34,12 +35,12 @@ def tokenizer():
 
 
 @pytest.fixture(scope="module")
-def stock():
+def stock(tokenizer):
     torch.manual_seed(2)
     size = {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
     vision = size | {"hidden_size": 48, "image_size": 32, "patch_size": 8}
     ids = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
-    text = size | {"hidden_size": 32, "vocab_size": 200, "max_position_embeddings": 40} | ids
+    text = size | {"hidden_size": 32, "vocab_size": len(tokenizer), "max_position_embeddings": 40} | ids
     return MetaClip2Model(MetaClip2Config(vision_config=vision, text_config=text, projection_dim=24)).eval()
 
 
@@ -104,3 +105,17 @@ def test_processor_of_metaclips_own_files(folder):
     processor = VitaClipProcessor.from_pretrained(folder)
     assert processor.video_processor.crop_size["height"] == 32
     assert processor(text="tai chi", return_tensors="pt").input_ids[0, 0] == 0
+
+
+def test_conversion(folder, tokenizer, tmp_path):
+    classes = tmp_path / "classes.txt"
+    classes.write_text("archery\n太極拳\n", encoding="utf-8")
+    convert_clip(folder, tmp_path / "converted", classes=classes, tokenizer=str(folder))
+    converted = load_checkpoint(tmp_path / "converted")
+    assert converted.model.config.id2label == {0: "archery", 1: "太極拳"}
+    assert converted.model.config.text_config.pool_first_eos
+    stock = MetaClip2Model.from_pretrained(folder).eval()
+    texts = tokenizer(TEXTS, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        expected = stock.get_text_features(**texts).pooler_output
+        assert torch.equal(converted.model.get_text_features(**texts).pooler_output, expected)

@@ -105,8 +105,9 @@ def describe_installation() -> dict[str, Any]:
     from ..model.version import package_versions
 
     devices = ["cpu"]
-    if torch.accelerator.is_available():
-        kind = torch.accelerator.current_accelerator().type
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if accelerator is not None:
+        kind = accelerator.type
         devices += [device_name(kind, index) for index in range(torch.accelerator.device_count())]
     return package_versions() | {"devices": devices, "decoders": usable_decoders()}
 

@@ -26,7 +26,7 @@ def fast_dtype(device: torch.device | str = "cpu") -> torch.dtype:
     device = torch.device(device)
     if device.type == "cpu":
         # Not in torch before 2.10; without it, float32 is never wrong.
-        capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+        capabilities: dict = getattr(torch.cpu, "get_capabilities", dict)()
         fast = capabilities.get("avx512_bf16", False) or capabilities.get("amx_bf16", False)
     elif device.type == "cuda":
         with torch.cuda.device(device):
