@@ -5,7 +5,6 @@ from pathlib import Path
 
 import evaluate_zero_shot
 import make_videos
-import pytest
 import torch
 from transformers import AutoModel, AutoModelForVideoClassification, AutoProcessor
 
@@ -75,36 +74,3 @@ def test_documents_state_the_measured_figures_of_this_checkpoint():
             own, mean = results["checkpoints"]["seed 0"][name], results["vita_clip"][name]
             figures = [f"{own:.1%}", f"{mean['mean']:.1%} ± {mean['std']:.1%}", f"{results['frozen_clip'][name]:.1%}"]
             assert f"| {' | '.join([title + wording, *figures])} |" in text
-
-
-def test_demo_script(run_script):
-    result = run_script("examples/classify_video.py")
-    assert result.returncode == 0, result.stderr
-    assert "10 videos, 60 labels" in result.stdout
-    assert "What it is not: a model of the real world" in result.stdout
-    right = int(result.stdout.split("named after what they show: ")[1].split(" of 10")[0])
-    assert right >= 9
-
-
-def test_script_with_own_video_and_labels(run_script):
-    video = VIDEOS / "red_star_moving_left.mp4"
-    labels = ["red star moving left", "red star moving right", "red star turning"]
-    result = run_script("examples/classify_video.py", video, "--labels", *labels, "--top-k", "2", "--views", "2")
-    assert result.returncode == 0, result.stderr
-    rows = [line.strip() for line in result.stdout.splitlines() if "%" in line]
-    assert len(rows) == 2 and "red star moving left" in rows[0]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["missing.mp4", "--labels", "a", "b"], "missing.mp4"),
-        ([str(VIDEOS / "red_star_turning.mp4"), "--labels", "a", "a"], "repeated: 'a'"),
-        ([str(VIDEOS / "red_star_turning.mp4"), "--labels", "a", "--template", "no place"], "needs `{}`"),
-        ([str(VIDEOS / "red_star_turning.mp4"), "--labels", "a", "--model", "no/such/folder"], "no/such/folder"),
-    ],
-)
-def test_script_with_bad_input(run_script, arguments, message):
-    result = run_script("examples/classify_video.py", *arguments)
-    assert result.returncode == 2
-    assert message in result.stderr and "Traceback" not in result.stderr

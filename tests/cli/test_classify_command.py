@@ -1,0 +1,251 @@
+"""`vitaclip classify`: which videos are found, what is written where, and what ends it."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from tiny_models import tiny_model
+from transformers import pipeline
+from typer.testing import CliRunner
+
+from vitaclip_hf import VitaClipProcessor, VitaClipVideoProcessor
+from vitaclip_hf.cli import classify
+from vitaclip_hf.cli.main import app
+from vitaclip_hf.cli.video_files import find_videos
+
+
+DEMO = Path(__file__).parents[2] / "examples" / "demo"
+MODEL, VIDEOS, LABELS = DEMO / "checkpoint", DEMO / "videos", DEMO / "labels.txt"
+VIDEO = VIDEOS / "red_star_moving_left.mp4"
+
+
+def call(*arguments, model=MODEL):
+    chosen = [] if model is None or "--model" in arguments else ["--model", str(model)]
+    command = ["classify", *map(str, arguments), *chosen]
+    return CliRunner().invoke(app, command)
+
+
+def rows_of(result) -> list[dict]:
+    return json.loads(result.stdout)
+
+
+# The demo
+
+
+def test_demo_videos_are_named():
+    result = call(VIDEOS, "--labels-file", LABELS, "--format", "json")
+    assert result.exit_code == 0, result.stderr
+    rows = rows_of(result)
+    assert [row["scores"][0]["label"] for row in rows] == [Path(row["video"]).stem.replace("_", " ") for row in rows]
+    assert len(rows) == 10 and "10 videos, 60 labels" in result.stderr
+
+
+def test_make_demo_is_this_command_and_says_what_it_is():
+    makefile, about = (DEMO.parents[1] / "Makefile").read_text(), (DEMO / "README.md").read_text()
+    command = "vitaclip classify {0}/videos --model {0}/checkpoint --labels-file {0}/labels.txt"
+    assert command.format("$(DEMO)") in makefile and command.format("examples/demo") in about
+    assert "**What it is not.** A model of the real world." in about and "$(DEMO)/README.md" in makefile
+
+
+def test_labels_of_the_demo_are_the_held_out_scenes():
+    from vitaclip_hf.data.motion_shapes import all_scenes
+
+    assert LABELS.read_text().splitlines() == [scene.label for scene in all_scenes(held_out=True)]
+
+
+def test_own_video_and_labels():
+    labels = ["red star moving left", "red star moving right", "red star turning"]
+    result = call(VIDEO, "--labels", ",".join(labels[:2]), "--labels", labels[2], "--top-k", "2", "--views", "2")
+    assert result.exit_code == 0, result.stderr
+    rows = [line.strip() for line in result.stdout.splitlines() if "%" in line]
+    assert len(rows) == 2 and "red star moving left" in rows[0]
+
+
+def test_scores_are_the_pipeline_s(tmp_path):
+    labels, templates = ["red star moving left", "a, b"], ["a video of {}", "{}."]
+    options = [part for template in templates for part in ("--template", template)]
+    file = DEMO / "videos" / "red_star_turning.mp4"
+    (tmp_path / "labels.txt").write_text("\n".join(labels) + "\n\n")
+    found = rows_of(call(file, "--labels-file", tmp_path / "labels.txt", "--views", "3", "--format", "json", *options))
+    classifier = pipeline("zero-shot-video-classification", model=str(MODEL), device="cpu")
+    expected = classifier(str(file), candidate_labels=labels, hypothesis_template=templates, num_views=3)
+    assert [score["label"] for score in found[0]["scores"]] == [score["label"] for score in expected]
+    for ours, theirs in zip(found[0]["scores"], expected, strict=True):
+        assert ours["score"] == pytest.approx(theirs["score"], abs=1e-6)
+
+
+def test_classes_of_the_checkpoint_without_labels():
+    (row,) = rows_of(call(VIDEO, "--format", "json", "--top-k", "5"))
+    expected = pipeline("video-classification", model=str(MODEL), device="cpu")(str(VIDEO), top_k=5)
+    assert [score["label"] for score in row["scores"]] == [score["label"] for score in expected]
+    for ours, theirs in zip(row["scores"], expected, strict=True):
+        assert ours["score"] == pytest.approx(theirs["score"], abs=1e-6)
+    for option in (["--template", "a {}"], ["--views", "2"]):
+        result = call(VIDEO, *option)
+        assert result.exit_code == 2 and "--template and --views are for --labels" in result.stderr
+
+
+def test_an_untrained_checkpoint_needs_labels(tokenizer, tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    size = {"height": 32, "width": 32}
+    processor = VitaClipVideoProcessor(num_frames=4, size={"shortest_edge": 32}, crop_size=size)
+    VitaClipProcessor(processor, tokenizer).save_pretrained(tmp_path)
+    result = call(VIDEO, model=tmp_path)
+    assert result.exit_code == 2 and "--labels" in result.stderr and result.stderr.count("\n") == 1
+    assert call(VIDEO, "--labels", "a,b", model=tmp_path).exit_code == 0
+
+
+# Videos
+
+
+def test_folders_globs_and_files(tmp_path):
+    for name in ("b/2.mp4", "b/deep/1.webm", "a.MP4", "b/notes.txt", "odd[1].mp4", "o/d"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "empty").mkdir()
+
+    def names(*arguments) -> list[str]:
+        found = find_videos([str(tmp_path / argument) for argument in arguments])
+        return [os.path.relpath(video.name, tmp_path) for video in found if not video.error]
+
+    assert names("") == ["a.MP4", "b/2.mp4", "b/deep/1.webm", "odd[1].mp4"]
+    assert names("b") == ["b/2.mp4", "b/deep/1.webm"]
+    assert names("*/*.mp4") == ["b/2.mp4"]
+    assert names("**/*.[mw]*") == ["b/2.mp4", "b/deep/1.webm", "odd[1].mp4"]
+    assert names("odd[1].mp4", "o/d") == ["odd[1].mp4", "o/d"]  # files as they are given, whatever their names
+    assert names("b/2.mp4", "b", "b/2.mp4") == ["b/2.mp4", "b/deep/1.webm"]  # each once
+    errors = [video.error for video in find_videos([str(tmp_path / name) for name in ("empty", "none", "n*")])]
+    for error, message in zip(errors, ("no video file in this folder", "no such file", "no file matches"), strict=True):
+        assert message in error
+    assert find_videos(["http://host/a.mp4"])[0].name == "http://host/a.mp4"
+
+
+def test_urls(tmp_path):
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    shutil.copy(VIDEO, tmp_path / "clip.mp4")
+    handler = lambda *arguments: Quiet(*arguments, directory=str(tmp_path))  # noqa: E731
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        result = call(f"{url}/clip.mp4", f"{url}/none.mp4", VIDEO, "--labels", "a,b", "--format", "json")
+        server.shutdown()
+    there, missing, local = rows_of(result)
+    assert result.exit_code == 1 and there["video"] == f"{url}/clip.mp4" and there["scores"] == local["scores"]
+    assert "404" in missing["error"]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8])
+def test_one_bad_file_does_not_end_the_list(tmp_path, batch_size):
+    good = sorted(VIDEOS.glob("*star*")) + sorted(VIDEOS.glob("*heart*"))
+    bad = tmp_path / "cut.mp4"
+    bad.write_bytes(VIDEO.read_bytes()[:2000])
+    given = [good[0], bad, tmp_path / "none.mp4", *good[1:]]
+    result = call(*given, "--labels-file", LABELS, "--format", "jsonl", "--batch-size", batch_size)
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert result.exit_code == 1 and [row["video"] for row in rows] == list(map(str, given))
+    assert ["error" in row for row in rows] == [False, True, True, False, False, False]
+    for row in rows:
+        if "error" in row:
+            assert row["video"] in row["error"] and f"vitaclip classify: {row['error']}\n" in result.stderr
+        else:
+            assert row["scores"][0]["label"] == Path(row["video"]).stem.replace("_", " ")
+    assert "2 of 6 videos could not be read" in result.stderr
+
+
+# Results
+
+
+def test_formats_hold_the_same_scores(tmp_path):
+    given = (VIDEO, tmp_path / "none.mp4", "--labels", "red star moving left,red star turning")
+    (row, missing) = rows_of(call(*given, "--format", "json"))
+    lines = [json.loads(line) for line in call(*given, "--format", "jsonl").stdout.splitlines()]
+    assert lines == [row, missing]
+    table = list(csv.DictReader(io.StringIO(call(*given, "--format", "csv").stdout)))
+    assert [line["label"] for line in table] == [*(score["label"] for score in row["scores"]), ""]
+    assert [float(line["score"]) for line in table[:2]] == [score["score"] for score in row["scores"]]
+    assert table[2]["video"] == str(tmp_path / "none.mp4") and table[2]["error"] == missing["error"]
+    text = call(*given).stdout.splitlines()
+    assert text[0] == str(VIDEO) and "100.0%  red star moving left" in text[1] and "no such file" in text[-2]
+
+
+@pytest.mark.parametrize("ending", ["json", "jsonl", "csv", "txt"])
+def test_output_file(tmp_path, ending):
+    file = tmp_path / f"scores.{ending}"
+    result = call(VIDEO, "--labels", "a,b", "--output", file)
+    assert result.exit_code == 0 and result.stdout == ""
+    chosen = {"txt": "table"}.get(ending, ending)
+    assert file.read_text() == call(VIDEO, "--labels", "a,b", "--format", chosen).stdout
+
+
+def test_results_are_written_as_they_come(tmp_path, monkeypatch):
+    """A crash in the second batch keeps the first one's rows."""
+    original = classify.scores_of_batch
+
+    def scores_of_batch(classifier, videos):
+        if "turning" in videos[0]:
+            raise RuntimeError("crash")
+        return original(classifier, videos)
+
+    monkeypatch.setattr(classify, "scores_of_batch", scores_of_batch)
+    given = (VIDEO, VIDEOS / "red_star_turning.mp4", "--labels", "a,b", "--batch-size", "1")
+    assert isinstance(call(*given, "--output", tmp_path / "x.jsonl").exception, RuntimeError)
+    assert json.loads((tmp_path / "x.jsonl").read_text())["video"] == str(VIDEO)
+
+
+# What ends it
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing.mp4", "--labels", "a", "--labels", "b"], "missing.mp4"),
+        ([VIDEO, "--labels", "a,a"], "repeated: 'a'"),
+        ([VIDEO, "--labels", "a", "--template", "no place"], "--template needs `{}`"),
+        ([VIDEO, "--labels", "a", "--model", "no/such/folder"], "no/such/folder"),
+        ([VIDEO, "--labels", " , "], "--labels and --labels-file hold no label"),
+        ([VIDEO, "--labels-file", "none.txt"], "none.txt"),
+        ([VIDEO, "--labels", "x " * 100], "shorten the label"),
+        ([VIDEO, "--labels", "a", "--device", "cuda:99"], "--device cuda:99: cannot be used here"),
+        ([VIDEO, "--labels", "a", "--device", "toaster"], "--device toaster: cannot be used here"),
+        ([VIDEO, "--labels", "a", "--top-k", "0"], "--top-k"),
+        ([VIDEO, "--labels", "a", "--output", "video.mp4"], "--output video.mp4: pass --format"),
+        ([VIDEO, "--labels", "a", "--output", "/no/such/folder/x.csv"], "/no/such/folder/x.csv"),
+        ([VIDEO, "--lables", "a"], "--lables"),
+        ([], "VIDEOS"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, message):
+    result = call(*arguments)
+    assert result.exit_code == 2 and result.stdout == ""
+    assert result.stderr.startswith("vitaclip classify: ") and result.stderr.count("\n") == 1
+    assert message in result.stderr
+
+
+def test_labels_separated_by_spaces_get_a_hint():
+    result = call(VIDEO, "--labels", "a", "b")
+    assert result.exit_code == 1 and "several labels are separated by commas" in result.stderr
+
+
+def test_the_model_is_required():
+    result = call(VIDEO, "--labels", "a", model=None)
+    assert result.exit_code == 2 and "--model" in result.stderr
+
+
+def test_in_a_process_of_its_own(run_script):
+    """Progress and libraries' messages stay away from stdout; the exit code reaches the shell."""
+    arguments = ("-m", "vitaclip_hf.cli", "classify", VIDEO, "--model", MODEL, "--labels", "a,b", "--format", "jsonl")
+    result = run_script(*arguments)
+    assert result.returncode == 0 and len(result.stdout.splitlines()) == 1, result.stderr
+    assert json.loads(result.stdout)["video"] == str(VIDEO)
+    failed = run_script(*arguments, "none.mp4")
+    assert failed.returncode == 1 and "vitaclip classify: none.mp4: no such file" in failed.stderr
+    assert run_script("-m", "vitaclip_hf.cli", "classify", "none.mp4", "--model", MODEL).returncode == 2

@@ -1,0 +1,180 @@
+"""The command as a whole: help, versions, errors in one line; `info` and `card`; training and evaluation passed on."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_models import tiny_model
+from transformers import CLIPConfig, CLIPModel
+from typer.testing import CliRunner
+
+from vitaclip_hf import VitaClipModel, VitaClipProcessor, VitaClipVideoProcessor, __version__
+from vitaclip_hf.cli.errors import CommandError, reported
+from vitaclip_hf.cli.main import app, main
+
+
+DEMO = Path(__file__).parents[2] / "examples" / "demo" / "checkpoint"
+COMMANDS = ["classify", "train", "evaluate", "compare", "average", "convert", "publish", "card", "info"]
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+def refused(*arguments) -> str:
+    """The one line of a call that could not start."""
+    result = call(*arguments)
+    assert result.exit_code == 2 and result.stdout == "" and result.stderr.count("\n") == 1, result.output
+    return result.stderr
+
+
+def test_help_lists_the_commands_in_order():
+    for arguments in ([], ["--help"], ["-h"]):
+        result = call(*arguments)
+        assert result.exit_code == 0
+        listed = re.findall(r"^  (\w+)  ", result.stdout.partition("Commands:")[2], re.M)
+        assert [name for name in listed if name in COMMANDS] == COMMANDS
+
+
+@pytest.mark.parametrize(
+    "command", ["classify", "compare", "average", "convert original", "convert clip", "publish", "card", "info"]
+)
+def test_help_of_every_command_has_examples(command):
+    text = call(*command.split(), "--help").stdout
+    assert text.startswith(f"Usage: vitaclip {command} ")
+    examples = text.partition("Examples:\n")[2].splitlines()
+    assert examples and all(line.startswith(f"    vitaclip {command}") for line in examples)
+    # Options of the examples exist.
+    assert {option for line in examples for option in re.findall(r" (--[\w-]+)", line)} <= set(
+        re.findall(r"--[\w-]+", text.partition("Options:")[2].partition("Examples:")[0])
+    )
+
+
+def test_version_and_unknown_commands():
+    assert call("--version").stdout == f"vitaclip_hf {__version__}\n"
+    assert refused("clasify").startswith("vitaclip: No such command 'clasify'")
+    assert refused("convert", "tensorflow").startswith("vitaclip convert: No such command 'tensorflow'")
+    assert main(["--version"]) == 0 and main(["nothing"]) == 2
+
+
+def test_errors_name_flags_and_stay_on_one_line(tmp_path):
+    error = refused("convert", "original", tmp_path / "no.pth", "--classes", "c.txt", "--output", tmp_path / "out")
+    assert error == f"vitaclip convert original: FILE {tmp_path / 'no.pth'}: no such file.\n"
+    (tmp_path / "clip").mkdir()
+    (tmp_path / "clip" / "config.json").write_text('{"model_type": "bert"}')
+    refused("convert", "clip", tmp_path / "clip", "--output", tmp_path / "out")
+    error = refused("convert", "clip", "a/b", "--output", tmp_path / "out", "--seed", "-1")
+    assert error.startswith("vitaclip convert clip: --seed -1: must be")
+    error = refused("publish", DEMO, "--repo-id", "nobody")
+    assert error.startswith("vitaclip publish: --repo-id 'nobody'")
+    with pytest.raises(CommandError, match="^name: a b$"), reported(ValueError, about="name"):
+        raise ValueError("a b")
+    with pytest.raises(KeyError), reported(ValueError):
+        raise KeyError("a defect of ours keeps its traceback")
+
+
+# Training and evaluation
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_arguments_are_passed_on_in_their_order(command, monkeypatch):
+    """Whatever they look like: options of ours, of click's and of neither."""
+    from vitaclip_hf.evaluation import run as evaluation
+    from vitaclip_hf.training import run as training
+
+    given = []
+    run = {"train": training, "evaluate": evaluation}[command]
+    monkeypatch.setattr(run, "main", lambda arguments, **_: given.append(list(arguments)) or 3)
+    arguments = ["own-folder", "--videos", "a b", "-h", "--resume", "--help", "--x=1", "--templates", "a {}", "b {}"]
+    assert main([command, *arguments]) == 3
+    assert given == [arguments]
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_help_is_the_room_s_own(command, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
+    text = capsys.readouterr().out
+    assert "--videos" in text and "vitaclip " + command in text
+
+
+def test_errors_of_training_are_one_line(capsys):
+    assert main(["train", "own-folder", "--videos", "nowhere"]) == 2
+    assert "nowhere is not a folder" in capsys.readouterr().err
+
+
+def test_training_as_a_module(run_script):
+    result = run_script("-m", "vitaclip_hf.cli.train", "own-foldr", "--videos", "nowhere")
+    assert result.returncode == 2 and "own-folder" in result.stderr and result.stderr.count("\n") == 1
+    result = run_script("-m", "vitaclip_hf.cli.evaluate", "--help")
+    assert result.returncode == 0 and "--protocol" in result.stdout
+
+
+# Facts
+
+
+def facts(*arguments) -> dict:
+    result = call("info", *arguments, "--format", "json")
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def test_info_of_a_whole_model():
+    found = facts(DEMO)
+    model = VitaClipModel.from_pretrained(DEMO)
+    assert found["kind"].startswith("a whole Vita-CLIP") and found["base_model"] is None
+    assert found["classes"] == list(model.config.id2label.values())
+    assert found["parameters"] == sum(parameter.numel() for parameter in model.parameters()) == 1_180_641
+    assert found["trained_parameters"] == 338_881
+    assert (found["frames"], found["image_size"], found["context_tokens"]) == (8, 48, 4)
+    assert found["vision_prompts"] == {"summary": True, "local": True, "global": 8}
+    table = call("info", DEMO).stdout
+    assert re.search(r"^trained_parameters +338,881$", table, re.M) and "(300 in all)" in table
+
+
+def test_info_of_prompts_alone_and_of_a_clip(tokenizer, tmp_path):
+    clip = CLIPModel(CLIPConfig(**_tiny_clip(len(tokenizer))))
+    clip.save_pretrained(tmp_path / "clip")
+    tokenizer.save_pretrained(tmp_path / "clip")
+    assert facts(tmp_path / "clip")["kind"].startswith("a stock CLIP")
+    model = VitaClipModel.from_pretrained(tmp_path / "clip")
+    model.set_classes(["archery", "tai chi"], tokenizer)
+    model.save_prompts(tmp_path / "prompts", base=tmp_path / "clip")
+    VitaClipProcessor(VitaClipVideoProcessor(), tokenizer).save_pretrained(tmp_path / "prompts")
+    found = facts(tmp_path / "prompts")
+    assert found["kind"].startswith("prompts alone") and found["base_model"] == str(tmp_path / "clip")
+    assert found["classes"] == ["archery", "tai chi"]
+
+
+def _tiny_clip(vocabulary: int) -> dict:
+    torch.manual_seed(0)
+    size = {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    vision = size | {"hidden_size": 48, "image_size": 32, "patch_size": 8}
+    return {"vision_config": vision, "text_config": size | {"hidden_size": 32, "vocab_size": vocabulary}}
+
+
+def test_info_of_what_is_no_checkpoint(tmp_path):
+    assert str(tmp_path) in refused("info", tmp_path)
+    assert "some/where/else" in refused("info", "some/where/else")
+
+
+def test_info_of_the_installation():
+    found = facts()
+    assert found["vitaclip_hf"] == __version__ and found["torch"] == torch.__version__.partition("+")[0]
+    assert found["devices"][0] == "cpu" and found["decoders"][0] == "pyav"
+
+
+def test_card_is_written_and_refused(tokenizer, tmp_path):
+    tiny_model(tokenizer=tokenizer).save_pretrained(tmp_path / "model")
+    VitaClipProcessor(VitaClipVideoProcessor(num_frames=4), tokenizer).save_pretrained(tmp_path / "model")
+    assert call("card", tmp_path / "model", "--output", tmp_path / "card.md").exit_code == 0
+    text = (tmp_path / "card.md").read_text()
+    assert f'model="{tmp_path / "model"}"' in text and "trust_remote_code" not in text
+    call("card", tmp_path / "model", "--model-id", "ORG/NAME", "--output", tmp_path / "card.md")
+    text = (tmp_path / "card.md").read_text()
+    assert 'model="ORG/NAME"' in text and "trust_remote_code=True" in text
+    error = refused("card", tmp_path / "none", "--output", tmp_path / "card.md")
+    assert error == f"vitaclip card: CHECKPOINT {tmp_path / 'none'}: no such folder.\n"
+    assert "no/x.md" in refused("card", tmp_path / "model", "--output", tmp_path / "no" / "x.md")

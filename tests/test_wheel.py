@@ -1,0 +1,198 @@
+"""The wheel: what is in it, and what works from it alone, without the checkout and without its extras."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import CLIPConfig, CLIPModel
+
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = {"vitaclip_hf": ROOT / "vitaclip_hf", "vitaclip_hf/conversion": ROOT / "conversion"}
+PACKAGES["vitaclip_hf/configuration"] = ROOT / "configuration"
+DATA = (".py", ".typed", ".yaml", ".json")
+EXTRAS = ["accelerate", "datasets", "decord", "evaluate", "matplotlib", "mteb", "psutil", "pyarrow", "scipy", "sklearn"]
+
+# Runs commands in one process; prints the exit code, stdout and stderr of each as JSON.
+DRIVER = """
+import contextlib, importlib.machinery, importlib.metadata, io, json, sys
+
+task = json.loads(sys.argv[1])
+find_spec = importlib.machinery.PathFinder.find_spec
+importlib.machinery.PathFinder.find_spec = staticmethod(lambda name, *rest: (
+    None if name.partition(".")[0] in task["hidden"] else find_spec(name, *rest)
+))
+version = importlib.metadata.version
+def known_version(name):
+    if name in task["hidden"]:
+        raise importlib.metadata.PackageNotFoundError(name)
+    return version(name)
+importlib.metadata.version = known_version
+import vitaclip_hf
+from vitaclip_hf.cli.main import main
+
+answers = []
+for arguments in task["commands"]:
+    streams = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
+        code = main(arguments)
+    answers.append([code, *(stream.getvalue() for stream in streams)])
+files = {name: module.__file__ for name, module in sys.modules.items() if name.partition(".")[0] == "vitaclip_hf"}
+names = {name: getattr(vitaclip_hf, name).__module__ for name in task["names"]}
+protocols = [vitaclip_hf.load_protocol(name).name for name in task["protocols"]]
+print(json.dumps({"answers": answers, "files": files, "names": names, "protocols": protocols,
+                  "hidden": sorted({name.partition(".")[0] for name in sys.modules} & set(task["hidden"]))}))
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """Built from a copy, since setuptools takes along what an earlier build left in `build/`."""
+    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    for folder in PACKAGES.values():
+        if folder.parent == ROOT:
+            shutil.copytree(folder, source / folder.name)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    (source / "tests").mkdir()
+    (source / "tests" / "test_nothing.py").touch()
+    command = ["wheel", "--verbose", "--no-deps", "--no-build-isolation", "--wheel-dir", target, source]
+    built = run(["-m", "pip", *command], target)
+    assert built.returncode == 0, built.stdout + built.stderr
+    assert "absent from the `packages` configuration" not in built.stdout + built.stderr
+    (file,) = target.glob("*.whl")
+    return file
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("installed")
+    result = run(["-m", "pip", "install", "--no-deps", "--target", folder, wheel], folder)
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory) -> Path:
+    """A working directory that is not the checkout's."""
+    return tmp_path_factory.mktemp("elsewhere")
+
+
+def run(arguments, directory: Path, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=directory,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def run_installed(installed: Path, directory: Path, *arguments) -> subprocess.CompletedProcess:
+    """With the installed wheel and the environment's packages. `-S` leaves out the editable install of the checkout."""
+    path = os.pathsep.join([str(installed), sysconfig.get_path("purelib")])
+    result = run(["-S", *arguments], directory, PYTHONPATH=path)
+    assert "Traceback" not in result.stderr, result.stderr
+    return result
+
+
+def drive(installed: Path, directory: Path, commands=(), hidden=(), names=(), protocols=()) -> dict:
+    task = {"commands": commands, "hidden": hidden, "names": names, "protocols": protocols}
+    task["commands"] = [list(map(str, command)) for command in commands]
+    result = run_installed(installed, directory, "-c", DRIVER, json.dumps(task))
+    assert result.returncode == 0, result.stderr
+    answer = json.loads(result.stdout.splitlines()[-1])
+    assert answer["files"] and all(Path(file).is_relative_to(installed) for file in answer["files"].values())
+    return answer
+
+
+def test_contents(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    about = {name for name in names if ".dist-info/" in name}
+    expected = {
+        f"{package}/{file.relative_to(folder).as_posix()}"
+        for package, folder in PACKAGES.items()
+        for file in folder.rglob("*")
+        if file.suffix in DATA and "__pycache__" not in file.parts
+    }
+    expected.add("vitaclip_hf/conversion/model_card_template.md")
+    assert names - about == expected
+    assert {"vitaclip_hf/py.typed", "vitaclip_hf/configuration/recipes/own-folder.yaml"} <= names
+    assert [name for name in about if name.endswith("/licenses/LICENSE")]
+    assert sorted({name.partition("/")[0] for name in names})[0] == "vitaclip_hf"
+
+
+def test_command_is_installed(installed, elsewhere):
+    command = installed / "bin" / "vitaclip"
+    assert "vitaclip_hf.cli.main import main" in command.read_text()
+    version = run_installed(installed, elsewhere, command, "--version")
+    assert (version.returncode, version.stdout) == (0, "vitaclip_hf 0.2.0\n")
+    help_text = run_installed(installed, elsewhere, command, "--help").stdout
+    for name in ("classify", "train", "evaluate", "compare", "average", "convert", "publish", "card", "info"):
+        assert f"\n  {name} " in help_text
+
+
+def test_recipes_and_protocols_are_found_by_name(installed, elsewhere):
+    commands = [["train", "own-folder", "--videos", "nowhere"], ["train", "own-foldr", "--videos", "nowhere"]]
+    names = ["VitaClipModel", "VitaClipTrainer", "VitaClipTrainingArguments", "ClipDataset", "load_checkpoint"]
+    answer = drive(installed, elsewhere, commands, names=names, protocols=["hmdb51-zero-shot"])
+    (code, out, error), (other_code, _, other) = answer["answers"]
+    assert (code, out) == (2, "") and "nowhere is not a folder" in error and error.count("\n") == 1
+    assert other_code == 2 and "did you mean 'own-folder'?" in other
+    assert answer["protocols"] == ["hmdb51-zero-shot"]
+    assert answer["names"]["VitaClipTrainer"] == "vitaclip_hf.training.trainer"
+
+
+@pytest.fixture
+def stock_clip(tokenizer, tmp_path) -> Path:
+    torch.manual_seed(0)
+    size = {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    vision = size | {"hidden_size": 48, "image_size": 32, "patch_size": 8}
+    text = size | {"hidden_size": 32, "vocab_size": len(tokenizer)}
+    CLIPModel(CLIPConfig(vision_config=vision, text_config=text, projection_dim=24)).save_pretrained(tmp_path / "clip")
+    tokenizer.save_pretrained(tmp_path / "clip")
+    return tmp_path / "clip"
+
+
+def test_inference_conversion_and_publication_need_no_extra(installed, elsewhere, stock_clip, tmp_path):
+    """One after the other, from a stock CLIP to scores of the published folder, with the extras' packages hidden."""
+    (tmp_path / "classes.txt").write_text("archery\ntai chi\n")
+    video = next((ROOT / "examples" / "demo" / "videos").glob("*.mp4"))
+    initial, folder = tmp_path / "initial", tmp_path / "folder"
+    prompts = {"vision_config": {"num_frames": 4}, "text_config": {"num_context_tokens": 4}}
+    (tmp_path / "prompts.json").write_text(json.dumps(prompts))
+    options = ["--classes", tmp_path / "classes.txt", "--preset", tmp_path / "prompts.json"]
+    commands = [
+        ["convert", "clip", stock_clip, "--output", initial, *options],
+        ["publish", initial, "--repo-id", "org/tiny", "--output", folder],
+        ["info", folder, "--format", "json"],
+        ["classify", video, "--model", folder, "--labels", "a,b,c", "--format", "json"],
+        ["classify", video, "--model", folder, "--format", "json"],
+        ["info"],
+        ["compare", "a.json", "b.json"],
+        ["train", "own-folder"],
+        ["evaluate", "--model", folder, "--protocol", "own-zero-shot", "--videos", tmp_path],
+    ]
+    answer = drive(installed, elsewhere, commands, hidden=EXTRAS)
+    converted, published, info, zero_shot, own, installation, *need_extra = answer["answers"]
+    assert answer["hidden"] == []
+    assert converted[0] == 0 and "2 classes" in converted[1], converted
+    assert published[0] == 0 and "Loads alike, to the bit" in published[1], published
+    assert {"README.md", "LICENSE", "modeling_vita_clip.py"} <= {file.name for file in folder.iterdir()}
+    assert info[0] == 0 and json.loads(info[1])["classes"] == ["archery", "tai chi"]
+    (row,) = json.loads(zero_shot[1])
+    assert row["video"] == str(video) and sorted(score["label"] for score in row["scores"]) == ["a", "b", "c"]
+    assert sum(score["score"] for score in row["scores"]) == pytest.approx(1)
+    assert {score["label"] for score in json.loads(own[1])[0]["scores"]} == {"archery", "tai chi"}
+    assert installation[0] == 0 and "vitaclip_hf" in installation[1]
+    for code, out, error in need_extra:
+        assert (code, out, error.count("\n")) == (2, "", 1) and "vitaclip_hf[train]" in error
