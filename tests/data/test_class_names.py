@@ -1,5 +1,7 @@
 """Class files and spellings."""
 
+import time
+
 import pytest
 
 from vitaclip_hf.data.class_names import AnnotationError, ClassIndex, read_class_names, spell_class_name
@@ -24,6 +26,24 @@ from vitaclip_hf.data.class_names import AnnotationError, ClassIndex, read_class
         ),
         ("id2label.json", '{"0": "x", "1": "y"}', ("x", "y")),
         ("list.json", '["b", "a"]', ("b", "a")),
+        ("cls.csv", "name,id\nb,1\na,0\n", ("a", "b")),
+        ("cls.tsv", "class\tindex\nb\t1\na\t0\n", ("a", "b")),
+        ("cls.csv", "label;class_id\nb;2\na;1\n", ("a", "b")),
+        ("cls.csv", "class,label\nb,1\na,0\n", ("a", "b")),
+        ("cls.csv", "label,class\n1,b\n0,a\n", ("a", "b")),
+        ("cls.csv", ",name\n1,b\n0,a\n", ("a", "b")),
+        ("cls.csv", "id,name,about\n1,b,x\n0,a,y\n", ("a", "b")),
+        ("cls.csv", "id,name\n1,7\n0,9\n", ("9", "7")),
+        ("cls.csv", "id,name\n0,putting a, then b\n1,c\n", ("putting a, then b", "c")),
+        ("cls.csv", 'red star,0\n"green, c",1\n', ("red star", "green, c")),
+        ("cls.csv", "red star,2\ngreen,1\n", ("green", "red star")),
+        ("cls.txt", "red star 1\ngreen 0\n", ("green", "red star")),
+        ("cls.tsv", "red\t1\ngreen\t0\n", ("green", "red")),
+        ("cls.txt", "step 2\nstep 1\n", ("step 2", "step 1")),
+        ("cls.txt", "level 7\nrun 9\n", ("level 7", "run 9")),
+        ("digits.txt", "2\n0\n1\n", ("2", "0", "1")),
+        ("cls.json", '[{"id": 1, "name": "b"}, {"id": 0, "name": "a"}]', ("a", "b")),
+        ("mac.txt", "a\rb\r", ("a", "b")),
     ],
 )
 def test_reads_class_files(tmp_path, name, text, expected):
@@ -39,6 +59,15 @@ def test_reads_class_files(tmp_path, name, text, expected):
         ("0,a\n2,b\n", "check id 2\\."),
         ("0,a\n0,b\n", "check id 0\\."),
         ("5,a\n6,b\n", "check id 5\\."),
+        ("1,0\n0,1\n", "each line may be `id,name` or `name,id`"),
+        ("id,name\nx,run\n", "the column 'id' must hold whole numbers, got 'x'"),
+        ("name,class_name\na,b\n", "not clear which column"),
+        ("label,class\na,b\n", "not clear which column"),
+        ("id,name\n0,a,b\nx,c,d\n", "expected 2 fields"),
+        ("id,name\n", "no class names"),
+        ("name\nrun\nwalk\n", "'name', looks like a header; remove it"),
+        ("a\x00b\n", "NUL"),
+        ('id,name\n0,"a\n', "quote"),
     ],
 )
 def test_bad_class_files(tmp_path, text, message):
@@ -58,6 +87,51 @@ def test_unreadable_class_files(tmp_path):
     (tmp_path / "bad.json").write_text("{")
     with pytest.raises(AnnotationError, match="is not valid JSON"):
         read_class_names(tmp_path / "bad.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 100_000, "nested too deeply"),
+        ("{}", "expected a list of class names"),
+        ("null", "expected a list of class names"),
+        ("[]", "no class names"),
+        ("[null]", "expected a list"),
+        ('{"0": null}', "expected a list"),
+        ('{"a": true}', "expected a list"),
+        ('{"a": 0.5}', "expected a list"),
+        ('{"0": "1", "1": "0"}', "which are the names is not clear"),
+        ('{"a": NaN}', "NaN is not a number"),
+        ('{"a": ' + "9" * 5000 + "}", "not valid JSON"),
+        ('{"a": ' + "9" * 3000 + "}", "expected a list"),
+        ('{"a": 0, "a": 1}', "the key 'a' occurs twice"),
+        ('["\\ud800"]', "not text in UTF-8"),
+        ('["a\\u0000"]', "not text"),
+        ('[{"id": 0, "name": "a"}, {"id": 0, "name": "b"}]', "entry 2: expected an object"),
+    ],
+)
+def test_bad_json_class_files(tmp_path, text, message):
+    (tmp_path / "c.json").write_text(text)
+    with pytest.raises(AnnotationError, match=message) as error:
+        read_class_names(tmp_path / "c.json")
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 1100
+
+
+def test_many_names_take_time_in_proportion(tmp_path):
+    """240,001 names with a repeated one took minutes."""
+    names = [f"class number {number}" for number in range(240_000)]
+    (tmp_path / "c.txt").write_text("\n".join([*names, names[0]]))
+    start = time.process_time()
+    with pytest.raises(AnnotationError, match="'class number 0' occurs more than once"):
+        read_class_names(tmp_path / "c.txt")
+    assert time.process_time() - start < 10
+
+
+def test_names_of_signs_are_not_alike():
+    index = ClassIndex(["😀", "😡"], "c.txt")
+    assert [index.find(name) for name in ("😀", "😡", "!", "_")] == [0, 1, None, None]
+    assert ClassIndex(["Caf\u00e9"], "c.txt").find("cafe\u0301") == 0
 
 
 def test_finds_other_spellings_but_never_guesses():

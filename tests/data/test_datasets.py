@@ -83,7 +83,7 @@ def test_evaluation_equals_the_processor(table):
         table.samples[4].path, num_frames=4, sampling="dense", frame_stride=2, num_views=2, num_spatial_views=3
     )
     assert sample["pixel_values_videos"].shape == (6, 4, 3, 32, 32)
-    assert torch.equal(sample["pixel_values_videos"], torch.as_tensor(np.stack(expected["pixel_values_videos"])))
+    assert torch.equal(sample["pixel_values_videos"], torch.as_tensor(np.stack(expected["pixel_values_videos"]))[0])
     assert (sample["labels"], sample["index"]) == (1, 4)
 
 
@@ -267,6 +267,22 @@ def test_too_large_frames_are_refused_before_decoding(table, decoded, monkeypatc
     assert decoded == []
     limit(4 * 64 * 64 * 3)
     assert evaluation_set(table)[0]["labels"] == 0
+
+
+def test_the_limit_comes_from_the_argument_or_the_video_processor(table, decoded):
+    needed = 4 * 64 * 64 * 3
+    with pytest.raises(VideoTooLargeError, match="the limit is 49,151"):
+        evaluation_set(table, max_bytes=needed - 1)[0]
+    assert decoded == []
+    assert evaluation_set(table, max_bytes=needed)[0]["labels"] == 0
+    limited = processor()
+    limited.max_bytes = needed - 1
+    with pytest.raises(VideoTooLargeError):
+        ClipDataset(table, limited, ClipSpecification(4, "dense", 2))[0]
+    assert ClipDataset(table, limited, ClipSpecification(4, "dense", 2), max_bytes=needed)[0]["labels"] == 0
+    shapes = MotionShapes(clips_per_class=1)
+    with pytest.raises(VideoTooLargeError):
+        evaluation_set(shapes, max_bytes=1000)[0]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from .class_names import read_class_names, read_numbered_names
@@ -265,13 +265,15 @@ def read_listed(path: Path, format: str, number: int) -> ListedVideos:
 
 
 def _read_folder(folder: Path, format: str | None, number: int) -> ListedVideos:
-    files: dict[str | None, Path] = {**split_files(folder)} or found_lists(folder, number)
+    files: Mapping = split_files(folder) or found_lists(folder, number)
     if not files:
         raise AnnotationError(
             f"{folder}: no known lists; name the file. A folder can be UCF101's or HMDB51's own, or hold a file for "
             "each split, such as train.csv, validation.json or test.txt."
         )
-    listings, class_names, class_file, notes, suspected = [], None, None, [], False
+    listings: list[Listing] = []
+    notes: list[str] = []
+    class_names, class_file, suspected = None, None, False
     for split, file in files.items():
         part = read_listed(file, format or detect_format(file), number)
         suspected |= not listings and part.header_suspected

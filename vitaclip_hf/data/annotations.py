@@ -4,8 +4,10 @@
 `annotation_table` what the result can do.
 """
 
+import gc
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,6 +93,26 @@ def read_annotations(
     root = str(videos)
     if not is_url(root) and not os.path.isdir(root):
         raise AnnotationError(f"{root} is not a folder; give the folder of the videos.")
+    with _without_collections():
+        table = _read(root, annotations, classes, split, format, number)
+    for note in table.notes:
+        logger.warning(note)
+    return table if split is None else table.split(split)
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Pauses the search for reference cycles, which takes half of the time while a million small objects are made."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _read(root: str, annotations, classes, split: str | None, format: str, number: int) -> AnnotationTable:
     source = root if annotations is None else str(annotations)
     listed = listed_folder(Path(root)) if annotations is None else _listed_files(Path(annotations), format, number)
     if not listed.listings:
@@ -103,10 +125,7 @@ def read_annotations(
     files += [listed.class_file] if listed.class_file and classes is None else []
     files += [str(classes)] if isinstance(classes, (str, Path)) else []
     notes = (*listed.notes, *_alike(index, source))
-    for note in notes:
-        logger.warning(note)
-    table = AnnotationTable(samples, index.names, source, tuple(dict.fromkeys(files)), notes)
-    return table if split is None else table.split(split)
+    return AnnotationTable(samples, index.names, source, tuple(dict.fromkeys(files)), notes)
 
 
 def _samples(listed: ListedVideos, index: ClassIndex, root: str, split: str) -> tuple[VideoSample, ...]:
@@ -178,7 +197,7 @@ def _with_class_file(listed: ListedVideos, source: Path) -> ListedVideos:
 
 
 def _listed_files(path: Path, format: str, number: int) -> ListedVideos:
-    if not path.exists():
+    if not os.path.exists(path):  # also for a path that is too long or a link to itself
         raise AnnotationError(f"There is no annotation file or folder {path}.")
     return read_listed(path, format, number)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ..model.video_decoding import VideoDecodingError, decode_video
 from .annotation_table import AnnotationTable, is_url
+from .text_files import one_line
 from .video_sources import HubVideos, TableVideos
 
 
@@ -25,6 +26,7 @@ class DataReport:
         unlabelled (`tuple[str, ...]`): paths of videos without a label.
         empty_classes (`tuple[str, ...]`): `split: class` for each class without a video in a split that has labels.
         deep (`bool`): whether the files were decoded.
+        notes (`tuple[str, ...]`): the table's notes: files that were left out, and names that are easily confused.
     """
 
     source: str
@@ -35,6 +37,7 @@ class DataReport:
     unlabelled: tuple[str, ...]
     empty_classes: tuple[str, ...]
     deep: bool
+    notes: tuple[str, ...] = ()
 
     @property
     def total(self) -> int:
@@ -72,7 +75,7 @@ class DataReport:
             lines += [f"    {entry}" for entry in shown]
             if len(shown) < len(found):
                 lines.append(f"    … and {len(found) - len(shown)} more")
-        return "\n".join(lines)
+        return "\n".join(lines + [f"  note: {one_line(note)}" for note in self.notes])
 
 
 def check_data(
@@ -109,6 +112,7 @@ def check_data(
         unlabelled=tuple(sample.path for sample in table.samples if sample.label is None),
         empty_classes=tuple(_empty_classes(table)),
         deep=deep,
+        notes=table.notes,
     )
 
 

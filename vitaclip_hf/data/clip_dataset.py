@@ -55,6 +55,8 @@ class ClipDataset(Dataset):
         max_retries (`int`, defaults to 10): how many other videos are tried.
         training (`bool`, *optional*): whether samples are single clips that may be replaced; by default, whether there
             is an augmentation.
+        max_bytes (`int`, *optional*): limit on the decoded frames of one video; by default the video processor's
+            `max_bytes` if it has one, else that of [`open_video`].
 
     Raises:
         AnnotationError: there are no videos, or unlabelled ones in training.
@@ -72,12 +74,13 @@ class ClipDataset(Dataset):
         on_error: str = "error",
         max_retries: int = 10,
         training: bool | None = None,
+        max_bytes: int | None = None,
     ):
         check_policy(on_error, max_retries)
         self.training = augmentation is not None if training is None else training
         self.source: VideoSource = TableVideos(table) if isinstance(table, AnnotationTable) else table
         specification = specification or video_processor.clip_specification
-        self.reader = ClipReader(video_processor, specification, augmentation, self.training)
+        self.reader = ClipReader(video_processor, specification, augmentation, self.training, max_bytes)
         self.seed = seed
         self.on_error = on_error
         self.max_retries = max_retries
@@ -131,7 +134,7 @@ class ClipDataset(Dataset):
         }
 
     def _sample(self, index: int, seed: int) -> dict[str, Any]:
-        pixels = self.reader.read(self.source.open(index, self.reader.decoder), seed)
+        pixels = self.reader.read(self.source.open(index, self.reader.decoder, **self.reader.limits), seed)
         label = self.source.label(index)
         label = NO_LABEL if label is None else label
         return {"pixel_values_videos": pixels, "labels": label, "index": index, "seed": seed}

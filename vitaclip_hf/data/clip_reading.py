@@ -1,6 +1,7 @@
 """From an opened video to model input, and what to do with a file that cannot be read."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from transformers.image_utils import ChannelDimension
@@ -27,6 +28,8 @@ class ClipReader:
         augmentation (`Callable`, *optional*): [`ClipAugmentation`] or another function of frames (uint8, shape
             `(num_frames, 3, height, width)`) and generator.
         training (`bool`, defaults to `False`): one clip instead of all views.
+        max_bytes (`int`, *optional*): limit on the decoded frames of one reading; by default the video processor's
+            `max_bytes` if it has one, else that of [`open_video`].
 
     Raises:
         ValueError: several views in training, or augmentation in evaluation.
@@ -38,6 +41,7 @@ class ClipReader:
         specification: ClipSpecification,
         augmentation: Callable[[torch.Tensor, torch.Generator], torch.Tensor] | None = None,
         training: bool = False,
+        max_bytes: int | None = None,
     ):
         views = (specification.num_views, specification.num_spatial_views)
         if training and views != (1, 1):
@@ -50,6 +54,12 @@ class ClipReader:
         self.specification = specification
         self.augmentation = augmentation
         self.training = training
+        self.max_bytes = getattr(video_processor, "max_bytes", None) if max_bytes is None else max_bytes
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        """The limits for [`open_video`]; those that are not set keep its defaults."""
+        return {} if self.max_bytes is None else {"max_bytes": self.max_bytes}
 
     @property
     def decoder(self) -> str:

@@ -58,6 +58,7 @@ class ClipStream(IterableDataset):
         on_error (`str`, defaults to `"error"`): see [`ClipDataset`].
         max_retries (`int`, defaults to 10): see [`ClipDataset`].
         training (`bool`, *optional*): see [`ClipDataset`].
+        max_bytes (`int`, *optional*): see [`ClipDataset`].
         video_column (`str`, *optional*): see [`HubVideos`].
         label_column (`str`, defaults to `"label"`): see [`HubVideos`].
         class_names (`Sequence[str]`, *optional*): names in the order of the labels; needed if the labels are not a
@@ -87,6 +88,7 @@ class ClipStream(IterableDataset):
         on_error: str = "error",
         max_retries: int = 10,
         training: bool | None = None,
+        max_bytes: int | None = None,
         video_column: str | None = None,
         label_column: str = "label",
         class_names: Sequence[str] | None = None,
@@ -110,7 +112,7 @@ class ClipStream(IterableDataset):
         self.class_names = self.columns.class_names
         self.dataset = self.columns.undecoded(dataset)
         specification = specification or video_processor.clip_specification
-        self.reader = ClipReader(video_processor, specification, augmentation, self.training)
+        self.reader = ClipReader(video_processor, specification, augmentation, self.training, max_bytes)
         self.batch_size = batch_size
         self.seed = seed
         self.on_error = on_error
@@ -214,7 +216,8 @@ class ClipStream(IterableDataset):
             raise AnnotationError(f"{name} has no label; leave it out of the training.")
 
         try:
-            pixels = self.reader.read(open_video(encoded_video(video, name), self.reader.decoder), sample["seed"])
+            opened = open_video(encoded_video(video, name), self.reader.decoder, **self.reader.limits)
+            pixels = self.reader.read(opened, sample["seed"])
         except FILE_FAILURES as error:
             if self.on_error == "error":
                 raise

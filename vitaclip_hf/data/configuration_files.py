@@ -4,20 +4,29 @@ The files are found through `importlib.resources`, in a clone and in an installe
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from .text_files import AnnotationError, one_line, read_bytes
+
 
 RECIPE_FILE = "recipe.yaml"  # a training writes it beside its model
-MAX_BYTES = 1 << 20  # of a YAML file; the largest of ours has 2 kB
+MAX_BYTES = 1 << 18  # of a YAML file; the largest of ours has 2 kB, and this takes 5 s to read
+MAX_NUMBER = 100  # characters of a number or date in YAML
+
+_TEXT = "tag:yaml.org,2002:str"
+_TAGS = ("!", _TEXT)
 
 
 class ConfigurationFileError(ValueError):
     """A YAML file that cannot be read; the message names it and says why."""
+
+    def __init__(self, message: str):
+        super().__init__(one_line(message))
 
 
 def configuration_folder(kind: str) -> Path:
@@ -37,19 +46,33 @@ def nearest_names(name: str, known: Iterable[str]) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML without repeated fields and without aliases, which a small file can expand to gigabytes."""
+    """
+    Safe YAML without repeated fields, aliases and tags, and with numbers of bounded length.
+
+    A small file can expand to gigabytes by aliases, and a number with a million digits takes minutes.
+    """
 
     def compose_node(self, parent, index):
-        if self.check_event(yaml.events.AliasEvent):
-            event = self.peek_event()
+        event = self.peek_event()
+        if isinstance(event, yaml.events.AliasEvent):
             raise yaml.composer.ComposerError(None, None, f"the alias *{event.anchor} is not allowed", event.start_mark)
-        return super().compose_node(parent, index)
+        if event.tag is not None and event.tag not in _TAGS:
+            raise yaml.composer.ComposerError(None, None, f"the tag {event.tag:.100} is not allowed", event.start_mark)
+        node = super().compose_node(parent, index)
+        if isinstance(node, yaml.ScalarNode) and node.tag != _TEXT and len(node.value) > MAX_NUMBER:
+            message = f"a number of {len(node.value):,} characters is not allowed"
+            raise yaml.composer.ComposerError(None, None, message, node.start_mark)
+        return node
 
     def construct_mapping(self, node, deep=False):
-        names = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for name in names:
-            if names.count(name) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"{name!r:.100} occurs twice", node.start_mark)
+        names = set()
+        for key, _ in node.value:
+            name = self.construct_object(key, deep=True)
+            if not isinstance(name, Hashable):
+                raise yaml.constructor.ConstructorError(None, None, "a field's name must be a word", key.start_mark)
+            if name in names:
+                raise yaml.constructor.ConstructorError(None, None, f"{name!r:.100} occurs twice", key.start_mark)
+            names.add(name)
         return super().construct_mapping(node, deep)
 
 
@@ -61,20 +84,14 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         path (`str` or `Path`): the file.
 
     Raises:
-        ConfigurationFileError: the file cannot be read, is larger than a megabyte or is not one mapping.
+        ConfigurationFileError: the file cannot be read, is larger than `MAX_BYTES`, or is not one mapping.
     """
-    path = Path(path)
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:
-            raise ConfigurationFileError(
-                f"{path} is larger than {MAX_BYTES:,} bytes, too large for a configuration file."
-            )
+        content = read_bytes(path, MAX_BYTES)
         values = yaml.load(content.decode("utf-8"), _Loader)
-    except OSError as error:
-        raise ConfigurationFileError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+    except AnnotationError as error:
+        raise ConfigurationFileError(str(error).replace(f"Cannot read {path}", f"{path} cannot be read", 1)) from error
+    except (ValueError, yaml.YAMLError, RecursionError) as error:  # ValueError: not UTF-8, or a date such as 2020-13-01
         raise ConfigurationFileError(f"{path} is not YAML: {' '.join(str(error).split())[:300]}") from error
     if not isinstance(values, dict):
         raise ConfigurationFileError(f"{path} must hold `field: value` lines.")

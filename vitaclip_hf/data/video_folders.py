@@ -236,10 +236,12 @@ class VideoFolder:
         found = self._search(name, label, split, place)
         if found is not None:
             return self.start + found, True
-        return os.path.join(self.root, name), False
+        return path, False
 
     def _search(self, name: str, label: int | None, split: str, place: Listing) -> str | None:
         """The one file that fits a listed name, within the root."""
+        if not self._files:
+            return None
         spellings = [name, name.replace("\\", "/")] if "\\" in name else [name]
         if not any(_folded(spelling.rpartition("/")[2]) in self._files for spelling in spellings):
             return None

@@ -392,7 +392,7 @@ def path_and_label(line: str, file: str, number: int = 0) -> tuple[str, str | No
     """Path and label of a line; `None` for a line that is only a path."""
     line = line.strip()
     name, _, label = line.rpartition(" ")
-    if is_video_name(name) and '"' not in line and not is_video_name(label) and not set(",;\t") & set(label):
+    if '"' not in line and is_video_name(name) and not is_video_name(label) and not set(",;\t") & set(label):
         return name.rstrip(), label  # most lines, quickly
     return _path_and_label(line, Listing("", None, None, file, number))
 

@@ -34,8 +34,8 @@ class VideoSource(Protocol):
     def name(self, index: int) -> str:
         """Name of a video in messages and results."""
 
-    def open(self, index: int, decoder: str) -> Video:
-        """Opens a video to read frames from."""
+    def open(self, index: int, decoder: str, **limits: Any) -> Video:
+        """Opens a video to read frames from; `limits` are those of [`open_video`]."""
 
 
 class TableVideos:
@@ -66,8 +66,8 @@ class TableVideos:
         """What [`open_video`] can open."""
         return self.table.samples[index].path
 
-    def open(self, index: int, decoder: str) -> Video:
-        return open_video(self.video(index), decoder)
+    def open(self, index: int, decoder: str, **limits: Any) -> Video:
+        return open_video(self.video(index), decoder, **limits)
 
 
 class MotionShapes:
@@ -116,16 +116,16 @@ class MotionShapes:
     def name(self, index: int) -> str:
         return f"motion_shapes/{self.seed}/{self.class_names[self.label(index)]}/{index}"
 
-    def open(self, index: int, decoder: str = "") -> Video:
+    def open(self, index: int, decoder: str = "", **limits: Any) -> Video:
         seed = derive_seed("motion_shapes", self.seed, index)
-        return DrawnVideo(self.name(index), self.scenes[self.label(index)], seed, self.num_frames, self.size)
+        return DrawnVideo(self.name(index), self.scenes[self.label(index)], seed, self.num_frames, self.size, **limits)
 
 
 class DrawnVideo(Video):
     """A generated video. Only the frames that are read are drawn."""
 
-    def __init__(self, name: str, scene: Scene, seed: int, num_frames: int, size: int):
-        super().__init__(name, VideoMetadata(num_frames, width=size, height=size))
+    def __init__(self, name: str, scene: Scene, seed: int, num_frames: int, size: int, **limits: Any):
+        super().__init__(name, VideoMetadata(num_frames, width=size, height=size), **limits)
         self.scene, self.seed, self.size = scene, seed, size
 
     def _decode(self, numbers: list[int]) -> torch.Tensor:
