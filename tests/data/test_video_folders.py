@@ -1,4 +1,4 @@
-"""Folders of videos: what is left out is said, Hugging Face's metadata is found, and listed videos are found or refused."""
+"""Folders of videos: what is left out is said, metadata files are found, listed videos are found or refused."""
 
 import json
 import os
