@@ -105,9 +105,12 @@ def _told_apart(splits: tuple[EvaluationSplit, ...], root: str) -> tuple[Evaluat
             paths.setdefault(sample.name, set()).add(sample.path)
 
     def renamed(sample: VideoSample) -> VideoSample:
-        if len(paths[sample.name]) == 1:
-            return sample
-        return replace(sample, name=Path(os.path.relpath(sample.path, root)).as_posix())
+        name = sample.name
+        if len(paths[name]) > 1:
+            name = Path(os.path.relpath(sample.path, root)).as_posix()
+        # Results are UTF-8; bytes of a file name that are not become `\\xe9`.
+        name = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+        return sample if name == sample.name else replace(sample, name=name)
 
     return tuple(
         replace(split, table=replace(split.table, samples=tuple(map(renamed, split.table.samples)))) for split in splits
@@ -149,8 +152,13 @@ def _check_own_list(protocol: Protocol, name: str, source) -> None:
 
 
 def _first_file(folder: Path, names: tuple[str, ...], split: str) -> Path | None:
-    files = [folder / name.replace("{split}", split) for name in names]
-    return next((file for file in files if file.is_file()), None)
+    """The first of the named files in a folder; else the one in its subfolders, as in ViFi-CLIP's clone."""
+    names = tuple(name.replace("{split}", split) for name in names)
+    direct = next((folder / name for name in names if (folder / name).is_file()), None)
+    if direct is not None:
+        return direct
+    below = [file for name in names for depth in ("*", "*/*") for file in folder.glob(f"{depth}/{name}")]
+    return below[0] if len(below) == 1 else None
 
 
 def _limited(table: AnnotationTable, limit: int | None) -> AnnotationTable:

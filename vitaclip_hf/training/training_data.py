@@ -223,11 +223,15 @@ def hold_back(table: AnnotationTable, share: float, seed: int) -> tuple[Annotati
         by_class.setdefault(sample.label, []).append(sample)
     held = set()
     for samples in by_class.values():
-        ranked = sorted(samples, key=lambda sample: hashlib.sha256(f"{seed}/{sample.name}".encode()).hexdigest())
+        ranked = sorted(samples, key=lambda sample: _rank(seed, sample.name))
         held.update(ranked[: min(max(1, round(share * len(samples))), len(samples) - 1)])  # at least one stays
     kept = tuple(sample for sample in table.samples if sample not in held)
     validation = tuple(replace(sample, split="validation") for sample in table.samples if sample in held)
     return replace(table, samples=kept), replace(table, samples=validation)
+
+
+def _rank(seed: int, name: str) -> str:
+    return hashlib.sha256(f"{seed}/{name}".encode(errors="surrogateescape")).hexdigest()
 
 
 def _read_hub(arguments: DataArguments, videos: str, seed: int) -> tuple[Any, Any, str | None, Sequence[str]]:
