@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hub_server import HubServer
 from safetensors.torch import load_file
 from tiny_models import tiny_model
 from torch.nn.functional import normalize
@@ -25,8 +26,7 @@ FILES = ("modules.json", "sentence_bert_config.json", "config_sentence_transform
 TEXTS = ["archery", "a much longer sentence about riding a bike"]
 # In a process that cannot import the package.
 ALONE = """
-import sys
-folder, video, output, texts = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:]
+import json, sys
 sys.path.insert(0, {conversion!r})
 from folder_outputs import PackageBlocker
 sys.meta_path.insert(0, PackageBlocker())
@@ -34,9 +34,13 @@ import torch
 from safetensors.torch import save_file
 from sentence_transformers import SentenceTransformer
 torch.set_num_threads({threads})
-model = SentenceTransformer(folder, device="cpu", trust_remote_code=True)
-save_file({{"videos": model.encode([video], convert_to_tensor=True),
-           "texts": model.encode(texts, convert_to_tensor=True)}}, output)
+sources, video, texts, output = json.loads(sys.argv[1])
+vectors = {{}}
+for number, source in enumerate(sources):
+    model = SentenceTransformer(source, device="cpu", trust_remote_code=True)
+    vectors[f"videos_{{number}}"] = model.encode([video], convert_to_tensor=True)
+    vectors[f"texts_{{number}}"] = model.encode(texts, convert_to_tensor=True)
+save_file(vectors, output)
 assert not [name for name in sys.modules if name.split(".")[0] == "vitaclip_hf"]
 """
 
@@ -178,16 +182,25 @@ def test_files_are_those_that_sentence_transformers_saves(which, request, tmp_pa
     assert torch.equal(load(tmp_path).encode(VIDEOS, convert_to_tensor=True), videos)
 
 
-def test_published_folder_without_the_package(published, checkpoint, tmp_path):
-    video = tmp_path / "noise.mp4"
+def test_published_folder_and_hub_id_without_the_package(published, checkpoint, tmp_path):
+    video, output = tmp_path / "noise.mp4", tmp_path / "vectors.safetensors"
     publish.write_test_video(video, 12, 32)
     code = ALONE.format(conversion=str(ROOT / "conversion"), threads=torch.get_num_threads())
-    command = [sys.executable, "-I", "-c", code, published, video, tmp_path / "vectors.safetensors", *TEXTS]
-    environment = os.environ | {"HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1"}
-    result = subprocess.run(
-        [str(part) for part in command], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300
-    )
+    environment = os.environ | {"HF_HOME": str(tmp_path / "home"), "HF_MODULES_CACHE": str(tmp_path / "modules")}
+    with HubServer() as hub:
+        hub.add("ORG/NAME", published)
+        environment |= {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+        task = json.dumps([[str(published), "ORG/NAME"], str(video), TEXTS, str(output)])
+        result = subprocess.run(
+            [sys.executable, "-I", "-c", code, task],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
     assert result.returncode == 0, result.stderr
-    found = load_file(tmp_path / "vectors.safetensors")
-    assert torch.equal(found["videos"], own_videos(checkpoint, [str(video)]))
-    assert torch.allclose(found["texts"], own_texts(checkpoint, TEXTS), atol=1e-6)
+    found = load_file(output)
+    for number in range(2):
+        assert torch.equal(found[f"videos_{number}"], own_videos(checkpoint, [str(video)]))
+        assert torch.allclose(found[f"texts_{number}"], own_texts(checkpoint, TEXTS), atol=1e-6)
