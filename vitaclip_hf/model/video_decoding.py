@@ -423,11 +423,7 @@ class PyAVVideo(Video):
         if first is None or all(hidden for *_, hidden in rows):
             raise DamageError("it has no frames")
         self._table = FrameTable.from_rows(rows, trusted and self._verify == "read")
-        ticks = stream.duration  # Matroska does not say
-        if ticks is None and spans and stamped:
-            ticks = max(end for _, end in spans) - min(start for start, _ in spans)
-        elif not index and not stamped:
-            ticks = None
+        ticks = stream.duration if index else _ticks(spans) if stamped else None
         rate = stream.average_rate or stream.guessed_rate
         about = self.metadata
         about.total_num_frames = self._stated_frames = self._table.num_frames
@@ -521,6 +517,15 @@ class PyAVVideo(Video):
                 self._broken = False
                 yield frame
                 count += 1
+
+
+def _ticks(spans: list[tuple[int, int]]) -> int | None:
+    """From the first frame to the end of the last one, which is as long as the others if its duration is unknown."""
+    first, last = min(start for start, _ in spans), max(start for start, _ in spans)
+    end = max(end for _, end in spans)
+    if end > last or len(spans) == 1:
+        return (end - first) or None
+    return (last - first) * len(spans) // (len(spans) - 1)
 
 
 def _rate(

@@ -354,7 +354,8 @@ def opened_container(
         names = possible_containers(head)
         if not names:
             raise unsupported(name, f"it begins with {head[:12]!r}")
-        limit = {"max_pixels": str(max_frame_pixels)} if max_frame_pixels else {}
+        # For sizes that the container does not say; decoders count the padding of each row too.
+        limit = {"max_pixels": str(max_frame_pixels * 5 // 4 + 100_000)} if max_frame_pixels else {}
         try:
             container = av.open(
                 _Nameless(file),
@@ -371,7 +372,9 @@ def opened_container(
             raise unsupported(name, error) from error
         with container:
             if max_frame_pixels and head.startswith(b"GIF"):
-                _check_pixels(name, int.from_bytes(head[6:8], "little"), int.from_bytes(head[8:10], "little"), limit)
+                _check_pixels(
+                    name, int.from_bytes(head[6:8], "little"), int.from_bytes(head[8:10], "little"), max_frame_pixels
+                )
             streams = [
                 stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic
             ]
@@ -381,7 +384,7 @@ def opened_container(
             stream = best if best in streams else streams[0]
             if stream.codec_context is None:
                 raise unsupported(name, "its video codec has no decoder here")
-            _check_pixels(name, stream.codec_context.width, stream.codec_context.height, limit)
+            _check_pixels(name, stream.codec_context.width, stream.codec_context.height, max_frame_pixels)
             stream.codec_context.options = limit
             # Decoder threads cost more than they give, and one thread is safe around a fork.
             stream.codec_context.thread_count = 1
@@ -396,11 +399,9 @@ def unsupported(name: str, cause: Exception | str) -> VideoDecodingError:
     return error
 
 
-def _check_pixels(name: str, width: int, height: int, limit: dict[str, str]) -> None:
-    if limit and width * height > int(limit["max_pixels"]):
-        found = (
-            f"one frame has {width} x {height} = {width * height:,} pixels, the limit is {int(limit['max_pixels']):,}"
-        )
+def _check_pixels(name: str, width: int, height: int, limit: int | None) -> None:
+    if limit and width * height > limit:
+        found = f"one frame has {width} x {height} = {width * height:,} pixels, the limit is {limit:,}"
         raise failure(name, found, "opening", "Make it smaller, or raise `max_frame_pixels`.", VideoTooLargeError)
 
 

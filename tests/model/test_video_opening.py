@@ -1,0 +1,436 @@
+"""What is opened and what is refused: containers, addresses, limits of downloads and of decoded size."""
+
+import functools
+import gzip
+import http.server
+import io
+import os
+import re
+import struct
+import threading
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from drawn_clips import HEIGHT, WIDTH, numbers, write
+from PIL import Image
+
+from vitaclip_hf.model import video_opening
+from vitaclip_hf.model.video_decoding import VideoDecodingError, VideoTooLargeError, decode_video, open_video
+from vitaclip_hf.model.video_inputs import video_from
+from vitaclip_hf.model.video_opening import download, possible_containers
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A folder with `secret.mp4`, which none of the files that name it may read."""
+    folder = tmp_path_factory.mktemp("files")
+    write(folder / "secret.mp4", g=12)
+    write(folder / "secret.ts", g=12)
+    return folder
+
+
+HLS = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:1,\nsecret.ts\n"
+FFCONCAT = "ffconcat version 1.0\nfile secret.mp4\n"
+SDP = (
+    "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 45678 RTP/AVP 96\na=rtpmap:96 H264/90000\n"
+)
+SCRIPTS = {
+    "list.ffconcat": FFCONCAT,
+    "concat_crlf.mp4": FFCONCAT.replace("\n", "\r\n"),
+    "concat_bom.mp4": "\ufeff" + FFCONCAT,
+    "concat_of_files.txt": "file 'secret.mp4'\n",
+    "live.m3u8": HLS,
+    "complete.m3u8": HLS + "#EXT-X-ENDLIST\n",
+    "playlist.mp4": HLS + "#EXT-X-ENDLIST\n",
+    "playlist_bom.mp4": "\ufeff" + HLS,
+    "files.m3u": "secret.mp4\n",
+    "stream.sdp": SDP,
+    "session.mp4": SDP,
+    "manifest.mpd": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="dynamic"><Period>'
+    '<AdaptationSet mimeType="video/mp4"><Representation id="1"><BaseURL>secret.mp4</BaseURL></Representation>'
+    "</AdaptationSet></Period></MPD>",
+    "show.smil": '<smil><body><video src="secret.mp4"/></body></smil>',
+    "list.xspf": '<?xml version="1.0"?><playlist><trackList><track><location>secret.mp4</location></track></trackList>'
+    "</playlist>",
+    "list.pls": "[playlist]\nFile1=secret.mp4\nNumberOfEntries=1\n",
+    "old.asx": '<asx version="3.0"><entry><ref href="secret.mp4"/></entry></asx>',
+    "reference.mov": "[Reference]\nRef1=secret.mp4\n",
+    "rtsp.mp4": "rtsptext\nrtsp://127.0.0.1:9/x\n",
+    "graph.txt": "movie=secret.mp4",
+    "notes.nfo": "hello\n" * 50,
+    "subtitles.srt": "1\n00:00:00,000 --> 00:00:02,000\nhello\n",
+    "text.mp4": "this is not a video\n" * 200,
+    "page.mp4": "<!doctype html><html><body>404</body></html>",
+}
+
+
+@pytest.fixture(scope="module")
+def server(folder):
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self):
+            path, _, rest = self.path.partition("?")
+            if path == "/moved":
+                self.send_response(302)
+                self.send_header("Location", rest)
+                self.end_headers()
+            elif path == "/trickle":  # one byte in a while, for ever
+                self.send_response(200)
+                self.end_headers()
+                self.trickle()
+            elif path == "/headers":
+                self.trickle(b"HTTP/1.1 200 OK\r\nX: ")
+            elif path == "/endless":
+                self.send_response(200)
+                self.end_headers()
+                self.send(b"x" * 65536, 10_000)
+            elif path == "/compressed":
+                self.send_response(200)
+                self.send_header("Content-Encoding", "gzip")
+                self.end_headers()
+                self.wfile.write(gzip.compress(bytes(1_000_000)))
+            else:
+                super().do_GET()
+
+        def trickle(self, begin=b""):
+            self.wfile.write(begin)
+            self.send(b"x", 300, 0.05)
+
+        def send(self, block, times, pause=0.0):
+            try:
+                for _ in range(times):
+                    self.wfile.write(block)
+                    self.wfile.flush()
+                    time.sleep(pause)
+            except OSError:
+                pass  # the other side has gone
+
+        def log_message(self, *args):
+            pass
+
+    for name, text in SCRIPTS.items():
+        (folder / name).write_text(text, encoding="utf-8", newline="")
+    Image.new("RGB", (32, 24), (200, 10, 10)).save(folder / "red.png")
+    handler = functools.partial(Handler, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+
+
+# Containers
+
+
+@pytest.mark.parametrize("kind", ["path", "bytes", "url"])
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_scripts_and_texts_are_refused_at_once(server, folder, monkeypatch, name, kind):
+    monkeypatch.chdir(folder)
+    source = {"path": name, "bytes": (folder / name).read_bytes(), "url": f"{server}/{name}"}[kind]
+    start = time.monotonic()
+    with pytest.raises(VideoDecodingError, match=r"this format is not supported.*\. Give mp4, mov"):
+        decode_video(source, [0])
+    assert time.monotonic() - start < 5
+
+
+def test_damaged_is_another_message_than_not_supported(folder):
+    data = (folder / "secret.mp4").read_bytes()
+    for broken in (data[: data.index(b"mdat") + 40], data.replace(b"avcC", b"xxxx"), b"\x1a\x45\xdf\xa3" + b"x" * 999):
+        with pytest.raises(VideoDecodingError, match="damaged") as caught:
+            decode_video(broken, [0])
+        assert "not supported" not in str(caught.value)
+
+
+def test_an_mp4_whose_pictures_lie_in_another_file(folder, monkeypatch):
+    """A data reference to `secret.mp4`: that file is not read."""
+    monkeypatch.chdir(folder)
+    data = write(folder / "reference.mp4", g=12, count=12).read_bytes()
+    at = data.index(b"url \0\0\0\1")
+    name = b"secret.mp4\0"
+    data = data[:at] + b"url \0\0\0\0" + name + data[at + 8 :]
+    for box in (b"url ", b"dref", b"dinf", b"minf", b"mdia", b"trak", b"moov"):
+        start = data.rindex(box, 0, at + 4) - 4
+        data = (
+            data[:start]
+            + struct.pack(">I", struct.unpack(">I", data[start : start + 4])[0] + len(name))
+            + data[start + 4 :]
+        )
+    try:
+        frames, _ = decode_video(data, [3])
+    except VideoDecodingError:
+        return
+    assert numbers(frames) == [3]  # of the file itself
+
+
+def test_no_nested_file_is_opened_even_if_a_demuxer_asks(folder):
+    with pytest.raises(PermissionError, match="secret.mp4"):
+        video_opening._refuse_other_files("secret.mp4", 1, {})
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "rtsp://127.0.0.1:9/x",
+        "ftp://127.0.0.1/x.mp4",
+        "rtmp://127.0.0.1/x",
+        "concat:secret.mp4|secret.mp4",
+        "subfile,,start,0,end,0,,:secret.mp4",
+        "data:video/mp4;base64,AAAA",
+        "crypto:secret.mp4",
+        "async:secret.mp4",
+        "cache:secret.mp4",
+        "pipe:0",
+        "tcp://127.0.0.1:9",
+        "udp://127.0.0.1:9",
+        "frame%03d.png",
+        "file://elsewhere.example/secret.mp4",
+        "testsrc=size=64x64",
+        "/dev/zero",
+        "a\0b",
+        "x" * 100_000,
+    ],
+)
+def test_protocols_and_patterns_are_refused(folder, monkeypatch, source):
+    monkeypatch.chdir(folder)
+    start = time.monotonic()
+    with pytest.raises(VideoDecodingError) as caught:
+        decode_video(source, [0])
+    assert time.monotonic() - start < 5 and len(str(caught.value)) < 2500 and "\n" not in str(caught.value)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with pytest.raises(VideoDecodingError, match="not a file"):
+        decode_video(tmp_path / "pipe.mp4", [0])
+
+
+@pytest.mark.parametrize(
+    ("head", "names"),
+    [
+        (b"\0\0\0\x20ftypisom", ("mov",)),
+        (b"\0\0\0\x08wide", ("mov",)),
+        (b"\x1a\x45\xdf\xa3", ("matroska",)),
+        (b"RIFF\0\0\0\0AVI LIST", ("avi",)),
+        (b"RIFF\0\0\0\0WAVEfmt ", ()),
+        (b"G" + bytes(187) + b"G" + bytes(187) + b"G" + bytes(187), ("mpegts",)),
+        (bytes(4) + (b"G" + bytes(191)) * 3, ("mpegts",)),
+        (b"\x00\x00\x01\xba", ("mpeg",)),
+        (b"FLV\x01", ("flv",)),
+        (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", ("asf",)),
+        (b"GIF89a", ("gif",)),
+        (b"YUV4MPEG2 W4", ("yuv4mpegpipe",)),
+    ],
+)
+def test_containers_are_told_by_their_first_bytes(head, names):
+    assert possible_containers(head) == names
+
+
+WRITTEN = {
+    "avi": {"codec": "mpeg4"},
+    "flv": {},
+    "mkv": {},
+    "mov": {},
+    "m4v": {},
+    "3gp": {"codec": "mpeg4"},
+    "ts": {},
+    "m2ts": {},
+    "mpg": {"codec": "mpeg2video"},
+    "vob": {"codec": "mpeg2video"},
+    "wmv": {"codec": "wmv2"},
+    "asf": {"codec": "msmpeg4"},
+    "webm": {"codec": "libvpx-vp9", "deadline": "realtime", "cpu-used": 8},
+    "nut": {},
+    "mxf": {"codec": "mpeg2video"},
+    "h264": {},
+    "hevc": {"codec": "libx265", "x265-params": "log-level=none:pools=1:frame-threads=1"},
+    "m1v": {"codec": "mpeg1video"},
+    "ivf": {"codec": "libvpx-vp9", "deadline": "realtime", "cpu-used": 8},
+}
+
+
+@pytest.mark.parametrize("extension", WRITTEN)
+def test_what_cameras_and_recorders_write_is_read(tmp_path, extension):
+    options = WRITTEN[extension]
+    if options.get("codec", "libx264") not in av.codecs_available:
+        pytest.skip(f"PyAV was built without {options['codec']}")
+    path = write(tmp_path / f"clip.{extension}", count=24, b="2M", **options)
+    for source in (path, path.read_bytes()):
+        frames, metadata = decode_video(source, [20, 3])
+        assert numbers(frames) == [20, 3] and metadata.total_num_frames == 24
+    assert metadata.fps == pytest.approx(25, rel=0.01) and metadata.duration == pytest.approx(24 / 25, abs=0.1)
+
+
+# Forms of sources
+
+
+def test_file_addresses_and_data_sets_rows(folder):
+    path = folder / "secret.mp4"
+    data = path.read_bytes()
+    spaced = folder / "with space.mp4"
+    spaced.write_bytes(data)
+    assert spaced.as_uri().endswith("with%20space.mp4")
+    for source in (
+        path.as_uri(),
+        spaced.as_uri(),
+        "FILE://localhost" + str(path),
+        {"path": str(path), "bytes": None},
+        {"path": "elsewhere.mp4", "bytes": data},
+        {"bytes": data},
+        {"path": path},
+    ):
+        assert numbers(decode_video(source, [7])[0]) == [7]
+        assert numbers(video_from(source).read([7]).permute(0, 2, 3, 1).numpy()) == [7]
+    with pytest.raises(VideoDecodingError, match="elsewhere.mp4"):
+        decode_video({"path": "elsewhere.mp4", "bytes": b"text"}, [0])
+
+
+class Named:
+    def __init__(self, path):
+        self.path = path
+
+    def __fspath__(self):
+        return str(self.path)
+
+
+def test_anything_with_a_path(folder):
+    assert numbers(video_from(Named(folder / "secret.mp4")).read([7]).permute(0, 2, 3, 1).numpy()) == [7]
+
+
+# Downloads
+
+
+@pytest.mark.parametrize("page", ["trickle", "headers"])
+def test_the_time_limit_is_of_the_whole_download(server, page):
+    start = time.monotonic()
+    with pytest.raises(VideoDecodingError, match=r"not complete after 0.5 s .*`download_seconds`"):
+        open_video(f"{server}/{page}", download_seconds=0.5)
+    assert time.monotonic() - start < 3
+
+
+def test_the_size_limit_of_a_download(server, folder):
+    size = (folder / "secret.mp4").stat().st_size
+    assert len(download(f"{server}/secret.mp4", max_bytes=size)) == size
+    with pytest.raises(VideoTooLargeError, match=rf"{size:,} bytes, the limit is {size - 1:,} .*`max_download_bytes`"):
+        open_video(f"{server}/secret.mp4", max_download_bytes=size - 1)
+    with pytest.raises(VideoTooLargeError, match="limit is 100,000"):  # states no length
+        open_video(f"{server}/endless", max_download_bytes=100_000)
+    with pytest.raises(VideoDecodingError, match="compresses"):
+        open_video(f"{server}/compressed")
+
+
+def test_redirects(server, folder):
+    data = (folder / "secret.mp4").read_bytes()
+    assert download(f"{server}/moved?/secret.mp4") == data
+    for target in ("file:///etc/hostname", "ftp://127.0.0.1/x"):
+        with pytest.raises(VideoDecodingError, match=f"redirects to '{target}'"):
+            open_video(f"{server}/moved?{target}")
+    with pytest.raises(VideoDecodingError, match="more than 10 times"):
+        open_video(f"{server}/moved?/moved?/moved?/moved?/moved?/moved?/moved?/moved?/moved?/moved?/moved?/moved")
+
+
+def test_private_addresses_are_refused_if_asked(server, folder, monkeypatch):
+    for address in (f"{server}/secret.mp4", server.replace("127.0.0.1", "localhost") + "/secret.mp4"):
+        with pytest.raises(VideoDecodingError, match=r"private address (127\.0\.0\.1|::1)"):
+            open_video(address, allow_private_addresses=False)
+    # The server stands for a public one; where it redirects to does not.
+    monkeypatch.setattr(video_opening, "_is_public", lambda number: number == "127.0.0.1")
+    assert download(f"{server}/secret.mp4", allow_private_addresses=False) == (folder / "secret.mp4").read_bytes()
+    with pytest.raises(VideoDecodingError, match=r"private address 127\.0\.0\.2"):
+        open_video(
+            f"{server}/moved?{server.replace('127.0.0.1', '127.0.0.2')}/secret.mp4", allow_private_addresses=False
+        )
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["127.0.0.1", "10.1.2.3", "192.168.0.1", "172.16.0.1", "169.254.169.254", "0.0.0.0", "100.64.0.1", "224.0.0.1"]
+    + ["::1", "::", "fc00::1", "fe80::1%eth0", "::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:a00:1::1"],
+)
+def test_private_numbers(number):
+    assert not video_opening._is_public(number)
+
+
+@pytest.mark.parametrize("number", ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"])
+def test_public_numbers(number):
+    assert video_opening._is_public(number)
+
+
+def test_lists_of_images_have_the_limits_too(server):
+    addresses = [f"{server}/red.png"] * 3
+    assert video_from(addresses).read([2]).shape == (1, 3, 24, 32)
+    start = time.monotonic()
+    with pytest.raises(VideoDecodingError, match="not complete after"):
+        video_from([*addresses, f"{server}/trickle?.png"], download_seconds=0.5)
+    assert time.monotonic() - start < 3
+    for limits, found in (
+        ({"max_download_bytes": 100}, "`max_download_bytes`"),
+        ({"max_bytes": 2 * 24 * 32 * 3}, "`max_bytes`"),
+        ({"max_frame_pixels": 24 * 32 - 1}, "`max_frame_pixels`"),
+    ):
+        with pytest.raises(VideoTooLargeError, match=found):
+            video_from(addresses, **limits)
+    with pytest.raises(VideoDecodingError, match="private"):
+        video_from(addresses, allow_private_addresses=False)
+    with pytest.raises(VideoDecodingError, match=r"text\.png"):
+        video_from([f"{server}/text.png"])
+
+
+# Decoded size
+
+
+def animation(width: int, height: int, frames: int = 2) -> bytes:
+    file = io.BytesIO()
+    pictures = [Image.new("L", (width, height), 90 * number) for number in range(frames)]
+    pictures[0].save(file, "GIF", save_all=True, append_images=pictures[1:], duration=40)
+    return file.getvalue()
+
+
+def test_a_large_frame_is_refused_before_decoding():
+    data = animation(8000, 5000)
+    assert len(data) < 300_000
+    with pytest.raises(
+        VideoTooLargeError, match=r"8000 x 5000 = 40,000,000 pixels, the limit is 36,000,000 .*`max_frame"
+    ):
+        decode_video(data, [0])
+    with pytest.raises(VideoTooLargeError, match=r"the limit is 6,143"):
+        open_video(animation(WIDTH, HEIGHT), max_frame_pixels=HEIGHT * WIDTH - 1)
+    assert decode_video(animation(WIDTH, HEIGHT), [1], max_frame_pixels=HEIGHT * WIDTH)[0].shape == (
+        1,
+        HEIGHT,
+        WIDTH,
+        3,
+    )
+
+
+def test_the_decoders_own_pictures_count():
+    """A canvas of 24 MB is held several times; the one frame asked for takes 18 MB."""
+    video = open_video(animation(3000, 2000), max_bytes=60_000_000)
+    with pytest.raises(VideoTooLargeError, match=r"1 frames of 3000 x 2000 .* of them in the decoder.*`max_bytes`"):
+        video.read([0])
+    assert open_video(animation(3000, 2000), max_bytes=90_000_000).read([0]).shape == (1, 3, 2000, 3000)
+
+
+def test_copies_of_frames_count(folder):
+    frame = HEIGHT * WIDTH * 3
+    assert len(open_video(folder / "secret.mp4", max_bytes=4 * frame).read([1, 2, 5])) == 3
+    with pytest.raises(VideoTooLargeError, match="6 frames"):  # in another order: 3 more
+        open_video(folder / "secret.mp4", max_bytes=5 * frame).read([5, 2, 1])
+
+
+# Pictures of more than 8 bits
+
+
+def test_pictures_keep_their_range(tmp_path):
+    grey = (np.arange(256, dtype=np.uint16).reshape(16, 16)) * 257
+    Image.fromarray(grey).save(tmp_path / "grey16.png")
+    for image in (tmp_path / "grey16.png", Image.fromarray(grey)):
+        read = video_from([image]).read([0])[0].numpy()
+        assert np.array_equal(read, np.repeat((grey // 257)[None], 3, axis=0))
+    floats = Image.fromarray(np.linspace(0, 1, 256, dtype=np.float32).reshape(16, 16))
+    assert np.allclose(video_from([floats]).read([0])[0], np.linspace(0, 255, 256).reshape(16, 16), atol=1e-3)
+    whole = Image.fromarray(np.arange(256, dtype=np.int32).reshape(16, 16))
+    assert whole.mode == "I" and video_from([whole]).read([0])[0, 0, 15, 15] == 255
+    for image, found in ((np.full((4, 4), 70_000, np.int32), "0 … 255"), (np.full((4, 4), 7, np.float32), "0 … 1")):
+        with pytest.raises(ValueError, match=re.escape(found)):
+            video_from([Image.fromarray(image)])
