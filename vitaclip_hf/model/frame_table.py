@@ -93,7 +93,8 @@ def is_mp4(container: av.container.InputContainer) -> bool:
 
 def can_be_trusted(container: av.container.InputContainer, stream: av.VideoStream) -> bool:
     """Whether container and codec are of a kind where each packet is one frame with its own time stamp."""
-    interlaced = stream.codec_context.field_order > 1  # two packets may be one frame
+    # Two packets may be one frame. PyAV 17 does not tell: its files are decoded through.
+    interlaced = getattr(stream.codec_context, "field_order", 2) > 1
     return (
         (is_mp4(container) or "matroska" in container.format.name)  # both give each frame a time stamp of its own
         and stream.codec_context.name in CODECS
