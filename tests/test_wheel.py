@@ -13,6 +13,8 @@ import pytest
 import torch
 from transformers import CLIPConfig, CLIPModel
 
+from vitaclip_hf import __version__
+
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = {"vitaclip_hf": ROOT / "vitaclip_hf", "vitaclip_hf/conversion": ROOT / "conversion"}
@@ -131,11 +133,16 @@ def test_contents(wheel):
     assert sorted({name.partition("/")[0] for name in names})[0] == "vitaclip_hf"
 
 
+def test_documents_name_the_version():
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"\n## [{__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
 def test_command_is_installed(installed, elsewhere):
     command = installed / "bin" / "vitaclip"
     assert "vitaclip_hf.cli.main import main" in command.read_text()
     version = run_installed(installed, elsewhere, command, "--version")
-    assert (version.returncode, version.stdout) == (0, "vitaclip_hf 0.2.0\n")
+    assert (version.returncode, version.stdout) == (0, f"vitaclip_hf {__version__}\n")
     help_text = run_installed(installed, elsewhere, command, "--help").stdout
     for name in ("classify", "train", "evaluate", "compare", "average", "convert", "publish", "card", "info"):
         assert f"\n  {name} " in help_text

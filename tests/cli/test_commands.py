@@ -102,7 +102,7 @@ def test_help_is_the_room_s_own(command, capsys):
 
 def test_errors_of_training_are_one_line(capsys):
     assert main(["train", "own-folder", "--videos", "nowhere"]) == 2
-    assert "nowhere is not a folder" in capsys.readouterr().err
+    assert capsys.readouterr().err.startswith("vitaclip train: nowhere is not a folder")
 
 
 def test_training_as_a_module(run_script):

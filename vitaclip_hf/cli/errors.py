@@ -61,15 +61,16 @@ class Group(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         return sorted(super().list_commands(ctx), key=lambda name: self.order.index(name) if name in self.order else 99)
 
-    def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        exits = kwargs.pop("standalone_mode", True)
         try:
-            code = super().main(*args, standalone_mode=False, **kwargs)
+            code = super().main(*args, **kwargs | {"standalone_mode": False})
         except UsageError as error:
             code = report(error.ctx.command_path if error.ctx else "vitaclip", error.format_message())
         except typer.Abort:
             print("vitaclip: interrupted", file=sys.stderr)
             code = 130
-        if standalone_mode:
+        if exits:
             sys.exit(code)
         return code
 

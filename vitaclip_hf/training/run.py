@@ -228,25 +228,26 @@ def explain(error: BaseException) -> str:
     return " ".join(text.split()).rstrip(".")
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, prog: str = "train") -> int:
     """
     The command `vitaclip train`.
 
     Args:
         arguments (`list[str]`, *optional*): the command line; by default that of this process.
+        prog (`str`, defaults to `"train"`): name of the command in its messages.
 
     Returns:
         `int`: the exit code. 0, 2 after an error, 130 after an interruption.
     """
     rank, ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    who = f"train (rank {rank})" if ranks > 1 else "train"
+    who = f"{prog} (rank {rank})" if ranks > 1 else prog
     try:
         return train(sys.argv[1:] if arguments is None else arguments)
     except StoppedError as error:
         print(f"{who}: {error}", file=sys.stderr)  # each rank has its own videos
     except USER_ERRORS as error:
         if rank == 0:  # before training begins, all ranks find the same
-            print(f"train: {explain(error)}", file=sys.stderr)
+            print(f"{prog}: {explain(error)}", file=sys.stderr)
     except KeyboardInterrupt as interrupt:
         print(f"{who}: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         return 130
