@@ -125,6 +125,9 @@ def test_unknown_header_above_numbers(tmp_path, videos):
         ("a.mp4|run\nb.mp4|riding bike\n", "expected `path label`"),
         ("run,a.mp4\nwalk,b.mp4\n", "may be a label and a path; put a header such as `label,path`"),
         ("run\ta.mp4\nwalk\tb.mp4\n", "may be a label and a path"),
+        ('a.mp4,run\n"b.mp4,walk\n', ":2: expected `path label`"),
+        ("a.mp4: run\n", "expected `path label`"),
+        ("sep=;\npath;label\n", "expected `path label`"),
         ("a.mp4 99999999999999999999\n", "99999999999999999999"),
         ("a.mp4 run\x00\n", "NUL"),
     ],
@@ -153,6 +156,7 @@ def test_columns_without_labels_are_said(tmp_path, videos):
     table = read_annotations(videos, file, ["x", "y"])
     assert pairs(table) == [("a.mp4", None)]
     assert "no column holds labels; not read: mood" in table.notes[0]
+    refused(videos, file, "no video has a label, .* not read: mood")
 
 
 def test_fields_with_breaks_quotes_and_spaces(tmp_path, videos):

@@ -212,7 +212,8 @@ def _class_index(listed: ListedVideos, classes, source: str) -> ClassIndex:
         return ClassIndex(listed.class_names, source)
     labels = {listing.label for listing in listed.listings if listing.label is not None}
     if not labels:
-        raise AnnotationError(f"{source}: no video has a label, and there are no class names; give `classes`.")
+        why = "".join(f" {note}." for note in listed.notes)
+        raise AnnotationError(f"{source}: no video has a label, and there are no class names; give `classes`.{why}")
     if any(isinstance(label, int) for label in labels):
         raise AnnotationError(
             f"{source}: the labels are numbers; give `classes`, a file with the class names in the order of the labels "

@@ -17,6 +17,7 @@ EITHER_COLUMNS = {"label", "class"}  # names or numbers, as their column shows
 SEPARATORS = (",", "\t", ";")
 
 _ID = re.compile(r"\d{1,9}")
+_NUMBERED = re.compile(r"(\d{1,9})\s*[.:)-]\s+(?=\S)")
 
 
 def read_class_names(path: str | Path) -> tuple[str, ...]:
@@ -80,7 +81,28 @@ def _numbered_lines(lines: Sequence[str], path) -> list[tuple[int, str]] | None:
     for separator in SEPARATORS:
         if all(separator in text for text in texts) and (pairs := _pairs(texts, separator, path)) is not None:
             return pairs
+        _check_half_numbered(texts, separator, path)
+    if all(map(_NUMBERED.match, texts)):  # `1. run`
+        texts = [_NUMBERED.sub(r"\1 ", text) for text in texts]
     return _pairs(texts, " ", path)
+
+
+def _check_half_numbered(texts: list[str], separator: str, path) -> None:
+    """Refuses a file of which most lines, but not all, pair a name with a number in the same order."""
+    single = [
+        text
+        for text in texts
+        if not _ID.fullmatch(text.partition(separator)[0].strip())
+        and not _ID.fullmatch(text.rpartition(separator)[2].strip())
+        or separator not in text
+    ]
+    if len(single) * 2 <= len(texts) and len(texts) > 1:
+        problem = f"but not {single[0]!r:.100}" if single else "but not all in the same order"
+        raise AnnotationError(f"{path}: most lines are `id{separator}name` or `name{separator}id`, {problem}.")
+    if len(texts) == 1 and separator in texts[0] and not texts[0].startswith('"'):
+        raise AnnotationError(
+            f"{path}: expected one class name a line, got {texts[0]!r:.200}; quote it if it is one name."
+        )
 
 
 def _column(text: str) -> str:

@@ -401,7 +401,7 @@ def _path_and_label(line: str, place: Listing) -> tuple[str, str | None]:
     whole = unquoted(line)
     if is_video_name(whole):
         return whole, None
-    match = _PATH_THEN_LABEL.fullmatch(line)
+    match = None if line.startswith('"') and line.count('"') % 2 else _PATH_THEN_LABEL.fullmatch(line)
     if match:
         name, label = unquoted(match[1]), unquoted(match[3])
     else:
