@@ -13,6 +13,7 @@ from .errors import Command, Group
 from .evaluate import evaluate
 from .info import info
 from .publish import publish
+from .timeline import timeline
 from .train import train
 
 
@@ -78,6 +79,13 @@ app.command(
         "vitaclip classify 'videos/**/*.mp4' https://host/clip.mp4 --model ORG/NAME  # its own classes",
     ),
 )(classify)
+app.command(
+    cls=Command,
+    epilog=examples(
+        "vitaclip timeline talk.mp4 --model DIR --labels 'a talk,applause,questions'",
+        "vitaclip timeline talk.mp4 --model DIR --labels-file labels.txt --output talk.vtt --output talk.png",
+    ),
+)(timeline)
 app.command(
     cls=Command,
     add_help_option=False,

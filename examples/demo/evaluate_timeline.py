@@ -1,0 +1,88 @@
+"""Draws a video of joined scenes with known cuts, and measures how well the demo checkpoint finds them.
+
+python examples/demo/evaluate_timeline.py
+
+Prints the temporal mAP at tIoU 0.5 over the held-out labels. `--video` keeps the video and `--truth` its segments.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vitaclip_hf import load_checkpoint
+from vitaclip_hf.data.motion_shapes import Scene, all_scenes, draw_videos, write_video
+from vitaclip_hf.library.timeline import Segment, VideoTimeline, temporal_average_precision
+from vitaclip_hf.library.timeline_files import write_timeline
+
+
+DEMO = Path(__file__).resolve().parent
+FPS = 16
+
+
+def joined_scenes(
+    count: int, seed: int, shortest: float = 2.0, longest: float = 4.0
+) -> tuple[np.ndarray, list[Segment]]:
+    """
+    A video of scenes with cuts between them.
+
+    Args:
+        count (`int`): scenes; those next to each other differ.
+        seed (`int`): of all draws.
+        shortest, longest (`float`): lengths of a scene in seconds. The checkpoint was trained on scenes of 2 seconds;
+            in a longer one the same motion is slower.
+
+    Returns:
+        Frames of shape `(num_frames, height, width, 3)`, and the true segments.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    scenes = all_scenes(held_out=True)
+    pictures, truth, start = [], [], 0
+    before: Scene | None = None
+    while len(truth) < count:
+        scene = scenes[int(torch.randint(len(scenes), (1,), generator=generator))]
+        if scene == before:
+            continue
+        length = int(torch.randint(round(shortest * FPS), round(longest * FPS) + 1, (1,), generator=generator))
+        pictures.append(draw_videos([scene], generator, num_frames=length)[0].numpy())
+        truth.append(Segment(start / FPS, (start + length) / FPS, scene.label, 1.0, 1.0))
+        start, before = start + length, scene
+    return np.concatenate(pictures), truth
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=str(DEMO / "checkpoint"), help="folder or Hub id")
+    parser.add_argument("--scenes", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=2026)
+    parser.add_argument("--window", type=float, default=2.0, help="seconds")
+    parser.add_argument("--stride", type=float, default=0.5, help="seconds")
+    parser.add_argument("--high", type=float, default=0.3, help="score that a segment reaches somewhere")
+    parser.add_argument("--low", type=float, default=0.1, help="score at which it goes on")
+    parser.add_argument("--shortest", type=float, default=2.0, help="shortest scene, in seconds")
+    parser.add_argument("--longest", type=float, default=4.0, help="longest scene, in seconds")
+    parser.add_argument("--video", type=Path, help="MP4 file to keep")
+    parser.add_argument("--truth", type=Path, help="file for the true segments, such as truth.json")
+    arguments = parser.parse_args()
+
+    frames, truth = joined_scenes(arguments.scenes, arguments.seed, arguments.shortest, arguments.longest)
+    labels = [scene.label for scene in all_scenes(held_out=True)]
+    settings = {name: getattr(arguments, name) for name in ("window", "stride", "high", "low")}
+    timeline = VideoTimeline(load_checkpoint(arguments.model), labels, **settings)
+    with tempfile.TemporaryDirectory() as folder:
+        path = arguments.video or Path(folder) / "joined.mp4"
+        write_video(path, frames, FPS)
+        found = list(timeline.segments(timeline.scores(path)))
+    if arguments.truth:
+        write_timeline(arguments.truth, truth, path)
+    for overlap in (0.3, 0.5, 0.7):
+        values = temporal_average_precision(truth, found, overlap)
+        print(f"mAP at tIoU {overlap}: {sum(values.values()) / len(values):.1%}")
+    about = f"{arguments.scenes} scenes in {len(frames) / FPS:.0f} s, {len(values)} labels occur of {len(labels)}"
+    print(f"{about}; {len(found)} segments found")
+
+
+if __name__ == "__main__":
+    main()

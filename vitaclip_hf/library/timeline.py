@@ -1,0 +1,372 @@
+"""What happens when in a long video: scores of labels over time, and segments of it with a label."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..model.checkpoint import Checkpoint
+from ..model.zero_shot_classifier import view_scores
+from .answers import class_embeds_of
+from .windows import MOMENT, check_window, embed_windows, read_windows
+
+
+@dataclass(frozen=True)
+class ScoredTime:
+    """
+    Scores of a part of a video: of a window, or of a cell between two window starts.
+
+    Attributes:
+        start, end (`float`): seconds.
+        scores (`np.ndarray` of shape `(num_labels,)`): softmax over the labels.
+        cosines (`np.ndarray` of shape `(num_labels,)`): of each label alone.
+        frames (`list[int]`): numbers of the frames that were read.
+        times (`list[float]`): when each of them is shown, in seconds.
+        thumbnail (`np.ndarray` of shape `(height, width, 3)`, *optional*): a small picture of its middle.
+    """
+
+    start: float
+    end: float
+    scores: np.ndarray
+    cosines: np.ndarray
+    frames: list[int] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    thumbnail: np.ndarray | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """
+    A stretch of a video with a label.
+
+    Attributes:
+        start, end (`float`): seconds.
+        label (`str`): what it shows.
+        score (`float`): mean score over the segment.
+        cosine (`float`): mean cosine over the segment.
+    """
+
+    start: float
+    end: float
+    label: str
+    score: float
+    cosine: float
+
+
+class VideoTimeline:
+    """
+    Scores labels over the time of videos.
+
+    A score is the softmax over the labels within one window: it says nothing about "none of these", see
+    [`VideoClassifier`]. Add a label for what else there is, or set `min_cosine`.
+
+    Args:
+        checkpoint ([`Checkpoint`]): of [`load_checkpoint`].
+        labels (`Sequence[str]`, *optional*): the labels to score; by default the classes of the checkpoint.
+        templates (`str` or `Sequence[str]`, defaults to `"{}"`): sentences with `{}` for the label.
+        window (`float`, defaults to 4): length of a window in seconds.
+        stride (`float`, defaults to 2): seconds from one window to the next. Where windows overlap, their scores are
+            averaged: scores near a cut, and of what is shorter than a window, are lower.
+        high (`float`, defaults to 0.4): a segment needs this score somewhere.
+        low (`float`, defaults to 0.2): a segment goes on while its score is at least this.
+        min_length (`float`, defaults to 0): shortest segment, in seconds.
+        min_cosine (`float`, defaults to -1): a label with a lower cosine is not shown there.
+        batch_size (`int`, defaults to 8): windows of a forward pass.
+
+    Raises:
+        ValueError: labels that cannot be scored, or lengths and thresholds that make no sense.
+
+    Example:
+
+    ```python
+    >>> from vitaclip_hf import load_checkpoint
+    >>> from vitaclip_hf.library.timeline import VideoTimeline
+
+    >>> checkpoint = load_checkpoint("examples/demo/checkpoint")  # doctest: +SKIP
+    >>> timeline = VideoTimeline(checkpoint, ["red star turning", "blue heart bouncing"], window=2, stride=1)
+    ... # doctest: +SKIP
+    >>> for segment in timeline.segments(timeline.scores("long.mp4")):  # doctest: +SKIP
+    ...     print(f"{segment.start:.1f} to {segment.end:.1f} s: {segment.label}")  # while the video is being read
+
+    ```
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        labels: Sequence[str] | None = None,
+        templates: str | Sequence[str] = "{}",
+        *,
+        window: float = 4.0,
+        stride: float = 2.0,
+        high: float = 0.4,
+        low: float = 0.2,
+        min_length: float = 0.0,
+        min_cosine: float = -1.0,
+        batch_size: int = 8,
+    ):
+        check_window(window, stride)
+        if not 0 < low <= high <= 1:
+            raise ValueError(f"`low` and `high` must lie in 0 … 1, `low` not above `high`; got {low:g} and {high:g}.")
+        self.model, self.video_processor = checkpoint.model, checkpoint.processor.video_processor
+        self.labels, self.class_embeds = class_embeds_of(checkpoint, labels, templates)
+        self.window, self.stride, self.batch_size = window, stride, batch_size
+        self.high, self.low, self.min_length, self.min_cosine = high, low, min_length, min_cosine
+
+    @torch.no_grad()
+    def scores(self, source: Any, *, thumbnails: bool = False, **reading: Any) -> Iterator[ScoredTime]:
+        """
+        Scores of each window, while the video is read. Memory does not grow with the length of the video.
+
+        Args:
+            source, thumbnails, reading: see [`read_windows`].
+
+        Yields:
+            [`ScoredTime`], in order of time.
+
+        Raises:
+            VideoDecodingError: the video cannot be read (when the iteration gets there).
+        """
+        windows = read_windows(source, self.video_processor, self.window, self.stride, thumbnails=thumbnails, **reading)
+        texts = self.class_embeds.float().cpu()
+        for window, features in embed_windows(self.model, windows, self.batch_size):
+            logits = self.model.compare(features.to(self.class_embeds), self.class_embeds)
+            scores = view_scores(logits, len(features))[0].cpu().numpy()
+            cosines = (features @ texts.T).mean(0).numpy()
+            yield ScoredTime(window.start, window.end, scores, cosines, window.frames, window.times, window.thumbnail)
+
+    def cells(self, windows: Iterable[ScoredTime]) -> Iterator[ScoredTime]:
+        """
+        Scores over time without overlaps: between two window starts, the mean of the windows that lie over the middle.
+
+        Args:
+            windows: of [`scores`].
+        """
+        return mean_of_windows(windows, self.stride)
+
+    def segments(self, windows: Iterable[ScoredTime]) -> Iterator[Segment]:
+        """
+        Segments with a label, each as soon as it is over. Segments of different labels may overlap.
+
+        Args:
+            windows: of [`scores`].
+        """
+        return self.merge(self.cells(windows))
+
+    def merge(self, cells: Iterable[ScoredTime]) -> Iterator[Segment]:
+        """
+        The same from cells.
+
+        Args:
+            cells: of [`cells`].
+        """
+        return merge_segments(cells, self.labels, self.high, self.low, self.min_length, self.min_cosine)
+
+
+def mean_of_windows(windows: Iterable[ScoredTime], stride: float) -> Iterator[ScoredTime]:
+    """
+    Cells of `stride` seconds with the mean scores of the windows that lie over their middle.
+
+    Args:
+        windows ([`ScoredTime`]): in order; one begins every `stride` seconds.
+        stride (`float`): seconds.
+    """
+    over: deque[ScoredTime] = deque()
+    number, end = 0, 0.0
+
+    def cell(until: float) -> ScoredTime:
+        start = number * stride
+        middle = (start + until) / 2
+        covering = [window for window in over if window.start <= middle + MOMENT and middle < window.end + MOMENT]
+        nearest = min(covering, key=lambda window: abs((window.start + window.end) / 2 - middle))
+        return ScoredTime(
+            start,
+            until,
+            np.mean([window.scores for window in covering], axis=0),
+            np.mean([window.cosines for window in covering], axis=0),
+            nearest.frames,
+            nearest.times,
+            nearest.thumbnail,
+        )
+
+    for window in windows:
+        while (number + 1) * stride <= window.start + MOMENT:
+            yield cell((number + 1) * stride)
+            number += 1
+        while over and over[0].end <= number * stride + MOMENT:
+            over.popleft()
+        over.append(window)
+        end = max(end, window.end)
+    while number * stride < end - MOMENT:
+        yield cell(min((number + 1) * stride, end))
+        number += 1
+
+
+@dataclass
+class _OpenSegment:
+    start: float
+    end: float
+    peak: float
+    score_time: float = 0.0  # integral of the score
+    cosine_time: float = 0.0
+
+    def extend(self, start: float, end: float, score: float, cosine: float) -> None:
+        self.end, self.peak = end, max(self.peak, score)
+        self.score_time += score * (end - start)
+        self.cosine_time += cosine * (end - start)
+
+
+def merge_segments(
+    cells: Iterable[ScoredTime],
+    labels: Sequence[str],
+    high: float = 0.4,
+    low: float = 0.2,
+    min_length: float = 0.0,
+    min_cosine: float = -1.0,
+) -> Iterator[Segment]:
+    """
+    Segments by two thresholds (hysteresis): stretches with scores of at least `low` that reach `high` somewhere.
+
+    Args:
+        cells ([`ScoredTime`]): in order, without overlaps.
+        labels (`Sequence[str]`): in the order of the scores.
+        high, low, min_length, min_cosine (`float`): see [`VideoTimeline`].
+
+    Yields:
+        [`Segment`], as soon as it is over.
+    """
+    opened: dict[int, _OpenSegment] = {}
+
+    def closed(index: int) -> Iterator[Segment]:
+        found = opened.pop(index)
+        length = found.end - found.start
+        if found.peak >= high and length >= min_length - MOMENT:
+            yield Segment(found.start, found.end, labels[index], found.score_time / length, found.cosine_time / length)
+
+    for cell in cells:
+        shown = np.flatnonzero((cell.scores >= low) & (cell.cosines >= min_cosine)).tolist()
+        for index in [index for index in opened if index not in shown]:
+            yield from closed(index)
+        for index in shown:
+            segment = opened.setdefault(index, _OpenSegment(cell.start, cell.end, 0.0))
+            segment.extend(cell.start, cell.end, float(cell.scores[index]), float(cell.cosines[index]))
+    for index in sorted(opened, key=lambda index: opened[index].start):
+        yield from closed(index)
+
+
+class Thumbnails:
+    """
+    A few pictures spread evenly over a video of unknown length, in constant memory.
+
+    Args:
+        count (`int`): how many to keep at least, once there were as many.
+    """
+
+    def __init__(self, count: int = 10):
+        self._count, self._every, self._seen = count, 1, 0
+        self._kept: list[tuple[float, np.ndarray]] = []
+
+    def add(self, time: float, picture: np.ndarray) -> None:
+        if self._seen % self._every == 0:
+            self._kept.append((time, picture))
+        if len(self._kept) > 4 * self._count:
+            self._kept = self._kept[::2]
+            self._every *= 2
+        self._seen += 1
+
+    def nearest(self, times: Sequence[float]) -> list[np.ndarray]:
+        """For each of some times, the picture that is nearest."""
+        return [min(self._kept, key=lambda kept: abs(kept[0] - time))[1] for time in times] if self._kept else []
+
+
+class ScoreCurve:
+    """
+    Scores over time for a picture, in constant memory: neighbouring cells are joined when there are too many.
+
+    Args:
+        length (`int`): cells to keep at most.
+    """
+
+    def __init__(self, length: int = 1200):
+        self._length = length
+        self.cells: list[ScoredTime] = []
+        self._joined = 1  # cells in each of them
+        self._pending: list[ScoredTime] = []
+
+    def add(self, cell: ScoredTime) -> None:
+        self._pending.append(replace(cell, frames=[], times=[], thumbnail=None))
+        if len(self._pending) == self._joined:
+            self.close()
+        if len(self.cells) > self._length:
+            self.cells = [_joined(self.cells[start : start + 2]) for start in range(0, len(self.cells), 2)]
+            self._joined *= 2
+
+    def close(self) -> None:
+        """Takes over what is left at the end of the video."""
+        if self._pending:
+            self.cells.append(_joined(self._pending))
+            self._pending = []
+
+
+def _joined(cells: list[ScoredTime]) -> ScoredTime:
+    """The highest scores of some cells: short peaks stay visible."""
+    scores, cosines = (np.max([getattr(cell, name) for cell in cells], axis=0) for name in ("scores", "cosines"))
+    return ScoredTime(cells[0].start, cells[-1].end, scores, cosines)
+
+
+def temporal_average_precision(
+    truth: Iterable[Segment], found: Iterable[Segment], overlap: float = 0.5
+) -> dict[str, float]:
+    """
+    Average precision of each label, as ActivityNet counts it.
+
+    Found segments are gone through by score. One is right if its intersection over union (tIoU) with a true segment of
+    its label is at least `overlap` and no better one has taken that true segment. Precision is interpolated: at each
+    recall, the best precision at this recall or beyond counts.
+
+    Args:
+        truth, found ([`Segment`]): of one video.
+        overlap (`float`, defaults to 0.5): the least tIoU.
+
+    Returns:
+        `dict[str, float]`: for each label of the truth. Their mean is the mAP.
+    """
+    truth, found = list(truth), list(found)
+    result = {}
+    for label in sorted({segment.label for segment in truth}):
+        left = [segment for segment in truth if segment.label == label]
+        total, hits = len(left), []
+        for segment in sorted((s for s in found if s.label == label), key=lambda segment: -segment.score):
+            best = max(left, key=lambda true: temporal_iou(true, segment), default=None)
+            hit = best is not None and temporal_iou(best, segment) >= overlap
+            if hit:
+                left.remove(best)
+            hits.append(hit)
+        counts = np.cumsum(hits)
+        precision = counts / np.arange(1, len(hits) + 1)
+        best_from = np.maximum.accumulate(precision[::-1])[::-1]
+        result[label] = float(best_from[np.array(hits, bool)].sum() / total) if hits else 0.0
+    return result
+
+
+def temporal_iou(one: Segment, other: Segment) -> float:
+    """Intersection over union of two segments in time."""
+    shared = max(min(one.end, other.end) - max(one.start, other.start), 0.0)
+    union = (one.end - one.start) + (other.end - other.start) - shared
+    return shared / union if union > 0 else 0.0
+
+
+__all__ = [
+    "ScoreCurve",
+    "ScoredTime",
+    "Segment",
+    "Thumbnails",
+    "VideoTimeline",
+    "mean_of_windows",
+    "merge_segments",
+    "temporal_average_precision",
+    "temporal_iou",
+]

@@ -1,0 +1,261 @@
+"""Windows of a long video in one pass: every frame is decoded once, and memory does not grow with the length.
+
+A window is a clip of some seconds. The next window begins `stride` seconds later, so that windows overlap. The frames
+of a window are those on display at the centres of equal parts of it, as `sampling="uniform"` takes them of a whole
+video. A frame that several windows need is converted and preprocessed once.
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import av
+import numpy as np
+import torch
+from PIL import Image
+from transformers.image_utils import ChannelDimension
+
+from ..model import video_decoding
+from ..model.video_decoding import DamageError, PyAVVideo, open_video
+from ..model.zero_shot_classifier import embed_views
+
+
+MOMENT = 1e-6  # seconds; times that are closer count as equal
+THUMBNAIL_HEIGHT = 120
+
+
+class DecodedFrame:
+    """
+    A frame on its way through the windows. It becomes pixels when the first window asks for it.
+
+    Attributes:
+        number (`int`): from 0.
+        time, end (`float`): from and to when it is shown, in seconds from the first frame.
+    """
+
+    def __init__(self, number: int, time: float, end: float, frame: av.VideoFrame, size: tuple[int, int]):
+        self.number, self.time, self.end = number, time, end
+        self._frame, self._size = frame, size
+
+    @cached_property
+    def rgb(self) -> np.ndarray:
+        """The picture as it is displayed, of shape `(height, width, 3)`, uint8."""
+        rgb = self._frame.reformat(*self._size, format="rgb24", interpolation="BICUBIC", threads=1)
+        return video_decoding._displayed(rgb.to_ndarray(), self._frame)
+
+
+def frames_in_order(video: PyAVVideo) -> Iterator[DecodedFrame]:
+    """
+    All frames of a video, each decoded once, with the time it is shown.
+
+    Args:
+        video ([`Video`]): of [`open_video`] with PyAV.
+
+    Raises:
+        VideoDecodingError: the video is damaged.
+    """
+    about = video.metadata
+    shown_for = 1 / about.fps if about.fps else 0.04
+    with video._opened() as (container, stream):
+        if video_decoding._threads_pay(about.total_num_frames * (about.width or 0) * (about.height or 0)):
+            stream.codec_context.thread_count = 0  # as many as FFmpeg finds useful
+            stream.thread_type = "AUTO"
+        before: DecodedFrame | None = None
+        first = None
+        for number, frame in enumerate(video._whole_frames(container, stream)):
+            time = frame.time if frame.time is not None else number * shown_for
+            first = time if first is None else first
+            time -= first
+            if before is not None:
+                before.end = max(time, before.time)  # time stamps of broken files run backwards
+                time = before.end
+                yield before
+            before = DecodedFrame(number, time, time + shown_for, frame, video._size)
+        if before is None:
+            raise DamageError("it has no frames")
+        yield before
+
+
+@dataclass
+class VideoWindow:
+    """
+    A clip of a long video, ready for the model.
+
+    Attributes:
+        start, end (`float`): seconds.
+        frames (`list[int]`): numbers of its frames.
+        times (`list[float]`): when each of them begins to be shown.
+        pixels (`torch.Tensor` of shape `(num_spatial_views, num_frames, 3, height, width)`): model input.
+        thumbnail (`np.ndarray` of shape `(height, width, 3)`, *optional*): its middle frame, small.
+    """
+
+    start: float
+    end: float
+    frames: list[int] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    pixels: torch.Tensor | None = field(default=None, repr=False)
+    thumbnail: np.ndarray | None = field(default=None, repr=False)
+
+
+class _OpenWindow:
+    """A window whose frames are still being decoded."""
+
+    def __init__(self, start: float, end: float, num_frames: int, with_thumbnail: bool):
+        self.window = VideoWindow(start, end)
+        self._wanted = [start + (place + 0.5) * (end - start) / num_frames for place in range(num_frames)]
+        self._pixels: list[torch.Tensor] = []
+        self._with_thumbnail = with_thumbnail
+
+    @property
+    def full(self) -> bool:
+        return len(self._pixels) == len(self._wanted)
+
+    def take(self, frame: DecodedFrame, pixels_of: Any, until: float) -> None:
+        """Takes a frame as often as it is wanted before a moment."""
+        while not self.full and self._wanted[len(self._pixels)] < until - MOMENT:
+            self.window.frames.append(frame.number)
+            self.window.times.append(frame.time)
+            self._pixels.append(pixels_of(frame))
+            if self._with_thumbnail and len(self._pixels) == len(self._wanted) // 2 + 1:
+                self.window.thumbnail = thumbnail_of(frame.rgb)
+
+    def finished(self) -> VideoWindow:
+        self.window.pixels = torch.stack(self._pixels, dim=1)
+        return self.window
+
+
+def thumbnail_of(picture: np.ndarray, height: int = THUMBNAIL_HEIGHT) -> np.ndarray:
+    """A small copy of a picture `(height, width, 3)`."""
+    width = max(round(height * picture.shape[1] / picture.shape[0]), 1)
+    return np.asarray(Image.fromarray(np.ascontiguousarray(picture)).resize((width, height), Image.Resampling.BICUBIC))
+
+
+class _FramePixels:
+    """Model input of single frames; of a frame that several windows take, it is made once."""
+
+    def __init__(self, video_processor: Any):
+        self._processor = video_processor
+        self._latest: tuple[int, torch.Tensor] | None = None
+
+    def __call__(self, frame: DecodedFrame) -> torch.Tensor:
+        if self._latest is None or self._latest[0] != frame.number:
+            clip = torch.from_numpy(np.ascontiguousarray(frame.rgb)).permute(2, 0, 1)[None]
+            pixels = self._processor(
+                [clip],
+                do_sample_frames=False,
+                num_views=1,
+                input_data_format=ChannelDimension.FIRST,
+                return_tensors="pt",
+            )["pixel_values_videos"]
+            self._latest = frame.number, pixels.flatten(0, -5)[:, 0]  # [spatial views, 3, H, W]
+        return self._latest[1]
+
+
+def check_window(window: float, stride: float) -> None:
+    """
+    Raises:
+        ValueError: lengths that are not positive, or time between windows that no window sees.
+    """
+    if not (window > 0 and math.isfinite(window)):
+        raise ValueError(f"`window` must be a positive number of seconds, got {window}.")
+    if not 0 < stride <= window:
+        raise ValueError(f"`stride` must be above 0 and at most `window`, {window:g} s, got {stride:g}.")
+
+
+def read_windows(
+    source: Any,
+    video_processor: Any,
+    window: float = 4.0,
+    stride: float = 2.0,
+    *,
+    thumbnails: bool = False,
+    **reading: Any,
+) -> Iterator[VideoWindow]:
+    """
+    The windows of a video, in order, while it is decoded.
+
+    Window i begins at `i * stride` seconds. The last one ends with the video and is shorter if need be. A video that
+    is shorter than a window is one window.
+
+    Args:
+        source: path, URL, bytes, file object or `{"path": …, "bytes": …}`.
+        video_processor ([`VitaClipVideoProcessor`]): makes model input of frames; its `num_frames` are read of each
+            window.
+        window, stride (`float`): seconds.
+        thumbnails (`bool`, defaults to `False`): keep a small picture of each window.
+        reading: arguments of [`open_video`]; `on_damage` and `allow_private_addresses` by default as the video
+            processor says. The decoder is PyAV.
+
+    Yields:
+        [`VideoWindow`]
+
+    Raises:
+        VideoDecodingError: the video cannot be read (when the iteration gets there).
+        ValueError: lengths that are not positive, or a stride longer than the window.
+    """
+    check_window(window, stride)
+    for name in ("on_damage", "allow_private_addresses"):
+        reading.setdefault(name, getattr(video_processor, name))
+    video: Any = open_video(source, "pyav", **reading)
+    stated_end = video.metadata.duration
+    pixels_of = _FramePixels(video_processor)
+    waiting: deque[_OpenWindow] = deque()
+    number, covered_to, frame = 0, 0.0, None  # of the next window; where the windows that were begun end
+    for frame in frames_in_order(video):
+        if stated_end is not None and frame.time > stated_end + stride / 2:
+            stated_end = None  # the container was wrong
+        while number * stride < frame.end - MOMENT and (stated_end is None or covered_to < stated_end - MOMENT):
+            start = number * stride
+            covered_to = start + window if stated_end is None else min(start + window, stated_end)
+            waiting.append(_OpenWindow(start, covered_to, video_processor.num_frames, thumbnails))
+            number += 1
+        for opened in waiting:
+            opened.take(frame, pixels_of, frame.end)
+        while waiting and waiting[0].full:
+            yield waiting.popleft().finished()
+    if frame is None:
+        return
+    # The video is over. What its last window still wants is the last frame, as for a video shorter than a clip.
+    seen_to = 0.0 if number == len(waiting) else min((number - len(waiting) - 1) * stride + window, frame.end)
+    for opened in waiting:
+        if seen_to > frame.end - MOMENT or not (opened.window.frames or seen_to == 0):
+            break
+        opened.take(frame, pixels_of, math.inf)
+        opened.window.end = seen_to = min(opened.window.end, frame.end)
+        yield opened.finished()
+
+
+@torch.no_grad()
+def embed_windows(
+    model: Any, windows: Iterable[VideoWindow], batch_size: int = 8
+) -> Iterator[tuple[Any, torch.Tensor]]:
+    """
+    Windows with their normalised features, batch by batch. Their pixels are dropped.
+
+    Args:
+        model ([`VitaClipModel`]): a model in evaluation.
+        windows: of [`read_windows`].
+        batch_size (`int`, defaults to 8): windows of a forward pass.
+
+    Yields:
+        [`VideoWindow`], and a `torch.Tensor` of shape `(num_spatial_views, projection_dim)`, float32 on the CPU.
+    """
+    batch: list[VideoWindow] = []
+
+    def embedded() -> Iterator[tuple[VideoWindow, torch.Tensor]]:
+        pixels = torch.stack([window.pixels for window in batch if window.pixels is not None])
+        features = embed_views(model, pixels).float().cpu().unflatten(0, pixels.shape[:2])
+        for window, row in zip(batch, features, strict=True):
+            window.pixels = None
+            yield window, row
+
+    for window in windows:
+        batch.append(window)
+        if len(batch) == batch_size:
+            yield from embedded()
+            batch = []
+    if batch:
+        yield from embedded()
