@@ -142,20 +142,16 @@ def _samples(listed: ListedVideos, index: ClassIndex, root: str, split: str) -> 
             labels[label] = index.label(label, listing.where)  # type: ignore[arg-type]
         _check_name(name, listing)
         path, exists = folder.locate(name, labels[label], its_split, listing)
-        if not samples and listed.header_suspected and not (exists and not is_url(path)) and not is_url(name):
+        if not samples and listed.header_suspected and not is_url(name) and (is_url(path) or not exists):
             raise header_error(listing)
-        key = path if is_url(path) else os.path.normpath(path)  # `./v.mp4` is `v.mp4`
+        key = folder.normal(path)
         if key in seen:
-            before = samples[[_key(sample.path) for sample in samples].index(key)]
+            before = samples[[folder.normal(sample.path) for sample in samples].index(key)]
             where = listed.listings[samples.index(before)].where
             raise AnnotationError(f"{listing.where}: {name!r:.200} is listed before, at {where}; remove one of them.")
-        seen.add(path if key == path else key)
+        seen.add(key)
         samples.append(VideoSample(path, labels[label], its_split, _name_within(root, name, path)))
     return tuple(samples)
-
-
-def _key(path: str) -> str:
-    return path if is_url(path) else os.path.normpath(path)
 
 
 def _check_name(name: str, listing: Listing) -> None:

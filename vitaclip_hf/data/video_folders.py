@@ -201,6 +201,7 @@ class VideoFolder:
         self.root = root
         self.classes = classes
         self.start = os.path.join(root, "")
+        self.is_normal = self.start == os.path.join(os.path.normpath(root), "")
         self.is_address = is_url(root)
 
     @cached_property
@@ -237,6 +238,12 @@ class VideoFolder:
         if found is not None:
             return self.start + found, True
         return path, False
+
+    def normal(self, path: str) -> str:
+        """One spelling of a path: `./v.mp4` is `v.mp4`."""
+        if self.is_normal and "/." not in path and "//" not in path or is_url(path):
+            return path
+        return os.path.normpath(path)
 
     def _search(self, name: str, label: int | None, split: str, place: Listing) -> str | None:
         """The one file that fits a listed name, within the root."""
