@@ -23,9 +23,12 @@ from .original_weights import (
     ConversionError,
     Renaming,
     check_output,
+    check_values,
     count_layers,
+    fitting_weights,
     heads_for,
     image_size_of,
+    listed,
     load_tensors,
     read_classes,
     require_keys,
@@ -90,13 +93,6 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, config: VitaClipConfig) 
         )
 
 
-def check_values(weights: dict[str, torch.Tensor]) -> None:
-    """Checks that every weight is a finite floating-point number."""
-    wrong = [name for name, tensor in weights.items() if not tensor.is_floating_point() or not tensor.isfinite().all()]
-    if wrong:
-        raise ConversionError(f"these weights are no finite floating-point numbers: {', '.join(sorted(wrong)[:5])}.")
-
-
 def check_seed(seed: int) -> None:
     if not 0 <= seed < 2**64:  # torch's range
         raise ConversionError(f"`seed` {seed}: must be from 0 to 2**64 - 1.")
@@ -133,7 +129,7 @@ def from_transformers(source: str, revision: str | None, preset: dict[str, Any])
         raise ConversionError(f"`source` {source}: a weights file is damaged or incomplete ({error}).") from error
     check_complete(source, model, info, stock=True)
     if info["unexpected_keys"]:
-        names = ", ".join(sorted(info["unexpected_keys"]))
+        names = listed(info["unexpected_keys"])
         raise ConversionError(f"`source` {source}: these keys of its weights have no place in the model: {names}.")
     model.config.name_or_path = ""
     return model
@@ -300,15 +296,20 @@ def from_state_dict(
             del weights[name]
     # open_clip's newer class keeps the text tower in a module called "text".
     weights = {name.removeprefix("text."): tensor for name, tensor in weights.items()}
-    check_values(weights)
-    weights = {name: tensor.float() for name, tensor in weights.items()}
     said |= {name: value for name, value in given.items() if value is not None}
-    config = read_config(weights, source, said, prompt_settings(preset))
-    for field in ("bos_token_id", "eos_token_id", "pad_token_id"):
-        setattr(config.text_config, field, getattr(tokenizer, field))
-    names = rename(weights, config)
+    with fitting_weights():
+        check_values(weights)
+        weights = {name: tensor.float() for name, tensor in weights.items()}
+        config = read_config(weights, source, said, prompt_settings(preset))
+        for field in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            setattr(config.text_config, field, getattr(tokenizer, field))
+        names = rename(weights, config)
+        with torch.device("meta"):  # before memory is taken for sizes that the weights only claim
+            empty = VitaClipModel(config)
+        kept = split_tensors(empty)[0].keys() - {"logit_scale"}
+        names.check(empty, kept)
     model = VitaClipModel(config)
-    names.fill(model, kept=split_tensors(model)[0].keys() - {"logit_scale"})
+    names.fill(model, kept)
     pixels: dict[str, Any] = {name: said[name] for name in ("image_mean", "image_std", "resample") if name in said}
     return model, pixels
 

@@ -14,7 +14,9 @@ from .original_weights import (
     ConversionError,
     Renaming,
     check_output,
+    check_values,
     count_layers,
+    fitting_weights,
     heads_for,
     image_size_of,
     load_tensors,
@@ -180,21 +182,26 @@ def convert_original(
     """
     check_output(output)
     weights = load_tensors(Path(checkpoint), "checkpoint")
-    weights = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
     names = read_classes(Path(classes))
     tokens: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(tokenizer)
-    config = read_config(weights, names, vision_heads, text_heads, context_position)
-    context = weights["prompt_learner.ctx"]
-    if context.ndim == 3 and len(context) != len(names):
-        raise ConversionError(
-            f"`classes` names {len(names)} classes, but the checkpoint was trained on {len(context)}."
-        )
+    with fitting_weights():
+        check_values(weights)
+        weights = {name: tensor.float() for name, tensor in weights.items()}
+        config = read_config(weights, names, vision_heads, text_heads, context_position)
+        context = weights["prompt_learner.ctx"]
+        if context.ndim == 3 and len(context) != len(names):
+            raise ConversionError(
+                f"`classes` names {len(names)} classes, but the checkpoint was trained on {len(context)}."
+            )
     for field in ("bos_token_id", "eos_token_id", "pad_token_id"):
         setattr(config.text_config, field, getattr(tokens, field))
     ids = tokenize_class_prompts(names, tokens, config.text_config)
-    check_class_names(weights, names, ids, weights["textual.token_embedding.weight"])
-    renamed = rename(weights, config)
-    renamed.converted["class_prompts.class_input_ids"] = ids
+    with fitting_weights():
+        check_class_names(weights, names, ids, weights["textual.token_embedding.weight"])
+        renamed = rename(weights, config)
+        renamed.converted["class_prompts.class_input_ids"] = ids
+        with torch.device("meta"):  # before memory is taken for sizes that the weights only claim
+            renamed.check(VitaClipModel(config))
     model = VitaClipModel(config)
     renamed.fill(model)
     size = config.vision_config.image_size

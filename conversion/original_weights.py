@@ -1,17 +1,19 @@
 """Reads checkpoints of other formats without executing code in them, and renames their weights without losing one."""
 
-import pickle
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from huggingface_hub.errors import StrictDataclassError
 from safetensors.torch import load_file
 from torch import nn
 
 
 OPENAI_TOKENIZER = "openai/clip-vit-base-patch16"
+NOT_PLAIN = "not a checkpoint of plain tensors, and nothing else is loaded"
 
 
 class ConversionError(ValueError):
@@ -34,39 +36,94 @@ def load_tensors(path: Path, argument: str) -> dict[str, torch.Tensor]:
     """
     if not path.is_file():
         raise ConversionError(f"`{argument}` {path}: no such file.")
-    if _is_torchscript(path):
-        raise ConversionError(
-            f"`{argument}` {path}: a TorchScript archive (as OpenAI publishes). It holds code, which is not executed "
-            "here. Give the Hub id of the same weights, such as openai/clip-vit-base-patch16. Or, if you trust the "
-            "file, save its plain weights: torch.save(torch.jit.load(FILE, 'cpu').state_dict(), 'plain.pt')."
-        )
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except SafetensorError as error:
-        raise ConversionError(f"`{argument}` {path}: damaged or not safetensors ({error}).") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, zipfile.BadZipFile, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConversionError(
-            f"`{argument}` {path}: not a checkpoint of plain tensors, and nothing else is loaded ({reason})."
-        ) from error
+            return _checked(load_file(path), path, argument)
+        content = _read_saved(path, argument)
+    except ConversionError:
+        raise
+    except (
+        Exception
+    ) as error:  # torch and zipfile raise nearly anything for a damaged file, zlib.error and IndexError too
+        kind = "damaged or not safetensors" if path.suffix == ".safetensors" else NOT_PLAIN
+        raise ConversionError(f"`{argument}` {path}: {kind} ({reason_of(error)}).") from error
     for wrapping in ("model", "state_dict"):  # of the released code, of open_clip's and MetaCLIP's trainers
         content = content.get(wrapping, content) if isinstance(content, dict) else content
-    if not isinstance(content, dict) or not content or not all(torch.is_tensor(v) for v in content.values()):
+    plain = isinstance(content, dict) and all(torch.is_tensor(v) and isinstance(k, str) for k, v in content.items())
+    if not plain or not content:
         raise ConversionError(
             f"`{argument}` {path}: expected {{name: tensor}}, or the same within 'model' or 'state_dict', and nothing "
             "else."
         )
-    return {key.removeprefix("module."): tensor for key, tensor in content.items()}
+    return _checked({key.removeprefix("module."): tensor for key, tensor in content.items()}, path, argument)
 
 
-def _is_torchscript(path: Path) -> bool:
-    try:
+def reason_of(error: Exception) -> str:
+    """What a library says, in one line of bounded length."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names for a message: the first five in order, and how many more."""
+    ordered = sorted(names)
+    more = f" and {len(ordered) - 5} more" if len(ordered) > 5 else ""
+    return ", ".join(f"{name:.100}" for name in ordered[:5]) + more
+
+
+def _read_saved(path: Path, argument: str) -> Any:
+    """The content of a file of `torch.save`, which stores its parts as they are: no part is larger than the file."""
+    if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            return any("/code/" in name or name.endswith("constants.pkl") for name in archive.namelist())
-    except zipfile.BadZipFile:
-        return False
+            parts = archive.infolist()
+            if any("/code/" in part.filename or part.filename.endswith("constants.pkl") for part in parts):
+                raise ConversionError(
+                    f"`{argument}` {path}: a TorchScript archive (as OpenAI publishes). It holds code, which is not "
+                    "executed here. Give the Hub id of the same weights, such as openai/clip-vit-base-patch16. Or, if "
+                    "you trust the file, save its plain weights: "
+                    "torch.save(torch.jit.load(FILE, 'cpu').state_dict(), 'plain.pt')."
+                )
+            if sum(part.file_size for part in parts) > path.stat().st_size:
+                raise ConversionError(f"`{argument}` {path}: {NOT_PLAIN} (its parts are compressed).")
+            if damaged := archive.testzip():
+                raise ConversionError(
+                    f"`{argument}` {path}: damaged, wrong checksum of {damaged:.100}; fetch it again."
+                )
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _checked(tensors: dict[str, torch.Tensor], path: Path, argument: str) -> dict[str, torch.Tensor]:
+    """Refuses tensors that are larger in memory than in the file, or that are no plain arrays of numbers."""
+    wrong = [
+        name
+        for name, tensor in tensors.items()
+        if tensor.layout != torch.strided
+        or tensor.is_quantized
+        or tensor.device.type != "cpu"
+        or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
+    ]
+    if wrong:
+        raise ConversionError(
+            f"`{argument}` {path}: these are no plain tensors (sparse, quantized or expanded): {listed(wrong)}."
+        )
+    return tensors
+
+
+def check_values(weights: dict[str, torch.Tensor]) -> None:
+    """Checks that every weight is a finite floating-point number."""
+    wrong = [name for name, t in weights.items() if not t.is_floating_point() or not t.float().isfinite().all()]
+    if wrong:
+        raise ConversionError(f"these weights are no finite floating-point numbers: {listed(wrong)}.")
+
+
+@contextmanager
+def fitting_weights() -> Iterator[None]:
+    """Within it, tensors of another shape than the format has are a ConversionError, whatever step stumbles."""
+    try:
+        yield
+    except ConversionError:
+        raise
+    except (ValueError, TypeError, IndexError, KeyError, RuntimeError, StrictDataclassError) as error:
+        raise ConversionError(f"the weights do not have the shapes of this format ({reason_of(error)}).") from error
 
 
 def read_classes(path: Path) -> list[str]:
@@ -94,8 +151,8 @@ def require_keys(weights: dict[str, torch.Tensor], needed: list[str], meaning: s
 
 
 def count_layers(weights: dict[str, torch.Tensor], prefix: str) -> int:
-    numbers = {int(key[len(prefix) :].split(".")[0]) for key in weights if key.startswith(prefix)}
-    if numbers != set(range(len(numbers))) or not numbers:
+    numbers = {key[len(prefix) :].split(".")[0] for key in weights if key.startswith(prefix)}
+    if numbers != set(map(str, range(len(numbers)))) or not numbers:
         raise ConversionError(f"the checkpoint has no complete sequence of layers under {prefix!r}.")
     return len(numbers)
 
@@ -171,9 +228,9 @@ class Renaming:
         for layer in range(num_layers):
             self.move_openai_block(f"{prefix}transformer.resblocks.{layer}", f"text_model.encoder.layers.{layer}")
 
-    def fill(self, model: nn.Module, kept: frozenset[str] | set[str] = frozenset()) -> None:
+    def check(self, model: nn.Module, kept: frozenset[str] | set[str] = frozenset()) -> None:
         """
-        Loads the moved tensors into a model.
+        Checks that the moved tensors are those of a model, which may be on the meta device.
 
         Args:
             model (`nn.Module`): the model to fill.
@@ -183,13 +240,16 @@ class Renaming:
             ConversionError: a key has no place, or a weight of the model is not filled or has another shape.
         """
         if self.left:
-            names = ", ".join(sorted(self.left))
-            raise ConversionError(f"these keys of the checkpoint have no place in the model: {names}.")
+            raise ConversionError(f"these keys of the checkpoint have no place in the model: {listed(self.left)}.")
         expected = {name: tensor.shape for name, tensor in model.state_dict().items() if name not in kept}
         found = self.converted
-        wrong = sorted(name for name in expected if name not in found or found[name].shape != expected[name])
+        wrong = [name for name in expected if name not in found or found[name].shape != expected[name]]
         if wrong:
             raise ConversionError(
-                f"the checkpoint does not fill these weights, or gives them another shape: {', '.join(wrong)}."
+                f"the checkpoint does not fill these weights, or gives them another shape: {listed(wrong)}."
             )
+
+    def fill(self, model: nn.Module, kept: frozenset[str] | set[str] = frozenset()) -> None:
+        """Loads the moved tensors into a model; see [`check`]."""
+        self.check(model, kept)
         model.load_state_dict(self.converted, strict=not kept)
