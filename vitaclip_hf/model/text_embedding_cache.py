@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -58,9 +59,9 @@ class TextEmbeddingCache:
 
 def adapter_switches(modules: Iterable[nn.Module]) -> tuple:
     """Which adapters of peft are on, and how strongly. Switching them changes the output, but no weight."""
+    layers: Iterable[Any] = (layer for module in modules for layer in module.modules())
     return tuple(
         (layer.disable_adapters, tuple(layer.active_adapters), tuple(getattr(layer, "scaling", {}).values()))
-        for module in modules
-        for layer in module.modules()
+        for layer in layers
         if isinstance(getattr(layer, "disable_adapters", None), bool)  # of transformers' models it is a method
     )
