@@ -1,0 +1,328 @@
+"""Windows, scores over time, segments and their files, against frames read one by one and counts by hand."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vitaclip_hf import VideoDecodingError, load_checkpoint, open_video
+from vitaclip_hf.cli.main import main
+from vitaclip_hf.data.motion_shapes import Scene, all_scenes, draw_videos, write_video
+from vitaclip_hf.library import windows as windows_module
+from vitaclip_hf.library.answers import VideoClassifier
+from vitaclip_hf.library.timeline import (
+    ScoreCurve,
+    ScoredTime,
+    Segment,
+    Thumbnails,
+    VideoTimeline,
+    mean_of_windows,
+    merge_segments,
+    temporal_average_precision,
+    temporal_iou,
+)
+from vitaclip_hf.library.timeline_files import clock, write_timeline
+from vitaclip_hf.library.timeline_picture import draw_timeline
+from vitaclip_hf.library.windows import check_window, read_windows
+
+
+DEMO = Path(__file__).parents[2] / "examples" / "demo"
+SCENES = [
+    Scene("red", "star", "left"),
+    Scene("blue", "heart", "bouncing"),
+    Scene("yellow", "moon", "down"),
+    Scene("pink", "square", "growing"),
+]
+LABELS = [scene.label for scene in all_scenes(held_out=True)]
+
+
+@pytest.fixture(scope="module")
+def checkpoint():
+    return load_checkpoint(DEMO / "checkpoint")
+
+
+@pytest.fixture(scope="module")
+def joined(tmp_path_factory) -> Path:
+    """Four scenes of two seconds, 16 frames a second."""
+    path = tmp_path_factory.mktemp("videos") / "joined.mp4"
+    write_video(path, draw_videos(SCENES, torch.Generator().manual_seed(4)).numpy().reshape(-1, 96, 96, 3))
+    return path
+
+
+@pytest.mark.parametrize("window, stride", [(2.0, 1.0), (2.0, 2.0), (3.0, 2.5), (1.0, 0.3), (20.0, 5.0)])
+def test_windows_hold_the_frames_of_the_middles_of_their_parts(checkpoint, joined, window, stride):
+    processor = checkpoint.processor.video_processor
+    video = open_video(joined)
+    found = list(read_windows(joined, processor, window, stride))
+    assert [w.start for w in found] == pytest.approx([n * stride for n in range(len(found))])
+    ends = [min(w.start + window, 8.0) for w in found]
+    assert [w.end for w in found] == pytest.approx(ends) and ends[-1] == 8.0 and 8.0 not in ends[:-1]
+    for w in found:
+        # Frame n is on display from n/16 s on.
+        numbers = [int((w.start + (k + 0.5) * (w.end - w.start) / 8) * 16 + 1e-4) for k in range(8)]
+        assert w.frames == numbers and w.times == pytest.approx([number / 16 for number in numbers])
+        pixels = processor(video.read(numbers), do_sample_frames=False, return_tensors="pt")["pixel_values_videos"]
+        assert torch.allclose(w.pixels, pixels, atol=1e-5)
+
+
+def test_frames_are_decoded_once_and_only_wanted_ones_converted(checkpoint, joined, monkeypatch):
+    converted, decoded = [], []
+    original = windows_module.DecodedFrame.rgb.func
+    monkeypatch.setattr(
+        windows_module.DecodedFrame.rgb, "func", lambda frame: converted.append(frame.number) or original(frame)
+    )
+    in_order = windows_module.frames_in_order
+
+    def counted(video):
+        for frame in in_order(video):
+            decoded.append(frame.number)
+            yield frame
+
+    monkeypatch.setattr(windows_module, "frames_in_order", counted)
+    found = list(read_windows(joined, checkpoint.processor.video_processor, 2.0, 1.0))
+    assert decoded == list(range(128))
+    assert converted == sorted({number for w in found for number in w.frames}) and len(converted) < 64
+
+
+def test_a_wrong_duration_in_the_container_changes_nothing(checkpoint, joined, monkeypatch):
+    processor = checkpoint.processor.video_processor
+    expected = [(w.start, w.end, w.frames) for w in read_windows(joined, processor, 2.0, 1.0)]
+    opened = windows_module.open_video
+    for stated in (None, 5.0, 60.0):
+
+        def lying(*args, stated=stated, **kwargs):
+            video = opened(*args, **kwargs)
+            video.metadata.duration = stated
+            return video
+
+        monkeypatch.setattr(windows_module, "open_video", lying)
+        found = [(w.start, w.end, w.frames) for w in read_windows(joined, processor, 2.0, 1.0)]
+        if stated == 5.0:  # windows up to there end there
+            assert found[0] == expected[0] and found[-1][1] == 8.0
+        else:
+            assert found == expected
+
+
+def test_one_window_scores_as_the_classifier(checkpoint):
+    video = DEMO / "videos" / "red_star_moving_left.mp4"
+    [answer] = VideoClassifier(checkpoint, LABELS)([video])
+    timeline = VideoTimeline(checkpoint, LABELS, window=2, stride=1)
+    [window] = timeline.scores(video)
+    for row in answer.scores:
+        place = LABELS.index(row["label"])
+        assert window.scores[place] == pytest.approx(row["score"], abs=1e-5)
+        assert window.cosines[place] == pytest.approx(row["cosine"], abs=1e-5)
+    assert window.frames == answer.frames and window.times == answer.times
+    [segment] = timeline.segments([window])
+    assert (segment.start, segment.end, segment.label) == (0, 2, "red star moving left")
+
+
+def test_batches_change_nothing(checkpoint, joined):
+    runs = [
+        list(VideoTimeline(checkpoint, LABELS, window=2, stride=1, batch_size=size).scores(joined)) for size in (1, 3)
+    ]
+    assert len(runs[0]) == len(runs[1]) == 7
+    for one, other in zip(*runs, strict=True):
+        assert (one.start, one.end, one.frames) == (other.start, other.end, other.frames)
+        assert np.allclose(one.scores, other.scores, atol=1e-5)
+
+
+def test_scenes_are_found_where_they_are(checkpoint, joined):
+    timeline = VideoTimeline(checkpoint, LABELS, window=2, stride=1, high=0.4, low=0.2)
+    found = list(timeline.segments(timeline.scores(joined)))
+    truth = [Segment(2 * n, 2 * n + 2, scene.label, 1, 1) for n, scene in enumerate(SCENES)]
+    values = temporal_average_precision(truth, found)
+    assert sum(values.values()) / 4 >= 0.75, (values, found)
+
+
+def test_it_streams(checkpoint, joined):
+    """Scores come while the video is read: the damage at its end is met after them."""
+    whole = joined.read_bytes()
+    damaged = bytearray(whole)
+    place = whole.index(b"mdat") + int(0.6 * (len(whole) - whole.index(b"mdat")))
+    damaged[place : place + 1500] = b"\xff" * 1500
+    found = []
+    with pytest.raises(VideoDecodingError):
+        for window in VideoTimeline(checkpoint, LABELS, window=2, stride=1, batch_size=1).scores(bytes(damaged)):
+            found.append(window.end)
+    assert found and found[-1] < 8
+
+
+def cell(start: float, *scores: float, length: float = 1.0) -> ScoredTime:
+    values = np.array(scores, np.float32)
+    return ScoredTime(start, start + length, values, values / 2)
+
+
+def test_cells_are_means_of_the_windows_over_their_middle():
+    windows = [cell(0, 0.2, length=2), cell(1, 0.4, length=2), cell(2, 0.9, length=1.5)]
+    cells = list(mean_of_windows(windows, 1.0))
+    assert [(c.start, c.end) for c in cells] == [(0, 1), (1, 2), (2, 3), (3, 3.5)]
+    assert [float(c.scores[0]) for c in cells] == pytest.approx([0.2, 0.3, 0.65, 0.9])
+
+
+def test_segments_by_two_thresholds():
+    scores = [0.1, 0.3, 0.8, 0.3, 0.1, 0.3, 0.3, 0.1, 0.9]
+    cells = [cell(n, score, 1 - score) for n, score in enumerate(scores)]
+    found = [s for s in merge_segments(cells, ["a", "b"], high=0.5, low=0.25) if s.label == "a"]
+    assert [(s.start, s.end) for s in found] == [(1, 4), (8, 9)]
+    assert [s.score for s in found] == pytest.approx([1.4 / 3, 0.9])
+    assert [s.cosine for s in found] == pytest.approx([0.7 / 3, 0.45])
+    longer = list(merge_segments(cells, ["a", "b"], high=0.5, low=0.25, min_length=2))
+    assert [(s.start, s.end, s.label) for s in longer] == [(0, 2, "b"), (1, 4, "a"), (3, 8, "b")]
+    near = merge_segments(cells, ["a", "b"], high=0.5, low=0.25, min_cosine=0.39)
+    assert [(s.start, s.end, s.label) for s in near if s.label == "a"] == [(2, 3, "a"), (8, 9, "a")]
+
+
+def test_a_segment_is_given_when_it_is_over():
+    def cells():
+        yield cell(0, 0.9)
+        yield cell(1, 0.0)
+        raise AssertionError("read on")
+
+    assert next(merge_segments(cells(), ["a"])).end == 1
+
+
+def test_temporal_average_precision_by_hand():
+    truth = [Segment(0, 10, "a", 1, 1), Segment(20, 30, "a", 1, 1), Segment(10, 20, "b", 1, 1)]
+    found = [
+        Segment(0, 9, "a", 0.9, 1),  # tIoU 0.9: right
+        Segment(1, 10, "a", 0.8, 1),  # the same true segment again: wrong
+        Segment(22, 32, "a", 0.7, 1),  # tIoU 8 / 12: right
+        Segment(10, 14, "b", 0.9, 1),  # tIoU 0.4: wrong
+        Segment(0, 10, "c", 0.9, 1),  # not in the truth
+    ]
+    assert temporal_iou(truth[1], found[2]) == pytest.approx(8 / 12)
+    # a: precision 1 at recall 1/2, 2/3 at recall 1
+    assert temporal_average_precision(truth, found) == pytest.approx({"a": 0.5 * 1 + 0.5 * 2 / 3, "b": 0.0})
+    assert temporal_average_precision(truth, found, 0.3)["b"] == 1
+
+
+@pytest.mark.parametrize("window, stride", [(0, 1), (2, 0), (2, 3), (float("nan"), 1), (float("inf"), 1)])
+def test_wrong_lengths(window, stride):
+    with pytest.raises(ValueError, match="`window`|`stride`"):
+        check_window(window, stride)
+
+
+SEGMENTS = [Segment(61.5, 3723.25, "a & <b>\n--> c", 0.5, 0.25), Segment(0, 2.0, "tai chi", 0.987654, 0.3)]
+
+
+def test_files(tmp_path):
+    for ending in ("json", "csv", "vtt", "srt"):
+        write_timeline(tmp_path / f"t.{ending}", SEGMENTS, "talk.mp4", 25)
+    content = json.loads((tmp_path / "t.json").read_text())
+    assert content["version"] == "VERSION 1.3" and content["external_data"] == {"used": False, "details": ""}
+    assert content["results"]["talk"][0] == {"label": "tai chi", "score": 0.987654, "cosine": 0.3, "segment": [0, 2]}
+    rows = list(csv.DictReader((tmp_path / "t.csv").open(newline="")))
+    assert rows[1]["label"] == "a & <b>\n--> c" and float(rows[1]["end"]) == 3723.25
+    assert (tmp_path / "t.vtt").read_text() == (
+        "WEBVTT\n\n00:00:00.000 --> 00:00:02.000\ntai chi (99%)\n\n"
+        "00:01:01.500 --> 01:02:03.250\na &amp; &lt;b&gt; --&gt; c (50%)\n"
+    )
+    assert (tmp_path / "t.srt").read_text() == (
+        "1\n00:00:00,000 --> 00:00:02,000\ntai chi (99%)\n\n2\n00:01:01,500 --> 01:02:03,250\na & <b> --> c (50%)\n"
+    )
+    assert clock(3599.9996) == "01:00:00.000"
+    with pytest.raises(ValueError, match=r"must end in \.json"):
+        write_timeline(tmp_path / "t.doc", SEGMENTS, "talk.mp4")
+
+
+@pytest.mark.parametrize("fps, rate", [(25.0, 25.0), (16.0, 24000 / 1001), (10.0, 25.0), (30000 / 1001, 30000 / 1001)])
+def test_editing_programs(tmp_path, fps, rate):
+    otio = pytest.importorskip("opentimelineio")
+    write_timeline(tmp_path / "t.otio", SEGMENTS, "talk.mp4", fps)
+    [clip] = otio.adapters.read_from_file(str(tmp_path / "t.otio")).video_tracks()[0]
+    assert clip.media_reference.target_url == Path("talk.mp4").absolute().as_uri()
+    found = [
+        (m.name, m.marked_range.start_time.to_seconds(), m.marked_range.end_time_exclusive()) for m in clip.markers
+    ]
+    assert [(name, pytest.approx(start, abs=1 / fps)) for name, start, _ in found] == [
+        ("tai chi", 0.0),
+        ("a & <b> --> c", 61.5),
+    ]
+    assert [end.to_seconds() for *_, end in found] == pytest.approx([2.0, 3723.25], abs=1 / fps)
+    assert clip.markers[0].metadata["vitaclip"]["score"] == 0.987654
+    pytest.importorskip("otio_cmx3600_adapter")
+    write_timeline(tmp_path / "t.edl", SEGMENTS, "talk.mp4", fps)
+    # Drop-frame time codes, with a semicolon, skip numbers so that they agree with the clock.
+    places = re.findall(r"LOC: (\d+):(\d+):(\d+)[:;](\d+)", (tmp_path / "t.edl").read_text())
+    found = [int(h) * 3600 + int(m) * 60 + int(s) + int(frame) / rate for h, m, s, frame in places]
+    assert found == pytest.approx([0.0, 61.5], abs=0.1)
+
+
+def test_memory_of_a_picture_is_bounded():
+    curve, thumbnails = ScoreCurve(length=100), Thumbnails(count=5)
+    for n in range(10_001):
+        curve.add(cell(n, n / 20_000, 1.0 if n == 7777 else 0.0))
+        thumbnails.add(n, np.full((2, 2, 3), n % 256, np.uint8))
+    curve.close()
+    assert len(curve.cells) <= 102 and len(thumbnails._kept) <= 21
+    assert (curve.cells[0].start, curve.cells[-1].end) == (0, 10_001)
+    assert all(a.end == b.start for a, b in zip(curve.cells, curve.cells[1:], strict=False))
+    [peak] = [c for c in curve.cells if c.scores[1] == 1]
+    assert peak.start <= 7777 < peak.end
+    assert all(
+        abs(time - 10_000 / 4 * place) < 700
+        for place in range(5)
+        for time in [min((kept for kept, _ in thumbnails._kept), key=lambda kept: abs(kept - 10_000 / 4 * place))]
+    )
+
+
+def test_picture():
+    curve, thumbnails = ScoreCurve(), Thumbnails()
+    for n in range(20):
+        curve.add(cell(n, 0.9 if n < 10 else 0.0, 0.8 if n >= 10 else 0.0))
+        thumbnails.add(n + 0.5, np.full((36, 64, 3), n, np.uint8))
+    curve.close()
+    segments = [Segment(0, 10, "yoga", 0.9, 0.3), Segment(10, 20, "tai chi", 0.8, 0.3)]
+    figure = draw_timeline(segments, ["yoga", "tai chi"], curve, thumbnails, "talk.mp4")
+    [lanes] = [axes for axes in figure.axes if axes.get_label() == "lanes"]
+    bars = [(bar.get_x(), bar.get_width()) for bars in lanes.containers for bar in bars]
+    assert bars == [(0, 20), (0, 10), (0, 20), (10, 10)]
+    texts = [text.get_text() for text in figure.texts]
+    assert texts[:3] == ["talk.mp4", "yoga", "tai chi"] and "0.0 s" in texts and "18.0 s" in texts
+    shown = [int(axes.images[0].get_array()[0, 0, 0]) for axes in figure.axes if axes.images]
+    step = 20 / len(shown)
+    assert all(abs(value + 0.5 - (n + 0.5) * step) <= 1 for n, value in enumerate(shown))
+
+
+def test_command(joined, tmp_path, capsys):
+    arguments = ["timeline", str(joined), "--model", str(DEMO / "checkpoint"), "--window", "2", "--stride", "1"]
+    outputs = [tmp_path / f"t.{ending}" for ending in ("json", "vtt", "png")]
+    code = main(
+        [
+            *arguments,
+            *("--labels", ",".join(scene.label for scene in SCENES)),
+            *(part for path in outputs for part in ("--output", str(path))),
+            *("--scores", str(tmp_path / "scores.csv")),
+        ]
+    )
+    printed = capsys.readouterr()
+    assert code == 0, printed.err
+    rows = json.loads(outputs[0].read_text())["results"]["joined"]
+    assert {row["label"] for row in rows} == {scene.label for scene in SCENES}
+    assert len(printed.out.splitlines()) == len(rows) == outputs[1].read_text().count("-->")
+    assert outputs[2].read_bytes().startswith(b"\x89PNG")
+    windows = list(csv.DictReader((tmp_path / "scores.csv").open(newline="")))
+    assert len(windows) == 7
+    assert all(sum(float(row[scene.label]) for scene in SCENES) == pytest.approx(1, abs=1e-4) for row in windows)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing.mp4", "--labels", "a,b"], "missing.mp4"),
+        (["{video}", "--labels", "a,a"], "`labels` must differ"),
+        (["{video}", "--labels", "a,b", "--stride", "9"], "--stride must be above 0 and at most --window"),
+        (["{video}", "--labels", "a,b", "--low", "0.9"], "--low not above --high"),
+        (["{video}", "--labels", "a,b", "--output", "t.doc"], "--output t.doc: the name must end in"),
+    ],
+)
+def test_command_with_bad_input(joined, capsys, arguments, message):
+    arguments = [argument.format(video=joined) for argument in arguments]
+    assert main(["timeline", *arguments, "--model", str(DEMO / "checkpoint")]) == 2
+    error = capsys.readouterr().err
+    assert message.replace("`labels`", "--labels") in error and error.count("\n") == 1
