@@ -20,6 +20,7 @@ from typing import Any
 import av
 import numpy as np
 import torch
+from av.video.frame import PictureType
 from transformers.video_utils import VideoMetadata
 
 from .container_length import mp4_boxes, what_is_missing
@@ -46,6 +47,7 @@ MAX_DECODED_BYTES = 2 << 30  # of one reading
 # Decoders hold pictures of their own. They count against `max_bytes` beyond this size, which any decoding takes.
 USUAL_DECODER_BYTES = 64 << 20
 DECODER_PICTURES = 4  # canvas and copies of an animation, reference frames
+MAX_REORDERED_FRAMES = 16  # that a decoder may hold
 MAX_HEADER_BYTES = 128  # between two packets of a Matroska file
 # Decoder threads pay for this many pixels and more; for less, they cost more than they give.
 MIN_PIXELS_FOR_THREADS = 200_000_000
@@ -57,7 +59,8 @@ class EncodedVideoMetadata(VideoMetadata):
     Metadata of an encoded video.
 
     Attributes:
-        frames_left_out (`int`): damaged frames that `on_damage="skip"` left out, as far as the container tells.
+        frames_left_out (`int`): damaged frames that `on_damage="skip"` left out, or frames before the first keyframe,
+            as far as the container tells.
     """
 
     frames_left_out: int = 0
@@ -229,9 +232,9 @@ def open_video(
     if on_damage == "skip" and decoder in ("torchcodec", "decord"):
         raise ValueError(f'`on_damage="skip"` needs the decoder "pyav", got {decoder!r}.')
     name, video = opened_source(source, max_download_bytes, download_seconds, allow_private_addresses)
-    _check_complete(video, name, may_be_cut=on_damage == "skip")
+    is_cut = _is_cut(video, name, allowed=on_damage == "skip")
     if decoder in ("auto", "pyav"):
-        return PyAVVideo(name, video, max_bytes, max_frame_pixels, verify, on_damage)
+        return PyAVVideo(name, video, max_bytes, max_frame_pixels, verify, on_damage, is_cut)
     with _reporting(name, "opening"), opened_container(name, video, max_frame_pixels):
         pass  # these open the file themselves, so that it is checked before
     reader = TorchcodecVideo.open if decoder == "torchcodec" else DecordVideo
@@ -318,9 +321,13 @@ def _reporting(name: str, backend: str, on_damage: str = "") -> Iterator[None]:
         raise failure(name, cause, backend, advice) from error
 
 
-def _check_complete(video: str | bytes, name: str, may_be_cut: bool) -> None:
-    """Finds what needs no decoder: no file, an empty one, or one whose container says that its end is missing."""
-    problem = None
+def _is_cut(video: str | bytes, name: str, allowed: bool) -> bool:
+    """
+    Finds what needs no decoder: no file, an empty one, or one whose container says that its end is missing.
+
+    Returns whether the end is missing, if that is allowed.
+    """
+    problem = missing = None
     try:
         if isinstance(video, str) and not os.path.isfile(video):
             problem = "it is not a file" if os.path.exists(video) else "there is no such file"
@@ -329,12 +336,13 @@ def _check_complete(video: str | bytes, name: str, may_be_cut: bool) -> None:
                 size = file.seek(0, io.SEEK_END)
                 if size == 0:
                     problem = "it is empty"
-                elif not may_be_cut and (missing := what_is_missing(file, size)):
+                elif (missing := what_is_missing(file, size)) and not allowed:
                     problem = f"it is cut short, {missing}"
     except OSError as error:
         raise failure(name, error, "opening", "Check the path and its permissions.") from error
     if problem:
         raise failure(name, problem, "opening", "Give the path of a complete video file.")
+    return missing is not None
 
 
 def _binary(video: str | bytes) -> Any:
@@ -362,11 +370,15 @@ class PyAVVideo(Video):
         max_frame_pixels: int | None = MAX_FRAME_PIXELS,
         verify: str = "read",
         on_damage: str = "error",
+        is_cut: bool = False,
     ):
+        self._is_cut = is_cut
         self._video, self._max_frame_pixels = video, max_frame_pixels
         self._verify, self._on_damage = verify, on_damage
         self._stated_frames = 0  # as far as the container says
         self._begins_late = False
+        self._broken = False
+        self._damaged_until: int | None = None
         self._table: FrameTable
         super().__init__(name, EncodedVideoMetadata(0, video_backend="pyav"), max_bytes)
         with self._opened() as (container, stream):
@@ -427,6 +439,8 @@ class PyAVVideo(Video):
         rate = stream.average_rate or stream.guessed_rate
         about = self.metadata
         about.total_num_frames = self._stated_frames = self._table.num_frames
+        if self._is_cut:  # complete files of some containers state one too many
+            self._stated_frames = max(self._stated_frames, stream.frames)
         about.fps, about.duration = _rate(about.total_num_frames, ticks, stream.time_base, rate)
         about.height, about.width = _displayed(np.empty((first.height, first.width, 0)), first).shape[:2]
         self._size = first.width, first.height
@@ -450,11 +464,17 @@ class PyAVVideo(Video):
             return packet.decode()
         except av.error.FFmpegError as error:
             if self._on_damage == "skip":
-                self._broken = True
+                self._note_damage(packet.pts)
                 return []
             if self._begins_late and not count:
                 raise DamageError("it begins between two keyframes, its first frames cannot be decoded") from error
             raise
+
+    def _note_damage(self, stamp: int | None) -> None:
+        """Frames are damaged up to a keyframe that is shown later. An earlier one may still be in the decoder."""
+        self._broken = True
+        if stamp is not None:
+            self._damaged_until = stamp if self._damaged_until is None else max(stamp, self._damaged_until)
 
     def _decode(self, numbers: list[int]) -> np.ndarray:
         frames = np.empty((len(numbers), self.metadata.height, self.metadata.width, 3), np.uint8)
@@ -498,25 +518,44 @@ class PyAVVideo(Video):
             if not count:
                 raise DamageError("it has no whole frames" if self._on_damage == "skip" else "it has no frames")
         self.metadata.total_num_frames = count
-        if self._on_damage == "skip":
+        if self._on_damage == "skip" or self._begins_late:
             self.metadata.frames_left_out = max(self._stated_frames - count, 0)
 
     def _whole_frames(self, container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
         """All frames. With `on_damage="skip"`, those from a damaged one to the next keyframe are left out."""
         count = 0
-        self._broken = False
+        self._broken, self._damaged_until = False, None
+        held: list[av.VideoFrame] = []  # B-frames, which may need a frame that is shown after them
         for packet in container.demux(stream):
+            if packet.is_corrupt and self._on_damage == "skip":  # such as half a packet
+                self._note_damage(packet.pts)
             for frame in self._decoded(packet, count):
+                if frame.is_corrupt and self._on_damage == "error":
+                    raise DamageError(f"frame {count} is damaged")
                 if frame.is_corrupt:
-                    if self._on_damage == "error":
-                        raise DamageError(f"frame {count} is damaged")
-                    self._broken = True
-                    continue
-                if self._broken and not frame.key_frame:
-                    continue
-                self._broken = False
-                yield frame
+                    self._note_damage(frame.pts)
+                elif frame.key_frame and _is_later(frame.pts, self._damaged_until):
+                    self._broken = False
+                if self._on_damage == "error":
+                    yield frame
+                elif self._broken:
+                    held.clear()
+                elif frame.pict_type == PictureType.B:
+                    held.append(frame)
+                    if len(held) > MAX_REORDERED_FRAMES:
+                        yield held.pop(0)
+                else:
+                    yield from held
+                    held.clear()
+                    yield frame
                 count += 1
+        if not self._broken:
+            yield from held
+
+
+def _is_later(stamp: int | None, other: int | None) -> bool:
+    """Whether a time stamp is later, or this is unknown."""
+    return stamp is None or other is None or stamp > other
 
 
 def _ticks(spans: list[tuple[int, int]]) -> int | None:

@@ -1,0 +1,243 @@
+"""Frames found by the table of frames are those of decoding from the beginning, also of damaged and rewritten files."""
+
+import io
+import random
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from drawn_clips import CODECS_WANTED, RECIPES, numbers, picture, write
+
+from vitaclip_hf.model import video_decoding
+from vitaclip_hf.model.frame_table import FrameTable
+from vitaclip_hf.model.video_decoding import VideoDecodingError, decode_video, open_video
+
+
+COUNT = 60
+KINDS = ["sparse_keyframes.mp4", "dense_keyframes.mp4", "open_gop.mp4", "open_gop_hevc.mp4", "vp9.webm", "av1.mp4"]
+FORMATS = ["matroska", "mpegts", "mov", "flv", "fragmented"]
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory) -> dict[str, bytes]:
+    """Clips of several keyframes by name, and the same packets in other containers."""
+    folder = tmp_path_factory.mktemp("clips")
+    written = {}
+    for kind in KINDS:
+        if CODECS_WANTED[kind] in av.codecs_available:
+            recipe = dict(RECIPES[kind])
+            if distance := {"sparse_keyframes.mp4": 20, "dense_keyframes.mp4": 6}.get(kind):
+                recipe |= {"g": distance, "x264-params": "scenecut=0"}
+            written[kind] = write(folder / kind, **(recipe | {"count": COUNT})).read_bytes()
+    for kind in ("dense_keyframes.mp4", "open_gop.mp4", "open_gop_hevc.mp4"):
+        for container in FORMATS if kind in written else ():
+            written[f"{kind} as {container}"] = rewritten(written[kind], container)
+    return written
+
+
+def rewritten(data: bytes, container: str) -> bytes:
+    """The packets of the video in another container."""
+    target = io.BytesIO()
+    options = {"movflags": "frag_keyframe+empty_moov"} if container == "fragmented" else {}
+    name = "mp4" if container == "fragmented" else container
+    with av.open(io.BytesIO(data)) as source, av.open(target, "w", format=name, options=options) as copy:
+        stream = source.streams.video[0]
+        copied = copy.add_stream_from_template(stream)
+        for packet in source.demux(stream):
+            if packet.size:
+                packet.stream = copied
+                copy.mux(packet)
+    return target.getvalue()
+
+
+def test_every_frame_alone_and_together(clips):
+    for name, data in clips.items():
+        whole = decode_video(data, range(COUNT), verify="full")[0]
+        assert numbers(whole) == list(range(COUNT)), name
+        video = open_video(data)
+        for number in range(COUNT):
+            assert np.array_equal(video.read([number]).permute(0, 2, 3, 1), whole[number : number + 1]), (name, number)
+        for step in (5, 11, 23):
+            assert np.array_equal(video.read(range(0, COUNT, step)).permute(0, 2, 3, 1), whole[::step]), (name, step)
+        assert video._table.trusted == (not any(word in name for word in ("mpegts", "flv"))), name
+        assert video.metadata.total_num_frames == COUNT
+
+
+def test_what_is_not_needed_is_not_decoded(clips, monkeypatch):
+    """Ten frames of a group of pictures are decoded for one of them, and not all of the file."""
+    monkeypatch.setattr(video_decoding.PyAVVideo, "_whole_frames", None)  # decoding through would fail
+    data = clips["dense_keyframes.mp4"]
+    video = open_video(data)
+    table = video._table
+    assert list(table.keyframes) == list(range(0, COUNT, 6)) and table.num_frames == COUNT
+    assert table.frames_to_decode([57]) == 4 and table.frames_to_decode([1, 2, 57]) == 7
+    assert table.frames_to_decode([1, 8]) == 9  # too near for a seek
+    assert numbers(video.read([57]).permute(0, 2, 3, 1).numpy()) == [57]
+
+
+@pytest.mark.parametrize("threads", [False, True])
+def test_threads_give_the_same_frames(clips, monkeypatch, threads):
+    monkeypatch.setattr(video_decoding, "MIN_PIXELS_FOR_THREADS", 0 if threads else 1 << 60)
+    for data in clips.values():
+        assert numbers(decode_video(data, [3, 17, 18, 41, 59])[0]) == [3, 17, 18, 41, 59]
+
+
+def test_a_table_without_time_stamps_or_with_repeated_ones_is_not_trusted():
+    rows = [(10 * n, 9, n, n % 4 == 0, False) for n in range(12)]
+    assert FrameTable.from_rows(rows, True).trusted and not FrameTable.from_rows(rows, False).trusted
+    for bad in (
+        (30, 9, None, False, False),
+        (None, 9, 3, False, False),
+        (30, 9, 2, False, False),
+        (20, 9, 3, False, False),
+    ):
+        assert not FrameTable.from_rows([*rows[:3], bad, *rows[4:]], True).trusted
+    assert not FrameTable.from_rows(rows[1:], True).trusted  # begins between keyframes
+    assert not FrameTable.from_rows([], True).trusted
+
+
+def test_a_table_that_lies_is_noticed(clips):
+    """Wrong rows are found while reading, and the frames are those of decoding through."""
+    data = clips["dense_keyframes.mp4"]
+    for change in ("positions", "sizes"):
+        video = open_video(data)
+        getattr(video._table, change)[48] += 1
+        assert numbers(video.read([50]).permute(0, 2, 3, 1).numpy()) == [50]
+        assert not video._table.trusted
+    video = open_video(data)
+    video._table.keyframes[8] = 50  # no keyframe
+    assert numbers(video.read([52]).permute(0, 2, 3, 1).numpy()) == [52]
+
+
+def mutated(data: bytes, rng: random.Random) -> bytes:
+    changed, at = bytearray(data), rng.randrange(len(data))
+    kind = rng.choice(["bit", "bytes", "zeros", "cut", "inserted", "removed"])
+    if kind == "bit":
+        changed[at] ^= 1 << rng.randrange(8)
+    elif kind == "bytes":
+        for _ in range(8):
+            changed[rng.randrange(len(data))] = rng.randrange(256)
+    elif kind == "zeros":
+        end = min(at + rng.choice([16, 300]), len(data))
+        changed[at:end] = bytes(end - at)
+    elif kind == "cut":
+        del changed[at:]
+    elif kind == "inserted":
+        changed[at:at] = rng.randbytes(rng.choice([1, 188]))
+    else:
+        del changed[at : at + rng.choice([1, 188])]
+    return bytes(changed)
+
+
+def test_damaged_files_give_the_frames_of_decoding_through(clips):
+    """HEVC and VP9 decoders hide damage, so that two ways to decode it may show two damaged pictures; not here."""
+    rng, equal = random.Random(0), 0
+    names = [name for name in clips if "hevc" not in name and "vp9" not in name]
+    for _ in range(150):
+        data, wanted = mutated(clips[rng.choice(names)], rng), sorted(rng.sample(range(COUNT), 3))
+        try:
+            expected, about = decode_video(data, wanted, verify="full")
+        except (VideoDecodingError, IndexError):
+            expected = None
+        try:
+            frames, metadata = decode_video(data, wanted)
+        except (VideoDecodingError, IndexError):
+            assert expected is None
+            continue
+        if expected is not None:
+            assert np.array_equal(frames, expected) and metadata.total_num_frames == about.total_num_frames
+            equal += 1
+    assert equal > 20
+
+
+# Damaged frames left out
+
+
+def from_packet(data: bytes, first: int) -> bytes:
+    """An MPEG-TS recording that begins with one packet of the video: its tables, then what follows."""
+    return data[: 3 * 188] + data[int(open_video(data)._table.positions[first]) :]
+
+
+def test_a_file_that_begins_between_keyframes(clips):
+    data = from_packet(clips["dense_keyframes.mp4 as mpegts"], 8)  # the next keyframe is frame 12
+    for rule in ("error", "skip"):  # the decoder reports no damage, it waits for the keyframe
+        frames, metadata = decode_video(data, [0, 5, 47], on_damage=rule)
+        assert numbers(frames) == [12, 17, 59]
+        assert (metadata.total_num_frames, metadata.frames_left_out) == (48, 4)
+    data = from_packet(clips["dense_keyframes.mp4 as mpegts"], 55)  # no keyframe follows
+    with pytest.raises(VideoDecodingError, match='begins between two keyframes.*on_damage="skip"'):
+        decode_video(data, [0])
+    with pytest.raises(VideoDecodingError, match="no keyframe, so that none of its 5 frames"):
+        decode_video(data, [0], on_damage="skip")
+
+
+def test_frames_from_damage_to_the_next_keyframe_are_left_out(clips):
+    data = bytearray(clips["dense_keyframes.mp4"])
+    table = open_video(bytes(data))._table
+    start = int(table.positions[19]) + 20
+    data[start : start + 200] = b"\xff" * 200
+    with pytest.raises(VideoDecodingError, match='on_damage="skip"'):
+        decode_video(bytes(data), range(COUNT))
+    video = open_video(bytes(data), on_damage="skip")
+    left = video.metadata.frames_left_out
+    assert video.metadata.total_num_frames == COUNT - left and 1 <= left <= 18
+    shown = numbers(video.read(range(COUNT - left)).permute(0, 2, 3, 1).numpy())
+    assert shown == sorted(shown) and shown[:16] == list(range(16)) and shown[-24:] == list(range(36, 60))
+
+
+def test_whole_files_have_no_frames_left_out(clips):
+    for data in clips.values():
+        frames, metadata = decode_video(data, [4, 50], on_damage="skip")
+        assert numbers(frames) == [4, 50] and metadata.frames_left_out == 0
+
+
+def test_a_file_cut_short_gives_the_frames_it_has(clips):
+    data = clips["dense_keyframes.mp4 as matroska"]
+    video = open_video(data[: len(data) * 2 // 3], on_damage="skip")
+    count = video.metadata.total_num_frames
+    assert 30 < count < 50
+    assert numbers(video.read(range(count)).permute(0, 2, 3, 1).numpy()) == list(range(count))
+
+
+def test_other_decoders_cannot_leave_frames_out(clips, tmp_path):
+    with pytest.raises(ValueError, match="on_damage"):
+        open_video(clips["dense_keyframes.mp4"], "decord", on_damage="skip")
+    for argument in ("verify", "on_damage"):
+        with pytest.raises(ValueError, match=f"unknown {argument} 'x'"):
+            open_video(clips["dense_keyframes.mp4"], **{argument: "x"})
+
+
+# Lengths that containers state
+
+
+def cut(path: Path, tail: int) -> bytes:
+    data = path.read_bytes()
+    return data[: len(data) - tail]
+
+
+def test_containers_that_state_their_length(tmp_path):
+    avi = write(tmp_path / "clip.avi", codec="mpeg4", count=20, b="900k")
+    webm = write(tmp_path / "clip.webm", codec="libvpx-vp9", count=20, deadline="realtime")
+    y4m = tmp_path / "clip.y4m"
+    planes = picture(3)[..., 0].tobytes() + bytes(2 * 48 * 32)
+    y4m.write_bytes(b"YUV4MPEG2 W96 H64 F25:1 C420jpeg\n" + (b"FRAME\n" + planes) * 5)
+    gif = tmp_path / "clip.gif"
+    with av.open(str(gif), "w") as container:
+        stream = container.add_stream("gif", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "rgb8"
+        for number in range(8):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(number), "rgb24").reformat(format="rgb8")))
+        container.mux(stream.encode())
+    for path in (avi, webm, y4m, gif):
+        count = open_video(path).metadata.total_num_frames
+        assert decode_video(path, [count - 1])[1].total_num_frames == count
+        for tail in (path.stat().st_size // 8, path.stat().st_size // 2):
+            with pytest.raises(VideoDecodingError, match="cut short"):
+                decode_video(cut(path, tail), [0])
+        video = open_video(cut(path, path.stat().st_size // 8), on_damage="skip")
+        assert 0 < video.metadata.total_num_frames <= count
+    # A live recording states no length.
+    live = bytearray(avi.read_bytes())
+    live[4:8] = bytes(4)
+    assert decode_video(bytes(live), [19])[1].total_num_frames == 20
