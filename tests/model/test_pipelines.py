@@ -1,6 +1,8 @@
 """Both pipelines on one folder, against the model and the processor called by hand."""
 
 import logging
+import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from tiny_models import tiny_model
 from transformers import (
     AutoModel,
     AutoProcessor,
+    AutoTokenizer,
     CLIPConfig,
     CLIPImageProcessor,
     CLIPModel,
@@ -23,8 +26,15 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.video_classification import VideoClassificationPipeline
 
 import vitaclip_hf
-from vitaclip_hf import VideoDecodingError, VitaClipProcessor, VitaClipVideoProcessor
+from vitaclip_hf import (
+    CheckpointError,
+    VideoDecodingError,
+    VitaClipProcessor,
+    VitaClipVideoProcessor,
+    load_checkpoint,
+)
 from vitaclip_hf.data.motion_shapes import write_video
+from vitaclip_hf.model.zero_shot_classifier import build_zero_shot_classifier
 
 
 LABELS = ["riding a bike", "tai_chi", "archery", "high jump"]
@@ -326,7 +336,8 @@ def test_the_closed_set_is_saved_as_one_folder(folder, files, tmp_path):
     again = pipeline("video-classification", model=str(tmp_path), device="cpu")
     assert again(files[0]) == classifier(files[0])
     zero_shot = pipeline("zero-shot-video-classification", model=str(tmp_path), device="cpu")
-    assert len(zero_shot(files[0], candidate_labels=LABELS)) == len(LABELS)
+    expected = pipeline("zero-shot-video-classification", model=str(folder), device="cpu")
+    assert zero_shot(files[0], candidate_labels=LABELS) == expected(files[0], candidate_labels=LABELS)
 
 
 def test_other_models_keep_the_stock_pipeline(tmp_path):
@@ -360,3 +371,47 @@ def test_a_stock_clip_is_refused_in_one_line(tokenizer, tmp_path):
     )
     frames = np.zeros((4, 32, 32, 3), np.uint8)
     assert sum(row["score"] for row in classifier(frames, candidate_labels=LABELS)) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_folder_without_its_tokenizer_is_refused(folder, tmp_path):
+    """transformers makes a tokenizer of two tokens for it, with which every label would have one embedding."""
+    bare = shutil.copytree(folder, tmp_path / "bare")
+    for file in bare.glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(CheckpointError, match="tokenizer has 2 tokens, the text tower 49,408"):
+        pipeline("zero-shot-video-classification", model=str(bare))
+    with pytest.raises(CheckpointError, match="tokenizer"):
+        load_checkpoint(bare)
+
+
+def test_two_tokenizers_do_not_share_embeddings(classifier):
+    class Shouting:
+        def __call__(self, texts, **kwargs):
+            return classifier.tokenizer([f"a loud {text}" for text in texts], **kwargs)
+
+    plain = build_zero_shot_classifier(classifier.model, classifier.tokenizer, LABELS)
+    for _ in range(5):  # a new one may lie where the last one lay
+        assert not torch.equal(build_zero_shot_classifier(classifier.model, Shouting(), LABELS), plain)
+        whispering = type("Whispering", (Shouting,), {"__call__": lambda self, *a, **k: classifier.tokenizer(*a, **k)})
+        assert torch.equal(build_zero_shot_classifier(classifier.model, whispering(), LABELS), plain)
+
+
+def test_kept_embeddings_know_the_autocast_type(classifier):
+    model, tokenizer = classifier.model, classifier.tokenizer
+    with torch.no_grad():
+        for dtype in (torch.bfloat16, torch.float16):
+            with torch.autocast("cpu", dtype):
+                kept = build_zero_shot_classifier(model, tokenizer, LABELS)
+                model.text_embedding_cache.clear()
+                assert torch.equal(build_zero_shot_classifier(model, tokenizer, LABELS), kept)
+
+
+def test_rounded_and_back_is_another_model(folder):
+    model = AutoModel.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    before = build_zero_shot_classifier(model, tokenizer, LABELS)
+    model.to(torch.bfloat16).to(torch.float32)
+    after = build_zero_shot_classifier(model, tokenizer, LABELS)
+    assert not torch.equal(before, after)
+    copied = pickle.loads(pickle.dumps(model))  # the kept embeddings do not travel
+    assert torch.equal(build_zero_shot_classifier(copied, tokenizer, LABELS), after)

@@ -96,6 +96,16 @@ def test_classes_that_are_renamed_after_tracing_are_measured_again(tokenizer):
     assert model.class_prompts.lengths == (9,)
 
 
+@pytest.mark.parametrize("assign", [False, True])
+def test_classes_of_a_loaded_state_are_measured(tokenizer, assign):
+    trained = tiny_model(tokenizer=tokenizer)
+    loaded = VitaClipModel(trained.config).eval()
+    loaded.load_state_dict(trained.state_dict(), assign=assign)
+    with torch.no_grad():
+        exported = torch.export.export(Forward(loaded, "own classes"), (draw(2, 4),)).module()
+        torch.testing.assert_close(exported(draw(2, 4)), trained(draw(2, 4)).logits_per_video)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", ["own classes", "classifier"])
 def test_cuda_graph_capture(tokenizer, name):

@@ -49,7 +49,7 @@ def _as_ours(given: Any, legacy: dict | None, stock: Any, ours: Any) -> Any:
 class VitaClipTextConfig(CLIPTextConfig):
     r"""
     Configuration of Vita-CLIP's text tower: CLIP's, with learned context tokens before, behind or around the class
-    names (paper section 3.2; CoOp, arXiv 2109.01134).
+    names (paper section 3.2; CoOp, arXiv 2109.01134). The tower is a part of [`VitaClipModel`] and no model of its own.
 
     Args:
         num_context_tokens (`int`, *optional*, defaults to 16):

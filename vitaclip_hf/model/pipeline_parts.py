@@ -1,14 +1,22 @@
 """What both pipelines share: inputs, the pixels of a video's views, and the folder that holds all they need."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
-from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
+from transformers import AutoTokenizer
+from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME, logging
 
 from .configuration_vita_clip import VitaClipConfig
 from .processing_vita_clip import VitaClipProcessor
 from .video_inputs import batch_of_videos, is_single_video
+from .video_opening import VideoDecodingError
+from .zero_shot_classifier import ScoreError, check_scores
+
+
+ON_ERROR = ("error", "skip")
+logger = logging.get_logger(__name__)
 
 
 class VideoStream(torch.utils.data.IterableDataset):
@@ -54,6 +62,78 @@ def view_pixels(pipeline: Any, video: Any, arguments: dict[str, Any]) -> dict[st
     return {"pixel_values_videos": (pixels if pixels.ndim == 6 else pixels[:, None]).to(pipeline.dtype)}
 
 
+def read_views(pipeline: Any, video: Any, arguments: dict[str, Any], on_error: str) -> dict[str, Any]:
+    """
+    As [`view_pixels`]. With `on_error="skip"`, a video that cannot be read gives a blank one, and `error` says why.
+
+    Raises:
+        TypeError, ValueError: arguments that no video can be read with.
+    """
+    if on_error == "error":
+        return view_pixels(pipeline, video, arguments)
+    try:
+        return view_pixels(pipeline, video, arguments) | {"error": None}
+    except (VideoDecodingError, OSError, TypeError, ValueError) as error:
+        blank = np.zeros((1, 8, 8, 3), np.uint8)  # raises here too if the arguments are wrong
+        return view_pixels(pipeline, blank, arguments) | {"error": _one_line(error)}
+
+
+def error_of(outputs: dict[str, Any], values: torch.Tensor, on_error: str) -> str | None:
+    """
+    Why a video has no answer; None if it has one.
+
+    Args:
+        outputs (`dict`): of the forward pass of one video.
+        values (`torch.Tensor`): its scores or logits, on the CPU.
+        on_error (`str`): `"error"` or `"skip"`.
+
+    Raises:
+        ScoreError: the values are NaN or infinite, and nothing is to be skipped.
+    """
+    if outputs.get("error") is not None:
+        return outputs["error"]
+    try:
+        check_scores(values)
+    except ScoreError as error:
+        if on_error == "error":
+            raise
+        return _one_line(error)
+    return None
+
+
+def checked_on_error(on_error: Any) -> str:
+    """
+    Raises:
+        ValueError: another choice than those of `ON_ERROR`.
+    """
+    if on_error not in ON_ERROR:
+        raise ValueError(f"`on_error` must be {' or '.join(ON_ERROR)}, got {on_error!r:.100}.")
+    return on_error
+
+
+def counted(outputs: Any, on_error: str) -> Any:
+    """The answers; with `on_error="skip"`, a warning at their end counts those that are errors."""
+    if on_error == "error":
+        return outputs
+    if isinstance(outputs, list):
+        return list(_counting(outputs))
+    return _counting(outputs)
+
+
+def _counting(outputs: Iterable) -> Iterator:
+    total = failed = 0
+    for answer in outputs:
+        total += 1
+        failed += isinstance(answer, dict) and "error" in answer
+        yield answer
+    if failed:
+        logger.warning(f"{failed} of {total} videos have an error instead of an answer.")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def require_vita_clip(model: Any, task: str) -> None:
     """
     Raises:
@@ -76,7 +156,16 @@ def save_folder(pipeline: Any, directory: Any, **kwargs: Any) -> None:
     pipeline.model.save_pretrained(directory, **kwargs)
     if __name__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}."):
         VitaClipProcessor.register_for_auto_class()  # as AutoProcessor does: its code goes along
-    if pipeline.tokenizer is None:
+    tokenizer = pipeline.tokenizer or _tokenizer_beside(pipeline.model)
+    if tokenizer is None:
         pipeline.video_processor.save_pretrained(directory)
     else:
-        VitaClipProcessor(pipeline.video_processor, pipeline.tokenizer).save_pretrained(directory)
+        VitaClipProcessor(pipeline.video_processor, tokenizer).save_pretrained(directory)
+
+
+def _tokenizer_beside(model: Any) -> Any:
+    """The tokenizer in the folder that a model was loaded from: the closed set's pipeline needs and loads none."""
+    try:
+        return AutoTokenizer.from_pretrained(model.config.name_or_path) if model.config.name_or_path else None
+    except (OSError, ValueError):  # there is none
+        return None

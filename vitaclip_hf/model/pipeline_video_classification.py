@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from transformers.pipelines.video_classification import VideoClassificationPipeline
 
-from .pipeline_parts import as_inputs, save_folder, view_pixels
+from .pipeline_parts import as_inputs, checked_on_error, counted, error_of, read_views, save_folder
 
 
 CLIP_ARGUMENTS = (
@@ -15,6 +15,7 @@ CLIP_ARGUMENTS = (
     "frame_stride",
     "decoder",
     "on_damage",
+    "max_seconds",
     "allow_private_addresses",
 )
 
@@ -38,8 +39,6 @@ class VitaClipVideoClassificationPipeline(VideoClassificationPipeline):
     ```
     """
 
-    _load_tokenizer = None  # for `save_pretrained`; it is not needed to classify
-
     def __call__(self, inputs, **kwargs):
         """
         Args:
@@ -49,21 +48,28 @@ class VitaClipVideoClassificationPipeline(VideoClassificationPipeline):
             frame_sampling_rate (`int`, *optional*):
                 Every so many frames, one is read: `sampling="dense"` with this `frame_stride`.
             num_views, num_spatial_views (`int`, *optional*): views of a video; their scores are averaged.
-            sampling, frame_stride, decoder, on_damage, allow_private_addresses (*optional*): see
+            sampling, frame_stride, decoder, on_damage, max_seconds, allow_private_addresses (*optional*): see
                 [`VitaClipVideoProcessor`].
+            on_error (`str`, *optional*, defaults to `"error"`): or `"skip"`: a video that cannot be scored does not
+                end the list; `{"error": str}` stands in the place of its answer.
             function_to_apply (`str`, *optional*, defaults to `"softmax"`): or `"sigmoid"`, or `"none"` for logits.
             batch_size (`int`, *optional*, defaults to 1): videos of a forward pass.
 
         Returns:
             For one video, a list of `{"score": float, "label": str}`, best first; for several, a list of such lists.
+
+        Raises:
+            VideoDecodingError: a video cannot be read.
+            ScoreError: the scores are NaN or infinite.
         """
         inputs, single = as_inputs(inputs)
         if isinstance(inputs, list) and not inputs:
             return []
-        outputs = super().__call__(inputs, **kwargs)
+        on_error = checked_on_error(kwargs.get("on_error") or self._postprocess_params.get("on_error", "error"))
+        outputs = counted(super().__call__(inputs, **kwargs), on_error)
         return outputs[0] if single else outputs
 
-    def _sanitize_parameters(self, frame_sampling_rate=None, **kwargs):
+    def _sanitize_parameters(self, frame_sampling_rate=None, on_error=None, **kwargs):
         clip = {name: kwargs.pop(name) for name in CLIP_ARGUMENTS if name in kwargs}
         if frame_sampling_rate is not None:
             other = [name for name in ("sampling", "frame_stride") if clip.get(name) is not None]
@@ -71,17 +77,24 @@ class VitaClipVideoClassificationPipeline(VideoClassificationPipeline):
                 raise ValueError(f"`frame_sampling_rate` decides `{other[0]}`; pass one of the two.")
             clip |= {"sampling": "dense", "frame_stride": frame_sampling_rate}
         preprocess, forward, postprocess = super()._sanitize_parameters(**kwargs)
+        if on_error is not None:
+            preprocess["on_error"] = postprocess["on_error"] = checked_on_error(on_error)
         return preprocess | {name: value for name, value in clip.items() if value is not None}, forward, postprocess
 
-    def preprocess(self, video, **clip):
-        return view_pixels(self, video, clip)
+    def preprocess(self, video, on_error="error", **clip):
+        return read_views(self, video, clip, on_error)
 
     def _forward(self, model_inputs):
         pixels = model_inputs["pixel_values_videos"]
         logits = self.model(pixel_values_videos=pixels.flatten(0, 1)).logits
-        return {"logits": logits.unflatten(0, pixels.shape[:2])}  # [B, views, C]
+        # [B, views, C]
+        outputs = {"logits": logits.unflatten(0, pixels.shape[:2])}
+        return outputs | {name: model_inputs[name] for name in ("error",) if name in model_inputs}
 
-    def postprocess(self, model_outputs, top_k=5, function_to_apply="softmax"):
+    def postprocess(self, model_outputs, top_k=5, function_to_apply="softmax", on_error="error"):
+        error = error_of(model_outputs, model_outputs["logits"], on_error)
+        if error is not None:
+            return {"error": error}
         logits = model_outputs["logits"][0].float()
         function: Any = {"softmax": lambda x: x.softmax(-1), "sigmoid": torch.sigmoid, "none": lambda x: x}
         scores = function[function_to_apply](logits).mean(0)

@@ -2,8 +2,23 @@
 
 from transformers import Pipeline
 
-from .pipeline_parts import as_inputs, require_vita_clip, save_folder, view_pixels
-from .zero_shot_classifier import build_zero_shot_classifier, checked_labels, checked_templates, score_videos
+from .loading_checks import check_tokenizer
+from .pipeline_parts import (
+    as_inputs,
+    checked_on_error,
+    counted,
+    error_of,
+    read_views,
+    require_vita_clip,
+    save_folder,
+)
+from .zero_shot_classifier import (
+    build_zero_shot_classifier,
+    checked_labels,
+    checked_templates,
+    embed_views,
+    view_scores,
+)
 
 
 class ZeroShotVideoClassificationPipeline(Pipeline):
@@ -40,6 +55,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
                     f"The zero-shot-video-classification pipeline needs a {part}; none was found beside the model. "
                     f"Pass `{part}=`."
                 )
+        check_tokenizer(self.tokenizer, self.model.config.text_config, self.model.config.name_or_path or "the pipeline")
         self.model.eval()
 
     def __call__(self, inputs, **kwargs):
@@ -53,20 +69,29 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             top_k (`int`, *optional*): how many labels to return; all by default.
             batch_size (`int`, *optional*, defaults to 1): videos of a forward pass.
             num_views, num_spatial_views (`int`, *optional*): views of a video; their scores are averaged.
-            sampling, num_frames, frame_stride, decoder, on_damage, allow_private_addresses (*optional*): see
-                [`VitaClipVideoProcessor`].
+            sampling, num_frames, frame_stride, decoder, on_damage, max_seconds, allow_private_addresses (*optional*):
+                see [`VitaClipVideoProcessor`].
+            on_error (`str`, *optional*, defaults to `"error"`): or `"skip"`: a video that cannot be scored does not
+                end the list; `{"error": str}` stands in the place of its answer.
 
         Returns:
             For one video, a list of `{"score": float, "label": str}`, best first; for several, a list of such lists.
             Scores are the softmax over the labels, averaged over the views.
+
+        Raises:
+            VideoDecodingError: a video cannot be read.
+            ScoreError: the scores are NaN or infinite.
         """
         inputs, single = as_inputs(inputs)
         if isinstance(inputs, list) and not inputs:
             return []
-        outputs = super().__call__(inputs, **kwargs)
+        on_error = checked_on_error(kwargs.get("on_error") or self._postprocess_params.get("on_error", "error"))
+        outputs = counted(super().__call__(inputs, **kwargs), on_error)
         return outputs[0] if single else outputs
 
-    def _sanitize_parameters(self, candidate_labels=None, hypothesis_template=None, top_k=None, **kwargs):
+    def _sanitize_parameters(
+        self, candidate_labels=None, hypothesis_template=None, top_k=None, on_error=None, **kwargs
+    ):
         names = (
             "num_views",
             "num_spatial_views",
@@ -75,13 +100,14 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             "frame_stride",
             "decoder",
             "on_damage",
+            "max_seconds",
             "allow_private_addresses",
         )
         unknown = sorted(set(kwargs) - set(names))
         if unknown:
             raise TypeError(
                 f"zero-shot-video-classification: unknown argument {', '.join(unknown)}; known are candidate_labels, "
-                f"hypothesis_template, top_k, batch_size, {', '.join(names)}."
+                f"hypothesis_template, top_k, batch_size, on_error, {', '.join(names)}."
             )
         forward: dict = {}
         postprocess: dict = {}
@@ -93,18 +119,28 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
                 raise ValueError(f"`top_k` must be a whole number of at least 1, got {top_k!r}.")
             postprocess["top_k"] = top_k
-        return {name: value for name, value in kwargs.items() if value is not None}, forward, postprocess
+        preprocess = {name: value for name, value in kwargs.items() if value is not None}
+        if on_error is not None:
+            preprocess["on_error"] = postprocess["on_error"] = checked_on_error(on_error)
+        return preprocess, forward, postprocess
 
-    def preprocess(self, video, **processing):
-        return view_pixels(self, video, processing)
+    def preprocess(self, video, on_error="error", **processing):
+        return read_views(self, video, processing, on_error)
 
     def _forward(self, model_inputs, candidate_labels=None, templates=("{}",)):
         if candidate_labels is None:
             raise ValueError("zero-shot-video-classification: pass `candidate_labels=[…]`, the labels to score.")
         class_embeds = build_zero_shot_classifier(self.model, self.tokenizer, candidate_labels, templates)
-        return {"scores": score_videos(self.model, model_inputs["pixel_values_videos"], class_embeds)}
+        scores = view_scores(
+            self.model.compare(embed_views(self.model, model_inputs["pixel_values_videos"]), class_embeds),
+            model_inputs["pixel_values_videos"].shape[1],
+        )
+        return {"scores": scores} | {name: model_inputs[name] for name in ("error",) if name in model_inputs}
 
-    def postprocess(self, model_outputs, candidate_labels=None, top_k=None):
+    def postprocess(self, model_outputs, candidate_labels=None, top_k=None, on_error="error"):
+        error = error_of(model_outputs, model_outputs["scores"], on_error)
+        if error is not None:
+            return {"error": error}
         scores = model_outputs["scores"][0].tolist()
         ranked = sorted(zip(scores, candidate_labels, strict=True), key=lambda pair: -pair[0])
         return [{"score": score, "label": label} for score, label in ranked[:top_k]]

@@ -146,6 +146,10 @@ class ClassPrompts(nn.Module):
         slots = [CONTEXT_SLOT] * self.config.num_context_tokens
         return pack_rows([[bos, *slots, eos]] * num_classes, self.config.max_position_embeddings)
 
+    def _load_from_state_dict(self, *args, **kwargs):
+        super()._load_from_state_dict(*args, **kwargs)
+        self.lengths  # noqa: B018  measured now, since a traced forward pass cannot
+
     @property
     def lengths(self) -> tuple[int, ...]:
         """Tokens of each prompt. Measured again when `class_input_ids` was replaced or written to."""

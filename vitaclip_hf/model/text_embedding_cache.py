@@ -14,7 +14,7 @@ class TextEmbeddingCache:
 
     An entry is valid while the weights that made it are the same tensors with the same version counters of autograd,
     which count in-place writes, and while the same adapters of peft are on. Writes through `.data` are not counted:
-    call `clear` after them. The model calls it in `train()`, `load_state_dict()` and `set_classes()`.
+    call `clear` after them. The model calls it in `train()`, `load_state_dict()`, `set_classes()` and `to()`.
 
     Args:
         capacity (`int`, defaults to 8): entries to keep; the least recently used is dropped.
@@ -23,6 +23,9 @@ class TextEmbeddingCache:
     def __init__(self, capacity: int = 8):
         self.capacity = capacity
         self._entries: OrderedDict[Hashable, torch.Tensor] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"capacity": self.capacity, "_entries": OrderedDict()}  # entries belong to these weights, not to copies
 
     def clear(self) -> None:
         """Drops all entries."""
@@ -42,7 +45,9 @@ class TextEmbeddingCache:
         if any(tensor.is_inference() for tensor in weights):  # they have no version counters
             return self._computed(compute)
         counters = tuple((tensor.data_ptr(), tensor._version, tensor.dtype, tensor.device) for tensor in weights)
-        key = (key, counters, adapter_switches(modules), torch.is_autocast_enabled(), torch.is_autocast_enabled("cpu"))
+        types = sorted({tensor.device.type for tensor in weights} - {"meta"})
+        autocast = tuple(torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) for kind in types)
+        key = (key, counters, adapter_switches(modules), autocast)
         if key not in self._entries:
             self._entries[key] = self._computed(compute)
             while len(self._entries) > self.capacity:

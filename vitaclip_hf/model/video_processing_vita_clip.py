@@ -35,6 +35,7 @@ class VitaClipVideoProcessorKwargs(VideosKwargs, total=False):
     antialias (`bool`): low-pass before downsizing (default `True`; the released code does not).
     decoder (`str`): `"auto"` (default), `"torchcodec"`, `"pyav"` or `"decord"`.
     on_damage (`str`): `"error"` (default), or `"skip"`, which leaves damaged frames out.
+    max_seconds (`float`, *optional*): most time for decoding one video, in a process of its own (default: no limit).
     allow_private_addresses (`bool`): whether URLs may lead to addresses that are not public (default `True`).
     seed (`int`, *optional*): of the random samplings; video i of a batch draws with `seed + i`.
     """
@@ -46,13 +47,14 @@ class VitaClipVideoProcessorKwargs(VideosKwargs, total=False):
     antialias: bool | None
     decoder: str | None
     on_damage: str | None
+    max_seconds: float | None
     allow_private_addresses: bool | None
     seed: int | None
 
 
 SPECIFICATION = tuple(field.name for field in fields(ClipSpecification))
 # What this processor decides itself, before transformers' own steps.
-READING = ("decoder", "on_damage", "allow_private_addresses")
+READING = ("decoder", "on_damage", "max_seconds", "allow_private_addresses")
 SAMPLING_ARGUMENTS = (*SPECIFICATION, *READING, "antialias", "seed", "do_sample_frames", "input_data_format")
 
 
@@ -65,6 +67,9 @@ class VitaClipVideoProcessor(BaseVideoProcessor):
     `{"path": …, "bytes": …}` as in `datasets`, an array or tensor of frames `[T, H, W, 3]` or `[T, 3, H, W]` (uint8, or
     floats in 0 … 1), or a list of frames: images, arrays, or paths of image files within a nested list. A list of any
     of these is a batch. Frames are sampled from all of them alike; `do_sample_frames=False` takes every frame.
+
+    `preprocess` reads the videos itself and then calls transformers' own steps. transformers' hook for decoding gets
+    neither decoder, seed nor layout of a call, and gives one clip a video.
 
     The output `pixel_values_videos` has one row for each video: shape `(batch_size, num_frames, 3, height, width)`, or
     with several views `(batch_size, num_views * num_spatial_views, num_frames, 3, height, width)`, spatial views
@@ -91,6 +96,7 @@ class VitaClipVideoProcessor(BaseVideoProcessor):
     antialias = True
     decoder = "auto"
     on_damage = "error"
+    max_seconds = None
     allow_private_addresses = True
     seed = None
     valid_kwargs = VitaClipVideoProcessorKwargs

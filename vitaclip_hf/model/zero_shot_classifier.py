@@ -1,5 +1,6 @@
 """Class embeddings from labels and templates, and scores from several views: the one way to score in this package."""
 
+import weakref
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -76,7 +77,7 @@ def build_zero_shot_classifier(
             embeds.append(nn.functional.normalize(features, dim=-1))
         return nn.functional.normalize(torch.stack(embeds).mean(0), dim=-1)
 
-    key = ("labels", tuple(labels), tuple(templates), id(tokenizer))
+    key = ("labels", tuple(labels), tuple(templates), weakref.ref(tokenizer))
     return model.text_embedding_cache.get(key, model.text_side_modules(), embed)
 
 
@@ -87,6 +88,24 @@ def _check_length(model: Any, tokenizer: Any, texts: list[str], input_ids: torch
         raise ValueError(
             f"The text {text[:200]!r} takes {input_ids.shape[1]} tokens, but the text tower has {longest} positions; "
             "shorten the label or the template."
+        )
+
+
+class ScoreError(ValueError):
+    """A model's scores are not numbers; the message says what to do."""
+
+
+def check_scores(scores: torch.Tensor) -> None:
+    """
+    Checks scores that are on the CPU; elsewhere that would stop the device.
+
+    Raises:
+        ScoreError: some are NaN or infinite.
+    """
+    if scores.device.type == "cpu" and not scores.isfinite().all():
+        raise ScoreError(
+            "The model's scores are NaN or infinite. Its weights are damaged, or too large for its number type: fetch "
+            "or save the checkpoint again, or load it in float32."
         )
 
 
@@ -117,9 +136,14 @@ def score_videos(model: Any, pixel_values_videos: torch.Tensor, class_embeds: to
 
     Returns:
         `torch.Tensor` of shape `(batch_size, num_labels)`, float32.
+
+    Raises:
+        ScoreError: some scores are NaN or infinite (of a model on the CPU; call [`check_scores`] once they are there).
     """
     logits = model.compare(embed_views(model, pixel_values_videos), class_embeds)
-    return view_scores(logits, pixel_values_videos.shape[1])
+    scores = view_scores(logits, pixel_values_videos.shape[1])
+    check_scores(scores)
+    return scores
 
 
 @torch.no_grad()
