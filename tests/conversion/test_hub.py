@@ -525,7 +525,7 @@ def test_from_the_authors_file_to_a_published_folder(golden_cases, tokenizer_fol
     arguments = ["publish", tmp_path / "checkpoint", "--repo-id", "ORG/NAME", "--output", tmp_path / "folder"]
     published = run_script("-m", "vitaclip_hf.cli", *arguments)
     assert published.returncode == 0, published.stderr
-    assert "Loads alike, to the bit" in published.stdout and "Dry run, nothing pushed" in published.stdout
+    assert "Checked: bit-identical outputs" in published.stdout and "Dry run, nothing pushed" in published.stdout
     card = (tmp_path / "folder" / "README.md").read_text()
     assert 'model="ORG/NAME"' in card and "Not recorded beside this checkpoint." in card
     assert "The licence of the weights is not stated" in card and "license:" not in card
@@ -571,7 +571,7 @@ def prompts_alone(checkpoint, tokenizer, tmp_path_factory) -> Path:
 def test_prompts_alone_are_published_as_a_whole_model(prompts_alone, folder, tmp_path, capsys):
     before = sorted(prompts_alone.iterdir())
     assert run_publish(prompts_alone, "--output", tmp_path / "out") == 0
-    assert "Loads alike, to the bit" in capsys.readouterr().out
+    assert "Checked: bit-identical outputs" in capsys.readouterr().out
     assert sorted(prompts_alone.iterdir()) == before
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == sorted(file.name for file in folder.iterdir())
     for file in folder.iterdir():

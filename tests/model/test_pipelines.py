@@ -113,7 +113,7 @@ def test_several_videos_are_never_taken_for_views(classifier, tmp_path):
     apart = [classifier(video, candidate_labels=LABELS) for video in (one, other)]
     for batch in (np.stack([one, other]), torch.from_numpy(np.stack([one, other])), (one, other)):
         assert classifier(batch, candidate_labels=LABELS) == apart
-    with pytest.raises(TypeError, match="Expected a video within the list of videos"):
+    with pytest.raises(TypeError, match="must be one video, got a list of 2"):
         classifier([[one, other], one], candidate_labels=LABELS)
     paths = [str(tmp_path / f"{index}.png") for index in range(6)]
     for path, frame in zip(paths, one, strict=True):

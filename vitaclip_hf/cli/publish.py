@@ -58,7 +58,7 @@ def publish(
     for file in publication.files:
         print(f"{file.sha256}  {file.size:>13,}  {file.name}")
     print(f"{len(publication.files)} files, {sum(file.size for file in publication.files):,} bytes")
-    print("Loads alike, to the bit: in a fresh process without the package, and with it.")
+    print("Checked: bit-identical outputs in a fresh process without the package, and with it.")
     if output is not None:
         print(f"Folder: {output}")
     if publication.url is not None:

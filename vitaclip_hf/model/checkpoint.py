@@ -6,16 +6,30 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoProcessor, CLIPConfig
 
+from .checksums import CHECKSUMS_FILE, check_checksums
 from .configuration_vita_clip import BACKBONES, VitaClipConfig
-from .loading_checks import CheckpointError, check_complete
+from .loading_checks import HUB_ARGUMENTS, UNFIT, CheckpointError, check_complete, check_tokenizer
 from .modeling_vita_clip import VitaClipModel
 from .processing_vita_clip import VitaClipProcessor
 from .prompt_checkpoint import find_prompts_alone, fingerprint_of_tensors
+from .stored_sizes import check_config_file, check_pixel_sizes, check_sizes, find_file
+
+
+# Arguments of `from_pretrained` by which the sizes are no longer those of the folder's configuration.
+OTHER_SIZES = {
+    "config",
+    "state_dict",
+    "variant",
+    "vision_config",
+    "text_config",
+    "num_frames",
+    "id2label",
+    "num_labels",
+}
 
 
 @dataclass
@@ -87,6 +101,7 @@ def load_checkpoint(
     name = str(name)
     config = read_config(name, revision, accept_clip)
     kwargs.setdefault("use_safetensors", True)
+    hub = {"revision": revision} | {argument: kwargs[argument] for argument in HUB_ARGUMENTS if argument in kwargs}
     try:
         load: Any = model_class.from_pretrained
         if not isinstance(config, VitaClipConfig):
@@ -99,17 +114,26 @@ def load_checkpoint(
         if kind == "prompts":
             model = load(name, revision=revision, **kwargs)
         else:
+            if kwargs["use_safetensors"] and not kwargs.keys() & OTHER_SIZES:
+                check_sizes(name, config, model_class, hub, stock=kind == "clip")
             # Weights of another shape are named by check_complete, which transformers' own error does not do.
             kwargs |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
             model, info = load(name, revision=revision, **kwargs)
             check_complete(name, model, info, stock=kind == "clip")
-    except CheckpointError:
+            listing = find_file(name, CHECKSUMS_FILE, hub)
+            if listing is not None:
+                check_checksums(Path(listing).parent)
+        if not model.logit_scale.isfinite():
+            raise CheckpointError(f"{name}: its logit_scale is {model.logit_scale.item()}; fetch or save it again.")
+    except (CheckpointError, torch.OutOfMemoryError):
         raise
     except SafetensorError as error:
-        raise CheckpointError(f"{name}: a weights file is damaged or incomplete ({error}); fetch it again.") from error
-    except (ValueError, TypeError, AttributeError, RuntimeError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise CheckpointError(f"{name}: a weights file is damaged or incomplete ({reason}); fetch it again.") from error
+    except UNFIT as error:
         raise CheckpointError(_about(name, error)) from error
     processor = _load_processor(name, revision, kind)
+    check_tokenizer(processor.tokenizer, model.config.text_config, name)
     model = model.to(device=device, dtype=dtype).eval()
     return Checkpoint(name, kind, model, processor, getattr(model.config, "_commit_hash", None))
 
@@ -131,32 +155,38 @@ def read_config(name: str | Path, revision: str | None = None, accept_clip: bool
                 f"{name[:200]}: no such folder, and not an id on the Hub (those are ORG/NAME); give one of the two."
             ) from error
     try:
-        config = AutoConfig.from_pretrained(name, revision=revision)
-    except (ValueError, TypeError, AttributeError, KeyError, StrictDataclassError) as error:
+        check_config_file(name, {"revision": revision})
+        config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+    except CheckpointError:
+        raise
+    except UNFIT as error:
         raise CheckpointError(_about(name, error)) from error
     if isinstance(config, VitaClipConfig) or (accept_clip and config.model_type in BACKBONES):
         return config
     needed = "a CLIP or a Vita-CLIP" if accept_clip else "a Vita-CLIP"
-    raise CheckpointError(f"{name}: this is a {config.model_type!r} model; give {needed} checkpoint.")
+    raise CheckpointError(f"{name}: this is a {config.model_type!r:.100} model; give {needed} checkpoint.")
 
 
 def _about(name: str, error: Exception) -> str:
-    reason = " ".join(str(error).split())[:300]
+    reason = " ".join(str(error)[:5000].split())[:300] or type(error).__name__
     return reason if name in reason else f"{name}: {reason}"
 
 
 def _load_processor(name: str, revision: str | None, kind: str) -> VitaClipProcessor:
     """What was saved beside a Vita-CLIP; for a stock CLIP one that is made of its files."""
     try:
-        loader = VitaClipProcessor if kind == "clip" else AutoProcessor
-        processor = loader.from_pretrained(name, revision=revision)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:200]
+        if kind == "clip":
+            processor = VitaClipProcessor.from_pretrained(name, revision=revision)
+        else:
+            processor = AutoProcessor.from_pretrained(name, revision=revision, trust_remote_code=False)
+    except Exception as error:  # tokenizers raises `Exception` itself
+        reason = " ".join(str(error)[:5000].split())[:200]
         raise CheckpointError(
             f"{name}: no processor beside the model ({reason}); save the processor there too."
         ) from error
     if not isinstance(processor, VitaClipProcessor) or None in (processor.video_processor, processor.tokenizer):
         raise CheckpointError(f"{name}: no complete VitaClipProcessor beside the model; save the processor there too.")
+    check_pixel_sizes(name, processor.video_processor)
     return processor
 
 

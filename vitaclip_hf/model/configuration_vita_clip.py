@@ -32,7 +32,7 @@ BACKBONES = {
 
 
 def _as_ours(given: Any, legacy: dict | None, stock: Any, ours: Any) -> Any:
-    """A sub-configuration as ours, made of a dictionary, a stock CLIP one or nothing.
+    """Our configuration of one tower, from a dictionary, a stock CLIP configuration or None.
 
     CLIP's own defaults (patches of 32) fill what a stock CLIP configuration leaves out.
     """
@@ -162,7 +162,7 @@ class VitaClipConfig(CLIPConfig):
 
     def __post_init__(self, **kwargs):
         num_frames = kwargs.pop("num_frames", None)
-        # OpenAI's published configurations still carry these two; what they say goes first, as in CLIPConfig.
+        # OpenAI's published configurations have these two fields; their values win, as in CLIPConfig.
         legacy_text, legacy_vision = kwargs.pop("text_config_dict", None), kwargs.pop("vision_config_dict", None)
         self.text_config = _as_ours(self.text_config, legacy_text, CLIPTextConfig, VitaClipTextConfig)
         self.vision_config = _as_ours(self.vision_config, legacy_vision, CLIPVisionConfig, VitaClipVisionConfig)
@@ -184,7 +184,7 @@ class VitaClipConfig(CLIPConfig):
     @classmethod
     def from_dict(cls, config_dict: dict, **kwargs):
         """
-        As every configuration; a stock CLIP's configuration is accepted too.
+        Like every configuration's `from_dict`; a stock CLIP's configuration is accepted too.
 
         The installed package is used instead of the copy of its code in a published folder. So the fields that point to
         that copy are dropped: `pipeline()` would ask for `trust_remote_code` because of `custom_pipelines`, and a

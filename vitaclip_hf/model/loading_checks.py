@@ -1,9 +1,10 @@
-"""What is wrong with weights that transformers would load with no more than a warning."""
+"""Checks for weights that transformers loads with only a warning."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import PreTrainedConfig
 
@@ -14,6 +15,11 @@ from .prompts import AFTER_END, ClassPrompts, TimeEmbedding, VisionPrompts
 SHOWN = 3
 # What `from_pretrained` takes to find files; the last two are about the folder itself, not about a base model.
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+# What the libraries raise for files that do not fit; a missing file is an OSError, which passes.
+UNFIT = (
+    *(ValueError, TypeError, AttributeError, LookupError, RuntimeError, ArithmeticError, AssertionError),
+    *(ImportError, MemoryError, StrictDataclassError),
+)
 # Models without prompts: whole backbones, and their vision towers alone.
 STOCK_TYPES = (*BACKBONES, *(vision.model_type for _, vision in BACKBONES.values()))
 
@@ -96,6 +102,19 @@ def prompt_names(model: nn.Module) -> list[str]:
         name for name, part in model.named_modules() if isinstance(part, (ClassPrompts, TimeEmbedding, VisionPrompts))
     ]
     return [name for name in model.state_dict() if name.startswith(tuple(f"{part}." for part in parts))]
+
+
+def check_tokenizer(tokenizer: Any, text_config: Any, source: Any) -> None:
+    """
+    Raises CheckpointError for a tokenizer that cannot be the model's.
+
+    transformers makes a tokenizer of a few tokens for a folder that has no tokenizer files.
+    """
+    if not text_config.vocab_size / 2 <= len(tokenizer) <= text_config.vocab_size:
+        raise CheckpointError(
+            f"{source}: the tokenizer has {len(tokenizer):,} tokens, the text tower {text_config.vocab_size:,}. Save the "
+            "tokenizer that belongs to the model beside it."
+        )
 
 
 def token_problems(model: nn.Module) -> list[str]:

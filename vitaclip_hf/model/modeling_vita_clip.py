@@ -4,9 +4,11 @@ Shapes, in the letters of the whole package: B videos, T frames, N patches of a 
 E joint width, C classes.
 """
 
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -27,6 +29,7 @@ from transformers.utils import ModelOutput, TransformersKwargs, logging
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
+from .checksums import CHECKSUMS_FILE, write_checksums
 from .configuration_vita_clip import VitaClipConfig, VitaClipVisionConfig
 from .loading_checks import refuse_missing_prompts
 from .prompt_checkpoint import load_prompts, prompts_only_error, save_prompts
@@ -193,9 +196,22 @@ class VitaClipPreTrainedModel(CLIPPreTrainedModel):
         return False
 
     def save_pretrained(self, save_directory, **kwargs) -> None:
-        """As for every transformers model. The pipelines of a published folder's own code are saved too."""
+        """
+        As for every transformers model. The pipelines of a published folder's own code are saved too, and the weights'
+        checksums.
+        """
+        mine = kwargs.get("is_main_process", True) and not os.path.isfile(save_directory)
+        if mine:
+            Path(save_directory, CHECKSUMS_FILE).unlink(missing_ok=True)  # a stopped save leaves none, not a wrong one
         super().save_pretrained(save_directory, **kwargs)
         copy_pipeline_modules(self.config, save_directory)
+        if mine:
+            write_checksums(save_directory)
+
+    def _upload_modified_files(self, working_dir, *args, **kwargs):
+        # Private: the only step between writing and uploading. Old checksums on the Hub would refuse the new weights.
+        write_checksums(working_dir)
+        return super()._upload_modified_files(working_dir, *args, **kwargs)
 
     def prompts_disabled(self) -> AbstractContextManager[None]:
         """
@@ -277,7 +293,7 @@ class VitaClipVisionModel(VitaClipPreTrainedModel, CLIPVisionModel):
             LayerNorm; and `last_hidden_state` of shape `(batch_size, num_frames, sequence_length, hidden_size)`.
         """
         pixel_values_videos = _checked_videos(pixel_values_videos)
-        # Without prompts this is CLIP. It is computed as CLIP computes it, so that the bits are equal too.
+        # Without prompts this is CLIP. It is computed as CLIP computes it, so that the result is bit-identical.
         all_tokens = not (class_tokens_only and self.time_embedding.enabled) or any(
             kwargs.get(name, getattr(self.config, name, False))
             for name in ("output_hidden_states", "output_attentions")
@@ -485,7 +501,7 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
             interpolate_pos_encoding (`bool`, defaults to `False`): accept another size than the configuration's.
             num_items_in_batch (`int`, *optional*):
                 Entries of `labels` in the whole optimizer step, as `Trainer` counts and passes them; the loss is then
-                this batch's share of the step's mean.
+                this batch's sum divided by that number.
             class_tokens_only (`bool`, defaults to `True`):
                 Compute the last layer of the video tower for the class tokens only. With `False` the output's
                 `vision_model_output` has `last_hidden_state`.
@@ -556,6 +572,11 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
         """As for every module; drops the kept text embeddings, whose weights may change now."""
         self.text_embedding_cache.clear()
         return super().train(mode)
+
+    def _apply(self, *args, **kwargs):
+        # `to()` and its kin: weights that were rounded and moved back may lie where they were.
+        self.text_embedding_cache.clear()
+        return super()._apply(*args, **kwargs)
 
     def load_state_dict(self, *args, **kwargs):
         """As for every module; drops the kept text embeddings."""

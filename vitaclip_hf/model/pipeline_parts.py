@@ -57,7 +57,7 @@ def view_pixels(pipeline: Any, video: Any, arguments: dict[str, Any]) -> dict[st
     """
     videos = batch_of_videos([video])
     if len(videos) != 1:
-        raise TypeError(f"Expected a video within the list of videos, got a list of {len(videos)} videos.")
+        raise TypeError(f"Each entry of a list of videos must be one video, got a list of {len(videos)} videos.")
     pixels = pipeline.video_processor(videos, return_tensors="pt", **arguments)["pixel_values_videos"]
     return {"pixel_values_videos": (pixels if pixels.ndim == 6 else pixels[:, None]).to(pipeline.dtype)}
 

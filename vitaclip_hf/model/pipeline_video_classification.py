@@ -24,8 +24,8 @@ class VitaClipVideoClassificationPipeline(VideoClassificationPipeline):
     """
     Video classification with [`VitaClipForVideoClassification`].
 
-    transformers' own pipeline for this task batches no model that has a video processor only, takes paths only, reads
-    every frame rate alike and keeps one view of a video; this one differs in these points.
+    Unlike transformers' own pipeline for this task, it batches, takes any source of a video, honours
+    `frame_sampling_rate` and averages the views of a video.
 
     Example:
 
@@ -46,7 +46,7 @@ class VitaClipVideoClassificationPipeline(VideoClassificationPipeline):
             top_k (`int`, *optional*, defaults to 5): how many classes to return.
             num_frames (`int`, *optional*): frames of a clip; by default as the video processor says.
             frame_sampling_rate (`int`, *optional*):
-                Every so many frames, one is read: `sampling="dense"` with this `frame_stride`.
+                Read every n-th frame: `sampling="dense"` with this `frame_stride`.
             num_views, num_spatial_views (`int`, *optional*): views of a video; their scores are averaged.
             sampling, frame_stride, decoder, on_damage, max_seconds, allow_private_addresses (*optional*): see
                 [`VitaClipVideoProcessor`].

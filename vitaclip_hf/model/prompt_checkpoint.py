@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -29,8 +28,9 @@ from transformers.utils import CONFIG_NAME
 from transformers.utils.hub import cached_file, extract_commit_hash
 
 from .configuration_vita_clip import REMOTE_CODE_FIELDS
-from .loading_checks import HUB_ARGUMENTS, CheckpointError, kind_problems
+from .loading_checks import HUB_ARGUMENTS, UNFIT, CheckpointError, kind_problems
 from .prompts import ClassPrompts, TimeEmbedding, VisionPrompts
+from .stored_sizes import check_config_file, check_layers, check_sizes
 from .version import __version__
 
 
@@ -82,17 +82,17 @@ class PromptRecord:
         """
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
-            version = content["format_version"]
+            version = int(content["format_version"])
             if version <= FORMAT_VERSION:
                 record = cls(**{field.name: content[field.name] for field in dataclasses.fields(cls)})
                 record.check()
                 return dataclasses.replace(record, base_model=record.find_base(Path(path).parent))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, OSError, RecursionError) as error:
             raise PromptCheckpointError(
-                f"{path}: damaged or not written by `save_prompts` ({type(error).__name__}: {error})."
+                f"{path}: damaged or not written by `save_prompts` ({type(error).__name__}: {_first_line(error)})."
             ) from error
         raise PromptCheckpointError(
-            f"{path}: format {version}, written by vitaclip_hf {content.get('package_version')}; vitaclip_hf "
+            f"{path}: format {version:.6g}, written by vitaclip_hf {content.get('package_version')!s:.50}; vitaclip_hf "
             f"{__version__} reads up to format {FORMAT_VERSION}. Update the package."
         )
 
@@ -271,15 +271,18 @@ def load_prompts(
     # The attention reaches both towers only through the model's own loading.
     attention = {"attn_implementation": kwargs.pop("attn_implementation")} if "attn_implementation" in kwargs else {}
     try:
+        check_config_file(os.fspath(directory), hub)
         config, kwargs = model_class.config_class.from_pretrained(directory, return_unused_kwargs=True, **hub, **kwargs)
+        check_layers(str(directory), config)
         with torch.device("meta"):
-            expected, _ = split_tensors(model_class(config))
-    except (OSError, ValueError, TypeError, AttributeError, StrictDataclassError) as error:
+            expected, beneath = split_tensors(model_class(config))
+    except (OSError, *UNFIT) as error:
         raise PromptCheckpointError(
             f"{directory}: its {CONFIG_NAME} is missing, damaged or no Vita-CLIP's ({_first_line(error)})."
         ) from error
     prompts = _read_prompts(_find(directory, WEIGHTS_FILE, hub), expected, record)
     backbone, commit = _load_backbone(record, base, base_revision, model_class, use_safetensors, hub)
+    _compare_shapes(backbone, beneath, f"{base}, the base of {directory},")  # before memory is taken
     model = model_class.from_pretrained(
         None, config=config, state_dict=backbone | prompts, dtype=dtype or record.base_dtype, **attention, **kwargs
     )
@@ -333,7 +336,7 @@ def _find(directory: str | os.PathLike, name: str, hub: Mapping[str, Any]) -> st
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).strip().splitlines()[0]
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
 def _compare_shapes(found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor], source: str) -> None:
@@ -378,6 +381,7 @@ def _load_backbone(
     try:
         if _is_path(base) and not Path(base).is_dir():
             raise PromptCheckpointError("no such folder")
+        check_config_file(base, hub)
         model_type = PreTrainedConfig.get_config_dict(base, **hub)[0].get("model_type")
         loader = {
             CLIPConfig.model_type: CLIPModel,
@@ -385,7 +389,9 @@ def _load_backbone(
             model_class.config_class.model_type: model_class,
         }.get(model_type)
         if loader is None:
-            raise PromptCheckpointError(f"it is of type {model_type!r}, not a CLIP")
+            raise PromptCheckpointError(f"it is of type {model_type!r:.100}, not a CLIP")
+        if use_safetensors:
+            check_sizes(base, loader.config_class.from_pretrained(base, **hub), loader, hub, stock=True)
         model, info = loader.from_pretrained(
             base,
             dtype=getattr(torch, record.base_dtype),
@@ -393,7 +399,7 @@ def _load_backbone(
             use_safetensors=use_safetensors,
             **hub,
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
+    except (OSError, SafetensorError, pickle.UnpicklingError, *UNFIT) as error:
         raise PromptCheckpointError(
             f"The base model {base} cannot be loaded ({_first_line(error)}); {advice}."
         ) from error

@@ -1,4 +1,4 @@
-"""The code in a published folder: what of it goes along when a model that was loaded by it is saved again."""
+"""Copies the pipelines' code when a model that was loaded by a published folder's code is saved again."""
 
 import os
 import shutil

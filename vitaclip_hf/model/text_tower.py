@@ -1,4 +1,4 @@
-"""CLIP's text tower, which takes the classes' sequences without padding and computes their ends alone at the end.
+"""CLIP's text tower. Class prompts run without padding; the last layer is computed for their last tokens only.
 
 Shapes: C classes, L positions, D_t text width, N tokens of all sequences together.
 """
@@ -30,7 +30,7 @@ class SequencesOfLength(NamedTuple):
 
     sequences: int
     length: int
-    mask: Any  # causal, as the attention implementation wants it; None where `is_causal` says enough
+    mask: Any  # causal, in the attention implementation's form; None if `is_causal=True` is enough
 
 
 def causal_groups(packed: PackedSequences, config: VitaClipTextConfig) -> list[SequencesOfLength]:
@@ -111,7 +111,7 @@ class VitaClipTextLayer(CLIPEncoderLayer):
 
 
 class VitaClipTextEncoder(CLIPEncoder):
-    """CLIP's encoder; where only the ends of the sequences are wanted, it computes nothing behind or beside them."""
+    """CLIP's encoder. Packed sequences have no padding, and only their last tokens in the last layer."""
 
     def __init__(self, config: VitaClipTextConfig):
         nn.Module.__init__(self)  # CLIPEncoder's own would build CLIP's layers first

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import av
@@ -24,6 +25,7 @@ from av.video.frame import PictureType
 from transformers.video_utils import VideoMetadata
 
 from .container_length import mp4_boxes, what_is_missing
+from .decoding_process import LostProcessError, TimedObject, TimeLimitError
 from .frame_sampling import ClipSpecification
 from .frame_table import FrameTable, UntrustedTableError, can_be_trusted, is_mp4, read_by_table
 from .video_opening import (
@@ -92,6 +94,16 @@ class Video(ABC):
         An array `[K, H, W, 3]` or a tensor `[K, 3, H, W]`. Decoders give arrays, since torch's own operations can hang
         in a forked process. Corrects `metadata.total_num_frames` if it was wrong.
         """
+
+    def state(self, result: Any = None) -> tuple[Any, VideoMetadata, int]:
+        """A result with what is known of the video after it, for [`TimedVideo`]."""
+        return result, self.metadata, self.decoder_bytes
+
+    def _decode_for_other_process(self, numbers: list[int]) -> tuple[Any, VideoMetadata, int]:
+        """As `_decode`: an array, and whether it has channels before rows."""
+        frames = self._decode(numbers)
+        is_tensor = isinstance(frames, torch.Tensor)
+        return self.state((np.asarray(frames), is_tensor))
 
     def _decode_within_limit(self, numbers: list[int], copies: int) -> np.ndarray | torch.Tensor:
         """The frames of different numbers, ascending. `copies`: how many frames are copied from them afterwards."""
@@ -179,6 +191,7 @@ def open_video(
     *,
     verify: str = "read",
     on_damage: str = "error",
+    max_seconds: float | None = None,
     max_frame_pixels: int | None = MAX_FRAME_PIXELS,
     max_download_bytes: int | None = MAX_DOWNLOAD_BYTES,
     download_seconds: float | None = DOWNLOAD_SECONDS,
@@ -197,6 +210,8 @@ def open_video(
             noticed there. `"full"` decodes the whole file: damage is noticed anywhere.
         on_damage (`str`, defaults to `"error"`): of PyAV. `"skip"` leaves damaged frames out, numbers the others, and
             says in `metadata.frames_left_out` how many were left out.
+        max_seconds (`float`, *optional*): most time for opening and all readings together, without the download; by
+            default no limit. The video is then decoded in a process of its own, which is ended after this time.
         max_frame_pixels (`int`, *optional*): limit on the pixels of one frame; `None` for no limit.
         max_download_bytes (`int`, *optional*): limit on the bytes of a download; `None` for no limit.
         download_seconds (`float`, *optional*): limit on the time of a whole download; `None` for no limit.
@@ -232,6 +247,19 @@ def open_video(
     if on_damage == "skip" and decoder in ("torchcodec", "decord"):
         raise ValueError(f'`on_damage="skip"` needs the decoder "pyav", got {decoder!r}.')
     name, video = opened_source(source, max_download_bytes, download_seconds, allow_private_addresses)
+    opened = partial(_opened, name, video, decoder, max_bytes, verify, on_damage, max_frame_pixels)
+    return opened() if max_seconds is None else TimedVideo(name, opened, max_seconds, max_bytes)
+
+
+def _opened(
+    name: str,
+    video: str | bytes,
+    decoder: str,
+    max_bytes: int | None,
+    verify: str,
+    on_damage: str,
+    max_frame_pixels: int | None,
+) -> Video:
     is_cut = _is_cut(video, name, allowed=on_damage == "skip")
     if decoder in ("auto", "pyav"):
         return PyAVVideo(name, video, max_bytes, max_frame_pixels, verify, on_damage, is_cut)
@@ -286,6 +314,38 @@ def decode_video(
     video = open_video(source, decoder, **reading)
     frames = video.read(indices).permute(0, 2, 3, 1).numpy()
     return frames, video.metadata
+
+
+class TimedVideo(Video):
+    """
+    A video that another process decodes, which is ended after some time.
+
+    Args:
+        name (`str`): for messages.
+        opened (`Callable`): opens the video, in that process. Can be pickled.
+        max_seconds (`float`): most time for opening and all readings together.
+        max_bytes (`int`, *optional*): limit on what one reading holds in memory.
+    """
+
+    def __init__(self, name: str, opened: Callable[[], Video], max_seconds: float, max_bytes: int | None):
+        self._video, self._seconds = TimedObject(opened, max_seconds), max_seconds
+        super().__init__(name, VideoMetadata(0), max_bytes)
+        self._call("state")
+
+    def _decode(self, numbers: list[int]) -> np.ndarray | torch.Tensor:
+        frames, channels_first = self._call("_decode_for_other_process", numbers)
+        return torch.from_numpy(frames) if channels_first else frames
+
+    def _call(self, method: str, *arguments: Any) -> Any:
+        try:
+            result, self.metadata, self.decoder_bytes = self._video.call(method, *arguments)
+        except TimeLimitError:
+            advice = "Leave the file out, encode it again, or raise `max_seconds`."
+            raise failure(self.name, f"it is not decoded after {self._seconds:g} s", "decoding", advice) from None
+        except LostProcessError as error:
+            advice = "The file breaks the decoder or takes too much memory: encode it again, or leave it out."
+            raise failure(self.name, error, "decoding", advice) from error
+        return result
 
 
 # Arguments

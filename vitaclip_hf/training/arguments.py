@@ -113,6 +113,9 @@ class DataArguments:
     max_retries: int = field(
         default=10, metadata={"help": "Number of other videos tried in place of an unreadable one."}
     )
+    max_seconds: float | None = field(
+        default=None, metadata={"help": "Most time for decoding one video; after it, the video counts as unreadable."}
+    )
     sampling: Literal["dense_random", "segment_random", "dense", "uniform"] = field(
         default="dense_random", metadata={"help": "How the frames of a training clip are chosen."}
     )
@@ -222,7 +225,7 @@ class VitaClipTrainingArguments(TrainingArguments):
             self.gradient_accumulation_steps = self.total_batch_size // at_once
 
     def _check_values(self) -> None:
-        """Refuses what transformers accepts and then does differently from what was meant."""
+        """Refuses values that transformers accepts but does not honour."""
         if self.gradient_accumulation_steps < 1 or self.per_device_train_batch_size < 1:
             raise ValueError("`gradient_accumulation_steps` and `per_device_train_batch_size` must be at least 1.")
         if self.max_steps == 0:

@@ -68,7 +68,8 @@ def make_datasets(
         num_frames, arguments.eval_sampling, stride, arguments.eval_views, arguments.eval_spatial_views
     )
     common: dict[str, Any] = {
-        "seed": data.seed, "on_error": arguments.on_unreadable, "max_retries": arguments.max_retries
+        "seed": data.seed, "on_error": arguments.on_unreadable, "max_retries": arguments.max_retries,
+        "max_seconds": arguments.max_seconds,
     }  # fmt: skip
     train: dict[str, Any] = {"augmentation": augment}
     validation: dict[str, Any] = {}

@@ -26,7 +26,7 @@ RUN_FILE = "run.json"
 MAY_CHANGE = {
     *("output_dir", "logging_steps", "save_total_limit", "resume", "check_data", "disable_tqdm", "tensorboard"),
     *("dataloader_num_workers", "dataloader_prefetch_factor", "dataloader_pin_memory", "dataloader_persistent_workers"),
-    "per_device_eval_batch_size",
+    *("per_device_eval_batch_size", "max_seconds"),
 }
 
 

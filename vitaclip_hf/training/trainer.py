@@ -374,7 +374,7 @@ def find_best_checkpoint(args: VitaClipTrainingArguments, state: TrainerState) -
     best = checkpoint_folder(args.output_dir, state.best_global_step)
     state.best_model_checkpoint = str(best) if best.is_dir() else None
     if args.load_best_model_at_end and state.best_global_step and not best.is_dir():
-        logger.warning(f"{best}, the best checkpoint, was deleted: the best of the following ones is kept, or the last")
+        logger.warning(f"{best}, the best checkpoint, was deleted. The best of the next ones is kept instead.")
         state.best_global_step = state.best_metric = None
 
 

@@ -1,0 +1,78 @@
+"""`checksums.json`: the SHA-256 of the weights beside them, so that a flipped bit is found before it is used.
+
+Folders of other makers have no such file; nothing is compared there.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from .loading_checks import CheckpointError
+
+
+CHECKSUMS_FILE = "checksums.json"
+MAX_BYTES = 1 << 20  # of this file
+BLOCK = 1 << 20
+
+
+def sha256_of(file: Path) -> str:
+    """SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with file.open("rb", buffering=0) as stream:
+        while block := stream.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def weight_files(folder: str | os.PathLike) -> list[Path]:
+    """The files of weights that transformers or this package would load from a folder, and the index of shards."""
+    patterns = ("model*.safetensors", "prompts.safetensors", "model.safetensors.index.json")
+    return sorted(path for pattern in patterns for path in Path(folder).glob(pattern) if path.is_file())
+
+
+def write_checksums(folder: str | os.PathLike, files: Iterable[Path] | None = None) -> None:
+    """
+    Writes `checksums.json`.
+
+    Args:
+        folder: the folder that was written.
+        files (`Iterable[Path]`, *optional*): its files to list; by default those of weights.
+    """
+    chosen = weight_files(folder) if files is None else list(files)
+    sums = {path.name: sha256_of(path) for path in chosen if path.name != CHECKSUMS_FILE}
+    content = json.dumps({"sha256": sums}, indent=2, sort_keys=True)
+    Path(folder, CHECKSUMS_FILE).write_text(content + "\n", encoding="utf-8")
+
+
+def check_checksums(folder: str | os.PathLike, files: Iterable[Path] | None = None) -> None:
+    """
+    Compares files with `checksums.json` beside them. Without that file, and for files that it does not list, nothing is
+    compared.
+
+    Args:
+        folder: a folder.
+        files (`Iterable[Path]`, *optional*): its files to compare; by default those of weights.
+
+    Raises:
+        CheckpointError: a file has other bytes, or `checksums.json` itself is damaged.
+    """
+    listing = Path(folder, CHECKSUMS_FILE)
+    if not listing.is_file():
+        return
+    try:
+        if listing.stat().st_size > MAX_BYTES:
+            raise ValueError(f"it has more than {MAX_BYTES:,} bytes")
+        sums = json.loads(listing.read_text(encoding="utf-8"))["sha256"]
+        if not isinstance(sums, dict):
+            raise ValueError("no table of files")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise CheckpointError(f"{listing}: damaged ({reason}); fetch it again, or delete it.") from error
+    for path in weight_files(folder) if files is None else files:
+        if path.name in sums and sha256_of(path) != sums[path.name]:
+            raise CheckpointError(
+                f"{path}: damaged, these are not the bytes that {CHECKSUMS_FILE} states. Fetch or save it again; if "
+                f"you replaced it yourself, delete {CHECKSUMS_FILE}."
+            )

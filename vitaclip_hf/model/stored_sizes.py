@@ -1,0 +1,133 @@
+"""What the files of a checkpoint say of sizes, compared with its configuration before memory is taken for them."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from transformers import CLIPConfig
+from transformers.utils import CONFIG_NAME
+from transformers.utils.hub import cached_file
+
+from .loading_checks import CheckpointError, check_complete
+
+
+MAX_LAYERS = 1000  # of a tower; the largest CLIPs have fewer than 100
+MAX_CONFIG_BYTES = 64 << 20  # 240,000 classes take 20 MB
+MAX_PIXEL_BYTES = 4 << 30  # of one video's clips
+LARGE_TENSOR = 1 << 28  # entries
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+
+def find_file(source: str, name: str, hub: Mapping[str, Any]) -> str | None:
+    """A file of a folder or of the Hub, or None."""
+    quiet = {f"_raise_exceptions_for_{case}": False for case in ("missing_entries", "connection_errors", "gated_repo")}
+    return cached_file(source, name, **quiet, **hub)
+
+
+def check_config_file(source: str, hub: Mapping[str, Any]) -> None:
+    """
+    Raises:
+        CheckpointError: the configuration is larger than any that was written in earnest.
+    """
+    found = find_file(source, CONFIG_NAME, hub)
+    if found is not None and (size := os.path.getsize(found)) > MAX_CONFIG_BYTES:
+        raise CheckpointError(f"{source}: its {CONFIG_NAME} has {size:,} bytes, more than {MAX_CONFIG_BYTES:,}.")
+
+
+def check_layers(source: str, config: CLIPConfig) -> None:
+    """
+    Raises:
+        CheckpointError: towers of so many layers that making them alone would take minutes.
+    """
+    for part in ("text_config", "vision_config"):
+        layers = getattr(config, part).num_hidden_layers
+        if not 1 <= layers <= MAX_LAYERS:
+            raise CheckpointError(
+                f"{source}: its {CONFIG_NAME} asks for {part}.num_hidden_layers {layers}, expected 1 to {MAX_LAYERS}."
+            )
+
+
+def stored_shapes(source: str, hub: Mapping[str, Any]) -> dict[str, list[int]] | None:
+    """
+    The shapes of all stored tensors by name, from the headers of the weights files; None without safetensors.
+
+    Raises:
+        CheckpointError: an index that is damaged or names files outside of the folder.
+        SafetensorError: a damaged file.
+    """
+    files = [find_file(source, WEIGHTS, hub)]
+    if files[0] is None:
+        index = find_file(source, INDEX, hub)
+        if index is None:
+            return None
+        files = [find_file(source, name, hub) for name in shard_names(index)]
+    shapes: dict[str, list[int]] = {}
+    for file in files:
+        if file is not None:  # a missing shard has transformers' own error
+            with safe_open(file, "pt") as tensors:
+                shapes |= {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118
+    return shapes
+
+
+def shard_names(index: str | os.PathLike) -> list[str]:
+    """
+    The files that an index of shards names.
+
+    Raises:
+        CheckpointError: it is damaged, or a name is a path and not a file beside it.
+    """
+    try:
+        names = set(json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"].values())
+        wrong = [name for name in names if not isinstance(name, str) or Path(name).name != name or "\\" in name]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise CheckpointError(f"{index}: no index of shards ({reason}); fetch it again.") from error
+    if wrong:
+        raise CheckpointError(f"{index}: names {wrong[0]!r:.100}, which is no file beside it; do not use this folder.")
+    return sorted(names)
+
+
+def check_sizes(source: str, config: CLIPConfig, model_class: Any, hub: Mapping[str, Any], stock: bool = False) -> None:
+    """
+    Compares the sizes in the configuration with the shapes that are stored, before the model takes memory.
+
+    Args:
+        source: folder or Hub id.
+        config: as it was read.
+        model_class: of the model to load.
+        hub: how files are found, as for `from_pretrained`.
+        stock: whether it is a stock CLIP, whose prompts start anew.
+
+    Raises:
+        CheckpointMismatchError: a tensor is missing or has another shape than the configuration asks for.
+        CheckpointError: an unusable number of layers, or a damaged index.
+    """
+    check_layers(source, config)
+    shapes = stored_shapes(source, hub)
+    if shapes is None:
+        return
+    with torch.device("meta"):
+        model = model_class(config)
+    expected = model.state_dict()
+    other = [(n, shapes[n], list(t.shape)) for n, t in expected.items() if n in shapes and shapes[n] != list(t.shape)]
+    # What a stock CLIP lacks is new, or has an error of its own once it is loaded; so only gigabytes matter here.
+    missing = {n for n in expected.keys() - shapes.keys() if not stock or expected[n].numel() > LARGE_TENSOR}
+    check_complete(source, model, {"missing_keys": missing, "mismatched_keys": other, "unexpected_keys": ()}, stock)
+
+
+def check_pixel_sizes(source: str, video_processor: Any) -> None:
+    """
+    Raises:
+        CheckpointError: one video would take gigabytes of model input.
+    """
+    crop, rows = video_processor.crop_size, video_processor.num_views * video_processor.num_spatial_views
+    size = 12 * rows * video_processor.num_frames * crop["height"] * crop["width"]
+    if not 0 < size <= MAX_PIXEL_BYTES:
+        raise CheckpointError(
+            f"{source}: its processor asks for {str(size)[:30]} bytes of pixels a video, expected 1 to "
+            f"{MAX_PIXEL_BYTES:,}: views, frames or sizes are wrong."
+        )
