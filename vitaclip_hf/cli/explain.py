@@ -1,0 +1,78 @@
+"""`vitaclip explain`: where a model looks in a video."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .classify import PICTURES, loaded_checkpoint
+from .errors import CommandError, needs_extra, reported
+
+
+def explain(
+    video: Annotated[str, typer.Argument(metavar="VIDEO", help="File or URL.")],
+    model: Annotated[str, typer.Option(metavar="MODEL", help="Folder or Hub id of a Vita-CLIP checkpoint.")],
+    output: Annotated[
+        Path,
+        typer.Option(metavar="FILE", help="Picture to write (PNG, PDF, SVG), or the numbers alone (.json)."),
+    ],
+    label: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="What to look for. Default: the best of the checkpoint's own classes."),
+    ] = None,
+    template: Annotated[
+        list[str] | None,
+        typer.Option(metavar="'TEXT {}'", help="Sentence with {} for the label. Repeatable: several are averaged."),
+    ] = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="How the relevance of patches is found: integrated_gradients, gradient_attention, gradient, "
+            "attention or rollout.",
+        ),
+    ] = "integrated_gradients",
+    device: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Device, such as cpu or cuda:1. Default: a GPU, if any.")
+    ] = None,
+) -> int:
+    """Show where a model looks in a video.
+
+    Draws the frames that were read and, on them, the evidence for the label and the attention of the class token. Bars
+    show what each frame adds to the cosine of the label, and how much attention goes to patches, summary, local and
+    global prompts.
+
+    Exit code: 0, 1 if the video could not be read, 2 if nothing could start.
+    """
+    ending = output.suffix.lower()
+    if ending not in (*PICTURES, ".json"):
+        raise CommandError(f"`output` {output}: the name must end in {', '.join((*PICTURES, '.json'))}.")
+    if label is None and template:
+        raise CommandError("`template` is for `label`; the classes of a checkpoint need none.")
+    if ending != ".json":
+        with needs_extra("plots"):
+            import matplotlib  # noqa: F401
+    from ..library.relevance import METHODS
+    from ..library.relevance import explain as explained
+    from ..model.video_decoding import VideoDecodingError
+
+    if method not in METHODS:
+        raise CommandError(f"`method` {method}: choose one of {', '.join(METHODS)}.")
+    checkpoint = loaded_checkpoint(model, device)
+    try:
+        relevance = explained(checkpoint, video, label, template or "{}", method=method)
+    except VideoDecodingError as error:
+        print(f"vitaclip explain: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    except ValueError as error:
+        raise CommandError(str(error).replace("`templates`", "`template`").replace("`labels`", "`label`")) from error
+    with reported(OSError):
+        if ending == ".json":
+            output.write_text(json.dumps(relevance.as_dict(), ensure_ascii=False) + "\n", encoding="utf-8")
+        else:
+            relevance.figure(Path(video).name).savefig(output)
+    most = max(range(len(relevance.frames)), key=lambda index: float(relevance.frame_relevance[index]))
+    print(f"{relevance.label}: cosine {relevance.cosine:.3f}; frame {relevance.frames[most]} adds most; {output}")
+    return 0

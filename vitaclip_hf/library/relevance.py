@@ -1,0 +1,343 @@
+"""Where a model looks: how much each frame and each patch counts for a label, and what the class tokens attend to."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from transformers.image_utils import ChannelDimension
+
+from ..model.checkpoint import Checkpoint
+from ..model.video_inputs import video_from
+from .answers import READING, class_embeds_of
+
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+PICTURE_SIDE = 224  # pixels; small models are shown with sharper pictures than they see
+KINDS_OF_TOKENS = ("class token", "patches", "summary", "local", "global")
+
+
+@dataclass(frozen=True)
+class Relevance:
+    """
+    What counts for a label in one clip of a video.
+
+    Attributes:
+        label (`str`): the label.
+        cosine (`float`): of the clip and the label.
+        frames (`list[int]`): numbers of the frames.
+        times (`list[float]`, *optional*): when each of them is shown, in seconds.
+        pictures (`torch.Tensor` of shape `(num_frames, 3, height, width)`): what the model sees of them, uint8.
+        frame_relevance (`torch.Tensor` of shape `(num_frames,)`):
+            What the cosine loses if the frame is left out. Negative for a frame that speaks against the label.
+        patch_relevance (`torch.Tensor` of shape `(num_frames, rows, columns)`):
+            Evidence for the label in each patch, at least 0; all of it sums to 1.
+        patch_attention (`torch.Tensor` of shape `(num_frames, rows, columns)`):
+            How much the class token attends to each patch, mean over heads and layers.
+        attention (`dict[str, torch.Tensor]`):
+            How much the class token of each frame attends to the class token itself, all patches, and the summary,
+            local and global prompts, each of shape `(num_frames,)`. They sum to 1.
+        attention_to_frames (`torch.Tensor` of shape `(num_frames, num_frames)`, *optional*):
+            The attention to the local prompts one by one: local prompt `j` carries the class token of frame `j`.
+    """
+
+    label: str
+    cosine: float
+    frames: list[int]
+    times: list[float] | None
+    pictures: torch.Tensor
+    frame_relevance: torch.Tensor
+    patch_relevance: torch.Tensor
+    patch_attention: torch.Tensor
+    attention: dict[str, torch.Tensor]
+    attention_to_frames: torch.Tensor | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it but the pictures, for JSON."""
+
+        def rounded(values: torch.Tensor | None) -> Any:
+            return None if values is None else (values.double() * 1e6).round().div(1e6).tolist()
+
+        return {
+            "label": self.label,
+            "cosine": round(self.cosine, 6),
+            "frames": self.frames,
+            "times": None if self.times is None else [round(time, 3) for time in self.times],
+            "frame_relevance": rounded(self.frame_relevance),
+            "patch_relevance": rounded(self.patch_relevance),
+            "patch_attention": rounded(self.patch_attention),
+            "attention": {kind: rounded(values) for kind, values in self.attention.items()},
+            "attention_to_frames": rounded(self.attention_to_frames),
+        }
+
+    def figure(self, title: str | None = None) -> "Figure":
+        """
+        Frames, relevance and attention as one picture. Needs matplotlib.
+
+        Args:
+            title (`str`, *optional*): a line above the frames.
+        """
+        from .relevance_picture import draw_relevance
+
+        return draw_relevance(self, title)
+
+
+def explain(
+    checkpoint: Checkpoint,
+    video: Any,
+    label: str | None = None,
+    templates: str | list[str] = "{}",
+    *,
+    method: str = "integrated_gradients",
+) -> Relevance:
+    """
+    Where a model looks for a label.
+
+    Args:
+        checkpoint ([`Checkpoint`]): of [`load_checkpoint`].
+        video: path, URL, bytes, array … of one video, see [`VitaClipVideoProcessor`]. Its first view is used.
+        label (`str`, *optional*): the label; by default the best of the checkpoint's own classes.
+        templates (`str` or `list[str]`, defaults to `"{}"`): sentences with `{}` for the label.
+        method (`str`, defaults to `"integrated_gradients"`):
+            How the relevance of patches is found, a key of `METHODS`. `"gradient_attention"` costs a single backward
+            pass, `"attention"` and `"rollout"` do not depend on the label. Measured in docs/explain.md.
+
+    Returns:
+        [`Relevance`]
+
+    Raises:
+        VideoDecodingError: the video cannot be read.
+        ValueError: a label or method that cannot be used, or a checkpoint without classes of its own.
+
+    Example:
+
+    ```python
+    >>> from vitaclip_hf import load_checkpoint
+    >>> from vitaclip_hf.library.relevance import explain
+
+    >>> checkpoint = load_checkpoint("examples/demo/checkpoint")  # doctest: +SKIP
+    >>> relevance = explain(checkpoint, "clip.mp4", "red star moving left")  # doctest: +SKIP
+    >>> relevance.frame_relevance, relevance.patch_relevance.shape  # doctest: +SKIP
+    >>> relevance.figure("clip.mp4").savefig("grid.png")  # doctest: +SKIP
+
+    ```
+    """
+    if method not in METHODS:
+        raise ValueError(f"unknown `method` {method!r:.100}; choose one of {', '.join(METHODS)}.")
+    labels, embeds = class_embeds_of(checkpoint, None if label is None else [label], templates)
+    processor, model = checkpoint.processor.video_processor, checkpoint.model
+    opened = video_from(video, **{name: getattr(processor, name) for name in READING})
+    clip = opened.read_clips(processor.clip_specification, seed=0)[0]
+    about = opened.metadata
+    frames = list(about.frames_indices or range(len(clip)))[: len(clip)]
+    times = about.timestamps[: len(clip)] if about.fps else None
+
+    pixels = processed(processor, clip).to(model.device, model.dtype)
+    with torch.no_grad():
+        found = nn.functional.normalize(model.get_video_features(pixels[None]).pooler_output, dim=-1)[0]
+    cosines = embeds.float() @ found.float().to(embeds.device)
+    best = int(cosines.argmax())
+    attended = attention_of_class_tokens(model, pixels)
+    return Relevance(
+        label=labels[best],
+        cosine=float(cosines[best]),
+        frames=frames,
+        times=times,
+        pictures=shown_pictures(processor, clip),
+        frame_relevance=leave_one_out(model, pixels, embeds[best]),
+        patch_relevance=METHODS[method](model, pixels, embeds[best]),
+        **attended,
+    )
+
+
+def processed(video_processor: Any, clip: torch.Tensor, **changes: Any) -> torch.Tensor:
+    """All frames of a clip in the middle crop, with changes to the processor's own values."""
+    return video_processor(
+        [clip],
+        do_sample_frames=False,
+        num_views=1,
+        num_spatial_views=1,
+        input_data_format=ChannelDimension.FIRST,
+        return_tensors="pt",
+        **changes,
+    )["pixel_values_videos"][0]
+
+
+def shown_pictures(video_processor: Any, clip: torch.Tensor) -> torch.Tensor:
+    """The part of the frames that the model sees, at least `PICTURE_SIDE` pixels high where its input is smaller."""
+    crop = video_processor.crop_size
+    times = max(1, -(-PICTURE_SIDE // min(crop["height"], crop["width"])))
+    larger = {
+        name: {side: length * times for side, length in dict(getattr(video_processor, name)).items() if length}
+        for name in ("size", "crop_size")
+    }
+    pixels = processed(video_processor, clip, do_rescale=False, do_normalize=False, **larger)
+    return pixels.round().clamp(0, 255).to(torch.uint8)
+
+
+# Relevance. `pixels` of shape `(num_frames, 3, height, width)` and `class_embed` of shape `(projection_dim,)`.
+
+
+def cosines_of(model: Any, videos: torch.Tensor, class_embed: torch.Tensor) -> torch.Tensor:
+    """The cosine of a label with each of `(batch_size, num_frames, 3, height, width)`, of shape `(batch_size,)`."""
+    features = model.get_video_features(videos, class_tokens_only=True).pooler_output
+    return nn.functional.cosine_similarity(features.float(), class_embed.to(features.device).float()[None], dim=-1)
+
+
+@torch.no_grad()
+def leave_one_out(model: Any, pixels: torch.Tensor, class_embed: torch.Tensor) -> torch.Tensor:
+    """
+    What the cosine loses if a frame is replaced by the frame before it (the first one by the second).
+
+    A gradient says how the cosine answers to a small change, not what a frame gave. A frame that is cut out would
+    shift the time embedding of those after it.
+
+    Returns:
+        `torch.Tensor` of shape `(num_frames,)`, float32 on the CPU; zeros for a single frame.
+    """
+    count = len(pixels)
+    if count == 1:
+        return torch.zeros(1)
+    numbers = torch.arange(count)
+    whole = cosines_of(model, pixels[None], class_embed)
+    losses = []
+    for left_out in range(count):
+        kept = torch.where(numbers == left_out, left_out - 1 if left_out else 1, numbers)
+        losses.append(whole - cosines_of(model, pixels[kept.to(pixels.device)][None], class_embed))
+    return torch.cat(losses).cpu()
+
+
+def integrated_gradients(model: Any, pixels: torch.Tensor, class_embed: torch.Tensor, steps: int = 16) -> torch.Tensor:
+    """
+    Gradients of the cosine, integrated on the way from plain frames to the frames (arXiv 1703.01365).
+
+    A plain frame has the median colour of its frame. What a patch adds to the cosine is its relevance.
+    """
+    # [T, 3, 1, 1]; sorted in float32, since half precision has no median everywhere.
+    plain = pixels.float().flatten(2).median(-1).values[..., None, None].to(pixels.dtype).expand_as(pixels)
+    gradients = torch.zeros_like(pixels, dtype=torch.float32)
+    for step in range(steps):
+        between = (plain + (pixels - plain) * ((step + 0.5) / steps)).requires_grad_()
+        with torch.enable_grad():
+            [gradient] = torch.autograd.grad(cosines_of(model, between[None], class_embed)[0], between)
+        gradients += gradient.float() / steps
+    return in_patches(model, ((pixels - plain).float() * gradients).sum(1))
+
+
+def gradient_attention(model: Any, pixels: torch.Tensor, class_embed: torch.Tensor) -> torch.Tensor:
+    """
+    Attention of the class tokens times the gradient of the cosine, summed over heads and layers.
+
+    Chefer et al. (arXiv 2103.15679) leave out negative products before they sum. Here they count, which tells the
+    named one of two objects better.
+    """
+    with torch.enable_grad(), recorded_attention(model):
+        videos = pixels[None].detach().requires_grad_()
+        outputs = model.get_video_features(videos, output_attentions=True)
+        cosine = nn.functional.cosine_similarity(
+            outputs.pooler_output.float(), class_embed.to(pixels.device).float()[None], dim=-1
+        )[0]
+        gradients = torch.autograd.grad(cosine, outputs.attentions)
+    products = [(a.detach() * g).float().sum(1)[:, 0] for a, g in zip(outputs.attentions, gradients, strict=True)]
+    return normalised(of_patches(model, pixels, torch.stack(products).sum(0)))
+
+
+def input_gradient(model: Any, pixels: torch.Tensor, class_embed: torch.Tensor) -> torch.Tensor:
+    """Size of the gradient of the cosine at each patch."""
+    with torch.enable_grad():
+        video = pixels.detach().clone().requires_grad_()
+        [gradient] = torch.autograd.grad(cosines_of(model, video[None], class_embed)[0], video)
+    return in_patches(model, gradient.float().abs().sum(1))
+
+
+def last_attention(model: Any, pixels: torch.Tensor, class_embed: torch.Tensor) -> torch.Tensor:
+    """Attention of the class tokens in the last layer, mean over heads. The label plays no part."""
+    return normalised(of_patches(model, pixels, attentions_of(model, pixels)[-1][:, 0]))
+
+
+def attention_rollout(model: Any, pixels: torch.Tensor, class_embed: torch.Tensor) -> torch.Tensor:
+    """Attention multiplied through the layers (arXiv 2005.00928), within a frame. The label plays no part."""
+    layers = []
+    for weights in attentions_of(model, pixels):
+        weights = weights[:, :, : weights.shape[1]]  # prompts, which pass nothing on, are left out
+        weights = weights / weights.sum(-1, keepdim=True)
+        layers.append((weights + torch.eye(weights.shape[1], device=weights.device)) / 2)
+    flow = layers[0]
+    for weights in layers[1:]:
+        flow = weights @ flow
+    return normalised(of_patches(model, pixels, flow[:, 0]))
+
+
+METHODS: dict[str, Callable[..., torch.Tensor]] = {
+    "integrated_gradients": integrated_gradients,
+    "gradient_attention": gradient_attention,
+    "gradient": input_gradient,
+    "attention": last_attention,
+    "rollout": attention_rollout,
+}
+
+
+def patch_grid(model: Any, pixels: torch.Tensor) -> tuple[int, int]:
+    """Rows and columns of patches."""
+    size = model.config.vision_config.patch_size
+    return pixels.shape[-2] // size, pixels.shape[-1] // size
+
+
+def of_patches(model: Any, pixels: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+    """The patches of values of keys `(num_frames, num_keys)`: behind the class token, before the prompts."""
+    rows, columns = patch_grid(model, pixels)
+    return keys[:, 1 : 1 + rows * columns].unflatten(1, (rows, columns))
+
+
+def in_patches(model: Any, values: torch.Tensor) -> torch.Tensor:
+    """Values of pixels `(num_frames, height, width)`, summed in each patch and normalised."""
+    return normalised(nn.functional.avg_pool2d(values[:, None], model.config.vision_config.patch_size)[:, 0])
+
+
+def normalised(relevance: torch.Tensor) -> torch.Tensor:
+    """What speaks for the label, as shares of 1; equal shares if nothing does."""
+    positive = relevance.detach().float().cpu().clamp(min=0)
+    total = positive.sum()
+    return positive / total if total > 0 else torch.full_like(positive, 1 / positive.numel())
+
+
+# Attention
+
+
+@contextmanager
+def recorded_attention(model: Any) -> Iterator[None]:
+    """Within it, the video tower computes its attention in the one way that gives the weights."""
+    before = model.vision_model.config._attn_implementation
+    model.vision_model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.vision_model.set_attn_implementation(before)
+
+
+@torch.no_grad()
+def attentions_of(model: Any, pixels: torch.Tensor) -> list[torch.Tensor]:
+    """The attention of each layer, mean over heads, of shape `(num_frames, num_tokens, num_keys)`."""
+    with recorded_attention(model):
+        outputs = model.get_video_features(pixels[None], output_attentions=True)
+    return [weights.float().mean(1) for weights in outputs.attentions]
+
+
+def attention_of_class_tokens(model: Any, pixels: torch.Tensor) -> dict[str, Any]:
+    """The fields `patch_attention`, `attention` and `attention_to_frames` of [`Relevance`]."""
+    weights = torch.stack([layer[:, 0] for layer in attentions_of(model, pixels)]).mean(0).cpu()  # [T, keys]
+    rows, columns = patch_grid(model, pixels)
+    vision = model.config.vision_config
+    local = len(pixels) if vision.use_local_prompts else 0
+    lengths = (1, rows * columns, int(vision.use_summary_prompt), local, vision.num_global_prompts)
+    parts = dict(zip(KINDS_OF_TOKENS, weights.split(lengths, dim=1), strict=True))
+    return {
+        "patch_attention": parts["patches"].unflatten(1, (rows, columns)),
+        "attention": {kind: part.sum(1) for kind, part in parts.items()},
+        "attention_to_frames": parts["local"] if local else None,
+    }
