@@ -56,7 +56,10 @@ class Command(TyperCommand):
 class Group(TyperGroup):
     """A group of commands that reports wrong usage in one line. `order` is that of the help."""
 
-    order = ("classify", "timeline", "train", "evaluate", "compare", "average", "convert", "publish", "card", "info")
+    order = (
+        *("classify", "timeline", "index", "search", "train", "evaluate", "compare", "average"),
+        *("convert", "publish", "card", "info"),
+    )
 
     def list_commands(self, ctx: Any) -> list[str]:
         return sorted(super().list_commands(ctx), key=lambda name: self.order.index(name) if name in self.order else 99)

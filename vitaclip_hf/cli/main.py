@@ -11,8 +11,11 @@ from .compare import compare
 from .convert import convert_clip, convert_original
 from .errors import Command, Group
 from .evaluate import evaluate
+from .explain import explain
+from .index import index
 from .info import info
 from .publish import publish
+from .search import search
 from .timeline import timeline
 from .train import train
 
@@ -86,6 +89,18 @@ app.command(
         "vitaclip timeline talk.mp4 --model DIR --labels-file labels.txt --output talk.vtt --output talk.png",
     ),
 )(timeline)
+app.command(cls=Command, epilog=examples("vitaclip index videos --model DIR"))(index)
+app.command(
+    cls=Command,
+    epilog=examples(
+        "vitaclip search 'a red star moving left' --folder videos --contact-sheet hits.png",
+        "vitaclip search --video query.mp4 --folder videos --top-k 3 --format json",
+    ),
+)(search)
+app.command(
+    cls=Command,
+    epilog=examples("vitaclip explain clip.mp4 --model DIR --label 'riding a bike' --output grid.png"),
+)(explain)
 app.command(
     cls=Command,
     add_help_option=False,

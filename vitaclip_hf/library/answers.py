@@ -8,10 +8,12 @@ import torch
 
 from ..data.clip_reading import ClipReader
 from ..model.checkpoint import Checkpoint
-from ..model.video_decoding import Video
+from ..model.pipeline_parts import checked_on_error, counted
+from ..model.video_decoding import Video, VideoDecodingError
 from ..model.video_inputs import video_from
 from ..model.zero_shot_classifier import (
     build_zero_shot_classifier,
+    check_scores,
     checked_labels,
     checked_templates,
     embed_views,
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 
 SOMETHING_ELSE = "something else"
-READING = ("decoder", "on_damage", "allow_private_addresses")
+READING = ("decoder", "on_damage", "max_seconds", "allow_private_addresses")
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ class VideoClassifier:
         num_views (`int`, *optional*): temporal views of a video; by default as the video processor says.
         min_score (`float`, defaults to 0): the least score of the best label.
         min_cosine (`float`, defaults to -1): the least cosine of the best label.
+        max_seconds (`float`, *optional*): most time for decoding one video; by default the video processor's.
 
     Raises:
         ValueError: labels or templates that cannot be scored, or a checkpoint without classes of its own.
@@ -121,6 +124,7 @@ class VideoClassifier:
         num_views: int | None = None,
         min_score: float = 0.0,
         min_cosine: float = -1.0,
+        max_seconds: float | None = None,
     ):
         self.model, processor = checkpoint.model, checkpoint.processor
         self.labels, self.class_embeds = class_embeds_of(checkpoint, labels, templates)
@@ -129,26 +133,51 @@ class VideoClassifier:
             specification = replace(specification, num_views=num_views)
         self.reader = ClipReader(processor.video_processor, specification)
         self.reading = {name: getattr(processor.video_processor, name) for name in READING}
+        if max_seconds is not None:
+            self.reading["max_seconds"] = max_seconds
         self.min_score, self.min_cosine = min_score, min_cosine
 
     @torch.no_grad()
-    def __call__(self, videos: Sequence[Any]) -> list[Answer]:
+    def __call__(self, videos: Sequence[Any], on_error: str = "error") -> list[Any]:
         """
         Args:
             videos: paths, URLs, bytes, arrays … of single videos, see [`VitaClipVideoProcessor`]. They are one batch.
+            on_error (`str`, defaults to `"error"`): or `"skip"`: a video that cannot be read does not end the list;
+                `{"error": str}` stands in the place of its answer.
 
         Returns:
             `list[Answer]`, one for each video.
 
         Raises:
             VideoDecodingError: a video cannot be read.
+            ScoreError: the scores are NaN or infinite.
         """
-        if not videos:
+        read: list[Any] = [self._read(video, checked_on_error(on_error)) for video in videos]
+        readable = [place for place, item in enumerate(read) if not isinstance(item, dict)]
+        answers = self._scored([videos[place] for place in readable], [read[place] for place in readable])
+        for place, answer in zip(readable, answers, strict=True):
+            read[place] = answer
+        return list(counted(read, on_error))
+
+    def _read(self, source: Any, on_error: str) -> tuple[Video, torch.Tensor] | dict[str, str]:
+        """A video and its pixels of shape `(num_views, num_frames, 3, height, width)`, or the error."""
+        try:
+            video = video_from(source, **self.reading)
+            return video, self.reader.read(video, seed=0)
+        except (VideoDecodingError, OSError, TypeError, ValueError) as error:
+            if on_error == "error":
+                raise
+            return {"error": " ".join(str(error).split()) or type(error).__name__}
+
+    def _scored(self, videos: Sequence[Any], read: Sequence[tuple[Video, torch.Tensor]]) -> list[Answer]:
+        if not read:
             return []
-        opened = [video_from(video, **self.reading) for video in videos]
-        pixels = torch.stack([self.reader.read(video, seed=0) for video in opened])  # [B, views, T, 3, H, W]
+        opened = [video for video, _ in read]
+        pixels = torch.stack([views for _, views in read])  # [B, views, T, 3, H, W]
         embeds = embed_views(self.model, pixels)
-        scores = view_scores(self.model.compare(embeds, self.class_embeds), pixels.shape[1]).tolist()
+        scores_on_cpu = view_scores(self.model.compare(embeds, self.class_embeds), pixels.shape[1]).cpu()
+        check_scores(scores_on_cpu)
+        scores = scores_on_cpu.tolist()
         cosines = (embeds.float() @ self.class_embeds.float().T).unflatten(0, pixels.shape[:2]).mean(1).tolist()
         rows = zip(videos, opened, scores, cosines, strict=True)
         return [self._answer(*row) for row in rows]
