@@ -57,10 +57,10 @@ def draw_contact_sheet(hits: Sequence[Moment], folder: str | Path, title: str | 
         axes = page.add_axes(left, upper, width, height, facecolor=EMPTY)
         axes.imshow(within(picture, width / height), aspect="auto", interpolation="lanczos")
         rank = f"{place + 1}  "
-        page.write(left, upper + height + 0.2, rank, LABEL_SIZE - 2, INK, weight="bold")
-        indent = page.width_of(rank, LABEL_SIZE - 2, "bold") + 0.1
-        name = page.wrap(hit.path, width - indent, 1, LABEL_SIZE - 2, "normal")
-        page.write(left + indent, upper + height + 0.2, name, LABEL_SIZE - 2, INK)
+        page.write(left, upper + height + 0.2, rank, LABEL_SIZE - 3, INK, weight="bold")
+        indent = page.width_of(rank, LABEL_SIZE - 3, "bold") + 0.04
+        name = page.wrap(hit.path, width - indent, 1, LABEL_SIZE - 3, "normal")
+        page.write(left + indent, upper + height + 0.2, name, LABEL_SIZE - 3, INK)
         start, end = format_times([hit.start, max(hit.end, hit.start + 0.1)])
         page.write(left, upper + height + 0.43, f"{start.removesuffix(' s')} – {end}", TIME_SIZE, QUIET)
         page.write(left + width, upper + height + 0.43, f"{hit.cosine:.2f}", TIME_SIZE, QUIET, align="right")
