@@ -29,7 +29,8 @@ from .relevance import KINDS_OF_TOKENS, Relevance
 
 NAME_WIDTH = 1.75  # inches
 HIGHEST_PICTURE = 1.5
-BARS_HEIGHT = 0.62
+BARS_HEIGHT = 0.5
+QUESTION_HEIGHT = 0.36
 BLOCK_GAP = 0.3
 NAME_SIZE = 10.5
 LEGEND_HEIGHT = 0.3
@@ -61,8 +62,8 @@ def draw_relevance(relevance: Relevance, title: str | None = None) -> Figure:
     height = width / shape
 
     page = Page()
-    top = MARGIN + (TITLE_HEIGHT if title else 0) + TITLE_HEIGHT
-    block = 3 * (height + FRAME_GAP) + 2 * (BARS_HEIGHT + 0.2) + LEGEND_HEIGHT
+    top = MARGIN + (QUESTION_HEIGHT if title else 0) + TITLE_HEIGHT
+    block = 3 * (height + FRAME_GAP) + 2 * BARS_HEIGHT + 0.6 + LEGEND_HEIGHT
     page.figure.set_size_inches(WIDTH, top + blocks * block + (blocks - 1) * BLOCK_GAP + LEGEND_HEIGHT + MARGIN - 0.25)
     if title:
         page.write(
@@ -84,10 +85,11 @@ def draw_relevance(relevance: Relevance, title: str | None = None) -> Figure:
     stamps = format_times(relevance.times) if relevance.times else [f"frame {number}" for number in relevance.frames]
     pictures = relevance.pictures.permute(0, 2, 3, 1).numpy()
     rows: list[tuple[str, str, Callable[[int], np.ndarray]]] = [
-        ("Frames", "as the model sees them", lambda index: pictures[index]),
+        ("Frames", "the part it is shown", lambda index: pictures[index]),
         ("Relevance", "evidence for the label", heated(pictures, relevance.patch_relevance)),
         ("Attention", "of the class token", heated(pictures, relevance.patch_attention)),
     ]
+    lowest = min(0.0, float(relevance.frame_relevance.min()))
     largest = max(float(relevance.frame_relevance.abs().max()), 1e-9)
     for number in range(blocks):
         numbers = range(number * columns, min((number + 1) * columns, count))
@@ -107,13 +109,12 @@ def draw_relevance(relevance: Relevance, title: str | None = None) -> Figure:
         for left, index in zip(lefts, numbers, strict=True):
             axes = page.add_axes(left, down, width, BARS_HEIGHT, label=f"part of frame {index}")
             value = float(relevance.frame_relevance[index]) / largest
-            axes.set(xlim=(0, 1), ylim=(-1.25, 1.25))
+            axes.set(xlim=(0, 1), ylim=(min(0.0, lowest / largest), 1))
             axes.plot((0, 1), (0, 0), color=TRACK, linewidth=1.5, solid_capstyle="butt")
             axes.bar(0.5, value, BAR_SHARE, color=BEST if value > 0 else OTHER)
-            middle = down + BARS_HEIGHT / 2 + (0.1 if value > 0 else -0.1)
             text = f"{float(relevance.frame_relevance[index]):+.3f}".replace("-", "−")
-            page.write(left + width / 2, middle, text, TIME_SIZE - 1, QUIET, align="center")
-        down += BARS_HEIGHT + 0.2
+            page.write(left + width / 2, down + BARS_HEIGHT + 0.12, text, TIME_SIZE - 1, QUIET, align="center")
+        down += BARS_HEIGHT + 0.4
 
         _name(page, down + BARS_HEIGHT / 2, "Attention to", "patches and prompts")
         for left, index in zip(lefts, numbers, strict=True):

@@ -1,0 +1,67 @@
+"""`vitaclip serve`: an HTTP server that classifies uploaded videos."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from .classify import loaded_checkpoint
+from .errors import CommandError, needs_extra
+
+
+def serve(
+    model: Annotated[str, typer.Option(metavar="MODEL", help="Folder or Hub id of a Vita-CLIP checkpoint.")],
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="0.0.0.0 listens on all addresses.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="Port; 0 for any free one.")] = 8000,
+    device: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Device, such as cpu or cuda:1. Default: a GPU, if any.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Videos of a forward pass.")] = 8,
+    queue: Annotated[int, typer.Option(min=1, metavar="N", help="Requests at a time; more are answered 503.")] = 32,
+    decoders: Annotated[int, typer.Option(min=1, metavar="N", help="Processes that decode.")] = 2,
+    max_upload: Annotated[int, typer.Option(min=1, metavar="MIB", help="Largest request.")] = 64,
+    max_decoded: Annotated[int, typer.Option(min=1, metavar="MIB", help="Most decoded frames of a video.")] = 1024,
+    decode_seconds: Annotated[float, typer.Option(min=0.1, metavar="S", help="Most time to decode a video.")] = 20.0,
+    wait_seconds: Annotated[float, typer.Option(min=0.1, metavar="S", help="Most time from upload to answer.")] = 30.0,
+    log_level: Annotated[str, typer.Option(metavar="NAME", help="critical, error, warning, info or debug.")] = "info",
+) -> int:
+    """Classify videos over HTTP.
+
+    POST /classify takes a file and labels, GET /health says that the server is up, GET /metrics counts requests. URLs
+    are not read. There is no password and no TLS: put a proxy in front of it that has them.
+
+    SIGTERM and Ctrl-C end the server after the requests that it is working on.
+    """
+    with needs_extra("serve"):
+        import uvicorn
+
+        from ..server.app import create_app
+    from ..server.limits import MEBIBYTE, Limits
+
+    if log_level not in uvicorn.config.LOG_LEVELS:
+        raise CommandError(f"`log_level` {log_level}: choose one of {', '.join(uvicorn.config.LOG_LEVELS)}.")
+    limits = Limits(
+        upload_bytes=max_upload * MEBIBYTE,
+        decoded_bytes=max_decoded * MEBIBYTE,
+        decode_seconds=decode_seconds,
+        wait_seconds=wait_seconds,
+        queue=queue,
+        batch=batch_size,
+        decoders=decoders,
+    )
+    app = create_app(loaded_checkpoint(model, device), limits)
+    config = uvicorn.Config(
+        app,
+        host,
+        port,
+        log_level=log_level,
+        limit_concurrency=1000,
+        timeout_graceful_shutdown=round(wait_seconds) + 5,
+        server_header=False,
+    )
+    server = uvicorn.Server(config)
+    server.run()
+    if not server.started:
+        print(f"vitaclip serve: could not start on {host}:{port}; the log above says why", file=sys.stderr)
+        return 2
+    return 0

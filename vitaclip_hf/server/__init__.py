@@ -1,0 +1,1 @@
+"""An HTTP server that classifies uploaded videos. Needs the extra `serve`."""

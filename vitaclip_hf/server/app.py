@@ -1,0 +1,255 @@
+"""The web application: `POST /classify`, `GET /health`, `GET /metrics`."""
+
+import asyncio
+import json
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import anyio
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive
+
+from ..model.checkpoint import Checkpoint
+from ..model.version import __version__
+from ..model.zero_shot_classifier import checked_labels, checked_templates
+from .batching import ModelWorker
+from .decoding import DecodingPool
+from .errors import RequestError, overloaded
+from .limits import Limits
+
+
+logger = logging.getLogger(__name__)
+
+FIELDS = ("video", "labels", "template", "top_k")
+FORM = {
+    "type": "object",
+    "required": ["video"],
+    "properties": {
+        "video": {"type": "string", "format": "binary", "description": "The file."},
+        "labels": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "Repeated, or one field with a JSON list. Without it: the classes of the checkpoint.",
+        },
+        "template": {"type": "array", "items": {"type": "string"}, "description": "Sentences with {} for the label."},
+        "top_k": {"type": "integer", "minimum": 1, "default": 3, "description": "Labels in the answer."},
+    },
+}
+
+
+class Metrics:
+    """Counts and times, in a registry of their own."""
+
+    def __init__(self):
+        self.registry = CollectorRegistry()
+        shared: dict[str, Any] = {"registry": self.registry}
+        seconds = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+        self.requests = Counter("vitaclip_requests", "Requests for /classify by status.", ["status"], **shared)
+        self.in_house = Gauge("vitaclip_requests_in_house", "Requests that are worked on or wait.", **shared)
+        self.seconds = Histogram("vitaclip_request_seconds", "Time of an answer with 200.", buckets=seconds, **shared)
+        self.decoding = Histogram("vitaclip_decode_seconds", "Time to decode.", buckets=seconds, **shared)
+        self.batch = Histogram("vitaclip_batch_videos", "Videos of a batch.", buckets=(1, 2, 4, 8, 16, 32), **shared)
+
+
+class VideoService:
+    """Pool, worker and limits of one application."""
+
+    def __init__(self, checkpoint: Checkpoint, limits: Limits):
+        self.checkpoint, self.limits = checkpoint, limits
+        self.metrics = Metrics()
+        self.in_house = 0
+        self.pool = DecodingPool(checkpoint.processor.video_processor, limits)
+        self.worker = ModelWorker(checkpoint, limits.batch, self.metrics.batch.observe)
+
+    @contextmanager
+    def admitted(self) -> Iterator[None]:
+        """A place for a request."""
+        if self.in_house >= self.limits.queue:
+            raise overloaded(f"{self.in_house} requests are being worked on; try again later.")
+        self.in_house += 1
+        self.metrics.in_house.set(self.in_house)
+        try:
+            yield
+        finally:
+            self.in_house -= 1
+            self.metrics.in_house.set(self.in_house)
+
+    async def classify(self, request: Request) -> dict[str, Any]:
+        with self.admitted():
+            form = await self._received(request)
+            try:
+                upload, labels, templates, top_k = self._fields(form)
+                with anyio.fail_after(self.limits.wait_seconds):
+                    return await self._answer(upload, labels, templates, top_k)
+            except TimeoutError as error:
+                raise overloaded(f"no answer within {self.limits.wait_seconds:g} s; try again later.", 5) from error
+            finally:
+                await form.close()
+
+    async def _received(self, request: Request) -> FormData:
+        limit, seconds = self.limits.upload_bytes, self.limits.upload_seconds
+        if not request.headers.get("Content-Type", "").lower().startswith("multipart/form-data"):
+            raise RequestError(
+                415, "unsupported_media_type", "send multipart/form-data: curl -F video=@clip.mp4 -F labels=yoga …"
+            )
+        length = request.headers.get("Content-Length", "")
+        if length.isdecimal() and int(length) > limit:
+            raise too_many_bytes(limit)
+        counted = Request(request.scope, within(request.receive, limit))
+        try:
+            with anyio.fail_after(seconds):
+                return await counted.form(max_files=1, max_fields=self.limits.labels + 20, max_part_size=1 << 20)
+        except TimeoutError as error:
+            raise RequestError(408, "upload_too_slow", f"the request was not received within {seconds:g} s.") from error
+        except HTTPException as error:  # of the form's parser
+            raise RequestError(400, "invalid_form", str(error.detail)) from error
+
+    def _fields(self, form: FormData) -> tuple[UploadFile, tuple[str, ...] | None, tuple[str, ...], int]:
+        unknown = sorted({name[:100] for name in form if name not in FIELDS})
+        if unknown:
+            raise RequestError(400, "unknown_field", f"unknown field {unknown[0]!r}; there are {', '.join(FIELDS)}.")
+        upload = form.get("video")
+        if not isinstance(upload, UploadFile):
+            missing = "the file is missing" if upload is None else "`video` must be a file; URLs and paths are not read"
+            raise RequestError(400, "no_video", f"{missing}: curl -F video=@clip.mp4 -F labels=yoga …")
+        try:
+            labels = self._texts(form, "labels")
+            template = self._texts(form, "template")
+            chosen = None if labels is None else checked_labels(labels, "labels")
+            templates = checked_templates(template or "{}", "template")
+            top_k = int(str(form.get("top_k", "3")))
+            if top_k < 1:
+                raise ValueError(f"`top_k` must be at least 1, got {top_k}.")
+        except ValueError as error:
+            raise RequestError(400, "invalid_field", str(error)) from error
+        if chosen is None and template:
+            raise RequestError(400, "invalid_field", "`template` is for `labels`; a checkpoint's classes need none.")
+        if chosen is None and not self.checkpoint.model.class_prompts.have_names:
+            raise RequestError(400, "invalid_field", "this checkpoint was not trained on classes; send `labels`.")
+        return upload, chosen, templates, top_k
+
+    def _texts(self, form: FormData, name: str) -> list[str] | None:
+        """The texts of a field that is repeated, or that holds a JSON list."""
+        values = [value for value in form.getlist(name) if isinstance(value, str)]
+        if len(values) == 1 and values[0].lstrip().startswith("["):
+            try:
+                values = json.loads(values[0])
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"`{name}` begins like a JSON list but is none.") from error
+        if len(values) > self.limits.labels:
+            raise ValueError(f"`{name}` has {len(values)} entries, the limit is {self.limits.labels}.")
+        longest = max((len(value) for value in values if isinstance(value, str)), default=0)
+        if longest > self.limits.label_length:
+            raise ValueError(f"an entry of `{name}` has {longest} characters, the limit is {self.limits.label_length}.")
+        return values or None
+
+    async def _answer(
+        self, upload: UploadFile, labels: tuple[str, ...] | None, templates: tuple[str, ...], top_k: int
+    ) -> dict[str, Any]:
+        name = os.path.basename(upload.filename or "video")[:200]
+        try:
+            await self.worker.checked(labels, templates)
+        except ValueError as error:  # too long for the text tower
+            raise RequestError(400, "invalid_field", str(error)) from error
+        started = time.perf_counter()
+        with tempfile.NamedTemporaryFile(prefix="vitaclip-") as file:
+            await asyncio.to_thread(shutil.copyfileobj, upload.file, file)
+            file.flush()
+            clip = await self.pool.read(file.name, name)
+        self.metrics.decoding.observe(time.perf_counter() - started)
+        scores = await self.worker.scores(clip.pixels, labels, templates)
+        times = None if clip.times is None else [round(moment, 3) for moment in clip.times]
+        about = {"video": name, "answer": scores[0]["label"], "scores": scores[:top_k]}
+        return about | {"frames": clip.frames, "times": times}
+
+
+def within(receive: Receive, limit: int) -> Receive:
+    """`receive`, which raises when a request has more bytes."""
+    received = 0
+
+    async def counted() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > limit:
+            raise too_many_bytes(limit)
+        return message
+
+    return counted
+
+
+def too_many_bytes(limit: int) -> RequestError:
+    return RequestError(413, "upload_too_large", f"the request has more than {limit:,} bytes.", {"Connection": "close"})
+
+
+def create_app(checkpoint: Checkpoint, limits: Limits | None = None) -> FastAPI:
+    """
+    The web application for a checkpoint.
+
+    Args:
+        checkpoint ([`Checkpoint`]): of [`load_checkpoint`].
+        limits ([`Limits`], *optional*): what a request may take.
+    """
+    limits = limits or Limits()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service = VideoService(checkpoint, limits)
+        try:
+            await service.worker.start()
+            await service.pool.start()
+            app.state.service = service
+            yield
+        finally:
+            await service.worker.stop()
+            await asyncio.to_thread(service.pool.stop)
+
+    app = FastAPI(title="Vita-CLIP", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+
+    @app.post("/classify", openapi_extra={"requestBody": {"content": {"multipart/form-data": {"schema": FORM}}}})
+    async def classify(request: Request) -> Response:
+        """What a video shows: `video`, `answer`, `scores` (best first), `frames` and `times` that were read."""
+        service, started = request.app.state.service, time.perf_counter()
+        try:
+            response: Response = JSONResponse(await service.classify(request))
+            service.metrics.seconds.observe(time.perf_counter() - started)
+        except RequestError as error:
+            response = error.response()
+        except ClientDisconnect:
+            response = Response(status_code=499)  # nobody reads it
+        except Exception:
+            logger.exception("a request failed")
+            response = RequestError(500, "internal", "the server failed on this request; its log says why.").response()
+        service.metrics.requests.labels(str(response.status_code)).inc()
+        return response
+
+    @app.get("/health")
+    async def health() -> dict[str, Any]:
+        """That the server is up, and with which model."""
+        model = checkpoint.model
+        about = {"model": os.path.basename(os.path.normpath(checkpoint.name)), "device": str(model.device)}
+        return {"status": "ok", "version": __version__} | about
+
+    @app.get("/metrics")
+    async def metrics(request: Request) -> Response:
+        """Counts and times in Prometheus' text format."""
+        registry = request.app.state.service.metrics.registry
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    @app.exception_handler(HTTPException)
+    async def of_http(request: Request, error: HTTPException) -> Response:
+        kind = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
+        return RequestError(error.status_code, kind, str(error.detail), error.headers).response()
+
+    return app
