@@ -57,7 +57,7 @@ class Group(TyperGroup):
     """A group of commands that reports wrong usage in one line. `order` is that of the help."""
 
     order = (
-        *("classify", "timeline", "index", "search", "train", "evaluate", "compare", "average"),
+        *("classify", "timeline", "explain", "index", "search", "serve", "train", "evaluate", "compare", "average"),
         *("convert", "publish", "card", "info"),
     )
 

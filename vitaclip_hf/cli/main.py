@@ -16,6 +16,7 @@ from .index import index
 from .info import info
 from .publish import publish
 from .search import search
+from .serve import serve
 from .timeline import timeline
 from .train import train
 
@@ -101,6 +102,7 @@ app.command(
     cls=Command,
     epilog=examples("vitaclip explain clip.mp4 --model DIR --label 'riding a bike' --output grid.png"),
 )(explain)
+app.command(cls=Command, epilog=examples("vitaclip serve --model DIR --host 0.0.0.0 --port 8000"))(serve)
 app.command(
     cls=Command,
     add_help_option=False,
