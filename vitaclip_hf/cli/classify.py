@@ -58,6 +58,10 @@ def classify(
             min=-1, max=1, metavar="X", help="Answer 'something else' if the best label's cosine is lower (-1 to 1)."
         ),
     ] = -1.0,
+    max_seconds: Annotated[
+        float | None,
+        typer.Option(min=0.1, metavar="S", help="Most time for decoding one video. Default: no limit."),
+    ] = None,
     picture: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Draw the frames that were read and the scores (one video; PNG, PDF, SVG)."),
@@ -101,6 +105,7 @@ def classify(
         num_views=views,
         min_score=min_score,
         min_cosine=min_cosine,
+        max_seconds=max_seconds,
     )
     with ExitStack() as stack:
         if output is None:

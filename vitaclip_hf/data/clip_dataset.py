@@ -57,6 +57,8 @@ class ClipDataset(Dataset):
             is an augmentation.
         max_bytes (`int`, *optional*): limit on the decoded frames of one video; by default the video processor's
             `max_bytes` if it has one, else that of [`open_video`].
+        max_seconds (`float`, *optional*): most time for decoding one video; a decoder that hangs is ended, and the
+            video counts as one that cannot be read. By default the video processor's.
 
     Raises:
         AnnotationError: there are no videos, or unlabelled ones in training.
@@ -75,12 +77,13 @@ class ClipDataset(Dataset):
         max_retries: int = 10,
         training: bool | None = None,
         max_bytes: int | None = None,
+        max_seconds: float | None = None,
     ):
         check_policy(on_error, max_retries)
         self.training = augmentation is not None if training is None else training
         self.source: VideoSource = TableVideos(table) if isinstance(table, AnnotationTable) else table
         specification = specification or video_processor.clip_specification
-        self.reader = ClipReader(video_processor, specification, augmentation, self.training, max_bytes)
+        self.reader = ClipReader(video_processor, specification, augmentation, self.training, max_bytes, max_seconds)
         self.seed = seed
         self.on_error = on_error
         self.max_retries = max_retries

@@ -30,6 +30,8 @@ class ClipReader:
         training (`bool`, defaults to `False`): one clip instead of all views.
         max_bytes (`int`, *optional*): limit on the decoded frames of one reading; by default the video processor's
             `max_bytes` if it has one, else that of [`open_video`].
+        max_seconds (`float`, *optional*): most time for decoding one video, see [`open_video`]; by default the video
+            processor's.
 
     Raises:
         ValueError: several views in training, or augmentation in evaluation.
@@ -42,6 +44,7 @@ class ClipReader:
         augmentation: Callable[[torch.Tensor, torch.Generator], torch.Tensor] | None = None,
         training: bool = False,
         max_bytes: int | None = None,
+        max_seconds: float | None = None,
     ):
         views = (specification.num_views, specification.num_spatial_views)
         if training and views != (1, 1):
@@ -55,11 +58,13 @@ class ClipReader:
         self.augmentation = augmentation
         self.training = training
         self.max_bytes = getattr(video_processor, "max_bytes", None) if max_bytes is None else max_bytes
+        self.max_seconds = getattr(video_processor, "max_seconds", None) if max_seconds is None else max_seconds
 
     @property
     def limits(self) -> dict[str, Any]:
         """The limits for [`open_video`]; those that are not set keep its defaults."""
-        return {} if self.max_bytes is None else {"max_bytes": self.max_bytes}
+        found = {"max_bytes": self.max_bytes, "max_seconds": self.max_seconds}
+        return {name: value for name, value in found.items() if value is not None}
 
     @property
     def decoder(self) -> str:

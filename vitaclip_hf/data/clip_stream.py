@@ -58,7 +58,7 @@ class ClipStream(IterableDataset):
         on_error (`str`, defaults to `"error"`): see [`ClipDataset`].
         max_retries (`int`, defaults to 10): see [`ClipDataset`].
         training (`bool`, *optional*): see [`ClipDataset`].
-        max_bytes (`int`, *optional*): see [`ClipDataset`].
+        max_bytes, max_seconds (*optional*): see [`ClipDataset`].
         video_column (`str`, *optional*): see [`HubVideos`].
         label_column (`str`, defaults to `"label"`): see [`HubVideos`].
         class_names (`Sequence[str]`, *optional*): names in the order of the labels; needed if the labels are not a
@@ -89,6 +89,7 @@ class ClipStream(IterableDataset):
         max_retries: int = 10,
         training: bool | None = None,
         max_bytes: int | None = None,
+        max_seconds: float | None = None,
         video_column: str | None = None,
         label_column: str = "label",
         class_names: Sequence[str] | None = None,
@@ -112,7 +113,7 @@ class ClipStream(IterableDataset):
         self.class_names = self.columns.class_names
         self.dataset = self.columns.undecoded(dataset)
         specification = specification or video_processor.clip_specification
-        self.reader = ClipReader(video_processor, specification, augmentation, self.training, max_bytes)
+        self.reader = ClipReader(video_processor, specification, augmentation, self.training, max_bytes, max_seconds)
         self.batch_size = batch_size
         self.seed = seed
         self.on_error = on_error

@@ -47,6 +47,7 @@ class Evaluator:
         plan ([`EvaluationPlan`]): protocol and videos.
         frozen_clip (`bool`, defaults to `True`): also evaluate the same CLIP without prompts.
         batch_size (`int`, defaults to 8): videos of a forward pass, each with all its views.
+        max_seconds (`float`, *optional*): most time for decoding one video.
         device, dtype (*optional*): where and in which dtype the model runs; the checkpoint's model is moved there. By
             default it runs as it is.
 
@@ -62,9 +63,12 @@ class Evaluator:
         frozen_clip: bool = True,
         batch_size: int = 8,
         *,
+        max_seconds: float | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ):
+        if max_seconds is not None and not max_seconds > 0:
+            raise EvaluationError(f"`max_seconds` must be positive, got {max_seconds}.")
         if batch_size < 1:
             raise EvaluationError(f"`batch_size` must be at least 1, got {batch_size}.")
         self.checkpoint, self.plan, self.batch_size = checkpoint, plan, batch_size
@@ -75,7 +79,9 @@ class Evaluator:
         self.protocol = plan.protocol.resolved(video_processor.clip_specification)
         self.rows = ROWS if frozen_clip else ROWS[:1]
         videos = AnnotationTable(plan.videos, plan.splits[0].table.class_names, "all splits")
-        self.clips = ClipDataset(videos, video_processor, self.protocol.clip_specification, on_error="skip")
+        self.clips = ClipDataset(
+            videos, video_processor, self.protocol.clip_specification, on_error="skip", max_seconds=max_seconds
+        )
         self._splits_of: dict[str, list[str]] = {}
         for split in plan.splits:
             for sample in split.table.samples:

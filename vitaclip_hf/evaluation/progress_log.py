@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from ..data.folder_lock import LOCK_FILE
 from .result_files import fingerprint_of_json, write_json
 
 
@@ -76,7 +77,9 @@ class EvaluationLog:
         file = self.folder / SETUP_FILE
         if not file.exists():
             partial = f"{SETUP_FILE}.partial"  # of a run that was killed while it wrote the setup
-            if self.folder.exists() and any(entry.name != partial for entry in self.folder.iterdir()):
+            if self.folder.exists() and any(
+                entry.name != partial and not entry.name.startswith(LOCK_FILE) for entry in self.folder.iterdir()
+            ):
                 raise SetupMismatchError(
                     f"{self.folder}: is not empty and holds no evaluation; choose another `output`."
                 )
@@ -85,13 +88,16 @@ class EvaluationLog:
             there = json.loads(file.read_text(encoding="utf-8"))
             if not isinstance(there, dict):
                 raise ValueError("no table")
-        except ValueError as error:
-            raise SetupMismatchError(f"{file}: is damaged ({error}); delete the folder to start anew.") from error
+        except (ValueError, RecursionError) as error:
+            raise SetupMismatchError(
+                f"{file}: is damaged ({error!s:.200}); delete the folder to start anew."
+            ) from error
         different = sorted(dict({*_flat(there).items()} ^ {*_flat(self.setup).items()}))
         if different:
+            names = ", ".join(different)[:500]
             raise SetupMismatchError(
-                f"{self.folder}: holds results of another setup (different: {', '.join(different)}); choose another "
-                "`output`, or delete the folder to start anew."
+                f"{self.folder}: holds results of another setup (different: {names}); choose another `output`, or "
+                "delete the folder to start anew."
             )
 
     def read(self) -> None:
@@ -106,8 +112,10 @@ class EvaluationLog:
             try:
                 rows = [json.loads(line) for line in lines]
                 results = [VideoResult(**row) for row in rows[1:]]
-            except (TypeError, ValueError) as error:
-                raise SetupMismatchError(f"{file}: is damaged ({error}); delete it to do its videos again.") from error
+            except (TypeError, ValueError, RecursionError) as error:
+                raise SetupMismatchError(
+                    f"{file}: is damaged ({error!s:.200}); delete it to do its videos again."
+                ) from error
             if rows and rows[0] != {"setup": expected}:
                 raise SetupMismatchError(f"{file}: belongs to another setup; delete the folder to start anew.")
             for result in results:

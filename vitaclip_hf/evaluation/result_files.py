@@ -38,7 +38,7 @@ def read_results(file: Path | str) -> dict[str, Any]:
     try:
         content = json.loads(Path(file).read_text(encoding="utf-8"))
     except (OSError, RecursionError, ValueError) as error:
-        raise ResultsError(f"{about} ({error}).") from error
+        raise ResultsError(f"{about} ({error!s:.300}).") from error
     if not isinstance(content, dict):
         raise ResultsError(f"{about} (it holds a {type(content).__name__}).")
     lacking = [] if "limited" in content else ["limited"]

@@ -15,7 +15,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from importlib import metadata
 from pathlib import Path
@@ -26,6 +26,7 @@ from tqdm import tqdm
 from transformers.utils.logging import disable_progress_bar
 
 from ..data.annotations import AnnotationError
+from ..data.folder_lock import FolderLock
 from ..model.checkpoint import CheckpointError, load_checkpoint
 from ..model.precision import fast_dtype
 from .evaluator import DTYPES, EvaluationError, Evaluator
@@ -71,6 +72,7 @@ def evaluate(
     cpu: bool = False,
     frozen_clip: bool = True,
     retry_failed: bool = False,
+    max_seconds: float | None = None,
     command: str = "",
     verbose: bool = True,
 ) -> dict[str, Any] | None:
@@ -96,6 +98,7 @@ def evaluate(
         cpu (`bool`, defaults to `False`): use the CPU even if there is an accelerator.
         frozen_clip (`bool`, defaults to `True`): also evaluate the same CLIP without prompts.
         retry_failed (`bool`, defaults to `False`): try videos again that could not be read.
+        max_seconds (`float`, *optional*): most time for decoding one video; after it, the video is a failed one.
         command (`str`, defaults to `""`): a command line to keep in the results.
         verbose (`bool`, defaults to `True`): print the plan, a progress bar and the table.
 
@@ -107,6 +110,7 @@ def evaluate(
         CheckpointError, EvaluationError: a checkpoint that cannot be loaded or does not fit the protocol.
         SetupMismatchError: the results folder holds something else.
         ImportError: a package of `vitaclip_hf[train]` is missing.
+        FolderInUseError: another evaluation works in the results folder.
         RankError: this rank stopped while it evaluated its videos, for example out of memory.
 
     Example:
@@ -131,9 +135,18 @@ def evaluate(
     for split in plan.splits:
         split.table.require_videos()
     checkpoint = load_checkpoint(model, revision)
-    with _exact_float32():
-        evaluator = Evaluator(checkpoint, plan, frozen_clip, batch_size, device=state.device, dtype=number_type)
-        folder = Path(output or Path("evaluations", f"{plan.protocol.name}-{Path(model).name}"))
+    folder = Path(output or Path("evaluations", f"{protocol.name}-{Path(model).name}"))
+    alone: AbstractContextManager = FolderLock(folder, "evaluation") if state.is_main_process else nullcontext()
+    with alone, _exact_float32():
+        evaluator = Evaluator(
+            checkpoint,
+            plan,
+            frozen_clip,
+            batch_size,
+            max_seconds=max_seconds,
+            device=state.device,
+            dtype=number_type,
+        )
         log = EvaluationLog(folder, evaluator.setup())
         batches = evaluator.pending_batches(log, retry_failed)
         state.wait_for_everyone()  # all ranks check the folder before the first one writes to it
@@ -271,6 +284,7 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None) -> argpar
         help="leave out the row of the CLIP without prompts",
     )
     parser.add_argument("--retry-failed", action="store_true", help="try videos again that could not be read")
+    parser.add_argument("--max-seconds", type=float, help="most time for decoding one video (default: no limit)")
     fields = parser.add_argument_group("fields of the protocol (default: the protocol's own values)")
     for name, kind in OPTIONS.items():
         many: dict[str, Any] = {"nargs": "+"} if kind is tuple else {"type": kind}

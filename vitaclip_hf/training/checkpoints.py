@@ -17,6 +17,8 @@ from torch import nn
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from ..model.checksums import check_checksums
+from ..model.loading_checks import CheckpointError
 from ..model.prompt_checkpoint import WEIGHTS_FILE, PromptCheckpointError, find_prompts_alone, split_tensors
 from .recipes import RecipeError
 
@@ -52,8 +54,22 @@ def last_checkpoint(run: str | Path) -> Path | None:
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
-    """The trainer's state at a checkpoint."""
-    return json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+    """
+    The trainer's state at a checkpoint.
+
+    Raises:
+        RecipeError: the file is damaged.
+    """
+    file = checkpoint / TRAINER_STATE_NAME
+    try:
+        state = json.loads(file.read_text(encoding="utf-8"))
+        numbers = [state[name] for name in ("global_step", "max_steps")] + [state.get("best_global_step") or 0]
+        if not all(isinstance(number, int) and number >= 0 for number in numbers):
+            raise ValueError("a step is no number")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise RecipeError(f"`resume`: {file} is damaged ({reason}); delete {checkpoint} to go on without it") from error
+    return state
 
 
 def is_finished(checkpoint: Path) -> bool:
@@ -64,7 +80,7 @@ def is_finished(checkpoint: Path) -> bool:
 
 def check_readable(checkpoint: Path, otherwise: Path | None) -> None:
     """
-    Reads every file of a checkpoint.
+    Reads every file of a checkpoint, and compares it with the checksums that were written with it.
 
     Args:
         checkpoint (`Path`): its folder.
@@ -73,13 +89,18 @@ def check_readable(checkpoint: Path, otherwise: Path | None) -> None:
     Raises:
         RecipeError: the first damaged file, and what to do.
     """
-    for path in sorted(checkpoint.iterdir()):
+    instead = f"go on from {otherwise.name}" if otherwise else "start anew, in another `output_dir`"
+    files = sorted(checkpoint.iterdir())
+    for path in files:
         try:
             _read_through(path)
-        except (SafetensorError, zipfile.BadZipFile, ValueError) as error:
-            instead = f"go on from {otherwise.name}" if otherwise else "start anew, in another `output_dir`"
-            reason = " ".join(str(error).split())
+        except (SafetensorError, zipfile.BadZipFile, ValueError, RecursionError) as error:
+            reason = " ".join(str(error).split())[:300]
             raise RecipeError(f"`resume`: {path} is damaged ({reason}); delete {checkpoint} to {instead}") from error
+    try:
+        check_checksums(checkpoint, [path for path in files if path.is_file()])
+    except CheckpointError as error:
+        raise RecipeError(f"`resume`: {error!s:.500} Or delete {checkpoint} to {instead}") from error
 
 
 def _read_through(path: Path) -> None:

@@ -28,6 +28,7 @@ from transformers.utils import logging
 from ..data.annotations import AnnotationError
 from ..data.check import check_data
 from ..data.configuration_files import configuration_folder
+from ..data.folder_lock import FolderLock
 from ..model.video_decoding import VideoDecodingError
 from .arguments import GROUPS, VitaClipTrainingArguments, field_names
 from .checkpoints import is_finished, last_checkpoint, step_of
@@ -167,6 +168,16 @@ def train(arguments: list[str]) -> int:
         RecipeError: arguments that cannot be used. Other `USER_ERRORS` too, before training begins.
     """
     groups, chosen = parse_arguments(arguments)
+    run, training = groups[3:]
+    if run.check_data or training.process_index > 0:
+        return _train(groups, chosen)
+    if Path(training.output_dir).is_file():
+        raise RecipeError(f"`output_dir` {training.output_dir} is a file; give the name of a folder")
+    with FolderLock(training.output_dir, "training"):
+        return _train(groups, chosen)
+
+
+def _train(groups: tuple, chosen: dict) -> int:
     run, training = groups[3:]
     folder = RunFolder(training.output_dir, field_names())
     checkpoint = folder.resume(chosen) if run.resume else None

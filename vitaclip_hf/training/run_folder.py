@@ -139,9 +139,12 @@ class RunFolder:
 
     def _read_record(self) -> dict[str, Any]:
         try:
-            return json.loads((self.path / RUN_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            record = json.loads((self.path / RUN_FILE).read_text(encoding="utf-8"))
+            if not isinstance(record["data"], dict) or not isinstance(record["ranks"], int):
+                raise ValueError("it holds no record of data and ranks")
+            return record
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise RecipeError(
-                f"`resume`: {self.path / RUN_FILE} cannot be read ({' '.join(str(error).split())}); it records the "
-                "data of the run. Restore it, or start anew in another `output_dir`"
+                f"`resume`: {self.path / RUN_FILE} cannot be read ({' '.join(str(error).split())[:300]}); it records "
+                "the data of the run. Restore it, or start anew in another `output_dir`"
             ) from error

@@ -22,6 +22,7 @@ from transformers.utils import logging
 from ..data.clip_dataset import ClipCollator, ClipDataset, EpochSampler
 from ..data.clip_stream import ClipStream
 from ..data.metrics import compute_metrics
+from ..model.checksums import write_checksums
 from ..model.modeling_vita_clip import VitaClipModel
 from ..model.prompt_checkpoint import save_prompts
 from ..model.zero_shot_classifier import view_scores
@@ -300,6 +301,7 @@ class VitaClipTrainer(Trainer):
                 replace(self.state, best_model_checkpoint=None).save_to_json(str(complete / TRAINER_STATE_NAME))
                 if self.args.prompts_only:
                     point_to_base_from(final, complete)
+                write_checksums(complete, [path for path in complete.iterdir() if path.is_file()])
                 move_to_disk(complete, final)
                 staging.rmdir()
             rotate_checkpoints(
