@@ -124,9 +124,8 @@ def test_frozen_clip_is_plain_clip_with_the_frames_averaged(videos, finished, ch
 
     clip = CLIPModel.from_pretrained(CHECKPOINT).eval()
     _, results, _ = finished
-    pixels = checkpoint.processor.video_processor([str(videos / "2.mp4")], num_views=2, return_tensors="pt")[
-        "pixel_values_videos"
-    ]
+    inputs = checkpoint.processor.video_processor([str(videos / "2.mp4")], num_views=2, return_tensors="pt")
+    pixels = inputs["pixel_values_videos"][0]  # [2, T, 3, S, S]
     texts = checkpoint.processor.tokenizer([scene.label for scene in SCENES], padding=True, return_tensors="pt")
     with torch.no_grad():
         frames = clip.get_image_features(pixel_values=pixels.flatten(0, 1)).pooler_output.unflatten(0, (2, 8)).mean(1)
