@@ -161,7 +161,7 @@ def read_results(checkpoint: Path, model: PreTrainedModel) -> dict | None:
             f"{file}: of another model: its weights are {str(measured)[:12]}…, those of the checkpoint {ours[:12]}…; "
             "evaluate this checkpoint, or take the file away."
         )
-    return without_private(results)
+    return harmless(without_private(results))
 
 
 def read_recipe(checkpoint: Path) -> dict[str, Any]:
@@ -182,16 +182,35 @@ def without_private(value: Any) -> Any:
     return FOLDERS.sub("", value) if isinstance(value, str) else value
 
 
+def harmless(value: Any) -> Any:
+    """Texts of files that others may have written, at any depth: one line each, without Markdown and HTML."""
+    if isinstance(value, dict):
+        return {harmless(name): harmless(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [harmless(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    text = " ".join(value.split()).replace("`", "'").replace("<", "&lt;")
+    return re.sub(r"([\[\]|])", r"\\\1", text)
+
+
+def fenced(language: str, text: str) -> str:
+    """A block of code whose fence is longer than any within it."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}{language}\n{text}\n{fence}"
+
+
 def describe_training(recipe: dict[str, Any], run: dict[str, Any]) -> str:
     """Recipe, data and versions, as `vitaclip train` records them."""
     if not recipe and not run:
         return NOT_RECORDED
     parts = []
     if "data" in run:
-        parts.append(f"Data, with the hash of each list:\n\n```json\n{json.dumps(run['data'], indent=1)}\n```")
+        parts.append("Data, with the hash of each list:\n\n" + fenced("json", json.dumps(run["data"], indent=1)))
     if recipe:
         text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True).strip()
-        parts.append(f"The recipe, for `vitaclip train`:\n\n```yaml\n{text}\n```")
+        parts.append("The recipe, for `vitaclip train`:\n\n" + fenced("yaml", text))
+    run = harmless({name: value for name, value in run.items() if name in ("ranks", "date", "environment")})
     facts = [f"{run[name]} {title}" for name, title in (("ranks", "rank(s)"), ("date", "(UTC)")) if name in run]
     if isinstance(run.get("environment"), dict):
         facts.append(", ".join(f"{name} {value}" for name, value in run["environment"].items()))
@@ -317,7 +336,7 @@ def describe_license(texts: dict[str, Any]) -> str:
     if "weights_license" in texts:
         return texts["weights_license"].strip()
     name = texts.get("license_name", texts.get("license"))
-    return NO_LICENSE if name is None else WEIGHTS_LICENSE.format(license=name)
+    return NO_LICENSE if name is None else WEIGHTS_LICENSE.format(license=harmless(name))
 
 
 def make_card(

@@ -341,10 +341,9 @@ def temporal_average_precision(
         total, hits = len(left), []
         for segment in sorted((s for s in found if s.label == label), key=lambda segment: -segment.score):
             best = max(left, key=lambda true: temporal_iou(true, segment), default=None)
-            hit = best is not None and temporal_iou(best, segment) >= overlap
-            if hit:
+            hits.append(best is not None and temporal_iou(best, segment) >= overlap)
+            if best is not None and hits[-1]:
                 left.remove(best)
-            hits.append(hit)
         counts = np.cumsum(hits)
         precision = counts / np.arange(1, len(hits) + 1)
         best_from = np.maximum.accumulate(precision[::-1])[::-1]

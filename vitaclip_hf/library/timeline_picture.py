@@ -121,9 +121,10 @@ def draw_timeline(
 
 def thumbnail_row(thumbnails: Thumbnails, duration: float, width: float) -> tuple[list[float], list[np.ndarray]]:
     """Where thumbnails begin, in inches from the left end of the time axis, and the pictures of these times."""
-    [first] = thumbnails.nearest([0.0]) or [None]
-    if first is None:
+    beginning = thumbnails.nearest([0.0])
+    if not beginning:
         return [], []
+    [first] = beginning
     # Wide pictures: fewer of them, so that they are not too small.
     count = min(MOST_THUMBNAILS, max(3, round(width / (0.85 * first.shape[1] / first.shape[0]))))
     step = (width + FRAME_GAP) / count

@@ -151,7 +151,7 @@ class VideoIndex:
     def __init__(self, folder: str | Path, place: str | Path | None = None):
         self.folder = Path(folder)
         self.place = self.folder / FOLDER if place is None else Path(place)
-        self._loaded: tuple[list[tuple[int, ...]], pa.Table, np.ndarray] | None = None
+        self._loaded: tuple[list[tuple[int, int]], pa.Table, np.ndarray] | None = None
 
     # What is kept
 
@@ -391,9 +391,7 @@ class VideoIndex:
             if not keep.any():
                 shard.unlink()
             elif not keep.all():
-                _replaced(
-                    shard, lambda path, table=table, keep=keep: pq.write_table(table.filter(pa.array(keep)), path)
-                )
+                _write_table(shard, table.filter(pa.array(keep)))
 
     # Searching
 
@@ -409,13 +407,14 @@ class VideoIndex:
         if about is None:
             raise VideoIndexError(f"{self.place}: there is no index; make one with `vitaclip index {self.folder}`.")
         state = [(path.stat().st_mtime_ns, path.stat().st_size) for path in self._shards()]
-        if self._loaded is None or self._loaded[0] != state:
+        loaded = self._loaded
+        if loaded is None or loaded[0] != state:
             empty = vector_schema(about["width"]).empty_table()
             table = pa.concat_tables([empty, *(pq.read_table(path) for path in self._shards())]).combine_chunks()
             vector = table["vector"].combine_chunks()
             values = vector.flatten().to_numpy().reshape(-1, about["width"])
-            self._loaded = state, table.drop_columns("vector"), values
-        return self._loaded[1:]
+            self._loaded = loaded = state, table.drop_columns("vector"), values
+        return loaded[1:]
 
     def embed_text(self, checkpoint: Checkpoint, text: str, templates: str | Sequence[str] = "{}") -> np.ndarray:
         """The normalised vector of a text, of shape `(projection_dim,)`."""
@@ -528,10 +527,9 @@ class _Writer:
         if self._rows:
             table = pa.Table.from_pylist(self._rows, vector_schema(about["width"]))
             shard = self.index.place / f"vectors-{uuid.uuid4().hex[:12]}.parquet"
-            _replaced(shard, lambda path: pq.write_table(table, path))
+            _write_table(shard, table)
         ordered = [asdict(self.files[path]) for path in sorted(self.files)]
-        table_of_files = pa.Table.from_pylist(ordered, FILE_SCHEMA)
-        _replaced(self.index.place / FILES, lambda path: pq.write_table(table_of_files, path))
+        _write_table(self.index.place / FILES, pa.Table.from_pylist(ordered, FILE_SCHEMA))
         self._rows, self._unsaved = [], 0
 
 
@@ -540,6 +538,10 @@ def _replaced(path: Path, write: Callable[[Path], Any]) -> None:
     beside = path.with_name(f"{path.name}.new-{os.getpid()}")
     write(beside)
     os.replace(beside, path)
+
+
+def _write_table(path: Path, table: pa.Table) -> None:
+    _replaced(path, lambda beside: pq.write_table(table, beside))
 
 
 def videos_in(folder: Path) -> Iterator[tuple[str, int, int]]:

@@ -115,8 +115,9 @@ def load_checkpoint(
             model = load(name, revision=revision, **kwargs)
         else:
             if kwargs["use_safetensors"] and not kwargs.keys() & OTHER_SIZES - (prompt_settings or {}).keys():
-                with_prompts = model_class.config_class.from_pretrained(name, **hub, **(prompt_settings or {}))
-                check_sizes(name, with_prompts, model_class, hub, stock=kind == "clip")
+                if kind == "clip":
+                    config = VitaClipConfig.from_pretrained(name, **hub, **(prompt_settings or {}))
+                check_sizes(name, config, model_class, hub, stock=kind == "clip")
             # Weights of another shape are named by check_complete, which transformers' own error does not do.
             kwargs |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
             model, info = load(name, revision=revision, **kwargs)

@@ -169,8 +169,9 @@ class VitaClipConfig(CLIPConfig):
         ours = self.text_config, self.vision_config
         super().__post_init__(**kwargs)
         self.text_config, self.vision_config = ours  # older CLIPConfigs (5.12) make CLIP's own of them
-        if self._attn_implementation is not None:
-            self._attn_implementation = self._attn_implementation  # its setter passes it on to the parts
+        attention: Any = self._attn_implementation  # type: ignore[has-type]
+        if attention is not None:
+            self._attn_implementation = attention  # the setter passes it on to the parts
         if self.label2id is None and self.id2label is not None:  # type: ignore[has-type]
             self.label2id = {label: index for index, label in self.id2label.items()}
         if num_frames is not None:
@@ -200,7 +201,7 @@ class VitaClipConfig(CLIPConfig):
                 config_dict[part] = {"model_type": stock.model_type} | (config_dict.get(part) or {})
                 if backbone != CLIPConfig.model_type:  # `__post_init__` fills in CLIP's own defaults
                     config_dict[part] = stock(**config_dict[part]).to_dict() | {
-                        "model_type": cls.sub_configs[part].model_type
+                        "model_type": getattr(cls.sub_configs[part], "model_type")  # noqa: B009
                     }
             if backbone == MetaClip2Config.model_type:
                 config_dict["text_config"]["pool_first_eos"] = True

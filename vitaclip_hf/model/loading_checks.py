@@ -112,8 +112,8 @@ def check_tokenizer(tokenizer: Any, text_config: Any, source: Any) -> None:
     """
     if not text_config.vocab_size / 2 <= len(tokenizer) <= text_config.vocab_size:
         raise CheckpointError(
-            f"{source}: the tokenizer has {len(tokenizer):,} tokens, the text tower {text_config.vocab_size:,}. Save the "
-            "tokenizer that belongs to the model beside it."
+            f"{source}: the tokenizer has {len(tokenizer):,} tokens, the text tower {text_config.vocab_size:,}. "
+            "Save the tokenizer that belongs to the model beside it."
         )
 
 

@@ -16,7 +16,7 @@ from .loading_checks import CheckpointError, check_complete
 
 
 MAX_LAYERS = 1000  # of a tower; the largest CLIPs have fewer than 100
-MAX_CONFIG_BYTES = 64 << 20  # 240,000 classes take 20 MB
+MAX_CONFIG_BYTES = 32 << 20  # 240,000 classes take 20 MB
 MAX_PIXEL_BYTES = 4 << 30  # of one video's clips
 LARGE_TENSOR = 1 << 28  # entries
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"

@@ -1,0 +1,166 @@
+"""Damaged and hostile media files: frames or the documented error, within time, and never another local file."""
+
+import functools
+import io
+import random
+import struct
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from attack.mutations import damaged
+from attack.outcomes import Outcomes
+from drawn_clips import RECIPES, write
+from PIL import Image
+
+from vitaclip_hf import VideoDecodingError, VitaClipVideoProcessor, decode_video
+from vitaclip_hf.model.video_inputs import video_from
+
+
+SECONDS = 30.0  # of one file; the clips have 48 small frames
+SECRET = "root:x:0:0"
+
+
+@functools.cache
+def clip(name: str) -> bytes:
+    recipe = dict(RECIPES[name])
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch, name)
+        write(file, recipe.pop("codec", "libx264"), **recipe)
+        return file.read_bytes()
+
+
+def read(data: bytes, name: str, on_damage: str) -> str:
+    """Reads frames of a file in a process of its own, so that a crash or a hang is seen for what it is."""
+    try:
+        frames, _ = decode_video(data, [0, 3, 20], max_seconds=SECONDS, on_damage=on_damage)
+    except IndexError:
+        return "fewer frames"
+    except VideoDecodingError as error:
+        if "LostProcessError" in str(error) or "is not decoded after" in str(error):
+            raise AssertionError(f"{name}: {error}") from error
+        raise
+    if frames.dtype != np.uint8 or len(frames) != 3:
+        raise AssertionError(f"{name}: {frames.dtype} {frames.shape}")
+    return "frames"
+
+
+def attack_damaged_clips(seed: int, count: int, recipes: tuple[str, ...] = tuple(RECIPES)) -> Outcomes:
+    """Clips of all containers and codecs, each with one kind of damage."""
+    outcomes = Outcomes("damaged clips")
+    for number in range(count):
+        recipe = recipes[number % len(recipes)]
+        data, damage = damaged(clip(recipe), f"{seed}-{number}")
+        on_damage = "skip" if number // len(recipes) % 3 == 2 else "error"
+        name = f"{recipe}-{seed}-{number}-{damage}-{on_damage}"
+        outcomes.attack(name, functools.partial(read, data, name, on_damage), (VideoDecodingError,))
+    return outcomes
+
+
+def gif(width: int, height: int, frames: int) -> bytes:
+    """An animation whose frames say nothing and are as large as they want."""
+    picture = b"\x2c" + struct.pack("<HHHHB", 0, 0, width, height, 0) + b"\x02\x02\x4c\x01\x00"
+    return b"GIF89a" + struct.pack("<HHBBB", width, height, 0x80, 0, 0) + bytes(6) + picture * frames + b"\x3b"
+
+
+def png(width: int, height: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("1", (width, height)).save(file, "png")
+    return file.getvalue()
+
+
+def hostile_files(secret: str) -> Iterator[tuple[str, bytes]]:
+    """Bombs, and files that name other files. `secret` is the path of a readable video."""
+    yield "gif of 65535 x 65535", gif(65535, 65535, 1)
+    yield "gif of 8192 x 8192, 500 frames", gif(8192, 8192, 500)
+    yield "y4m of 100000 x 100000", b"YUV4MPEG2 W100000 H100000 F25:1 C420\nFRAME\n" + bytes(100)
+    yield "y4m of negative size", b"YUV4MPEG2 W-1 H-1 F25:1 C420\nFRAME\n" + bytes(100)
+    yield "png of 20000 x 20000", png(20_000, 20_000)
+    yield "ffconcat", f"ffconcat version 1.0\nfile '{secret}'\n".encode()
+    yield "concat protocol", f"concat:{secret}".encode()
+    yield "playlist", f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile://{secret}\n#EXT-X-ENDLIST\n".encode()
+    yield (
+        "live playlist",
+        b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXT-X-MEDIA-SEQUENCE:0\n#EXTINF:1,\nhttp://127.0.0.1:9/\n",
+    )
+    yield "dash", f"<?xml version='1.0'?><MPD><BaseURL>file://{secret}</BaseURL></MPD>".encode()
+    yield "sdp", b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n"
+    yield "subtitles", b"1\n00:00:00,000 --> 00:00:10,000\ntext\n"
+    yield "ass", b"[Script Info]\nScriptType: v4.00+\n"
+    yield "lavfi", b"movie=" + secret.encode()
+    yield "svg", f'<svg xmlns="http://www.w3.org/2000/svg"><image href="file://{secret}"/></svg>'.encode()
+    yield "python", b"import os\n"
+    yield "nfo", b"\xdb\xdb NFO art \xb0\xb1" * 50
+    boxes = struct.pack(">I4s", 16, b"ftyp") + b"isom" + bytes(4)
+    yield "mp4 with a box of 2**63 bytes", boxes + struct.pack(">I4sQ", 1, b"moov", 2**63)
+    yield "mp4 with a box of no bytes", boxes + struct.pack(">I4s", 0, b"moov") * 1000
+    deep = b""
+    for _ in range(5000):
+        deep = struct.pack(">I4s", len(deep) + 8, b"moov") + deep
+    yield "mp4 of 5,000 nested boxes", boxes + deep
+    mp4 = clip("sparse_keyframes.mp4")
+    at = mp4.find(b"stsz")
+    yield "mp4 that counts 4 billion frames", mp4[: at + 12] + b"\xff\xff\xff\xff" + mp4[at + 16 :]
+    at = mp4.find(b"avc1", mp4.find(b"stsd"))
+    yield "mp4 of 65535 x 65535", mp4[: at + 28] + b"\xff\xff\xff\xff" + mp4[at + 32 :]
+    dref = mp4.find(b"url ")
+    yield "mp4 that refers to a file", mp4[: dref + 4] + bytes(4) + f"file://{secret}".encode() + mp4[dref + 8 :]
+    yield "nothing", b""
+    yield "zeros", bytes(1_000_000)
+    yield "noise", random.Random(0).randbytes(1_000_000)
+
+
+def attack_bombs(folder: Path) -> Outcomes:
+    """Decompression bombs, and files by which FFmpeg would open another file or wait for a network."""
+    outcomes = Outcomes("bombs and scripts")
+    secret = folder / "secret.mp4"
+    secret.write_bytes(clip("one_frame.mp4"))
+    expected = (VideoDecodingError,)
+    for name, data in hostile_files(str(secret)):
+        harmless = "frames" if name.startswith("mp4 that") else None  # what it points to is not read
+        outcomes.attack(
+            name, lambda data=data, name=name: read(data, name, "error") if data else _empty(data), expected
+        )
+        if harmless is None and outcomes.counts.get("frames"):
+            outcomes.defect(name, "it was read")
+            outcomes.counts.pop("frames")
+        outcomes.counts.pop("frames", None) if harmless is None else None
+    for name, address in (
+        *(
+            (f"address {text[:20]!r}", text)
+            for text in ("http://[::1", "http://", "http://a b/", "https://\x00/x", "ftp://a/b")
+        ),
+        *((f"path {text[:20]!r}", text) for text in ("a\x00b", "\ud800", "x" * 10_000, "", ".", "/proc/self/mem")),
+    ):
+        outcomes.attack(name, lambda a=address: decode_video(a, [0], download_seconds=5), expected, success=None)
+    processor = VitaClipVideoProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    for name, item in (
+        ("png bomb in a list", png(20_000, 20_000)),
+        ("png cut", png(50, 50)[:60]),
+        ("text", b"text" * 9),
+    ):
+        file = folder / f"{name.replace(' ', '_')}.png"
+        file.write_bytes(item)
+        outcomes.attack(name, lambda file=file: processor([[str(file)]], return_tensors="pt"), expected, success=None)
+    for name, array in not_pictures():
+        outcomes.attack(name, lambda a=array: video_from(a).read([0]), (ValueError, TypeError), success=None)
+    return outcomes
+
+
+def _empty(data: bytes) -> str:
+    decode_video(data, [0])
+    return "frames"
+
+
+def not_pictures() -> Iterator[tuple[str, np.ndarray]]:
+    """Arrays of frames whose values are no pictures."""
+    frames = np.zeros((4, 8, 8, 3), np.float32)
+    for value in (float("nan"), float("inf"), -1.0, 1e30):
+        changed = frames.copy()
+        changed[1, 2, 3, 0] = value
+        yield f"frames with {value}", changed
+    yield "frames of complex numbers", frames.astype(np.complex64)
+    yield "frames of objects", frames.astype(object)
+    yield "frames of 5 channels", np.zeros((4, 8, 8, 5), np.uint8)
+    yield "no frames", frames[:0]
