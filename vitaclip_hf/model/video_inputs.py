@@ -205,7 +205,7 @@ def opened_images(
                 image = Image.open(io.BytesIO(file) if isinstance(file, bytes) else file)
             except Image.DecompressionBombError as error:
                 raise failure(name, error, "opening", "Make it smaller.", VideoTooLargeError) from error
-            except OSError as error:
+            except Exception as error:  # Pillow raises SyntaxError and others for damaged files
                 raise failure(name, error, "opening", "Give the path or URL of an image file.") from error
             width, height = image.size
             size += width * height * 3
@@ -217,7 +217,10 @@ def opened_images(
             if max_bytes is not None and size > max_bytes:
                 found = f"the images up to here take {size:,} bytes, the limit is {max_bytes:,}"
                 raise failure(name, found, "opening", "Take fewer, or raise `max_bytes`.", VideoTooLargeError)
-            image = ImageOps.exif_transpose(image)
+            try:
+                image = ImageOps.exif_transpose(image)  # reads the pixels
+            except Exception as error:
+                raise failure(name, error, "decoding", "The image is damaged: fetch it again.") from error
         opened.append(image)
     return opened
 
@@ -250,8 +253,9 @@ def _to_rgb(frames: torch.Tensor, layout, scale: bool) -> torch.Tensor:
     frames = frames.expand(-1, 3, -1, -1) if frames.shape[1] == 1 else frames[:, :3]
     if frames.dtype == torch.uint8:
         return frames
-    if frames.dtype == torch.bool:
-        raise TypeError("Frames of booleans are no pictures; give uint8, or floats in 0 … 1.")
+    if frames.dtype == torch.bool or frames.is_complex():
+        kind = "booleans" if frames.dtype == torch.bool else "complex numbers"
+        raise TypeError(f"Frames of {kind} are no pictures; give uint8, or floats in 0 … 1.")
     if not frames.is_floating_point():
         frames = frames.to(torch.int64)
         if frames.min() < 0 or frames.max() > 255:
