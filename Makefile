@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint slow contract clean
+.PHONY: demo test lint slow contract attack clean
 
 DEMO := examples/demo
 
@@ -25,6 +25,12 @@ slow: $(VENV)/.test
 contract: $(VENV)/.test
 	$(BIN)/python tests/contract/fetch_transformers_tests.py
 	RUN_SLOW=1 $(BIN)/python -m pytest tests/contract -m "slow or not slow" --durations=10
+
+# Damaged files, bombs, hostile folders, kills: MINUTES of them, with a report in attack-report/ (SECURITY.md).
+MINUTES ?= 120
+SEED ?= 1
+attack: $(VENV)/.test
+	PYTHONPATH=tests:tests/training $(BIN)/python -m attack --seed $(SEED) --minutes $(MINUTES)
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

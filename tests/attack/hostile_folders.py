@@ -1,4 +1,4 @@
-"""Checkpoint folders that somebody hostile made: each ends in the documented error, quickly, and no code of theirs runs."""
+"""Hostile checkpoint folders: each ends in the documented error, quickly, and none of their code runs."""
 
 import json
 import os

@@ -70,6 +70,17 @@ class Outcomes:
         self.seconds += seconds
         self.slowest = max(self.slowest, (seconds, name))
 
+    def joined(self, other: "Outcomes") -> "Outcomes":
+        """The outcomes of both as one."""
+        return Outcomes(
+            self.machine,
+            self.counts + other.counts,
+            (self.defects + other.defects)[:MAX_DEFECTS],
+            self.num_defects + other.num_defects,
+            self.seconds + other.seconds,
+            max(self.slowest, other.slowest),
+        )
+
     def as_dict(self) -> dict[str, Any]:
         return {
             "machine": self.machine,

@@ -125,7 +125,7 @@ def test_files_of_the_folder(folder, checkpoint):
     names = sorted(file.name for file in folder.iterdir())
     modules = [name for name in names if name.endswith(".py")]
     others = ["LICENSE", "README.md", "config.json", "model.safetensors", "processor_config.json", "tokenizer.json"]
-    others += ["tokenizer_config.json"]
+    others += ["tokenizer_config.json", "checksums.json"]
     others += ["config_sentence_transformers.json", "modules.json", "sentence_bert_config.json"]
     assert [name for name in names if name not in modules] == sorted(others)
     for name in modules:

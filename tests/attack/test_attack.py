@@ -1,0 +1,252 @@
+"""The attacks of this folder, seeded and short; `make attack` runs them long."""
+
+import os
+import time
+
+import numpy as np
+import pytest
+import torch
+from attack import hostile_folders, kills, media_files, publishing, released_files
+from attack.outcomes import Outcomes, table
+from tiny_models import tiny_model
+from tiny_training import save_start, write_videos
+from transformers import pipeline
+
+from vitaclip_hf import (
+    CheckpointError,
+    VideoDecodingError,
+    VitaClipForVideoClassification,
+    VitaClipProcessor,
+    VitaClipVideoProcessor,
+    load_checkpoint,
+    open_video,
+)
+from vitaclip_hf.data import folder_lock
+from vitaclip_hf.data.folder_lock import FolderInUseError, FolderLock
+from vitaclip_hf.model import decoding_process, video_decoding
+from vitaclip_hf.model.zero_shot_classifier import ScoreError
+
+
+@pytest.fixture(scope="module")
+def good(tokenizer, tmp_path_factory):
+    return save_start(tmp_path_factory.mktemp("good") / "folder", tokenizer)
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    return write_videos(tmp_path_factory.mktemp("videos"))
+
+
+def expect_no_defects(outcomes: Outcomes, at_least: int) -> None:
+    about = outcomes.as_dict()
+    assert about["defects"] == 0, table([outcomes]) + "\n" + "\n".join(outcomes.defects)
+    assert about["attacks"] >= at_least
+
+
+def test_damaged_clips():
+    recipes = ("sparse_keyframes.mp4", "vp9.webm", "mpeg4_b_frames.avi", "transport_stream.ts")
+    found = media_files.attack_damaged_clips(seed=1, count=160, recipes=recipes)
+    expect_no_defects(found, 160)
+    assert found.counts["VideoDecodingError"] > 40 and found.counts["frames"] > 20
+
+
+def test_bombs_and_scripts(tmp_path):
+    expect_no_defects(media_files.attack_bombs(tmp_path), 45)
+
+
+def test_released_files(golden_cases, tokenizer_folder):
+    found = released_files.attack_released_files(
+        golden_cases["all_prompts_csc_end"], tokenizer_folder, seed=1, count=16
+    )
+    expect_no_defects(found, 10)
+    assert found.counts["ConversionError"] > 5
+
+
+def test_hostile_folders(good):
+    chosen = ("pickle", "code", "index:../../../etc/passwd", "header:huge tensor", "weights:nan", "kernel of the hub")
+    expect_no_defects(hostile_folders.attack_hostile_folders(good, lambda number, name: name in chosen), len(chosen))
+
+
+def test_fields_of_hostile_folders(good):
+    def chosen(number: int, name: str) -> bool:
+        return "=" in name and number % 97 == 5
+
+    expect_no_defects(hostile_folders.attack_hostile_folders(good, chosen), 10)
+
+
+def test_cards(tokenizer, tmp_path):
+    model = tiny_model(tokenizer=tokenizer)
+    processor = VitaClipProcessor(VitaClipVideoProcessor(num_frames=4), tokenizer)
+    expect_no_defects(publishing.attack_cards(model, processor, tmp_path), 70)
+
+
+def test_an_impossible_size_takes_no_memory(good, tmp_path):
+    resource = pytest.importorskip("resource")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for part, field in (
+        ("vision_config", "hidden_size"),
+        ("text_config", "vocab_size"),
+        ("vision_config", "num_frames"),
+    ):
+        folder = hostile_folders.copied(good, tmp_path / "folder")
+        hostile_folders._set("config.json", (part, field), 10**9)(folder)
+        with pytest.raises(CheckpointError, match="folder"):
+            load_checkpoint(folder)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kilobytes
+
+
+def test_a_flipped_bit_is_found(good, tmp_path):
+    folder = hostile_folders.copied(good, tmp_path / "folder")
+    hostile_folders._flip(folder)
+    with pytest.raises(CheckpointError, match=r"model.safetensors: damaged.*checksums.json"):
+        load_checkpoint(folder)
+    (folder / "checksums.json").unlink()  # as in folders of others
+    assert load_checkpoint(folder).kind == "vita-clip"
+
+
+# Scores
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_scores_that_are_no_numbers(tokenizer, value):
+    model = tiny_model(tokenizer=tokenizer)
+    closed = tiny_model(tokenizer=tokenizer, cls=VitaClipForVideoClassification)
+    for each in (model, closed):
+        each.logit_scale.data.fill_(value)
+    processor = VitaClipVideoProcessor(num_frames=4, size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    clip = np.zeros((4, 32, 32, 3), np.uint8)
+    zero_shot = pipeline("zero-shot-video-classification", model=model, tokenizer=tokenizer, video_processor=processor)
+    with pytest.raises(ScoreError, match="NaN or infinite"):
+        zero_shot(clip, candidate_labels=["a", "b"])
+    assert "NaN" in zero_shot(clip, candidate_labels=["a", "b"], on_error="skip")["error"]
+    classifier = pipeline("video-classification", model=closed, video_processor=processor)
+    for function in ("softmax", "sigmoid", "none"):
+        with pytest.raises(ScoreError, match="NaN or infinite"):
+            classifier(clip, function_to_apply=function)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_one_bad_file_does_not_end_a_list(good, videos, batch_size):
+    files = sorted(map(str, videos.rglob("*.mp4")))[:3]
+    files.insert(1, "no such file.mp4")
+    zero_shot = pipeline("zero-shot-video-classification", model=str(good))
+    closed = pipeline("video-classification", model=str(good))
+    for run in (
+        lambda given, **more: zero_shot(given, candidate_labels=["a", "b"], batch_size=batch_size, **more),
+        lambda given, **more: closed(given, batch_size=batch_size, **more),
+    ):
+        with pytest.raises(VideoDecodingError, match="no such file"):
+            run(files)
+        answers = run(files, on_error="skip")
+        assert [isinstance(answer, dict) for answer in answers] == [False, True, False, False]
+        assert "no such file.mp4" in answers[1]["error"]
+        for place in (0, 3):  # alone and not in a batch: the last digits may differ
+            alone = run(files[place])
+            assert [row["label"] for row in answers[place]] == [row["label"] for row in alone]
+            assert [row["score"] for row in answers[place]] == pytest.approx([row["score"] for row in alone], abs=1e-5)
+        assert list(run(iter(files), on_error="skip")) == answers
+        with pytest.raises(ValueError, match="`on_error` must be"):
+            run(files, on_error="ignore")
+        with pytest.raises(ValueError):  # a mistake of the call is no error of an item
+            run(files, on_error="skip", sampling="wrong")
+
+
+# Time limits
+
+
+def test_a_decoder_that_hangs_is_ended(videos, monkeypatch):
+    file = min(videos.rglob("*.mp4"))
+    expected = open_video(file).read([0, 2])
+    assert torch.equal(open_video(file, max_seconds=60).read([0, 2]), expected)
+
+    def hang(self, numbers):
+        while True:
+            pass
+
+    decoding_process._local.process = None  # the next one is forked with the decoder that hangs
+    with monkeypatch.context() as patch:
+        patch.setattr(video_decoding.PyAVVideo, "_decode", hang)
+        started = time.monotonic()
+        video = open_video(file, max_seconds=1)
+        with pytest.raises(VideoDecodingError, match="not decoded after 1 s"):
+            video.read([0])
+        assert time.monotonic() - started < 5
+    assert torch.equal(open_video(file, max_seconds=60).read([0, 2]), expected)  # and the run goes on
+
+
+def test_a_decoder_that_dies_is_an_error(videos, monkeypatch):
+    decoding_process._local.process = None
+    file = min(videos.rglob("*.mp4"))
+    with monkeypatch.context() as patch:
+        patch.setattr(video_decoding.PyAVVideo, "_decode", lambda self, numbers: os._exit(1))
+        with pytest.raises(VideoDecodingError, match="the decoding process ended"):
+            open_video(file, max_seconds=60).read([0])
+    assert len(open_video(file, max_seconds=60).read([0])) == 1
+
+
+@pytest.mark.parametrize("seconds", [0, -1, True, "5", float("nan")])
+def test_wrong_time_limits(videos, seconds):
+    with pytest.raises(ValueError, match="`max_seconds` must be a positive number"):
+        open_video(min(videos.rglob("*.mp4")), max_seconds=seconds)
+
+
+# Locks
+
+
+def test_a_folder_is_held_by_one_run(tmp_path):
+    with FolderLock(tmp_path / "run", "training"):
+        (tmp_path / "run" / "result").write_text("x")
+        with (
+            pytest.raises(FolderInUseError, match=rf"another training works there \(process {os.getpid()} on "),
+            FolderLock(tmp_path / "run", "training"),
+        ):
+            pass
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["result"]
+    with FolderLock(tmp_path / "unused", "training"):
+        pass
+    assert not (tmp_path / "unused").exists()
+
+
+def test_a_lock_of_a_dead_run_is_taken_over(tmp_path):
+    with FolderLock(tmp_path, "training"):
+        left = (tmp_path / folder_lock.LOCK_FILE).read_text()
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    for text in (left.replace(str(os.getpid()), str(pid)), "", "[]", '{"pid": -1}', "[" * 100_000):
+        (tmp_path / folder_lock.LOCK_FILE).write_text(text)
+        with FolderLock(tmp_path, "training"):
+            pass
+
+
+def test_a_lock_of_another_machine_counts_while_it_is_touched(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder_lock, "SILENT_FOR", 0.6)
+    monkeypatch.setattr(folder_lock, "TOUCHED_EVERY", 0.05)
+    with FolderLock(tmp_path, "training"):
+        with monkeypatch.context() as patch:
+            patch.setattr(folder_lock.socket, "gethostname", lambda: "another-machine")
+            with pytest.raises(FolderInUseError), FolderLock(tmp_path, "training"):
+                pass
+        left = (tmp_path / folder_lock.LOCK_FILE).read_text()
+    (tmp_path / folder_lock.LOCK_FILE).write_text(left.replace('"host": "', '"host": "gone-'))
+    with FolderLock(tmp_path, "training"):
+        pass
+
+
+# Kills, each of them minutes
+
+
+@pytest.mark.slow
+def test_killed_trainings(good, videos, tmp_path):
+    expect_no_defects(kills.attack_trainings(good, videos, tmp_path, seed=1, count=3), 3)
+
+
+@pytest.mark.slow
+def test_killed_evaluations(good, videos, tmp_path):
+    expect_no_defects(kills.attack_evaluations(good, videos, tmp_path, seed=1, count=2), 2)
+
+
+@pytest.mark.slow
+def test_killed_indexes(good, videos, tmp_path):
+    expect_no_defects(kills.attack_indexes(good, videos, tmp_path, seed=1, count=2), 2)
