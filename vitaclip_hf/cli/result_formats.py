@@ -39,7 +39,7 @@ def write_table(rows: Rows, file: TextIO) -> None:
         file.flush()
 
 
-def write_json(rows: Rows, file: TextIO) -> None:
+def write_json_rows(rows: Rows, file: TextIO) -> None:
     before = "[\n"
     for row in rows:
         file.write(before + json.dumps(row, ensure_ascii=False))
@@ -66,7 +66,7 @@ def write_csv(rows: Rows, file: TextIO) -> None:
 
 WRITERS: dict[Format, Callable[[Rows, TextIO], None]] = {
     Format.table: write_table,
-    Format.json: write_json,
+    Format.json: write_json_rows,
     Format.jsonl: write_jsonl,
     Format.csv: write_csv,
 }

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from .class_names import SEPARATORS
 from .listings import (
     SPLIT_WORDS,
     VIDEO_EXTENSIONS,
@@ -39,7 +40,6 @@ NUMBER_COLUMNS = (
     *("label_id", "class_id", "category_id", "action_id", "label_index", "class_index", "label_idx", "class_idx"),
 )
 SPLIT_COLUMNS = ("split", "subset", "set", "partition")
-SEPARATORS = (",", "\t", ";")
 TABLE_ENDINGS = (".json", ".jsonl", ".ndjson")
 
 _KNOWN = {*PATH_COLUMNS, *NAME_COLUMNS, *LABEL_COLUMNS, *NUMBER_COLUMNS, *SPLIT_COLUMNS}

@@ -11,6 +11,7 @@ from ..model.checkpoint import Checkpoint
 from ..model.pipeline_parts import checked_on_error, counted
 from ..model.video_decoding import Video, VideoDecodingError
 from ..model.video_inputs import video_from
+from ..model.video_processing_vita_clip import READING
 from ..model.zero_shot_classifier import (
     build_zero_shot_classifier,
     check_scores,
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 
 SOMETHING_ELSE = "something else"
-READING = ("decoder", "on_damage", "max_seconds", "allow_private_addresses")
 
 
 @dataclass(frozen=True)

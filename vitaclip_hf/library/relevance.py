@@ -11,7 +11,8 @@ from transformers.image_utils import ChannelDimension
 
 from ..model.checkpoint import Checkpoint
 from ..model.video_inputs import video_from
-from .answers import READING, class_embeds_of
+from ..model.video_processing_vita_clip import READING
+from .answers import class_embeds_of
 
 
 if TYPE_CHECKING:

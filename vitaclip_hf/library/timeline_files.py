@@ -37,7 +37,7 @@ def clock(seconds: float, decimal: str = ".") -> str:
     return f"{minutes // 60:02d}:{minutes % 60:02d}:{whole:02d}{decimal}{thousandths:03d}"
 
 
-def write_json(path: Path, segments: Sequence[Segment], source: Path, fps: float | None) -> None:
+def write_json_segments(path: Path, segments: Sequence[Segment], source: Path, fps: float | None) -> None:
     content = activitynet_form(segments, source.stem)
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -130,7 +130,7 @@ def write_edl(path: Path, segments: Sequence[Segment], source: Path, fps: float 
 
 
 WRITERS: dict[str, Callable[[Path, Sequence[Segment], Path, float | None], None]] = {
-    ".json": write_json,
+    ".json": write_json_segments,
     ".csv": write_csv,
     ".vtt": write_vtt,
     ".srt": write_srt,
