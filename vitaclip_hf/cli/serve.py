@@ -1,6 +1,7 @@
 """`vitaclip serve`: an HTTP server that classifies uploaded videos."""
 
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -60,7 +61,9 @@ def serve(
         server_header=False,
     )
     server = uvicorn.Server(config)
-    server.run()
+    # After its work uvicorn raises the signal again, by which the process ends as its starter expects.
+    with suppress(KeyboardInterrupt):
+        server.run()
     if not server.started:
         print(f"vitaclip serve: could not start on {host}:{port}; the log above says why", file=sys.stderr)
         return 2

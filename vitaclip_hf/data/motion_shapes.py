@@ -258,6 +258,37 @@ def draw_videos(
     return _to_pixels(background * (1 - covered) + paint * covered)
 
 
+def object_boxes(
+    scenes: list[Scene],
+    generator: torch.Generator,
+    num_frames: int = 32,
+    size: int = 96,
+    frames: list[int] | None = None,
+) -> torch.Tensor:
+    """
+    Where the objects are in the videos that `draw_videos` draws with a generator in the same state.
+
+    Args:
+        scenes (`list[Scene]`), generator (`torch.Generator`), num_frames (`int`), size (`int`), frames (`list[int]`):
+            as for [`draw_videos`].
+
+    Returns:
+        `torch.Tensor` of shape `(num_scenes, num_frames, 4)`: left, top, right and bottom of the smallest box that
+        holds every pixel of the object, as fractions of the frame's side; zeros where it cannot be seen.
+    """
+    poses = trajectories([scene.motion for scene in scenes], (torch.arange(num_frames) + 0.5) / num_frames, generator)
+    if frames is not None:
+        poses = Poses(*(getattr(poses, field.name)[:, frames] for field in fields(Poses)))
+    covered = _coverage([scene.shape for scene in scenes], poses, size) > 0  # [N, T, S, S]
+    edges = []
+    for axis in (2, 3):  # over rows, for the columns that are used; then the other way round
+        used = covered.any(axis)  # [N, T, S]
+        first, last = used.int().argmax(-1), size - used.flip(-1).int().argmax(-1)
+        edges.append((first, torch.where(used.any(-1), last, 0)))
+    (left, right), (top, bottom) = edges
+    return torch.stack([left, top, right, bottom], -1) / size
+
+
 def draw_stills(scenes: list[Scene], generator: torch.Generator, size: int = 48) -> torch.Tensor:
     """
     Draws pictures that depict a motion by 4 to 10 exposures that fade into the past.

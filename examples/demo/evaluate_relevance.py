@@ -1,0 +1,184 @@
+"""Does relevance point at the object? Measured in the generated world, whose objects stand at known places.
+
+Three questions, each over generated videos of held-out scenes, with 95% intervals over the videos:
+
+- one object: how much of the relevance for the true label lies inside the object's box, against the area of the box;
+- two objects: how much of the relevance in both boxes lies in the box of the object that the label names, against its
+  part of their area. Bright things alone cannot pass this one;
+- frames: every other half of the frames comes from another video. Is a frame of the labelled video ranked above one of
+  the other (area under the curve, chance 50%)?
+
+    python examples/demo/evaluate_relevance.py --model examples/demo/checkpoint --videos 240
+"""
+
+import argparse
+import json
+from dataclasses import fields
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from vitaclip_hf import load_checkpoint
+from vitaclip_hf.data.motion_shapes import Poses, Scene, all_scenes, draw_videos, object_boxes, trajectories
+from vitaclip_hf.library.relevance import METHODS, attention_of_class_tokens, cosines_of, leave_one_out, processed
+from vitaclip_hf.model.zero_shot_classifier import build_zero_shot_classifier
+
+
+DEMO = Path(__file__).resolve().parent
+LENGTH, SIZE = 32, 96  # of a generated video
+
+
+def interval(values: list[float]) -> tuple[float, float]:
+    """Mean, and half of the 95% interval by the normal approximation."""
+    numbers = torch.tensor(values)
+    return float(numbers.mean()), float(1.96 * numbers.std() / len(numbers) ** 0.5)
+
+
+def in_grid(boxes: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
+    """The part of each patch that lies in the box of its frame, `(num_frames, rows, columns)`."""
+
+    def overlap(low: torch.Tensor, high: torch.Tensor, count: int) -> torch.Tensor:
+        edges = torch.arange(count + 1) / count
+        starts, ends = torch.maximum(low[:, None], edges[:-1]), torch.minimum(high[:, None], edges[1:])
+        return (ends - starts).clamp(min=0) * count
+
+    left, top, right, bottom = boxes.unbind(-1)
+    return overlap(top, bottom, rows)[:, :, None] * overlap(left, right, columns)[:, None, :]
+
+
+class Judge:
+    """A checkpoint, its scenes, and how it reads their videos."""
+
+    def __init__(self, model: str):
+        checkpoint = load_checkpoint(model)
+        self.model, self.video_processor = checkpoint.model.requires_grad_(False), checkpoint.processor.video_processor
+        self.scenes = all_scenes(held_out=True)
+        labels = [scene.label for scene in self.scenes]
+        embeds = build_zero_shot_classifier(self.model, checkpoint.processor.tokenizer, labels)
+        self.embeds = dict(zip(labels, embeds, strict=True))
+        [self.frames] = self.video_processor.clip_specification.frame_numbers(LENGTH, seed=0)
+
+    def pixels(self, video: torch.Tensor) -> torch.Tensor:
+        return processed(self.video_processor, video.permute(0, 3, 1, 2)).to(self.model.device)
+
+    def maps(self, video: torch.Tensor, scene: Scene) -> dict[str, torch.Tensor]:
+        """Relevance by every method, and two comparisons; each sums to 1."""
+        pixels = self.pixels(video)
+        maps = {name: method(self.model, pixels, self.embeds[scene.label]) for name, method in METHODS.items()}
+        attended = attention_of_class_tokens(self.model, pixels)["patch_attention"]
+        plain = pixels.flatten(2).median(-1).values[..., None, None]
+        size = self.model.config.vision_config.patch_size
+        differs = torch.nn.functional.avg_pool2d((pixels - plain).abs().sum(1)[:, None], size)[:, 0].cpu()
+        maps["attention, mean of the layers"] = attended / attended.sum()
+        maps["no model: unlike the background"] = differs / differs.sum()
+        return maps
+
+
+def one_object(judge: Judge, count: int, seed: int) -> dict[str, list[float]]:
+    scenes = [judge.scenes[number % len(judge.scenes)] for number in range(count)]
+    videos = draw_videos(scenes, torch.Generator().manual_seed(seed), frames=judge.frames)
+    boxes = object_boxes(scenes, torch.Generator().manual_seed(seed), frames=judge.frames)
+    shares: dict[str, list[float]] = {}
+    for scene, video, box in tqdm(list(zip(scenes, videos, boxes, strict=True)), desc="one object", leave=False):
+        for name, relevance in judge.maps(video, scene).items():
+            inside = in_grid(box, *relevance.shape[1:])
+            shares.setdefault(name, []).append(float((relevance * inside).sum()))
+        shares.setdefault("chance: area of the box", []).append(float(inside.mean()))
+    return shares
+
+
+def two_objects(judge: Judge, count: int, seed: int) -> dict[str, list[float]]:
+    """The box of the second object is copied into the video of the first, which the label names."""
+    draws = torch.Generator().manual_seed(seed)
+    numbers = torch.randint(len(judge.scenes), (20 * count, 2), generator=draws).tolist()
+    pairs = [(judge.scenes[one], judge.scenes[other]) for one, other in numbers]
+    pairs = [(one, other) for one, other in pairs if one.color != other.color and one.shape != other.shape]
+    kept = never_touching(pairs, judge.frames, seed)[:count]
+    videos, boxes = [], []
+    for part in range(2):
+        scenes = [pair[part] for pair in pairs]
+        videos.append(draw_videos(scenes, torch.Generator().manual_seed(seed + part), frames=judge.frames)[kept])
+        boxes.append(object_boxes(scenes, torch.Generator().manual_seed(seed + part), frames=judge.frames)[kept])
+    parts: dict[str, list[float]] = {}
+    for row, number in enumerate(tqdm(kept, desc="two objects", leave=False)):
+        video = videos[0][row].clone()
+        for moment, (left, top, right, bottom) in enumerate((boxes[1][row] * SIZE).round().int().tolist()):
+            video[moment, top:bottom, left:right] = videos[1][row, moment, top:bottom, left:right]
+        for name, relevance in judge.maps(video, pairs[number][0]).items():
+            named, other = (in_grid(box[row], *relevance.shape[1:]) for box in boxes)
+            here, there = float((relevance * named).sum()), float((relevance * other).sum())
+            parts.setdefault(name, []).append(here / max(here + there, 1e-12))
+        parts.setdefault("chance: part of the area", []).append(float(named.sum() / (named.sum() + other.sum())))
+    return parts
+
+
+def never_touching(pairs: list[tuple[Scene, Scene]], frames: list[int], seed: int) -> list[int]:
+    """Numbers of the pairs whose objects stay apart, when both are drawn as `two_objects` draws them."""
+    poses = []
+    for part in range(2):
+        times = (torch.arange(LENGTH) + 0.5) / LENGTH
+        motions = [pair[part].motion for pair in pairs]
+        found = trajectories(motions, times, torch.Generator().manual_seed(seed + part))
+        poses.append(Poses(*(getattr(found, field.name)[:, frames] for field in fields(Poses))))
+    one, other = poses
+    reach = 1.5 * (one.radius + other.radius)  # of the boxes' corners
+    return (torch.hypot(one.x - other.x, one.y - other.y) > reach).all(1).nonzero()[:, 0].tolist()
+
+
+def frames_of_two_videos(judge: Judge, count: int, seed: int) -> dict[str, list[float]]:
+    draws = torch.Generator().manual_seed(seed)
+    scenes = [judge.scenes[number % len(judge.scenes)] for number in range(count)]
+    videos, length = draw_videos(scenes, draws, frames=judge.frames), len(judge.frames)
+    areas: dict[str, list[float]] = {}
+    for number, scene in enumerate(tqdm(scenes, desc="frames", leave=False)):
+        mine = torch.randperm(length, generator=draws) < length // 2
+        pixels = judge.pixels(torch.where(mine[:, None, None, None], videos[number], videos[(number + 37) % count]))
+        for name, found in frame_relevances(judge.model, pixels, judge.embeds[scene.label]).items():
+            gaps = found.cpu()[mine][:, None] - found.cpu()[~mine]
+            areas.setdefault(name, []).append(float(((gaps.sign() + 1) / 2).mean()))
+    return areas
+
+
+@torch.no_grad()
+def frame_relevances(model, pixels: torch.Tensor, embed: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The package's way to say what a frame counts, and others."""
+    length = len(pixels)
+    features = model.visual_projection(model.vision_model(pixels[None]).pooler_output)[0]  # [T, E]
+    whole = cosines_of(model, pixels[None], embed)[0]
+    others = [[number for number in range(length) if number != left_out] for left_out in range(length)]
+    plain = pixels.flatten(2).median(-1).values[..., None, None].expand_as(pixels)
+    blank = [torch.where((torch.arange(length) == n)[:, None, None, None], plain, pixels) for n in range(length)]
+    pooled = torch.stack([features[numbers].mean(0) for numbers in others])
+    return {
+        "replaced by its neighbour": leave_one_out(model, pixels, embed),
+        "cut out": whole - torch.stack([cosines_of(model, pixels[numbers][None], embed)[0] for numbers in others]),
+        "replaced by a plain frame": whole - torch.stack([cosines_of(model, part[None], embed)[0] for part in blank]),
+        "left out of the mean": whole - torch.nn.functional.cosine_similarity(pooled, embed[None]),
+        "its part of the mean": features @ embed / length / features.mean(0).norm(),
+        "gradient x attention, sum": METHODS["gradient_attention"](model, pixels, embed).sum((1, 2)),
+        "integrated gradients, sum": METHODS["integrated_gradients"](model, pixels, embed).sum((1, 2)),
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=str(DEMO / "checkpoint"), help="folder or Hub id")
+    parser.add_argument("--videos", type=int, default=240, help="of each question")
+    parser.add_argument("--seed", type=int, default=11)
+    parser.add_argument("--output", type=Path, help="JSON file to write")
+    arguments = parser.parse_args()
+    judge, results = Judge(arguments.model), {}
+    for name, measure in (("one object", one_object), ("two objects", two_objects), ("frames", frames_of_two_videos)):
+        found = {way: interval(values) for way, values in measure(judge, arguments.videos, arguments.seed).items()}
+        results[name] = {way: {"mean": mean, "interval": half} for way, (mean, half) in found.items()}
+        print(f"\n| {name} | mean over the videos |\n| --- | --- |")
+        for way, (mean, half) in found.items():
+            print(f"| {way} | {mean:.1%} ± {half:.1%} |", flush=True)
+    if arguments.output:
+        about = {"model": arguments.model, "videos": arguments.videos, "seed": arguments.seed}
+        arguments.output.write_text(json.dumps(about | results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
