@@ -1,8 +1,8 @@
-"""Runs all attacks and writes a report of figures.
+"""Runs all attacks in rounds until the time is over, and writes a report of figures.
 
     python -m attack --seed 1 --minutes 10 --output attack-report      (from the folder tests)
 
-The first machines are fixed lists. The rest of the time is shared by the fuzzers and the kills.
+Each round has other seeds. The report is written after each round, with what the process holds then.
 """
 
 import argparse
@@ -17,99 +17,106 @@ from collections.abc import Callable
 from pathlib import Path
 
 
+FIELD_ROUNDS = 20  # that attack all fields of the folders
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m attack", description=__doc__)
     parser.add_argument("--seed", type=int, default=1, help="of all damage")
-    parser.add_argument("--minutes", type=float, default=120.0, help="time of the fuzzers and the kills together")
+    parser.add_argument("--minutes", type=float, default=120.0, help="after which no round begins")
     parser.add_argument("--output", type=Path, default=Path("attack-report"), help="folder of the report")
-    parser.add_argument("--only", nargs="+", help="names of machines: clips bombs released folders cards kills")
+    parser.add_argument("--only", nargs="+", help="names of machines: bombs cards clips released folders library kills")
     options = parser.parse_args()
     os.environ["HF_HUB_OFFLINE"] = "1"
     warnings.simplefilter("ignore")
 
     import torch
     from attack import hostile_folders, kills, media_files, publishing, released_files
+    from attack.library_work import LibraryWork
     from attack.outcomes import Outcomes, table, write_report
+    from attack.resources import ResourceLog
     from tiny_models import GOLDEN, GoldenCase, openai_tokenizer, tiny_model
     from tiny_training import save_start, write_videos
     from transformers.utils import logging as transformers_logging
 
-    from vitaclip_hf import VitaClipProcessor, VitaClipVideoProcessor
+    from vitaclip_hf import VitaClipProcessor, VitaClipVideoProcessor, load_checkpoint
 
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
     transformers_logging.disable_progress_bar()
-    seed, done = options.seed, []
+    started = time.monotonic()
+    done: dict[str, Outcomes] = {}
+    command = f"python -m attack --seed {options.seed} --minutes {options.minutes:g}"
 
-    def wanted(name: str) -> bool:
-        return options.only is None or name in options.only
-
-    def report(found: Outcomes) -> None:
-        done.append(found)
-        print(table([found]).splitlines()[-1], flush=True)
+    def add(found: Outcomes) -> None:
+        done[found.machine] = done[found.machine].joined(found) if found.machine in done else found
         for defect in found.defects:
             print(f"  defect: {defect}", flush=True)
-        command = f"python -m attack --seed {seed} --minutes {options.minutes:g}"
-        write_report(options.output, done, command, seed)
-
-    def fuzz(attack: Callable[[int, int], Outcomes], minutes: float, at_once: int) -> None:
-        """Attacks with one seed after the other until the time is over; one row of the report."""
-        total: Outcomes | None = None
-        end, number = time.monotonic() + 60 * minutes, 0
-        while total is None or time.monotonic() < end:
-            found = attack(seed + 1000 * number, at_once)
-            total = found if total is None else total.joined(found)
-            number += 1
-        report(total)
 
     with tempfile.TemporaryDirectory(prefix="attack-") as name:
         scratch = Path(name)
+        tempfile.tempdir = os.environ["TMPDIR"] = str(scratch / "temporary")  # what is left there is counted
+        for folder in ("temporary", "videos", "trainings", "evaluations", "indexes"):
+            (scratch / folder).mkdir()
         tokenizer = openai_tokenizer()
         tokenizer.save_pretrained(scratch / "tokenizer")
         good = save_start(scratch / "good", tokenizer)
-        videos = scratch / "videos"
-        videos.mkdir()
-        write_videos(videos)
+        videos = write_videos(scratch / "videos")
         case = "all_prompts_csc_end"
         (scratch / "released.pth").write_bytes(lzma.decompress((GOLDEN / case / "checkpoint.pth.xz").read_bytes()))
         settings = json.loads((GOLDEN / case / "settings.json").read_text())
         golden = GoldenCase(case, settings, {}, scratch / "released.pth", GOLDEN / case / "classes.txt")
-        if wanted("bombs"):
-            (scratch / "bombs").mkdir()
-            report(media_files.attack_bombs(scratch / "bombs"))
-        if wanted("cards"):
-            processor = VitaClipProcessor(VitaClipVideoProcessor(num_frames=4), tokenizer)
-            (scratch / "cards").mkdir()
-            report(publishing.attack_cards(tiny_model(tokenizer=tokenizer), processor, scratch / "cards"))
-        if wanted("clips"):
-            fuzz(media_files.attack_damaged_clips, options.minutes * 0.2, 260)
-        if wanted("released"):
-            fuzz(
-                lambda number, count: released_files.attack_released_files(
-                    golden, scratch / "tokenizer", number, count
-                ),
-                options.minutes * 0.2,
-                20,
-            )
-        if wanted("folders"):
-            parts = max(1, round(20 / options.minutes))  # all of them take 10 minutes
-            report(
-                hostile_folders.attack_hostile_folders(
-                    good, lambda number, name: "=" not in name or number % parts == seed % parts
-                )
-            )
-        if wanted("kills"):
-            for attack, folder in (
-                (kills.attack_trainings, "trainings"),
-                (kills.attack_evaluations, "evaluations"),
-                (kills.attack_indexes, "indexes"),
-            ):
-                place = scratch / folder
-                place.mkdir()
-                count = max(2, round(options.minutes / 5))
-                report(attack(good, videos, place, seed, count))
-    print(f"\n{table(done)}\n\n{options.output / 'report.json'}")
-    return 1 if any(found.num_defects for found in done) else 0
+        model = tiny_model(tokenizer=tokenizer)
+        processor = VitaClipProcessor(VitaClipVideoProcessor(num_frames=4), tokenizer)
+        work = LibraryWork(load_checkpoint(good))
+
+        def bombs(seed: int, number: int) -> None:
+            with tempfile.TemporaryDirectory() as place:
+                add(media_files.attack_bombs(Path(place)))
+
+        def cards(seed: int, number: int) -> None:
+            with tempfile.TemporaryDirectory() as place:
+                add(publishing.attack_cards(model, processor, Path(place)))
+
+        def clips(seed: int, number: int) -> None:
+            add(media_files.attack_damaged_clips(seed, 2600))
+
+        def released(seed: int, number: int) -> None:
+            add(released_files.attack_released_files(golden, scratch / "tokenizer", seed, 80))
+
+        def folders(seed: int, number: int) -> None:
+            def chosen(place: int, name: str) -> bool:
+                return place % FIELD_ROUNDS == number % FIELD_ROUNDS
+
+            add(hostile_folders.attack_hostile_folders(good, chosen))
+
+        def library(seed: int, number: int) -> None:
+            for more in range(4):
+                add(work.attack(seed + more))
+
+        def killed(seed: int, number: int) -> None:
+            add(kills.attack_trainings(good, videos, scratch / "trainings", seed, [number]))
+            add(kills.attack_evaluations(good, videos, scratch / "evaluations", seed, [number]))
+            add(kills.attack_indexes(good, videos, scratch / "indexes", seed, [number]))
+
+        machines: dict[str, Callable[[int, int], None]] = {
+            "bombs": bombs, "cards": cards, "clips": clips, "released": released, "folders": folders,
+            "library": library, "kills": killed,
+        }  # fmt: skip
+        resources = ResourceLog(options.output / "resources.jsonl")
+        number = 0
+        while number == 0 or time.monotonic() - started < 60 * options.minutes:
+            for machine, attack in machines.items():
+                if options.only is None or machine in options.only:
+                    attack(options.seed + 1000 * number, number)
+            number += 1
+            sample = resources.take(number)
+            minutes = (time.monotonic() - started) / 60
+            write_report(options.output, list(done.values()), command, options.seed, minutes, resources)
+            defects = sum(found.num_defects for found in done.values())
+            print(f"round {number}, {minutes:.1f} minutes, {defects} defects: {sample}", flush=True)
+        print(f"\n{table(done.values())}\n\n{resources.table()}\n\n{options.output / 'report.json'}")
+    return 1 if any(found.num_defects for found in done.values()) else 0
 
 
 if __name__ == "__main__":

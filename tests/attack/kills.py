@@ -1,5 +1,6 @@
 """Runs that are killed at drawn moments and started again: they end with the bytes of a run that was not killed."""
 
+import functools
 import json
 import os
 import random
@@ -7,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -70,46 +71,57 @@ def survive(first: list[str], again: Callable[[], list[str]], usual: float, draw
     return f"killed {kills} times"
 
 
-def attack_trainings(start: Path, videos: Path, scratch: Path, seed: int, count: int) -> Outcomes:
-    """Trainings in one process, with loader workers, on two ranks, and of prompts alone."""
+# A run without kills: its seconds, and what it leaves. Made once for all rounds.
+
+
+@functools.cache
+def usual_training(start: Path, videos: Path, scratch: Path, kind: str) -> tuple[float, dict[str, np.ndarray]]:
+    seconds = finished(training(start, videos, scratch / kind, kind))
+    return seconds, weights_in(scratch / kind)
+
+
+@functools.cache
+def usual_run(*command: str) -> float:
+    return finished(list(command))
+
+
+KINDS_OF_TRAINING: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "workers": ((), ("--dataloader_num_workers", "2")),
+    "prompts only": ((), ("--prompts_only", "true")),
+    "two ranks": (TORCHRUN, ()),
+    "one process": ((), ()),
+}
+
+
+def training(start: Path, videos: Path, output: Path, kind: str, *also: str) -> list[str]:
+    launcher, more = KINDS_OF_TRAINING[kind]
+    return [*launcher, *TRAIN, *arguments(start, videos, output, *more, *also)]
+
+
+def attack_trainings(start: Path, videos: Path, scratch: Path, seed: int, numbers: Iterable[int]) -> Outcomes:
+    """Trainings with loader workers, of prompts alone, on two ranks, and in one process; the number chooses one."""
     outcomes = Outcomes("killed trainings")
-    kinds = {
-        "workers": ((), ("--dataloader_num_workers", "2")),
-        "prompts only": ((), ("--prompts_only", "true")),
-        "two ranks": (TORCHRUN, ()),
-        "one process": ((), ()),
-    }
-    usual: dict[str, tuple[float, dict]] = {}
-    for number in range(count):
-        kind = list(kinds)[number % len(kinds)]
-        launcher, more = kinds[kind]
+    for number in numbers:
+        kind = list(KINDS_OF_TRAINING)[number % len(KINDS_OF_TRAINING)]
+        output = scratch / f"killed-{number}"
 
-        def command(output: Path, *also: str, launcher=launcher, more=more) -> list[str]:
-            return [*launcher, *TRAIN, *arguments(start, videos, output, *more, *also)]
+        def again(kind=kind, output=output) -> list[str]:
+            names = ("model.safetensors", "prompts.safetensors")
+            if any((output / name).exists() for name in names) or any(output.glob("checkpoint-*")):
+                return training(start, videos, output, kind, "--resume")
+            shutil.rmtree(output, ignore_errors=True)
+            return training(start, videos, output, kind)
 
-        def attack(kind=kind, number=number, command=command) -> str:
-            if kind not in usual:
-                seconds = finished(command(scratch / kind))
-                usual[kind] = seconds, weights_in(scratch / kind)
-            seconds, expected = usual[kind]
-            output = scratch / f"killed-{number}"
-
-            def again() -> list[str]:
-                if any((output / name).exists() for name in ("model.safetensors", "prompts.safetensors")):
-                    return command(output, "--resume")
-                if any(output.glob("checkpoint-*")):
-                    return command(output, "--resume")
-                shutil.rmtree(output, ignore_errors=True)
-                return command(output)
-
-            outcome = survive(command(output), again, seconds, random.Random(f"{seed}-{number}"))
+        def attack(kind=kind, number=number, output=output, again=again) -> str:
+            seconds, expected = usual_training(start, videos, scratch, kind)
+            outcome = survive(again(), again, seconds, random.Random(f"{seed}-{number}"))
             found = weights_in(output)
             if found.keys() != expected.keys() or any(not np.array_equal(found[n], expected[n]) for n in found):
                 raise AssertionError("other weights than without kills")
             if list(output.glob(".vitaclip.lock*")):
                 raise AssertionError("a lock is left")
             shutil.rmtree(output)
-            return outcome
+            return f"{kind} {outcome}"
 
         outcomes.attack(f"training-{kind}-{seed}-{number}", attack, ())
     return outcomes
@@ -120,7 +132,7 @@ def weights_in(folder: Path) -> dict[str, np.ndarray]:
     return {name: tensor.numpy() for name, tensor in load_file(file).items()}
 
 
-def attack_evaluations(checkpoint: Path, videos: Path, scratch: Path, seed: int, count: int) -> Outcomes:
+def attack_evaluations(checkpoint: Path, videos: Path, scratch: Path, seed: int, numbers: Iterable[int]) -> Outcomes:
     """Evaluations that go on where they were."""
     outcomes = Outcomes("killed evaluations")
 
@@ -133,21 +145,22 @@ def attack_evaluations(checkpoint: Path, videos: Path, scratch: Path, seed: int,
     def rows(output: Path) -> dict:
         return json.loads((output / "results.json").read_text())["rows"]
 
-    seconds = finished(command(scratch / "evaluation"))
-    for number in range(count):
+    seconds = usual_run(*command(scratch / "evaluation"))
+    for number in numbers:
         output = scratch / f"evaluation-{number}"
 
         def attack(output=output, number=number) -> str:
             outcome = survive(command(output), lambda: command(output), seconds, random.Random(f"{seed}-{number}"))
             if rows(output) != rows(scratch / "evaluation"):
                 raise AssertionError("other results than without kills")
+            shutil.rmtree(output)
             return outcome
 
         outcomes.attack(f"evaluation-{seed}-{number}", attack, ())
     return outcomes
 
 
-def attack_indexes(checkpoint: Path, videos: Path, scratch: Path, seed: int, count: int) -> Outcomes:
+def attack_indexes(checkpoint: Path, videos: Path, scratch: Path, seed: int, numbers: Iterable[int]) -> Outcomes:
     """Indexes of a folder that go on where they were."""
     from vitaclip_hf.library.video_index import VideoIndex
 
@@ -165,14 +178,15 @@ def attack_indexes(checkpoint: Path, videos: Path, scratch: Path, seed: int, cou
             )
         )
 
-    seconds = finished(command(scratch / "index"))
-    for number in range(count):
+    seconds = usual_run(*command(scratch / "index"))
+    for number in numbers:
         place = scratch / f"index-{number}"
 
         def attack(place=place, number=number) -> str:
             outcome = survive(command(place), lambda: command(place), seconds, random.Random(f"{seed}-{number}"))
             if vectors(place) != vectors(scratch / "index"):
                 raise AssertionError("other vectors than without kills")
+            shutil.rmtree(place)
             return outcome
 
         outcomes.attack(f"index-{seed}-{number}", attack, ())

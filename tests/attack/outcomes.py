@@ -6,9 +6,11 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from attack.resources import ResourceLog
 
 
 MAX_MESSAGE = 5000  # characters of a message that counts as bounded
@@ -106,7 +108,9 @@ def table(outcomes: Iterable[Outcomes]) -> str:
     return "\n".join(lines)
 
 
-def write_report(folder: Path, outcomes: list[Outcomes], command: str, seed: int) -> None:
+def write_report(
+    folder: Path, outcomes: list[Outcomes], command: str, seed: int, minutes: float, resources: ResourceLog
+) -> None:
     """Writes `report.json` and `report.md`."""
     from vitaclip_hf.model.version import package_versions
 
@@ -115,10 +119,16 @@ def write_report(folder: Path, outcomes: list[Outcomes], command: str, seed: int
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "command": command,
         "seed": seed,
+        "minutes": round(minutes, 1),
         "machine": f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",
         "versions": package_versions(),
     }
-    content = about | {"machines": [found.as_dict() for found in outcomes]}
+    content = about | {
+        "machines": [found.as_dict() for found in outcomes],
+        "growth_per_hour": resources.growth(),
+        "resources": [asdict(sample) for sample in resources.samples],
+    }
     (folder / "report.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    head = f"{about['date']}, {about['machine']}, `{command}`, seed {seed}\n\n"
-    (folder / "report.md").write_text(head + table(outcomes) + "\n", encoding="utf-8")
+    head = f"{about['date']}, {about['machine']}, `{command}`, {minutes:.0f} minutes, seed {seed}\n\n"
+    text = f"{head}{table(outcomes)}\n\nAfter each round, the process of the attacks held (memory in MiB):\n\n"
+    (folder / "report.md").write_text(text + resources.table() + "\n", encoding="utf-8")

@@ -239,14 +239,14 @@ def test_a_lock_of_another_machine_counts_while_it_is_touched(tmp_path, monkeypa
 
 @pytest.mark.slow
 def test_killed_trainings(good, videos, tmp_path):
-    expect_no_defects(kills.attack_trainings(good, videos, tmp_path, seed=1, count=3), 3)
+    expect_no_defects(kills.attack_trainings(good, videos, tmp_path, seed=1, numbers=range(3)), 3)
 
 
 @pytest.mark.slow
 def test_killed_evaluations(good, videos, tmp_path):
-    expect_no_defects(kills.attack_evaluations(good, videos, tmp_path, seed=1, count=2), 2)
+    expect_no_defects(kills.attack_evaluations(good, videos, tmp_path, seed=1, numbers=range(2)), 2)
 
 
 @pytest.mark.slow
 def test_killed_indexes(good, videos, tmp_path):
-    expect_no_defects(kills.attack_indexes(good, videos, tmp_path, seed=1, count=2), 2)
+    expect_no_defects(kills.attack_indexes(good, videos, tmp_path, seed=1, numbers=range(2)), 2)
