@@ -14,10 +14,10 @@ from tiny_models import tiny_model
 from transformers import pipeline
 from typer.testing import CliRunner
 
-from vitaclip_hf import VitaClipProcessor, VitaClipVideoProcessor
-from vitaclip_hf.cli import classify
+from vitaclip_hf import VitaClipProcessor, VitaClipVideoProcessor, fast_dtype
 from vitaclip_hf.cli.main import app
 from vitaclip_hf.cli.video_files import find_videos
+from vitaclip_hf.library.answers import VideoClassifier
 
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo"
@@ -72,7 +72,20 @@ def test_scores_are_the_pipeline_s(tmp_path):
     options = [part for template in templates for part in ("--template", template)]
     file = DEMO / "videos" / "red_star_turning.mp4"
     (tmp_path / "labels.txt").write_text("\n".join(labels) + "\n\n")
-    found = rows_of(call(file, "--labels-file", tmp_path / "labels.txt", "--views", "3", "--format", "json", *options))
+    found = rows_of(
+        call(
+            file,
+            "--labels-file",
+            tmp_path / "labels.txt",
+            "--views",
+            "3",
+            "--dtype",
+            "float32",
+            "--format",
+            "json",
+            *options,
+        )
+    )
     classifier = pipeline("zero-shot-video-classification", model=str(MODEL), device="cpu")
     expected = classifier(str(file), candidate_labels=labels, hypothesis_template=templates, num_views=3)
     assert [score["label"] for score in found[0]["scores"]] == [score["label"] for score in expected]
@@ -81,7 +94,7 @@ def test_scores_are_the_pipeline_s(tmp_path):
 
 
 def test_classes_of_the_checkpoint_without_labels():
-    (row,) = rows_of(call(VIDEO, "--format", "json", "--top-k", "5"))
+    (row,) = rows_of(call(VIDEO, "--dtype", "float32", "--format", "json", "--top-k", "5"))
     expected = pipeline("video-classification", model=str(MODEL), device="cpu")(str(VIDEO), top_k=5)
     assert [score["label"] for score in row["scores"]] == [score["label"] for score in expected]
     for ours, theirs in zip(row["scores"], expected, strict=True):
@@ -188,17 +201,26 @@ def test_output_file(tmp_path, ending):
 
 def test_results_are_written_as_they_come(tmp_path, monkeypatch):
     """A crash in the second batch keeps the first one's rows."""
-    original = classify.scores_of_batch
+    original = VideoClassifier._answers
 
-    def scores_of_batch(classifier, videos):
-        if "turning" in videos[0]:
+    def answers(self, read):
+        if "turning" in str(read[0][0]):
             raise RuntimeError("crash")
-        return original(classifier, videos)
+        return original(self, read)
 
-    monkeypatch.setattr(classify, "scores_of_batch", scores_of_batch)
+    monkeypatch.setattr(VideoClassifier, "_answers", answers)
     given = (VIDEO, VIDEOS / "red_star_turning.mp4", "--labels", "a,b", "--batch-size", "1")
     assert isinstance(call(*given, "--output", tmp_path / "x.jsonl").exception, RuntimeError)
     assert json.loads((tmp_path / "x.jsonl").read_text())["video"] == str(VIDEO)
+
+
+def test_the_number_type_is_chosen_printed_and_stored():
+    (auto,) = rows_of(result := call(VIDEO, "--labels", "a,b", "--format", "json"))
+    name = str(fast_dtype()).removeprefix("torch.")
+    assert auto["dtype"] == name and f"s in {name} on" in result.stderr
+    for name in ("float32", "bfloat16"):
+        (row,) = rows_of(call(VIDEO, "--labels", "a,b", "--format", "json", "--dtype", name))
+        assert row["dtype"] == name
 
 
 # What ends it

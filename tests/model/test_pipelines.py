@@ -178,9 +178,115 @@ def test_datasets_are_read_lazily(classifier, folder, files):
     videos = Videos()
     results = iter(classifier(videos, candidate_labels=LABELS, batch_size=2))
     check(next(results), scores_by_hand(folder, files[0]))
-    assert videos.read == 2
+    assert videos.read == 5  # 2 of the batch, 2 of the next one and 1 of the thread
     # `list(results)` would start again from the beginning.
     assert sum(1 for _ in iter(lambda: next(results, None), None)) == len(files) - 1
+
+
+def test_threads_change_nothing_but_who_reads(classifier, files, monkeypatch):
+    import threading
+
+    readers = []
+    preprocess = classifier.preprocess
+
+    def watched(video, **arguments):
+        if isinstance(video, str):
+            readers.append(threading.current_thread())
+        return preprocess(video, **arguments)
+
+    monkeypatch.setattr(classifier, "preprocess", watched)
+    expected = classifier(files * 2, candidate_labels=LABELS, num_workers=0)
+    assert set(readers) == {threading.main_thread()} and len(readers) == 10
+    for threads in (1, 3):
+        readers.clear()
+        assert classifier(files * 2, candidate_labels=LABELS, num_workers=threads) == expected
+        assert threading.main_thread() not in readers and 1 <= len(set(readers)) <= threads and len(readers) == 10
+
+
+def test_errors_of_threads_are_in_their_place(classifier, files, tmp_path):
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"nothing")
+    videos = [*files[:3], str(broken), files[3]]
+    answers = iter(classifier((video for video in videos), candidate_labels=LABELS, num_workers=2))
+    assert [next(answers) for _ in range(3)] == classifier(files[:3], candidate_labels=LABELS, num_workers=0)
+    with pytest.raises(VideoDecodingError, match="broken.mp4"):
+        next(answers)
+    skipped = classifier(videos, candidate_labels=LABELS, num_workers=2, on_error="skip")
+    assert "broken.mp4" in skipped[3]["error"] and [isinstance(answer, list) for answer in skipped].count(True) == 4
+
+
+def test_an_error_of_a_generator_comes_after_the_answers_before_it(classifier, files):
+    def source():
+        yield from files[:2]
+        raise RuntimeError("the list ends here")
+
+    answers = iter(classifier(source(), candidate_labels=LABELS, num_workers=4))
+    assert len([next(answers), next(answers)]) == 2
+    with pytest.raises(RuntimeError, match="the list ends here"):
+        next(answers)
+
+
+def test_an_endless_generator_is_read_no_further_than_the_bound(classifier, files):
+    taken = []
+
+    def source():
+        while True:
+            taken.append(1)
+            yield files[0]
+
+    answers = iter(classifier(source(), candidate_labels=LABELS, batch_size=2, num_workers=3))
+    next(answers)
+    assert len(taken) == 2 + 2 + 3
+    next(answers), next(answers)
+    assert len(taken) == 4 + 2 + 3
+
+
+def test_readers_end_with_their_iterator(classifier, files):
+    import gc
+    import threading
+    import time
+
+    def readers():
+        return [thread for thread in threading.enumerate() if thread.name.startswith("video-reader")]
+
+    answers = iter(classifier((files[0] for _ in range(50)), candidate_labels=LABELS, num_workers=2))
+    next(answers)
+    assert readers()
+    del answers
+    gc.collect()
+    until = time.monotonic() + 10
+    while readers() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not readers()
+
+
+@pytest.mark.slow
+def test_memory_stays_flat_over_1000_videos(classifier, files):
+    import psutil
+
+    def source(count):
+        for index in range(count):
+            yield files[index % len(files)]
+
+    process = psutil.Process()
+    sizes = []
+    for index, answer in enumerate(classifier(source(1000), candidate_labels=LABELS, batch_size=4)):
+        assert len(answer) == len(LABELS)
+        if index in (200, 999):
+            sizes.append(process.memory_info().rss)
+    assert sizes[1] - sizes[0] < 8 * 2**20, sizes
+
+
+@pytest.mark.parametrize("task", ["zero-shot-video-classification", "video-classification"])
+def test_precision_auto_is_the_fast_type(folder, task, monkeypatch):
+    module = vitaclip_hf.model.pipeline_parts
+    for dtype in (torch.bfloat16, torch.float32):
+        monkeypatch.setattr(module, "fast_dtype", lambda device, dtype=dtype: dtype)
+        assert pipeline(task, model=str(folder), precision="auto", device="cpu").dtype == dtype
+    monkeypatch.setattr(module, "fast_dtype", lambda device: torch.bfloat16)
+    assert pipeline(task, model=str(folder), dtype="auto", device="cpu").dtype == torch.float32  # transformers' meaning
+    with pytest.raises(ValueError, match="`precision` must be"):
+        pipeline(task, model=str(folder), precision="bfloat16", device="cpu")
 
 
 def test_label_embeddings_are_made_once_and_never_stale(folder, files):

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,16 @@ from .video_files import GivenVideo, find_videos
 
 ENDINGS = {".json": Format.json, ".jsonl": Format.jsonl, ".csv": Format.csv, ".txt": Format.table}
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
+
+
+class NumberType(str, Enum):
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+DTYPE_HELP = "Number type of the model; auto: bfloat16 where the hardware multiplies it fast, else float32."
 
 
 def classify(
@@ -45,6 +56,7 @@ def classify(
         str | None,
         typer.Option(metavar="NAME", help="Device, such as cpu or cuda:1. Default: a GPU, if any."),
     ] = None,
+    dtype: Annotated[NumberType, typer.Option(help=DTYPE_HELP)] = NumberType.auto,
     top_k: Annotated[int, typer.Option(min=1, metavar="N", help="Labels to show of each video.")] = 3,
     min_score: Annotated[
         float,
@@ -99,7 +111,7 @@ def classify(
     if picture is not None:
         check_picture(picture, given)
     classifier = loaded_classifier(
-        loaded_checkpoint(model, device),
+        loaded_checkpoint(model, device, dtype),
         candidates,
         template or ["{}"],
         num_views=views,
@@ -120,7 +132,8 @@ def classify(
             WRITERS[chosen](classified(classifier, given, batch_size, top_k, failed, picture), file)
     seconds = time.perf_counter() - started
     about = f"{len(given)} videos, {len(classifier.labels)} labels"
-    print(f"{about}, {seconds:.1f} s on {classifier.model.device}", file=sys.stderr)
+    place = f"{dtype_of(classifier.model)} on {classifier.model.device}"
+    print(f"{about}, {seconds:.1f} s in {place}", file=sys.stderr)
     if failed:
         print(f"vitaclip classify: {len(failed)} of {len(given)} videos could not be read{hint}", file=sys.stderr)
     return 1 if failed else 0
@@ -161,12 +174,16 @@ def loaded_classifier(checkpoint: Any, labels: list[str] | None, templates: list
         raise CommandError(str(error).replace("`templates`", "`template`")) from error
 
 
-def loaded_checkpoint(name: str, device: str | None) -> Any:
-    """A checkpoint on the device that was asked for; on a GPU, if there is one, by default."""
+def loaded_checkpoint(name: str, device: str | None, dtype: NumberType | None = None) -> Any:
+    """
+    A checkpoint on the device that was asked for; on a GPU, if there is one, by default. `dtype` as the option of that
+    name; by default that of the checkpoint.
+    """
     import torch
     from transformers.utils import logging
 
     from ..model.checkpoint import CheckpointError, load_checkpoint
+    from ..model.precision import fast_dtype
 
     logging.disable_progress_bar()  # of loading weights
     found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
@@ -177,8 +194,16 @@ def loaded_checkpoint(name: str, device: str | None) -> Any:
         except (RuntimeError, AssertionError, NotImplementedError) as error:
             reason = str(error).strip().splitlines()[0][:200]
             raise CommandError(f"`device` {device}: cannot be used here ({reason})") from error
+    number_type = None
+    if dtype is not None:
+        number_type = fast_dtype(found) if dtype == NumberType.auto else getattr(torch, dtype.value)
     with reported(CheckpointError, OSError, about=name):
-        return load_checkpoint(name, device=found)
+        return load_checkpoint(name, device=found, dtype=number_type)
+
+
+def dtype_of(model: Any) -> str:
+    """The name of the number type that a model runs in."""
+    return str(model.dtype).removeprefix("torch.")
 
 
 def check_picture(picture: Path, given: list[GivenVideo]) -> None:
@@ -199,43 +224,27 @@ def classified(
     failed: list[str],
     picture: Path | None = None,
 ) -> Iterator[dict]:
-    """The rows of [`result_formats`], batch by batch; names of videos that could not be read go to `failed`."""
+    """The rows of [`result_formats`], one by one; names of videos that could not be read go to `failed`."""
+    import torch
     from tqdm import tqdm
 
+    answers = classifier.stream((video.name for video in given if not video.error), batch_size, on_error="skip")
+    dtype = dtype_of(classifier.model)
     with tqdm(total=len(given), unit="video", leave=False, disable=None) as bar:
-        for start in range(0, len(given), batch_size):
-            batch = given[start : start + batch_size]
-            answers = iter(scores_of_batch(classifier, [video.name for video in batch if not video.error]))
-            for video in batch:
-                answer = video.error or next(answers)
-                bar.clear()
-                if isinstance(answer, str):
-                    failed.append(video.name)
-                    print(f"vitaclip classify: {answer}", file=sys.stderr)
-                    yield {"video": video.name, "error": answer}
-                else:
-                    if picture is not None:
-                        with reported(OSError):
-                            answer.figure(Path(video.name).name, top_k).savefig(picture)
-                    yield {"video": video.name} | answer.as_dict(top_k)
-                bar.update()
-
-
-def scores_of_batch(classifier: Any, videos: list[str]) -> list[Any]:
-    """The [`Answer`] for each video, or the error as text."""
-    import torch
-
-    from ..model.video_decoding import VideoDecodingError
-
-    if not videos:
-        return []
-    try:
-        return classifier(videos)
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise CommandError("out of memory; lower `batch_size`.") from error
-    except (VideoDecodingError, OSError, ValueError) as error:
-        if len(videos) == 1:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            return [reason if videos[0] in reason else f"{videos[0]}: {reason}"]
-        # One of them cannot be read: each by itself, so that the others are classified.
-        return [answer for video in videos for answer in scores_of_batch(classifier, [video])]
+        for video in given:
+            try:
+                answer = {"error": video.error} if video.error else next(answers)
+            except (torch.OutOfMemoryError, MemoryError) as error:
+                raise CommandError("out of memory; lower `batch_size`.") from error
+            bar.clear()
+            if isinstance(answer, dict):
+                reason = answer["error"] if video.name in answer["error"] else f"{video.name}: {answer['error']}"
+                failed.append(video.name)
+                print(f"vitaclip classify: {reason}", file=sys.stderr)
+                yield {"video": video.name, "error": reason}
+            else:
+                if picture is not None:
+                    with reported(OSError):
+                        answer.figure(Path(video.name).name, top_k).savefig(picture)
+                yield {"video": video.name} | answer.as_dict(top_k) | {"dtype": dtype}
+            bar.update()

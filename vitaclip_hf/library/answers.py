@@ -1,7 +1,9 @@
 """Answers that can be checked: scores and cosines of labels, the frames they were read from, and their times."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,10 +11,12 @@ import torch
 from ..data.clip_reading import ClipReader
 from ..model.checkpoint import Checkpoint
 from ..model.pipeline_parts import checked_on_error, counted
+from ..model.reading_ahead import read_ahead, reading_threads
 from ..model.video_decoding import Video, VideoDecodingError
 from ..model.video_inputs import video_from
 from ..model.video_processing_vita_clip import READING
 from ..model.zero_shot_classifier import (
+    ScoreError,
     build_zero_shot_classifier,
     check_scores,
     checked_labels,
@@ -152,28 +156,55 @@ class VideoClassifier:
             VideoDecodingError: a video cannot be read.
             ScoreError: the scores are NaN or infinite.
         """
-        read: list[Any] = [self._read(video, checked_on_error(on_error)) for video in videos]
-        readable = [place for place, item in enumerate(read) if not isinstance(item, dict)]
-        answers = self._scored([videos[place] for place in readable], [read[place] for place in readable])
-        for place, answer in zip(readable, answers, strict=True):
-            read[place] = answer
-        return list(counted(read, on_error))
+        on_error = checked_on_error(on_error)
+        return list(counted(self._answers([self._read(video, on_error) for video in videos]), on_error))
 
-    def _read(self, source: Any, on_error: str) -> tuple[Video, torch.Tensor] | dict[str, str]:
-        """A video and its pixels of shape `(num_views, num_frames, 3, height, width)`, or the error."""
+    def stream(self, videos: Iterable[Any], batch_size: int = 8, on_error: str = "error") -> Iterator[Any]:
+        """
+        As a call for each batch, answer by answer; threads read the next videos while the model computes.
+
+        Args:
+            videos: read lazily, about one batch ahead.
+            batch_size (`int`, defaults to 8): videos of a forward pass.
+            on_error (`str`, defaults to `"error"`): as of a call; with `"skip"`, a ScoreError too takes the place of
+                the answer.
+        """
+        threads = reading_threads(self.model.device)
+        read = partial(self._read, on_error=checked_on_error(on_error))
+        ahead = read_ahead(videos, read, threads, batch_size + threads)
+        while batch := [future.result() for future in islice(ahead, batch_size)]:
+            try:
+                yield from self._answers(batch)
+            except ScoreError:
+                if on_error == "error":
+                    raise
+                for item in batch:
+                    try:
+                        yield from self._answers([item])
+                    except ScoreError as error:
+                        yield {"error": " ".join(str(error).split())}
+
+    @torch.no_grad()
+    def _answers(self, read: list[Any]) -> list[Any]:
+        """The answers to what `_read` gave; errors stay."""
+        answers = iter(self._scored([item for item in read if not isinstance(item, dict)]))
+        return [item if isinstance(item, dict) else next(answers) for item in read]
+
+    def _read(self, source: Any, on_error: str) -> tuple[Any, Video, torch.Tensor] | dict[str, str]:
+        """The source, its video and its pixels `(num_views, num_frames, 3, height, width)`, or the error."""
         try:
             video = video_from(source, **self.reading)
-            return video, self.reader.read(video, seed=0)
+            return source, video, self.reader.read(video, seed=0)
         except (VideoDecodingError, OSError, TypeError, ValueError) as error:
             if on_error == "error":
                 raise
             return {"error": " ".join(str(error).split()) or type(error).__name__}
 
-    def _scored(self, videos: Sequence[Any], read: Sequence[tuple[Video, torch.Tensor]]) -> list[Answer]:
+    def _scored(self, read: Sequence[tuple[Any, Video, torch.Tensor]]) -> list[Answer]:
         if not read:
             return []
-        opened = [video for video, _ in read]
-        pixels = torch.stack([views for _, views in read])  # [B, views, T, 3, H, W]
+        videos, opened, views = zip(*read, strict=True)
+        pixels = torch.stack(views)  # [B, views, T, 3, H, W]
         embeds = embed_views(self.model, pixels)
         scores_on_cpu = view_scores(self.model.compare(embeds, self.class_embeds), pixels.shape[1]).cpu()
         check_scores(scores_on_cpu)

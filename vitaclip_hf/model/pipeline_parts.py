@@ -1,6 +1,8 @@
 """What both pipelines share: inputs, the pixels of a video's views, and the folder that holds all they need."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
+from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,9 @@ from transformers import AutoTokenizer
 from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME, logging
 
 from .configuration_vita_clip import VitaClipConfig
+from .precision import fast_dtype
 from .processing_vita_clip import VitaClipProcessor
+from .reading_ahead import ListAhead, VideosAhead, reading_threads
 from .video_inputs import batch_of_videos, is_single_video
 from .video_opening import VideoDecodingError
 from .zero_shot_classifier import ScoreError, check_scores
@@ -27,6 +31,37 @@ class VideoStream(torch.utils.data.IterableDataset):
 
     def __iter__(self) -> Iterator:
         return self.videos
+
+
+class ReadsAhead:
+    """What both pipelines add to transformers' `Pipeline`: `precision`, and threads that read the next videos."""
+
+    def __init__(self, *args: Any, precision: str | None = None, **kwargs: Any):
+        if precision not in (None, "auto"):
+            raise ValueError(f'`precision` must be "auto" or None, got {precision!r:.100}; pass `dtype` for a type.')
+        super().__init__(*args, **kwargs)
+        if precision == "auto":
+            dtype = fast_dtype(self.model.device)
+            self.model.to(dtype)
+            logger.info(f"The model runs in {dtype} on {self.model.device}.")
+
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
+        inputs, single = as_inputs(inputs)
+        if isinstance(inputs, list) and not inputs:
+            return []
+        on_error = checked_on_error(kwargs.get("on_error") or self._postprocess_params.get("on_error", "error"))
+        given = kwargs.pop("num_workers", None)
+        threads = next((n for n in (given, self._num_workers) if n is not None), reading_threads(self.device))
+        outputs = counted(super().__call__(inputs, num_workers=threads, **kwargs), on_error)
+        return outputs[0] if single else outputs
+
+    def get_iterator(self, inputs, num_workers, batch_size, preprocess_params, *params):
+        """As in `Pipeline`, whose `num_workers` are processes; a fork of a process that uses torch can hang."""
+        sized = isinstance(inputs, Sized)
+        if num_workers > 0 and not (sized and len(inputs) == 1):
+            read = partial(self.preprocess, **preprocess_params)
+            inputs = (ListAhead if sized else VideosAhead)(inputs, read, num_workers, batch_size + num_workers)
+        return super().get_iterator(inputs, 0, batch_size, preprocess_params, *params)
 
 
 def as_inputs(videos: Any) -> tuple[Any, bool]:
@@ -65,10 +100,13 @@ def view_pixels(pipeline: Any, video: Any, arguments: dict[str, Any]) -> dict[st
 def read_views(pipeline: Any, video: Any, arguments: dict[str, Any], on_error: str) -> dict[str, Any]:
     """
     As [`view_pixels`]. With `on_error="skip"`, a video that cannot be read gives a blank one, and `error` says why.
+    A video that a thread reads ahead is waited for.
 
     Raises:
         TypeError, ValueError: arguments that no video can be read with.
     """
+    if isinstance(video, Future):
+        return video.result()
     if on_error == "error":
         return view_pixels(pipeline, video, arguments)
     try:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from transformers.pipelines.video_classification import VideoClassificationPipeline
 
-from .pipeline_parts import as_inputs, checked_on_error, counted, error_of, read_views, save_folder
+from .pipeline_parts import ReadsAhead, checked_on_error, error_of, read_views, save_folder
 
 
 CLIP_ARGUMENTS = (
@@ -20,12 +20,16 @@ CLIP_ARGUMENTS = (
 )
 
 
-class VitaClipVideoClassificationPipeline(VideoClassificationPipeline):
+class VitaClipVideoClassificationPipeline(ReadsAhead, VideoClassificationPipeline):
     """
     Video classification with [`VitaClipForVideoClassification`].
 
     Unlike transformers' own pipeline for this task, it batches, takes any source of a video, honours
     `frame_sampling_rate` and averages the views of a video.
+
+    Args:
+        precision (`str`, *optional*): `"auto"`, see [`ZeroShotVideoClassificationPipeline`].
+        args, kwargs: as for `VideoClassificationPipeline`.
 
     Example:
 
@@ -54,6 +58,9 @@ class VitaClipVideoClassificationPipeline(VideoClassificationPipeline):
                 end the list; `{"error": str}` stands in the place of its answer.
             function_to_apply (`str`, *optional*, defaults to `"softmax"`): or `"sigmoid"`, or `"none"` for logits.
             batch_size (`int`, *optional*, defaults to 1): videos of a forward pass.
+            num_workers (`int`, *optional*):
+                Threads that read the next videos while the model computes; by default by the cores that are free. A
+                generator is read `batch_size + num_workers` videos ahead. 0 reads each video when it is needed.
 
         Returns:
             For one video, a list of `{"score": float, "label": str}`, best first; for several, a list of such lists.
@@ -62,12 +69,7 @@ class VitaClipVideoClassificationPipeline(VideoClassificationPipeline):
             VideoDecodingError: a video cannot be read.
             ScoreError: the scores are NaN or infinite.
         """
-        inputs, single = as_inputs(inputs)
-        if isinstance(inputs, list) and not inputs:
-            return []
-        on_error = checked_on_error(kwargs.get("on_error") or self._postprocess_params.get("on_error", "error"))
-        outputs = counted(super().__call__(inputs, **kwargs), on_error)
-        return outputs[0] if single else outputs
+        return super().__call__(inputs, **kwargs)
 
     def _sanitize_parameters(self, frame_sampling_rate=None, on_error=None, **kwargs):
         clip = {name: kwargs.pop(name) for name in CLIP_ARGUMENTS if name in kwargs}

@@ -3,15 +3,7 @@
 from transformers import Pipeline
 
 from .loading_checks import check_tokenizer
-from .pipeline_parts import (
-    as_inputs,
-    checked_on_error,
-    counted,
-    error_of,
-    read_views,
-    require_vita_clip,
-    save_folder,
-)
+from .pipeline_parts import ReadsAhead, checked_on_error, error_of, read_views, require_vita_clip, save_folder
 from .zero_shot_classifier import (
     build_zero_shot_classifier,
     checked_labels,
@@ -21,7 +13,7 @@ from .zero_shot_classifier import (
 )
 
 
-class ZeroShotVideoClassificationPipeline(Pipeline):
+class ZeroShotVideoClassificationPipeline(ReadsAhead, Pipeline):
     """
     Zero-shot video classification with [`VitaClipModel`]: scores candidate labels for videos.
 
@@ -38,6 +30,12 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
     ```
 
     Label embeddings are made once for a label set and kept until a text-side weight changes.
+
+    Args:
+        precision (`str`, *optional*):
+            `"auto"` puts the model into bfloat16 where the machine multiplies it fast, else into float32 (see
+            [`fast_dtype`]); `pipeline.dtype` says which. `dtype="auto"` is transformers' own: as the checkpoint is.
+        args, kwargs: as for `Pipeline`.
     """
 
     _load_processor = False
@@ -68,6 +66,9 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
                 Sentence(s) with `{}` for the label. The embeddings of several are averaged and normalised again.
             top_k (`int`, *optional*): how many labels to return; all by default.
             batch_size (`int`, *optional*, defaults to 1): videos of a forward pass.
+            num_workers (`int`, *optional*):
+                Threads that read the next videos while the model computes; by default by the cores that are free. A
+                generator is read `batch_size + num_workers` videos ahead. 0 reads each video when it is needed.
             num_views, num_spatial_views (`int`, *optional*): views of a video; their scores are averaged.
             sampling, num_frames, frame_stride, decoder, on_damage, max_seconds, allow_private_addresses (*optional*):
                 see [`VitaClipVideoProcessor`].
@@ -82,12 +83,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             VideoDecodingError: a video cannot be read.
             ScoreError: the scores are NaN or infinite.
         """
-        inputs, single = as_inputs(inputs)
-        if isinstance(inputs, list) and not inputs:
-            return []
-        on_error = checked_on_error(kwargs.get("on_error") or self._postprocess_params.get("on_error", "error"))
-        outputs = counted(super().__call__(inputs, **kwargs), on_error)
-        return outputs[0] if single else outputs
+        return super().__call__(inputs, **kwargs)
 
     def _sanitize_parameters(
         self, candidate_labels=None, hypothesis_template=None, top_k=None, on_error=None, **kwargs

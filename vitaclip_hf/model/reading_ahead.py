@@ -1,0 +1,89 @@
+"""Reads the next videos in threads while the model computes."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import torch
+
+
+MOST_THREADS = 8
+
+
+def usable_cores() -> int:
+    """CPU cores that this process may use; containers and `taskset` allow fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def reading_threads(device: torch.device | str) -> int:
+    """
+    How many threads read videos beside the model.
+
+    A model on the CPU takes torch's own threads, and one reader needs little beside it: decoding and resizing a clip
+    takes a small part of the time of a forward pass. A model elsewhere leaves all cores but one.
+    """
+    taken = torch.get_num_threads() if torch.device(device).type == "cpu" else 1
+    return min(max(usable_cores() - taken, 1), MOST_THREADS)
+
+
+def read_ahead(videos: Iterable[Any], read: Callable[[Any], Any], threads: int, ahead: int) -> Iterator["Future[Any]"]:
+    """
+    The results of `read` in the order of the videos, as futures. Errors are raised by `Future.result`, in their place.
+
+    Args:
+        videos: is read in the caller's thread, at most `ahead` videos before they are needed.
+        read: called in one of `threads` threads. PyAV and torch release Python's lock, so that the model goes on.
+        threads (`int`): at least 1.
+        ahead (`int`): videos that are read, or being read, beyond the one that is asked for.
+    """
+    source, waiting = iter(videos), deque[Future]()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="video-reader")
+    try:
+        while True:
+            try:
+                waiting.append(pool.submit(read, next(source)))
+            except StopIteration:
+                break
+            except Exception as error:  # of the source: comes after the answers before it
+                waiting.append(Future())
+                waiting[-1].set_exception(error)
+                break
+            if len(waiting) > ahead:
+                yield waiting.popleft()
+        while waiting:
+            yield waiting.popleft()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+class VideosAhead(torch.utils.data.IterableDataset):
+    """[`read_ahead`] as a data set, which every version of transformers 5 reads lazily."""
+
+    def __init__(self, videos: Any, read: Callable[[Any], Any], threads: int, ahead: int):
+        self._videos, self._arguments = videos, (read, threads, ahead)
+        self._source: Iterator | None = None
+
+    def __iter__(self) -> Iterator["Future[Any]"]:
+        source = iter(self._videos)
+        if source is not self._source:  # else it goes on, with what was read ahead
+            self._source, self._ahead = source, read_ahead(source, *self._arguments)
+        return self._ahead
+
+
+class ListAhead(torch.utils.data.Dataset):
+    """The same for a list or data set with a length; its entries are asked for in their order."""
+
+    def __init__(self, videos: Any, read: Callable[[Any], Any], threads: int, ahead: int):
+        self._videos, self._arguments = videos, (read, threads, ahead)
+
+    def __len__(self) -> int:
+        return len(self._videos)
+
+    def __getitem__(self, index: int) -> "Future[Any]":
+        if index == 0:
+            self._ahead = read_ahead((self._videos[i] for i in range(len(self))), *self._arguments)
+        return next(self._ahead)
