@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_hex
+from matplotlib.patches import StepPatch
 
 from vitaclip_hf import VideoDecodingError, load_checkpoint, open_video
 from vitaclip_hf.cli.main import main
 from vitaclip_hf.data.motion_shapes import Scene, all_scenes, draw_videos, write_video
 from vitaclip_hf.library import windows as windows_module
 from vitaclip_hf.library.answers import VideoClassifier
+from vitaclip_hf.library.figure import BEST, OTHER
 from vitaclip_hf.library.timeline import (
     ScoreCurve,
     ScoredTime,
@@ -26,7 +29,7 @@ from vitaclip_hf.library.timeline import (
     temporal_iou,
 )
 from vitaclip_hf.library.timeline_files import clock, write_timeline
-from vitaclip_hf.library.timeline_picture import draw_timeline
+from vitaclip_hf.library.timeline_picture import LANE_BAR, LANE_HEIGHT, draw_timeline
 from vitaclip_hf.library.windows import check_window, read_windows
 
 
@@ -281,9 +284,16 @@ def test_picture():
     figure = draw_timeline(segments, ["yoga", "tai chi"], curve, thumbnails, "talk.mp4")
     [lanes] = [axes for axes in figure.axes if axes.get_label() == "lanes"]
     bars = [(bar.get_x(), bar.get_width()) for bars in lanes.containers for bar in bars]
-    assert bars == [(0, 20), (0, 10), (0, 20), (10, 10)]
+    assert bars == [(0, 20), (0, 10), (0, 20), (10, 10)]  # each lane and its segment
+    curves = [patch for patch in lanes.patches if isinstance(patch, StepPatch)]
+    heights = [(to_hex(curve.get_facecolor()).upper(), curve.get_data()) for curve in curves]
+    assert [color for color, _ in heights] == [OTHER, BEST, OTHER, BEST]
+    for place, score in enumerate([0.9, 0.8]):  # dark within the segment, nothing outside
+        values = (heights[2 * place + 1][1].baseline - heights[2 * place + 1][1].values) / (LANE_BAR / LANE_HEIGHT)
+        inside = np.arange(20) < 10 if place == 0 else np.arange(20) >= 10
+        assert np.allclose(values, inside * score, atol=1e-6)
     texts = [text.get_text() for text in figure.texts]
-    assert texts[:3] == ["talk.mp4", "yoga", "tai chi"] and "0.0 s" in texts and "18.0 s" in texts
+    assert texts[:3] == ["talk.mp4", "yoga", "tai chi"] and "0.0 s" in texts and "20.0 s" in texts
     shown = [int(axes.images[0].get_array()[0, 0, 0]) for axes in figure.axes if axes.images]
     step = 20 / len(shown)
     assert all(abs(value + 0.5 - (n + 0.5) * step) <= 1 for n, value in enumerate(shown))

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from .figure import (
     BEST,
@@ -34,6 +33,8 @@ MOST_LANES = 12
 MOST_THUMBNAILS = 10
 NOTE_HEIGHT = 0.34
 AXIS_HEIGHT = 0.36
+UNDERLINE = 0.07  # of a lane
+TICK_STEPS = (*(0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30), *(60, 120, 300, 600, 900, 1800, 3600, 7200, 10800))  # seconds
 
 
 def draw_timeline(
@@ -46,8 +47,8 @@ def draw_timeline(
     """
     Draws what a video shows over time.
 
-    A lane shows a label's score as a dark curve; its segments are shaded. Labels without a segment have no lane;
-    of many, those with most time are drawn.
+    A lane shows a label's score as a curve, dark within its segments, which are underlined. Labels without a segment
+    have no lane; of many, those with most time are drawn.
 
     Args:
         segments ([`Segment`]): the segments.
@@ -102,15 +103,17 @@ def draw_timeline(
     edges = [cell.start for cell in curve.cells] + [duration]
     for lane, label in enumerate(shown):
         axes.barh(lane, duration, bar, color=TRACK)
-        for segment in segments:
-            if segment.label == label:
-                axes.barh(lane, segment.end - segment.start, bar, left=segment.start, color=OTHER)
-        scores = [float(cell.scores[labels.index(label)]) for cell in curve.cells]
+        spans = [(segment.start, segment.end) for segment in segments if segment.label == label]
         bottom = lane + bar / 2
-        axes.stairs([bottom - bar * score for score in scores], edges, baseline=bottom, fill=True, color=BEST)
+        scores = np.array([float(cell.scores[labels.index(label)]) for cell in curve.cells])
+        inside = [any(start <= (cell.start + cell.end) / 2 <= end for start, end in spans) for cell in curve.cells]
+        for shown_scores, color in ((scores, OTHER), (scores * inside, BEST)):
+            axes.stairs(bottom - bar * shown_scores, edges, baseline=bottom, fill=True, color=color)
+        for start, end in spans:
+            axes.barh(bottom + UNDERLINE, end - start, UNDERLINE, left=start, color=BEST)
         page.write(MARGIN, lanes_top + (lane + 0.5) * LANE_HEIGHT, names[lane], LABEL_SIZE, INK)
-    ticks = [tick for tick in MaxNLocator(8, steps=[1, 1.5, 2, 3, 5, 6, 10]).tick_values(0, duration) if tick >= 0]
-    ticks = [tick for tick in ticks if tick <= duration + 1e-9]
+    step = next((step for step in TICK_STEPS if duration / step <= 9), duration / 8)
+    ticks = np.arange(0, duration + 1e-9, step).tolist()
     axis_top = lanes_top + lanes_height
     for tick, text in zip(ticks, format_times(ticks), strict=True):
         page.write(left + tick / duration * width, axis_top + 0.18, text, TIME_SIZE, QUIET, align="center")
