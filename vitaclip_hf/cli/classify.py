@@ -196,7 +196,7 @@ def loaded_checkpoint(name: str, device: str | None, dtype: NumberType | None = 
             raise CommandError(f"`device` {device}: cannot be used here ({reason})") from error
     number_type = None
     if dtype is not None:
-        number_type = fast_dtype(found) if dtype == NumberType.auto else getattr(torch, dtype.value)
+        number_type = fast_dtype(found or "cpu") if dtype == NumberType.auto else getattr(torch, dtype.value)
     with reported(CheckpointError, OSError, about=name):
         return load_checkpoint(name, device=found, dtype=number_type)
 

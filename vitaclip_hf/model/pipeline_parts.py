@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, Pipeline
 from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME, logging
 
 from .configuration_vita_clip import VitaClipConfig
@@ -33,7 +33,7 @@ class VideoStream(torch.utils.data.IterableDataset):
         return self.videos
 
 
-class ReadsAhead:
+class ReadsAhead(Pipeline):
     """What both pipelines add to transformers' `Pipeline`: `precision`, and threads that read the next videos."""
 
     def __init__(self, *args: Any, precision: str | None = None, **kwargs: Any):
