@@ -3,14 +3,17 @@
 import json
 import os
 import pickle
+import resource
 import shutil
 import struct
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from attack.mutations import HOSTILE_VALUES, deep
 from attack.outcomes import Outcomes
@@ -40,6 +43,7 @@ PROCESSOR_FIELDS = (
     *("num_frames", "num_views", "num_spatial_views", "sampling", "frame_stride", "size", "crop_size"),
     *("image_mean", "image_std", "resample", "decoder", "seed", "max_seconds", "rescale_factor", "do_resize"),
 )
+MAX_MEMORY = 3 << 30  # of one attack; the model is tiny
 TRAP = "import os\nopen(os.environ['VITACLIP_TRAP'], 'w').close()\n"
 
 
@@ -237,6 +241,17 @@ def copied(source: Path, target: Path) -> Path:
     return target
 
 
+@contextmanager
+def bounded_memory() -> Iterator[None]:
+    """Whatever takes more than `MAX_MEMORY` gets a MemoryError, instead of the machine that runs the attacks."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + MAX_MEMORY, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
 def attack_hostile_folders(good: Path, only: Callable[[int, str], bool] = lambda number, name: True) -> Outcomes:
     """
     Loads hostile variants of a folder.
@@ -257,7 +272,8 @@ def attack_hostile_folders(good: Path, only: Callable[[int, str], bool] = lambda
             if name != "weights:flipped bit" and not name.startswith("checksums"):
                 (folder / "checksums.json").unlink(missing_ok=True)  # whoever changes the weights can change it too
             expected = (CheckpointError, OSError, ScoreError, VideoDecodingError, ValueError, TypeError)
-            outcomes.attack(name, lambda folder=folder: use(folder), expected)
+            with bounded_memory():
+                outcomes.attack(name, lambda folder=folder: use(folder), expected)
             if trap.exists():
                 outcomes.defect(name, "code of the folder ran")
                 trap.unlink()

@@ -59,8 +59,9 @@ def changed_content(weights: dict[str, Any], draw: random.Random) -> Any:
         elif change == 3:
             del changed[name]
         elif change == 4:
-            other = name.replace("0", draw.choice(("1", "9", "x", "-1", ""))) if isinstance(name, str) else "x"
-            changed[draw.choice((other, name + "x" * 10_000, "", "module.", "model", name.upper()))] = changed[name]
+            text = str(name)  # an earlier change may have made a name that is no text
+            other = text.replace("0", draw.choice(("1", "9", "x", "-1", "")))
+            changed[draw.choice((other, text + "x" * 10_000, "", "module.", "model", text.upper()))] = changed[name]
         else:
             changed[draw.choice((3, None, ("a",), b"bytes"))] = changed[name]
     return draw.choice(({"model": changed}, changed, {"state_dict": changed}, {"model": {"model": changed}}, [changed]))

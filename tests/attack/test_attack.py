@@ -74,6 +74,21 @@ def test_fields_of_hostile_folders(good):
     expect_no_defects(hostile_folders.attack_hostile_folders(good, chosen), 10)
 
 
+# With these, a model is made and loaded, but cannot be used: they have to be refused when the folder is loaded.
+UNUSABLE = (
+    *("config.json:vision_config.num_attention_heads=2", "config.json:text_config.num_attention_heads=2"),
+    *("config.json:text_config.eos_token_id=19", "processor_config.json:video_processor.size=2"),
+    *(f"processor_config.json:video_processor.{end}" for end in ("size=5", "rescale_factor=3", "resample=2")),
+    *(f"processor_config.json:video_processor.{end}" for end in ("seed=8", "crop_size=0", "size=19")),
+)
+
+
+def test_folders_that_load_and_cannot_be_used(good):
+    found = hostile_folders.attack_hostile_folders(good, lambda number, name: name in UNUSABLE)
+    expect_no_defects(found, len(UNUSABLE))
+    assert dict(found.counts) == {"CheckpointError": len(UNUSABLE)}
+
+
 def test_cards(tokenizer, tmp_path):
     model = tiny_model(tokenizer=tokenizer)
     processor = VitaClipProcessor(VitaClipVideoProcessor(num_frames=4), tokenizer)

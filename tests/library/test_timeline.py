@@ -31,6 +31,7 @@ from vitaclip_hf.library.timeline import (
 from vitaclip_hf.library.timeline_files import clock, write_timeline
 from vitaclip_hf.library.timeline_picture import LANE_BAR, LANE_HEIGHT, draw_timeline
 from vitaclip_hf.library.windows import check_window, read_windows
+from vitaclip_hf.model.video_decoding import DecodedFrame, PyAVVideo
 
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo"
@@ -74,18 +75,16 @@ def test_windows_hold_the_frames_of_the_middles_of_their_parts(checkpoint, joine
 
 def test_frames_are_decoded_once_and_only_wanted_ones_converted(checkpoint, joined, monkeypatch):
     converted, decoded = [], []
-    original = windows_module.DecodedFrame.rgb.func
-    monkeypatch.setattr(
-        windows_module.DecodedFrame.rgb, "func", lambda frame: converted.append(frame.number) or original(frame)
-    )
-    in_order = windows_module.frames_in_order
+    original = DecodedFrame.rgb.func
+    monkeypatch.setattr(DecodedFrame.rgb, "func", lambda frame: converted.append(frame.number) or original(frame))
+    in_order = PyAVVideo.frames
 
     def counted(video):
         for frame in in_order(video):
             decoded.append(frame.number)
             yield frame
 
-    monkeypatch.setattr(windows_module, "frames_in_order", counted)
+    monkeypatch.setattr(PyAVVideo, "frames", counted)
     found = list(read_windows(joined, checkpoint.processor.video_processor, 2.0, 1.0))
     assert decoded == list(range(128))
     assert converted == sorted({number for w in found for number in w.frames}) and len(converted) < 64

@@ -15,6 +15,7 @@ import torch
 
 from vitaclip_hf import load_checkpoint
 from vitaclip_hf.cli.main import main
+from vitaclip_hf.data.folder_lock import FolderInUseError, FolderLock
 from vitaclip_hf.data.motion_shapes import Scene, all_scenes, draw_videos, write_video
 from vitaclip_hf.library import video_index as video_index_module
 from vitaclip_hf.library.contact_sheet import draw_contact_sheet
@@ -232,12 +233,13 @@ def test_a_damaged_shard_is_made_again(checkpoint, folder):
 
 
 def test_two_runs_at_once(checkpoint, folder):
-    import filelock
-
     index = VideoIndex(folder)
     index.update(checkpoint, window=2)
-    with filelock.FileLock(index.place / "lock"), pytest.raises(VideoIndexError, match="another run"):
+    who = rf"another indexing works there \(process {os.getpid()} on .*since"
+    with FolderLock(index.place, "indexing"), pytest.raises(FolderInUseError, match=who):
         VideoIndex(folder).update(checkpoint)
+    assert not VideoIndex(folder).update(checkpoint).new
+    assert not list(index.place.glob(".vitaclip.lock*"))
 
 
 def test_contact_sheet(folder):

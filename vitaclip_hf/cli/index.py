@@ -28,6 +28,10 @@ def index(
     device: Annotated[
         str | None, typer.Option(metavar="NAME", help="Device, such as cpu or cuda:1. Default: a GPU, if any.")
     ] = None,
+    max_seconds: Annotated[
+        float | None,
+        typer.Option(min=0.1, metavar="S", help="Most time for decoding one video. Default: no limit."),
+    ] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Read files again that could not be read before.")] = False,
 ) -> int:
     """Make the index of a folder of videos, or bring it up to date.
@@ -59,7 +63,13 @@ def index(
         try:
             with reported(ValueError, OSError):
                 report = kept.update(
-                    checkpoint, window=window, stride=stride, batch_size=batch_size, retry=retry, on_file=show
+                    checkpoint,
+                    window=window,
+                    stride=stride,
+                    batch_size=batch_size,
+                    retry=retry,
+                    on_file=show,
+                    max_seconds=max_seconds,
                 )
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise CommandError("out of memory; lower `batch_size`.") from error

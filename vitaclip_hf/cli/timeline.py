@@ -40,6 +40,10 @@ def timeline(
         float, typer.Option(min=-1, max=1, metavar="X", help="A label with a lower cosine is not shown there.")
     ] = -1.0,
     batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Windows of a forward pass.")] = 8,
+    max_seconds: Annotated[
+        float | None,
+        typer.Option(min=0.1, metavar="S", help="Most time for decoding the video. Default: no limit."),
+    ] = None,
     device: Annotated[
         str | None, typer.Option(metavar="NAME", help="Device, such as cpu or cuda:1. Default: a GPU, if any.")
     ] = None,
@@ -69,8 +73,9 @@ def timeline(
     candidates = read_labels(labels, labels_file)
     started = time.perf_counter()
     with reported(VideoDecodingError, OSError):
-        about = open_video(video, "pyav").metadata
+        about = open_video(video, "pyav", max_seconds=max_seconds).metadata
     checkpoint = loaded_checkpoint(model, device)
+    limits = {} if max_seconds is None else {"max_seconds": max_seconds}
     settings: dict[str, Any] = {"high": high, "low": low, "min_length": min_length, "min_cosine": min_cosine}
     settings |= {"window": window, "stride": stride, "batch_size": batch_size}
     try:
@@ -82,7 +87,7 @@ def timeline(
     segments: list[Any] = []
     errors: list[str] = []
     with ExitStack() as stack:
-        windows = while_readable(searched.scores(video, thumbnails=drawn), errors)
+        windows = while_readable(searched.scores(video, thumbnails=drawn, **limits), errors)
         windows = stack.enter_context(progress(windows, about.duration))
         if scores is not None:
             with reported(OSError):

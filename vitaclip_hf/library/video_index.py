@@ -14,7 +14,6 @@ import json
 import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from ..data.folder_lock import FolderLock
 from ..data.listings import is_video_name
 from ..model.checkpoint import Checkpoint
 from ..model.video_decoding import VideoDecodingError
@@ -197,6 +197,7 @@ class VideoIndex:
         retry: bool = False,
         save_every: int = 500,
         on_file: Callable[[IndexedFile], None] | None = None,
+        max_seconds: float | None = None,
     ) -> IndexReport:
         """
         Brings the index up to date: reads new and changed files, follows moved ones, drops deleted ones.
@@ -211,32 +212,22 @@ class VideoIndex:
             retry (`bool`, defaults to `False`): read files again that could not be read.
             save_every (`int`, defaults to 500): windows after which what was done is saved.
             on_file (`Callable`, *optional*): called with each [`IndexedFile`] that was read or failed.
+            max_seconds (`float`, *optional*): most time for decoding one video; one that takes longer has an error and
+                the run goes on. By default the video processor's.
 
         Returns:
             [`IndexReport`]
 
         Raises:
             ValueError: the index belongs to another model, or was made with another window.
+            FolderInUseError: another run updates this index; the message names it.
             OSError: the folder cannot be read or written.
         """
         if not self.folder.is_dir():
             raise NotADirectoryError(f"{self.folder}: no such folder.")
         about = self._begin(checkpoint, window, stride)
-        with self._alone():
-            return self._update(checkpoint, about, batch_size, retry, save_every, on_file)
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Two runs would remove each other's files."""
-        import filelock
-
-        try:
-            with filelock.FileLock(self.place / "lock", timeout=0):
-                yield
-        except filelock.Timeout as error:
-            raise VideoIndexError(
-                f"{self.place}: another run is updating this index; wait until it is over."
-            ) from error
+        with FolderLock(self.place, "indexing"):  # two runs would remove each other's files
+            return self._update(checkpoint, about, batch_size, retry, save_every, on_file, max_seconds)
 
     def _update(
         self,
@@ -246,6 +237,7 @@ class VideoIndex:
         retry: bool,
         save_every: int,
         on_file: Callable[[IndexedFile], None] | None,
+        max_seconds: float | None,
     ) -> IndexReport:
         known = {file.path: file for file in self.files()}
         contents = self._contents()
@@ -266,7 +258,7 @@ class VideoIndex:
         present = {*kept, *(path for path, _, _ in unread)}
         gone = {file.content: path for path, file in known.items() if path not in present}
         report.deleted = sum(path not in present for path in known)
-        for file, rows in self._embedded(checkpoint, unread, contents, about, batch_size):
+        for file, rows in self._embedded(checkpoint, unread, contents, about, batch_size, max_seconds):
             if file.error is not None:
                 report.failed += 1
             elif rows is not None:
@@ -321,6 +313,7 @@ class VideoIndex:
         contents: set[str],
         about: dict[str, Any],
         batch_size: int,
+        max_seconds: float | None,
     ) -> Iterator[tuple[IndexedFile, list[dict[str, Any]] | None]]:
         """
         Each file with the rows of its vectors; with `None` if its content is known or it could not be read.
@@ -328,6 +321,7 @@ class VideoIndex:
         Windows of several videos make a batch, so that files come out a little later than they are read.
         """
         processor = checkpoint.processor.video_processor
+        limits: dict[str, Any] = {} if max_seconds is None else {"max_seconds": max_seconds}
         rows: dict[str, list[dict[str, Any]]] = {}
         owners: list[str] = []  # of the windows that are on their way through the model
         finished: list[IndexedFile] = []
@@ -340,7 +334,10 @@ class VideoIndex:
                     file = replace(file, content=content_hash(self.folder / path))
                     if file.content not in contents and file.content not in begun:
                         rows[path] = []
-                        for window in read_windows(self.folder / path, processor, about["window"], about["stride"]):
+                        windows_of_file = read_windows(
+                            self.folder / path, processor, about["window"], about["stride"], **limits
+                        )
+                        for window in windows_of_file:
                             owners.append(path)
                             yield window
                         begun.add(file.content)

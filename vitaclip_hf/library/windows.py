@@ -9,74 +9,19 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
-import av
 import numpy as np
 import torch
 from PIL import Image
 from transformers.image_utils import ChannelDimension
 
-from ..model import video_decoding
-from ..model.video_decoding import DamageError, PyAVVideo, open_video
+from ..model.video_decoding import DecodedFrame, VideoDecodingError, open_video
 from ..model.zero_shot_classifier import embed_views
 
 
 MOMENT = 1e-6  # seconds; times that are closer count as equal
 THUMBNAIL_HEIGHT = 120
-
-
-class DecodedFrame:
-    """
-    A frame on its way through the windows. It becomes pixels when the first window asks for it.
-
-    Attributes:
-        number (`int`): from 0.
-        time, end (`float`): from and to when it is shown, in seconds from the first frame.
-    """
-
-    def __init__(self, number: int, time: float, end: float, frame: av.VideoFrame, size: tuple[int, int]):
-        self.number, self.time, self.end = number, time, end
-        self._frame, self._size = frame, size
-
-    @cached_property
-    def rgb(self) -> np.ndarray:
-        """The picture as it is displayed, of shape `(height, width, 3)`, uint8."""
-        rgb = self._frame.reformat(*self._size, format="rgb24", interpolation="BICUBIC", threads=1)
-        return video_decoding._displayed(rgb.to_ndarray(), self._frame)
-
-
-def frames_in_order(video: PyAVVideo) -> Iterator[DecodedFrame]:
-    """
-    All frames of a video, each decoded once, with the time it is shown.
-
-    Args:
-        video ([`Video`]): of [`open_video`] with PyAV.
-
-    Raises:
-        VideoDecodingError: the video is damaged.
-    """
-    about = video.metadata
-    shown_for = 1 / about.fps if about.fps else 0.04
-    with video._opened() as (container, stream):
-        if video_decoding._threads_pay(about.total_num_frames * (about.width or 0) * (about.height or 0)):
-            stream.codec_context.thread_count = 0  # as many as FFmpeg finds useful
-            stream.thread_type = "AUTO"
-        before: DecodedFrame | None = None
-        first = None
-        for number, frame in enumerate(video._whole_frames(container, stream)):
-            time = frame.time if frame.time is not None else number * shown_for
-            first = time if first is None else first
-            time -= first
-            if before is not None:
-                before.end = max(time, before.time)  # time stamps of broken files run backwards
-                time = before.end
-                yield before
-            before = DecodedFrame(number, time, time + shown_for, frame, video._size)
-        if before is None:
-            raise DamageError("it has no frames")
-        yield before
 
 
 @dataclass
@@ -186,8 +131,9 @@ def read_windows(
             window.
         window, stride (`float`): seconds.
         thumbnails (`bool`, defaults to `False`): keep a small picture of each window.
-        reading: arguments of [`open_video`]; `on_damage` and `allow_private_addresses` by default as the video
-            processor says. The decoder is PyAV.
+        reading: arguments of [`open_video`]; `on_damage`, `max_seconds` and `allow_private_addresses` by default as
+            the video processor says. `max_seconds` counts decoding only, not what is done between two windows. The
+            decoder is PyAV.
 
     Yields:
         [`VideoWindow`]
@@ -197,14 +143,14 @@ def read_windows(
         ValueError: lengths that are not positive, or a stride longer than the window.
     """
     check_window(window, stride)
-    for name in ("on_damage", "allow_private_addresses"):
+    for name in ("on_damage", "max_seconds", "allow_private_addresses"):
         reading.setdefault(name, getattr(video_processor, name))
-    video: Any = open_video(source, "pyav", **reading)
+    video = open_video(source, "pyav", **reading)
     stated_end = video.metadata.duration
     pixels_of = _FramePixels(video_processor)
     waiting: deque[_OpenWindow] = deque()
     number, covered_to, frame = 0, 0.0, None  # of the next window; where the windows that were begun end
-    for frame in frames_in_order(video):
+    for frame in video.frames():
         if stated_end is not None and frame.time > stated_end + stride / 2:
             stated_end = None  # the container was wrong
         while number * stride < frame.end - MOMENT and (stated_end is None or covered_to < stated_end - MOMENT):
@@ -242,6 +188,9 @@ def embed_windows(
 
     Yields:
         [`VideoWindow`], and a `torch.Tensor` of shape `(num_spatial_views, projection_dim)`, float32 on the CPU.
+
+    Raises:
+        VideoDecodingError: of `windows`, after all windows before it were embedded.
     """
     batch: list[VideoWindow] = []
 
@@ -252,10 +201,16 @@ def embed_windows(
             window.pixels = None
             yield window, row
 
-    for window in windows:
-        batch.append(window)
-        if len(batch) == batch_size:
-            yield from embedded()
-            batch = []
+    failure = None
+    try:
+        for window in windows:
+            batch.append(window)
+            if len(batch) == batch_size:
+                yield from embedded()
+                batch = []
+    except VideoDecodingError as error:  # what was read before it is not lost
+        failure = error
     if batch:
         yield from embedded()
+    if failure is not None:
+        raise failure

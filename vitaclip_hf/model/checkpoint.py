@@ -16,7 +16,7 @@ from .loading_checks import HUB_ARGUMENTS, UNFIT, CheckpointError, check_complet
 from .modeling_vita_clip import VitaClipModel
 from .processing_vita_clip import VitaClipProcessor
 from .prompt_checkpoint import find_prompts_alone, fingerprint_of_tensors
-from .stored_sizes import check_config_file, check_pixel_sizes, check_sizes, find_file
+from .stored_sizes import check_config_file, check_sizes, check_video_processor, find_file
 
 
 # Arguments of `from_pretrained` by which the sizes are no longer those of the folder's configuration.
@@ -188,7 +188,7 @@ def _load_processor(name: str, revision: str | None, kind: str) -> VitaClipProce
         ) from error
     if not isinstance(processor, VitaClipProcessor) or None in (processor.video_processor, processor.tokenizer):
         raise CheckpointError(f"{name}: no complete VitaClipProcessor beside the model; save the processor there too.")
-    check_pixel_sizes(name, processor.video_processor)
+    check_video_processor(name, processor.video_processor)
     return processor
 
 

@@ -4,6 +4,7 @@ In the papers' words: a *clip* is T frames, a *view* is one of several clips of 
 the *stride* is the distance between a dense clip's frames. A video shorter than a clip repeats its last frame.
 """
 
+import numbers
 from dataclasses import dataclass
 
 import torch
@@ -49,6 +50,8 @@ def sample_clips(
             raise ValueError(f"`{name}` must be at least 1, got {value}.")
     if sampling not in SAMPLINGS:
         raise ValueError(f"`sampling` must be one of {', '.join(SAMPLINGS)}, got {sampling!r}.")
+    if not (seed is None or isinstance(seed, numbers.Integral)) or not -(1 << 63) <= (seed or 0) < 1 << 64:
+        raise ValueError(f"`seed` must be a whole number of 64 bits, got {seed!r:.100}.")
     generator = None if seed is None else torch.Generator().manual_seed(seed)
     if sampling in ("uniform", "segment_random"):
         clips = _segment_clips(total, num_frames, num_views, generator if sampling == "segment_random" else "centres")

@@ -30,7 +30,7 @@ from transformers.utils.hub import cached_file, extract_commit_hash
 from .configuration_vita_clip import REMOTE_CODE_FIELDS
 from .loading_checks import HUB_ARGUMENTS, UNFIT, CheckpointError, kind_problems
 from .prompts import ClassPrompts, TimeEmbedding, VisionPrompts
-from .stored_sizes import check_config_file, check_layers, check_sizes
+from .stored_sizes import check_config_file, check_sizes, check_towers
 from .version import __version__
 
 
@@ -273,7 +273,7 @@ def load_prompts(
     try:
         check_config_file(os.fspath(directory), hub)
         config, kwargs = model_class.config_class.from_pretrained(directory, return_unused_kwargs=True, **hub, **kwargs)
-        check_layers(str(directory), config)
+        check_towers(str(directory), config)
         with torch.device("meta"):
             expected, beneath = split_tensors(model_class(config))
     except (OSError, *UNFIT) as error:

@@ -1,18 +1,20 @@
 """What the files of a checkpoint say of sizes, compared with its configuration before memory is taken for them."""
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from transformers import CLIPConfig
 from transformers.utils import CONFIG_NAME
 from transformers.utils.hub import cached_file
 
-from .loading_checks import CheckpointError, check_complete
+from .loading_checks import UNFIT, CheckpointError, check_complete
 
 
 MAX_LAYERS = 1000  # of a tower; the largest CLIPs have fewer than 100
@@ -38,17 +40,24 @@ def check_config_file(source: str, hub: Mapping[str, Any]) -> None:
         raise CheckpointError(f"{source}: its {CONFIG_NAME} has {size:,} bytes, more than {MAX_CONFIG_BYTES:,}.")
 
 
-def check_layers(source: str, config: CLIPConfig) -> None:
+def check_towers(source: str, config: CLIPConfig) -> None:
     """
     Raises:
-        CheckpointError: towers of so many layers that making them alone would take minutes.
+        CheckpointError: towers of so many layers that making them alone would take minutes, or values with which a
+            model can be made and loaded, but not run.
     """
     for part in ("text_config", "vision_config"):
-        layers = getattr(config, part).num_hidden_layers
-        if not 1 <= layers <= MAX_LAYERS:
-            raise CheckpointError(
-                f"{source}: its {CONFIG_NAME} asks for {part}.num_hidden_layers {layers}, expected 1 to {MAX_LAYERS}."
-            )
+        tower = getattr(config, part)
+        width, heads = tower.hidden_size, tower.num_attention_heads
+        problem = None
+        if not 1 <= tower.num_hidden_layers <= MAX_LAYERS:
+            problem = f"num_hidden_layers {tower.num_hidden_layers}, expected 1 to {MAX_LAYERS}"
+        elif heads < 1 or width % heads:
+            problem = f"num_attention_heads {heads}, expected a divisor of the {width} of hidden_size"
+        elif part == "text_config" and type(tower.eos_token_id) is not int:
+            problem = f"eos_token_id {str(tower.eos_token_id):.60}, expected one number"
+        if problem is not None:
+            raise CheckpointError(f"{source}: its {CONFIG_NAME} asks for {part}.{problem}.")
 
 
 def stored_shapes(source: str, hub: Mapping[str, Any]) -> dict[str, list[int]] | None:
@@ -106,7 +115,7 @@ def check_sizes(source: str, config: CLIPConfig, model_class: Any, hub: Mapping[
         CheckpointMismatchError: a tensor is missing or has another shape than the configuration asks for.
         CheckpointError: an unusable number of layers, or a damaged index.
     """
-    check_layers(source, config)
+    check_towers(source, config)
     shapes = stored_shapes(source, hub)
     if shapes is None:
         return
@@ -119,15 +128,35 @@ def check_sizes(source: str, config: CLIPConfig, model_class: Any, hub: Mapping[
     check_complete(source, model, {"missing_keys": missing, "mismatched_keys": other, "unexpected_keys": ()}, stock)
 
 
-def check_pixel_sizes(source: str, video_processor: Any) -> None:
+def check_video_processor(source: str, video_processor: Any) -> None:
     """
+    Tries the processor on one small frame, after its sizes were found to be usable.
+
     Raises:
-        CheckpointError: one video would take gigabytes of model input.
+        CheckpointError: one video would take gigabytes of model input, or the processor cannot be used at all.
     """
-    crop, rows = video_processor.crop_size, video_processor.num_views * video_processor.num_spatial_views
-    size = 12 * rows * video_processor.num_frames * crop["height"] * crop["width"]
-    if not 0 < size <= MAX_PIXEL_BYTES:
-        raise CheckpointError(
-            f"{source}: its processor asks for {str(size)[:30]} bytes of pixels a video, expected 1 to "
-            f"{MAX_PIXEL_BYTES:,}: views, frames or sizes are wrong."
-        )
+    try:
+        crop, size = (_sides(video_processor, name) for name in ("crop_size", "size"))
+        rows = video_processor.num_views * video_processor.num_spatial_views
+        largest = max(math.prod(crop.values()), max(size.values()) ** 2)
+        taken = 12 * rows * video_processor.num_frames * largest
+        if not 0 < taken <= MAX_PIXEL_BYTES:
+            raise CheckpointError(
+                f"{source}: its processor asks for {str(taken)[:30]} bytes of pixels a video, expected 1 to "
+                f"{MAX_PIXEL_BYTES:,}: views, frames or sizes are wrong."
+            )
+        frame = np.full((1, *crop.values(), 3), 127, np.uint8)
+        video_processor(frame, num_views=1, num_spatial_views=1, return_tensors="pt")
+    except CheckpointError:
+        raise
+    except UNFIT as error:
+        reason = " ".join(f"{type(error).__name__}: {error}"[:5000].split())[:200]
+        raise CheckpointError(f"{source}: its video processor cannot be used ({reason}); save it again.") from error
+
+
+def _sides(video_processor: Any, name: str) -> dict[str, int]:
+    """The sides of one of its sizes. Raises a ValueError for one that is no positive whole number."""
+    found = {side: value for side, value in dict(getattr(video_processor, name)).items() if value is not None}
+    if not found or any(type(value) is not int or value < 1 for value in found.values()):
+        raise ValueError(f"`{name}` is {str(found):.100}, expected positive numbers of pixels")
+    return found

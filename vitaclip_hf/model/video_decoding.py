@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
+from functools import cached_property, partial
+from itertools import islice
 from typing import Any
 
 import av
@@ -50,6 +51,7 @@ MAX_DECODED_BYTES = 2 << 30  # of one reading
 USUAL_DECODER_BYTES = 64 << 20
 DECODER_PICTURES = 4  # canvas and copies of an animation, reference frames
 MAX_REORDERED_FRAMES = 16  # that a decoder may hold
+FRAMES_AT_ONCE = 8  # that come from another process together, without their pixels
 MAX_HEADER_BYTES = 128  # between two packets of a Matroska file
 # Decoder threads pay for this many pixels and more; for less, they cost more than they give.
 MIN_PIXELS_FOR_THREADS = 200_000_000
@@ -66,6 +68,25 @@ class EncodedVideoMetadata(VideoMetadata):
     """
 
     frames_left_out: int = 0
+
+
+class DecodedFrame:
+    """
+    A frame of [`Video.frames`]. It becomes pixels when they are asked for.
+
+    Attributes:
+        number (`int`): from 0.
+        time, end (`float`): from and to when it is shown, in seconds from the first frame.
+    """
+
+    def __init__(self, number: int, time: float, end: float, picture: Callable[[], np.ndarray]):
+        self.number, self.time, self.end = number, time, end
+        self._picture = picture
+
+    @cached_property
+    def rgb(self) -> np.ndarray:
+        """The picture as it is displayed, of shape `(height, width, 3)`, uint8."""
+        return self._picture()
 
 
 class Video(ABC):
@@ -94,6 +115,18 @@ class Video(ABC):
         An array `[K, H, W, 3]` or a tensor `[K, 3, H, W]`. Decoders give arrays, since torch's own operations can hang
         in a forked process. Corrects `metadata.total_num_frames` if it was wrong.
         """
+
+    def frames(self) -> Iterator[DecodedFrame]:
+        """
+        All frames in order, each decoded once, with the time it is shown. Memory does not grow with the length.
+
+        Ask for the pixels of a frame while the iteration is there.
+
+        Raises:
+            VideoDecodingError: the video is damaged (when the iteration gets there).
+            ValueError: the decoder is not PyAV.
+        """
+        raise ValueError(f'`frames` needs the decoder "pyav", got {self.metadata.video_backend!r:.100}.')
 
     def state(self, result: Any = None) -> tuple[Any, VideoMetadata, int]:
         """A result with what is known of the video after it, for [`TimedVideo`]."""
@@ -336,6 +369,15 @@ class TimedVideo(Video):
         frames, channels_first = self._call("_decode_for_other_process", numbers)
         return torch.from_numpy(frames) if channels_first else frames
 
+    def frames(self) -> Iterator[DecodedFrame]:
+        if self.metadata.video_backend != "pyav":
+            yield from super().frames()
+        count = 0
+        while coming := self._call("frames_for_other_process", count, FRAMES_AT_ONCE):
+            for number, time, end in coming:
+                yield DecodedFrame(number, time, end, partial(self._call, "picture_for_other_process", number))
+            count += len(coming)
+
     def _call(self, method: str, *arguments: Any) -> Any:
         try:
             result, self.metadata, self.decoder_bytes = self._video.call(method, *arguments)
@@ -439,6 +481,11 @@ class PyAVVideo(Video):
         self._begins_late = False
         self._broken = False
         self._damaged_until: int | None = None
+        # Of `frames_for_other_process`
+        self._coming: Iterator[DecodedFrame] | None = None
+        self._next_frame = 0
+        self._held: dict[int, DecodedFrame] = {}
+        self._failure: VideoDecodingError | None = None
         self._table: FrameTable
         super().__init__(name, EncodedVideoMetadata(0, video_backend="pyav"), max_bytes)
         with self._opened() as (container, stream):
@@ -447,6 +494,57 @@ class PyAVVideo(Video):
             self._decode_through({}, lambda number, frame: None)
             if self.metadata.frames_left_out:
                 self._table = self._table.distrusted()
+
+    def frames(self) -> Iterator[DecodedFrame]:
+        about = self.metadata
+        shown_for = 1 / about.fps if about.fps else 0.04
+        with self._opened() as (container, stream):
+            if _threads_pay(about.total_num_frames * (about.width or 0) * (about.height or 0)):
+                stream.codec_context.thread_count = 0  # as many as FFmpeg finds useful
+                stream.thread_type = "AUTO"
+            before: DecodedFrame | None = None
+            first = None
+            for number, frame in enumerate(self._whole_frames(container, stream)):
+                time = frame.time if frame.time is not None else number * shown_for
+                first = time if first is None else first
+                time -= first
+                if before is not None:
+                    before.end = max(time, before.time)  # time stamps of broken files run backwards
+                    time = before.end
+                    yield before
+                before = DecodedFrame(number, time, time + shown_for, partial(self._picture, frame))
+            if before is None:
+                raise DamageError("it has no frames")
+            yield before
+
+    def frames_for_other_process(self, start: int, count: int) -> tuple[Any, VideoMetadata, int]:
+        """
+        Numbers and times of the frames from `start` on, at most `count`, for [`TimedVideo`].
+
+        Their pictures can be asked for until the next frames are. Frames before an error come before the error.
+        """
+        if self._coming is None or start != self._next_frame:  # another process had begun, and was ended
+            self._coming, self._failure = islice(self.frames(), start, None), None
+        held: list[DecodedFrame] = []
+        try:
+            if self._failure is not None:
+                raise self._failure
+            for frame in islice(self._coming, count):
+                held.append(frame)
+        except VideoDecodingError as error:
+            if not held:
+                raise
+            self._failure = error
+        if held:  # after the last frame, its picture may still be asked for
+            self._held = {frame.number: frame for frame in held}
+        self._next_frame = start + len(held)
+        return self.state([(frame.number, frame.time, frame.end) for frame in held])
+
+    def picture_for_other_process(self, number: int) -> tuple[Any, VideoMetadata, int]:
+        """The picture of a frame, for [`TimedVideo`]."""
+        if number not in self._held:
+            self.frames_for_other_process(number, 1)
+        return self.state(np.ascontiguousarray(self._held[number].rgb))
 
     @contextmanager
     def _opened(self) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
@@ -541,13 +639,17 @@ class PyAVVideo(Video):
         rows = {number: row for row, number in enumerate(numbers)}
 
         def take(number: int, frame: av.VideoFrame) -> None:
-            # A stream may change its size midway; keep the first and scale bicubically, as ffmpeg does.
-            rgb = frame.reformat(*self._size, format="rgb24", interpolation="BICUBIC", threads=1)
-            frames[rows[number]] = _displayed(rgb.to_ndarray(), frame)
+            frames[rows[number]] = self._picture(frame)
 
         if not (self._table.trusted and self._read_by_table(numbers, take)):
             self._decode_through(rows, take)
         return frames[: sum(number < self.metadata.total_num_frames for number in numbers)]
+
+    def _picture(self, frame: av.VideoFrame) -> np.ndarray:
+        """A frame as it is displayed, `[H, W, C]`."""
+        # A stream may change its size midway; keep the first and scale bicubically, as ffmpeg does.
+        rgb = frame.reformat(*self._size, format="rgb24", interpolation="BICUBIC", threads=1)
+        return _displayed(rgb.to_ndarray(), frame)
 
     def _read_by_table(self, numbers: list[int], take: Callable[[int, av.VideoFrame], None]) -> bool:
         """Whether the frames were found by the table. If not, decoding from the beginning says what is wrong."""

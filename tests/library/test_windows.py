@@ -1,0 +1,128 @@
+"""Frames in order, also from another process with a time limit: the same frames, and an end of decoders that hang."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vitaclip_hf import VideoDecodingError, load_checkpoint, open_video
+from vitaclip_hf.cli.main import main
+from vitaclip_hf.data.motion_shapes import all_scenes, draw_videos, write_video
+from vitaclip_hf.library.video_index import VideoIndex
+from vitaclip_hf.library.windows import read_windows
+from vitaclip_hf.model import decoding_process
+from vitaclip_hf.model.video_decoding import FRAMES_AT_ONCE, PyAVVideo
+
+
+DEMO = Path(__file__).parents[2] / "examples" / "demo"
+
+
+@pytest.fixture(scope="module")
+def checkpoint():
+    return load_checkpoint(DEMO / "checkpoint")
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory) -> Path:
+    """4 s, 64 frames."""
+    folder = tmp_path_factory.mktemp("windows")
+    scenes = draw_videos(all_scenes()[:4], torch.Generator().manual_seed(1), num_frames=16, size=64)
+    write_video(folder / "clip.mp4", np.concatenate([scene.numpy() for scene in scenes]))
+    return folder / "clip.mp4"
+
+
+@pytest.fixture
+def hangs_after(monkeypatch):
+    """A decoder that gives some frames and then no more, in the processes that are forked from now on."""
+
+    def patched(count: int) -> None:
+        original = PyAVVideo._whole_frames
+
+        def hanging(self, container, stream):
+            for number, frame in enumerate(original(self, container, stream)):
+                while number == count:
+                    pass
+                yield frame
+
+        monkeypatch.setattr(PyAVVideo, "_whole_frames", hanging)
+        decoding_process._local.process = None
+
+    yield patched
+    decoding_process._local.process = None
+
+
+def test_frames_are_those_that_are_read(clip):
+    video = open_video(clip)
+    expected = video.read(range(64)).permute(0, 2, 3, 1).numpy()
+    found = list(video.frames())
+    assert [frame.number for frame in found] == list(range(64))
+    assert [frame.time for frame in found] == pytest.approx([number / 16 for number in range(64)])
+    assert [frame.end for frame in found] == pytest.approx([(number + 1) / 16 for number in range(64)])
+    assert all(np.array_equal(frame.rgb, picture) for frame, picture in zip(found, expected, strict=True))
+
+
+def test_another_process_gives_the_same_frames(clip):
+    timed = open_video(clip, max_seconds=60)
+    for _ in range(2):  # a second time from the beginning
+        pairs = zip(open_video(clip).frames(), timed.frames(), strict=True)
+        for ours, theirs in pairs:
+            assert (ours.number, ours.time, ours.end) == (theirs.number, theirs.time, theirs.end)
+            if ours.number % 5 == 0 or ours.number == 63:
+                assert np.array_equal(ours.rgb, theirs.rgb)
+
+
+def test_frames_go_on_after_the_process_was_ended(clip):
+    coming = open_video(clip, max_seconds=60).frames()
+    for number in range(FRAMES_AT_ONCE):
+        assert next(coming).number == number
+    decoding_process.DecodingProcess.of_this_thread()._end()  # as another video's time limit does
+    rest = list(coming)
+    assert [frame.number for frame in rest] == list(range(FRAMES_AT_ONCE, 64))
+    assert np.array_equal(rest[-1].rgb, open_video(clip).read([63])[0].permute(1, 2, 0).numpy())
+
+
+def test_frames_before_damage_come_before_the_error(clip, tmp_path):
+    data = bytearray(clip.read_bytes())
+    middle = len(data) * 2 // 3
+    data[middle : middle + 200] = bytes(200)
+    (tmp_path / "damaged.mp4").write_bytes(data)
+
+    def numbers(**limits) -> tuple[list[int], str]:
+        found = []
+        try:
+            found.extend(frame.number for frame in open_video(tmp_path / "damaged.mp4", **limits).frames())
+        except VideoDecodingError as error:
+            return found, str(error)
+        return found, ""
+
+    assert numbers() == numbers(max_seconds=60)
+
+
+def test_other_decoders_have_no_such_frames(clip):
+    pytest.importorskip("decord")
+    with pytest.raises(ValueError, match="needs the decoder \"pyav\", got 'decord'"):
+        list(open_video(clip, "decord").frames())
+
+
+def test_a_decoder_that_hangs_ends_windows_and_keeps_those_before(checkpoint, clip, hangs_after):
+    hangs_after(40)  # 2.5 s
+    found = []
+    with pytest.raises(VideoDecodingError, match="not decoded after 1 s"):
+        found.extend(read_windows(clip, checkpoint.processor.video_processor, 1.0, 1.0, max_seconds=1))
+    assert [window.start for window in found] == [0, 1]
+
+
+def test_commands_cut_off_a_decoder_that_hangs(checkpoint, clip, hangs_after, tmp_path, capsys):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "clip.mp4").write_bytes(clip.read_bytes())
+    hangs_after(40)
+    model = str(DEMO / "checkpoint")
+    limited = ["--model", model, "--max-seconds", "1", "--window", "1"]
+    assert main(["timeline", str(clip), "--labels", "red star,blue heart", "--stride", "1", *limited]) == 1
+    printed = capsys.readouterr()
+    assert "not decoded after 1 s" in printed.err and "0:00:0" in printed.out
+    assert main(["index", str(tmp_path / "videos"), *limited]) == 1
+    assert "not decoded after 1 s" in capsys.readouterr().err
+    [file] = VideoIndex(tmp_path / "videos").files()
+    assert "not decoded after 1 s" in file.error
