@@ -415,3 +415,12 @@ def test_video_listed_twice_in_two_spellings(tmp_path):
     (tmp_path / "list.txt").write_text("a/v.mp4,x\n./a/v.mp4,x\n")
     with pytest.raises(AnnotationError, match=r"list.txt:2: './a/v.mp4' is listed before"):
         read_annotations(tmp_path, tmp_path / "list.txt")
+
+
+@pytest.mark.parametrize("value", [3, 3.5, True, b"x", {}, object, "\ud800", ["a", 3]], ids=repr)
+def test_arguments_that_are_no_paths_and_no_names(videos, tmp_path, value):
+    (tmp_path / "list.csv").write_text("path,label\na.mp4,x\n")
+    for argument in ("videos", "annotations", "classes"):
+        given = {"videos": videos, "annotations": tmp_path / "list.csv", argument: value}
+        with pytest.raises(AnnotationError, match=f"`{argument}` (must be|is )"):
+            read_annotations(**given)

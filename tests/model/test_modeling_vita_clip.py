@@ -1,6 +1,7 @@
 import copy
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from accelerate import cpu_offload
@@ -868,3 +869,17 @@ def test_every_configuration_is_known_to_autoconfig():
     for name, cls in (("vita_clip", "VitaClipConfig"), ("vita_clip_text_model", "VitaClipTextConfig")):
         assert type(AutoConfig.for_model(name)).__name__ == cls
     assert AutoConfig.for_model("vita_clip_vision_model").num_frames == 8
+
+
+@pytest.mark.parametrize("value", [None, 3, "x", [], [1], np.zeros((1, 3, 32, 32), np.float32)], ids=repr)
+def test_what_is_no_tensor_is_named(tokenizer, value):
+    model = tiny_model(tokenizer=tokenizer)
+    for method, argument in (("get_image_features", "pixel_values"), ("get_text_features", "input_ids")):
+        with pytest.raises(
+            TypeError, match=f"`{argument}` must be a tensor of shape .batch_size, .*got {type(value).__name__}"
+        ):
+            getattr(model, method)(value)
+    with pytest.raises((TypeError, ValueError), match="`pixel_values_videos` (must be a tensor of shape|is missing)"):
+        model.get_video_features(value)
+    with pytest.raises((TypeError, ValueError), match="`pixel_values_videos` (must be a tensor of shape|is missing)"):
+        model(pixel_values_videos=value, input_ids=torch.zeros(1, 5, dtype=torch.long))

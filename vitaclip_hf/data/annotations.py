@@ -6,10 +6,11 @@
 
 import gc
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from transformers.utils import logging
 
@@ -90,6 +91,13 @@ def read_annotations(
         raise AnnotationError(f"Unknown annotation format {format!r:.100}; choose {', '.join(FORMATS)}.")
     if split is not None:
         check_split(split)
+    _check_path("videos", videos)
+    if annotations is not None:
+        _check_path("annotations", annotations)
+    if isinstance(classes, (str, os.PathLike)):
+        _check_path("classes", classes)
+    elif classes is not None:
+        classes = _names_of_call(classes)
     root = str(videos)
     if not is_url(root) and not os.path.isdir(root):
         raise AnnotationError(f"{root} is not a folder; give the folder of the videos.")
@@ -98,6 +106,26 @@ def read_annotations(
     for note in table.notes:
         logger.warning(note)
     return table if split is None else table.split(split)
+
+
+def _check_path(argument: str, value: Any) -> None:
+    """Raises an `AnnotationError` for what is no path. Names that are not UTF-8 are paths."""
+    if not isinstance(value, (str, os.PathLike)):
+        raise AnnotationError(f"`{argument}` must be a path, got {type(value).__name__}.")
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError as error:
+        raise AnnotationError(f"`{argument}` is {str(value)!r:.200}, which no file can be called.") from error
+
+
+def _names_of_call(classes: Any) -> list[str]:
+    """The class names that were passed. Raises an `AnnotationError` for what is no sequence of strings."""
+    is_sequence = isinstance(classes, Iterable) and not isinstance(classes, (bytes, bytearray, Mapping))
+    names = list(classes) if is_sequence else []
+    if not is_sequence or not all(isinstance(name, str) for name in names):
+        found = next((type(name).__name__ for name in names if not isinstance(name, str)), type(classes).__name__)
+        raise AnnotationError(f"`classes` must be a path or a sequence of names, got {found}.")
+    return names
 
 
 @contextmanager
@@ -200,7 +228,7 @@ def _listed_files(path: Path, format: str, number: int) -> ListedVideos:
 
 def _class_index(listed: ListedVideos, classes, source: str) -> ClassIndex:
     """Index of the given classes, else of those that come with the annotations, else of the listed names."""
-    if isinstance(classes, (str, Path)):
+    if isinstance(classes, (str, os.PathLike)):
         return ClassIndex(read_class_names(classes), str(classes))
     if classes is not None:
         return ClassIndex(classes, "`classes`")

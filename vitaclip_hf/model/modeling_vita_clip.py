@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -307,9 +308,16 @@ class VitaClipVisionModel(VitaClipPreTrainedModel, CLIPVisionModel):
         )
 
 
+def _check_tensor(name: str, value: Any, shape: str) -> None:
+    """Raises a TypeError for what is no tensor. Stand-ins of tracing have the methods of one."""
+    if not hasattr(value, "to"):
+        raise TypeError(f"`{name}` must be a tensor of shape {shape}, got {type(value).__name__}.")
+
+
 def _checked_videos(pixel_values_videos: torch.Tensor | None) -> torch.Tensor:
     if pixel_values_videos is None:
         raise ValueError(f"`pixel_values_videos` is missing; pass videos of shape {VIDEO_SHAPE}.")
+    _check_tensor("pixel_values_videos", pixel_values_videos, VIDEO_SHAPE)
     if pixel_values_videos.ndim != 5 or 0 in pixel_values_videos.shape:
         raise ValueError(
             f"`pixel_values_videos` must have the shape {VIDEO_SHAPE} with at least one video and one frame, "
@@ -390,7 +398,7 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
             tokens, before normalising. Of several views, the mean of their normalised features; the other outputs then
             have one row a view.
         """
-        if pixel_values_videos is not None and pixel_values_videos.ndim == 6:
+        if pixel_values_videos is not None and getattr(pixel_values_videos, "ndim", 5) == 6:
             views = pixel_values_videos.shape[1]
             outputs = self.get_video_features(
                 pixel_values_videos.flatten(0, 1),
@@ -423,7 +431,8 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
         Returns:
             `pooler_output` of shape `(batch_size, projection_dim)`, before normalising.
         """
-        return self.get_video_features(pixel_values[:, None], **kwargs)
+        _check_tensor("pixel_values", pixel_values, "(batch_size, num_channels, height, width)")
+        return self.get_video_features(pixel_values.unsqueeze(1), **kwargs)
 
     @can_return_tuple
     def get_text_features(
@@ -443,6 +452,7 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
             `pooler_output` of shape `(batch_size, projection_dim)`: features through CLIP's plain text tower, before
             normalising.
         """
+        _check_tensor("input_ids", input_ids, "(batch_size, sequence_length)")
         outputs = super().get_text_features(input_ids, attention_mask, position_ids, return_dict=True, **kwargs)
         text = self.config.text_config
         if text.pool_first_eos:  # MetaCLIP 2, whose end token is the 2 that CLIP takes for a mistake
