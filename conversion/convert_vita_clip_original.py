@@ -169,7 +169,6 @@ def convert_original(
     Raises:
         ConversionError: the checkpoint, the class list or an argument does not fit.
         OSError: the tokenizer cannot be loaded, or the output cannot be written.
-        ValueError: class names that repeat or are too long.
 
     Example:
 
@@ -195,7 +194,10 @@ def convert_original(
             )
     for field in ("bos_token_id", "eos_token_id", "pad_token_id"):
         setattr(config.text_config, field, getattr(tokens, field))
-    ids = tokenize_class_prompts(names, tokens, config.text_config)
+    try:
+        ids = tokenize_class_prompts(names, tokens, config.text_config)
+    except ValueError as error:  # class names that repeat or are too long, or a text tower of another vocabulary
+        raise ConversionError(str(error)) from error
     with fitting_weights():
         check_class_names(weights, names, ids, weights["textual.token_embedding.weight"])
         renamed = rename(weights, config)

@@ -241,7 +241,11 @@ class Renaming:
         """
         if self.left:
             raise ConversionError(f"these keys of the checkpoint have no place in the model: {listed(self.left)}.")
-        expected = {name: tensor.shape for name, tensor in model.state_dict().items() if name not in kept}
+        places = model.state_dict()
+        surplus = [name for name in self.converted if name not in places]  # such as a prompt of some layers only
+        if surplus:
+            raise ConversionError(f"these weights have no place in a model of this kind: {listed(surplus)}.")
+        expected = {name: tensor.shape for name, tensor in places.items() if name not in kept}
         found = self.converted
         wrong = [name for name in expected if name not in found or found[name].shape != expected[name]]
         if wrong:

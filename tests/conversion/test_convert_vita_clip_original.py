@@ -124,6 +124,9 @@ def weights_of(case) -> dict:
     return torch.load(case.checkpoint, weights_only=True)
 
 
+EMBEDDING = "module.textual.token_embedding.weight"
+
+
 def convert_changed(case, tmp_path, tokenizer_folder, change, **options):
     content = weights_of(case)
     changed = change(content)
@@ -140,6 +143,14 @@ def convert_changed(case, tmp_path, tokenizer_folder, change, **options):
         (lambda c: c["model"].pop("module.visual.ln_post.weight") is None, "does not fill.*post_layernorm.weight"),
         (lambda c: c["model"].pop("module.visual.blocks.1.norm1.bias") is None, "layers.1.layer_norm1.bias"),
         (lambda c: c["model"].pop("module.prompt_learner.ctx") is None, "lacks prompt_learner.ctx"),
+        (
+            lambda c: c["model"].pop("module.visual.blocks.0.summary_ln.weight") is None,
+            "no place in a model of this kind.*summary",
+        ),
+        (
+            lambda c: c["model"].update({EMBEDDING: c["model"][EMBEDDING][:0]}),
+            "the text tower knows only 0 tokens",
+        ),
         (lambda c: {"model": {}}, "expected"),
         (lambda c: {"model": {"a": 3}}, "expected"),
     ],
