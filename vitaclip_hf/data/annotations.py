@@ -229,7 +229,7 @@ def _listed_files(path: Path, format: str, number: int) -> ListedVideos:
 def _class_index(listed: ListedVideos, classes, source: str) -> ClassIndex:
     """Index of the given classes, else of those that come with the annotations, else of the listed names."""
     if isinstance(classes, (str, os.PathLike)):
-        return ClassIndex(read_class_names(classes), str(classes))
+        return ClassIndex(read_class_names(Path(classes)), str(classes))
     if classes is not None:
         return ClassIndex(classes, "`classes`")
     if listed.class_names is not None:
