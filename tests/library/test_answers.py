@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from vitaclip_hf import load_checkpoint, open_video
+from vitaclip_hf import VideoDecodingError, load_checkpoint, open_video
 from vitaclip_hf.cli.main import main
 from vitaclip_hf.library.answers import SOMETHING_ELSE, VideoClassifier
+from vitaclip_hf.model.zero_shot_classifier import ScoreError
 
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo"
@@ -73,6 +74,41 @@ def test_labels_too_close_to_each_other_are_caught_by_the_score(checkpoint):
     score = answer.scores[0]["score"]
     [answer] = VideoClassifier(checkpoint, labels, min_score=min(score + 0.001, 1))([STAR])
     assert answer.answer == SOMETHING_ELSE and f"{score:.1%}" in answer.reason
+
+
+def test_a_stream_gives_the_answers_of_a_call_in_their_order(checkpoint, tmp_path):
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"nothing")
+    videos = [*sorted((DEMO / "videos").glob("*.mp4"))[:3], broken, STAR]
+    classifier = VideoClassifier(checkpoint, RIGHT)
+    alone = [classifier([video], on_error="skip")[0] for video in videos]
+    for batch_size in (1, 2, 8):
+        found = list(classifier.stream(iter(videos), batch_size, on_error="skip"))
+        assert "broken.mp4" in found[3]["error"] and found[3] == alone[3]
+        for ours, theirs in zip(found[:3] + found[4:], alone[:3] + alone[4:], strict=True):
+            assert ours.frames == theirs.frames and ours.answer == theirs.answer
+            assert [row["score"] for row in ours.scores] == pytest.approx(
+                [row["score"] for row in theirs.scores], abs=1e-5
+            )
+    with pytest.raises(VideoDecodingError, match="broken.mp4"):
+        list(classifier.stream(videos, 2))
+
+
+def test_a_stream_names_the_video_whose_scores_are_no_numbers(checkpoint, monkeypatch):
+    classifier = VideoClassifier(checkpoint, RIGHT)
+    videos = [STAR, DEMO / "videos" / "red_star_turning.mp4", STAR]
+    scored = classifier._scored
+
+    def nan_for_the_second(read):
+        if any("turning" in str(source) for source, *_ in read):
+            raise ScoreError("scores are NaN")
+        return scored(read)
+
+    monkeypatch.setattr(classifier, "_scored", nan_for_the_second)
+    first, second, third = classifier.stream(videos, 3, on_error="skip")
+    assert second == {"error": "scores are NaN"} and first.answer == third.answer == "red star moving left"
+    with pytest.raises(ScoreError):
+        list(classifier.stream(videos, 3))
 
 
 def test_its_own_classes(checkpoint):

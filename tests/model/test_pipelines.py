@@ -34,6 +34,8 @@ from vitaclip_hf import (
     load_checkpoint,
 )
 from vitaclip_hf.data.motion_shapes import write_video
+from vitaclip_hf.model import reading_ahead
+from vitaclip_hf.model.reading_ahead import ListAhead
 from vitaclip_hf.model.zero_shot_classifier import build_zero_shot_classifier
 
 
@@ -239,6 +241,28 @@ def test_an_endless_generator_is_read_no_further_than_the_bound(classifier, file
     assert len(taken) == 2 + 2 + 3
     next(answers), next(answers)
     assert len(taken) == 4 + 2 + 3
+
+
+def test_entries_of_a_list_in_any_order():
+    """transformers asks in order; whoever asks otherwise gets the entry that was asked for."""
+    videos = ListAhead("abcdef", str.upper, threads=2, ahead=3)
+    assert [videos[index].result() for index in (0, 1, 4, 5, 2, 0)] == ["A", "B", "E", "F", "C", "A"]
+
+
+@pytest.mark.parametrize(
+    ("device", "cores", "torch_threads", "expected"),
+    [("cpu", 2, 2, 1), ("cpu", 8, 4, 4), ("cpu", 4, 16, 1), ("cuda", 4, 4, 3), ("cuda", 64, 1, 8)],
+)
+def test_threads_are_as_many_as_free_cores(monkeypatch, device, cores, torch_threads, expected):
+    monkeypatch.setattr(reading_ahead, "usable_cores", lambda: cores)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: torch_threads)
+    assert reading_ahead.reading_threads(device) == expected
+
+
+@pytest.mark.parametrize("seconds", [20, 20.0])
+def test_a_time_limit_is_any_number(classifier, files, seconds):
+    expected = classifier(files[:2], candidate_labels=LABELS)
+    assert classifier(files[:2], candidate_labels=LABELS, max_seconds=seconds) == expected
 
 
 def test_readers_end_with_their_iterator(classifier, files):

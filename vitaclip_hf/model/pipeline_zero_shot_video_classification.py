@@ -1,7 +1,5 @@
 """`pipeline("zero-shot-video-classification")`: any labels, any videos."""
 
-from transformers import Pipeline
-
 from .loading_checks import check_tokenizer
 from .pipeline_parts import ReadsAhead, checked_on_error, error_of, read_views, require_vita_clip, save_folder
 from .zero_shot_classifier import (
@@ -13,7 +11,7 @@ from .zero_shot_classifier import (
 )
 
 
-class ZeroShotVideoClassificationPipeline(ReadsAhead, Pipeline):
+class ZeroShotVideoClassificationPipeline(ReadsAhead):
     """
     Zero-shot video classification with [`VitaClipModel`]: scores candidate labels for videos.
 

@@ -75,15 +75,17 @@ class VideosAhead(torch.utils.data.IterableDataset):
 
 
 class ListAhead(torch.utils.data.Dataset):
-    """The same for a list or data set with a length; its entries are asked for in their order."""
+    """The same for a list or data set with a length. Entries are asked for in their order; others start it anew."""
 
     def __init__(self, videos: Any, read: Callable[[Any], Any], threads: int, ahead: int):
         self._videos, self._arguments = videos, (read, threads, ahead)
+        self._next = -1
 
     def __len__(self) -> int:
         return len(self._videos)
 
     def __getitem__(self, index: int) -> "Future[Any]":
-        if index == 0:
-            self._ahead = read_ahead((self._videos[i] for i in range(len(self))), *self._arguments)
+        if index != self._next:
+            self._ahead = read_ahead((self._videos[i] for i in range(index, len(self))), *self._arguments)
+        self._next = index + 1
         return next(self._ahead)

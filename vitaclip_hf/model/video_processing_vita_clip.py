@@ -47,7 +47,7 @@ class VitaClipVideoProcessorKwargs(VideosKwargs, total=False):
     antialias: bool | None
     decoder: str | None
     on_damage: str | None
-    max_seconds: float | None
+    max_seconds: int | float | None
     allow_private_addresses: bool | None
     seed: int | None
 
