@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import evaluate_relevance
+import make_videos
 import pytest
 import torch
 from tiny_models import tiny_model
@@ -276,11 +277,20 @@ def test_a_box_on_the_grid():
     assert found.tolist() == [[0, 0, 0, 0], [0, 1, 0.5, 0]]
 
 
+def test_relevance_of_a_sample_video_lies_on_its_object(explained):
+    scenes = make_videos.choose_scenes()
+    boxes = object_boxes(scenes, torch.Generator().manual_seed(2026), frames=explained.frames)  # as they were drawn
+    [box] = [box for scene, box in zip(scenes, boxes, strict=True) if scene.label == LABEL]
+    inside = evaluate_relevance.in_grid(box, *explained.patch_relevance.shape[1:])
+    assert float((explained.patch_relevance * inside).sum()) > 0.6 > 0.2 > float(inside.mean())
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("question", ["one_object", "two_objects"])
 def test_relevance_points_at_the_object(question):
     """A few videos; docs/explain.md has the figures of many."""
     judge = evaluate_relevance.Judge(str(DEMO / "checkpoint"))
-    found = getattr(evaluate_relevance, question)(judge, 8, seed=1)
+    found = getattr(evaluate_relevance, question)(judge, 12, seed=1)
     mean = {way: sum(values) / len(values) for way, values in found.items()}
     [chance] = [value for way, value in mean.items() if way.startswith("chance")]
     assert mean["integrated_gradients"] > chance + (0.4 if question == "one_object" else 0.1)
