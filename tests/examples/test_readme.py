@@ -24,6 +24,8 @@ BLOCKS = {
 }
 # What blocks print, by something that stands in one block only.
 OUTPUTS = {
+    "relevance.attention": r"torch.Size\(\[8\]\) torch.Size\(\[8, \d+, \d+\]\)\n"
+    r"\['class token', 'global', 'local', 'patches', 'summary'\]\n",
     "min_cosine=0.5": r"something else the cosine of the best label is .*, below 0.5\n",
     "write_timeline": r"0.0 to 2.0 s: red star turning, \d+%\n",
     "index.update": r"IndexReport\(new=10, .*\n(\d\.\d{3}  \w+\.mp4 from 0.0 to 2.0 s\n){3}",

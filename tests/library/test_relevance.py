@@ -1,0 +1,297 @@
+"""Where a model looks: values against computations by hand, and against objects at known places."""
+
+import json
+from pathlib import Path
+
+import evaluate_relevance
+import make_videos
+import pytest
+import torch
+from tiny_models import tiny_model
+from torch import nn
+from typer.testing import CliRunner
+
+from vitaclip_hf import load_checkpoint
+from vitaclip_hf.cli.main import app
+from vitaclip_hf.data.motion_shapes import Scene, all_scenes, draw_videos, object_boxes
+from vitaclip_hf.library import relevance as relevance_module
+from vitaclip_hf.library.relevance import KINDS_OF_TOKENS, METHODS, attention_of_class_tokens, explain, leave_one_out
+
+
+DEMO = Path(__file__).parents[2] / "examples" / "demo"
+VIDEO = DEMO / "videos" / "blue_heart_moving_up.mp4"
+LABEL = "blue heart moving up"
+
+
+@pytest.fixture(scope="module")
+def checkpoint():
+    return load_checkpoint(str(DEMO / "checkpoint"))
+
+
+@pytest.fixture(scope="module")
+def explained(checkpoint):
+    return explain(checkpoint, VIDEO, LABEL)
+
+
+def random_clip(frames: int = 4, seed: int = 3) -> torch.Tensor:
+    return torch.randn(frames, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+
+
+def random_embed(seed: int = 5) -> torch.Tensor:
+    return nn.functional.normalize(torch.randn(24, generator=torch.Generator().manual_seed(seed)), dim=0)
+
+
+def cosine(model, clip: torch.Tensor, embed: torch.Tensor) -> torch.Tensor:
+    feature = model.get_video_features(clip[None]).pooler_output[0]
+    return (feature @ embed) / (feature.norm() * embed.norm())
+
+
+# Frames
+
+
+@torch.no_grad()
+def test_leave_one_out_by_hand():
+    model, clip, embed = tiny_model(), random_clip(), random_embed()
+    whole = cosine(model, clip, embed)
+    instead = [[1, 1, 2, 3], [0, 0, 2, 3], [0, 1, 1, 3], [0, 1, 2, 2]]
+    expected = [whole - cosine(model, clip[numbers], embed) for numbers in instead]
+    assert torch.allclose(leave_one_out(model, clip, embed), torch.stack(expected), atol=1e-6)
+
+
+def test_a_single_frame_cannot_be_left_out():
+    assert leave_one_out(tiny_model(), random_clip(1), random_embed()).tolist() == [0]
+
+
+def test_a_frame_like_the_one_before_it_adds_nothing():
+    clip = random_clip()
+    clip[2] = clip[1]
+    found = leave_one_out(tiny_model(), clip, random_embed())
+    assert abs(found[2]) < 1e-6 < min(abs(found[0]), abs(found[1]), abs(found[3]))
+
+
+# Patches
+
+
+def test_integrated_gradients_add_up_to_what_the_cosine_gains(monkeypatch):
+    """The axiom of completeness (arXiv 1703.01365): they sum to the difference from the plain frames."""
+    model, clip, embed = tiny_model(), random_clip(), random_embed()
+    monkeypatch.setattr(relevance_module, "normalised", lambda values: values)
+    found = METHODS["integrated_gradients"](model, clip, embed, steps=32)
+    plain = torch.stack([torch.stack([channel.median() for channel in frame]) for frame in clip])
+    plain = plain[:, :, None, None].expand_as(clip)
+    with torch.no_grad():
+        gain = cosine(model, clip, embed) - cosine(model, plain, embed)
+    patch_pixels = 8 * 8
+    assert float(found.sum()) * patch_pixels == pytest.approx(float(gain), rel=0.03) and abs(gain) > 1e-4
+
+
+class OnePatchModel(nn.Module):
+    """Its feature depends on the second row's third patch in frame 1."""
+
+    def __init__(self):
+        super().__init__()
+        self.config = tiny_model().config
+
+    def get_video_features(self, videos, **_):
+        value = videos[:, 1, :, 8:16, 16:24].mean((1, 2, 3))
+        return type("Output", (), {"pooler_output": torch.stack([value, torch.ones_like(value)], -1)})
+
+
+@pytest.mark.parametrize("name", ["integrated_gradients", "gradient"])
+def test_all_relevance_in_the_patch_that_counts(name):
+    clip = random_clip()
+    clip[1, :, 8:16, 16:24] += 2
+    found = METHODS[name](OnePatchModel(), clip, torch.tensor([1.0, 0.0]))
+    expected = torch.zeros(4, 4, 4)
+    expected[1, 1, 2] = 1
+    assert torch.allclose(found, expected)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_maps_are_shares_and_leave_the_model_as_it_was(name):
+    model = tiny_model()
+    before = model.vision_model.config._attn_implementation
+    found = METHODS[name](model, random_clip(), random_embed())
+    assert found.shape == (4, 4, 4) and float(found.min()) >= 0 and float(found.sum()) == pytest.approx(1)
+    assert model.vision_model.config._attn_implementation == before
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_rollout_by_hand():
+    model, clip = tiny_model(), random_clip()
+    with torch.no_grad(), relevance_module.recorded_attention(model):
+        attentions = model.get_video_features(clip[None], output_attentions=True).attentions
+    for frame in range(4):
+        flow = torch.eye(17)
+        for weights in attentions:
+            own = weights[frame].mean(0)[:, :17]
+            flow = (own / own.sum(-1, keepdim=True) + torch.eye(17)) / 2 @ flow
+        found = METHODS["rollout"](model, clip, random_embed())[frame].flatten()
+        assert torch.allclose(found / found.sum(), flow[0, 1:] / flow[0, 1:].sum(), atol=1e-6)
+
+
+# Attention
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("vision", [{}, {"use_local_prompts": False}, {"num_global_prompts": 0}])
+def test_attention_to_each_kind_of_prompt_by_hand(vision):
+    """From the queries and keys of each layer, the prompts taken where the layer makes them."""
+    model, clip = tiny_model(vision), random_clip()
+    for layer in model.vision_model.encoder.layers:
+        if layer.prompts.global_prompts is not None:
+            nn.init.normal_(layer.prompts.global_prompts)
+    seen = []
+    hooks = [
+        layer.self_attn.register_forward_pre_hook(lambda module, inputs: seen.append((module, *inputs[:2])))
+        for layer in model.vision_model.encoder.layers
+    ]
+    model.get_video_features(clip[None])
+    for hook in hooks:
+        hook.remove()
+    config = model.config.vision_config
+    kinds = ["summary"] + ["local"] * config.use_local_prompts + ["global"] * bool(config.num_global_prompts)
+    expected = {kind: torch.zeros(4) for kind in KINDS_OF_TOKENS}
+    of_frames = torch.zeros(4, 4)
+    for module, tokens, prompts in seen:
+        parts = {"class token": tokens[:, :, :1], "patches": tokens[:, :, 1:]} | dict(zip(kinds, prompts, strict=True))
+        for frame in range(4):
+            query = module.q_proj(tokens[0, frame, 0]).view(4, 12)
+            powers = {}
+            for kind, part in parts.items():
+                keys = module.k_proj(part[0, frame if part.shape[1] > 1 else 0]).view(-1, 4, 12)
+                powers[kind] = torch.einsum("hd,nhd->hn", query, keys / 12**0.5).exp()
+            total = sum(power.sum(-1) for power in powers.values())
+            for kind, power in powers.items():
+                expected[kind][frame] += (power.sum(-1) / total).mean() / len(seen)
+            if "local" in powers:
+                of_frames[frame] += (powers["local"] / total[:, None]).mean(0) / len(seen)
+    found = attention_of_class_tokens(model, clip)
+    assert found["attention"].keys() == expected.keys()
+    for kind, values in expected.items():
+        assert torch.allclose(found["attention"][kind], values, atol=1e-5), kind
+    if "local" in kinds:
+        assert torch.allclose(found["attention_to_frames"], of_frames, atol=1e-5)
+    else:
+        assert found["attention_to_frames"] is None
+    assert torch.allclose(found["patch_attention"].sum((1, 2)), expected["patches"], atol=1e-5)
+
+
+# Everything together
+
+
+def test_explain_a_video(explained, checkpoint):
+    assert (explained.label, explained.frames) == (LABEL, [2, 6, 10, 14, 18, 22, 26, 30])
+    assert explained.times == pytest.approx([number / 16 for number in explained.frames])
+    assert explained.pictures.shape == (8, 3, 240, 240) and explained.pictures.dtype == torch.uint8
+    totals = sum(explained.attention.values())
+    assert torch.allclose(totals, torch.ones(8), atol=1e-5)
+    inputs = checkpoint.processor(videos=str(VIDEO), text=[LABEL], return_tensors="pt")
+    with torch.no_grad():
+        outputs = checkpoint.model(**inputs)
+    cosine_of_model = (outputs.video_embeds[0] @ outputs.text_embeds[0]).item()  # both are normalised
+    assert explained.cosine == pytest.approx(cosine_of_model, abs=1e-4)
+
+
+def test_without_a_label_the_best_of_its_own_classes(checkpoint):
+    found = explain(checkpoint, VIDEO, method="gradient_attention")
+    pixels = checkpoint.processor(videos=str(VIDEO), return_tensors="pt")["pixel_values_videos"]
+    with torch.no_grad():
+        video = checkpoint.model.get_video_features(pixels).pooler_output[0]
+        cosines = nn.functional.cosine_similarity(checkpoint.model.get_class_features().pooler_output, video[None])
+    assert found.label == checkpoint.model.config.id2label[int(cosines.argmax())]
+    assert found.cosine == pytest.approx(float(cosines.max()), abs=1e-4)
+
+
+def test_unknown_method_and_label(checkpoint):
+    with pytest.raises(ValueError, match="unknown `method` 'guess'; choose one of integrated_gradients, "):
+        explain(checkpoint, VIDEO, LABEL, method="guess")
+
+
+def test_picture_shows_what_was_found(explained):
+    drawn = explained.figure("clip.mp4")
+    texts = [text.get_text() for text in drawn.texts]
+    assert {"clip.mp4", f"Where it looks for “{LABEL}”", "Relevance", "Attention"} <= set(texts)
+    assert "0.1 s" in texts and "1.9 s" in texts
+    bars = {axes.get_label(): axes for axes in drawn.axes if axes.get_label().startswith(("part", "attention"))}
+    assert len(bars) == 16
+    largest = float(explained.frame_relevance.abs().max())
+    for index in range(8):
+        [part] = bars[f"part of frame {index}"].patches
+        assert part.get_height() == pytest.approx(float(explained.frame_relevance[index]) / largest)
+        heights = [bar.get_height() for bar in bars[f"attention of frame {index}"].patches]
+        assert heights == pytest.approx([float(explained.attention[kind][index]) for kind in KINDS_OF_TOKENS])
+
+
+def test_command_writes_picture_or_numbers(tmp_path, explained):
+    command = ["explain", str(VIDEO), "--model", str(DEMO / "checkpoint"), "--label", LABEL, "--output"]
+    result = CliRunner().invoke(app, [*command, str(tmp_path / "grid.png")])
+    assert result.exit_code == 0, result.output
+    most = explained.frames[int(explained.frame_relevance.argmax())]
+    assert f"{LABEL}: cosine {explained.cosine:.3f}; frame {most} adds most; " in result.output
+    assert (tmp_path / "grid.png").read_bytes().startswith(b"\x89PNG")
+    assert CliRunner().invoke(app, [*command, str(tmp_path / "grid.json")]).exit_code == 0
+    written = json.loads((tmp_path / "grid.json").read_text())
+    assert written["frames"] == explained.frames
+    assert torch.allclose(torch.tensor(written["patch_relevance"]), explained.patch_relevance, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "arguments, code, message",
+    [
+        ([str(VIDEO), "--output", "grid.txt"], 2, "the name must end in"),
+        ([str(VIDEO), "--output", "grid.json", "--method", "guess"], 2, "choose one of"),
+        ([str(VIDEO), "--output", "grid.json", "--template", "a {}"], 2, "is for"),
+        (["no-such.mp4", "--output", "grid.json"], 1, "no-such.mp4"),
+    ],
+)
+def test_command_that_cannot_run(arguments, code, message, tmp_path, monkeypatch, capfd):
+    from vitaclip_hf.cli.main import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["vitaclip", "explain", *arguments, "--model", str(DEMO / "checkpoint")])
+    with pytest.raises(SystemExit) as ended:
+        raise SystemExit(main())
+    assert ended.value.code == code
+    assert message in capfd.readouterr().err and not list(tmp_path.iterdir())
+
+
+# Objects at known places
+
+
+def test_boxes_hold_the_object():
+    scenes = [Scene("blue", "heart", "up"), Scene("red", "star", "shaking")]
+    videos = draw_videos(scenes, torch.Generator().manual_seed(7))
+    boxes = object_boxes(scenes, torch.Generator().manual_seed(7))
+    for video, box in zip(videos.float(), boxes, strict=True):
+        for frame, corners in zip(video, box, strict=True):
+            spread = frame.amax(-1) - frame.amin(-1)  # the background has little colour
+            rows, columns = (spread > 100).nonzero(as_tuple=True)
+            left, top, right, bottom = (corners * 96).tolist()
+            assert left - 1 <= columns.min() and columns.max() <= right + 1
+            assert top - 1 <= rows.min() and rows.max() <= bottom + 1
+
+
+def test_a_box_on_the_grid():
+    [found] = evaluate_relevance.in_grid(torch.tensor([[0.25, 0.5, 0.625, 1.0]]), rows=2, columns=4)
+    assert found.tolist() == [[0, 0, 0, 0], [0, 1, 0.5, 0]]
+
+
+def test_relevance_of_a_sample_video_lies_on_its_object(explained):
+    scenes = make_videos.choose_scenes()
+    boxes = object_boxes(scenes, torch.Generator().manual_seed(2026), frames=explained.frames)  # as they were drawn
+    [box] = [box for scene, box in zip(scenes, boxes, strict=True) if scene.label == LABEL]
+    inside = evaluate_relevance.in_grid(box, *explained.patch_relevance.shape[1:])
+    assert float((explained.patch_relevance * inside).sum()) > 0.6 > 0.2 > float(inside.mean())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("question", ["one_object", "two_objects"])
+def test_relevance_points_at_the_object(question):
+    """A few videos; docs/explain.md has the figures of many."""
+    judge = evaluate_relevance.Judge(str(DEMO / "checkpoint"))
+    found = getattr(evaluate_relevance, question)(judge, 12, seed=1)
+    mean = {way: sum(values) / len(values) for way, values in found.items()}
+    [chance] = [value for way, value in mean.items() if way.startswith("chance")]
+    assert mean["integrated_gradients"] > chance + (0.4 if question == "one_object" else 0.1)
+    assert len(judge.scenes) == len(all_scenes(held_out=True)) == 60
