@@ -4,8 +4,11 @@ import json
 
 import benchmark
 import benchmark_measurement
+import benchmark_pipeline
 import pytest
 import torch
+
+from vitaclip_hf import open_video
 
 
 FRAMES = 4
@@ -210,3 +213,23 @@ def test_cuda_reports_peak_memory(tmp_path):
     options = ["vision", "--preset", "tiny", "--device", "cuda", "--dtype", "bfloat16", "--output", str(output)]
     benchmark.main(options)
     assert all(c["peak_memory_bytes"] > 0 for c in json.loads(output.read_text())["contenders"])
+
+
+def test_shares_of_waiting_by_hand(monkeypatch, capsys):
+    measured = {None: iter([(1.0, 1.0), (2.0, 1.5), (3.0, 1.5)]), 0: iter([(4.0, 1.0), (4.0, 3.0)])}
+    monkeypatch.setattr(benchmark_pipeline, "measure", lambda c, v, b, num_workers: next(measured[num_workers]))
+    monkeypatch.setattr("sys.argv", ["x", "--preset", "tiny", "--videos", "2", "--seconds", "1", "--rounds", "2"])
+    benchmark_pipeline.main()
+    table = capsys.readouterr().out
+    assert "| reading ahead in threads | 2.5 | 37.5% | 0.62 |" in table  # (25% + 50%) / 2; (2/4 + 3/4) / 2
+    assert "| reading in between | 4.0 | 50.0% | 1.00 |" in table
+
+
+def test_forward_passes_are_part_of_the_run(tmp_path):
+    files = benchmark_pipeline.write_videos(tmp_path, 2, seconds=1)
+    assert open_video(files[0]).metadata.total_num_frames == 30
+    classifier = benchmark_pipeline.build_pipeline("tiny", torch.float32)
+    forward = classifier.forward
+    for num_workers in (None, 0):
+        whole, computed = benchmark_pipeline.measure(classifier, files, 1, num_workers)
+        assert 0 < computed < whole and classifier.forward == forward

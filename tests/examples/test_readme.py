@@ -24,6 +24,7 @@ BLOCKS = {
 }
 # What blocks print, by something that stands in one block only.
 OUTPUTS = {
+    ".frames():": r"0 0\.0 \(96, 96, 3\)\n16 1\.0 \(96, 96, 3\)\n",
     "relevance.attention": r"torch.Size\(\[8\]\) torch.Size\(\[8, \d+, \d+\]\)\n"
     r"\['class token', 'global', 'local', 'patches', 'summary'\]\n",
     "min_cosine=0.5": r"something else the cosine of the best label is .*, below 0.5\n",
