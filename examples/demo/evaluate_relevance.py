@@ -4,7 +4,7 @@ Three questions, each over generated videos of held-out scenes, with 95% interva
 
 - one object: how much of the relevance for the true label lies inside the object's box, against the area of the box;
 - two objects: how much of the relevance in both boxes lies in the box of the object that the label names, against its
-  part of their area. Bright things alone cannot pass this one;
+  part of their area. Bright things alone cannot pass this one. Only pairs whose objects never touch are taken;
 - frames: every other half of the frames comes from another video. Is a frame of the labelled video ranked above one of
   the other (area under the curve, chance 50%)?
 
@@ -164,19 +164,22 @@ def frame_relevances(model, pixels: torch.Tensor, embed: torch.Tensor) -> dict[s
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=str(DEMO / "checkpoint"), help="folder or Hub id")
-    parser.add_argument("--videos", type=int, default=240, help="of each question")
+    parser.add_argument("--videos", type=int, default=240, help="at most, of each question")
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--output", type=Path, help="JSON file to write")
     arguments = parser.parse_args()
     judge, results = Judge(arguments.model), {}
     for name, measure in (("one object", one_object), ("two objects", two_objects), ("frames", frames_of_two_videos)):
-        found = {way: interval(values) for way, values in measure(judge, arguments.videos, arguments.seed).items()}
-        results[name] = {way: {"mean": mean, "interval": half} for way, (mean, half) in found.items()}
-        print(f"\n| {name} | mean over the videos |\n| --- | --- |")
+        values = measure(judge, arguments.videos, arguments.seed)
+        count = len(next(iter(values.values())))
+        found = {way: interval(of_videos) for way, of_videos in values.items()}
+        ways = {way: {"mean": mean, "interval": half} for way, (mean, half) in found.items()}
+        results[name] = {"videos": count, "ways": ways}
+        print(f"\n| {name} | mean over {count} videos |\n| --- | --- |")
         for way, (mean, half) in found.items():
             print(f"| {way} | {mean:.1%} ± {half:.1%} |", flush=True)
     if arguments.output:
-        about = {"model": arguments.model, "videos": arguments.videos, "seed": arguments.seed}
+        about = {"model": arguments.model, "seed": arguments.seed}
         arguments.output.write_text(json.dumps(about | results, indent=1) + "\n")
 
 
