@@ -23,9 +23,9 @@ FORMATS = {"onnx": ".onnx_file", "openvino": ".openvino_file"}
 README = """# {name} as {format}, {dtype}
 
 Inputs: `pixel_values_videos` (videos, frames, 3, {size}, {size}), float32, and `class_embeds` (classes, {width}),
-float32, normalised. Outputs: `logits` (videos, classes) and `video_embeds` (videos, {width}), normalised. Videos, frames
-and classes can be any number; the model was made for {frames} frames. `export.json` says how near the answers are to
-torch's.
+float32, normalised. Outputs: `logits` (videos, classes) and `video_embeds` (videos, {width}), normalised.
+Videos, frames and classes can be any number; the model was made for {frames} frames. `export.json` says how near the
+answers are to torch's.
 
 Without vitaclip_hf, from `frames.npy` of shape ({frames}, {size}, {size}, 3), uint8, and `class_embeds.npy`:
 
@@ -111,7 +111,12 @@ def export_checkpoint(
         if classes is not None:
             np.save(beside / "class_embeds.npy", classes.float().cpu().numpy())
             (beside / "labels.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
-        about = {"model": checkpoint.name, "fingerprint": checkpoint.fingerprint(), "format": format, "dtype": dtype}
+        about: dict[str, Any] = {
+            "model": checkpoint.name,
+            "fingerprint": checkpoint.fingerprint(),
+            "format": format,
+            "dtype": dtype,
+        }
         about["verification"] = None if result is None else asdict(result)
         (beside / "export.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         (beside / "README.md").write_text(_readme(checkpoint, format, dtype), encoding="utf-8")

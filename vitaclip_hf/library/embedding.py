@@ -382,9 +382,8 @@ def _with_ray(
     name = str(Path(checkpoint.name).resolve()) if Path(checkpoint.name).is_dir() else checkpoint.name
     model = (name, checkpoint.revision, settings, "cuda" if gpus else "cpu", checkpoint.model.dtype)
     blocks = min(len(videos), max(len(videos) // 16, 4 * (workers or 1)))  # a block is what is done again
-    clips = ray.data.from_items(videos, override_num_blocks=blocks).flat_map(
-        read, **({} if workers is None else {"concurrency": workers})
-    )
+    tasks: dict[str, Any] = {} if workers is None else {"concurrency": workers}
+    clips = ray.data.from_items(videos, override_num_blocks=blocks).flat_map(read, **tasks)
     embedded = clips.map_batches(
         _ModelActor,
         fn_constructor_args=model,
