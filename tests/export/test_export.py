@@ -87,7 +87,7 @@ def test_what_is_refused(checkpoint, tmp_path, capsys):
 def test_a_file_that_answers_otherwise_leaves_no_folder(checkpoint, tmp_path, monkeypatch, capsys):
     module = pytest.importorskip("vitaclip_hf.export.onnx_file", exc_type=ImportError)
     monkeypatch.setattr(module, "write", lambda model, folder, dtype: folder / "model.onnx")
-    monkeypatch.setattr(module, "Runner", lambda path: wrong(checkpoint.model))
+    monkeypatch.setattr(module, "Runner", lambda path, dtype: wrong(checkpoint.model))
     assert main(["export", str(DEMO), "--output", str(tmp_path / "new")]) == 2
     error = capsys.readouterr().err
     assert "cosine" in error and error.count("\n") == 1
@@ -121,3 +121,7 @@ def test_other_formats(format, dtype, tmp_path):
     arguments = ["--output", tmp_path / "out", "--format", format, "--dtype", dtype]
     assert main(["export", str(DEMO), *map(str, arguments)]) == 0
     assert json.loads((tmp_path / "out" / "export.json").read_text())["verification"]["least_cosine"] > 0.98
+    code = re.search(r"```python\n(.*?)```", (tmp_path / "out" / "README.md").read_text(), re.S)[1]
+    np.save(tmp_path / "out" / "frames.npy", np.zeros((8, 48, 48, 3), np.uint8))
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "out", capture_output=True, text=True)
+    assert result.returncode == 0 and 0 < float(result.stdout.split()[1]) <= 1, result.stderr

@@ -52,7 +52,8 @@ LINES = {
     },
     "openvino": {
         "imports": "import openvino",
-        "run": 'model = openvino.Core().compile_model("openvino_model.xml", "CPU")\n'
+        "run": 'precision = {"INFERENCE_PRECISION_HINT": "PRECISION"}\n'
+        'model = openvino.Core().compile_model("openvino_model.xml", "CPU", precision)\n'
         'outputs = model({"pixel_values_videos": pixels, "class_embeds": classes})\n'
         'logits, embeds = outputs["logits"], outputs["video_embeds"]',
     },
@@ -105,7 +106,7 @@ def export_checkpoint(
     beside = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
     try:
         path = backend.write(model, beside, dtype)
-        result = verify(model, backend.Runner(path), dtype) if check else None
+        result = verify(model, backend.Runner(path, dtype), dtype) if check else None
         checkpoint.processor.save_pretrained(beside)
         model.config.save_pretrained(beside)
         if classes is not None:
@@ -146,6 +147,8 @@ def _classes(
 
 def _readme(checkpoint: Checkpoint, format: str, dtype: str) -> str:
     model, processor = checkpoint.model, checkpoint.processor.video_processor
+    lines = LINES[format]
+    precision = "bf16" if dtype == "bfloat16" else "f32"  # of OpenVINO, whose default depends on the CPU
     return README.format(
         name=Path(checkpoint.name).name,
         format=format,
@@ -155,5 +158,6 @@ def _readme(checkpoint: Checkpoint, format: str, dtype: str) -> str:
         frames=model.config.vision_config.num_frames,
         mean=list(processor.image_mean),
         std=list(processor.image_std),
-        **LINES[format],
+        imports=lines["imports"],
+        run=lines["run"].replace("PRECISION", precision),
     )

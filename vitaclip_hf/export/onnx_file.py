@@ -56,7 +56,7 @@ def write(model: Any, folder: Path, dtype: str) -> Path:
 class Runner:
     """Runs the file on the CPU; arrays in, `(logits, video_embeds)` out."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, dtype: str = "float32"):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()  # as torch, beside which it is timed
         self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -366,7 +366,7 @@ def _with_ray(
         return
     if not ray.is_initialized():
         cores = (workers or 1) + num_model_actors
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR", num_cpus=cores)
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, num_cpus=cores)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
