@@ -52,7 +52,7 @@ LINES = {
     },
     "openvino": {
         "imports": "import openvino",
-        "run": 'precision = {"INFERENCE_PRECISION_HINT": "PRECISION"}\n'
+        "run": 'precision = {"INFERENCE_PRECISION_HINT": "CHOSEN"}\n'
         'model = openvino.Core().compile_model("openvino_model.xml", "CPU", precision)\n'
         'outputs = model({"pixel_values_videos": pixels, "class_embeds": classes})\n'
         'logits, embeds = outputs["logits"], outputs["video_embeds"]',
@@ -159,5 +159,5 @@ def _readme(checkpoint: Checkpoint, format: str, dtype: str) -> str:
         mean=list(processor.image_mean),
         std=list(processor.image_std),
         imports=lines["imports"],
-        run=lines["run"].replace("PRECISION", precision),
+        run=lines["run"].replace("CHOSEN", precision),
     )

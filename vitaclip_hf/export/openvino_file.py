@@ -25,8 +25,8 @@ def write(model: Any, folder: Path, dtype: str) -> Path:
         model ([`VitaClipModel`]): in evaluation, float32, on the CPU.
         folder (`Path`): where to.
         dtype (`str`):
-            `"float32"`; `"bfloat16"`: the same file, checked as OpenVINO multiplies it in bfloat16; or `"int8"`: weights
-            stored as int8, multiplied in float32.
+            `"float32"`; `"bfloat16"`: the same file, checked as OpenVINO multiplies it in bfloat16; or `"int8"`:
+            weights stored as int8, multiplied in float32.
     """
     inputs = dict(zip(INPUTS, sample_inputs(model, 2, 4, 3), strict=True))
     config = OpenVINOConfig(dynamic_shapes=DYNAMIC_SIZES, stateful=False)
