@@ -57,8 +57,20 @@ class Group(TyperGroup):
     """A group of commands that reports wrong usage in one line. `order` is that of the help."""
 
     order = (
-        *("classify", "timeline", "explain", "index", "search", "serve", "train", "evaluate", "compare", "average"),
-        *("convert", "publish", "card", "info"),
+        *(
+            "classify",
+            "timeline",
+            "explain",
+            "index",
+            "search",
+            "embed",
+            "serve",
+            "train",
+            "evaluate",
+            "compare",
+            "average",
+        ),
+        *("convert", "export", "publish", "card", "info"),
     )
 
     def list_commands(self, ctx: Any) -> list[str]:

@@ -9,9 +9,11 @@ from .card import card
 from .classify import classify
 from .compare import compare
 from .convert import convert_clip, convert_original
+from .embed import embed
 from .errors import Command, Group
 from .evaluate import evaluate
 from .explain import explain
+from .export import export
 from .index import index
 from .info import info
 from .publish import publish
@@ -103,6 +105,17 @@ app.command(
     epilog=examples("vitaclip explain clip.mp4 --model DIR --label 'riding a bike' --output grid.png"),
 )(explain)
 app.command(cls=Command, epilog=examples("vitaclip serve --model DIR --host 0.0.0.0 --port 8000"))(serve)
+app.command(
+    cls=Command,
+    epilog=examples(
+        "vitaclip embed videos/ --model DIR --output vectors",
+        "vitaclip embed videos/ --model DIR --output vectors --engine ray --workers 14 --num-model-actors 2",
+    ),
+)(embed)
+app.command(
+    cls=Command,
+    epilog=examples("vitaclip export MODEL --output DIR", "vitaclip export MODEL --output DIR --format openvino"),
+)(export)
 app.command(
     cls=Command,
     add_help_option=False,

@@ -1,0 +1,127 @@
+"""Exported files against torch; the folder, its README's lines, and what is refused."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vitaclip_hf import load_checkpoint
+from vitaclip_hf.cli.main import main
+from vitaclip_hf.export.verification import VerificationError, rank_agreement, timed, verify
+from vitaclip_hf.export.video_scorer import sample_inputs
+
+
+DEMO = Path(__file__).parents[2] / "examples" / "demo" / "checkpoint"
+
+
+@pytest.fixture(scope="module")
+def checkpoint():
+    return load_checkpoint(DEMO)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory) -> Path:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    folder = tmp_path_factory.mktemp("export")
+    (folder / "labels.txt").write_text("red star turning\nblue heart, bouncing\n")
+    arguments = ["--output", folder / "onnx", "--labels-file", folder / "labels.txt"]
+    assert main(["export", str(DEMO), *map(str, arguments)]) == 0
+    return folder / "onnx"
+
+
+@torch.no_grad()
+def test_any_number_of_videos_frames_and_classes(exported, checkpoint):
+    from vitaclip_hf.export.onnx_file import Runner
+
+    run = Runner(exported / "model.onnx")
+    for size in ((1, 1, 1), (3, 4, 2), (2, 8, 7), (1, 16, 30)):
+        pixels, classes = sample_inputs(checkpoint.model, *size, seed=5)
+        logits, embeds = run(pixels.numpy(), classes.numpy())
+        features = checkpoint.model.get_video_features(pixels).pooler_output
+        expected = torch.nn.functional.normalize(features, dim=-1)
+        np.testing.assert_allclose(embeds, expected.numpy(), atol=1e-5)
+        scale = checkpoint.model.logit_scale.exp()
+        np.testing.assert_allclose(logits, (expected @ classes.T * scale).numpy(), atol=1e-3)
+
+
+def test_the_lines_of_the_readme(exported, checkpoint):
+    about = json.loads((exported / "export.json").read_text())
+    assert about["format"] == "onnx" and about["fingerprint"] == checkpoint.fingerprint()
+    assert (exported / "labels.txt").read_text() == "red star turning\nblue heart, bouncing\n"
+    code = re.search(r"```python\n(.*?)```", (exported / "README.md").read_text(), re.S)[1]
+    frames = np.random.default_rng(0).integers(0, 256, (8, 48, 48, 3), dtype=np.uint8)
+    np.save(exported / "frames.npy", frames)
+    result = subprocess.run([sys.executable, "-c", code], cwd=exported, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    processor = checkpoint.processor.video_processor
+    mean, std = torch.tensor(processor.image_mean), torch.tensor(processor.image_std)
+    pixels = ((torch.from_numpy(frames) / 255 - mean) / std).permute(0, 3, 1, 2)[None]
+    classes = torch.from_numpy(np.load(exported / "class_embeds.npy"))
+    with torch.no_grad():
+        embeds = torch.nn.functional.normalize(checkpoint.model.get_video_features(pixels).pooler_output, dim=-1)
+        scores = checkpoint.model.compare(embeds, classes).softmax(-1)[0]
+    place, score = result.stdout.split()
+    assert int(place) == int(scores.argmax()) and float(score) == pytest.approx(float(scores.max()), abs=1e-4)
+
+
+def test_what_is_refused(checkpoint, tmp_path, capsys):
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    for arguments, message in (
+        (["--output", tmp_path / "full"], "--output"),
+        (["--output", tmp_path / "new", "--dtype", "bfloat16"], "--dtype"),
+    ):
+        assert main(["export", str(DEMO), *map(str, arguments)]) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["full"]
+
+
+def test_a_file_that_answers_otherwise_leaves_no_folder(checkpoint, tmp_path, monkeypatch, capsys):
+    module = pytest.importorskip("vitaclip_hf.export.onnx_file", exc_type=ImportError)
+    monkeypatch.setattr(module, "write", lambda model, folder, dtype: folder / "model.onnx")
+    monkeypatch.setattr(module, "Runner", lambda path, dtype: wrong(checkpoint.model))
+    assert main(["export", str(DEMO), "--output", str(tmp_path / "new")]) == 2
+    error = capsys.readouterr().err
+    assert "cosine" in error and error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def wrong(model):
+    def run(pixels, classes):
+        embeds = np.full((len(pixels), model.config.projection_dim), 0.1, np.float32)
+        return [embeds @ classes.T, embeds]
+
+    return run
+
+
+def test_verification(checkpoint):
+    with pytest.raises(VerificationError, match="cosine"):
+        verify(checkpoint.model, wrong(checkpoint.model), "int8", rounds=0)
+    found, expected = np.array([[3.0, 2.0, 1.0]]), np.array([[3.0, 1.0, 2.0]])
+    assert rank_agreement(found, expected) == pytest.approx(2 / 3) and rank_agreement(found, found) == 1
+    called = []
+    timed((lambda: called.append("a"), lambda: called.append("b")), 2)
+    assert called == ["a", "b"] * 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("format", "dtype"), [("onnx", "int8"), ("openvino", "float32"), ("openvino", "bfloat16"), ("openvino", "int8")]
+)
+def test_other_formats(format, dtype, tmp_path):
+    pytest.importorskip({"onnx": "onnxruntime", "openvino": "openvino"}[format])
+    arguments = ["--output", tmp_path / "out", "--format", format, "--dtype", dtype]
+    assert main(["export", str(DEMO), *map(str, arguments)]) == 0
+    assert json.loads((tmp_path / "out" / "export.json").read_text())["verification"]["least_cosine"] > 0.98
+    code = re.search(r"```python\n(.*?)```", (tmp_path / "out" / "README.md").read_text(), re.S)[1]
+    np.save(tmp_path / "out" / "frames.npy", np.zeros((8, 48, 48, 3), np.uint8))
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "out", capture_output=True, text=True)
+    assert result.returncode == 0 and 0 < float(result.stdout.split()[1]) <= 1, result.stderr

@@ -1,0 +1,163 @@
+"""The folder of an export: the file, its processor, tokenizer and configuration, class embeddings and a README."""
+
+import importlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..model.checkpoint import Checkpoint
+from ..model.zero_shot_classifier import build_zero_shot_classifier, checked_labels, checked_templates
+from .verification import Verification, verify
+
+
+FORMATS = {"onnx": ".onnx_file", "openvino": ".openvino_file"}
+
+README = """# {name} as {format}, {dtype}
+
+Inputs: `pixel_values_videos` (videos, frames, 3, {size}, {size}), float32, and `class_embeds` (classes, {width}),
+float32, normalised. Outputs: `logits` (videos, classes) and `video_embeds` (videos, {width}), normalised.
+Videos, frames and classes can be any number; the model was made for {frames} frames. `export.json` says how near the
+answers are to torch's.
+
+Without vitaclip_hf, from `frames.npy` of shape ({frames}, {size}, {size}, 3), uint8, and `class_embeds.npy`:
+
+```python
+import numpy as np
+{imports}
+
+frames = np.load("frames.npy").astype(np.float32) / 255
+pixels = (frames - np.float32({mean})) / np.float32({std})
+pixels = pixels.transpose(0, 3, 1, 2)[None]
+classes = np.load("class_embeds.npy")
+{run}
+scores = np.exp(logits - logits.max(-1, keepdims=True))
+scores /= scores.sum(-1, keepdims=True)
+print(scores[0].argmax(), scores[0].max())
+```
+"""
+LINES = {
+    "onnx": {
+        "imports": "import onnxruntime",
+        "run": 'session = onnxruntime.InferenceSession("model.onnx")\n'
+        'inputs = {"pixel_values_videos": pixels, "class_embeds": classes}\n'
+        'logits, embeds = session.run(["logits", "video_embeds"], inputs)',
+    },
+    "openvino": {
+        "imports": "import openvino",
+        "run": 'precision = {"INFERENCE_PRECISION_HINT": "CHOSEN"}\n'
+        'model = openvino.Core().compile_model("openvino_model.xml", "CPU", precision)\n'
+        'outputs = model({"pixel_values_videos": pixels, "class_embeds": classes})\n'
+        'logits, embeds = outputs["logits"], outputs["video_embeds"]',
+    },
+}
+
+
+def export_checkpoint(
+    checkpoint: Checkpoint,
+    output: str | Path,
+    format: str = "onnx",
+    dtype: str = "float32",
+    *,
+    labels: Sequence[str] | None = None,
+    templates: str | Sequence[str] = "{}",
+    check: bool = True,
+) -> Verification | None:
+    """
+    Writes the video tower for another runtime, with what is needed to use it. The folder is there as a whole or not.
+
+    Args:
+        checkpoint ([`Checkpoint`]): on the CPU, in float32.
+        output (`str` or `Path`): a new or empty folder.
+        format (`str`, defaults to `"onnx"`): or `"openvino"`.
+        dtype (`str`, defaults to `"float32"`): `"int8"`, or with OpenVINO `"bfloat16"`.
+        labels (`Sequence[str]`, *optional*): their embeddings are written; by default those of the model's own classes.
+        templates: sentences with `{}` for the label.
+        check (`bool`, defaults to `True`): compare the file with torch, and time both.
+
+    Returns:
+        [`Verification`], or `None` without `check`.
+
+    Raises:
+        ValueError: an unknown format, a number type it does not have, a folder with files, labels that do not fit.
+        VerificationError: the file does not answer as torch does.
+        ImportError: a package of the format is missing.
+    """
+    output = Path(output)
+    if format not in FORMATS:
+        raise ValueError(f"`format` must be one of {', '.join(FORMATS)}, got {format!r}.")
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise ValueError(f"`output` {output}: is not an empty folder; give a new one.")
+    model: Any = checkpoint.model
+    if model.dtype != torch.float32 or model.device.type != "cpu":
+        raise ValueError(f"`checkpoint` must be float32 on the CPU, got {model.dtype} on {model.device}.")
+    backend = importlib.import_module(FORMATS[format], __package__)
+    if dtype not in backend.DTYPES:
+        raise ValueError(f"`dtype` {dtype!r}: {format} files can be {', '.join(backend.DTYPES)}.")
+    names, classes = _classes(checkpoint, labels, templates)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+    try:
+        path = backend.write(model, beside, dtype)
+        result = verify(model, backend.Runner(path, dtype), dtype) if check else None
+        checkpoint.processor.save_pretrained(beside)
+        model.config.save_pretrained(beside)
+        if classes is not None:
+            np.save(beside / "class_embeds.npy", classes.float().cpu().numpy())
+            (beside / "labels.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+        about: dict[str, Any] = {
+            "model": checkpoint.name,
+            "fingerprint": checkpoint.fingerprint(),
+            "format": format,
+            "dtype": dtype,
+        }
+        about["verification"] = None if result is None else asdict(result)
+        (beside / "export.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        (beside / "README.md").write_text(_readme(checkpoint, format, dtype), encoding="utf-8")
+        beside.chmod(0o755)
+        if output.exists():
+            output.rmdir()
+        os.replace(beside, output)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+    return result
+
+
+def _classes(
+    checkpoint: Checkpoint, labels: Sequence[str] | None, templates: str | Sequence[str]
+) -> tuple[tuple[str, ...], torch.Tensor | None]:
+    model: Any = checkpoint.model
+    if labels is not None:
+        chosen, sentences = checked_labels(labels, "labels"), checked_templates(templates, "templates")
+        return chosen, build_zero_shot_classifier(model, checkpoint.processor.tokenizer, chosen, sentences)
+    if not model.class_prompts.have_names:
+        return (), None
+    with torch.no_grad():
+        embeds = model.get_class_embeds()
+    return tuple(model.config.id2label[index] for index in range(len(embeds))), embeds
+
+
+def _readme(checkpoint: Checkpoint, format: str, dtype: str) -> str:
+    model, processor = checkpoint.model, checkpoint.processor.video_processor
+    lines = LINES[format]
+    precision = "bf16" if dtype == "bfloat16" else "f32"  # of OpenVINO, whose default depends on the CPU
+    return README.format(
+        name=Path(checkpoint.name).name,
+        format=format,
+        dtype=dtype,
+        size=model.config.vision_config.image_size,
+        width=model.config.projection_dim,
+        frames=model.config.vision_config.num_frames,
+        mean=list(processor.image_mean),
+        std=list(processor.image_std),
+        imports=lines["imports"],
+        run=lines["run"].replace("CHOSEN", precision),
+    )
