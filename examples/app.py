@@ -81,15 +81,17 @@ CSS = """
        overflow: hidden}
 .lane button, .lane i {position: absolute; left: calc(100% * var(--start) / var(--duration)); bottom: 0;
                        width: calc(100% * (var(--end) - var(--start)) / var(--duration))}
-.lane button {height: 100%; padding: 0; margin: 0; background: var(--other-bar); opacity: .55; border-radius: 4px; border: 0}
+.lane button {height: 100%; padding: 0; margin: 0; background: var(--other-bar);
+              opacity: .55; border-radius: 4px}
 .lane button:hover, .lane button:focus-visible {opacity: .9; outline: 2px solid var(--ink-bar); outline-offset: -2px}
 .lane i {height: calc(var(--score) * 100%); background: var(--ink-bar); pointer-events: none}
 .ends {display: flex; justify-content: space-between; font-size: 12px; color: var(--body-text-color-subdued)}
 .segments button {display: flex; gap: 14px; width: 100%; text-align: left; padding: 7px 10px; border-radius: 6px}
 .segments button span:nth-child(2) {flex: 1}
-.segments button:hover, .hit:hover {background: var(--background-fill-secondary)}
+.panel .segments button:hover, .panel .hit:hover {background: var(--background-fill-secondary)}
 .hits {display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 12px}
-.panel .hit {display: flex; flex-direction: column; text-align: left; border: 1px solid var(--border-color-primary); border-radius: 8px; padding: 8px; width: 100%}
+.panel .hit {display: flex; flex-direction: column; text-align: left; padding: 8px; width: 100%;
+             border: 1px solid var(--border-color-primary); border-radius: 8px}
 .hit b {display: block; font-size: 13px; font-weight: 600; margin-top: 6px; overflow-wrap: anywhere}
 @media (max-width: 600px) {
   .bars {grid-template-columns: 1fr max-content max-content; gap: 10px 12px} .bars .row {row-gap: 3px}
@@ -102,19 +104,19 @@ CSS = """
 JUMP = """
 element.addEventListener('click', event => {
   const place = event.target.closest('[data-time]');
-  if (place) trigger('click', {time: Number(place.dataset.time), video: place.dataset.video || ''});
+  if (!place) return;
+  const time = Number(place.dataset.time), name = place.dataset.video;
+  trigger('click', {time: time, video: name || ''});
+  // A new video begins at 0: it is moved once it is loaded.
+  const move = tries => {
+    const video = document.querySelector('#player video');
+    if (video && decodeURIComponent(video.src).endsWith('/' + name) && video.readyState >= 2) {
+      setTimeout(() => { video.currentTime = time; }, 150);
+    } else if (tries) setTimeout(() => move(tries - 1), 100);
+  };
+  if (name) setTimeout(() => move(100), 150);
 });
 """
-
-
-LOADED = """() => new Promise(resolve => {
-  const wait = (tries) => {
-    const video = document.querySelector('#player video');
-    if ((video && video.readyState >= 2 && video.currentTime < 0.5) || tries === 0) return setTimeout(resolve, 150);
-    setTimeout(() => wait(tries - 1), 100);
-  };
-  setTimeout(() => wait(50), 250);
-})"""
 
 
 class UploadedFile(gr.UploadButton):
@@ -374,7 +376,7 @@ def build(door: Door) -> gr.Blocks:
     """The page."""
     demo_labels = (DEMO / "labels.txt").read_text(encoding="utf-8").strip()
     with gr.Blocks(title="Vita-CLIP", analytics_enabled=False) as page:
-        path, moment = gr.State(door.samples[START]), gr.State(0.0)
+        path = gr.State(door.samples[START])
         gr.HTML(
             f"<h1>Vita-CLIP</h1><p>What does a video show? Labels are free text. Model: "
             f"{escape(Path(door.checkpoint.name).name)}.</p>",
@@ -431,7 +433,7 @@ def build(door: Door) -> gr.Blocks:
 
         def found(event: gr.EventData):
             video = door.samples[event.video]
-            return video, gr.Video(video, playback_position=0), event.video, "", float(event.time)
+            return video, gr.Video(video, playback_position=0), event.video, ""
 
         private: dict[str, Any] = {"api_visibility": "private"}
         sample.input(chosen, sample, [path, player, status, *fresh], **private)
@@ -441,11 +443,7 @@ def build(door: Door) -> gr.Blocks:
         show.click(door.timeline, [path, labels, window, high], strip, **private)
         strip.click(jumped, None, player, show_progress="hidden", **private)
         gr.on([search.click, query.submit], door.search, query, hits, **private)
-        opened = hits.click(found, None, [path, player, sample, status, moment], show_progress="hidden", **private)
-        # The player begins a new video at 0, so it moves once that is loaded.
-        opened.then(None, None, None, js=LOADED, **private).then(
-            lambda time: gr.Video(playback_position=time), moment, player, show_progress="hidden", **private
-        )
+        hits.click(found, None, [path, player, sample, status], show_progress="hidden", **private)
     page.queue(max_size=door.limits.queue, default_concurrency_limit=1)
     return page
 

@@ -11,6 +11,7 @@ gr = pytest.importorskip("gradio", minversion="6")
 pytest.importorskip("pyarrow")
 
 import app  # noqa: E402
+
 from vitaclip_hf.library.answers import VideoClassifier  # noqa: E402
 from vitaclip_hf.server.limits import Limits  # noqa: E402
 

@@ -12,6 +12,7 @@ pytest.importorskip("pyarrow")
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
 
 import app  # noqa: E402
+
 from vitaclip_hf.server.limits import Limits  # noqa: E402
 
 
