@@ -119,16 +119,22 @@ element.addEventListener('click', event => {
 """
 
 
-class UploadedFile(gr.UploadButton):
-    """An upload button that takes files only: gradio itself would download an address that a program sends."""
+def uploaded_file(text: str, **settings: Any) -> gr.UploadButton:
+    """
+    An upload button that takes files only: gradio itself would download an address that a program sends.
 
-    def get_block_name(self) -> str:
-        return "uploadbutton"
+    No subclass, since gradio writes a stub file beside the module of one.
+    """
+    button = gr.UploadButton(text, **settings)
+    cached = button.async_move_resource_to_block_cache
 
-    async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
-        if url_or_file_path is not None and is_http_url_like(str(url_or_file_path)):
+    async def of_a_file(source: str | Path | None) -> str | None:
+        if source is not None and is_http_url_like(str(source)):
             raise gr.Error("URLs are not read; upload the file.")
-        return await super().async_move_resource_to_block_cache(url_or_file_path)
+        return await cached(source)
+
+    button.async_move_resource_to_block_cache = of_a_file
+    return button
 
 
 class InputError(ValueError):
@@ -387,7 +393,7 @@ def build(door: Door) -> gr.Blocks:
                 player = gr.Video(door.samples[START], label="Video", interactive=False, elem_id="player", buttons=[])
                 status = gr.HTML("", elem_id="status")
                 sample = gr.Dropdown(list(door.samples), value=START, label="Sample", elem_id="sample")
-                upload = UploadedFile("Upload a video", file_types=["video"], size="sm", elem_id="upload")
+                upload = uploaded_file("Upload a video", file_types=["video"], size="sm", elem_id="upload")
                 labels = gr.Textbox(
                     label="Labels, one a line or with commas", lines=4, max_lines=8, elem_id="labels",
                     placeholder="red star moving left\nblue heart bouncing",

@@ -84,7 +84,7 @@ def test_texts_of_others_are_text(door):
 
 def test_an_address_in_place_of_a_file_is_refused():
     with pytest.raises(gr.Error, match="URLs are not read"):
-        asyncio.run(app.UploadedFile("file").async_move_resource_to_block_cache("http://127.0.0.1:1/a.mp4"))
+        asyncio.run(app.uploaded_file("file").async_move_resource_to_block_cache("http://127.0.0.1:1/a.mp4"))
 
 
 def test_everything_has_an_id_and_nothing_is_an_api(door):
