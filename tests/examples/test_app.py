@@ -1,0 +1,96 @@
+"""The page of examples/app.py without a browser."""
+
+import asyncio
+import re
+from dataclasses import replace
+
+import pytest
+
+
+gr = pytest.importorskip("gradio", minversion="6")
+pytest.importorskip("pyarrow")
+
+import app  # noqa: E402
+
+from vitaclip_hf.library.answers import VideoClassifier  # noqa: E402
+from vitaclip_hf.server.limits import Limits  # noqa: E402
+
+
+STAR = "red_star_moving_left.mp4"
+LABELS = "red star moving left\nred star turning, blue heart bouncing"
+
+
+@pytest.fixture(scope="module")
+def door(tmp_path_factory):
+    return app.Door(str(app.DEMO / "checkpoint"), tmp_path_factory.mktemp("app"), Limits())
+
+
+def test_an_answer_shows_label_scores_and_times_of_the_library(door):
+    shown = door.classify(door.samples[STAR], LABELS, 0, -1)
+    labels = ["red star moving left", "red star turning", "blue heart bouncing"]
+    [answer] = VideoClassifier(door.checkpoint, labels)([door.samples[STAR]])
+    assert f"<h2>{answer.answer}</h2>" in shown
+    assert re.findall(r"cosine (-?\d\.\d\d)", shown) == [f"{row['cosine']:.2f}" for row in answer.scores]
+    assert shown.count("<figure>") == len(answer.frames)
+    assert f"<figcaption>{answer.times[0]:.1f} s<" in shown
+
+
+def test_a_threshold_leads_to_something_else(door):
+    shown = door.classify(door.samples[STAR], "blue heart bouncing", 0, 0.5)
+    assert "<h2>something else</h2>" in shown
+    assert "below 0.5" in shown
+
+
+def test_the_timeline_has_times_to_click_and_search_finds_the_star(door):
+    shown = door.timeline(door.samples[app.LONG_SAMPLE], (app.DEMO / "labels.txt").read_text(), 2, 0.3)
+    times = [float(time) for time in re.findall(r'data-time="([\d.]+)"', shown)]
+    assert len(times) > 8 and max(times) > 10
+    hits = re.findall(r'data-video="([^"]+)"', door.search("a red star moving left"))
+    assert hits[0] == STAR and len(hits) == app.SHOWN_HITS
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("", "at least one label"), (" ,\n", "at least one label"), ("http://127.0.0.1/a.mp4", "URLs are not read")],
+)
+def test_labels_that_cannot_be_used(door, text, found):
+    assert found in door.classify(door.samples[STAR], text, 0, -1)
+
+
+def test_limits_of_labels_and_search(door, monkeypatch):
+    monkeypatch.setattr(door, "limits", replace(door.limits, labels=2, label_length=5))
+    assert "the limit is 2" in door.classify(door.samples[STAR], "a,b,c", 0, -1)
+    assert "the limit is 5" in door.classify(door.samples[STAR], "longer", 0, -1)
+    assert "URLs are not read" in door.search("http://127.0.0.1/")
+    assert "the limit is 300" in door.search("x" * 301)
+
+
+def test_files_that_cannot_be_used(door, tmp_path, monkeypatch):
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(b"no video" * 100)
+    shown = door.classify(str(bad), LABELS, 0, -1)
+    assert 'role="alert"' in shown and "bad.mp4" in shown and str(tmp_path) not in shown
+    assert "Choose a sample" in door.classify(None, LABELS, 0, -1)
+    monkeypatch.setattr(app, "MOST_SECONDS", 1)
+    assert "the limit is 1 s" in door.classify(door.samples[STAR], LABELS, 0, -1)
+    monkeypatch.setattr(door, "limits", replace(door.limits, upload_bytes=10))
+    assert "the limit is 10" in door.classify(door.samples[STAR], LABELS, 0, -1)
+
+
+def test_texts_of_others_are_text(door):
+    shown = door.classify(door.samples[STAR], "<img src=x onerror=alert(1)>", 0, -1)
+    assert "<img src=x" not in shown and "&lt;img src=x" in shown
+
+
+def test_an_address_in_place_of_a_file_is_refused():
+    with pytest.raises(gr.Error, match="URLs are not read"):
+        asyncio.run(app.uploaded_file("file").async_move_resource_to_block_cache("http://127.0.0.1:1/a.mp4"))
+
+
+def test_everything_has_an_id_and_nothing_is_an_api(door):
+    page = app.build(door)
+    config = page.get_config_file()
+    shown = [part for part in config["components"] if part["type"] not in ("state", "form", "tabs")]
+    assert not [part["type"] for part in shown if not part["props"].get("elem_id")]
+    assert {event["api_visibility"] for event in config["dependencies"]} == {"private"}
+    assert page.analytics_enabled is False

@@ -1,0 +1,136 @@
+"""The page of examples/app.py in headless Chromium."""
+
+import shutil
+from urllib.parse import urlsplit
+
+import pytest
+
+
+pytestmark = pytest.mark.slow
+pytest.importorskip("gradio", minversion="6")
+pytest.importorskip("pyarrow")
+playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+
+import app  # noqa: E402
+
+from vitaclip_hf.server.limits import Limits  # noqa: E402
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+MEBIBYTE = 1 << 20
+WAIT = 60_000  # milliseconds
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    limits = Limits(upload_bytes=MEBIBYTE)
+    built = app.build(app.Door(str(app.DEMO / "checkpoint"), tmp_path_factory.mktemp("app"), limits))
+    _, url, _ = app.launch(built, limits, server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
+    yield url
+    built.close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium: apt-get install chromium")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser, address):
+    opened = browser.new_page(viewport={"width": 1280, "height": 900})
+    opened.set_default_timeout(WAIT)
+    requests = []
+    opened.on("request", lambda request: requests.append(request.url))
+    opened.goto(address)
+    opened.wait_for_selector("#answer .empty")
+    yield opened
+    outside = [url for url in requests if urlsplit(url).scheme not in ("data", "blob")]
+    assert outside and {urlsplit(url).hostname for url in outside} == {"127.0.0.1"}
+    opened.close()
+
+
+def classified(page):
+    page.click("#fill")
+    page.wait_for_function("document.querySelector('#labels textarea').value.includes('red star moving left')")
+    page.click("#classify")
+    page.wait_for_selector("#answer .bars")
+
+
+def moved_to(page, time):
+    page.wait_for_function(f"Math.abs(document.querySelector('#player video').currentTime - {time}) < 0.2")
+
+
+def test_sample_labels_answer(page):
+    classified(page)
+    assert page.inner_text("#answer h2") == "blue heart bouncing"
+    assert page.locator("#answer figure").count() == 8
+
+
+def test_a_click_on_the_timeline_moves_the_player(page):
+    classified(page)
+    page.click("#sample input")
+    page.get_by_role("option", name=app.LONG_SAMPLE).click()
+    page.get_by_role("tab", name="Timeline").click()
+    page.wait_for_selector("#timeline .empty")
+    page.click("#show_timeline")
+    last = page.locator("#timeline .lane button").last
+    time = float(last.get_attribute("data-time"))
+    assert time > 5
+    last.click()
+    moved_to(page, time)
+
+
+def test_a_hit_plays_at_its_time(page):
+    page.get_by_role("tab", name="Search").click()
+    page.fill("#query textarea, #query input", "a red star moving left")
+    page.click("#search")
+    hit = page.locator(f"#hits .hit[data-video='{app.LONG_SAMPLE}']").first
+    time = float(hit.get_attribute("data-time"))
+    hit.click()
+    moved_to(page, time)
+    assert page.input_value("#sample input") == app.LONG_SAMPLE
+
+
+def test_bad_and_too_long_files(page, tmp_path, monkeypatch):
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(b"no video" * 100)
+    page.set_input_files("input[type=file]", bad)
+    page.wait_for_selector("#status .problem")
+    assert "bad.mp4" in page.inner_text("#status")
+    monkeypatch.setattr(app, "MOST_SECONDS", 1)
+    page.set_input_files("input[type=file]", app.DEMO / "videos" / "red_star_turning.mp4")
+    page.wait_for_function("document.querySelector('#status').innerText.includes('the limit is 1 s')")
+
+
+def test_a_file_that_is_too_large(page, tmp_path):
+    large = tmp_path / "large.mp4"
+    large.write_bytes(b"0" * 2 * MEBIBYTE)
+    page.set_input_files("input[type=file]", large)
+    page.get_by_text("exceed").first.wait_for()
+    assert page.locator("#status .problem").count() == 0
+
+
+def test_an_address_is_no_label(page):
+    page.fill("#labels textarea", "http://127.0.0.1/a.mp4")
+    page.click("#classify")
+    page.wait_for_selector("#answer .problem")
+    assert "URLs are not read" in page.inner_text("#answer")
+
+
+def test_a_phone_scrolls_in_one_direction(page):
+    page.set_viewport_size({"width": 390, "height": 844})
+    classified(page)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+def test_dark_mode_has_light_text(page):
+    page.goto(f"{page.url.split('?')[0]}?__theme=dark")
+    page.wait_for_selector("#answer .empty")
+    classified(page)
+    red = page.evaluate("getComputedStyle(document.querySelector('#answer h2')).color.match(/\\d+/)[0]")
+    assert int(red) > 200
