@@ -16,7 +16,9 @@ def markdown_table(results: Mapping[str, Any]) -> str:
         results: the content of a `results.json`.
     """
     protocol, rows = results["protocol"], results["rows"]
-    lines = [*table_head(protocol["name"], rows, "videos")]
+    class_split = results.get("class_split")
+    title = protocol["name"] + (f" ({class_split['label']})" if class_split else "")
+    lines = [*table_head(title, rows, "videos")]
     for split, about in results["splits"].items():
         cells = [percent(rows[row]["splits"][split][name]) for row in rows for name in FIGURES]
         lines.append(f"| {split} | {' | '.join(cells)} | {video_counts(about['videos'])} |")

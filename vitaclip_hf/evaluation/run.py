@@ -63,6 +63,8 @@ def evaluate(
     annotations: str | Path | None = None,
     classes: str | Path | None = None,
     *,
+    base_classes: str | Path | None = None,
+    novel_classes: str | Path | None = None,
     revision: str | None = None,
     output: str | Path | None = None,
     limit: int | None = None,
@@ -88,6 +90,7 @@ def evaluate(
         annotations (`str` or `Path`, *optional*): folder of the protocol's lists, or one list. By default, each folder
             in `videos` is a class.
         classes (`str` or `Path`, *optional*): file with the class names; by default the protocol's, beside the lists.
+        base_classes, novel_classes (`str` or `Path`, *optional*): class files of base-to-novel, such as ViFi-CLIP's.
         revision (`str`, *optional*): of the model on the Hub.
         output (`str` or `Path`, *optional*): results folder; by default `evaluations/PROTOCOL-MODEL`.
         limit (`int`, *optional*): evaluate at most so many videos of each split. The results are marked as limited.
@@ -131,7 +134,9 @@ def evaluate(
     state = process_state(cpu)
     number_type = fast_dtype(state.device) if dtype == "auto" else DTYPES[dtype]
     protocol = load_protocol(protocol) if isinstance(protocol, str) else protocol
-    plan = plan_evaluation(protocol, videos, annotations, classes, limit)
+    plan = plan_evaluation(
+        protocol, videos, annotations, classes, limit, base_classes=base_classes, novel_classes=novel_classes
+    )
     for split in plan.splits:
         split.table.require_videos()
     checkpoint = load_checkpoint(model, revision)
@@ -266,6 +271,8 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None) -> argpar
     parser.add_argument("--videos", required=True, help="folder of the videos")
     parser.add_argument("--annotations", help="folder of the protocol's lists, or one list")
     parser.add_argument("--classes", help="file with the class names (default: the protocol's, beside the lists)")
+    parser.add_argument("--base-classes", metavar="FILE", help="base-to-novel: file with the names of the base classes")
+    parser.add_argument("--novel-classes", metavar="FILE", help="base-to-novel: file with those of the novel classes")
     parser.add_argument("--output", type=Path, help="results folder (default: evaluations/PROTOCOL-MODEL)")
     parser.add_argument("--limit", type=int, help="at most so many videos of a split: a quick look, labelled as such")
     parser.add_argument("--batch-size", type=int, default=8, help="videos of a forward pass, with all their views")

@@ -95,7 +95,14 @@ class DataArguments:
         default=False, metadata={"help": "Write class names in words: ApplyEyeMakeup as Apply Eye Makeup."}
     )
     class_subset: Literal["all", "base", "novel"] = field(
-        default="all", metadata={"help": "All classes, the base classes (first half) or the novel ones (second half)."}
+        default="all",
+        metadata={"help": "All classes, the base classes or the novel ones. By default halves of the list."},
+    )
+    base_classes: str | None = field(
+        default=None, metadata={"help": "Class file of the base classes, for class_subset."}
+    )
+    novel_classes: str | None = field(
+        default=None, metadata={"help": "Class file of the novel classes, for class_subset."}
     )
     shots: int | None = field(
         default=None, metadata={"help": "Number of training videos of each class, drawn by data_seed."}
