@@ -166,8 +166,8 @@ class AnnotationTable:
         if order == "frequent":
             count = Counter(sample.label for sample in self.samples if sample.split == "train")
             labels.sort(key=lambda label: -count[label])
-        base, novel = sorted(labels[:half]), sorted(labels[half:])
-        return tuple(self.with_classes([self.class_names[label] for label in part]) for part in (base, novel))  # type: ignore[return-value]
+        halves = sorted(labels[:half]), sorted(labels[half:])
+        return tuple(self.with_classes([self.class_names[label] for label in part]) for part in halves)  # type: ignore[return-value]
 
     def _named_parts(
         self, base: Sequence[str] | None, novel: Sequence[str] | None

@@ -216,7 +216,9 @@ def check_class_splits(a: Path | str, b: Path | str) -> None:
 def setting_differences(a: Path | str, b: Path | str) -> list[str]:
     """Fields of the protocol, number types and classes that differ between two results, with both values."""
     results = [read_results(file) for file in (a, b)]
-    settings = [result["protocol"] | {"dtype": result["model"]["dtype"]} for result in results]
+    settings = [
+        result["protocol"] | {"dtype": result["model"]["dtype"]} | (result.get("options") or {}) for result in results
+    ]
     different = [
         f"{name}: {settings[0].get(name)} / {settings[1].get(name)}"
         for name in dict.fromkeys([*settings[0], *settings[1]])

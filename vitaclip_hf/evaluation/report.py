@@ -63,6 +63,7 @@ def build_results(evaluator: Evaluator, done: Sequence[SplitOutcome], command: s
         "rows": summarize(done, evaluator.rows, protocol),
         "std": "over the splits, of a sample (n - 1)",
         "splits": describe_splits(done, protocol),
+        "options": evaluator.options(),
         "class_split": None
         if plan.class_split is None
         else {**asdict(plan.class_split), "label": plan.class_split.label},

@@ -26,6 +26,7 @@ from tqdm import tqdm
 from transformers.utils.logging import disable_progress_bar
 
 from ..data.annotations import AnnotationError
+from ..data.class_descriptions import read_class_descriptions
 from ..data.folder_lock import FolderLock
 from ..model.checkpoint import CheckpointError, load_checkpoint
 from ..model.precision import fast_dtype
@@ -75,6 +76,8 @@ def evaluate(
     frozen_clip: bool = True,
     retry_failed: bool = False,
     max_seconds: float | None = None,
+    blend: float = 0.0,
+    descriptions: str | Path | None = None,
     command: str = "",
     verbose: bool = True,
 ) -> dict[str, Any] | None:
@@ -102,6 +105,9 @@ def evaluate(
         frozen_clip (`bool`, defaults to `True`): also evaluate the same CLIP without prompts.
         retry_failed (`bool`, defaults to `False`): try videos again that could not be read.
         max_seconds (`float`, *optional*): most time for decoding one video; after it, the video is a failed one.
+        blend (`float`, defaults to 0): weight of the frozen CLIP's features in the row `vita_clip`, 0 to 1. Choose it
+            on validation videos of trained classes, never on the test.
+        descriptions (`str` or `Path`, *optional*): JSON file with several texts for each class, in place of its name.
         command (`str`, defaults to `""`): a command line to keep in the results.
         verbose (`bool`, defaults to `True`): print the plan, a progress bar and the table.
 
@@ -149,6 +155,8 @@ def evaluate(
             frozen_clip,
             batch_size,
             max_seconds=max_seconds,
+            blend=blend,
+            descriptions=None if descriptions is None else read_class_descriptions(descriptions),
             device=state.device,
             dtype=number_type,
         )
@@ -292,6 +300,8 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None) -> argpar
     )
     parser.add_argument("--retry-failed", action="store_true", help="try videos again that could not be read")
     parser.add_argument("--max-seconds", type=float, help="most time for decoding one video (default: no limit)")
+    parser.add_argument("--blend", type=float, default=0.0, help="weight of the frozen CLIP's video features, 0 to 1")
+    parser.add_argument("--descriptions", metavar="FILE", help="JSON with several texts for each class")
     fields = parser.add_argument_group("fields of the protocol (default: the protocol's own values)")
     for name, kind in OPTIONS.items():
         many: dict[str, Any] = {"nargs": "+"} if kind is tuple else {"type": kind}
