@@ -47,11 +47,11 @@ def load_pipeline(checkpoint: Path, prompts: bool):
     return pipeline("zero-shot-video-classification", model=model, batch_size=32, **parts)
 
 
-def accuracies(classifier, files: list[tuple[str, int]], name: str) -> dict[str, float]:
+def accuracies(classifier, files: list[tuple[str, int]], name: str, wordings=range(3)) -> dict[str, float]:
     """Top-1 for each wording of the labels, and of the motion alone."""
     scenes, scores = all_scenes(held_out=True), {}
     paths = [path for path, _ in files]
-    for wording in range(3):
+    for wording in wordings:
         labels = [scene.worded(wording) for scene in scenes]
         found = [
             labels.index(result[0]["label"])

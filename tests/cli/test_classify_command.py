@@ -271,3 +271,12 @@ def test_in_a_process_of_its_own(run_script):
     failed = run_script(*arguments, "none.mp4")
     assert failed.returncode == 1 and "vitaclip classify: none.mp4: no such file" in failed.stderr
     assert run_script("-m", "vitaclip_hf.cli", "classify", "none.mp4", "--model", MODEL).returncode == 2
+
+
+def test_json_file_of_several_texts_for_a_label(tmp_path):
+    texts = {"left": ["red star moving left", "red star going to the left"], "turning": "red star turning"}
+    (tmp_path / "texts.json").write_text(json.dumps(texts))
+    result = call(VIDEO, "--labels-file", tmp_path / "texts.json", "--format", "json")
+    assert result.exit_code == 0 and rows_of(result)[0]["answer"] == "left"
+    both = call(VIDEO, "--labels-file", tmp_path / "texts.json", "--labels", "a,b")
+    assert both.exit_code == 2 and "exclude each other" in both.stderr

@@ -72,3 +72,15 @@ def test_average_that_cannot_be_written_or_made(tmp_path):
     result = call("average", *files, "--output", tmp_path / "no" / "x.json")
     assert result.exit_code == 2 and result.stderr.count("\n") == 1 and "x.json" in result.stderr
     assert "two or more" in refused("average", files[0])
+
+
+def test_own_split_beside_a_published_one(tmp_path):
+    """The two have different base classes; two own splits are compared, with a note."""
+    own, published = {"origin": "own split"}, {"origin": "protocol"}
+    a = write_answers(tmp_path / "a", [[0], [0], [2]], class_split=own)
+    b = write_answers(tmp_path / "b", [[0], [1], [2]], class_split=published)
+    for pair in ((a, b), (b, a)):
+        assert f"{a} is of an own split" in refused("compare", *pair)
+    both = call("compare", a, a, "--resamples", "10").stdout
+    assert "**A: own split, not a published one**" in both
+    assert "own split" not in call("compare", b, b, "--resamples", "10").stdout

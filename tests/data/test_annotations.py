@@ -390,6 +390,23 @@ def test_base_to_novel():
         table_of(0, classes=("a",)).base_to_novel()
 
 
+def test_base_to_novel_by_names():
+    table = table_of(0, 1, 2, 2, 1, 2, classes=("brush_hair", "Clap", "dive"))
+    base, novel = table.base_to_novel(base=["dive", "brush hair"], novel=["clap"])
+    assert (base.class_names, novel.class_names) == (("dive", "brush_hair"), ("Clap",))
+    assert [(sample.name, sample.label) for sample in base.samples] == [
+        ("0.mp4", 1), ("2.mp4", 0), ("3.mp4", 0), ("5.mp4", 0),
+    ]  # fmt: skip
+    assert [part.class_names for part in table.base_to_novel(novel=["dive"])] == [("brush_hair", "Clap"), ("dive",)]
+    assert [part.class_names for part in table.base_to_novel(base=["dive"])] == [("dive",), ("brush_hair", "Clap")]
+    with pytest.raises(AnnotationError, match="base classes: 'jump' is none of the 3 classes"):
+        table.base_to_novel(base=["jump"])
+    with pytest.raises(AnnotationError, match="'dive' is named twice among base and novel classes"):
+        table.base_to_novel(base=["dive", "Clap"], novel=["Dive"])
+    with pytest.raises(AnnotationError, match="none are left"):
+        table.base_to_novel(novel=["dive", "Clap", "brush_hair"])
+
+
 def test_folders_beside_split_folders(tmp_path):
     for split in ("train", "val"):
         for name in ("yoga", "archery"):

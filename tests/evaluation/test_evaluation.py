@@ -667,3 +667,25 @@ def test_ctrl_c_is_one_line(videos, tmp_path, monkeypatch, capsys, exit_code_of)
     monkeypatch.setattr(Evaluator, "run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     assert exit_code_of(script(videos, tmp_path / "r")) == 130
     assert "goes on where it was" in capsys.readouterr().err
+
+
+@torch.no_grad()
+def test_blend_and_descriptions(plan, checkpoint, finished):
+    """Blend 1 is the frozen CLIP; texts equal to the names change nothing; both are recorded where they are used."""
+    pixels = torch.randn(1, 2, 8, 3, 48, 48, generator=torch.Generator().manual_seed(8))
+    plain = Evaluator(checkpoint, plan)
+    before = plain.score(pixels)
+    assert plain.options() == {} and "blend" not in plain.setup()
+    full = Evaluator(checkpoint, plan, frozen_clip=False, blend=1.0)
+    assert full.options() == {"blend": 1.0} and full.setup()["blend"] == 1.0
+    scores = full.score(pixels)
+    assert list(scores) == ["vita_clip"]
+    torch.testing.assert_close(scores["vita_clip"]["1"], before["frozen_clip"]["1"], atol=1e-5, rtol=0)
+    names = [name for split in plan.splits for name in split.table.class_names]
+    same = Evaluator(checkpoint, plan, descriptions={name: (name.replace("_", " "),) for name in names})
+    torch.testing.assert_close(same.score(pixels)["vita_clip"]["1"], before["vita_clip"]["1"], atol=1e-5, rtol=0)
+    other = Evaluator(checkpoint, plan, descriptions=dict.fromkeys(names, ("a red star",)))
+    assert not torch.allclose(other.score(pixels)["vita_clip"]["1"], before["vita_clip"]["1"], atol=1e-3)
+    assert other.options()["descriptions"] != same.options()["descriptions"]
+    with pytest.raises(EvaluationError, match="`blend` must be a number from 0"):
+        Evaluator(checkpoint, plan, blend=2.0)

@@ -24,8 +24,8 @@ def write_answers(
     classes = protocol.pop("classes", ["x", "y", "z"])
     splits = {"1": {"classes": dict(zip(classes, classes, strict=True))}}
     model = {"name": folder.name, "sha256": folder.name, "dtype": protocol.pop("dtype", "float32")}
-    limited = protocol.pop("limited", None)
-    about = {"splits": splits, "model": model, "limited": limited, "rows": {row: {}}}
+    about = {"splits": splits, "model": model, "limited": protocol.pop("limited", None), "rows": {row: {}}}
+    about["class_split"] = protocol.pop("class_split", None)
     (folder / "results.json").write_text(json.dumps({"protocol": {"name": "mini", "views": 1} | protocol} | about))
     return folder / "results.json"
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import evaluate_zero_shot
 import make_videos
+import pytest
+import reproduce
 import torch
 from transformers import AutoModel, AutoModelForVideoClassification, AutoProcessor
 
@@ -74,3 +76,18 @@ def test_documents_state_the_measured_figures_of_this_checkpoint():
             own, mean = results["checkpoints"]["seed 0"][name], results["vita_clip"][name]
             figures = [f"{own:.1%}", f"{mean['mean']:.1%} ± {mean['std']:.1%}", f"{results['frozen_clip'][name]:.1%}"]
             assert f"| {' | '.join([title + wording, *figures])} |" in text
+
+
+def test_reproduction_states_its_interval():
+    """Wilson's interval by hand (p, n, z = 1.96), and the shipped checkpoint's own figure, not the mean of seeds."""
+    right, videos, z = 570, 600, 1.959963984540054
+    centre = (right + z * z / 2) / (videos + z * z)
+    half = z / (videos + z * z) * (right * (videos - right) / videos + z * z / 4) ** 0.5
+    assert reproduce.wilson(right, videos) == (pytest.approx(centre - half), pytest.approx(centre + half))
+    stated = json.loads((ROOT / "examples" / "demo" / "results.json").read_text())
+    assert reproduce.measured(copies=1, seed=5)[1] == 60
+    text = reproduce.report(right, videos, stated, seed=5)
+    assert "570 of 600 new videos (seed 5): 95.0%" in text and "95.7% of 600 videos, within the interval" in text
+    assert "95.7% of 600 videos, OUTSIDE" in reproduce.report(500, videos, stated, seed=5)
+    card = (ROOT / "MODEL_CARD.md").read_text()
+    assert f"| wording 0 | {stated['checkpoints']['seed 0']['wording 0']:.1%} |" in card

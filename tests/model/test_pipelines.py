@@ -545,3 +545,23 @@ def test_rounded_and_back_is_another_model(folder):
     assert not torch.equal(before, after)
     copied = pickle.loads(pickle.dumps(model))  # the kept embeddings do not travel
     assert torch.equal(build_zero_shot_classifier(copied, tokenizer, LABELS), after)
+
+
+@torch.no_grad()
+def test_texts_of_labels_and_blend(classifier, files):
+    """Texts equal to the labels change nothing; other texts and a blend do what `embed_views` and the texts do."""
+    plain = classifier(files[0], candidate_labels=LABELS)
+    same = classifier(files[0], candidate_labels={label: [label] for label in LABELS})
+    check(same, {row["label"]: row["score"] for row in plain})
+    texts = {label: [label, f"a video of {label}"] for label in LABELS}
+    check(
+        classifier(files[0], candidate_labels=texts),
+        {row["label"]: row["score"] for row in classifier(
+            files[0], candidate_labels=LABELS, hypothesis_template=["{}", "a video of {}"]
+        )},
+    )  # fmt: skip
+    with classifier.model.prompts_disabled():
+        frozen = {row["label"]: row["score"] for row in classifier(files[0], candidate_labels=LABELS)}
+    check(classifier(files[0], candidate_labels=LABELS, blend=1.0), frozen)
+    with pytest.raises(ValueError, match="`blend` must be"):
+        classifier(files[0], candidate_labels=LABELS, blend=-1)

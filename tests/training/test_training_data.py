@@ -120,11 +120,12 @@ def test_held_back_rows_are_written_as_a_list(train_and_test, tmp_path):
 
 VALUES = {
     "shots": 2, "class_subset": "base", "validation_share": 0.2, "annotations": "/nowhere.txt",
+    "base_classes": "/base.txt", "novel_classes": "/novel.txt",
     "classes": "/nowhere.txt", "annotation_format": "ucf101", "eval_videos": "/nowhere",
     "eval_annotations": "/nowhere.txt", "clips_per_class": 2, "label_column": "what",
 }  # fmt: skip
 OF_FILES = ("annotations", "classes", "annotation_format", "eval_videos", "eval_annotations")
-SELECTIONS = ("shots", "class_subset", "validation_share")
+SELECTIONS = ("shots", "class_subset", "base_classes", "novel_classes", "validation_share")
 REFUSED = {
     "files": ("clips_per_class", "label_column"),
     "hub": (*OF_FILES, "clips_per_class"),

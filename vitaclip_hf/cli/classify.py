@@ -41,7 +41,7 @@ def classify(
     ] = None,
     labels_file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Labels to choose from, one a line; they may hold commas."),
+        typer.Option(metavar="FILE", help="Labels, one a line; or JSON: {label: [texts]}."),
     ] = None,
     template: Annotated[
         list[str] | None,
@@ -139,12 +139,18 @@ def classify(
     return 1 if failed else 0
 
 
-def read_labels(labels: list[str] | None, file: Path | None) -> list[str] | None:
-    """The labels of both options, or None if neither is given."""
+def read_labels(labels: list[str] | None, file: Path | None) -> Any:
+    """The labels of both options, texts by label of a JSON file, or None if neither option is given."""
+    from ..data.class_descriptions import read_class_descriptions
     from ..data.class_names import AnnotationError, read_text
 
     if labels is None and file is None:
         return None
+    if file is not None and file.suffix.lower() == ".json":
+        if labels is not None:
+            raise CommandError("`labels` and a JSON file of `labels_file` exclude each other.")
+        with reported(AnnotationError, OSError):
+            return read_class_descriptions(file)
     found = [label.strip() for part in labels or () for label in part.split(",")]
     if file is not None:
         with reported(AnnotationError, OSError):

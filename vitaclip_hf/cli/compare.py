@@ -29,6 +29,7 @@ def compare(
         from ..evaluation import comparison
         from ..evaluation.result_files import ResultsError, write_json
     with reported(OSError, ResultsError):
+        comparison.check_class_splits(a, b)
         settings, limited = comparison.setting_differences(a, b), comparison.limits(a, b)
         splits, left_out = comparison.pair(a, b, rows)
         choices = (resamples, confidence, seed)

@@ -348,6 +348,71 @@ def _looks_like_list(file: Path) -> bool:
         return False
 
 
+PARTS = ("base", "novel")
+
+
+def files_of_part(folder: Path, part: str, split: str = "test", prefer: str = "") -> tuple[Path | None, Path | None]:
+    """
+    The list and the class file of the base or of the novel classes, below a folder.
+
+    A file belongs to the part if its name, or that of a folder above it, has the word `base` or `novel`
+    (`val_novel.txt`, `novel/val1.txt`). Its content says whether it lists videos or names classes.
+
+    Args:
+        folder (`Path`): for example a clone of ViFi-CLIP.
+        part (`str`): `"base"` or `"novel"`.
+        split (`str`, defaults to `"test"`): of the list. For `"test"`, a list of a `val` split is taken if there is no
+            list of a test split: the data sets' test lists are often called `val`.
+        prefer (`str`, *optional*): of several files, those with this word in their path are taken, such as `"hmdb"`.
+
+    Returns:
+        `tuple`: the list and the class file, each `None` if there is none.
+
+    Raises:
+        AnnotationError: several files fit.
+    """
+    other = PARTS[1 - PARTS.index(part)]
+    lists: dict[str | None, list[Path]] = {}
+    classes: list[Path] = []
+    for file in _below(folder):
+        steps = [*file.relative_to(folder).parent.parts[::-1]]
+        words = next((found for step in (file.stem, *steps) if (found := {part, other} & _words(step))), set())
+        if words != {part}:
+            continue
+        if _looks_like_list(file):
+            lists.setdefault(split_of_name(file) or split_of_name(file.parent), []).append(file)
+        elif _names_classes(file):
+            classes.append(file)
+    fitting = lists.get(split) or (lists.get("validation") if split == "test" else None) or lists.get(None, [])
+    return _the_one(folder, fitting, f"lists of {part} classes", prefer), _the_one(
+        folder, classes, f"class files of the {part} classes", prefer
+    )
+
+
+def _words(name: str) -> set[str]:
+    """The words in a file's name in lower case; digits, signs and capitals end a word."""
+    return {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)}
+
+
+def _names_classes(file: Path) -> bool:
+    try:
+        return len(read_class_names(file)) > 1
+    except AnnotationError:  # another kind of file
+        return False
+
+
+def _the_one(folder: Path, files: list[Path], what: str, prefer: str) -> Path | None:
+    if len(files) > 1 and prefer:
+        files = [file for file in files if prefer in str(file.relative_to(folder)).lower()] or files
+    if len({file.read_bytes() for file in files}) > 1:
+        names = ", ".join(str(file.relative_to(folder)) for file in files[:4])
+        raise AnnotationError(
+            f"{folder}: several {what} ({names}); give the folder of one data set and one seed as `annotations`, or "
+            "the class files as `base_classes` and `novel_classes`."
+        )
+    return files[0] if files else None
+
+
 def matching_class_file(place: Path, count: int, lists: Collection[str] = ()) -> Path | None:
     """
     The one file of `count` numbered class names near a list: beside it, in a folder `labels` beside it, or in the
@@ -379,6 +444,7 @@ __all__ = [
     "SPLITS",
     "SPLIT_WORDS",
     "detect_format",
+    "files_of_part",
     "found_lists",
     "is_video_name",
     "matching_class_file",

@@ -134,18 +134,29 @@ class AnnotationTable:
         kept = tuple(sample for sample in self.samples if sample.split != "train" or sample in chosen)
         return replace(self, samples=kept)
 
-    def base_to_novel(self, order: str = "listed") -> tuple["AnnotationTable", "AnnotationTable"]:
+    def base_to_novel(
+        self,
+        order: str = "listed",
+        base: Sequence[str] | None = None,
+        novel: Sequence[str] | None = None,
+    ) -> tuple["AnnotationTable", "AnnotationTable"]:
         """
-        The table of the first half of the classes, and that of the second half. Of an odd number, the first half has
-        one more. Each table has labels from 0.
+        The table of the base classes, and that of the novel classes. Each table has labels from 0.
+
+        Published figures are of published classes: give them as `base` and `novel`. Without them, the first half of the
+        classes is base. Of an odd number, the first half has one more.
 
         Args:
             order (`str`, defaults to `"listed"`): `"listed"` takes the classes in their order (CoOp's rule);
                 `"frequent"` takes those with most training videos first (the rule of ViFi-CLIP's paper).
+            base, novel (`Sequence[str]`, *optional*): names of the classes. If one of both is given, the other is all
+                other classes.
 
         Raises:
-            AnnotationError: an unknown order, or fewer than two classes.
+            AnnotationError: an unknown order, fewer than two classes, or names that are unknown or in both parts.
         """
+        if base is not None or novel is not None:
+            return self._named_parts(base, novel)
         if order not in ("listed", "frequent"):
             raise AnnotationError(f'base_to_novel: `order` must be "listed" or "frequent", got {order!r:.100}.')
         if len(self.class_names) < 2:
@@ -155,8 +166,29 @@ class AnnotationTable:
         if order == "frequent":
             count = Counter(sample.label for sample in self.samples if sample.split == "train")
             labels.sort(key=lambda label: -count[label])
-        base, novel = sorted(labels[:half]), sorted(labels[half:])
-        return tuple(self.with_classes([self.class_names[label] for label in part]) for part in (base, novel))  # type: ignore[return-value]
+        halves = sorted(labels[:half]), sorted(labels[half:])
+        return tuple(self.with_classes([self.class_names[label] for label in part]) for part in halves)  # type: ignore[return-value]
+
+    def _named_parts(
+        self, base: Sequence[str] | None, novel: Sequence[str] | None
+    ) -> tuple["AnnotationTable", "AnnotationTable"]:
+        index = ClassIndex(self.class_names, self.source)
+        parts = {
+            part: None if names is None else [index.label(name, f"{part} classes") for name in names]
+            for part, names in (("base", base), ("novel", novel))
+        }
+        given = [label for labels in parts.values() if labels for label in labels]
+        repeated = next((label for label, count in Counter(given).items() if count > 1), None)
+        if repeated is not None:
+            raise AnnotationError(f"{self.class_names[repeated]!r:.200} is named twice among base and novel classes.")
+        rest = [label for label in range(len(self.class_names)) if label not in given]
+        if not rest and None in parts.values():
+            raise AnnotationError(f"All {len(given)} classes of {self.source} are in one part; none are left.")
+        tables = [
+            self.with_classes([self.class_names[label] for label in (rest if labels is None else labels)])
+            for labels in parts.values()
+        ]
+        return tables[0], tables[1]
 
     def write(self, path: str | Path) -> None:
         """

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.stats import bootstrap
 
 from ..data import metrics
+from .plan import OWN_SPLIT
 from .predictions import read_predictions
 from .result_files import ResultsError, read_results
 from .results_table import FIGURES
@@ -187,14 +188,37 @@ def _draws_of_each(drawn: np.ndarray, videos: int) -> np.ndarray:
 
 
 def limits(a: Path | str, b: Path | str) -> list[str]:
-    """A note for each of two results that was limited to some of the videos."""
-    return [f"{side}: {note}" for side, file in (("A", a), ("B", b)) if (note := read_results(file)["limited"])]
+    """A note for each of two results that was limited to some of the videos, or is of an own split."""
+    notes = []
+    for side, file in (("A", a), ("B", b)):
+        results = read_results(file)
+        class_split = results.get("class_split") or {}
+        notes += [f"{side}: {results['limited']}"] if results["limited"] else []
+        notes += [f"{side}: {OWN_SPLIT}, not a published one"] if class_split.get("origin") == OWN_SPLIT else []
+    return notes
+
+
+def check_class_splits(a: Path | str, b: Path | str) -> None:
+    """
+    Raises:
+        ResultsError: base and novel classes are an own split in one of the two results, and published or given in the
+            other.
+    """
+    origins = [(read_results(file).get("class_split") or {}).get("origin") for file in (a, b)]
+    if None not in origins and origins.count(OWN_SPLIT) == 1:
+        own, other = (a, b) if origins[0] == OWN_SPLIT else (b, a)
+        raise ResultsError(
+            f"{own} is of an own split (the first half of the classes is base), {other} is not: their accuracies are "
+            "of different classes. Evaluate both with the same `base_classes` and `novel_classes`."
+        )
 
 
 def setting_differences(a: Path | str, b: Path | str) -> list[str]:
     """Fields of the protocol, number types and classes that differ between two results, with both values."""
     results = [read_results(file) for file in (a, b)]
-    settings = [result["protocol"] | {"dtype": result["model"]["dtype"]} for result in results]
+    settings = [
+        result["protocol"] | {"dtype": result["model"]["dtype"]} | (result.get("options") or {}) for result in results
+    ]
     different = [
         f"{name}: {settings[0].get(name)} / {settings[1].get(name)}"
         for name in dict.fromkeys([*settings[0], *settings[1]])
@@ -209,4 +233,4 @@ def setting_differences(a: Path | str, b: Path | str) -> list[str]:
     return different
 
 
-__all__ = ["Difference", "PairedSplit", "compare", "limits", "pair", "setting_differences"]
+__all__ = ["Difference", "PairedSplit", "check_class_splits", "compare", "limits", "pair", "setting_differences"]

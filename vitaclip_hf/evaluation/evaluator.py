@@ -16,12 +16,19 @@ import torch
 from torch.utils.data import DataLoader
 
 from ..data.annotations import AnnotationTable, VideoSample, is_url
+from ..data.class_descriptions import texts_of_classes
 from ..data.class_names import ClassIndex
 from ..data.clip_dataset import ClipDataset
 from ..data.configuration_files import ConfigurationFileError, read_recipe_beside
 from ..model.checkpoint import Checkpoint
 from ..model.modeling_vita_clip import VitaClipModel
-from ..model.zero_shot_classifier import build_zero_shot_classifier, embed_views, view_scores
+from ..model.zero_shot_classifier import (
+    blend_features,
+    build_zero_shot_classifier,
+    checked_blend,
+    embed_views,
+    view_scores,
+)
 from .plan import EvaluationPlan, EvaluationSplit
 from .progress_log import EvaluationLog, VideoResult
 from .result_files import fingerprint_of_json
@@ -48,6 +55,9 @@ class Evaluator:
         frozen_clip (`bool`, defaults to `True`): also evaluate the same CLIP without prompts.
         batch_size (`int`, defaults to 8): videos of a forward pass, each with all its views.
         max_seconds (`float`, *optional*): most time for decoding one video.
+        blend (`float`, defaults to 0): weight of the frozen CLIP's features in the row `vita_clip`, 0 to 1.
+        descriptions (`dict[str, tuple[str, ...]]`, *optional*): texts of each class in place of its name, for the plain
+            text tower.
         device, dtype (*optional*): where and in which dtype the model runs; the checkpoint's model is moved there. By
             default it runs as it is.
 
@@ -64,6 +74,8 @@ class Evaluator:
         batch_size: int = 8,
         *,
         max_seconds: float | None = None,
+        blend: float = 0.0,
+        descriptions: dict[str, tuple[str, ...]] | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ):
@@ -71,6 +83,11 @@ class Evaluator:
             raise EvaluationError(f"`max_seconds` must be positive, got {max_seconds}.")
         if batch_size < 1:
             raise EvaluationError(f"`batch_size` must be at least 1, got {batch_size}.")
+        try:
+            self.blend = checked_blend(blend)
+        except ValueError as error:
+            raise EvaluationError(str(error)) from error
+        self.descriptions = descriptions
         self.checkpoint, self.plan, self.batch_size = checkpoint, plan, batch_size
         self.sha256 = checkpoint.fingerprint()  # of the weights as loaded, before they are rounded to `dtype`
         checkpoint.model.to(device=device, dtype=dtype)
@@ -115,7 +132,13 @@ class Evaluator:
             "config": config_fingerprint(self.checkpoint.model),
             "tokens": {split.name: self._tokens_fingerprint(split) for split in self.plan.splits},
             "dtype": str(self.checkpoint.model.dtype).removeprefix("torch."),
+            **self.options(),
         }
+
+    def options(self) -> dict[str, Any]:
+        """Blend and the fingerprint of the descriptions, where they are used."""
+        found: dict[str, Any] = {"blend": self.blend} if self.blend else {}
+        return found | ({"descriptions": fingerprint_of_json(self.descriptions)} if self.descriptions else {})
 
     def _tokens_fingerprint(self, split: EvaluationSplit) -> str:
         """Of the texts' tokens: another tokenizer can stand beside the same weights."""
@@ -131,13 +154,17 @@ class Evaluator:
         repeated = sorted({text for text in texts if texts.count(text) > 1})
         if repeated:
             raise EvaluationError(f"{split.table.source}: two classes are both spelled {repeated[0]!r}.")
-        plain = self._embed_texts(tuple(texts))
+        labels: Any = tuple(texts)
+        if self.descriptions is not None:
+            described = texts_of_classes(self.descriptions, split.table.class_names, "the class descriptions")
+            labels = dict(zip(texts, described, strict=True))
+        plain = self._embed_texts(labels)
         if split.text == "zero-shot":
             return dict.fromkeys(ROWS, plain)
         order = class_order(self.checkpoint.model, split)
         return {"vita_clip": self.checkpoint.model.get_class_embeds()[order], "frozen_clip": plain}
 
-    def _embed_texts(self, texts: tuple[str, ...]) -> torch.Tensor:
+    def _embed_texts(self, texts: Any) -> torch.Tensor:
         try:
             return build_zero_shot_classifier(
                 self.checkpoint.model, self.checkpoint.processor.tokenizer, texts, self.protocol.templates
@@ -157,15 +184,19 @@ class Evaluator:
         Returns:
             For each row and split, a `torch.Tensor` of shape `(batch_size, num_classes)`, float32 on the CPU.
         """
-        model, scores = self.checkpoint.model, {}
-        for row in self.rows:
+        model, embeds = self.checkpoint.model, {}
+        for row in ROWS if self.blend else self.rows:
             with model.prompts_disabled() if row == "frozen_clip" else nullcontext():
-                embeds = embed_views(model, pixels)
-            scores[row] = {
-                split: view_scores(model.compare(embeds, texts[row]), pixels.shape[1]).cpu()
+                embeds[row] = embed_views(model, pixels)
+        if self.blend:
+            embeds["vita_clip"] = blend_features(embeds["vita_clip"], embeds["frozen_clip"], self.blend)
+        return {
+            row: {
+                split: view_scores(model.compare(embeds[row], texts[row]), pixels.shape[1]).cpu()
                 for split, texts in self._class_embeds.items()
             }
-        return scores
+            for row in self.rows
+        }
 
     def results_of(self, batch: Sequence[dict]) -> list[VideoResult]:
         """The results of a batch of [`ClipDataset`]'s samples, in the same order."""

@@ -2,13 +2,14 @@
 
 import hashlib
 import os
+import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from ..data.annotation_formats import detect_format
+from ..data.annotation_formats import PARTS, detect_format, files_of_part, read_listed
 from ..data.annotations import AnnotationError, AnnotationTable, VideoSample, read_annotations
-from ..data.class_names import spell_class_name
+from ..data.class_names import read_class_names, spell_class_name
 from .protocols import Protocol
 
 
@@ -40,13 +41,44 @@ class EvaluationSplit:
         return [" ".join(name.replace("_", " ").split()) for name in self.table.class_names]
 
 
+OWN_SPLIT = "own split"
+
+
+@dataclass(frozen=True)
+class ClassSplit:
+    """
+    Where the base and the novel classes of a base-to-novel evaluation come from.
+
+    Attributes:
+        origin (`str`): `"given"` (class files of the arguments), `"protocol"` (class names of the protocol), `"found"`
+            (class files in the annotations folder), or `"own split"`: the first half of the classes is base, since
+            nothing says which are.
+        files (`dict[str, dict[str, str]]`): `name` and `sha256` of the class file of each part.
+    """
+
+    origin: str
+    files: dict[str, dict[str, str]]
+
+    @property
+    def label(self) -> str:
+        """A few words for tables."""
+        if self.origin == "protocol":
+            return "the protocol's class files"
+        return (
+            OWN_SPLIT
+            if self.origin == OWN_SPLIT
+            else f"classes of {', '.join(file['name'] for file in self.files.values())}"
+        )
+
+
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """A protocol with the videos of its splits. Splits may share videos."""
+    """A protocol with the videos of its splits. Splits may share videos. `class_split` is for base-to-novel."""
 
     protocol: Protocol
     splits: tuple[EvaluationSplit, ...]
     limit: int | None
+    class_split: ClassSplit | None = None
 
     @cached_property
     def videos(self) -> tuple[VideoSample, ...]:
@@ -57,6 +89,12 @@ class EvaluationPlan:
     def warnings(self) -> list[str]:
         """Lists that differ from what the protocol expects, and splits of which only a part is evaluated."""
         found = []
+        if self.class_split is not None and self.class_split.origin == OWN_SPLIT:
+            found.append(
+                "OWN SPLIT: the first half of the classes is base, which is not the published choice; these figures "
+                "are not comparable with published ones. Give the published class files as `base_classes` and "
+                "`novel_classes`"
+            )
         for split in self.splits:
             classes, videos = len(split.table.class_names), split.listed
             expected = self.protocol.expected_classes
@@ -76,6 +114,9 @@ def plan_evaluation(
     annotations: str | Path | None = None,
     classes: str | Path | None = None,
     limit: int | None = None,
+    *,
+    base_classes: str | Path | None = None,
+    novel_classes: str | Path | None = None,
 ) -> EvaluationPlan:
     """
     Reads the lists of all splits.
@@ -87,14 +128,54 @@ def plan_evaluation(
             default, each folder in `videos` is a class.
         classes (`str` or `Path`, *optional*): file with the class names; by default the protocol's, beside the lists.
         limit (`int`, *optional*): at most so many videos of a split, spread evenly over its list.
+        base_classes, novel_classes (`str` or `Path`, *optional*): class files of base-to-novel. By default those of the
+            protocol, else the files in the annotations folder that are called `base` and `novel`, else the two halves
+            of the classes, which is called an own split.
 
     Raises:
         AnnotationError: lists that cannot be found or used.
     """
     if limit is not None and limit < 1:
         raise AnnotationError(f"`limit` must be at least 1, got {limit}.")
-    splits = tuple(_read_split(protocol, name, videos, annotations, classes, limit) for name in protocol.splits)
-    return EvaluationPlan(protocol, _told_apart(splits, str(videos)), limit)
+    given = {part: file for part, file in zip(PARTS, (base_classes, novel_classes), strict=True) if file is not None}
+    parts = None
+    if protocol.task == "base-to-novel":
+        parts = _class_parts(protocol, given, annotations)
+    elif given:
+        raise AnnotationError(f"`base_classes` and `novel_classes` are for base-to-novel, not for {protocol.name}.")
+    splits = tuple(_read_split(protocol, name, videos, annotations, classes, limit, parts) for name in protocol.splits)
+    return EvaluationPlan(protocol, _told_apart(splits, str(videos)), limit, parts.split if parts else None)
+
+
+@dataclass(frozen=True)
+class _ClassParts:
+    """The classes of base and novel with their origin, and each part's own list in the annotations folder."""
+
+    split: ClassSplit
+    names: dict[str, tuple[str, ...]]
+    lists: dict[str, Path]
+
+
+def _class_parts(protocol: Protocol, given: dict[str, str | Path], annotations) -> _ClassParts:
+    lists: dict[str, Path] = {}
+    found: dict[str, Path] = {}
+    if annotations is not None and Path(annotations).is_dir():
+        data_set = protocol.name.removesuffix(f"-{protocol.task}")
+        data_set = re.sub(r"(?<=[a-z]{3})\d+$", "", data_set)  # `hmdb51` is `hmdb` in paths, `k400` stays
+        for part in PARTS:
+            listed, names = files_of_part(Path(annotations), part, protocol.subset, data_set)
+            lists |= {} if listed is None else {part: listed}
+            found |= {} if names is None else {part: names}
+    of_protocol = {part: getattr(protocol, f"{part}_classes") for part in PARTS}
+    of_protocol = {part: names for part, names in of_protocol.items() if names}
+    if of_protocol and not given:
+        return _ClassParts(ClassSplit("protocol", {}), of_protocol, lists)
+    files = {part: Path(file) for part, file in (given or found).items()}
+    hashes = {part: {"name": file.name, "sha256": _sha256(file)} for part, file in files.items()}
+    origin = "given" if given else "found" if found else OWN_SPLIT
+    return _ClassParts(
+        ClassSplit(origin, hashes), {part: read_class_names(file) for part, file in files.items()}, lists
+    )
 
 
 def _told_apart(splits: tuple[EvaluationSplit, ...], root: str) -> tuple[EvaluationSplit, ...]:
@@ -117,23 +198,52 @@ def _told_apart(splits: tuple[EvaluationSplit, ...], root: str) -> tuple[Evaluat
     )
 
 
-def _read_split(protocol: Protocol, name: str, videos, annotations, classes, limit: int | None) -> EvaluationSplit:
+def _read_split(
+    protocol: Protocol, name: str, videos, annotations, classes, limit: int | None, parts: _ClassParts | None
+) -> EvaluationSplit:
     folder = Path(annotations) if annotations is not None and Path(annotations).is_dir() else None
     source = (_first_file(folder, protocol.lists, name) or folder) if folder else annotations
     _check_own_list(protocol, name, source)
     if folder is not None and classes is None:
         classes = _first_file(folder, protocol.classes, name)
-    table = read_annotations(videos, source, classes, split=protocol.subset, number=protocol.split_number(name) or 1)
-    if protocol.task == "base-to-novel":
-        base, novel = table.base_to_novel()
-        table = {"base": base, "novel": novel}[name]
+    number = protocol.split_number(name) or 1
+    own_list = parts.lists.get(name) if parts else None
+    if parts is not None and own_list is not None:
+        table = _read_part(protocol, name, videos, own_list, classes, parts)
+    else:
+        table = read_annotations(videos, source, classes, split=protocol.subset, number=number)
+        if parts is not None:
+            both = table.base_to_novel(base=parts.names.get("base"), novel=parts.names.get("novel"))
+            table = both[PARTS.index(name)]
     unlabelled = next((sample for sample in table.samples if sample.label is None), None)
     if unlabelled is not None:
         raise AnnotationError(
             f"{table.source}: {unlabelled.name} has no label; an evaluation needs one for each video."
         )
-    files = {Path(file).name: hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in table.files}
+    files = {Path(file).name: _sha256(Path(file)) for file in table.files}
     return EvaluationSplit(name, protocol.text_side(name), _limited(table, limit), len(table), table.sha256, files)
+
+
+def _sha256(file: Path) -> str:
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise AnnotationError(f"{file}: cannot be read ({error.strerror or error}).") from error
+
+
+def _read_part(protocol: Protocol, name: str, videos, own_list: Path, classes, parts: _ClassParts) -> AnnotationTable:
+    """Reads a list that holds the videos of one part only, such as ViFi-CLIP's `val_novel.txt`."""
+    names = parts.names.get(name)
+    if names is None:
+        raise AnnotationError(
+            f"{own_list}: lists the videos of the {name} classes, but no class file says which these are; give it as "
+            f"`{name}_classes`."
+        )
+    labels = {item.label for item in read_listed(own_list, "auto", 1).listings}
+    numbers = [label for label in labels if isinstance(label, int)]
+    if not numbers or max(numbers) < len(names):  # names, or numbers within the part
+        return read_annotations(videos, own_list, names, split=protocol.subset)
+    return read_annotations(videos, own_list, classes, split=protocol.subset).with_classes(names)
 
 
 def _check_own_list(protocol: Protocol, name: str, source) -> None:
@@ -141,7 +251,7 @@ def _check_own_list(protocol: Protocol, name: str, source) -> None:
     numbered = [split for split in protocol.splits if split.isdecimal()]
     has_number = source is not None and Path(source).is_dir() and detect_format(Path(source)) in ("ucf101", "hmdb51")
     listed = source is not None and any(
-        Path(source).name == entry.replace("{split}", name) for entry in protocol.lists if "{split}" in entry
+        Path(source).name == Path(entry.replace("{split}", name)).name for entry in protocol.lists if "{split}" in entry
     )
     if len(numbered) > 1 and not (has_number or listed):
         wanted = " or ".join(entry.replace("{split}", name) for entry in protocol.lists)

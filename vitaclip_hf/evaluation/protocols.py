@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from ..data.class_names import AnnotationError, read_class_names
 from ..data.configuration_files import ConfigurationFileError, configuration_folder, nearest_names, read_yaml
 from ..model.frame_sampling import SAMPLINGS, ClipSpecification
 
@@ -17,6 +18,7 @@ PROTOCOLS_FOLDER = configuration_folder("protocols")
 TASKS = ("zero-shot", "supervised", "few-shot", "base-to-novel")
 TEXT_SIDES = ("zero-shot", "supervised")
 SPELLINGS = ("as-given", "camel")
+PART_FIELDS = ("base_classes", "novel_classes")
 
 
 class ProtocolError(ValueError):
@@ -38,6 +40,8 @@ class Protocol:
             stands for the split. Without a match, the folder is read as a whole (the official files of UCF101 and
             HMDB51). Without annotations, each folder of videos is a class.
         classes (`tuple[str]`): names of files with the class names, found in the same way.
+        base_classes, novel_classes (`tuple[str]`): the published class names of base-to-novel. In YAML, a list of
+            names, or the name of a class file beside the YAML file. If one is empty, it is all other classes.
         splits (`tuple[str]`): what is evaluated. Figures are averaged over the splits (base-to-novel: harmonic mean).
         official_split (`int`, *optional*): number of the official split, if the split's name is not a number.
         subset (`str`, defaults to `"test"`): part of a list that has several: `"train"`, `"validation"` or `"test"`.
@@ -61,6 +65,8 @@ class Protocol:
     text: str
     lists: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
+    base_classes: tuple[str, ...] = ()
+    novel_classes: tuple[str, ...] = ()
     splits: tuple[str, ...] = ("test",)
     official_split: int | None = None
     subset: str = "test"
@@ -88,6 +94,8 @@ class Protocol:
             raise ProtocolError(f"{self.name}: `shots` belongs to few-shot and base-to-novel, not to {self.task}.")
         if self.spatial_views not in (1, 3):
             raise ProtocolError(f"{self.name}: `spatial_views` must be 1 (centre) or 3, got {self.spatial_views}.")
+        if (self.base_classes or self.novel_classes) and self.task != "base-to-novel":
+            raise ProtocolError(f"{self.name}: base and novel classes belong to base-to-novel, not to {self.task}.")
         wrong = [template for template in self.templates if "{}" not in template]
         if wrong or not self.templates:
             raise ProtocolError(f"{self.name}: `templates` need {{}} where the class goes, got {wrong}.")
@@ -167,8 +175,9 @@ class Protocol:
         return replace(self, **changes)
 
     def to_dict(self) -> dict:
-        """Plain data, as results store it."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        """Plain data, as results store it. Base and novel classes are there if the protocol names them."""
+        values = {name: value for name, value in asdict(self).items() if value or name not in PART_FIELDS}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def load_protocol(name: str, folder: Path | str = PROTOCOLS_FOLDER) -> Protocol:
@@ -231,8 +240,19 @@ def read_protocols(file: Path | str) -> dict[str, Protocol]:
                 f"{file}: `{decided[0]}` is not a field: the file's name and `tasks:` give it. Leave it out."
             )
         values = {"task": task, "text": _usual_text(task)} | content | (changes or {})
+        values |= {part: _class_names_beside(file, part, values[part]) for part in PART_FIELDS if part in values}
         protocols[name] = Protocol(name=name, **{key: _typed(str(file), key, value) for key, value in values.items()})
     return protocols
+
+
+def _class_names_beside(file: Path | str, field_name: str, value: Any) -> Any:
+    """The names in a class file beside a protocol's file; a list of names as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return read_class_names(Path(file).parent / value)
+    except AnnotationError as error:
+        raise ProtocolError(f"{file}: `{field_name}` needs a list of names or a class file ({error}).") from error
 
 
 def _usual_text(task: str) -> str:
@@ -247,6 +267,7 @@ _TYPES: dict[str, type] = {
 _OF_THE_DATA_SET = (
     "lists",
     "classes",
+    *PART_FIELDS,
     "official_split",
     "train_lists",
     "expected_classes",

@@ -9,6 +9,7 @@ confusion_SPLIT.csv      videos of each true class (lines) by predicted class (c
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,8 @@ def write_report(folder: Path, evaluator: Evaluator, finished: Mapping[str, Vide
     write_json(folder / "results.json", results)
     table = markdown_table(results)
     (folder / "results.md").write_text(table, encoding="utf-8")
-    note = f" of {evaluator.protocol.name}" + (f" ({results['limited']})" if results["limited"] else "")
+    notes = [results["limited"], (results["class_split"] or {}).get("label")]
+    note = f" of {evaluator.protocol.name}" + "".join(f" ({note})" for note in notes if note)
     for outcome in done:
         write_per_class(folder, outcome, evaluator.rows, note)
     return table
@@ -61,6 +63,10 @@ def build_results(evaluator: Evaluator, done: Sequence[SplitOutcome], command: s
         "rows": summarize(done, evaluator.rows, protocol),
         "std": "over the splits, of a sample (n - 1)",
         "splits": describe_splits(done, protocol),
+        "options": evaluator.options(),
+        "class_split": None
+        if plan.class_split is None
+        else {**asdict(plan.class_split), "label": plan.class_split.label},
         "warnings": evaluator.warnings,
         "model": {
             "name": checkpoint.name,

@@ -16,7 +16,9 @@ def markdown_table(results: Mapping[str, Any]) -> str:
         results: the content of a `results.json`.
     """
     protocol, rows = results["protocol"], results["rows"]
-    lines = [*table_head(protocol["name"], rows, "videos")]
+    class_split = results.get("class_split")
+    title = protocol["name"] + (f" ({class_split['label']})" if class_split else "")
+    lines = [*table_head(title, rows, "videos")]
     for split, about in results["splits"].items():
         cells = [percent(rows[row]["splits"][split][name]) for row in rows for name in FIGURES]
         lines.append(f"| {split} | {' | '.join(cells)} | {video_counts(about['videos'])} |")
@@ -60,10 +62,13 @@ def describe_setting(results: Mapping[str, Any]) -> str:
         templates = f"learned contexts (frozen CLIP and novel classes: {templates})"
     else:
         templates = f"templates {templates}"
+    options = results.get("options") or {}
+    more = f", blend {options['blend']:g} with frozen CLIP" if "blend" in options else ""
+    more += ", texts of a class descriptions file" if "descriptions" in options else ""
     return (
         f"{model['name']} ({(model['revision'] or model['sha256'])[:12]}), {results['date'][:10]}: "
         f"{protocol['frames']} frames ({sampling}), {protocol['views']} × {protocol['spatial_views']} views, "
-        f"{templates}, class names {protocol['spelling']}; {gmacs['vita_clip']:.1f} GMACs a view "
+        f"{templates}, class names {protocol['spelling']}{more}; {gmacs['vita_clip']:.1f} GMACs a view "
         f"(plain CLIP {gmacs['plain_clip']:.1f})."
     )
 

@@ -26,6 +26,7 @@ from tqdm import tqdm
 from transformers.utils.logging import disable_progress_bar
 
 from ..data.annotations import AnnotationError
+from ..data.class_descriptions import read_class_descriptions
 from ..data.folder_lock import FolderLock
 from ..model.checkpoint import CheckpointError, load_checkpoint
 from ..model.precision import fast_dtype
@@ -63,6 +64,8 @@ def evaluate(
     annotations: str | Path | None = None,
     classes: str | Path | None = None,
     *,
+    base_classes: str | Path | None = None,
+    novel_classes: str | Path | None = None,
     revision: str | None = None,
     output: str | Path | None = None,
     limit: int | None = None,
@@ -73,6 +76,8 @@ def evaluate(
     frozen_clip: bool = True,
     retry_failed: bool = False,
     max_seconds: float | None = None,
+    blend: float = 0.0,
+    descriptions: str | Path | None = None,
     command: str = "",
     verbose: bool = True,
 ) -> dict[str, Any] | None:
@@ -88,6 +93,7 @@ def evaluate(
         annotations (`str` or `Path`, *optional*): folder of the protocol's lists, or one list. By default, each folder
             in `videos` is a class.
         classes (`str` or `Path`, *optional*): file with the class names; by default the protocol's, beside the lists.
+        base_classes, novel_classes (`str` or `Path`, *optional*): class files of base-to-novel, such as ViFi-CLIP's.
         revision (`str`, *optional*): of the model on the Hub.
         output (`str` or `Path`, *optional*): results folder; by default `evaluations/PROTOCOL-MODEL`.
         limit (`int`, *optional*): evaluate at most so many videos of each split. The results are marked as limited.
@@ -99,6 +105,9 @@ def evaluate(
         frozen_clip (`bool`, defaults to `True`): also evaluate the same CLIP without prompts.
         retry_failed (`bool`, defaults to `False`): try videos again that could not be read.
         max_seconds (`float`, *optional*): most time for decoding one video; after it, the video is a failed one.
+        blend (`float`, defaults to 0): weight of the frozen CLIP's features in the row `vita_clip`, 0 to 1. Choose it
+            on validation videos of trained classes, never on the test.
+        descriptions (`str` or `Path`, *optional*): JSON file with several texts for each class, in place of its name.
         command (`str`, defaults to `""`): a command line to keep in the results.
         verbose (`bool`, defaults to `True`): print the plan, a progress bar and the table.
 
@@ -131,7 +140,9 @@ def evaluate(
     state = process_state(cpu)
     number_type = fast_dtype(state.device) if dtype == "auto" else DTYPES[dtype]
     protocol = load_protocol(protocol) if isinstance(protocol, str) else protocol
-    plan = plan_evaluation(protocol, videos, annotations, classes, limit)
+    plan = plan_evaluation(
+        protocol, videos, annotations, classes, limit, base_classes=base_classes, novel_classes=novel_classes
+    )
     for split in plan.splits:
         split.table.require_videos()
     checkpoint = load_checkpoint(model, revision)
@@ -144,6 +155,8 @@ def evaluate(
             frozen_clip,
             batch_size,
             max_seconds=max_seconds,
+            blend=blend,
+            descriptions=None if descriptions is None else read_class_descriptions(descriptions),
             device=state.device,
             dtype=number_type,
         )
@@ -266,6 +279,8 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None) -> argpar
     parser.add_argument("--videos", required=True, help="folder of the videos")
     parser.add_argument("--annotations", help="folder of the protocol's lists, or one list")
     parser.add_argument("--classes", help="file with the class names (default: the protocol's, beside the lists)")
+    parser.add_argument("--base-classes", metavar="FILE", help="base-to-novel: file with the names of the base classes")
+    parser.add_argument("--novel-classes", metavar="FILE", help="base-to-novel: file with those of the novel classes")
     parser.add_argument("--output", type=Path, help="results folder (default: evaluations/PROTOCOL-MODEL)")
     parser.add_argument("--limit", type=int, help="at most so many videos of a split: a quick look, labelled as such")
     parser.add_argument("--batch-size", type=int, default=8, help="videos of a forward pass, with all their views")
@@ -285,6 +300,8 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None) -> argpar
     )
     parser.add_argument("--retry-failed", action="store_true", help="try videos again that could not be read")
     parser.add_argument("--max-seconds", type=float, help="most time for decoding one video (default: no limit)")
+    parser.add_argument("--blend", type=float, default=0.0, help="weight of the frozen CLIP's video features, 0 to 1")
+    parser.add_argument("--descriptions", metavar="FILE", help="JSON with several texts for each class")
     fields = parser.add_argument_group("fields of the protocol (default: the protocol's own values)")
     for name, kind in OPTIONS.items():
         many: dict[str, Any] = {"nargs": "+"} if kind is tuple else {"type": kind}

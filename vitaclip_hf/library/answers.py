@@ -22,6 +22,7 @@ from ..model.zero_shot_classifier import (
     checked_labels,
     checked_templates,
     embed_views,
+    label_descriptions,
     view_scores,
 )
 
@@ -94,7 +95,8 @@ class VideoClassifier:
 
     Args:
         checkpoint ([`Checkpoint`]): of [`load_checkpoint`].
-        labels (`Sequence[str]`, *optional*): the labels to score; by default the classes of the checkpoint.
+        labels (`Sequence[str]` or `dict[str, list[str]]`, *optional*): the labels to score, or several texts for each;
+            by default the classes of the checkpoint.
         templates (`str` or `Sequence[str]`, defaults to `"{}"`): sentences with `{}` for the label.
         num_views (`int`, *optional*): temporal views of a video; by default as the video processor says.
         min_score (`float`, defaults to 0): the least score of the best label.
@@ -249,9 +251,10 @@ def class_embeds_of(
     """
     model = checkpoint.model
     if labels is not None:
-        labels = checked_labels(labels, "labels")
+        names = checked_labels(labels, "labels")
         sentences = checked_templates(templates, "templates")
-        return labels, build_zero_shot_classifier(model, checkpoint.processor.tokenizer, labels, sentences)
+        texts = label_descriptions(labels) or names
+        return names, build_zero_shot_classifier(model, checkpoint.processor.tokenizer, texts, sentences)
     if not model.class_prompts.have_names:
         raise ValueError(f"{checkpoint.name}: was not trained on classes; pass `labels`.")
     with torch.no_grad():

@@ -578,6 +578,23 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
             return embed()
         return self.text_embedding_cache.get("classes", self.text_side_modules(), embed)
 
+    @torch.no_grad()
+    def get_plain_class_embeds(self) -> torch.Tensor:
+        """
+        Normalised features of the class names without their contexts, `[SOS] [class name] [.] [EOS]`, through the plain
+        text tower: shape `(num_classes, projection_dim)`.
+
+        Raises:
+            ValueError: the classes have no names.
+        """
+        if not self.class_prompts.have_names:
+            raise ValueError("The classes have no names: call `model.set_classes(names, tokenizer)` first.")
+        rows = [row[row >= 0] for row in self.class_prompts.class_input_ids]  # contexts and padding are negative
+        longest = max(map(len, rows))
+        # Padded by the end token, of which the text tower reads the first.
+        ids = torch.stack([torch.cat([row, row[-1:].expand(longest - len(row))]) for row in rows])
+        return nn.functional.normalize(self.get_text_features(ids, return_dict=True).pooler_output, dim=-1)
+
     def train(self, mode: bool = True):
         """As for every module; drops the kept text embeddings, whose weights may change now."""
         self.text_embedding_cache.clear()
@@ -666,6 +683,9 @@ class VitaClipForVideoClassification(VitaClipModel):
         interpolate_pos_encoding: bool = False,
         num_items_in_batch: int | torch.Tensor | None = None,
         class_embeds: torch.Tensor | None = None,
+        distillation_weight: float = 0.0,
+        context_penalty: float = 0.0,
+        plain_class_embeds: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> ImageClassifierOutput:
         r"""
@@ -678,6 +698,16 @@ class VitaClipForVideoClassification(VitaClipModel):
             num_items_in_batch (`int`, *optional*): entries of `labels` in the whole optimizer step (set by `Trainer`).
             class_embeds (`torch.Tensor` of shape `(num_classes, projection_dim)`, *optional*):
                 Normalised class features, where they are known already.
+            distillation_weight (`float`, defaults to 0):
+                With `labels`: adds this many times the squared distance of the normalised video features from those of
+                the frozen CLIP, mean over the videos. The teacher is this model with its prompts disabled. FROSTER
+                (arXiv 2402.03241) distils from a frozen CLIP with ratio 2.
+            context_penalty (`float`, defaults to 0):
+                With `labels`: adds this many times the squared distance of the class features from
+                `plain_class_embeds`, mean over the classes, as KgCoOp (arXiv 2303.13283) keeps learned contexts near
+                hand-written prompts.
+            plain_class_embeds (`torch.Tensor` of shape `(num_classes, projection_dim)`, *optional*):
+                Of `get_plain_class_embeds`, where they are known already.
 
         Raises:
             ValueError: texts were given; this model scores its own classes.
@@ -695,12 +725,31 @@ class VitaClipForVideoClassification(VitaClipModel):
         if class_embeds is None:
             class_embeds = self.get_class_embeds()
         logits = self.compare(video_embeds, class_embeds)
+        loss = None if labels is None else classification_loss(logits, labels, num_items_in_batch)
+        if loss is not None and labels is not None:
+            # This batch's part of the optimizer step, as in `classification_loss`.
+            part = 1 if num_items_in_batch is None else labels.numel() / torch.as_tensor(num_items_in_batch).to(loss)
+            if distillation_weight:
+                with torch.no_grad(), self.prompts_disabled():
+                    teacher = self.get_video_features(
+                        pixel_values_videos, interpolate_pos_encoding, class_tokens_only=True, return_dict=True
+                    ).pooler_output
+                loss = loss + part * distillation_weight * squared_distance(video_embeds, teacher)
+            if context_penalty:
+                plain = self.get_plain_class_embeds() if plain_class_embeds is None else plain_class_embeds
+                loss = loss + part * context_penalty * squared_distance(class_embeds, plain).to(loss.device)
         return ImageClassifierOutput(
-            loss=None if labels is None else classification_loss(logits, labels, num_items_in_batch),
+            loss=loss,
             logits=logits,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+
+def squared_distance(embeds: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean squared distance of normalised vectors `(num_vectors, projection_dim)` from their targets, of any length."""
+    targets = nn.functional.normalize(targets.to(embeds.device).float(), dim=-1)
+    return (embeds.float() - targets).square().sum(-1).mean()
 
 
 def classification_loss(

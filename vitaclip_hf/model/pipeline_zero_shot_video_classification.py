@@ -4,9 +4,11 @@ from .loading_checks import check_tokenizer
 from .pipeline_parts import ReadsAhead, checked_on_error, error_of, read_views, require_vita_clip, save_folder
 from .zero_shot_classifier import (
     build_zero_shot_classifier,
+    checked_blend,
     checked_labels,
     checked_templates,
     embed_views,
+    label_descriptions,
     view_scores,
 )
 
@@ -59,9 +61,12 @@ class ZeroShotVideoClassificationPipeline(ReadsAhead):
         Args:
             inputs: a video (a path, a URL, bytes, a file object, an array or tensor `[T, H, W, 3]`), or a list, dataset
                 or generator of videos; the last two are read lazily.
-            candidate_labels (`list[str]`): the labels to score.
+            candidate_labels (`list[str]` or `dict[str, list[str]]`): the labels to score, or several texts for each
+                label; the embeddings of a label's texts are averaged and normalised again.
             hypothesis_template (`str` or `list[str]`, *optional*, defaults to `"{}"`):
                 Sentence(s) with `{}` for the label. The embeddings of several are averaged and normalised again.
+            blend (`float`, *optional*, defaults to 0): weight of the frozen CLIP's features, 0 to 1; see
+                [`embed_views`].
             top_k (`int`, *optional*): how many labels to return; all by default.
             batch_size (`int`, *optional*, defaults to 1): videos of a forward pass.
             num_workers (`int`, *optional*):
@@ -84,7 +89,7 @@ class ZeroShotVideoClassificationPipeline(ReadsAhead):
         return super().__call__(inputs, **kwargs)
 
     def _sanitize_parameters(
-        self, candidate_labels=None, hypothesis_template=None, top_k=None, on_error=None, **kwargs
+        self, candidate_labels=None, hypothesis_template=None, blend=None, top_k=None, on_error=None, **kwargs
     ):
         names = (
             "num_views",
@@ -101,14 +106,17 @@ class ZeroShotVideoClassificationPipeline(ReadsAhead):
         if unknown:
             raise TypeError(
                 f"zero-shot-video-classification: unknown argument {', '.join(unknown)}; known are candidate_labels, "
-                f"hypothesis_template, top_k, batch_size, on_error, {', '.join(names)}."
+                f"hypothesis_template, blend, top_k, batch_size, on_error, {', '.join(names)}."
             )
         forward: dict = {}
         postprocess: dict = {}
         if candidate_labels is not None:
-            forward["candidate_labels"] = postprocess["candidate_labels"] = checked_labels(candidate_labels)
+            labels = postprocess["candidate_labels"] = checked_labels(candidate_labels)
+            forward["candidate_labels"] = label_descriptions(candidate_labels) or labels
         if hypothesis_template is not None:
             forward["templates"] = checked_templates(hypothesis_template)
+        if blend is not None:
+            forward["blend"] = checked_blend(blend)
         if top_k is not None:
             if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
                 raise ValueError(f"`top_k` must be a whole number of at least 1, got {top_k!r}.")
@@ -121,12 +129,12 @@ class ZeroShotVideoClassificationPipeline(ReadsAhead):
     def preprocess(self, video, on_error="error", **processing):
         return read_views(self, video, processing, on_error)
 
-    def _forward(self, model_inputs, candidate_labels=None, templates=("{}",)):
+    def _forward(self, model_inputs, candidate_labels=None, templates=("{}",), blend=0.0):
         if candidate_labels is None:
             raise ValueError("zero-shot-video-classification: pass `candidate_labels=[…]`, the labels to score.")
         class_embeds = build_zero_shot_classifier(self.model, self.tokenizer, candidate_labels, templates)
         scores = view_scores(
-            self.model.compare(embed_views(self.model, model_inputs["pixel_values_videos"]), class_embeds),
+            self.model.compare(embed_views(self.model, model_inputs["pixel_values_videos"], blend), class_embeds),
             model_inputs["pixel_values_videos"].shape[1],
         )
         return {"scores": scores} | {name: model_inputs[name] for name in ("error",) if name in model_inputs}

@@ -2,7 +2,7 @@
 
 import weakref
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -30,6 +30,27 @@ def checked_labels(labels: Any, argument: str = "candidate_labels") -> tuple[str
     return tuple(given)
 
 
+def label_descriptions(labels: Any) -> dict[str, tuple[str, ...]] | None:
+    """
+    Several texts for each label, of a table from label to texts; `None` if labels are names only.
+
+    Raises:
+        ValueError: a label without texts, or texts that are no non-empty strings.
+    """
+    if not isinstance(labels, Mapping) or all(texts is None for texts in labels.values()):
+        return None
+    found = {
+        label: tuple(texts) if isinstance(texts, Iterable) and not isinstance(texts, str) else (texts,)
+        for label, texts in labels.items()
+    }
+    for label, texts in found.items():
+        if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+            raise ValueError(
+                f"The texts of {label!r:.200} must be non-empty strings, at least one, got {texts!r:.200}."
+            )
+    return found
+
+
 def checked_templates(templates: Any, argument: str = "hypothesis_template") -> tuple[str, ...]:
     """
     One template or several, as a tuple.
@@ -46,7 +67,10 @@ def checked_templates(templates: Any, argument: str = "hypothesis_template") -> 
 
 @torch.no_grad()
 def build_zero_shot_classifier(
-    model: Any, tokenizer: Any, labels: Sequence[str], templates: Sequence[str] = ("{}",)
+    model: Any,
+    tokenizer: Any,
+    labels: Sequence[str] | Mapping[str, Sequence[str]],
+    templates: Sequence[str] = ("{}",),
 ) -> torch.Tensor:
     """
     The class embeddings of labels, through the plain text tower.
@@ -57,27 +81,36 @@ def build_zero_shot_classifier(
     Args:
         model ([`VitaClipModel`]): a model in evaluation.
         tokenizer: the model's.
-        labels (`Sequence[str]`): the labels to score.
-        templates (`Sequence[str]`, defaults to `("{}",)`): sentences with `{}` for the label.
+        labels (`Sequence[str]` or `Mapping[str, Sequence[str]]`): the labels to score, or several texts for each label.
+            The embeddings of a label's texts are averaged too, as class descriptions are in FROSTER (arXiv 2402.03241)
+            and OST (arXiv 2312.00096).
+        templates (`Sequence[str]`, defaults to `("{}",)`): sentences with `{}` for the label or its text.
 
     Returns:
         `torch.Tensor` of shape `(num_labels, projection_dim)`, normalised.
 
     Raises:
-        ValueError: a sentence is too long for the text tower.
+        ValueError: a sentence is too long for the text tower, or a label has no texts.
     """
+    descriptions = label_descriptions(labels)
+    flat = list(labels) if descriptions is None else [text for texts in descriptions.values() for text in texts]
 
     def embed() -> torch.Tensor:
         embeds = []
         for template in templates:
-            texts = label_texts(labels, template)
+            texts = label_texts(flat, template)
             inputs = tokenizer(texts, padding=True, return_tensors="pt", verbose=False)
             _check_length(model, tokenizer, texts, inputs["input_ids"])
             features = model.get_text_features(**inputs.to(model.device)).pooler_output
             embeds.append(nn.functional.normalize(features, dim=-1))
-        return nn.functional.normalize(torch.stack(embeds).mean(0), dim=-1)
+        averaged = torch.stack(embeds).mean(0)
+        if descriptions is not None:
+            of_labels = averaged.split([len(texts) for texts in descriptions.values()])
+            averaged = torch.stack([texts.mean(0) for texts in of_labels])
+        return nn.functional.normalize(averaged, dim=-1)
 
-    key = ("labels", tuple(labels), tuple(templates), weakref.ref(tokenizer))
+    given = tuple(labels) if descriptions is None else tuple(descriptions.items())
+    key = ("labels", given, tuple(templates), weakref.ref(tokenizer))
     return model.text_embedding_cache.get(key, model.text_side_modules(), embed)
 
 
@@ -147,18 +180,46 @@ def score_videos(model: Any, pixel_values_videos: torch.Tensor, class_embeds: to
 
 
 @torch.no_grad()
-def embed_views(model: Any, pixel_values_videos: torch.Tensor) -> torch.Tensor:
+def embed_views(model: Any, pixel_values_videos: torch.Tensor, blend: float = 0.0) -> torch.Tensor:
     """
     Normalised video features of every view.
+
+    A blend mixes in the features of the frozen CLIP. Open-VCLIP (arXiv 2302.00624) and WiSE-FT (arXiv 2109.01903)
+    interpolate weights between a fine-tuned model and CLIP; with a frozen CLIP there are only features to interpolate.
 
     Args:
         model ([`VitaClipModel`]): a model in evaluation.
         pixel_values_videos (`torch.Tensor` of shape `(batch_size, num_views, num_frames, 3, height, width)`):
             All views of each video.
+        blend (`float`, defaults to 0): weight of the frozen CLIP's features, 0 to 1. It costs a second forward pass.
 
     Returns:
         `torch.Tensor` of shape `(batch_size * num_views, projection_dim)`.
+
+    Raises:
+        ValueError: a blend outside 0 … 1.
     """
+    checked_blend(blend)
     pixels = pixel_values_videos.to(model.device, model.dtype).flatten(0, 1)
     features = model.get_video_features(pixels, class_tokens_only=True).pooler_output
-    return nn.functional.normalize(features, dim=-1)
+    features = nn.functional.normalize(features, dim=-1)
+    if not blend:
+        return features
+    with model.prompts_disabled():
+        plain = model.get_video_features(pixels, class_tokens_only=True).pooler_output
+    return blend_features(features, nn.functional.normalize(plain, dim=-1), blend)
+
+
+def blend_features(prompted: torch.Tensor, plain: torch.Tensor, blend: float) -> torch.Tensor:
+    """`(1 - blend) * prompted + blend * plain`, normalised again; both are normalised, one row a video."""
+    return nn.functional.normalize(torch.lerp(prompted, plain, blend), dim=-1)
+
+
+def checked_blend(blend: float) -> float:
+    """
+    Raises:
+        ValueError: a blend outside 0 … 1.
+    """
+    if isinstance(blend, bool) or not isinstance(blend, (int, float)) or not 0 <= blend <= 1:
+        raise ValueError(f"`blend` must be a number from 0 (prompted) to 1 (plain CLIP), got {blend!r:.100}.")
+    return blend

@@ -95,7 +95,14 @@ class DataArguments:
         default=False, metadata={"help": "Write class names in words: ApplyEyeMakeup as Apply Eye Makeup."}
     )
     class_subset: Literal["all", "base", "novel"] = field(
-        default="all", metadata={"help": "All classes, the base classes (first half) or the novel ones (second half)."}
+        default="all",
+        metadata={"help": "All classes, the base classes or the novel ones. By default halves of the list."},
+    )
+    base_classes: str | None = field(
+        default=None, metadata={"help": "Class file of the base classes, for class_subset."}
+    )
+    novel_classes: str | None = field(
+        default=None, metadata={"help": "Class file of the novel classes, for class_subset."}
     )
     shots: int | None = field(
         default=None, metadata={"help": "Number of training videos of each class, drawn by data_seed."}
@@ -174,13 +181,17 @@ class VitaClipTrainingArguments(TrainingArguments):
             from it, `per_device_train_batch_size` and the number of ranks.
         decay_all (`bool`, *optional*, defaults to `False`):
             Whether every trained tensor has weight decay, as in the released code. By default only matrices have it.
+        distillation_weight (`float`, *optional*, defaults to 0):
+            Weight of the distance of the video features from those of the frozen CLIP (FROSTER, arXiv 2402.03241: 2).
+        context_penalty (`float`, *optional*, defaults to 0):
+            Weight of the distance of the class features from those of the plain names (KgCoOp, arXiv 2303.13283: 8).
         load_best_model_at_end (`bool`, *optional*):
             By default `True` where evaluations and checkpoints have the same strategy.
         prompts_only (`bool`, *optional*, defaults to `False`):
             Whether checkpoints hold only the prompts and the name of their CLIP, instead of the whole model.
     """
 
-    _argument_group_name = "training (transformers' TrainingArguments; total_batch_size, decay_all, prompts_only)"
+    _argument_group_name = "training (transformers' TrainingArguments; and ours)"
 
     output_dir: str = field(
         default="runs/vita-clip", metadata={"help": "Folder of the checkpoints and of the trained model."}
@@ -191,6 +202,14 @@ class VitaClipTrainingArguments(TrainingArguments):
     )
     decay_all: bool = field(
         default=False, metadata={"help": "Weight decay on every trained tensor, as in the released code."}
+    )
+    distillation_weight: float = field(
+        default=0.0,
+        metadata={"help": "Weight of the video features' distance from the frozen CLIP's (FROSTER: 2)."},
+    )
+    context_penalty: float = field(
+        default=0.0,
+        metadata={"help": "Weight of the class features' distance from the plain names' (KgCoOp: 8)."},
     )
     load_best_model_at_end: bool | None = field(
         default=None,
@@ -228,6 +247,9 @@ class VitaClipTrainingArguments(TrainingArguments):
         """Refuses values that transformers accepts but does not honour."""
         if self.gradient_accumulation_steps < 1 or self.per_device_train_batch_size < 1:
             raise ValueError("`gradient_accumulation_steps` and `per_device_train_batch_size` must be at least 1.")
+        for name in ("distillation_weight", "context_penalty"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"`{name}` must be 0 or more, got {getattr(self, name)}.")
         if self.max_steps == 0:
             raise ValueError("`max_steps` 0 would train one step; leave it out, or give the number of steps.")
         metric = (self.metric_for_best_model or "top1").removeprefix("eval_")

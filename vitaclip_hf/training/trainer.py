@@ -82,6 +82,7 @@ class VitaClipTrainer(Trainer):
         self.base, self.base_revision = base, base_revision
         self._class_embeds: ClassEmbedsOfStep | None = None
         self._gathers_for: nn.Module | None = None
+        self._plain_class_embeds: torch.Tensor | None = None
         self._base_verified = False
         self._waited, self._videos, self._failures = 0.0, 0, 0
         self._logged_at: float | None = None  # since when videos are counted
@@ -166,7 +167,23 @@ class VitaClipTrainer(Trainer):
             with self.accelerator.autocast():
                 shared = self._class_embeds.for_micro_batch(is_last=self.accelerator.sync_gradients)
             inputs = {**inputs, "class_embeds": shared}
+        if model.training:
+            inputs = {**inputs, **self._regularization(model)}
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
+    def _regularization(self, model: nn.Module) -> dict[str, Any]:
+        """What the loss has besides the cross-entropy. The plain names' features are constant, and made once."""
+        weights: dict[str, Any] = {
+            name: weight for name in ("distillation_weight", "context_penalty") if (weight := getattr(self.args, name))
+        }
+        if "context_penalty" in weights:
+            if self.is_fsdp_enabled:
+                raise TrainingError("`context_penalty` does not work with FSDP; leave one of them out")
+            if self._plain_class_embeds is None:
+                own = self.accelerator.unwrap_model(model, keep_torch_compile=False)
+                self._plain_class_embeds = own.get_plain_class_embeds()
+            weights["plain_class_embeds"] = self._plain_class_embeds
+        return weights
 
     def _model_of_step(self, model: nn.Module) -> VitaClipModel:
         """The model itself. FSDP 2 is told to gather the weights for `get_class_embeds` as it does for `forward`."""

@@ -10,7 +10,7 @@ from transformers.utils import logging
 
 from ..data.annotation_formats import SPLIT_WORDS, SPLITS
 from ..data.annotations import AnnotationTable, read_annotations
-from ..data.class_names import spell_class_name
+from ..data.class_names import read_class_names, spell_class_name
 from ..data.video_sources import HubVideos, MotionShapes
 from .arguments import DataArguments
 from .recipes import GENERATED, RecipeError
@@ -25,9 +25,10 @@ SUBSETS = ("base", "novel")
 _FILES_ONLY = ("annotations", "classes", "annotation_format", "eval_videos", "eval_annotations")
 _OF_HUB = dict.fromkeys(_FILES_ONLY, "a data set of the Hub has its own classes, labels and splits")
 _OF_HUB |= {"clips_per_class": "only motion_shapes is generated"}
-_OF_STREAM = dict.fromkeys(("shots", "class_subset"), "nothing can be selected from a stream (drop `streaming`)")
+_PARTS = ("class_subset", "base_classes", "novel_classes")
+_OF_STREAM = dict.fromkeys(("shots", *_PARTS), "nothing can be selected from a stream (drop `streaming`)")
 _OF_GENERATED = dict.fromkeys((*_FILES_ONLY, "label_column"), "motion_shapes is generated with its labels")
-_OF_GENERATED |= dict.fromkeys(("class_subset", "validation_share"), "motion_shapes has its own classes and validation")
+_OF_GENERATED |= dict.fromkeys((*_PARTS, "validation_share"), "motion_shapes has its own classes and validation")
 _OF_GENERATED |= {"shots": "motion_shapes has as many videos as `clips_per_class` says"}
 UNUSABLE = {
     "files": {
@@ -67,6 +68,14 @@ class TrainingData:
         """The parts whose videos `check_data` can read."""
         return [part for part in (self.train, self.validation) if isinstance(part, (AnnotationTable, HubVideos))]
 
+    def _class_split(self) -> dict[str, Any]:
+        """Which classes `class_subset` took: the hash of each class file, or "own split" if there is none."""
+        if self.arguments.class_subset == "all":
+            return {}
+        files = {name: getattr(self.arguments, name) for name in ("base_classes", "novel_classes")}
+        hashes = {name: hashlib.sha256(Path(file).read_bytes()).hexdigest() for name, file in files.items() if file}
+        return {"class_split": hashes or "own split"}
+
     def record(self) -> dict[str, Any]:
         """The record of the data for `run.json`."""
         parts = {"train": self.train, "validation": self.validation}
@@ -75,6 +84,7 @@ class TrainingData:
             "classes": len(self.class_names),
             "validation_from": self.validation_from,
             "class_names_sha256": names,
+            **self._class_split(),
             **{name: _described(part) for name, part in parts.items() if part is not None},
         }
 
@@ -168,7 +178,18 @@ def read_tables(
 
 def _training_classes(arguments: DataArguments, table: AnnotationTable) -> AnnotationTable:
     train = table.split("train")
-    return train if arguments.class_subset == "all" else train.base_to_novel()[SUBSETS.index(arguments.class_subset)]
+    files = [arguments.base_classes, arguments.novel_classes]
+    if arguments.class_subset == "all":
+        if any(files):
+            raise RecipeError("`base_classes` and `novel_classes` are for `class_subset` base or novel")
+        return train
+    base, novel = (read_class_names(file) if file else None for file in files)
+    if base is None and novel is None:
+        logger.warning(
+            f"OWN SPLIT: the {arguments.class_subset} classes are a half of the class list, not the published ones; "
+            "give the published class files as `base_classes` and `novel_classes`"
+        )
+    return train.base_to_novel(base=base, novel=novel)[SUBSETS.index(arguments.class_subset)]
 
 
 def _selected(

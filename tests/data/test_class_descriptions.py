@@ -1,0 +1,40 @@
+"""Class descriptions: forms of the JSON file, the classes they are for, and files that cannot be used."""
+
+import json
+
+import pytest
+
+from vitaclip_hf.data.annotations import AnnotationError
+from vitaclip_hf.data.class_descriptions import read_class_descriptions, texts_of_classes
+
+
+def test_forms(tmp_path):
+    file = tmp_path / "texts.json"
+    content = {
+        "brush_hair": "a hand with a brush",
+        "clap": ["two hands meet", "applause"],
+        "dive": {"spatio": ["a pool"], "temporal": ["a jump", "a splash"]},
+    }
+    file.write_text(json.dumps(content))
+    found = read_class_descriptions(file)
+    assert found["brush_hair"] == ("a hand with a brush",) and found["dive"] == ("a pool", "a jump", "a splash")
+    assert texts_of_classes(found, ["Dive", "brush hair"], "x") == [found["dive"], found["brush_hair"]]
+    with pytest.raises(AnnotationError, match="x: no texts for 1 classes, such as 'jump'"):
+        texts_of_classes(found, ["dive", "jump"], "x")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([], "expected an object from class name to texts"),
+        ({}, "expected an object from class name to texts"),
+        ({"a": []}, "class 'a' has no text, or an empty one"),
+        ({"a": [" "]}, "class 'a' has no text, or an empty one"),
+        ({"a": 3}, "expected a text, a list of texts"),
+        ({"a": ["b", 3]}, "expected a text, a list of texts"),
+    ],
+)
+def test_files_that_cannot_be_used(tmp_path, content, message):
+    (tmp_path / "texts.json").write_text(json.dumps(content))
+    with pytest.raises(AnnotationError, match=message):
+        read_class_descriptions(tmp_path / "texts.json")

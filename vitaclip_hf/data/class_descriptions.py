@@ -1,0 +1,66 @@
+"""Class descriptions as data: a JSON file with several texts for each class."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .class_names import ClassIndex
+from .text_files import AnnotationError, check_text, read_json
+
+
+def read_class_descriptions(path: str | Path) -> dict[str, tuple[str, ...]]:
+    """
+    Reads the texts of each class.
+
+    The JSON file holds an object from class name to a text, to a list of texts, or to an object of such lists (OST has
+    spatial and temporal texts). A class's texts are taken together.
+
+    Args:
+        path (`str` or `Path`): the file.
+
+    Returns:
+        `dict[str, tuple[str, ...]]`: the texts by class name, in the order of the file.
+
+    Raises:
+        AnnotationError: another content, a class without texts, or an empty text.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict) or not content:
+        raise AnnotationError(f"{path}: expected an object from class name to texts, `{{class: [texts]}}`.")
+    found = {name: tuple(_texts(value, f"{path}, class {name!r:.100}")) for name, value in content.items()}
+    empty = next((name for name, texts in found.items() if not texts or not all(text.strip() for text in texts)), None)
+    if empty is not None:
+        raise AnnotationError(f"{path}: class {empty!r:.100} has no text, or an empty one.")
+    return found
+
+
+def _texts(value: Any, where: str) -> list[str]:
+    if isinstance(value, str):
+        check_text(value, "the text", where)
+        return [value]
+    if isinstance(value, list) and all(isinstance(text, str) for text in value):
+        return [text for item in value for text in _texts(item, where)]
+    if isinstance(value, dict) and all(isinstance(part, (str, list)) for part in value.values()):
+        return [text for part in value.values() for text in _texts(part, where)]
+    raise AnnotationError(f"{where}: expected a text, a list of texts or an object of lists, got {value!r:.100}.")
+
+
+def texts_of_classes(
+    descriptions: dict[str, tuple[str, ...]], class_names: Sequence[str], source: str
+) -> list[tuple[str, ...]]:
+    """
+    The texts of some classes, in their order. A name may differ in case, spaces and punctuation.
+
+    Raises:
+        AnnotationError: a class has no texts.
+    """
+    names = list(descriptions)
+    index = ClassIndex(names, source)
+    found = [index.find(name) for name in class_names]
+    missing = [name for name, place in zip(class_names, found, strict=True) if place is None]
+    if missing:
+        raise AnnotationError(f"{source}: no texts for {len(missing)} classes, such as {missing[0]!r:.100}.")
+    return [descriptions[names[place]] for place in found if place is not None]
+
+
+__all__ = ["read_class_descriptions", "texts_of_classes"]
