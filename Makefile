@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo reproduce-demo test lint slow contract attack clean
+.PHONY: demo reproduce-demo test lint slow contract attack docs clean
 
 DEMO := examples/demo
 
@@ -37,6 +37,10 @@ SEED ?= 1
 attack: $(VENV)/.test
 	PYTHONPATH=tests:tests/training $(BIN)/python -m attack --seed $(SEED) --minutes $(MINUTES)
 
+# The pages as a site in build/site; open build/site/index.html.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --config-file docs/site/mkdocs.yml
+
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 		{ echo "vitaclip_hf needs Python 3.10 or newer; try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
@@ -46,6 +50,10 @@ $(VENV)/bin/python:
 $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
 	@echo "Installing the package and what it needs into $(VENV) (PyTorch is large; a few minutes the first time) …"
 	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.docs: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	@touch $@
 
 $(VENV)/.test: pyproject.toml | $(VENV)/bin/python
