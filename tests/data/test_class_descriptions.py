@@ -23,6 +23,20 @@ def test_forms(tmp_path):
         texts_of_classes(found, ["dive", "jump"], "x")
 
 
+def test_numbers_for_names(tmp_path):
+    """The form of FROSTER's and OST's files."""
+    file = tmp_path / "texts.json"
+    file.write_text(
+        json.dumps({"0": "Brush hair: a hand with a brush", "10": ["two hands"]} | {f"{n}": "x" for n in range(1, 10)})
+    )
+    found = read_class_descriptions(file)
+    texts = texts_of_classes(found, ["brush hair", *"abcdefghi", "clap"], "x")
+    assert texts[0] == ("Brush hair: a hand with a brush",) and texts[10] == ("two hands",) and texts[9] == ("x",)
+    with pytest.raises(AnnotationError, match="x: has texts for 11 numbers; there are 2 classes"):
+        texts_of_classes(found, ["brush hair", "clap"], "x")
+    assert texts_of_classes({"0": ("zero",), "1": ("one",)}, ["1", "0"], "x") == [("one",), ("zero",)]  # digits
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

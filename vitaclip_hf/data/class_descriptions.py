@@ -12,8 +12,9 @@ def read_class_descriptions(path: str | Path) -> dict[str, tuple[str, ...]]:
     """
     Reads the texts of each class.
 
-    The JSON file holds an object from class name to a text, to a list of texts, or to an object of such lists (OST has
-    spatial and temporal texts). A class's texts are taken together.
+    The JSON file holds an object from class name to a text, to a list of texts, or to an object of such lists. A
+    class's texts are taken together. FROSTER's and OST's files have the class's number in place of its name; see
+    [`texts_of_classes`].
 
     Args:
         path (`str` or `Path`): the file.
@@ -51,10 +52,19 @@ def texts_of_classes(
     """
     The texts of some classes, in their order. A name may differ in case, spaces and punctuation.
 
+    Names `"0"`, `"1"`, … are the numbers of the classes, as in FROSTER (arXiv 2402.03241) and OST (arXiv 2312.00096).
+
     Raises:
-        AnnotationError: a class has no texts.
+        AnnotationError: a class has no texts, or the numbers are not those of the classes.
     """
     names = list(descriptions)
+    numbers = [str(number) for number in range(len(names))]
+    if sorted(names) == sorted(numbers) and not set(names) & set(class_names):
+        if len(names) != len(class_names):
+            raise AnnotationError(
+                f"{source}: has texts for {len(names)} numbers; there are {len(class_names)} classes."
+            )
+        return [descriptions[number] for number in numbers]
     index = ClassIndex(names, source)
     found = [index.find(name) for name in class_names]
     missing = [name for name, place in zip(class_names, found, strict=True) if place is None]
