@@ -18,10 +18,7 @@ import sys
 import time
 import traceback
 from datetime import datetime, timezone
-from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
-from unittest.mock import MagicMock
 
 import torch
 from gpu_record import START, Record, TimeIsUpError, time_limit
@@ -37,26 +34,6 @@ PARTS = {
     "graph": 20,
     "compiled": 150,
 }
-
-
-class AbsentModule(ModuleType):
-    """Any name can be imported from it. Nothing of it works."""
-
-    def __getattr__(self, name: str):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return MagicMock(name=name)
-
-
-def do_without_av() -> None:
-    """The package imports PyAV to read videos. None is read here, so that a machine without PyAV can measure."""
-    try:
-        import av  # noqa: F401
-    except ImportError:
-        for name in ("av", "av.stream", "av.video", "av.video.frame"):
-            module = AbsentModule(name)
-            module.__spec__, module.__path__ = ModuleSpec(name, None), []
-            sys.modules[name] = module
 
 
 def describe_gpu() -> dict:
@@ -172,7 +149,6 @@ def main(argv: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
-    do_without_av()
     import gpu_parts
     from benchmark_measurement import describe_machine, load_average
 

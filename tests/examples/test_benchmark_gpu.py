@@ -1,4 +1,4 @@
-"""The GPU benchmark: it says where there is no GPU, does without video readers, and keeps what it measured."""
+"""The GPU benchmark: it says where there is no GPU, needs only what inference needs, and keeps what it measured."""
 
 import json
 import subprocess
@@ -14,10 +14,10 @@ from gpu_record import Record, TimeIsUpError, time_limit
 
 
 ROOT = Path(__file__).parents[2]
-ABSENT = ("av", "datasets", "decord", "evaluate", "pyarrow", "torchcodec")
+ABSENT = ("datasets", "decord", "evaluate", "pyarrow", "torchcodec")
 
 
-def run_without_readers(*arguments) -> subprocess.CompletedProcess:
+def run_with_the_core(*arguments) -> subprocess.CompletedProcess:
     """The script in a process in which none of `ABSENT` can be imported."""
     code = (
         "import sys, runpy\n"
@@ -36,9 +36,9 @@ def test_without_a_gpu_it_says_so(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("parts", [["agreement"], pytest.param(list(benchmark_gpu.PARTS), marks=pytest.mark.slow)])
-def test_smoke_needs_no_reader_of_videos(tmp_path, parts):
+def test_smoke_needs_no_extra(tmp_path, parts):
     output = tmp_path / "gpu.json"
-    result = run_without_readers("--smoke", "--output", output, "--parts", *parts)
+    result = run_with_the_core("--smoke", "--output", output, "--parts", *parts)
     assert result.returncode == 0, result.stderr[-2000:]
     results = json.loads(output.read_text())
     assert list(results["parts"]) == parts
