@@ -194,15 +194,15 @@ class AnnotationTable:
         """
         Writes the videos as a list that `read_annotations` reads: `path,label`, with class names as labels.
 
-        A table of other splits than `train` alone gets the column `split`. The order of the classes and classes without
-        videos are not in the list; give `read_annotations` the `classes` to keep them.
+        A table of several splits gets the column `split`. The order of the classes and classes without videos are not
+        in the list; give `read_annotations` the `classes` to keep them.
 
         Args:
             path (`str` or `Path`): the file to write.
         """
         numbers = any(re.fullmatch(r"[+-]?\d+(\.0)?", name) for name in self.class_names)
         header = ["path", "label_name" if numbers else "label"]  # so that `7` is read as a name
-        several = {sample.split for sample in self.samples} != {"train"}  # which is what a list without splits is
+        several = len({sample.split for sample in self.samples}) > 1
         names = [quoted(name) for name in self.class_names]
         with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             file.write(",".join(header + ["split"] * several) + "\r\n")

@@ -146,7 +146,7 @@ def embed_videos(
         done = _finished(folder, retry)
         given = {storable(video): video for video in videos}
         unread = [video for name, video in given.items() if name not in done]
-        report = EmbeddingReport(unchanged=len(given) - len(unread))
+        report = EmbeddingReport(unchanged=len(done))
         settings = _Settings(window, stride, batch_size, None if classes is None else classes[1].float().cpu())
         if engine == "local":
             parts = _local(unread, checkpoint, settings, workers)
@@ -188,15 +188,15 @@ def read_embeddings(folder: str | Path) -> pa.Table:
     paths = sorted(Path(folder).glob("part-*.parquet"))
     if not paths:
         raise EmbeddingError(f"{folder}: there are no vectors here.")
-    return pa.concat_tables([pq.read_table(path) for path in paths]).sort_by("video")
+    return pa.concat_tables([_read(path) for path in paths]).sort_by("video")
 
 
 # What is kept
 
 
 def storable(text: str) -> str:
-    """A name as Parquet can hold it: bytes that are no UTF-8 are written as `\\xff`."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """A name as Parquet can hold it: a byte that is no UTF-8 is written as `\\udcff`."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _check_about(folder: Path, about: dict[str, Any]) -> None:
@@ -227,7 +227,7 @@ def _finished(folder: Path, retry: bool) -> set[str]:
         try:
             names = _read(path, ["video", "error"])
             if retry and names["error"].null_count < len(names):
-                _replaced(path, partial(pq.write_table, _read(path).filter(names["error"].is_null())))
+                _replaced(path, partial(_write_table, _read(path).filter(names["error"].is_null())))
                 names = names.filter(names["error"].is_null())
             found = names["video"].to_pylist()
         except (pa.ArrowException, KeyError, ValueError, UnicodeDecodeError) as error:
@@ -240,13 +240,17 @@ def _finished(folder: Path, retry: bool) -> set[str]:
 
 
 def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
         return file.read(columns)
 
 
 def _write(folder: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
     table = pa.Table.from_pylist(rows, schema)
-    _replaced(folder / f"part-{uuid.uuid4().hex[:12]}.parquet", partial(pq.write_table, table))
+    _replaced(folder / f"part-{uuid.uuid4().hex[:12]}.parquet", partial(_write_table, table))
+
+
+def _write_table(table: pa.Table, path: Path) -> None:
+    pq.write_table(table, path, write_page_checksum=True)
 
 
 def _replaced(path: Path, write: Callable[[Path], Any]) -> None:
@@ -394,9 +398,8 @@ def _with_ray(
     model = (name, checkpoint.revision, settings, "cuda" if gpus else "cpu", checkpoint.model.dtype)
     blocks = min(len(videos), max(len(videos) // 16, 4 * (workers or 1)))  # a block is what is done again
     tasks: dict[str, Any] = {} if workers is None else {"concurrency": workers}
-    clips = ray.data.from_items([os.fsencode(video) for video in videos], override_num_blocks=blocks).flat_map(
-        read, **tasks
-    )
+    items = [os.fsencode(video) for video in videos]  # Arrow has no names that are not UTF-8
+    clips = ray.data.from_items(items, override_num_blocks=blocks).flat_map(read, **tasks)
     embedded = clips.map_batches(
         _ModelActor,
         fn_constructor_args=model,
@@ -434,8 +437,8 @@ def _row(video: str, parts: list[dict], labels: list[str] | None) -> dict[str, A
     if error:
         return {"video": video, "error": error}
     vectors = [np.asarray(part["vector"], np.float32) for part in parts]
-    if not all(np.isfinite(vector).all() for vector in vectors):
-        return {"video": video, "error": f"{video}: its vector is NaN or infinite; the model's weights are damaged"}
+    if not all(np.isfinite(part.get(name, 0.0)).all() for part in parts for name in ("vector", "scores")):
+        return {"video": video, "error": f"{video}: vector or scores are NaN or infinite; the model is damaged"}
     row: dict[str, Any] = {"video": video, "error": None, "vector": vectors[0], "vectors": vectors}
     row |= {"starts": [float(part["start"]) for part in parts], "ends": [float(part["end"]) for part in parts]}
     if labels is not None:

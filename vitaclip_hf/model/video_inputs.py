@@ -212,7 +212,7 @@ def opened_images(
             try:
                 if isinstance(file, str) and os.path.exists(file) and not os.path.isfile(file):
                     raise OSError("it is not a file")  # reading a pipe would wait for ever
-                image = Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=IMAGE_FORMATS)
+                image = Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=_image_formats())
             except Image.DecompressionBombError as error:
                 raise failure(name, error, "opening", "Make it smaller.", VideoTooLargeError) from error
             except Exception as error:  # Pillow raises SyntaxError and others for damaged files
@@ -233,6 +233,11 @@ def opened_images(
                 raise failure(name, error, "decoding", "The image is damaged: fetch it again.") from error
         opened.append(image)
     return opened
+
+
+def _image_formats() -> list[str]:
+    Image.init()  # registers them, once
+    return [name for name in IMAGE_FORMATS if name in Image.OPEN]
 
 
 def _image_to_frame(image: Any, layout: str | ChannelDimension | None, scale: bool) -> torch.Tensor:
