@@ -46,6 +46,9 @@ def test_numbers_for_names(tmp_path):
         ({"a": [" "]}, "class 'a' has no text, or an empty one"),
         ({"a": 3}, "expected a text, a list of texts"),
         ({"a": ["b", 3]}, "expected a text, a list of texts"),
+        ({"": ["b"]}, "class 0 has an empty name"),
+        ({"\ud800": ["b"]}, "not text in UTF-8"),
+        ({"a": "b" * 10_001}, "class 'a': a text of 10,001 characters"),
     ],
 )
 def test_files_that_cannot_be_used(tmp_path, content, message):

@@ -435,6 +435,8 @@ def matching_class_file(place: Path, count: int, lists: Collection[str] = ()) ->
     for file in (file for folder in near if folder.is_dir() for file in _files_in(folder)[:MAX_SEARCHED]):
         if file.suffix.lower() not in (*TEXT_ENDINGS, ".json") or str(file) in lists:
             continue
+        if file.stat().st_size > 1000 + 300 * count:  # not read: these are no names of so few classes
+            continue
         names = read_numbered_names(file)
         if names is not None and len(names) == count and not any(map(is_video_name, names)):
             fitting.setdefault(names, file)

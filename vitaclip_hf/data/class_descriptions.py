@@ -4,8 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .class_names import ClassIndex
+from .class_names import ClassIndex, checked_class_names
 from .text_files import AnnotationError, check_text, read_json
+
+
+MAX_TEXT = 10_000  # characters of a text; the text tower reads 77 tokens
 
 
 def read_class_descriptions(path: str | Path) -> dict[str, tuple[str, ...]]:
@@ -29,6 +32,9 @@ def read_class_descriptions(path: str | Path) -> dict[str, tuple[str, ...]]:
     if not isinstance(content, dict) or not content:
         raise AnnotationError(f"{path}: expected an object from class name to texts, `{{class: [texts]}}`.")
     found = {name: tuple(_texts(value, f"{path}, class {name!r:.100}")) for name, value in content.items()}
+    checked_class_names(found, str(path))
+    for name in found:
+        check_text(name, "the class", str(path))
     empty = next((name for name, texts in found.items() if not texts or not all(text.strip() for text in texts)), None)
     if empty is not None:
         raise AnnotationError(f"{path}: class {empty!r:.100} has no text, or an empty one.")
@@ -38,6 +44,8 @@ def read_class_descriptions(path: str | Path) -> dict[str, tuple[str, ...]]:
 def _texts(value: Any, where: str) -> list[str]:
     if isinstance(value, str):
         check_text(value, "the text", where)
+        if len(value) > MAX_TEXT:
+            raise AnnotationError(f"{where}: a text of {len(value):,} characters; at most {MAX_TEXT:,} are read.")
         return [value]
     if isinstance(value, list) and all(isinstance(text, str) for text in value):
         return [text for item in value for text in _texts(item, where)]
