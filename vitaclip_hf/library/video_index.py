@@ -185,8 +185,8 @@ class VideoIndex:
         here = number_type(checkpoint)
         if about.get("dtype", here) != here:
             raise VideoIndexError(
-                f"{self.place}: this index was made with `dtype` {about['dtype']}, not {here}, and vectors of two number "
-                "types are not mixed. Pass that one, or make an index of its own in another `index` folder."
+                f"{self.place}: this index was made with `dtype` {about['dtype']}, not {here}, and vectors of two "
+                "number types are not mixed. Pass that one, or make an index of its own in another `index` folder."
             )
         if about["fingerprint"] != fingerprint_of(checkpoint):
             raise VideoIndexError(
@@ -577,7 +577,7 @@ def number_type(checkpoint: Checkpoint) -> str:
 
 
 def fingerprint_of(checkpoint: Checkpoint) -> str:
-    """What the vectors depend on: all weights in the number type that they have, and how frames are read and made into model input."""
+    """What the vectors depend on: all weights in their number type, and how frames are made into model input."""
     settings = checkpoint.processor.video_processor.to_dict()
     for name in ("decoder", "on_damage", "allow_private_addresses", "processor_class", "return_metadata", "seed"):
         settings.pop(name, None)
