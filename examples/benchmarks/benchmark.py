@@ -1,12 +1,17 @@
-"""Times Vita-CLIP beside the released code's arithmetic, X-CLIP and plain CLIP, on the same frames.
+"""One command for each table of docs/benchmarks.md: Vita-CLIP beside the released code, X-CLIP, plain CLIP and others.
 
-    python examples/benchmarks/benchmark.py vision --frames 8 --batch 1 --rounds 5 --output results.json
-    python examples/benchmarks/benchmark.py train --batch 2 --rounds 3 --output results.json
+    python examples/benchmarks/benchmark.py vision     the video tower
+    python examples/benchmarks/benchmark.py text       class prompts and labels
+    python examples/benchmarks/benchmark.py train      an optimizer step
+    python examples/benchmarks/benchmark.py pipeline   from files to scores of labels
+    python examples/benchmarks/benchmark.py loader     from files to model input
+    python examples/benchmarks/benchmark.py decode     8 frames of a file
+    python examples/benchmarks/benchmark.py load       from_pretrained, and the start of a process
 
-`vision` is inference of the video tower; `train` is an optimizer step, see `benchmark_training.py`. Weights are random
-(no download): time does not depend on them. Everything is timed in one process; each round times every contender once,
-starting from another one each time, after one warm-up of each. The ratios are taken within each round, so that a
-machine that slows down slows both sides, and their median is printed.
+Each takes --rounds and --output FILE.json, and lists its other options with --help. Weights are random (no download):
+time does not depend on them. Everything is timed in one process; each round times every contender once, starting from
+another one each time, after one warm-up of each. The ratios are taken within each round, so that a machine that slows
+down slows both sides, and their median is printed.
 """
 
 import argparse
@@ -19,6 +24,11 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+import benchmark_decode
+import benchmark_load
+import benchmark_loader
+import benchmark_pipeline
+import benchmark_text
 import benchmark_training
 import torch
 from benchmark_measurement import (
@@ -241,20 +251,34 @@ def vision_to_markdown(results: dict) -> str:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="benchmark", required=True)
     vision = commands.add_parser("vision", help="inference of the video tower")
     vision.set_defaults(run=run_vision, to_markdown=vision_to_markdown)
     vision.add_argument("--batch", type=positive, default=1, help="clips at once (default: %(default)s)")
+    text = commands.add_parser("text", help="class prompts and labels")
+    benchmark_text.add_arguments(text)
     train = commands.add_parser("train", help="an optimizer step on the prompts")
     benchmark_training.add_arguments(train)
     for command in (vision, train):
         command.add_argument("--frames", type=positive, default=8, help="frames of a clip (default: %(default)s)")
-        command.add_argument("--rounds", type=positive, default=5, help="timings of each contender (%(default)s)")
-        command.add_argument("--threads", type=positive, help="CPU threads (default: torch's own choice)")
-        command.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
         command.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    pipeline = commands.add_parser("pipeline", help="from files to scores of labels, beside X-CLIP")
+    benchmark_pipeline.add_arguments(pipeline)
+    loader = commands.add_parser("loader", help="from files to model input, beside the released loader")
+    benchmark_loader.add_arguments(loader)
+    decode = commands.add_parser("decode", help="some frames of a file, beside other libraries")
+    benchmark_decode.add_arguments(decode)
+    load = commands.add_parser("load", help="from_pretrained, and the start of a process")
+    benchmark_load.add_arguments(load)
+    for command in (vision, text, train):
+        command.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    for command in (vision, text, train, pipeline):
+        command.add_argument("--threads", type=positive, help="CPU threads (default: torch's own choice)")
+    for command in (vision, text, train, pipeline, load):
         command.add_argument("--preset", choices=list(PRESETS), default="b16", help="size of the towers")
+    for command in (vision, text, train, pipeline, loader, decode, load):
+        command.add_argument("--rounds", type=positive, default=5, help="timings of each contender (%(default)s)")
         command.add_argument("--output", type=Path, help="also write the results there, as JSON")
     return parser
 
@@ -263,7 +287,7 @@ def main(argv: list[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else argv
     parser = build_parser()
     arguments = parser.parse_args(argv)
-    if arguments.device == "cuda" and not torch.cuda.is_available():
+    if getattr(arguments, "device", "cpu") == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch finds no CUDA device here; use --device cpu.")
     if arguments.output is not None and not arguments.output.parent.is_dir():
         # Before the measurement, which takes a while.

@@ -1,7 +1,7 @@
 """Times the reading of 8 frames of a video file: this package, decoding through, naive seeking, other libraries.
 
-    python examples/benchmarks/benchmark_decode.py --rounds 5 --output decode.json
-    python examples/benchmarks/benchmark_decode.py --minutes 1 --only dense10s,sparse10s --older ../older/vitaclip_hf
+    python examples/benchmarks/benchmark.py decode --rounds 5 --output decode.json
+    python examples/benchmarks/benchmark.py decode --minutes 1 --only dense10s sparse10s --older ../older/vitaclip_hf
 
 The clips are drawn and encoded here, in a temporary folder. The hour is a short encode, repeated: its cost is that of
 an hour. Each round times every contender once on every clip, starting from another one each time; the ratios are taken
@@ -11,8 +11,6 @@ within each round. Contenders that give other frames than decoding through are m
 import argparse
 import importlib
 import io
-import json
-import shlex
 import sys
 import tempfile
 import time
@@ -174,15 +172,16 @@ def contenders(older: Path | None) -> dict[str, Reader]:
     return readers
 
 
-def usable(readers: dict[str, Reader], path: Path) -> dict[str, Reader]:
-    working = {}
+def usable(readers: dict[str, Reader], path: Path) -> tuple[dict[str, Reader], dict[str, str]]:
+    """Those that can read the clip, and why the others cannot."""
+    working, missing = {}, {}
     for name, read in readers.items():
         try:
             read(path, [0])
             working[name] = read
         except (ImportError, OSError, RuntimeError) as error:
-            print(f"{name} is left out: {type(error).__name__}: {error!s:.80}", file=sys.stderr)
-    return working
+            missing[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:80]}"
+    return working, missing
 
 
 def measure(
@@ -201,34 +200,38 @@ def measure(
     return {name: row | {"frames_as_decoding_through": right[name]} for name, row in summary.items()}
 
 
-def as_table(results: dict) -> str:
+def to_markdown(results: dict) -> str:
+    """The table, and below it who is missing."""
     measured = next(iter(next(iter(results["clips"].values())).values()))
     keys = [key for key in measured if key.startswith("ratio_to_")]
-    rows = [["clip", "reader", "ms", *(key.replace("ratio_to_", "/ ") for key in keys), "frames"]]
-    rows.append(["---"] * len(rows[0]))
+    names = [f"÷ {REFERENCES[key.removeprefix('ratio_to_')]}" for key in keys]
+    rows = [["clip", f"reader of {results['settings']['frames']} frames", "ms", *names, "frames"]]
+    rows.append(["---", "---", *["---:"] * (1 + len(keys)), "---"])
     for clip, found in results["clips"].items():
         for name, row in found.items():
             frames = "as decoding through" if row["frames_as_decoding_through"] else "**differ**"
             rows.append([clip, name, f"{row['median_ms']:.1f}", *(f"{row[key]:.3f}" for key in keys), frames])
-    return table_with_conditions(rows, results)
+    missing = [f"- {name} is left out: {reason}" for name, reason in results["missing"].items()]
+    return "\n".join([table_with_conditions(rows, results), *([""] if missing else []), *missing])
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=positive, default=5)
-    parser.add_argument("--frames", type=positive, default=8)
-    parser.add_argument("--minutes", type=positive, default=60, help="length of the long clip")
-    parser.add_argument("--only", help="names of clips, with commas")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=run, to_markdown=to_markdown)
+    parser.add_argument("--frames", type=positive, default=8, help="frames to read (default: %(default)s)")
+    parser.add_argument("--minutes", type=positive, default=60, help="length of the long clip (default: %(default)s)")
+    parser.add_argument("--only", nargs="+", choices=list(clips(1)), help="clips to read (default: all)")
     parser.add_argument("--older", type=Path, help="folder vitaclip_hf of another version, to compare with")
-    parser.add_argument("--skip", default="", help="readers to leave out, with commas")
-    parser.add_argument("--output", type=Path, help="JSON file for the results")
-    arguments = parser.parse_args(argv)
+    parser.add_argument("--skip", nargs="+", default=[], choices=list(contenders(None)), help="readers to leave out")
+
+
+def run(arguments: argparse.Namespace) -> dict:
+    """Everything that `decode` measures, as it goes into the JSON."""
     load = load_average()
-    readers = {n: r for n, r in contenders(arguments.older).items() if n not in arguments.skip.split(",")}
-    found = {}
+    readers = {name: read for name, read in contenders(arguments.older).items() if name not in arguments.skip}
+    found, missing = {}, dict.fromkeys(arguments.skip, "asked for by --skip")
     with tempfile.TemporaryDirectory() as folder:
         for name, clip in clips(arguments.minutes).items():
-            if arguments.only and name not in arguments.only.split(","):
+            if arguments.only and name not in arguments.only:
                 continue
             path = Path(folder) / f"{name}.mp4"
             packets = encode(clip)
@@ -237,19 +240,15 @@ def main(argv: list[str] | None = None) -> None:
             (indices,) = ClipSpecification(arguments.frames).frame_numbers(once * clip.repeats, None)
             expected = decode_video(path, [index % once for index in indices], verify="full")[0]
             write(path, clip, packets, clip.repeats)
-            found[name] = measure(path, usable(readers, path), indices, expected, arguments.rounds)
+            working, unusable = usable(readers, path)
+            missing |= unusable
+            found[name] = measure(path, working, indices, expected, arguments.rounds)
             path.unlink()
-    results = {
-        "command": shlex.join(["python", *sys.argv]),
+    return {
+        "benchmark": "decode",
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "settings": {"device": "cpu", "frames": arguments.frames, "rounds": arguments.rounds},
         "machine": describe_machine("cpu", load),
+        "missing": missing,
         "clips": found,
     }
-    if arguments.output:
-        arguments.output.write_text(json.dumps(results, indent=2) + "\n")
-    print(as_table(results))
-
-
-if __name__ == "__main__":
-    main()

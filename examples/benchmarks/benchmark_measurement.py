@@ -3,8 +3,12 @@
 import argparse
 import os
 import platform
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 import transformers
@@ -45,6 +49,20 @@ def order_of_round(names: list[str], round_index: int) -> list[str]:
     """All of them, starting from the next one each round."""
     start = round_index % len(names)
     return names[start:] + names[:start]
+
+
+def time_rounds(calls: dict[str, Callable[[], Any]], rounds: int, warm_up: bool = True) -> dict[str, list[float]]:
+    """Seconds of each call in every round; each runs once before, if it is to be warm."""
+    if warm_up:
+        for call in calls.values():
+            call()
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for number in range(rounds):
+        for name in order_of_round(list(calls), number):
+            start = time.perf_counter()
+            calls[name]()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
 
 
 def summarize(seconds: dict[str, list[float]], references: dict[str, str]) -> dict[str, dict]:
@@ -128,6 +146,76 @@ def table_with_conditions(rows: list[list[str]], results: dict) -> str:
     if machine["busy"]:
         lines += ["", "**Warning: the machine was busy before the run; these figures are not to be relied on.**"]
     return "\n".join(lines)
+
+
+def comparison(
+    title: str,
+    seconds: dict[str, list[float]],
+    references: dict[str, str],
+    settings: dict[str, Any],
+    load: float | None,
+    notes: list[str] | None = None,
+    extra: dict[str, dict[str, Any]] | None = None,
+) -> dict:
+    """What a benchmark of named calls measured, as it goes into the JSON and into [`comparison_to_markdown`].
+
+    Args:
+        title: what is compared; the head of the first column.
+        seconds: of `time_rounds`.
+        references: the name behind each `ratio_to_...`; of those that were measured.
+        settings, load: what it was measured with, and the load before it.
+        notes: lines below the table, such as who is missing and why.
+        extra: more columns by name.
+    """
+    references = {key: name for key, name in references.items() if name in seconds}
+    summary = summarize(seconds, references)
+    return {
+        "title": title,
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "settings": {"device": "cpu"} | settings,
+        "machine": describe_machine("cpu", load),
+        "references": references,
+        "notes": notes or [],
+        "contenders": [
+            {"name": name, **row, "seconds": seconds[name], "extra": (extra or {}).get(name, {})}
+            for name, row in summary.items()
+        ],
+    }
+
+
+def comparison_to_markdown(results: dict) -> str:
+    """The table of a `comparison`."""
+    extras = list(dict.fromkeys(key for entry in results["contenders"] for key in entry["extra"]))
+    ratios = [f"÷ {name}" for name in results["references"].values()]
+    rows = [[results["title"], "median", "min–max", *extras, *ratios]]
+    rows.append(["---", *["---:"] * (len(rows[0]) - 1)])
+    for entry in results["contenders"]:
+        unit, scale = ("s", 1e3) if entry["median_ms"] >= 1e3 else ("ms", 1)
+        rows.append(
+            [
+                entry["name"],
+                f"{entry['median_ms'] / scale:.3g} {unit}",
+                f"{entry['min_ms'] / scale:.3g}–{entry['max_ms'] / scale:.3g}",
+                *(str(entry["extra"].get(key, "")) for key in extras),
+                *(f"{entry[f'ratio_to_{key}']:.3g}" for key in results["references"]),
+            ]
+        )
+    lines = [table_with_conditions(rows, results)]
+    if results["notes"]:
+        lines += ["", *(f"- {note}" for note in results["notes"])]
+    return "\n".join(lines)
+
+
+def check_close(found: torch.Tensor, expected: torch.Tensor, tolerance: float, what: str) -> float:
+    """The largest difference as a share of the largest entry, before anything is timed.
+
+    Raises:
+        ValueError: it is above the tolerance, or not a number.
+    """
+    difference = float((found - expected).abs().max() / expected.abs().max())
+    if not difference <= tolerance:
+        raise ValueError(f"{what} differ by {difference:.1e} of the largest entry (expected at most {tolerance:.0e}).")
+    return difference
 
 
 def positive(text: str) -> int:

@@ -216,20 +216,21 @@ def test_cuda_reports_peak_memory(tmp_path):
 
 
 def test_shares_of_waiting_by_hand(monkeypatch, capsys):
-    measured = {None: iter([(1.0, 1.0), (2.0, 1.5), (3.0, 1.5)]), 0: iter([(4.0, 1.0), (4.0, 3.0)])}
-    monkeypatch.setattr(benchmark_pipeline, "measure", lambda c, v, b, num_workers: next(measured[num_workers]))
-    monkeypatch.setattr("sys.argv", ["x", "--preset", "tiny", "--videos", "2", "--seconds", "1", "--rounds", "2"])
-    benchmark_pipeline.main()
+    measured = {None: iter([(1.0, 1.0), (2.0, 1.5), (3.0, 1.5)]), 0: iter([(4.0, 1.0), (4.0, 3.0), (4.0, 3.0)])}
+    monkeypatch.setattr(benchmark_pipeline, "measure", lambda *given: next(measured[given[-1]]))
+    options = ["--preset", "tiny", "--videos", "2", "--labels", "5", "--seconds", "1", "--rounds", "2"]
+    benchmark.main(["pipeline", *options, "--only", "1", "3"])
     table = capsys.readouterr().out
-    assert "| reading ahead in threads | 2.5 | 37.5% | 0.62 |" in table  # (25% + 50%) / 2; (2/4 + 3/4) / 2
-    assert "| reading in between | 4.0 | 50.0% | 1.00 |" in table
+    rows = {line.split(" | ")[0]: line.split(" | ") for line in table.splitlines() if line.startswith("| Vita")}
+    assert rows["| Vita-CLIP, our defaults"][3].startswith("37.5%")  # (25% + 50%) / 2, the first run warms up
+    assert rows["| Vita-CLIP, reading in between"][3].startswith("25.0%")
 
 
 def test_forward_passes_are_part_of_the_run(tmp_path):
     files = benchmark_pipeline.write_videos(tmp_path, 2, seconds=1)
     assert open_video(files[0]).metadata.total_num_frames == 30
     classifier = benchmark_pipeline.build_pipeline("tiny", torch.float32)
-    forward = classifier.forward
+    forward, labels = classifier.forward, benchmark_pipeline.make_labels(7)
     for num_workers in (None, 0):
-        whole, computed = benchmark_pipeline.measure(classifier, files, 1, num_workers)
+        whole, computed = benchmark_pipeline.measure(classifier, files, labels, 1, num_workers)
         assert 0 < computed < whole and classifier.forward == forward

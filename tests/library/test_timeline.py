@@ -11,7 +11,7 @@ import torch
 from matplotlib.colors import to_hex
 from matplotlib.patches import StepPatch
 
-from vitaclip_hf import VideoDecodingError, load_checkpoint, open_video
+from vitaclip_hf import VideoDecodingError, fast_dtype, load_checkpoint, open_video
 from vitaclip_hf.cli.main import main
 from vitaclip_hf.data.motion_shapes import Scene, all_scenes, draw_videos, write_video
 from vitaclip_hf.library import windows as windows_module
@@ -318,6 +318,23 @@ def test_command(joined, tmp_path, capsys):
     windows = list(csv.DictReader((tmp_path / "scores.csv").open(newline="")))
     assert len(windows) == 7
     assert all(sum(float(row[scene.label]) for scene in SCENES) == pytest.approx(1, abs=1e-4) for row in windows)
+    assert f"s in {str(fast_dtype()).removeprefix('torch.')} on " in printed.err
+
+
+def test_command_in_two_number_types(joined, tmp_path, capsys):
+    """They agree, and are not the same numbers."""
+    scores = {}
+    for dtype in ("float32", "bfloat16"):
+        table = tmp_path / f"{dtype}.csv"
+        command = ["timeline", str(joined), "--model", str(DEMO / "checkpoint"), "--window", "2", "--stride", "2"]
+        labels = ["--labels", "shape,thing,picture,star"]  # nothing is sure, so that scores are not all 0 and 1
+        assert main([*command, *labels, "--scores", str(table), "--dtype", dtype]) == 0
+        assert f"s in {dtype} on " in capsys.readouterr().err
+        rows = list(csv.reader(table.open(newline="")))[1:]
+        scores[dtype] = [[float(value) for value in row[2:]] for row in rows]
+    assert scores["bfloat16"] != scores["float32"]
+    for half, full in zip(*scores.values(), strict=True):
+        assert half == pytest.approx(full, abs=0.05)
 
 
 @pytest.mark.parametrize(

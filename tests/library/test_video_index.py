@@ -273,6 +273,47 @@ def test_commands(folder, tmp_path, capsys):
     assert capsys.readouterr().out.count("\n") == 1
 
 
+def test_number_types_are_kept_apart(checkpoint, folder, capsys):
+    """An index says in which type its vectors were made; search and later runs use that type."""
+    model = ["--model", str(DEMO / "checkpoint")]
+    command = ["index", str(folder), *model, "--window", "2"]
+    assert main([*command, "--dtype", "bfloat16"]) == 1
+    assert "s in bfloat16 on " in capsys.readouterr().err
+    index = VideoIndex(folder)
+    assert index.about["dtype"] == "bfloat16"
+    half = load_checkpoint(DEMO / "checkpoint", dtype=torch.bfloat16)
+    rows = {file.path: file.content for file in index.files()}
+    table, vectors = index.vectors()
+    row = table["content"].to_pylist().index(rows["red_star_turning.mp4"])
+    by_hand = vector_by_hand(checkpoint, folder / "red_star_turning.mp4")
+    assert 0.99 < vectors[row] @ by_hand < 1 - 1e-6
+    assert np.linalg.norm(vectors[row]) == pytest.approx(1, abs=1e-5)
+    with pytest.raises(VideoIndexError, match="made with `dtype` bfloat16, not float32"):
+        index.update(checkpoint)
+    assert main([*command, "--dtype", "float32"]) == 2
+    assert "made with --dtype bfloat16, not float32" in capsys.readouterr().err
+    assert main(command) == 1  # as before
+    assert capsys.readouterr().out == "0 new, 5 unchanged, 1 failed\n"
+    assert main(["search", TEXT, "--folder", str(folder), "--top-k", "1", "--format", "json"]) == 0
+    (hit,) = json.loads(capsys.readouterr().out)
+    assert hit["cosine"] == pytest.approx(index.search(index.embed_text(half, TEXT), 1)[0].cosine, abs=1e-6)
+
+
+def test_an_index_that_does_not_say_its_number_type(checkpoint, folder, capsys):
+    """As all were before 2026-11-26: the checkpoint's own."""
+    index = VideoIndex(folder)
+    index.update(checkpoint, window=2)
+    about = {name: value for name, value in index.about.items() if name != "dtype"}
+    (index.place / "index.json").write_text(json.dumps(about))
+    assert main(["index", str(folder), "--model", str(DEMO / "checkpoint")]) == 1
+    assert "0 new" in capsys.readouterr().out
+    assert main(["search", TEXT, "--folder", str(folder), "--top-k", "1"]) == 0
+    assert "red_star_moving_left" in capsys.readouterr().out
+    half = load_checkpoint(DEMO / "checkpoint", dtype=torch.bfloat16)
+    with pytest.raises(VideoIndexError, match="made with another model"):
+        index.update(half)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

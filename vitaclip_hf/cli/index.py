@@ -3,11 +3,11 @@
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from .classify import loaded_checkpoint
+from .classify import DTYPE_HELP, NumberType, dtype_of, loaded_checkpoint
 from .errors import CommandError, needs_extra, reported
 
 
@@ -27,6 +27,9 @@ def index(
     batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Windows of a forward pass.")] = 8,
     device: Annotated[
         str | None, typer.Option(metavar="NAME", help="Device, such as cpu or cuda:1. Default: a GPU, if any.")
+    ] = None,
+    dtype: Annotated[
+        NumberType | None, typer.Option(help=f"{DTYPE_HELP} Default: auto, or as before.", show_default=False)
     ] = None,
     max_seconds: Annotated[
         float | None,
@@ -51,7 +54,11 @@ def index(
     if not folder.is_dir():
         raise CommandError(f"{folder}: no such folder.")
     kept = VideoIndex(folder, place)
-    checkpoint = loaded_checkpoint(model, device)
+    with reported(ValueError, OSError):
+        about = kept.about
+    if dtype is None:
+        dtype = NumberType.auto if about is None else number_type_of(about)
+    checkpoint = loaded_checkpoint(model, device, dtype)
     with tqdm(unit="video", leave=False, disable=None) as bar:
 
         def show(file: IndexedFile) -> None:
@@ -75,5 +82,11 @@ def index(
             raise CommandError("out of memory; lower `batch_size`.") from error
     counts = {name: value for name, value in vars(report).items() if value or name in ("new", "unchanged")}
     print(", ".join(f"{value} {name}" for name, value in counts.items()))
-    print(f"{kept.place}, {time.perf_counter() - started:.1f} s on {checkpoint.model.device}", file=sys.stderr)
+    place_and_type = f"{dtype_of(checkpoint.model)} on {checkpoint.model.device}"
+    print(f"{kept.place}, {time.perf_counter() - started:.1f} s in {place_and_type}", file=sys.stderr)
     return 1 if report.failed else 0
+
+
+def number_type_of(about: dict[str, Any]) -> NumberType | None:
+    """Of the vectors of an index; `None`, that of the checkpoint, for an index that does not say it."""
+    return NumberType(about["dtype"]) if about.get("dtype") in [kind.value for kind in NumberType] else None

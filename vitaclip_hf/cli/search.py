@@ -10,6 +10,7 @@ import typer
 
 from .classify import PICTURES, loaded_checkpoint
 from .errors import CommandError, needs_extra, reported
+from .index import number_type_of
 from .timeline import clock
 
 
@@ -69,7 +70,7 @@ def search(
         about = index.about
         if about is None:
             raise CommandError(f"{index.place}: there is no index; make one with `vitaclip index {folder}`.")
-    checkpoint = loaded_checkpoint(model or about["model"], device)
+    checkpoint = loaded_checkpoint(model or about["model"], device, number_type_of(about))
     with reported(ValueError, OSError, VideoDecodingError), needs_extra("usearch"):
         if video is not None:
             query = index.embed_video(checkpoint, video)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .classify import loaded_checkpoint, read_labels
+from .classify import DTYPE_HELP, NumberType, dtype_of, loaded_checkpoint, read_labels
 from .errors import CommandError, needs_extra, reported
 
 
@@ -47,6 +47,7 @@ def timeline(
     device: Annotated[
         str | None, typer.Option(metavar="NAME", help="Device, such as cpu or cuda:1. Default: a GPU, if any.")
     ] = None,
+    dtype: Annotated[NumberType, typer.Option(help=DTYPE_HELP)] = NumberType.auto,
     output: Annotated[
         list[Path] | None,
         typer.Option(
@@ -74,7 +75,7 @@ def timeline(
     started = time.perf_counter()
     with reported(VideoDecodingError, OSError):
         about = open_video(video, "pyav", max_seconds=max_seconds).metadata
-    checkpoint = loaded_checkpoint(model, device)
+    checkpoint = loaded_checkpoint(model, device, dtype)
     limits = {} if max_seconds is None else {"max_seconds": max_seconds}
     settings: dict[str, Any] = {"high": high, "low": low, "min_length": min_length, "min_cosine": min_cosine}
     settings |= {"window": window, "stride": stride, "batch_size": batch_size}
@@ -106,7 +107,7 @@ def timeline(
         print(f"vitaclip timeline: {failure}", file=sys.stderr)
     seconds = time.perf_counter() - started
     found = f"{len(segments)} segments, {len(searched.labels)} labels"
-    print(f"{found}, {seconds:.1f} s on {searched.model.device}", file=sys.stderr)
+    print(f"{found}, {seconds:.1f} s in {dtype_of(searched.model)} on {searched.model.device}", file=sys.stderr)
     return 1 if errors else 0
 
 

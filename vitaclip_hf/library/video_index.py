@@ -1,6 +1,6 @@
 """An index of a folder of videos: vectors of their windows, to be searched by text or by video.
 
-    index.json               the model's fingerprint, how windows are cut, version of this format
+    index.json               the model's fingerprint and number type, how windows are cut, version of this format
     files.parquet            one row a file: path, size, time of change, content hash, error
     vectors-<name>.parquet   one row a window: content hash, start, end, times of its frames, vector
 
@@ -176,10 +176,19 @@ class VideoIndex:
     def check_model(self, checkpoint: Checkpoint) -> None:
         """
         Raises:
-            ValueError: the vectors of this index were made by another model. Vectors of two models cannot be compared.
+            ValueError: the vectors of this index were made by another model, or by this one in another number type.
+                Vectors of two models cannot be compared.
         """
         about = self.about
-        if about is not None and about["fingerprint"] != fingerprint_of(checkpoint):
+        if about is None:
+            return
+        here = number_type(checkpoint)
+        if about.get("dtype", here) != here:
+            raise VideoIndexError(
+                f"{self.place}: this index was made with `dtype` {about['dtype']}, not {here}, and vectors of two "
+                "number types are not mixed. Pass that one, or make an index of its own in another `index` folder."
+            )
+        if about["fingerprint"] != fingerprint_of(checkpoint):
             raise VideoIndexError(
                 f"{self.place}: this index was made with another model ({about['model']}), and vectors of two models "
                 "cannot be compared. Pass that model, or make an index of its own in another `index` folder."
@@ -290,6 +299,7 @@ class VideoIndex:
                 if not Path(checkpoint.name).is_dir()
                 else str(Path(checkpoint.name).resolve()),
                 "fingerprint": fingerprint_of(checkpoint),
+                "dtype": number_type(checkpoint),
                 "window": window,
                 "stride": window if stride is None else stride,
                 "width": checkpoint.model.config.projection_dim,
@@ -561,8 +571,13 @@ def content_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
+def number_type(checkpoint: Checkpoint) -> str:
+    """The name of the number type that the model runs in."""
+    return str(checkpoint.model.dtype).removeprefix("torch.")
+
+
 def fingerprint_of(checkpoint: Checkpoint) -> str:
-    """What the vectors depend on: all weights, and how frames are read and made into model input."""
+    """What the vectors depend on: all weights in their number type, and how frames are made into model input."""
     settings = checkpoint.processor.video_processor.to_dict()
     for name in ("decoder", "on_damage", "allow_private_addresses", "processor_class", "return_metadata", "seed"):
         settings.pop(name, None)

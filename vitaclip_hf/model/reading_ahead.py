@@ -4,19 +4,29 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import torch
 
 
 MOST_THREADS = 8
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # Linux: "microseconds period", such as "200000 100000" for two cores
 
 
 def usable_cores() -> int:
     """CPU cores that this process may use; containers and `taskset` allow fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, _cores_of_container() or cores)
+
+
+def _cores_of_container() -> int | None:
+    """The share of processor time that a container is given, in whole cores; `None` where there is no limit."""
+    try:
+        quota, period = CPU_QUOTA.read_text(encoding="ascii").split()
+        return max(int(quota) // int(period), 1)
+    except (OSError, ValueError, ZeroDivisionError):  # no such file, or "max"
+        return None
 
 
 def reading_threads(device: torch.device | str) -> int:

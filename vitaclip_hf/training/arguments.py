@@ -1,6 +1,7 @@
 """The arguments of a training, in groups: the model, the videos, the augmentation, the steps, the run."""
 
 import inspect
+import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields, make_dataclass
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from packaging.version import Version
 from transformers import TrainingArguments
+from transformers.utils import logging
 
 from ..model.configuration_vita_clip import (
     CONTEXT_POSITIONS,
@@ -16,8 +18,12 @@ from ..model.configuration_vita_clip import (
     VitaClipTextConfig,
     VitaClipVisionConfig,
 )
+from ..model.reading_ahead import usable_cores
 
 
+logger = logging.get_logger(__name__)
+
+MOST_WORKERS = 16  # by default; each holds batches ready, which takes memory
 METRICS = ("top1", "top5", "mean_class", "loss")
 CHOICES = {"context_position": CONTEXT_POSITIONS}
 
@@ -189,6 +195,10 @@ class VitaClipTrainingArguments(TrainingArguments):
             Weight of the distance of the class features from those of the plain names (KgCoOp, arXiv 2303.13283: 8).
         load_best_model_at_end (`bool`, *optional*):
             By default `True` where evaluations and checkpoints have the same strategy.
+        dataloader_num_workers (`int`, *optional*):
+            Decoding processes of a rank, 0 for none. By default the cores that the model leaves free: one where it
+            computes on the CPU, else all of the rank but one, 16 at most. More than the rank has cores are never
+            started, because they take the processor from each other and from the model.
         prompts_only (`bool`, *optional*, defaults to `False`):
             Whether checkpoints hold only the prompts and the name of their CLIP, instead of the whole model.
     """
@@ -217,6 +227,10 @@ class VitaClipTrainingArguments(TrainingArguments):
         default=None,
         metadata={"help": "Keep the best model instead of the last one. By default, if there is validation."},
     )
+    dataloader_num_workers: int | None = field(  # type: ignore[assignment]
+        default=None,
+        metadata={"help": "Decoding processes of a rank. By default the free cores; never more than there are cores."},
+    )
     logging_nan_inf_filter: bool = field(
         default=False, metadata={"help": "Unused: training stops when the loss is NaN or infinite."}
     )
@@ -230,7 +244,10 @@ class VitaClipTrainingArguments(TrainingArguments):
             self.metric_for_best_model = "top1"
         if self.save_total_limit is None:  # type: ignore[has-type]
             self.save_total_limit = 2  # the last one and the best one
+        asked = self.dataloader_num_workers
+        self.dataloader_num_workers = 1 if asked is None else asked  # a number, which transformers' own checks need
         super().__post_init__()
+        self.dataloader_num_workers = loader_workers(asked, self.device)
         self.remove_unused_columns = False
         self.label_names = ["labels"]
         if self.ddp_find_unused_parameters is None:  # type: ignore[has-type]
@@ -269,6 +286,26 @@ class VitaClipTrainingArguments(TrainingArguments):
         for name, other in instead.items():
             if getattr(self, name, None):
                 raise ValueError(f"`{name}` is not used here; use {other}.")
+
+
+def loader_workers(asked: int | None, device: torch.device) -> int:
+    """
+    Decoding processes of a rank.
+
+    Args:
+        asked (`int`, *optional*): the number in the arguments. More than the rank has cores are reduced to them, with a
+            warning. The batches are the same for any number.
+        device (`torch.device`): where the model computes. On the CPU it takes torch's own threads.
+    """
+    cores = max(usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)
+    if asked is None:
+        taken = torch.get_num_threads() if device.type == "cpu" else 1
+        return min(max(cores - taken, 1), MOST_WORKERS)
+    if asked > cores:
+        logger.warning(
+            f"`dataloader_num_workers` {asked}: a rank may use {cores} cores, so {cores} workers are started"
+        )
+    return min(asked, cores)
 
 
 @dataclass

@@ -12,6 +12,7 @@ from ..data.clip_stream import ClipStream
 from ..model.frame_sampling import ClipSpecification
 from ..model.processing_vita_clip import VitaClipProcessor
 from .arguments import AugmentationArguments, DataArguments, VitaClipTrainingArguments
+from .estimate import ready_batches
 from .recipes import RecipeError
 from .training_data import TrainingData
 
@@ -133,8 +134,7 @@ def check_batch_memory(
     """
     import psutil  # of the extra `train`
 
-    workers = training.dataloader_num_workers
-    ready = 1 + workers * (training.dataloader_prefetch_factor or 2)
+    ready = 1 + ready_batches(training)
     views = arguments.eval_views * arguments.eval_spatial_views
     clips = max(training.per_device_train_batch_size, training.per_device_eval_batch_size * views)
     needed, free = clips * num_frames * 3 * side * side * 4 * ready, psutil.virtual_memory().available

@@ -5,17 +5,48 @@ from pathlib import Path
 from typing import Any
 
 from transformers import ProgressCallback
+from transformers.utils import logging
+
+from .estimate import duration, estimate_training
+from .throughput import Throughput
+
+
+logger = logging.get_logger(__name__)
 
 
 class TrainingProgress(ProgressCallback):
-    """transformers' bar, with the last losses and rates at its end and one line for each evaluation."""
+    """
+    transformers' bar, with the last losses and rates at its end and one line for each evaluation.
+
+    A line before the first step says what the training takes in steps, memory and disk. A line after the first settled
+    steps says how long it takes.
+
+    Args:
+        throughput ([`Throughput`], *optional*): of the trainer, for the second line.
+    """
+
+    def __init__(self, throughput: Throughput | None = None):
+        super().__init__()
+        self._throughput, self._time_was_told = throughput, False
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
         super().on_train_begin(args, state, control, **kwargs)
         self.current_step = state.global_step
         if self.training_bar is not None:
             self.training_bar.initial = self.training_bar.n = state.global_step  # of a resumed run
-            self.training_bar.write(f"{model.num_parameters(only_trainable=True):,} parameters train", file=sys.stderr)
+            estimate = estimate_training(args, state, model)
+            self.training_bar.write(estimate.summary(), file=sys.stderr)
+            for warning in estimate.warnings():
+                logger.warning(warning)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        super().on_step_end(args, state, control, **kwargs)
+        if self.training_bar is None or self._throughput is None or self._time_was_told:
+            return
+        seconds, left = self._throughput.seconds_a_step(), state.max_steps - state.global_step
+        if seconds is not None and left > 0:
+            self._time_was_told = True
+            self.training_bar.write(time_summary(seconds, left), file=sys.stderr)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if self.training_bar is None or not logs:
@@ -32,12 +63,22 @@ class TrainingProgress(ProgressCallback):
                 bar.close()
 
 
+def time_summary(seconds: float, steps: int) -> str:
+    """`1.9 s a step: about 63 min for the 1,998 steps left, evaluation and saving not counted`."""
+    return (
+        f"{seconds:.3g} s a step: about {duration(seconds * steps)} for the {steps:,} steps left, "
+        "evaluation and saving not counted"
+    )
+
+
 def step_summary(logs: dict[str, Any]) -> str:
-    """`loss 1.234, lr 4.0e-04, 12.3 videos/s, 5% waiting for data`."""
+    """`loss 1.234, lr 4.0e-04, 12.3 videos/s, 5% waiting for data`; `measuring speed` in the first steps."""
     parts = [f"loss {logs['loss']:.4g}", f"lr {logs['learning_rate']:.1e}"]
     if "videos_per_second" in logs:
         parts.append(f"{logs['videos_per_second']:.3g} videos/s")
         parts.append(f"{logs['waiting_for_data']:.0%} waiting for data")
+    else:
+        parts.append("measuring speed")
     if logs.get("unreadable_videos"):
         parts.append(f"{logs['unreadable_videos']} unreadable")
     return ", ".join(parts)

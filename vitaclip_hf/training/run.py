@@ -126,7 +126,7 @@ def make_trainer(
         )
     for stock in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(stock)
-    progress = TrainingProgress()
+    progress = TrainingProgress(trainer.throughput)
     trainer.add_callback(progress)
     return trainer, progress
 

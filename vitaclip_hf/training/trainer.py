@@ -37,6 +37,8 @@ from .checkpoints import (
     writing,
 )
 from .class_embeds_of_step import ClassEmbedsOfStep
+from .estimate import ready_batches
+from .throughput import Throughput
 
 
 logger = logging.get_logger(__name__)
@@ -61,7 +63,8 @@ class VitaClipTrainer(Trainer):
     - The order of the videos and all random draws depend on seed and epoch only ([`EpochSampler`]).
     - Evaluation averages the softmax over the views of a video, and counts each video once.
     - A checkpoint gets its name when it is complete. It holds no pickled arguments, and may hold prompts alone.
-    - The log has videos per second, the share of time spent waiting for data, and unreadable videos.
+    - The log has unreadable videos, and from the first settled step on ([`Throughput`]) videos per second and the share
+      of time spent waiting for data.
 
     Args:
         args, kwargs: as for `Trainer`; its `args` are [`VitaClipTrainingArguments`].
@@ -84,8 +87,9 @@ class VitaClipTrainer(Trainer):
         self._gathers_for: nn.Module | None = None
         self._plain_class_embeds: torch.Tensor | None = None
         self._base_verified = False
-        self._waited, self._videos, self._failures = 0.0, 0, 0
-        self._logged_at: float | None = None  # since when videos are counted
+        self._failures = 0
+        self.throughput = Throughput(ready_batches(self.args))
+        self._epoch: Iterator | None = None
         self._reported: set[str] = set()
         self._eval_size: int | None = None
 
@@ -104,7 +108,7 @@ class VitaClipTrainer(Trainer):
         # A stream is split among ranks and workers by itself. accelerate would decode every video on every rank.
         return self.train_dataset.loader(
             self.data_collator,
-            num_workers=self.args.dataloader_num_workers,
+            num_workers=self.args.dataloader_num_workers or 0,
             device=self.args.device,
             pin_memory=self.args.dataloader_pin_memory,
             prefetch_factor=self.args.dataloader_prefetch_factor,
@@ -114,7 +118,7 @@ class VitaClipTrainer(Trainer):
         """As in `Trainer`, without mixup and CutMix. A stream is split among ranks by itself."""
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         if isinstance(dataset, ClipStream):
-            return dataset.loader(ClipCollator(), self.args.dataloader_num_workers, self.args.device)
+            return dataset.loader(ClipCollator(), self.args.dataloader_num_workers or 0, self.args.device)
         mixing: Any = self.data_collator  # type: ignore[has-type]
         if isinstance(mixing, ClipCollator):
             self.data_collator = ClipCollator()
@@ -126,18 +130,18 @@ class VitaClipTrainer(Trainer):
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device):
         """The micro-batches of an optimizer step, without the entries that the model does not take."""
         self._class_embeds = None
-        if self._logged_at is None:
-            self._logged_at = time.perf_counter()
+        self.throughput.step_begins(new_epoch=epoch_iterator is not self._epoch)
+        self._epoch = epoch_iterator
         return super().get_batch_samples(self._watched(epoch_iterator), num_batches, device)
 
     def _watched(self, batches: Iterator) -> Iterator[dict[str, Any]]:
         while True:
             started = time.perf_counter()
             batch = next(batches, None)
-            self._waited += time.perf_counter() - started
+            waited = time.perf_counter() - started
             if batch is None:
                 return
-            self._videos += len(batch["labels"])
+            self.throughput.took_batch(len(batch["labels"]), waited)
             failures = batch.get("failures", ())
             self._failures += len(failures)
             self._report_failures(failures, "another video taken in its place")
@@ -156,6 +160,7 @@ class VitaClipTrainer(Trainer):
         """As in `Trainer`. Removes the incomplete checkpoint of a killed training first."""
         if self.args.should_save:
             shutil.rmtree(Path(self.args.output_dir) / INCOMPLETE, ignore_errors=True)
+        self.throughput.restart()
         return super().train(*args, **kwargs)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
@@ -252,13 +257,13 @@ class VitaClipTrainer(Trainer):
                     f"the loss is {logs['loss']} at step {self.state.global_step}; lower `learning_rate` or set "
                     "`max_grad_norm` 1, in another `output_dir`"
                 )
-            seconds = max(time.perf_counter() - (self._logged_at or 0), 1e-9)
-            mine = torch.tensor([[self._videos, self._failures, self._waited / seconds]], device=self.args.device)
-            of_ranks = self.accelerator.gather(mine)
-            logs["videos_per_second"] = of_ranks[:, 0].sum().item() / seconds
-            logs["waiting_for_data"] = of_ranks[:, 2].mean().item()
-            logs["unreadable_videos"] = int(of_ranks[:, 1].sum().item())
-            self._waited, self._videos, self._logged_at = 0.0, 0, time.perf_counter()
+            window = self.throughput.next_window()
+            speed = (-1.0, -1.0) if window is None else (window.videos / window.seconds, window.waited / window.seconds)
+            of_ranks = self.accelerator.gather(torch.tensor([[*speed, self._failures]], device=self.args.device))
+            if of_ranks[:, 0].min() >= 0:  # every rank has settled
+                logs["videos_per_second"] = of_ranks[:, 0].sum().item()
+                logs["waiting_for_data"] = of_ranks[:, 1].mean().item()
+            logs["unreadable_videos"] = int(of_ranks[:, 2].sum().item())
         super().log(logs, start_time)
 
     def evaluate(self, eval_dataset=None, *args, **kwargs):
@@ -266,13 +271,8 @@ class VitaClipTrainer(Trainer):
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         self._eval_size = len(dataset) if has_length(dataset) else None
         metrics = super().evaluate(eval_dataset, *args, **kwargs)
-        self._leave_out(started)
+        self.throughput.leave_out(time.perf_counter() - started)
         return metrics
-
-    def _leave_out(self, started: float) -> None:
-        """Leaves evaluation and saving out of the videos per second."""
-        if self._logged_at is not None:
-            self._logged_at += time.perf_counter() - started
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         """As in `Trainer`, of saved models only. Of equal accuracies, the lower loss is better."""
@@ -327,7 +327,7 @@ class VitaClipTrainer(Trainer):
                 best_model_checkpoint=self.state.best_model_checkpoint,
             )
         self.accelerator.wait_for_everyone()
-        self._leave_out(started)
+        self.throughput.leave_out(time.perf_counter() - started)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """As in `Trainer`. Removes weights that could not be written completely."""

@@ -1,0 +1,82 @@
+"""How fast a training is, and how long it waits for data, measured from its settled steps."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Window:
+    """What was counted since the last answer: `seconds` of `videos`, of which `waited` seconds for batches."""
+
+    seconds: float
+    videos: int
+    waited: float
+
+
+class Throughput:
+    """
+    Counts videos and waiting, from the second step on and without evaluation and saving.
+
+    The first step starts workers and kernels and is slow. While it computes, the workers fill their queue, and the
+    batches of that queue come without waiting however slow the reading is. So nothing is counted before both are over.
+
+    On a GPU the waiting is that of the process that feeds it. Work that the GPU still has then goes on, so that the
+    share is an upper bound.
+
+    Args:
+        ready (`int`): batches that the workers of this process hold ready.
+        clock (`Callable`, *optional*): gives seconds.
+    """
+
+    def __init__(self, ready: int, clock: Callable[[], float] = time.perf_counter):
+        self.ready, self._clock = ready, clock
+        self.restart()
+
+    def restart(self) -> None:
+        """Forgets everything: another training begins."""
+        self._steps = self._batches = self._measured_steps = 0
+        self._ready_at: int | None = None  # number of batches after which the queue of the first step is used up
+        self._start: float | None = None  # of the window
+        self._first: float | None = None  # of all that is measured
+        self._videos, self._waited = 0, 0.0
+
+    def step_begins(self, new_epoch: bool = False) -> None:
+        """Before the batches of a step are taken. A new epoch has a new queue, in which nothing is ready yet."""
+        if self._steps == 1:
+            self._ready_at = self._batches + self.ready
+        if self._steps > 0 and new_epoch:
+            self._ready_at = self._batches
+        if self._start is not None:
+            self._measured_steps += 1
+        elif self._ready_at is not None and self._batches >= self._ready_at:
+            self._start = self._first = self._clock()
+            self._videos, self._waited = 0, 0.0
+        self._steps += 1
+
+    def took_batch(self, videos: int, waited: float) -> None:
+        """A batch of `videos` was there after `waited` seconds."""
+        self._batches += 1
+        self._videos += videos
+        self._waited += waited
+
+    def leave_out(self, seconds: float) -> None:
+        """Time of something else, such as evaluation."""
+        if self._start is not None and self._first is not None:
+            self._start += seconds
+            self._first += seconds
+
+    def next_window(self) -> Window | None:
+        """What was counted since the last call, at the end of a step; `None` until a settled step is over."""
+        if self._start is None:
+            return None
+        now = self._clock()
+        window = Window(max(now - self._start, 1e-9), self._videos, self._waited)
+        self._start, self._videos, self._waited = now, 0, 0.0
+        return window
+
+    def seconds_a_step(self) -> float | None:
+        """Mean of all settled steps, at the end of one; `None` until two are over."""
+        if self._first is None or self._measured_steps < 1:
+            return None
+        return (self._clock() - self._first) / (self._measured_steps + 1)
