@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -128,9 +129,7 @@ class VideoService:
             template = self._texts(form, "template")
             chosen = None if labels is None else checked_labels(labels, "labels")
             templates = checked_templates(template or "{}", "template")
-            top_k = int(str(form.get("top_k", "3")))
-            if top_k < 1:
-                raise ValueError(f"`top_k` must be at least 1, got {top_k}.")
+            top_k = number_above_0(str(form.get("top_k", "3")), "top_k")
         except ValueError as error:
             raise RequestError(400, "invalid_field", str(error)) from error
         if chosen is None and template:
@@ -172,6 +171,16 @@ class VideoService:
         times = None if clip.times is None else [round(moment, 3) for moment in clip.times]
         about = {"video": name, "answer": scores[0]["label"], "scores": scores[:top_k]}
         return about | {"frames": clip.frames, "times": times}
+
+
+def number_above_0(text: str, name: str) -> int:
+    """
+    Raises:
+        ValueError: no whole number, or one below 1.
+    """
+    if not re.fullmatch("[0-9]{1,9}", text) or int(text) < 1:
+        raise ValueError(f"`{name}` must be a whole number of at least 1, got {text[:50]!r}.")
+    return int(text)
 
 
 def within(receive: Receive, limit: int) -> Receive:
