@@ -1,11 +1,24 @@
 """Hooks of mkdocs."""
 
 import re
+from collections.abc import Iterator
 
 
-def on_page_markdown(markdown: str, **_) -> str:
-    """Links to files of the repository that are no pages become their names."""
+def on_page_markdown(markdown: str, config, **_) -> str:
+    """Links called like their file get the page's title; links to what is no page become its name."""
+    titles = {page: title for group in config.nav for title, page in entries(group)}
+    markdown = re.sub(r"\[([\w-]+\.md)\]\(\1\)", lambda link: f"[{titles[link[1]]}]({link[1]})", markdown)
     return re.sub(r"\[[^\]]*\]\(\.\./([^)]*)\)", r"`\1`", markdown)
+
+
+def entries(group: dict) -> Iterator[tuple[str, str]]:
+    """Titles and pages of a part of the navigation."""
+    for title, content in group.items():
+        if isinstance(content, str):
+            yield title, content
+        else:
+            for part in content:
+                yield from entries(part)
 
 
 def on_page_content(html: str, **_) -> str:
