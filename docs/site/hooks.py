@@ -24,7 +24,9 @@ def entries(group: dict) -> Iterator[tuple[str, str]]:
 def on_page_content(html: str, **_) -> str:
     """Docstrings have transformers' form: [`Name`], and types such as `int`, *optional*. The marks are left out."""
     html = re.sub(r"<code>(\[?`[^<]*)</code>", lambda code: f"<code>{plain_type(code[1])}</code>", html)
-    return re.sub(r"\[(<code>[^<]*</code>)\]", r"\1", html)
+    html = re.sub(r"\[(<code>[^<]*</code>)\]", r"\1", html)
+    # Browsers would break a line within an option, behind its hyphens.
+    return re.sub(r"(?<=[ >])--[a-z][\w-]*", r'<span class="option">\g<0></span>', html)
 
 
 def plain_type(text: str) -> str:
