@@ -135,7 +135,7 @@ class VideoService:
                     f"{len(chosen or ())} labels in {len(templates)} templates are {sentences:,} sentences, the limit "
                     f"is {self.limits.sentences:,}."
                 )
-            top_k = _whole_number(form.get("top_k", "3"))
+            top_k = number_above_0(str(form.get("top_k", "3")).strip(), "top_k")
         except ValueError as error:
             raise RequestError(400, "invalid_field", str(error)) from error
         if chosen is None and template:
@@ -183,9 +183,13 @@ class VideoService:
         return about | {"frames": clip.frames, "times": times}
 
 
-def _whole_number(text: Any) -> int:
-    if not isinstance(text, str) or not re.fullmatch("[0-9]{1,9}", text.strip()) or int(text) < 1:
-        raise ValueError(f"`top_k` must be a whole number from 1 on, got {str(text)!r:.50}.")
+def number_above_0(text: str, name: str) -> int:
+    """
+    Raises:
+        ValueError: no whole number, or one below 1.
+    """
+    if not re.fullmatch("[0-9]{1,9}", text) or int(text) < 1:
+        raise ValueError(f"`{name}` must be a whole number of at least 1, got {text[:50]!r}.")
     return int(text)
 
 
