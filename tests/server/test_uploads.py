@@ -56,7 +56,7 @@ def test_scripts_and_texts_are_not_supported(client, content):
         assert "this format is not supported" in message and "/tmp" not in message
 
 
-@pytest.mark.parametrize("content", [b"", GOOD[: len(GOOD) // 2], GOOD[:100] + bytes(500) + GOOD[600:]])
+@pytest.mark.parametrize("content", [b"", GOOD[: len(GOOD) // 2], GOOD.replace(b"avcC", b"xxxx")])
 def test_damaged_videos(client, content):
     response = classify(client, content)
     assert (response.status_code, response.json()["error"]["type"]) == (422, "unreadable_video")
