@@ -18,7 +18,7 @@ from vitaclip_hf.server.limits import Limits  # noqa: E402
 
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo"
-GOOD = min((DEMO / "videos").iterdir()).read_bytes()
+GOOD = next((DEMO / "videos").iterdir()).read_bytes()
 LABELS = {"labels": ["red star turning", "yellow moon shaking"]}
 
 
@@ -56,7 +56,7 @@ def test_scripts_and_texts_are_not_supported(client, content):
         assert "this format is not supported" in message and "/tmp" not in message
 
 
-@pytest.mark.parametrize("content", [b"", GOOD[: len(GOOD) // 2], GOOD[:900] + bytes(500) + GOOD[1400:]])
+@pytest.mark.parametrize("content", [b"", GOOD[: len(GOOD) // 2], GOOD.replace(b"avcC", b"xxxx")])
 def test_damaged_videos(client, content):
     response = classify(client, content)
     assert (response.status_code, response.json()["error"]["type"]) == (422, "unreadable_video")
@@ -75,7 +75,7 @@ def test_damaged_videos(client, content):
         (LABELS | {"template": '["{} \\ud800"]'}, "`template` needs"),
         (LABELS | {"template": "no place"}, "`template` needs"),
         (LABELS | {"template": [f"{n} {{}}" for n in range(21)]}, "2 labels in 21 templates are 42 sentences"),
-        (LABELS | {"top_k": "9" * 5000}, "`top_k` must be a whole number of at least 1"),
+        (LABELS | {"top_k": "9" * 5000}, "`top_k` must be a whole number from 1 on"),
         (LABELS | {"top_k": "nan"}, "`top_k` must be a whole number"),
         (LABELS | {"top_k": "0"}, "`top_k` must be a whole number"),
         (LABELS | {"path": "/etc/passwd"}, "unknown field 'path'"),

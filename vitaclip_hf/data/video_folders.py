@@ -50,10 +50,10 @@ def listed_folder(root: Path) -> ListedVideos:
     for folder in outside:
         left_out.count_beside(folder)
     if not listings:
-        counted = "".join(f" {note}." for note in (*notes, *left_out.notes()))
+        said = "".join(f" {note}." for note in (*notes, *left_out.notes()))
         raise AnnotationError(
             f"{root}: no videos found; expected a folder of videos for each class (or such folders in train, val and "
-            f"test). Otherwise give `annotations`.{counted}"
+            f"test). Otherwise give `annotations`.{said}"
         )
     names = tuple(sorted({folder.name for folder, _ in class_folders}))
     return ListedVideos(listings, names, notes=(*notes, *left_out.notes()))
