@@ -69,6 +69,9 @@ def test_random_starts_reach_both_ends():
         ((10, 0), "`num_frames` must be at least 1"),
         ((10, 8, "dense", 0), "`frame_stride` must be at least 1"),
         ((10, 8, "uniform", 1, 0), "`num_views` must be at least 1"),
+        ((10, 4097), "`num_frames` times `num_views` must be at most 4,096 frames of a video, got 4097 times 1"),
+        ((10, 8, "dense", 16, 10**7), "must be at most 4,096 frames"),
+        ((10, 10**400), "must be at most 4,096 frames of a video, got 10000000000000000000 times"),
         ((10, 8, "random"), "`sampling` must be one of uniform, dense"),
     ],
 )

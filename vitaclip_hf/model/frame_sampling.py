@@ -11,6 +11,7 @@ import torch
 
 
 SAMPLINGS = ("uniform", "dense", "segment_random", "dense_random")
+MAX_FRAMES = 4096  # of a video in all views; the numbers alone of what a hostile folder asks for take gigabytes
 
 
 def sample_clips(
@@ -38,7 +39,7 @@ def sample_clips(
         V lists of T frame numbers, each in 0 … `total - 1`.
 
     Raises:
-        ValueError: an argument below 1, or an unknown rule.
+        ValueError: an argument below 1, more than 4,096 frames in all views, or an unknown rule.
     """
     for name, value in (
         ("total", total),
@@ -48,6 +49,11 @@ def sample_clips(
     ):
         if value < 1:
             raise ValueError(f"`{name}` must be at least 1, got {value}.")
+    if num_frames * num_views > MAX_FRAMES:
+        raise ValueError(
+            f"`num_frames` times `num_views` must be at most {MAX_FRAMES:,} frames of a video, got "
+            f"{str(num_frames)[:20]} times {str(num_views)[:20]}."
+        )
     if sampling not in SAMPLINGS:
         raise ValueError(f"`sampling` must be one of {', '.join(SAMPLINGS)}, got {sampling!r}.")
     if not (seed is None or isinstance(seed, numbers.Integral)) or not -(1 << 63) <= (seed or 0) < 1 << 64:
