@@ -40,6 +40,9 @@ def read_config(
     require_keys(weights, needed, "only checkpoints trained with learned text prompts hold a whole model")
     width, channels, patch, _ = weights["visual.patch_embed.proj.weight"].shape
     vocabulary, text_width = weights["textual.token_embedding.weight"].shape
+    _, position_width = weights["textual.positional_embedding"].shape
+    if position_width != text_width:  # else a narrow one could claim any number of positions
+        raise ConversionError(f"textual.positional_embedding has the width {position_width}, tokens have {text_width}.")
     context = weights["prompt_learner.ctx"]
     global_prompts = weights.get("visual.global_prompts")
     return VitaClipConfig(

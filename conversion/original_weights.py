@@ -99,11 +99,12 @@ def _checked(tensors: dict[str, torch.Tensor], path: Path, argument: str) -> dic
         if tensor.layout != torch.strided
         or tensor.is_quantized
         or tensor.device.type != "cpu"
+        or not tensor.numel()  # of any size: [1000000000, 0] takes no byte
         or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
     ]
     if wrong:
         raise ConversionError(
-            f"`{argument}` {path}: these are no plain tensors (sparse, quantized or expanded): {listed(wrong)}."
+            f"`{argument}` {path}: these are no plain tensors (empty, sparse, quantized or expanded): {listed(wrong)}."
         )
     return tensors
 

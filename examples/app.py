@@ -96,6 +96,7 @@ CSS = """
 @media (max-width: 600px) {
   .bars {grid-template-columns: 1fr max-content max-content; gap: 10px 12px} .bars .row {row-gap: 3px}
   .bars .bar {grid-column: 1 / -1; grid-row: 2}
+  .hits {grid-template-columns: 1fr 1fr}
   .time-line {grid-template-columns: 1fr; gap: 3px} .time-line .name {margin-top: 6px} .corner {display: none}
 }
 """
@@ -217,7 +218,11 @@ def timeline_panel(segments: list[Any], labels: tuple[str, ...], curve: Any, thu
         "</button>"
         for segment, begin in zip(segments, clocks([segment.start for segment in segments]), strict=True)
     )
-    heading = f"<h2>{len(segments)} segments</h2>" if segments else "<h2>No label reaches the threshold</h2>"
+    heading = (
+        f"<h2>{len(segments)} segment{'s' * (len(segments) > 1)}</h2>"
+        if segments
+        else "<h2>No label reaches the threshold</h2>"
+    )
     hint = "Click a segment to move the player there." if segments else "Try other labels, or lower the threshold."
     return panel(
         f'{heading}<p class="quiet">{escape(" ".join((hint, note)))}</p><h3>Scores over time</h3>'
@@ -236,7 +241,7 @@ def search_panel(hits: list[Any], folder: Path) -> str:
     """A card for each hit."""
     cards = "".join(
         f'<button type="button" class="hit" data-time="{hit.start:.3f}" data-video="{escape(hit.path)}">'
-        f"{picture(middle_frame(folder / hit.path, hit), hit.path)}<b>{escape(hit.path)}</b>"
+        f"{picture(middle_frame(folder / hit.path, hit), hit.path)}<b>{escape(hit.path).replace('_', '_<wbr>')}</b>"
         f'<span class="small quiet">{" – ".join(format_times([hit.start, hit.end]))} · cosine {hit.cosine:.2f}</span>'
         "</button>"
         for hit in hits
@@ -409,7 +414,7 @@ def build(door: Door) -> gr.Blocks:
                 with gr.Tab("Timeline", elem_id="tab_timeline"):
                     with gr.Row(elem_id="timeline_settings"):
                         window = gr.Slider(1, 8, 2, step=0.5, label="Window in seconds", elem_id="window")
-                        high = gr.Slider(0.05, 1, 0.3, step=0.05, label="Threshold of a segment", elem_id="high")
+                        high = gr.Slider(0.05, 1, 0.3, step=0.05, label="Threshold", elem_id="high")
                     show = gr.Button("Show timeline", variant="primary", elem_id="show_timeline")
                     strip = gr.HTML(empty(EMPTY_TIMELINE), elem_id="timeline", js_on_load=JUMP, min_height=120)
                 with gr.Tab("Search", elem_id="tab_search"):

@@ -19,7 +19,7 @@ from vitaclip_hf import __version__
 ROOT = Path(__file__).parents[1]
 PACKAGES = {"vitaclip_hf": ROOT / "vitaclip_hf", "vitaclip_hf/conversion": ROOT / "conversion"}
 PACKAGES["vitaclip_hf/configuration"] = ROOT / "configuration"
-DATA = (".py", ".typed", ".yaml", ".json")
+DATA = (".py", ".typed", ".yaml", ".json", ".txt")
 EXTRAS = ["accelerate", "datasets", "decord", "evaluate", "matplotlib", "mteb", "psutil", "pyarrow", "scipy", "sklearn"]
 
 # Runs commands in one process; prints the exit code, stdout and stderr of each as JSON.

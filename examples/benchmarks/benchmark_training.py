@@ -186,8 +186,8 @@ def check_same_training(ours: Trainee, released: Trainee, pixels: torch.Tensor, 
     return largest
 
 
-def check(settings: dict) -> float:
-    """`check_same_training` on towers of the asked size, with few classes, in float64 on the CPU.
+def check(settings: dict, device: str = "cpu") -> float:
+    """`check_same_training` on towers of the asked size, with few classes, in float64.
 
     Rounding of other types would hide a mistake, or look like one where large terms cancel.
     """
@@ -195,8 +195,9 @@ def check(settings: dict) -> float:
     ours = build_ours(preset, frames, CLASSES_OF_CHECK, settings["context_tokens"])
     pixels, labels = draw_batch(preset, 2, frames, CLASSES_OF_CHECK)
     released = trainee(RELEASED, ours)
-    ours.double(), released.model.double()
-    return check_same_training(trainee(OURS, ours), released, pixels.double(), labels)
+    ours.to(device).double(), released.model.to(device).double()
+    pixels, labels = pixels.to(device).double(), labels.to(device)
+    return check_same_training(trainee(OURS, ours), released, pixels, labels)
 
 
 class Step:

@@ -107,6 +107,12 @@ def test_an_impossible_size_takes_no_memory(good, tmp_path):
         hostile_folders._set("config.json", (part, field), 10**9)(folder)
         with pytest.raises(CheckpointError, match="folder"):
             load_checkpoint(folder)
+    for tokens in (10**6, 10**9):  # as lists, the class prompts took 8 GB for each of a model's classes
+        folder = hostile_folders.copied(good, tmp_path / "folder")
+        hostile_folders._set("config.json", ("text_config", "max_position_embeddings"), 2 * tokens)(folder)
+        hostile_folders._set("config.json", ("text_config", "num_context_tokens"), tokens)(folder)
+        with pytest.raises(CheckpointError, match="folder"):
+            load_checkpoint(folder)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kilobytes
 
 

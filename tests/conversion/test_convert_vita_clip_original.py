@@ -125,6 +125,7 @@ def weights_of(case) -> dict:
 
 
 EMBEDDING = "module.textual.token_embedding.weight"
+POSITIONS = "module.textual.positional_embedding"
 
 
 def convert_changed(case, tmp_path, tokenizer_folder, change, **options):
@@ -148,9 +149,13 @@ def convert_changed(case, tmp_path, tokenizer_folder, change, **options):
             "no place in a model of this kind.*summary",
         ),
         (
-            lambda c: c["model"].update({EMBEDDING: c["model"][EMBEDDING][:0]}),
-            "the text tower knows only 0 tokens",
+            lambda c: c["model"].update({EMBEDDING: c["model"][EMBEDDING][:5]}),
+            "the text tower knows only 5 tokens",
         ),
+        (lambda c: c["model"].update({EMBEDDING: c["model"][EMBEDDING][:0]}), "no plain tensors .empty"),
+        # Tensors without an entry can claim any size: these took 8 GB for each class.
+        (lambda c: c["model"].update({POSITIONS: torch.zeros(10**9, 0)}), "no plain tensors .empty.*positional"),
+        (lambda c: c["model"].update({POSITIONS: torch.zeros(10**6, 1)}), "positional_embedding has the width 1"),
         (lambda c: {"model": {}}, "expected"),
         (lambda c: {"model": {"a": 3}}, "expected"),
     ],

@@ -23,6 +23,20 @@ def test_forms(tmp_path):
         texts_of_classes(found, ["dive", "jump"], "x")
 
 
+def test_numbers_for_names(tmp_path):
+    """The form of FROSTER's and OST's files."""
+    file = tmp_path / "texts.json"
+    file.write_text(
+        json.dumps({"0": "Brush hair: a hand with a brush", "10": ["two hands"]} | {f"{n}": "x" for n in range(1, 10)})
+    )
+    found = read_class_descriptions(file)
+    texts = texts_of_classes(found, ["brush hair", *"abcdefghi", "clap"], "x")
+    assert texts[0] == ("Brush hair: a hand with a brush",) and texts[10] == ("two hands",) and texts[9] == ("x",)
+    with pytest.raises(AnnotationError, match="x: has texts for 11 numbers; there are 2 classes"):
+        texts_of_classes(found, ["brush hair", "clap"], "x")
+    assert texts_of_classes({"0": ("zero",), "1": ("one",)}, ["1", "0"], "x") == [("one",), ("zero",)]  # digits
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -32,6 +46,9 @@ def test_forms(tmp_path):
         ({"a": [" "]}, "class 'a' has no text, or an empty one"),
         ({"a": 3}, "expected a text, a list of texts"),
         ({"a": ["b", 3]}, "expected a text, a list of texts"),
+        ({"": ["b"]}, "class 0 has an empty name"),
+        ({"\ud800": ["b"]}, "not text in UTF-8"),
+        ({"a": "b" * 10_001}, "class 'a': a text of 10,001 characters"),
     ],
 )
 def test_files_that_cannot_be_used(tmp_path, content, message):

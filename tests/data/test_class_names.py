@@ -4,7 +4,13 @@ import time
 
 import pytest
 
-from vitaclip_hf.data.class_names import AnnotationError, ClassIndex, read_class_names, spell_class_name
+from vitaclip_hf.data.class_names import (
+    AnnotationError,
+    ClassIndex,
+    alike_names,
+    read_class_names,
+    spell_class_name,
+)
 
 
 @pytest.mark.parametrize(
@@ -73,6 +79,12 @@ def test_reads_class_files(tmp_path, name, text, expected):
         ("run,walk\n", "expected one class name a line"),
         ("a\x00b\n", "NUL"),
         ('id,name\n0,"a\n', "quote"),
+        ("0,red,x\n1,blue,y\n", "each line has 3 fields"),
+        ("0.0,a\n1.0,b\n", "the ids must be whole numbers, got '0.0,a'"),
+        ("run/a.mp4 0\nwalk/b.mp4 1\n", "a list of videos, such as 'walk/b.mp4'"),
+        ("path,label\nrun/a.mp4,run\n", "a list of videos"),
+        ("a\n" + "b" * 1001, "has 1,001 characters"),
+        ("a\nb\x1b[2J\n", r"control character '\\x1b'"),
     ],
 )
 def test_bad_class_files(tmp_path, text, message):
@@ -107,7 +119,7 @@ def test_unreadable_class_files(tmp_path):
         ('{"a": 0.5}', "expected a list"),
         ('{"0": "1", "1": "0"}', "which are the names is not clear"),
         ('{"a": NaN}', "NaN is not a number"),
-        ('{"a": ' + "9" * 5000 + "}", "not valid JSON"),
+        ('{"a": ' + "9" * 5000 + "}", "not valid JSON: a number of thousands of digits.$"),
         ('{"a": ' + "9" * 3000 + "}", "expected a list"),
         ('{"a": 0, "a": 1}', "the key 'a' occurs twice"),
         ('["\\ud800"]', "not text in UTF-8"),
@@ -166,3 +178,8 @@ def test_finds_other_spellings_but_never_guesses():
 )
 def test_spelling(name, words):
     assert spell_class_name(name) == words
+
+
+@pytest.mark.parametrize("other", ["run\u200b", "\uff32\uff35\uff2e", "r\u00adun", "RUN"])
+def test_names_that_look_alike_are_found(other):
+    assert alike_names(["run", other, "walk"]) == [("run", other)]

@@ -255,3 +255,23 @@ def test_numbered_lists_of_a_folder(tmp_path, videos):
         AnnotationError, match="several lists for validation: my51_val1.txt, other_val1.txt; name the file"
     ):
         read_annotations(videos, tmp_path / "l")
+
+
+def test_hidden_folders_are_left_out(videos):
+    touch(videos, "run/a.mp4", "run/.trash/b.mp4", "walk/deep/c.mp4")
+    assert [name for name, *_ in rows(read_annotations(videos))] == ["run/a.mp4", "walk/deep/c.mp4"]
+
+
+def test_an_empty_folder_says_what_was_left_out(videos):
+    touch(videos, "a.mp4", "b.mp4")
+    (videos / "metadata.csv").write_text("file_name,caption\na.mp4,x\nb.mp4,y\n")
+    with pytest.raises(AnnotationError, match="metadata.csv is not read: it has no labels. .*2 videos beside"):
+        read_annotations(videos)
+
+
+def test_large_files_near_a_list_are_no_class_files(videos, tmp_path):
+    touch(videos, "a.mp4", "b.mp4")
+    (tmp_path / "list.txt").write_text("a.mp4 0\nb.mp4 1\n")
+    (tmp_path / "names.txt").write_text("0,run\n1,walk\n")
+    (tmp_path / "other.txt").write_text(f"0,{'x' * 900}\n1,{'y' * 900}\n")
+    assert read_annotations(videos, tmp_path / "list.txt").class_names == ("run", "walk")

@@ -129,6 +129,11 @@ def test_unknown_header_above_numbers(tmp_path, videos):
         ("a.mp4: run\n", "expected `path label`"),
         ("sep=;\npath;label\n", "expected `path label`"),
         ("a.mp4 99999999999999999999\n", "99999999999999999999"),
+        ("path,label\na.mp4," + "7" * 6000 + "\nb.mp4,8\n", ":2: the label '77.*is a number, but no class number"),
+        ("path,label\na.mp4,1\nb.mp4,0.5\n", ":3: the label '0.5' is a number, but no class number"),
+        ("path,label\na.mp4,run\nftp://x/b.mp4,walk\n", ":3: 'ftp://x/b.mp4' is not read; list paths"),
+        ("path,label\na.mp4,run\ns3://x/b.mp4,walk\n", ":3: 's3://x/b.mp4' is not read"),
+        ("path,label\nfile://elsewhere/b.mp4,walk\n", ":2: 'file://elsewhere/b.mp4' is not read"),
         ("a.mp4 run\x00\n", "NUL"),
     ],
 )
@@ -363,3 +368,31 @@ def test_numeric_class_names_are_not_numbers(tmp_path, videos):
     table = AnnotationTable((VideoSample(str(videos / "a.mp4"), 0, "train", "a.mp4"),), ("1", "0"), "here")
     table.write(tmp_path / "out.csv")
     assert read_annotations(videos, tmp_path / "out.csv", ["1", "0"]).samples[0].label == 0
+
+
+@pytest.mark.parametrize("name", ["x" * 1001, "run\x1b[31m"])
+def test_labels_that_no_class_has(tmp_path, videos, name):
+    refused(videos, write(tmp_path, "l.csv", f"path,label\na.mp4,{name}\nb.mp4,run\n"), "the class name")
+
+
+def test_file_addresses_are_paths(tmp_path, videos):
+    named = videos / "a b.mp4"
+    named.touch()
+    text = f"path,label\n{named.as_uri()},run\nfile://localhost{videos}/b.mp4,walk\n"
+    table = read_annotations(videos, write(tmp_path, "l.csv", text))
+    assert [(sample.path, sample.name) for sample in table.samples] == [
+        (str(named), "a b.mp4"),
+        (f"{videos}/b.mp4", "b.mp4"),
+    ]
+    assert "%20" in text
+
+
+def test_columns_of_a_part_are_said_not_to_be_read(tmp_path, videos):
+    text = "path,start_time,end_time,label,fps\na.mp4,0,5,run,25\n"
+    (note,) = read_annotations(videos, write(tmp_path, "l.csv", text)).notes
+    assert note.endswith("each video is read as a whole; not read: start_time, end_time")
+
+
+def test_what_is_missing_is_said_to_be_a_class(tmp_path, videos):
+    (note,) = read_annotations(videos, write(tmp_path, "l.csv", "path,label\na.mp4,NaN\nb.mp4,run\n")).notes
+    assert "'NaN' is taken for a class" in note

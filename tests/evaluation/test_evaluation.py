@@ -8,6 +8,7 @@ import runpy
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -331,7 +332,8 @@ def test_figures_by_hand(plan):
 
 def test_harmonic_mean_of_base_and_novel(videos, tmp_path):
     (tmp_path / "hmdb51_val1.txt").write_text("0.mp4 run\n1.mp4 run\n2.mp4 walk\n3.mp4 walk\n4.mp4 walk\n")
-    plan = plan_evaluation(load_protocol("hmdb51-base-to-novel"), videos, tmp_path)
+    protocol = replace(load_protocol("hmdb51-base-to-novel"), base_classes=("run",), novel_classes=("walk",))
+    plan = plan_evaluation(protocol, videos, tmp_path)
     right, wrong = [0], [1]
     answers = {"0.mp4": right, "1.mp4": wrong, "2.mp4": right, "3.mp4": right, "4.mp4": right}
     results = {

@@ -41,8 +41,8 @@ OUTPUTS = {
 COMMANDS = sorted(
     {
         line.split("    #")[0].strip()
-        for page in PAGES
-        for block in re.findall(r"```bash\n(.*?)```", (ROOT / page).read_text(), re.S)
+        for page in [*PAGES, "examples/demo/README.md"]
+        for block in re.findall(r"```(?:bash|sh)\n(.*?)```", (ROOT / page).read_text(), re.S)
         for line in block.splitlines()
     }
 )

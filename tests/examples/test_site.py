@@ -38,5 +38,9 @@ def test_site_builds_without_a_warning(tmp_path):
         loaded = re.findall(r'<(?:script|img|iframe)[^>]* src="([^"]+)"', page.read_text())
         loaded += re.findall(r'<link[^>]* rel="(?:stylesheet|preconnect)"[^>]* href="([^"]+)"', page.read_text())
         assert not [address for address in loaded if "//" in address], page
+    for style in tmp_path.rglob("*.css"):
+        assert not re.findall(r"(?:@import|url\()[ \"']*(?:https?:)?//[^)\"']*", style.read_text()), style
+    assert 'class="language-bash' in (tmp_path / "classification.html").read_text()  # site.css wraps these
+    assert ">Classify videos</a>" in (tmp_path / "long-videos.html").read_text()
     reference = (tmp_path / "reference" / "library.html").read_text()
     assert "explain" in reference and not re.search(r"<code>\[?`", reference)

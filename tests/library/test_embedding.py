@@ -14,6 +14,7 @@ import torch
 
 from vitaclip_hf import load_checkpoint
 from vitaclip_hf.cli.main import main
+from vitaclip_hf.data.folder_lock import FolderLock
 
 
 pytest.importorskip("pyarrow")
@@ -113,6 +114,82 @@ def test_what_is_refused(checkpoint, tmp_path, capsys):
         assert main(["embed", *arguments]) == 2
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1
+
+
+def test_a_second_run_names_the_first(checkpoint, tmp_path):
+    with FolderLock(tmp_path / "out", "embedding"), pytest.raises(OSError, match=f"process {os.getpid()} on"):
+        embed_videos(SAMPLES[:1], tmp_path / "out", checkpoint)
+
+
+def test_names_that_are_not_utf8_are_rows(checkpoint, tmp_path, broken):
+    name = os.fsdecode(os.fsencode(tmp_path) + b"/a\xff.mp4")
+    shutil.copy(SAMPLES[0], name)
+    for new, unchanged in ((2, 0), (0, 2)):
+        report = embed_videos([name, broken], tmp_path / "out", checkpoint)
+        assert vars(report) == {"new": new, "unchanged": unchanged, "failed": min(new, 1)}
+    rows = {row["video"]: row for row in read_embeddings(tmp_path / "out").to_pylist()}
+    assert rows[f"{tmp_path}/a\\udcff.mp4"]["error"] is None and len(rows) == 2
+
+
+@pytest.mark.parametrize("change", ["vectors", "scores"])
+def test_vectors_that_are_no_numbers_are_errors(tmp_path, change):
+    damaged = load_checkpoint(DEMO / "checkpoint")
+    weight = damaged.model.visual_projection.weight if change == "vectors" else damaged.model.logit_scale
+    weight.data.fill_(float("nan" if change == "vectors" else "inf"))
+    assert embed_videos(SAMPLES[:1], tmp_path / "out", damaged, labels=["a", "b"]).failed == 1
+    (row,) = read_embeddings(tmp_path / "out").to_pylist()
+    assert "NaN or infinite" in row["error"] and row["vector"] is None and row["scores"] is None
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("embedding.json", b"[" * 100_000),
+        ("embedding.json", b"[]"),
+        ("embedding.json", b"\xff"),
+        ("part", b""),
+        ("part", b"PAR1 and no more"),
+        ("part", {"other": [1]}),
+        ("part", {"video": [1], "error": [None]}),
+        ("part", {"video": [None], "error": ["x"]}),
+    ],
+    ids=str,
+)
+def test_damaged_folders(checkpoint, tmp_path, file, content):
+    embed_videos(SAMPLES[:1], tmp_path, checkpoint)
+    (path,) = tmp_path.glob(f"{file}*")
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        embedding.pq.write_table(embedding.pa.table(content), path)
+    with pytest.raises(EmbeddingError, match="is damaged"):
+        embed_videos(SAMPLES[:1], tmp_path, checkpoint)
+
+
+def test_a_flipped_bit_in_a_vector_is_found(checkpoint, tmp_path):
+    embed_videos(SAMPLES[:1], tmp_path, checkpoint)
+    (path,) = tmp_path.glob("part*")
+    vector = read_embeddings(tmp_path)["vector"].to_pylist()[0]
+    data = bytearray(path.read_bytes())
+    data[data.find(np.float32(vector[:2]).tobytes())] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(OSError, match="CRC"):
+        read_embeddings(tmp_path)
+
+
+def test_a_full_disk_leaves_no_half_file(checkpoint, tmp_path, monkeypatch):
+    embed_videos(SAMPLES[:1], tmp_path, checkpoint)
+
+    def full(table, path):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(embedding, "_write_table", full)
+    with pytest.raises(OSError, match="No space"):
+        embed_videos(SAMPLES[:2], tmp_path, checkpoint)
+    assert not list(tmp_path.glob("*.new-*"))
+    monkeypatch.undo()
+    assert vars(embed_videos(SAMPLES[:2], tmp_path, checkpoint)) == {"new": 1, "unchanged": 1, "failed": 0}
 
 
 def test_parts_come_in_any_order_and_twice():

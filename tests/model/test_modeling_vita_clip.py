@@ -883,3 +883,13 @@ def test_what_is_no_tensor_is_named(tokenizer, value):
         model.get_video_features(value)
     with pytest.raises((TypeError, ValueError), match="`pixel_values_videos` (must be a tensor of shape|is missing)"):
         model(pixel_values_videos=value, input_ids=torch.zeros(1, 5, dtype=torch.long))
+
+
+def test_texts_that_are_no_whole_numbers_are_named(tokenizer):
+    model = tiny_model(tokenizer=tokenizer)
+    for ids in (torch.zeros(1, 5), torch.zeros(1, 5, dtype=torch.bool), torch.zeros(1, 5, dtype=torch.complex64)):
+        with pytest.raises(TypeError, match="`input_ids` must hold whole numbers, got a tensor of torch"):
+            model.get_text_features(ids)
+    for shape in ((0, 5), (2, 0), ()):
+        with pytest.raises(ValueError, match="`input_ids` must have the shape .batch_size, sequence_length.*got"):
+            model.get_text_features(torch.zeros(shape, dtype=torch.long))

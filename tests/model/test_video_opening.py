@@ -278,11 +278,23 @@ def test_file_addresses_and_data_sets_rows(folder):
         {"path": "elsewhere.mp4", "bytes": data},
         {"bytes": data},
         {"path": path},
+        {"bytes": bytearray(data)},
     ):
         assert numbers(decode_video(source, [7])[0]) == [7]
         assert numbers(video_from(source).read([7]).permute(0, 2, 3, 1).numpy()) == [7]
     with pytest.raises(VideoDecodingError, match="elsewhere.mp4"):
         decode_video({"path": "elsewhere.mp4", "bytes": b"text"}, [0])
+    for source, found in (
+        ({"bytes": "text"}, "`bytes` of a video must be bytes, got str"),
+        ({"bytes": [1, 2]}, "`bytes` of a video must be bytes, got list"),
+        ({"path": 3}, "`path` of a video must be a path, got int"),
+        ({"path": None, "bytes": None}, "neither `path` nor `bytes`"),
+    ):
+        with pytest.raises(TypeError, match=found):
+            open_video(source)
+    for source in ({}, {"path": str(path), "label": 0}, 3):
+        with pytest.raises(TypeError, match="Frames must be arrays, tensors or images, got"):
+            video_from(source)
 
 
 class Named:
@@ -434,3 +446,54 @@ def test_pictures_keep_their_range(tmp_path):
     for image, found in ((np.full((4, 4), 70_000, np.int32), "0 … 255"), (np.full((4, 4), 7, np.float32), "0 … 1")):
         with pytest.raises(ValueError, match=re.escape(found)):
             video_from([Image.fromarray(image)])
+
+
+# Pictures
+
+
+def test_messages_of_other_formats_are_our_own(folder):
+    for data in (FFCONCAT.encode(), b"hello", SDP.encode(), bytes(range(1, 200))):
+        with pytest.raises(VideoDecodingError, match="this format is not supported [(]opening[)]") as error:
+            open_video(data)
+        assert "none" not in str(error.value) and "Errno" not in str(error.value)
+
+
+def picture(width: int, height: int, kind: str, **options) -> bytes:
+    file = io.BytesIO()
+    Image.new("L", (width, height)).save(file, kind, **options)
+    return file.getvalue()
+
+
+def test_a_large_picture_is_too_large_and_not_damaged():
+    data = picture(8000, 5000, "PNG")
+    assert len(data) < 300_000
+    with pytest.raises(VideoTooLargeError, match="8000 x 5000 = 40,000,000 pixels, the limit is 36,000,000"):
+        open_video(data)
+    assert open_video(picture(8, 6, "PNG")).read([0]).shape == (1, 3, 6, 8)
+
+
+def test_an_animated_webp_is_not_supported():
+    more = [Image.new("RGB", (8, 8), "blue")]
+    for data in (picture(8, 8, "WEBP", save_all=True, append_images=more),):
+        with pytest.raises(VideoDecodingError, match="this format is not supported"):
+            open_video(data)
+
+
+def test_pictures_of_a_list_are_of_the_formats_on_the_list(tmp_path):
+    """Pillow would start Ghostscript for an EPS, and wait for ever for a pipe."""
+    (tmp_path / "a.png").write_bytes(picture(8, 6, "EPS"))
+    os.mkfifo(tmp_path / "b.png")
+    for name, found in (("a.png", "cannot identify"), ("b.png", "it is not a file")):
+        with pytest.raises(VideoDecodingError, match=found):
+            video_from([tmp_path / name])
+    data = picture(8, 6, "PNG")
+    frames = [data, {"path": "x.png", "bytes": data}, io.BytesIO(data), {"bytes": data}]
+    assert video_from(frames).read([3]).shape == (1, 3, 6, 8)
+
+
+def test_arrays_of_other_kinds():
+    large = np.arange(2 * 4 * 4 * 3).reshape(2, 4, 4, 3).astype(">u2")
+    assert np.array_equal(video_from(large).read([1])[0].permute(1, 2, 0).numpy(), large[1])
+    for array in (large.astype(object), large.astype(str), large.astype("M8[s]")):
+        with pytest.raises(TypeError, match="Frames must hold numbers, got an array of"):
+            video_from(array)

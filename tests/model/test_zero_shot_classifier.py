@@ -5,10 +5,12 @@ import torch
 from tiny_models import tiny_model
 from torch.nn.functional import normalize
 
+from vitaclip_hf.model import zero_shot_classifier
 from vitaclip_hf.model.zero_shot_classifier import (
     blend_features,
     build_zero_shot_classifier,
     checked_labels,
+    checked_templates,
     embed_views,
     label_descriptions,
 )
@@ -43,9 +45,37 @@ def test_texts_of_a_label_are_averaged(model, tokenizer):
 def test_labels_with_texts_are_checked():
     assert checked_labels({"run": ["a"], "walk": ["b"]}) == ("run", "walk")
     assert label_descriptions(["run"]) is None
-    for wrong in ({"run": []}, {"run": [""]}, {"run": [3]}):
+    for wrong in ({"run": []}, {"run": [""]}, {"run": [3]}, {"run": ["a\ud800"]}):
         with pytest.raises(ValueError, match="The texts of 'run' must be non-empty strings"):
             label_descriptions(wrong)
+
+
+def test_half_a_surrogate_pair_is_no_text():
+    """The tokenizer's own error names neither argument nor text."""
+    with pytest.raises(ValueError, match="`candidate_labels` must be a list of non-empty strings"):
+        checked_labels(["run", "\ud83d"])
+    with pytest.raises(ValueError, match="`hypothesis_template` needs"):
+        checked_templates("{} \udfff")
+
+
+def test_many_repeated_labels_make_a_short_message():
+    with pytest.raises(ValueError, match="'label 0.*and 995 more") as error:
+        checked_labels([f"label {number:06d}" + "x" * 1000 for number in range(1000)] * 2)
+    assert len(str(error.value)) < 1000
+
+
+def test_many_texts_are_read_in_parts(model, tokenizer, monkeypatch):
+    labels = [f"label {number}" for number in range(11)]
+    expected = build_zero_shot_classifier(model, tokenizer, labels)
+    sizes = []
+    original = model.get_text_features
+    monkeypatch.setattr(
+        model, "get_text_features", lambda **ids: sizes.append(len(ids["input_ids"])) or original(**ids)
+    )
+    monkeypatch.setattr(zero_shot_classifier, "TEXTS_AT_ONCE", 4)
+    model.text_embedding_cache.clear()
+    torch.testing.assert_close(build_zero_shot_classifier(model, tokenizer, labels), expected)
+    assert sizes == [4, 4, 3]
 
 
 @torch.no_grad()

@@ -150,15 +150,18 @@ def read_labels(labels: list[str] | None, file: Path | None) -> Any:
         if labels is not None:
             raise CommandError("`labels` and a JSON file of `labels_file` exclude each other.")
         with reported(AnnotationError, OSError):
-            return read_class_descriptions(file)
-    found = [label.strip() for part in labels or () for label in part.split(",")]
+            found = read_class_descriptions(file)
+        if all(name.isdecimal() for name in found):
+            raise CommandError(f"{file}: names no labels, only numbers; write the labels in their place.")
+        return found
+    listed = [label.strip() for part in labels or () for label in part.split(",")]
     if file is not None:
         with reported(AnnotationError, OSError):
-            found += [line.strip() for line in read_text(file).splitlines()]
-    found = [label for label in found if label]
-    if not found:
+            listed += [line.strip() for line in read_text(file).splitlines()]
+    listed = [label for label in listed if label]
+    if not listed:
         raise CommandError("`labels` and `labels_file` hold no label.")
-    return found
+    return listed
 
 
 def choose_format(format: Format | None, output: Path | None) -> Format:

@@ -351,9 +351,9 @@ def _looks_like_list(file: Path) -> bool:
 PARTS = ("base", "novel")
 
 
-def files_of_part(folder: Path, part: str, split: str = "test", prefer: str = "") -> tuple[Path | None, Path | None]:
+def list_of_part(folder: Path, part: str, split: str = "test", prefer: str = "") -> Path | None:
     """
-    The list and the class file of the base or of the novel classes, below a folder.
+    The list of the base or of the novel classes, below a folder.
 
     A file belongs to the part if its name, or that of a folder above it, has the word `base` or `novel`
     (`val_novel.txt`, `novel/val1.txt`). Its content says whether it lists videos or names classes.
@@ -366,27 +366,35 @@ def files_of_part(folder: Path, part: str, split: str = "test", prefer: str = ""
         prefer (`str`, *optional*): of several files, those with this word in their path are taken, such as `"hmdb"`.
 
     Returns:
-        `tuple`: the list and the class file, each `None` if there is none.
+        `Path`, or `None` if there is none.
 
     Raises:
         AnnotationError: several files fit.
     """
-    other = PARTS[1 - PARTS.index(part)]
     lists: dict[str | None, list[Path]] = {}
-    classes: list[Path] = []
+    for file in filter(_looks_like_list, _below_of_part(folder, part)):
+        lists.setdefault(split_of_name(file) or split_of_name(file.parent), []).append(file)
+    fitting = lists.get(split) or (lists.get("validation") if split == "test" else None) or lists.get(None, [])
+    return _the_one(folder, fitting, f"lists of {part} classes", prefer)
+
+
+def class_file_of_part(folder: Path, part: str, prefer: str = "") -> Path | None:
+    """The class file of the base or of the novel classes, below a folder; see [`list_of_part`].
+
+    Raises:
+        AnnotationError: several files fit.
+    """
+    files = [file for file in _below_of_part(folder, part) if not _looks_like_list(file) and _names_classes(file)]
+    return _the_one(folder, files, f"class files of the {part} classes", prefer)
+
+
+def _below_of_part(folder: Path, part: str) -> Iterator[Path]:
+    other = PARTS[1 - PARTS.index(part)]
     for file in _below(folder):
         steps = [*file.relative_to(folder).parent.parts[::-1]]
         words = next((found for step in (file.stem, *steps) if (found := {part, other} & _words(step))), set())
-        if words != {part}:
-            continue
-        if _looks_like_list(file):
-            lists.setdefault(split_of_name(file) or split_of_name(file.parent), []).append(file)
-        elif _names_classes(file):
-            classes.append(file)
-    fitting = lists.get(split) or (lists.get("validation") if split == "test" else None) or lists.get(None, [])
-    return _the_one(folder, fitting, f"lists of {part} classes", prefer), _the_one(
-        folder, classes, f"class files of the {part} classes", prefer
-    )
+        if words == {part}:
+            yield file
 
 
 def _words(name: str) -> set[str]:
@@ -427,6 +435,8 @@ def matching_class_file(place: Path, count: int, lists: Collection[str] = ()) ->
     for file in (file for folder in near if folder.is_dir() for file in _files_in(folder)[:MAX_SEARCHED]):
         if file.suffix.lower() not in (*TEXT_ENDINGS, ".json") or str(file) in lists:
             continue
+        if file.stat().st_size > 1000 + 300 * count:  # not read: these are no names of so few classes
+            continue
         names = read_numbered_names(file)
         if names is not None and len(names) == count and not any(map(is_video_name, names)):
             fitting.setdefault(names, file)
@@ -443,10 +453,11 @@ __all__ = [
     "READERS",
     "SPLITS",
     "SPLIT_WORDS",
+    "class_file_of_part",
     "detect_format",
-    "files_of_part",
     "found_lists",
     "is_video_name",
+    "list_of_part",
     "matching_class_file",
     "read_listed",
     "split_files",

@@ -6,11 +6,13 @@
 
 import gc
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from transformers.utils import logging
 
@@ -26,6 +28,7 @@ from .video_lists import header_error
 logger = logging.get_logger(__name__)
 
 FORMATS = ("auto", "lists", *READERS)
+_NO_NAMES = ("nan", "none", "null", "n/a", "<na>")  # as which programs write what is missing
 
 
 def read_annotations(
@@ -168,6 +171,8 @@ def _samples(listed: ListedVideos, index: ClassIndex, root: str, split: str) -> 
             if isinstance(label, str):
                 check_text(label, "the label", listing.where)
             labels[label] = index.label(label, listing.where)  # type: ignore[arg-type]
+        if "://" in name:
+            name = _path_of_address(name, listing)
         _check_name(name, listing)
         path, exists = folder.locate(name, labels[label], its_split, listing)
         if not samples and listed.header_suspected and not is_url(name) and (is_url(path) or not exists):
@@ -180,6 +185,19 @@ def _samples(listed: ListedVideos, index: ClassIndex, root: str, split: str) -> 
         seen.add(key)
         samples.append(VideoSample(path, labels[label], its_split, _name_within(root, name, path)))
     return tuple(samples)
+
+
+def _path_of_address(name: str, listing: Listing) -> str:
+    """The path of a `file:///` address; http(s) addresses stay. Raises an `AnnotationError` for others."""
+    scheme, _, rest = name.partition("://")
+    if is_url(name) or len(scheme) < 2 or not re.fullmatch("[A-Za-z][A-Za-z0-9+.-]*", scheme):
+        return name
+    host, slash, path = rest.partition("/")
+    if scheme.lower() != "file" or host.lower() not in ("", "localhost"):
+        raise AnnotationError(
+            f"{listing.where}: {name!r:.200} is not read; list paths, http(s) addresses or file:///path."
+        )
+    return slash + unquote(path, errors="surrogateescape")
 
 
 def _check_name(name: str, listing: Listing) -> None:
@@ -197,13 +215,16 @@ def _check_name(name: str, listing: Listing) -> None:
 def _alike(index: ClassIndex, source: str) -> list[str]:
     """A note on class names that are probably one class."""
     pairs = alike_names(index.names)
+    empty = [name for name in index.names if name.strip().lower() in _NO_NAMES]
+    notes = [f"{source}: {name!r} is taken for a class; leave a label out to say that there is none" for name in empty]
     if not pairs:
-        return []
+        return notes
     shown = ", ".join(f"{one!r:.60} and {other!r:.60}" for one, other in pairs[:3])
     more = f" and {len(pairs) - 3} more pairs" if len(pairs) > 3 else ""
     return [
+        *notes,
         f"{source}: classes that differ only in case, spaces or underscores are classes of their own: {shown}{more}; "
-        "rename one if they are the same"
+        "rename one if they are the same",
     ]
 
 

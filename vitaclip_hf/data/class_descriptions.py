@@ -4,16 +4,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .class_names import ClassIndex
+from .class_names import ClassIndex, checked_class_names
 from .text_files import AnnotationError, check_text, read_json
+
+
+MAX_TEXT = 10_000  # characters of a text; the text tower reads 77 tokens
 
 
 def read_class_descriptions(path: str | Path) -> dict[str, tuple[str, ...]]:
     """
     Reads the texts of each class.
 
-    The JSON file holds an object from class name to a text, to a list of texts, or to an object of such lists (OST has
-    spatial and temporal texts). A class's texts are taken together.
+    The JSON file holds an object from class name to a text, to a list of texts, or to an object of such lists. A
+    class's texts are taken together. FROSTER's and OST's files have the class's number in place of its name; see
+    [`texts_of_classes`].
 
     Args:
         path (`str` or `Path`): the file.
@@ -28,6 +32,9 @@ def read_class_descriptions(path: str | Path) -> dict[str, tuple[str, ...]]:
     if not isinstance(content, dict) or not content:
         raise AnnotationError(f"{path}: expected an object from class name to texts, `{{class: [texts]}}`.")
     found = {name: tuple(_texts(value, f"{path}, class {name!r:.100}")) for name, value in content.items()}
+    checked_class_names(found, str(path))
+    for name in found:
+        check_text(name, "the class", str(path))
     empty = next((name for name, texts in found.items() if not texts or not all(text.strip() for text in texts)), None)
     if empty is not None:
         raise AnnotationError(f"{path}: class {empty!r:.100} has no text, or an empty one.")
@@ -37,6 +44,8 @@ def read_class_descriptions(path: str | Path) -> dict[str, tuple[str, ...]]:
 def _texts(value: Any, where: str) -> list[str]:
     if isinstance(value, str):
         check_text(value, "the text", where)
+        if len(value) > MAX_TEXT:
+            raise AnnotationError(f"{where}: a text of {len(value):,} characters; at most {MAX_TEXT:,} are read.")
         return [value]
     if isinstance(value, list) and all(isinstance(text, str) for text in value):
         return [text for item in value for text in _texts(item, where)]
@@ -51,10 +60,19 @@ def texts_of_classes(
     """
     The texts of some classes, in their order. A name may differ in case, spaces and punctuation.
 
+    Names `"0"`, `"1"`, … are the numbers of the classes, as in FROSTER (arXiv 2402.03241) and OST (arXiv 2312.00096).
+
     Raises:
-        AnnotationError: a class has no texts.
+        AnnotationError: a class has no texts, or the numbers are not those of the classes.
     """
     names = list(descriptions)
+    numbers = [str(number) for number in range(len(names))]
+    if sorted(names) == sorted(numbers) and not set(names) & set(class_names):
+        if len(names) != len(class_names):
+            raise AnnotationError(
+                f"{source}: has texts for {len(names)} numbers; there are {len(class_names)} classes."
+            )
+        return [descriptions[number] for number in numbers]
     index = ClassIndex(names, source)
     found = [index.find(name) for name in class_names]
     missing = [name for name, place in zip(class_names, found, strict=True) if place is None]

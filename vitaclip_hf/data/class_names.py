@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from .listings import VIDEO_EXTENSIONS
 from .text_files import AnnotationError, check_text, fields_of, read_json, read_rows, read_text, split_lines, unquoted
 
 
@@ -16,7 +17,12 @@ NAME_COLUMNS = {"name", "label_name", "class_name", "category_name", "action_nam
 EITHER_COLUMNS = {"label", "class"}  # names or numbers, as their column shows
 SEPARATORS = (",", "\t", ";")
 
+MAX_NAME = 1000  # characters of a class name; the text tower reads 77 tokens
+
 _ID = re.compile(r"\d{1,9}")
+_DECIMAL = re.compile(r"[+-]?\d+\.\d*")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # line breaks and tabs can stand in quotes
+_LISTED_VIDEO = re.compile(rf"(?:{'|'.join(map(re.escape, VIDEO_EXTENSIONS))})[\"']?(?:$|[\s,;])", re.IGNORECASE)
 _NUMBERED = re.compile(r"(\d{1,9})\s*[.:)-]\s+(?=\S)")
 
 
@@ -53,6 +59,11 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
         names = _plain_names(lines, path) if numbered is None else _in_order_of_ids(numbered, path)
     for number, name in enumerate(names):
         check_text(name, f"class {number},", str(path))
+    if len(names) > 1 and all(map(_LISTED_VIDEO.search, names[1:])):
+        raise AnnotationError(
+            f"{path}: this is a list of videos, such as {names[1]!r:.100}, and no file of class names; give it as "
+            "`annotations`."
+        )
     return checked_class_names(names, str(path))
 
 
@@ -79,12 +90,28 @@ def _numbered_lines(lines: Sequence[str], path) -> list[tuple[int, str]] | None:
             return _numbered_rows(lines, separator, header, start, path)
     texts = [line.strip() for line in lines if line.strip()]
     for separator in SEPARATORS:
+        _check_columns(texts, separator, path)
         if all(separator in text for text in texts) and (pairs := _pairs(texts, separator, path)) is not None:
             return pairs
         _check_half_numbered(texts, separator, path)
     if all(map(_NUMBERED.match, texts)):  # `1. run`
         texts = [_NUMBERED.sub(r"\1 ", text) for text in texts]
     return _pairs(texts, " ", path)
+
+
+def _check_columns(texts: list[str], separator: str, path) -> None:
+    """Refuses three columns without a header, and ids that are no whole numbers (`0.0`)."""
+    if len(texts) < 2 or not all(separator in text for text in texts):
+        return
+    rows = [fields_of(text, separator) for text in texts]
+    lengths = {len(row) if row else 0 for row in rows}
+    if lengths == {3} and any(all(row and _ID.fullmatch(row[column]) for row in rows) for column in range(3)):
+        raise AnnotationError(
+            f"{path}: each line has 3 fields, such as {texts[0]!r:.100}; put a header above (`id,name,other`), or "
+            "quote names that hold a separator."
+        )
+    if lengths == {2} and any(all(row and _DECIMAL.fullmatch(row[column]) for row in rows) for column in range(2)):
+        raise AnnotationError(f"{path}: the ids must be whole numbers, got {texts[0]!r:.100}.")
 
 
 def _check_half_numbered(texts: list[str], separator: str, path) -> None:
@@ -239,18 +266,33 @@ def checked_class_names(names: Iterable[str], source: str) -> tuple[str, ...]:
         raise AnnotationError(f"{source}: the class name {repeated!r:.200} occurs more than once.")
     if "" in names:
         raise AnnotationError(f"{source}: class {names.index('')} has an empty name.")
+    for name in names:
+        if len(name) > MAX_NAME:
+            raise AnnotationError(
+                f"{source}: the class name {name!r:.100}… has {len(name):,} characters; at most {MAX_NAME:,} are read."
+            )
+        if not name.isprintable() and (found := _CONTROL.search(name)):
+            raise AnnotationError(f"{source}: the class name {name!r:.200} holds the control character {found[0]!r}.")
     return names
 
 
 def alike_names(names: Iterable[str]) -> list[tuple[str, str]]:
-    """Pairs of names that differ only in case, spaces, underscores or hyphens, or in how an accent is stored."""
+    """
+    Pairs of names that differ only in case, spaces, underscores or hyphens, in characters that are not seen, or in how
+    an accent or a wide letter is stored.
+    """
     first: dict[str, str] = {}
     pairs = []
     for name in names:
-        key = re.sub(r"[\s_-]+", "", unicodedata.normalize("NFC", name)).casefold()
+        key = re.sub(r"[\s_-]+", "", name if name.isascii() else _seen(name)).casefold()
         if first.setdefault(key, name) != name:
             pairs.append((first[key], name))
     return pairs
+
+
+def _seen(name: str) -> str:
+    """A name as it looks: without marks of width 0."""
+    return "".join(sign for sign in unicodedata.normalize("NFKC", name) if unicodedata.category(sign) != "Cf")
 
 
 def _folded(name: str) -> str:

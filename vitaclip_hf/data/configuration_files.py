@@ -39,6 +39,12 @@ def configuration_folder(kind: str) -> Path:
     return Path(str(resources.files("vitaclip_hf.configuration"))) / kind
 
 
+def class_file(file: str | Path) -> Path:
+    """A class file; if there is none of that name, the package's own one, such as `hmdb51_base.txt`."""
+    own = configuration_folder("protocols") / "classes" / Path(file).name
+    return own if Path(file).name == str(file) and not Path(file).exists() and own.is_file() else Path(file)
+
+
 def nearest_names(name: str, known: Iterable[str]) -> str:
     """`"; did you mean 'X'?"`, or `""` if no known name is near."""
     near = difflib.get_close_matches(str(name).lstrip("-"), list(known), n=1, cutoff=0.5)

@@ -207,7 +207,8 @@ def parse_json(text: str, where: str) -> Any:
     except RecursionError as error:
         raise AnnotationError(f"{where} is not valid JSON: it is nested too deeply.") from error
     except ValueError as error:  # JSONDecodeError; also an integer of thousands of digits
-        raise AnnotationError(f"{where} is not valid JSON: {error}.") from error
+        found = "a number of thousands of digits" if "int_max_str_digits" in str(error) else error
+        raise AnnotationError(f"{where} is not valid JSON: {found}.") from error
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

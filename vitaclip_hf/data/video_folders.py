@@ -47,13 +47,14 @@ def listed_folder(root: Path) -> ListedVideos:
         inside = sorted(left_out.videos_below(folder), key=lambda path: path.split(os.sep))
         start = folder.relative_to(root).as_posix()
         listings += [Listing(f"{start}/{name}", folder.name, split, str(folder)) for name in inside]
-    if not listings:
-        raise AnnotationError(
-            f"{root}: no videos found; expected a folder of videos for each class (or such folders in train, val and "
-            "test). Otherwise give `annotations`."
-        )
     for folder in outside:
         left_out.count_beside(folder)
+    if not listings:
+        said = "".join(f" {note}." for note in (*notes, *left_out.notes()))
+        raise AnnotationError(
+            f"{root}: no videos found; expected a folder of videos for each class (or such folders in train, val and "
+            f"test). Otherwise give `annotations`.{said}"
+        )
     names = tuple(sorted({folder.name for folder, _ in class_folders}))
     return ListedVideos(listings, names, notes=(*notes, *left_out.notes()))
 
@@ -68,8 +69,9 @@ class _LeftOut:
         self.beside: list[str] = []
 
     def videos_below(self, folder: Path) -> Iterator[str]:
-        """The videos in a folder and its subfolders, as paths within it. Hidden files are left out uncounted."""
-        for place, _, names in os.walk(folder, onerror=_refuse):
+        """The videos in a folder and its subfolders, as paths within it. What is hidden is left out uncounted."""
+        for place, folders, names in os.walk(folder, onerror=_refuse):
+            folders[:] = [name for name in folders if not name.startswith(".")]
             start = os.path.relpath(place, folder)
             for name in names:
                 if name.startswith("."):

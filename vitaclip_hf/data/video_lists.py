@@ -41,6 +41,7 @@ NUMBER_COLUMNS = (
 )
 SPLIT_COLUMNS = ("split", "subset", "set", "partition")
 TABLE_ENDINGS = (".json", ".jsonl", ".ndjson")
+MAX_DIGITS = 19  # of a class number
 
 _KNOWN = {*PATH_COLUMNS, *NAME_COLUMNS, *LABEL_COLUMNS, *NUMBER_COLUMNS, *SPLIT_COLUMNS}
 _LABELS = (*NAME_COLUMNS, *LABEL_COLUMNS, *NUMBER_COLUMNS)
@@ -48,6 +49,9 @@ _IDS = {"id", "index", "idx", "number", "", *NUMBER_COLUMNS}
 _EXTENSION = "|".join(re.escape(extension) for extension in VIDEO_EXTENSIONS)
 _PATH_THEN_LABEL = re.compile(rf'("(?:[^"]|"")+"|.+(?:{_EXTENSION}))(\s*[,;]\s*|\s+)(\S.*)', re.IGNORECASE | re.DOTALL)
 _PATH_INSIDE = re.compile(rf"(?:{_EXTENSION})[^\w./\\ -]", re.IGNORECASE)
+
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,9})?")
+_PARTS_OF_VIDEOS = re.compile(r"(?:.*_)?(?:start|end|begin|stop|from|to|t0|t1|segment|duration)(?:_.*)?")
 _WHOLE_NUMBER = re.compile(r"[+-]?\d+")
 
 
@@ -280,7 +284,10 @@ def _notes_of_table(columns: Columns, listings: list[Listing], path: Path) -> It
         yield (
             f"{path}: no column holds labels; not read: {', '.join(columns.unread):.200} (known: {', '.join(_LABELS)})"
         )
-    elif columns.label is not None and unlabelled:
+    parts = [name for name in columns.unread if _PARTS_OF_VIDEOS.fullmatch(name)]
+    if parts:
+        yield f"{path}: each video is read as a whole; not read: {', '.join(parts):.200}"
+    if columns.label is not None and unlabelled:
         yield f"{path}: {unlabelled} of {len(listings)} videos have no label"
 
 
@@ -321,6 +328,7 @@ def _numbered(listings: list[Listing], kind: str = "auto") -> list[Listing]:
     labels = {listing.label for listing in listings}
     numbers = {label: _as_number(label) for label in labels if label is not None}
     if None in numbers.values():
+        _check_numbers([label for label in numbers if isinstance(label, str)], listings)
         if kind == "numbers":
             wrong = next(item for item in listings if item.label is not None and numbers[item.label] is None)
             raise AnnotationError(f"{wrong.where}: expected a class number, got {wrong.label!r:.100}.")
@@ -333,12 +341,25 @@ def _numbered(listings: list[Listing], kind: str = "auto") -> list[Listing]:
     return [item if item.label is None else item._replace(label=numbers[item.label]) for item in listings]
 
 
+def _check_numbers(labels: list[str], listings: list[Listing]) -> None:
+    """Refuses labels that are all numbers but no class numbers, and a number of too many digits."""
+    wrong = next((label for label in labels if len(label) >= MAX_DIGITS and _WHOLE_NUMBER.fullmatch(label)), None)
+    if wrong is None and all(map(_NUMBER.fullmatch, labels)):
+        wrong = next(label for label in labels if _as_number(label) is None)
+    if wrong is not None:
+        where = next(item.where for item in listings if item.label == wrong)
+        raise AnnotationError(
+            f"{where}: the label {wrong!r:.60} is a number, but no class number; if it is a name, call the column "
+            "`label_name`."
+        )
+
+
 def _as_number(label: str | int) -> int | None:
     """A label as a class number. pandas writes whole numbers as `3.0` where some are missing."""
     if isinstance(label, int):
         return label
     text = label[:-2] if label.endswith(".0") else label
-    return int(text) if len(text) < 19 and _WHOLE_NUMBER.fullmatch(text) else None
+    return int(text) if len(text) < MAX_DIGITS and _WHOLE_NUMBER.fullmatch(text) else None
 
 
 # Lines without a header

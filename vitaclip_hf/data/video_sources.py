@@ -12,6 +12,7 @@ import torch
 from transformers.video_utils import VideoMetadata
 
 from ..model.video_decoding import Video, VideoDecodingError, open_video
+from ..model.video_opening import MAX_DOWNLOAD_BYTES, failure
 from .annotation_table import AnnotationTable, VideoSample, is_url
 from .class_names import ClassIndex, checked_class_names
 from .motion_shapes import Scene, all_scenes, draw_videos
@@ -137,6 +138,8 @@ class DrawnVideo(Video):
 
 # Hugging Face data sets
 
+FETCHED = {"hf", "http", "https", "file", "zip"}  # of fsspec's protocols, some of which run programs
+
 
 class HubColumns:
     """
@@ -239,11 +242,18 @@ def encoded_video(video: Any, name: str) -> str | bytes:
         raise VideoDecodingError(f"Cannot read the video {name}: it has neither path nor bytes.", name, "no video")
     if "://" not in path or is_url(path):
         return path
+    schemes = {part.partition("://")[0].lower() for part in path.split("::") if "://" in part}
+    if not schemes <= FETCHED:
+        found = f"addresses with {min(schemes - FETCHED)!r:.50} are not read"
+        raise failure(path, found, "download", "Data sets can name files, http(s) and hf addresses, and zip archives.")
     import fsspec
 
     try:
         with fsspec.open(path, "rb") as file:
-            return file.read()
+            content = file.read(MAX_DOWNLOAD_BYTES + 1)
+        if len(content) > MAX_DOWNLOAD_BYTES:
+            raise ValueError(f"it has more than {MAX_DOWNLOAD_BYTES:,} bytes")
+        return content
     except Exception as error:  # every file system raises its own errors
         raise VideoDecodingError(f"Cannot read the video {path}: {error} (download).", path, error) from error
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from ..data.annotation_formats import PARTS, detect_format, files_of_part, read_listed
+from ..data.annotation_formats import PARTS, class_file_of_part, detect_format, list_of_part, read_listed
 from ..data.annotations import AnnotationError, AnnotationTable, VideoSample, read_annotations
 from ..data.class_names import read_class_names, spell_class_name
+from ..data.configuration_files import class_file
 from .protocols import Protocol
 
 
@@ -42,6 +43,7 @@ class EvaluationSplit:
 
 
 OWN_SPLIT = "own split"
+GENERAL_NAMES = ("val", "validate", "validation", "test", "train", "classes", "labels")
 
 
 @dataclass(frozen=True)
@@ -157,20 +159,21 @@ class _ClassParts:
 
 
 def _class_parts(protocol: Protocol, given: dict[str, str | Path], annotations) -> _ClassParts:
+    of_protocol = {part: getattr(protocol, f"{part}_classes") for part in PARTS}
+    of_protocol = {part: names for part, names in of_protocol.items() if names}
     lists: dict[str, Path] = {}
     found: dict[str, Path] = {}
     if annotations is not None and Path(annotations).is_dir():
-        data_set = protocol.name.removesuffix(f"-{protocol.task}")
+        folder, data_set = Path(annotations), protocol.name.removesuffix(f"-{protocol.task}")
         data_set = re.sub(r"(?<=[a-z]{3})\d+$", "", data_set)  # `hmdb51` is `hmdb` in paths, `k400` stays
         for part in PARTS:
-            listed, names = files_of_part(Path(annotations), part, protocol.subset, data_set)
+            listed = list_of_part(folder, part, protocol.subset, data_set)
             lists |= {} if listed is None else {part: listed}
+            names = None if given or of_protocol else class_file_of_part(folder, part, data_set)
             found |= {} if names is None else {part: names}
-    of_protocol = {part: getattr(protocol, f"{part}_classes") for part in PARTS}
-    of_protocol = {part: names for part, names in of_protocol.items() if names}
     if of_protocol and not given:
         return _ClassParts(ClassSplit("protocol", {}), of_protocol, lists)
-    files = {part: Path(file) for part, file in (given or found).items()}
+    files = {part: class_file(file) for part, file in (given or found).items()}
     hashes = {part: {"name": file.name, "sha256": _sha256(file)} for part, file in files.items()}
     origin = "given" if given else "found" if found else OWN_SPLIT
     return _ClassParts(
@@ -262,11 +265,16 @@ def _check_own_list(protocol: Protocol, name: str, source) -> None:
 
 
 def _first_file(folder: Path, names: tuple[str, ...], split: str) -> Path | None:
-    """The first of the named files in a folder; else the one in its subfolders, as in ViFi-CLIP's clone."""
+    """
+    The first of the named files in a folder; else the one in its subfolders, as in ViFi-CLIP's clone.
+
+    In subfolders a name counts only if it says the data set: a `val.txt` there may be of any.
+    """
     names = tuple(name.replace("{split}", split) for name in names)
     direct = next((folder / name for name in names if (folder / name).is_file()), None)
     if direct is not None:
         return direct
+    names = tuple(name for name in names if "/" in name or Path(name).stem not in GENERAL_NAMES)
     below = [file for name in names for depth in ("*", "*/*") for file in folder.glob(f"{depth}/{name}")]
     return below[0] if len(below) == 1 else None
 

@@ -111,7 +111,8 @@ def export_checkpoint(
         model.config.save_pretrained(beside)
         if classes is not None:
             np.save(beside / "class_embeds.npy", classes.float().cpu().numpy())
-            (beside / "labels.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+            lines = (" ".join(name.splitlines()) for name in names)  # one line a label, whatever it holds
+            (beside / "labels.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         about: dict[str, Any] = {
             "model": checkpoint.name,
             "fingerprint": checkpoint.fingerprint(),
@@ -120,7 +121,8 @@ def export_checkpoint(
         }
         about["verification"] = None if result is None else asdict(result)
         (beside / "export.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-        (beside / "README.md").write_text(_readme(checkpoint, format, dtype), encoding="utf-8")
+        readme = _readme(checkpoint, format, dtype)
+        (beside / "README.md").write_text(readme, encoding="utf-8", errors="backslashreplace")
         beside.chmod(0o755)
         if output.exists():
             output.rmdir()

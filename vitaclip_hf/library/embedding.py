@@ -13,19 +13,18 @@ import logging
 import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
 from ..data.clip_reading import ClipReader
+from ..data.folder_lock import FolderLock
 from ..model.checkpoint import Checkpoint, load_checkpoint
 from ..model.reading_ahead import read_ahead, reading_threads
 from ..model.video_decoding import VideoDecodingError
@@ -102,9 +101,9 @@ def embed_videos(
         [`EmbeddingReport`]
 
     Raises:
-        EmbeddingError: the folder belongs to another model or other settings, or another run is writing to it.
+        EmbeddingError: the folder belongs to another model or other settings, or is damaged.
         ValueError: an argument out of range.
-        OSError: the folder cannot be written.
+        OSError: the folder cannot be written, or another run is writing to it (`FolderInUseError`).
 
     Example:
 
@@ -142,10 +141,11 @@ def embed_videos(
         "labels": None if classes is None else list(classes[0]),
         "templates": None if classes is None else [templates] if isinstance(templates, str) else list(templates),
     }
-    with _alone(folder):
+    with FolderLock(folder, "embedding"):  # two runs would write rows for the same videos
         _check_about(folder, about)
         done = _finished(folder, retry)
-        unread = [video for video in dict.fromkeys(videos) if video not in done]
+        given = {storable(video): video for video in videos}
+        unread = [video for name, video in given.items() if name not in done]
         report = EmbeddingReport(unchanged=len(done))
         settings = _Settings(window, stride, batch_size, None if classes is None else classes[1].float().cpu())
         if engine == "local":
@@ -188,20 +188,15 @@ def read_embeddings(folder: str | Path) -> pa.Table:
     paths = sorted(Path(folder).glob("part-*.parquet"))
     if not paths:
         raise EmbeddingError(f"{folder}: there are no vectors here.")
-    return pa.concat_tables([pq.read_table(path) for path in paths]).sort_by("video")
+    return pa.concat_tables([_read(path) for path in paths]).sort_by("video")
 
 
 # What is kept
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Two runs would write rows for the same videos."""
-    try:
-        with filelock.FileLock(folder / "lock", timeout=0):
-            yield
-    except filelock.Timeout as error:
-        raise EmbeddingError(f"`output` {folder}: another run is writing here; wait until it is over.") from error
+def storable(text: str) -> str:
+    """A name as Parquet can hold it: a byte that is no UTF-8 is written as `\\udcff`."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _check_about(folder: Path, about: dict[str, Any]) -> None:
@@ -211,10 +206,12 @@ def _check_about(folder: Path, about: dict[str, Any]) -> None:
         return
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise EmbeddingError(f"`output` {folder}: {ABOUT} is damaged ({error}); take another folder.") from error
+        if not isinstance(before, dict):
+            raise ValueError("it holds no object")
+    except (ValueError, RecursionError) as error:
+        raise EmbeddingError(f"`output` {folder}: {ABOUT} is damaged ({error!s:.200}); take another folder.") from error
     # The fingerprint tells models apart; a folder may have moved.
-    different = [name for name in about if name != "model" and (before or {}).get(name) != about[name]]
+    different = [name for name in about if name != "model" and before.get(name) != about[name]]
     if different:
         raise EmbeddingError(
             f"`output` {folder}: its vectors were made with another {' and '.join(different)}; take another folder."
@@ -228,25 +225,42 @@ def _finished(folder: Path, retry: bool) -> set[str]:
     done: set[str] = set()
     for path in sorted(folder.glob("part-*.parquet")):
         try:
-            table = pq.read_table(path)
-        except pa.ArrowInvalid as error:
-            raise EmbeddingError(f"{path}: is damaged ({error!s:.200}); delete it, and run again.") from error
-        if retry and table["error"].null_count < len(table):
-            table = table.filter(table["error"].is_null())
-            _replaced(path, partial(pq.write_table, table))
-        done.update(table["video"].to_pylist())
+            names = _read(path, ["video", "error"])
+            if retry and names["error"].null_count < len(names):
+                _replaced(path, partial(_write_table, _read(path).filter(names["error"].is_null())))
+                names = names.filter(names["error"].is_null())
+            found = names["video"].to_pylist()
+        except (pa.ArrowException, KeyError, ValueError, UnicodeDecodeError) as error:
+            reason = " ".join(str(error).split())
+            raise EmbeddingError(f"{path}: is damaged ({reason:.200}); delete it, and run again.") from error
+        if not all(isinstance(name, str) for name in found):
+            raise EmbeddingError(f"{path}: is damaged (a row without a video); delete it, and run again.")
+        done.update(found)
     return done
+
+
+def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        return file.read(columns)
 
 
 def _write(folder: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
     table = pa.Table.from_pylist(rows, schema)
-    _replaced(folder / f"part-{uuid.uuid4().hex[:12]}.parquet", partial(pq.write_table, table))
+    _replaced(folder / f"part-{uuid.uuid4().hex[:12]}.parquet", partial(_write_table, table))
+
+
+def _write_table(table: pa.Table, path: Path) -> None:
+    pq.write_table(table, path, write_page_checksum=True)
 
 
 def _replaced(path: Path, write: Callable[[Path], Any]) -> None:
     beside = path.with_name(f"{path.name}.new-{os.getpid()}")
-    write(beside)
-    os.replace(beside, path)
+    try:
+        write(beside)
+        os.replace(beside, path)
+    except BaseException:  # a full disk
+        beside.unlink(missing_ok=True)
+        raise
 
 
 # From videos to parts of rows
@@ -269,24 +283,25 @@ def read_clips(video: str, video_processor: Any, window: float | None, stride: f
         shape `(num_views, num_frames, 3, height, width)`.
     """
     waiting: dict[str, Any] | None = None
+    name = storable(video)
     place, error, shape = 0, "", None
     try:
         for start, end, pixels in _clips(video, video_processor, window, stride):
             if waiting is not None:
                 yield waiting
             shape = pixels.shape
-            waiting = {"video": video, "place": place, "last": False, "error": "", "start": start, "end": end}
+            waiting = {"video": name, "place": place, "last": False, "error": "", "start": start, "end": end}
             waiting["pixels"] = pixels
             place += 1
         if waiting is None:
-            error = f"{video}: it has no frames"
+            error = f"{name}: it has no frames"
     except (VideoDecodingError, OSError, ValueError) as failure:
-        error = (" ".join(str(failure).split()) or type(failure).__name__)[:2000]
+        error = storable(" ".join(str(failure).split()) or type(failure).__name__)[:2000]
     if waiting is None:
         size, specification = video_processor.crop_size, video_processor.clip_specification
         views = specification.num_spatial_views * (specification.num_views if window is None else 1)
         shape = (views, video_processor.num_frames, 3, size["height"], size["width"])
-        waiting = {"video": video, "place": 0, "start": 0.0, "end": 0.0, "pixels": np.zeros(shape, np.float32)}
+        waiting = {"video": name, "place": 0, "start": 0.0, "end": 0.0, "pixels": np.zeros(shape, np.float32)}
     yield waiting | {"last": True, "error": error}
 
 
@@ -377,13 +392,14 @@ def _with_ray(
 
     def read(row: dict[str, Any]) -> Iterator[dict]:
         torch.set_num_threads(1)
-        return read_clips(row["item"], processor, window, stride)
+        return read_clips(os.fsdecode(row["item"]), processor, window, stride)
 
     name = str(Path(checkpoint.name).resolve()) if Path(checkpoint.name).is_dir() else checkpoint.name
     model = (name, checkpoint.revision, settings, "cuda" if gpus else "cpu", checkpoint.model.dtype)
     blocks = min(len(videos), max(len(videos) // 16, 4 * (workers or 1)))  # a block is what is done again
     tasks: dict[str, Any] = {} if workers is None else {"concurrency": workers}
-    clips = ray.data.from_items(videos, override_num_blocks=blocks).flat_map(read, **tasks)
+    items = [os.fsencode(video) for video in videos]  # Arrow has no names that are not UTF-8
+    clips = ray.data.from_items(items, override_num_blocks=blocks).flat_map(read, **tasks)
     embedded = clips.map_batches(
         _ModelActor,
         fn_constructor_args=model,
@@ -410,7 +426,7 @@ def _joined(parts: Iterable[dict], videos: list[str], labels: list[str] | None) 
             finished.add(video)
             del waiting[video]
             yield _row(video, [found[place] for place in sorted(found)], labels)
-    for video in videos:
+    for video in map(storable, videos):
         if video not in finished:
             yield {"video": video, "error": f"{video}: the process that read it was lost, each time it was tried"}
 
@@ -421,6 +437,8 @@ def _row(video: str, parts: list[dict], labels: list[str] | None) -> dict[str, A
     if error:
         return {"video": video, "error": error}
     vectors = [np.asarray(part["vector"], np.float32) for part in parts]
+    if not all(np.isfinite(part.get(name, 0.0)).all() for part in parts for name in ("vector", "scores")):
+        return {"video": video, "error": f"{video}: vector or scores are NaN or infinite; the model is damaged"}
     row: dict[str, Any] = {"video": video, "error": None, "vector": vectors[0], "vectors": vectors}
     row |= {"starts": [float(part["start"]) for part in parts], "ends": [float(part["end"]) for part in parts]}
     if labels is not None:

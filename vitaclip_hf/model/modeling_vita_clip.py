@@ -314,6 +314,17 @@ def _check_tensor(name: str, value: Any, shape: str) -> None:
         raise TypeError(f"`{name}` must be a tensor of shape {shape}, got {type(value).__name__}.")
 
 
+def _check_texts(input_ids: Any) -> None:
+    shape = "(batch_size, sequence_length)"
+    _check_tensor("input_ids", input_ids, shape)
+    if not isinstance(input_ids, torch.Tensor):
+        return
+    if input_ids.is_floating_point() or input_ids.is_complex() or input_ids.dtype == torch.bool:
+        raise TypeError(f"`input_ids` must hold whole numbers, got a tensor of {input_ids.dtype}.")
+    if input_ids.ndim == 0 or 0 in input_ids.shape:
+        raise ValueError(f"`input_ids` must have the shape {shape}, got {tuple(input_ids.shape)}.")
+
+
 def _checked_videos(pixel_values_videos: torch.Tensor | None) -> torch.Tensor:
     if pixel_values_videos is None:
         raise ValueError(f"`pixel_values_videos` is missing; pass videos of shape {VIDEO_SHAPE}.")
@@ -451,8 +462,11 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
         Returns:
             `pooler_output` of shape `(batch_size, projection_dim)`: features through CLIP's plain text tower, before
             normalising.
+
+        Raises:
+            TypeError, ValueError: no tensor of whole numbers, or one without texts.
         """
-        _check_tensor("input_ids", input_ids, "(batch_size, sequence_length)")
+        _check_texts(input_ids)
         outputs = super().get_text_features(input_ids, attention_mask, position_ids, return_dict=True, **kwargs)
         text = self.config.text_config
         if text.pool_first_eos:  # MetaCLIP 2, whose end token is the 2 that CLIP takes for a mistake

@@ -144,7 +144,7 @@ class ClassPrompts(nn.Module):
             bos, eos = self.config.vocab_size - 2, self.config.vocab_size - 1
         eos = eos[0] if isinstance(eos, list) else eos
         slots = [CONTEXT_SLOT] * self.config.num_context_tokens
-        return pack_rows([[bos, *slots, eos]] * num_classes, self.config.max_position_embeddings)
+        return pack_rows([[bos, *slots, eos]], self.config.max_position_embeddings).repeat(num_classes, 1)
 
     def _load_from_state_dict(self, *args, **kwargs):
         super()._load_from_state_dict(*args, **kwargs)
@@ -255,7 +255,10 @@ class ClassPrompts(nn.Module):
 
 def pack_rows(rows: list[list[int]], length: int) -> torch.Tensor:
     """Token ids as one `[C, length]` matrix, filled up with `AFTER_END`."""
-    return torch.tensor([row + [AFTER_END] * (length - len(row)) for row in rows], dtype=torch.long)
+    longest = max(map(len, rows))
+    ids = torch.tensor([row + [AFTER_END] * (longest - len(row)) for row in rows], dtype=torch.long)
+    # Tensors, since a list takes memory on the meta device too, where the sizes of a configuration are checked.
+    return nn.functional.pad(ids, (0, length - longest), value=AFTER_END)
 
 
 def tokenize_class_prompts(names: list[str], tokenizer, config: VitaClipTextConfig) -> torch.Tensor:

@@ -14,10 +14,11 @@ from transformers import CLIPConfig
 from transformers.utils import CONFIG_NAME
 from transformers.utils.hub import cached_file
 
-from .loading_checks import UNFIT, CheckpointError, check_complete
+from .loading_checks import UNFIT, CheckpointError, CheckpointMismatchError, check_complete
 
 
 MAX_LAYERS = 1000  # of a tower; the largest CLIPs have fewer than 100
+MAX_POSITIONS = 100_000
 MAX_CONFIG_BYTES = 32 << 20  # 240,000 classes take 20 MB
 MAX_PIXEL_BYTES = 4 << 30  # of one video's clips
 LARGE_TENSOR = 1 << 28  # entries
@@ -52,12 +53,32 @@ def check_towers(source: str, config: CLIPConfig) -> None:
         problem = None
         if not 1 <= tower.num_hidden_layers <= MAX_LAYERS:
             problem = f"num_hidden_layers {tower.num_hidden_layers}, expected 1 to {MAX_LAYERS}"
+        elif min(width, tower.intermediate_size, config.projection_dim) < 1:
+            problem = f"a size below 1 (hidden_size {width}, intermediate_size {tower.intermediate_size})"
+        elif part == "text_config" and not 1 <= tower.max_position_embeddings <= MAX_POSITIONS:
+            problem = f"max_position_embeddings {tower.max_position_embeddings}, expected 1 to {MAX_POSITIONS:,}"
         elif heads < 1 or width % heads:
             problem = f"num_attention_heads {heads}, expected a divisor of the {width} of hidden_size"
         elif part == "text_config" and type(tower.eos_token_id) is not int:
             problem = f"eos_token_id {str(tower.eos_token_id):.60}, expected one number"
         if problem is not None:
             raise CheckpointError(f"{source}: its {CONFIG_NAME} asks for {part}.{problem}.")
+
+
+def check_layers(source: str, config: CLIPConfig, shapes: Mapping[str, list[int]]) -> None:
+    """
+    Raises:
+        CheckpointMismatchError: far more layers than are stored; making them alone takes many seconds.
+    """
+    for part in ("text", "vision"):
+        start = f"{part}_model.encoder.layers."
+        stored = {name.partition(start)[2].partition(".")[0] for name in shapes if start in name}
+        asked = getattr(config, f"{part}_config").num_hidden_layers
+        if asked > len(stored) + 10:
+            raise CheckpointMismatchError(
+                f"{source}: the weights are not those of its configuration: it asks for {part}_config."
+                f"num_hidden_layers {asked}, and {len(stored)} are stored. Fetch or save the folder again."
+            )
 
 
 def stored_shapes(source: str, hub: Mapping[str, Any]) -> dict[str, list[int]] | None:
@@ -119,6 +140,7 @@ def check_sizes(source: str, config: CLIPConfig, model_class: Any, hub: Mapping[
     shapes = stored_shapes(source, hub)
     if shapes is None:
         return
+    check_layers(source, config, shapes)
     with torch.device("meta"):
         model = model_class(config)
     expected = model.state_dict()

@@ -167,9 +167,17 @@ def to_frames(video, layout: str | ChannelDimension | None = None, scale: bool =
 
 
 def _to_tensor(array: np.ndarray | torch.Tensor) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array)) if isinstance(array, np.ndarray) else array.detach()
+    if isinstance(array, torch.Tensor):
+        return array.detach()
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"Frames must be arrays, tensors or images, got {type(array).__name__}.")
+    if array.dtype.kind not in "buifc":
+        raise TypeError(f"Frames must hold numbers, got an array of {array.dtype}.")
+    return torch.from_numpy(np.ascontiguousarray(array, array.dtype.newbyteorder("=")))
 
 
+# Pillow reads more, but for some it starts another program (EPS) or reads other files.
+IMAGE_FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "SGI", "TGA", "TIFF", "WEBP")
 IMAGE_LIMITS = ("max_bytes", "max_frame_pixels", "max_download_bytes", "download_seconds", "allow_private_addresses")
 
 
@@ -185,7 +193,7 @@ def opened_images(
     The images of a list, those of paths and URLs opened but not decoded.
 
     Args:
-        images: images, arrays, or paths or URLs of image files.
+        images: images, arrays, or image files: paths, URLs, bytes, file objects or `{"path": …, "bytes": …}`.
         max_bytes, max_frame_pixels, max_download_bytes, download_seconds, allow_private_addresses: see [`open_video`].
             They hold for the whole list.
 
@@ -196,13 +204,15 @@ def opened_images(
     opened, size, received = [], 0, 0
     end = None if download_seconds is None else time.monotonic() + download_seconds
     for image in images:
-        if isinstance(image, (str, os.PathLike)):
+        if is_encoded(image):
             bytes_left = None if max_download_bytes is None else max_download_bytes - received
             seconds_left = None if end is None else max(end - time.monotonic(), 0)
             name, file = opened_source(image, bytes_left, seconds_left, allow_private_addresses)
             received += len(file) if isinstance(file, bytes) else 0
             try:
-                image = Image.open(io.BytesIO(file) if isinstance(file, bytes) else file)
+                if isinstance(file, str) and os.path.exists(file) and not os.path.isfile(file):
+                    raise OSError("it is not a file")  # reading a pipe would wait for ever
+                image = Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=_image_formats())
             except Image.DecompressionBombError as error:
                 raise failure(name, error, "opening", "Make it smaller.", VideoTooLargeError) from error
             except Exception as error:  # Pillow raises SyntaxError and others for damaged files
@@ -223,6 +233,11 @@ def opened_images(
                 raise failure(name, error, "decoding", "The image is damaged: fetch it again.") from error
         opened.append(image)
     return opened
+
+
+def _image_formats() -> list[str]:
+    Image.init()  # registers them, once
+    return [name for name in IMAGE_FORMATS if name in Image.OPEN]
 
 
 def _image_to_frame(image: Any, layout: str | ChannelDimension | None, scale: bool) -> torch.Tensor:

@@ -98,9 +98,16 @@ def opened_source(
         TypeError: no source.
     """
     if isinstance(source, dict) and source and source.keys() <= {"path", "bytes"}:
-        if (data := source.get("bytes")) is not None:
-            return source.get("path") or f"bytes ({len(data)} B)", bytes(data)
-        source = source.get("path")
+        data, path = source.get("bytes"), source.get("path")
+        if not isinstance(data, (bytes, bytearray, memoryview, type(None))):
+            raise TypeError(f"`bytes` of a video must be bytes, got {type(data).__name__}.")
+        if not isinstance(path, (str, os.PathLike, type(None))):
+            raise TypeError(f"`path` of a video must be a path, got {type(path).__name__}.")
+        if data is not None:
+            return os.fsdecode(path or f"bytes ({len(data)} B)"), bytes(data)
+        if path is None:
+            raise TypeError("the video has neither `path` nor `bytes`.")
+        source = path
     if isinstance(source, str) and (scheme := re.match(r"([a-z][a-z0-9+.-]*)://", source, re.IGNORECASE)):
         if scheme[1].lower() in ("http", "https"):
             return source, download(source, max_download_bytes, download_seconds, allow_private_addresses)
@@ -291,6 +298,7 @@ _MP4_BOXES = (
 )
 # Streams without a container begin alike; FFmpeg tells them apart.
 _START_CODE = ("h264", "hevc", "vvc", "m4v", "mpegvideo", "mpeg")
+_PICTURES = ("gif", "apng", "png_pipe")
 _UNKNOWN = ("mpegts", "mpeg", "mov", "mxf", "dv")  # these may begin with something else
 _FORMATS = "mp4, mov, mkv, webm, avi, mpeg, ts, flv, wmv, ogv, gif, mxf, dv, or another container of videos"
 
@@ -309,6 +317,8 @@ def possible_containers(head: bytes) -> tuple[str, ...]:
     if head[4:8] in MP4_BOXES:
         return ("mov",)
     if head[:4] == b"RIFF":
+        if head[8:16] == b"WEBPVP8X" and head[20:21] and head[20] & 2:  # several pictures, which FFmpeg does not read
+            return ()
         return {b"AVI ": ("avi",), b"AVIX": ("avi",), b"AMV ": ("avi",), b"WEBP": ("webp_pipe",)}.get(head[8:12], ())
     for beginning, name in _BEGINNINGS:
         if head.startswith(beginning):
@@ -353,7 +363,9 @@ def opened_container(
         file.seek(0)
         names = possible_containers(head)
         if not names:
-            raise unsupported(name, f"it begins with {head[:12]!r}")
+            raise unsupported(name)
+        if names[0] in _PICTURES:
+            _check_pixels(name, *_size_of_picture(head), max_frame_pixels)
         # For sizes that the container does not say; decoders count the padding of each row too.
         limit = {"max_pixels": str(max_frame_pixels * 5 // 4 + 100_000)} if max_frame_pixels else {}
         try:
@@ -371,10 +383,6 @@ def opened_container(
                 raise
             raise unsupported(name, error) from error
         with container:
-            if max_frame_pixels and head.startswith(b"GIF"):
-                _check_pixels(
-                    name, int.from_bytes(head[6:8], "little"), int.from_bytes(head[8:10], "little"), max_frame_pixels
-                )
             streams = [
                 stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic
             ]
@@ -392,11 +400,21 @@ def opened_container(
             yield container, stream
 
 
-def unsupported(name: str, cause: Exception | str) -> VideoDecodingError:
-    found = cause if isinstance(cause, str) else described(cause)
-    error = failure(name, f"this format is not supported, {found}", "opening", f"Give {_FORMATS}.")
-    error.cause = cause
+def unsupported(name: str, cause: Exception | str | None = None) -> VideoDecodingError:
+    # What FFmpeg says of other formats ("'<none>' returned 22") is kept as the cause alone.
+    found = f", {cause}" if isinstance(cause, str) else ""
+    error = failure(name, f"this format is not supported{found}", "opening", f"Give {_FORMATS}.")
+    error.cause = cause or error.cause
     return error
+
+
+def _size_of_picture(head: bytes) -> tuple[int, int]:
+    """Width and height that a picture's first bytes state; FFmpeg learns some only by decoding. 0 if they do not."""
+    if head.startswith(b"GIF"):
+        return int.from_bytes(head[6:8], "little"), int.from_bytes(head[8:10], "little")
+    if head.startswith(b"\x89PNG"):
+        return int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
+    return 0, 0
 
 
 def _check_pixels(name: str, width: int, height: int, limit: int | None) -> None:

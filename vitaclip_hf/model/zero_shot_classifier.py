@@ -1,5 +1,6 @@
 """Class embeddings from labels and templates, and scores from several views: the one way to score in this package."""
 
+import re
 import weakref
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,6 +8,9 @@ from typing import Any
 
 import torch
 from torch import nn
+
+
+TEXTS_AT_ONCE = 1024  # of a forward pass of the text tower, whose memory grows with them
 
 
 def label_texts(labels: Sequence[str], template: str) -> list[str]:
@@ -22,12 +26,19 @@ def checked_labels(labels: Any, argument: str = "candidate_labels") -> tuple[str
         ValueError: no list of different, non-empty strings. The message names `argument`.
     """
     given = [] if isinstance(labels, str) or not isinstance(labels, Iterable) else list(labels)
-    if not given or not all(isinstance(label, str) and label.strip() for label in given):
+    if not given or not all(map(_is_text, given)):
         raise ValueError(f"`{argument}` must be a list of non-empty strings, got {labels!r:.200}.")
     repeated = sorted(label for label, count in Counter(given).items() if count > 1)
     if repeated:
-        raise ValueError(f"`{argument}` must differ; these are repeated: {', '.join(map(repr, repeated))}.")
+        shown = ", ".join(f"{label!r:.100}" for label in repeated[:5])
+        more = f" and {len(repeated) - 5} more" if len(repeated) > 5 else ""
+        raise ValueError(f"`{argument}` must differ; these are repeated: {shown}{more}.")
     return tuple(given)
+
+
+def _is_text(value: Any) -> bool:
+    """Whether this is a string that is not empty and that a tokenizer takes: it has no half of a surrogate pair."""
+    return isinstance(value, str) and bool(value.strip()) and not re.search("[\ud800-\udfff]", value)
 
 
 def label_descriptions(labels: Any) -> dict[str, tuple[str, ...]] | None:
@@ -44,7 +55,7 @@ def label_descriptions(labels: Any) -> dict[str, tuple[str, ...]] | None:
         for label, texts in labels.items()
     }
     for label, texts in found.items():
-        if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+        if not texts or not all(map(_is_text, texts)):
             raise ValueError(
                 f"The texts of {label!r:.200} must be non-empty strings, at least one, got {texts!r:.200}."
             )
@@ -59,7 +70,7 @@ def checked_templates(templates: Any, argument: str = "hypothesis_template") -> 
         ValueError: a template without `{}`, or none at all. The message names `argument`.
     """
     templates = (templates,) if isinstance(templates, str) else tuple(templates)
-    wrong = [template for template in templates if not isinstance(template, str) or "{}" not in template]
+    wrong = [template for template in templates if not _is_text(template) or "{}" not in template]
     if wrong or not templates:
         raise ValueError(f"`{argument}` needs `{{}}` where the label goes, got {wrong or templates!r:.200}.")
     return templates
@@ -101,8 +112,11 @@ def build_zero_shot_classifier(
             texts = label_texts(flat, template)
             inputs = tokenizer(texts, padding=True, return_tensors="pt", verbose=False)
             _check_length(model, tokenizer, texts, inputs["input_ids"])
-            features = model.get_text_features(**inputs.to(model.device)).pooler_output
-            embeds.append(nn.functional.normalize(features, dim=-1))
+            features = []
+            for start in range(0, len(texts), TEXTS_AT_ONCE):
+                part = {name: value[start : start + TEXTS_AT_ONCE].to(model.device) for name, value in inputs.items()}
+                features.append(model.get_text_features(**part).pooler_output)
+            embeds.append(nn.functional.normalize(torch.cat(features), dim=-1))
         averaged = torch.stack(embeds).mean(0)
         if descriptions is not None:
             of_labels = averaged.split([len(texts) for texts in descriptions.values()])

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -128,9 +129,13 @@ class VideoService:
             template = self._texts(form, "template")
             chosen = None if labels is None else checked_labels(labels, "labels")
             templates = checked_templates(template or "{}", "template")
-            top_k = int(str(form.get("top_k", "3")))
-            if top_k < 1:
-                raise ValueError(f"`top_k` must be at least 1, got {top_k}.")
+            sentences = len(chosen or ()) * len(templates)
+            if sentences > self.limits.sentences:
+                raise ValueError(
+                    f"{len(chosen or ())} labels in {len(templates)} templates are {sentences:,} sentences, the limit "
+                    f"is {self.limits.sentences:,}."
+                )
+            top_k = number_above_0(str(form.get("top_k", "3")).strip(), "top_k")
         except ValueError as error:
             raise RequestError(400, "invalid_field", str(error)) from error
         if chosen is None and template:
@@ -142,6 +147,8 @@ class VideoService:
     def _texts(self, form: FormData, name: str) -> list[str] | None:
         """The texts of a field that is repeated, or that holds a JSON list."""
         values = [value for value in form.getlist(name) if isinstance(value, str)]
+        if not values:
+            return None
         if len(values) == 1 and values[0].lstrip().startswith("["):
             try:
                 values = json.loads(values[0])
@@ -152,7 +159,9 @@ class VideoService:
         longest = max((len(value) for value in values if isinstance(value, str)), default=0)
         if longest > self.limits.label_length:
             raise ValueError(f"an entry of `{name}` has {longest} characters, the limit is {self.limits.label_length}.")
-        return values or None
+        if not values:
+            raise ValueError(f"`{name}` is an empty list; leave it out for the checkpoint's own classes.")
+        return values
 
     async def _answer(
         self, upload: UploadFile, labels: tuple[str, ...] | None, templates: tuple[str, ...], top_k: int
@@ -172,6 +181,16 @@ class VideoService:
         times = None if clip.times is None else [round(moment, 3) for moment in clip.times]
         about = {"video": name, "answer": scores[0]["label"], "scores": scores[:top_k]}
         return about | {"frames": clip.frames, "times": times}
+
+
+def number_above_0(text: str, name: str) -> int:
+    """
+    Raises:
+        ValueError: no whole number, or one below 1.
+    """
+    if not re.fullmatch("[0-9]{1,9}", text) or int(text) < 1:
+        raise ValueError(f"`{name}` must be a whole number of at least 1, got {text[:50]!r}.")
+    return int(text)
 
 
 def within(receive: Receive, limit: int) -> Receive:

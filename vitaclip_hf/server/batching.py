@@ -11,7 +11,7 @@ import torch
 
 from ..library.answers import class_embeds_of
 from ..model.checkpoint import Checkpoint
-from ..model.zero_shot_classifier import embed_views, view_scores
+from ..model.zero_shot_classifier import check_scores, embed_views, view_scores
 
 
 @dataclass
@@ -111,7 +111,9 @@ class ModelWorker:
 
     def _rows(self, job: Job, embeds: torch.Tensor) -> list[dict[str, Any]]:
         labels, class_embeds = class_embeds_of(self.checkpoint, job.labels, job.templates)
-        scores = view_scores(self.checkpoint.model.compare(embeds, class_embeds), len(embeds))[0].tolist()
+        found = view_scores(self.checkpoint.model.compare(embeds, class_embeds), len(embeds))[0].cpu()
+        check_scores(found)
+        scores = found.tolist()
         cosines = (embeds.float() @ class_embeds.float().T).mean(0).tolist()
         rows = zip(labels, scores, cosines, strict=True)
         ranked = sorted(rows, key=lambda row: -row[1])

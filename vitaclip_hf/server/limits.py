@@ -19,6 +19,7 @@ class Limits:
         decode_seconds (`float`, defaults to 20): to decode a video; its process is ended then.
         wait_seconds (`float`, defaults to 30): from the upload to the answer.
         labels (`int`, defaults to 1000): of a request.
+        sentences (`int`, defaults to 2000): labels times templates of a request; the model reads each.
         label_length (`int`, defaults to 300): characters of a label or template.
         queue (`int`, defaults to 32): requests in the house; more are answered with 503.
         batch (`int`, defaults to 8): videos of a forward pass.
@@ -35,6 +36,7 @@ class Limits:
     decode_seconds: float = 20.0
     wait_seconds: float = 30.0
     labels: int = 1000
+    sentences: int = 2000
     label_length: int = 300
     queue: int = 32
     batch: int = 8

@@ -105,10 +105,12 @@ class DataArguments:
         metadata={"help": "All classes, the base classes or the novel ones. By default halves of the list."},
     )
     base_classes: str | None = field(
-        default=None, metadata={"help": "Class file of the base classes, for class_subset."}
+        default=None,
+        metadata={"help": "Class file of the base classes, for class_subset: yours, or such as hmdb51_base.txt."},
     )
     novel_classes: str | None = field(
-        default=None, metadata={"help": "Class file of the novel classes, for class_subset."}
+        default=None,
+        metadata={"help": "Class file of the novel classes, for class_subset: yours, or such as hmdb51_novel.txt."},
     )
     shots: int | None = field(
         default=None, metadata={"help": "Number of training videos of each class, drawn by data_seed."}

@@ -11,6 +11,7 @@ from transformers.utils import logging
 from ..data.annotation_formats import SPLIT_WORDS, SPLITS
 from ..data.annotations import AnnotationTable, read_annotations
 from ..data.class_names import read_class_names, spell_class_name
+from ..data.configuration_files import class_file
 from ..data.video_sources import HubVideos, MotionShapes
 from .arguments import DataArguments
 from .recipes import GENERATED, RecipeError
@@ -72,8 +73,9 @@ class TrainingData:
         """Which classes `class_subset` took: the hash of each class file, or "own split" if there is none."""
         if self.arguments.class_subset == "all":
             return {}
-        files = {name: getattr(self.arguments, name) for name in ("base_classes", "novel_classes")}
-        hashes = {name: hashlib.sha256(Path(file).read_bytes()).hexdigest() for name, file in files.items() if file}
+        given = {name: getattr(self.arguments, name) for name in ("base_classes", "novel_classes")}
+        files = {name: class_file(file) for name, file in given.items() if file}
+        hashes = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
         return {"class_split": hashes or "own split"}
 
     def record(self) -> dict[str, Any]:
@@ -183,7 +185,7 @@ def _training_classes(arguments: DataArguments, table: AnnotationTable) -> Annot
         if any(files):
             raise RecipeError("`base_classes` and `novel_classes` are for `class_subset` base or novel")
         return train
-    base, novel = (read_class_names(file) if file else None for file in files)
+    base, novel = (read_class_names(class_file(file)) if file else None for file in files)
     if base is None and novel is None:
         logger.warning(
             f"OWN SPLIT: the {arguments.class_subset} classes are a half of the class list, not the published ones; "

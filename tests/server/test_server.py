@@ -1,0 +1,363 @@
+"""The HTTP server on the demo checkpoint: answers, batches, limits, files that cannot be read, overload."""
+
+import asyncio
+import re
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import pipeline
+
+from vitaclip_hf import load_checkpoint
+from vitaclip_hf.cli.main import main
+from vitaclip_hf.library.answers import VideoClassifier
+
+
+pytest.importorskip("fastapi")
+pytest.importorskip("pebble")
+
+import bad_decoder  # noqa: E402
+from fastapi.testclient import TestClient  # noqa: E402
+
+from vitaclip_hf.server import app as server_app  # noqa: E402
+from vitaclip_hf.server import decoding  # noqa: E402
+from vitaclip_hf.server.batching import ModelWorker  # noqa: E402
+from vitaclip_hf.server.limits import Limits  # noqa: E402
+
+
+DEMO = Path(__file__).parents[2] / "examples" / "demo"
+VIDEOS = sorted((DEMO / "videos").glob("*.mp4"))
+STAR = DEMO / "videos" / "red_star_moving_left.mp4"
+LABELS = ["red star moving left", "red star turning", "blue heart bouncing"]
+
+
+@pytest.fixture(scope="module")
+def checkpoint():
+    return load_checkpoint(DEMO / "checkpoint")
+
+
+@pytest.fixture(scope="module")
+def client(checkpoint):
+    with TestClient(server_app.create_app(checkpoint, Limits(decoders=1, wait_seconds=300))) as client:
+        yield client
+
+
+@pytest.fixture
+def service(client):
+    return client.app.state.service
+
+
+def limited(monkeypatch, service, **limits):
+    """Other limits until the test ends."""
+    for part in (service, service.pool):
+        monkeypatch.setattr(part, "limits", replace(service.limits, **limits))
+
+
+def post(client, video=STAR, labels=LABELS, name=None, **fields):
+    content = video if isinstance(video, bytes) else video.read_bytes()
+    files = {"video": (name or getattr(video, "name", "clip.mp4"), content)}
+    return client.post("/classify", files=files, data={"labels": labels} | fields)
+
+
+def error_of(response, status: int, kind: str) -> str:
+    """The message of an error, which is one line without paths of the server."""
+    assert response.status_code == status, response.text
+    error = response.json()["error"]
+    assert set(response.json()) == {"error"} and error["type"] == kind
+    assert 8 < len(error["message"]) <= 1000 and not re.search(r"\n|Traceback|/tmp/|vitaclip-\w{8}", error["message"])
+    return error["message"]
+
+
+def count(client, name: str) -> float:
+    """A value of /metrics."""
+    found = re.search(rf"^{re.escape(name)} (\S+)$", client.get("/metrics").text, re.M)
+    return float(found[1]) if found else 0.0
+
+
+def test_an_answer_is_that_of_the_pipeline_and_of_the_library(client, checkpoint):
+    found = post(client, top_k="2").json()
+    classify = pipeline("zero-shot-video-classification", model=str(DEMO / "checkpoint"))
+    expected = classify(str(STAR), candidate_labels=LABELS, hypothesis_template="{}")
+    assert found["video"] == STAR.name and found["answer"] == expected[0]["label"] == "red star moving left"
+    assert [row["label"] for row in found["scores"]] == [row["label"] for row in expected[:2]]
+    assert [row["score"] for row in found["scores"]] == pytest.approx([row["score"] for row in expected[:2]], abs=1e-5)
+    [answer] = VideoClassifier(checkpoint, LABELS)([STAR])
+    assert found["frames"] == answer.frames and found["times"] == answer.times
+    assert [row["cosine"] for row in found["scores"]] == pytest.approx(
+        [row["cosine"] for row in answer.scores[:2]], abs=1e-5
+    )
+
+
+def test_templates_a_json_list_of_labels_and_the_classes_of_the_checkpoint(client, checkpoint):
+    templates = ["a video of a {}", "the {}"]
+    sent = post(client, labels='["red star moving left", "a, with a comma"]', template=templates).json()
+    [answer] = VideoClassifier(checkpoint, ["red star moving left", "a, with a comma"], templates)([STAR])
+    assert sent["scores"] == [
+        {"label": row["label"]} | {name: pytest.approx(row[name], abs=1e-5) for name in ("score", "cosine")}
+        for row in answer.scores
+    ]
+    of_classes = post(client, labels=[]).json()
+    [answer] = VideoClassifier(checkpoint)([STAR])
+    assert [row["label"] for row in of_classes["scores"]] == [row["label"] for row in answer.scores[:3]]
+
+
+def test_requests_at_once_get_the_scores_of_one_at_a_time(client):
+    alone = [post(client, video).json() for video in VIDEOS]
+    with ThreadPoolExecutor(len(VIDEOS)) as threads:
+        together = list(threads.map(lambda video: post(client, video).json(), VIDEOS))
+    for one, other in zip(alone, together, strict=True):
+        assert (one["video"], one["answer"], one["frames"]) == (other["video"], other["answer"], other["frames"])
+        for name in ("score", "cosine"):
+            values = [[row[name] for row in found["scores"]] for found in (one, other)]
+            assert values[1] == pytest.approx(values[0], abs=1e-5)
+
+
+def test_what_waits_is_one_batch_and_one_bad_video_spoils_no_other(checkpoint):
+    generator = np.random.default_rng(1)
+    clips = [generator.standard_normal((1, 8, 3, 48, 48)).astype(np.float32) for _ in range(5)]
+    clips.insert(2, np.zeros((1, 8, 3, 48, 24), np.float32))
+    labels = [tuple(LABELS[: 2 + number % 2]) for number in range(6)]
+
+    async def work():
+        sizes = []
+        worker = ModelWorker(checkpoint, 4, sizes.append)
+        await worker.start()
+        try:
+            jobs = [worker.scores(clip, names, ("{}",)) for clip, names in zip(clips, labels, strict=True)]
+            return await asyncio.wait_for(asyncio.gather(*jobs, return_exceptions=True), 60), sizes
+        finally:
+            await worker.stop()
+
+    found, sizes = asyncio.run(work())
+    assert sizes == [4, 2]
+    assert isinstance(found[2], Exception)
+    with torch.no_grad():
+        for place in (0, 1, 3, 4, 5):
+            video = checkpoint.model.get_video_features(torch.from_numpy(clips[place])).pooler_output
+            texts = checkpoint.processor.tokenizer(list(labels[place]), padding=True, return_tensors="pt")
+            embeds = checkpoint.model.get_text_features(texts["input_ids"], texts["attention_mask"]).pooler_output
+            cosines = torch.nn.functional.cosine_similarity(video, embeds)
+            expected = dict(zip(labels[place], cosines.tolist(), strict=True))
+            assert {row["label"]: row["cosine"] for row in found[place]} == pytest.approx(expected, abs=1e-5)
+
+
+def damaged_in_the_middle() -> bytes:
+    content = bytearray(STAR.read_bytes())
+    content[len(content) // 4 : len(content) // 2] = bytes(len(content) // 2 - len(content) // 4)
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no video, but text\n" * 50,
+        STAR.read_bytes()[: STAR.stat().st_size // 2],
+        damaged_in_the_middle(),
+        b"\x89PNG\r\n\x1a\n" + bytes(100),
+    ],
+    ids=["empty", "text", "cut in half", "damaged", "broken picture"],
+)
+def test_files_that_cannot_be_read(client, content):
+    message = error_of(post(client, content, name="my clip.mp4"), 422, "unreadable_video")
+    assert "my clip.mp4" in message
+    assert client.get("/health").json()["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "found"),
+    [
+        ({"labels": ["", "a"]}, "invalid_field", "`labels` must be a list of non-empty strings"),
+        ({"labels": ["a", "a"]}, "invalid_field", "are repeated: 'a'"),
+        ({"labels": "[1, null]"}, "invalid_field", "`labels` must be a list of non-empty strings"),
+        ({"labels": "[NaN]"}, "invalid_field", "`labels` must be a list of non-empty strings"),
+        ({"labels": '["a"'}, "invalid_field", "begins like a JSON list but is none"),
+        ({"labels": "[" * 100_000}, "invalid_field", "begins like a JSON list but is none"),
+        ({"labels": [f"label {number}" for number in range(1001)]}, "invalid_field", "has 1001 entries"),
+        ({"labels": "a" * 301}, "invalid_field", "has 301 characters, the limit is 300"),
+        ({"template": "no place"}, "invalid_field", "`template`"),
+        ({"labels": [], "template": "a {}"}, "invalid_field", "`template` is for `labels`"),
+        ({"top_k": "0"}, "invalid_field", "`top_k` must be a whole number of at least 1, got '0'"),
+        ({"top_k": "NaN"}, "invalid_field", "`top_k` must be a whole number of at least 1, got 'NaN'"),
+        ({"top_k": "9" * 5000}, "invalid_field", "`top_k` must be a whole number of at least 1, got '9"),
+        ({"label": "a"}, "unknown_field", "unknown field 'label'; there are video, labels, template, top_k"),
+    ],
+)
+def test_fields_that_cannot_be_used(client, fields, kind, found):
+    assert found in error_of(post(client, **fields), 400, kind)
+
+
+def test_requests_without_a_file_or_form(client):
+    assert "the file is missing" in error_of(client.post("/classify", files={"labels": (None, "a")}), 400, "no_video")
+    assert "send multipart/form-data" in error_of(
+        client.post("/classify", json={"labels": ["a"]}), 415, "unsupported_media_type"
+    )
+    broken = client.post("/classify", content=b"nothing", headers={"Content-Type": "multipart/form-data"})
+    error_of(broken, 400, "invalid_form")
+    two = [("video", ("a.mp4", b"1")), ("video", ("b.mp4", b"2"))]
+    assert "files" in error_of(client.post("/classify", files=two), 400, "invalid_form").lower()
+    error_of(client.get("/classify"), 405, "method_not_allowed")
+    error_of(client.get("/docs"), 404, "not_found")
+
+
+def test_addresses_are_never_fetched(client):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.3)
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}/a.mp4"
+        sent = {"video": (None, address), "labels": (None, "a")}
+        assert "URLs and paths are not read" in error_of(client.post("/classify", files=sent), 400, "no_video")
+        sent["video"] = (None, str(STAR))
+        error_of(client.post("/classify", files=sent), 400, "no_video")
+        lists = [f"#EXTM3U\n#EXTINF:1,\n{address}\n", f"ffconcat version 1.0\nfile {address}\n"]
+        lists.append(f"ffconcat version 1.0\nfile {STAR}\n")
+        for text in lists:
+            error_of(post(client, text.encode(), name=address), 422, "unreadable_video")
+        assert post(client, labels=[address, "a"], name=address).json()["video"] == "a.mp4"
+        with pytest.raises(TimeoutError):
+            listener.accept()
+
+
+def test_limits_of_bytes_with_and_without_a_length(client, service, monkeypatch):
+    limited(monkeypatch, service, upload_bytes=5000)
+    found = post(client, bytes(6000))
+    assert "the request has more than 5,000 bytes" in error_of(found, 413, "upload_too_large")
+    head = b'--x\r\nContent-Disposition: form-data; name="video"; filename="a.mp4"\r\n\r\n'
+    parts = (part for part in [head, *[bytes(1000)] * 6, b"\r\n--x--\r\n"])
+    found = client.post("/classify", content=parts, headers={"Content-Type": "multipart/form-data; boundary=x"})
+    error_of(found, 413, "upload_too_large")
+    limited(monkeypatch, service, frame_pixels=96 * 96 - 1, upload_bytes=1 << 20)
+    error_of(post(client), 413, "video_too_large")
+
+
+def call(client, body):
+    """A request to /classify whose body is what `body` gives; returns status and what was sent."""
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "http_version": "1.1", "method": "POST", "path": "/classify", "query_string": b""}
+    scope |= {"headers": [(b"content-type", b"multipart/form-data; boundary=x")], "scheme": "http", "root_path": ""}
+    scope |= {"raw_path": b"/classify", "server": ("127.0.0.1", 80), "client": ("127.0.0.1", 1)}
+    client.portal.call(client.app, scope, body, send)
+    return sent[0]["status"]
+
+
+def test_slow_uploads_and_clients_that_go(client, service, monkeypatch):
+    limited(monkeypatch, service, upload_seconds=0.1)
+
+    async def silent():
+        await asyncio.sleep(60)
+
+    async def gone():
+        return {"type": "http.disconnect"}
+
+    started = time.monotonic()
+    assert call(client, silent) == 408 and time.monotonic() - started < 20
+    assert call(client, gone) == 499
+    assert service.in_house == 0 and post(client).status_code == 200
+
+
+def test_overload_is_answered_503_and_passes(client, service, monkeypatch):
+    limited(monkeypatch, service, queue=2)
+    served = count(client, 'vitaclip_requests_total{status="200"}')
+    with ThreadPoolExecutor(12) as threads:
+        found = list(threads.map(lambda _: post(client), range(12)))
+    refused = [response for response in found if response.status_code != 200]
+    assert 0 < len(refused) < 12
+    for response in refused:
+        assert "try again later" in error_of(response, 503, "overloaded") and response.headers["Retry-After"] == "1"
+    assert client.get("/health").status_code == 200 and service.in_house == 0
+    assert count(client, 'vitaclip_requests_total{status="200"}') == served + 12 - len(refused)
+    limited(monkeypatch, service, wait_seconds=0.001)
+    late = post(client)
+    assert "no answer within 0.001 s" in error_of(late, 503, "overloaded") and late.headers["Retry-After"] == "5"
+    limited(monkeypatch, service, wait_seconds=60)
+    assert post(client).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("content", "seconds", "kind", "found"),
+    [
+        (b"hang", 0.5, "decoding_too_slow", "not decoded within 0.5 s"),
+        pytest.param(b"crash", 60, "unreadable_video", "the decoder crashed on this file", marks=pytest.mark.slow),
+    ],
+)
+def test_a_decoder_that_hangs_or_crashes_ends_alone(client, service, monkeypatch, content, seconds, kind, found):
+    monkeypatch.setattr(decoding, "_read", bad_decoder.read)
+    limited(monkeypatch, service, decode_seconds=seconds, wait_seconds=300)
+    assert found in error_of(post(client, content), 422, kind)
+    limited(monkeypatch, service, decode_seconds=60)
+    assert post(client).json()["answer"] == "red star moving left"  # of a new process
+
+
+def test_a_failure_of_the_code_is_a_500_without_its_words(client, service, monkeypatch):
+    async def broken(*_):
+        raise RuntimeError("a secret")
+
+    monkeypatch.setattr(service.worker, "scores", broken)
+    assert "secret" not in error_of(post(client), 500, "internal")
+    assert service.in_house == 0
+
+
+def test_health_and_metrics(client):
+    assert client.get("/health").json().items() >= {"status": "ok", "model": "checkpoint", "device": "cpu"}.items()
+    before = {name: count(client, f"vitaclip_{name}") for name in METRICS}
+    post(client)
+    post(client, b"text")
+    after = {name: count(client, f"vitaclip_{name}") - before[name] for name in METRICS}
+    assert after == METRICS
+    assert count(client, "vitaclip_requests_in_house") == 0
+
+
+METRICS = {
+    'requests_total{status="200"}': 1,
+    'requests_total{status="422"}': 1,
+    "request_seconds_count": 1,
+    "decode_seconds_count": 1,
+    "batch_videos_sum": 1,
+}
+
+
+@pytest.mark.parametrize("name", ["upload_bytes", "wait_seconds", "queue"])
+@pytest.mark.parametrize("value", [0, -1, float("nan")])
+def test_limits_are_above_0(name, value):
+    with pytest.raises(ValueError, match=f"`{name}` must be above 0"):
+        Limits(**{name: value})
+
+
+def test_the_command_hands_its_options_to_the_server(monkeypatch):
+    import uvicorn
+
+    seen = {}
+    monkeypatch.setattr(server_app, "create_app", lambda checkpoint, limits: seen.update(limits=limits))
+    monkeypatch.setattr(uvicorn.Server, "run", lambda server: seen.update(config=server.config))
+    options = "--port 0 --batch-size 3 --queue 5 --decoders 1 --max-upload 7 --max-decoded 9 --decode-seconds 2"
+    code = main(
+        ["serve", "--model", str(DEMO / "checkpoint"), "--device", "cpu", *options.split(), "--wait-seconds", "4"]
+    )
+    assert code == 2  # it did not start
+    assert seen["limits"] == Limits(
+        upload_bytes=7 << 20, decoded_bytes=9 << 20, decode_seconds=2, wait_seconds=4, queue=5, batch=3, decoders=1
+    )
+    assert seen["config"].host == "127.0.0.1" and seen["config"].timeout_graceful_shutdown == 9
+    assert main(["serve", "--model", str(DEMO / "checkpoint"), "--log-level", "loud"]) == 2
+
+
+@pytest.mark.slow
+def test_a_process_of_its_own_serves_and_ends_on_sigterm():
+    from benchmark_server import Server, httpx
+
+    server = Server(str(DEMO / "checkpoint"), "--decoders", "1")
+    try:
+        sent = {"files": {"video": (STAR.name, STAR.read_bytes())}, "data": {"labels": LABELS}}
+        found = httpx.post(f"{server.address}/classify", timeout=60, trust_env=False, **sent).json()
+        assert found["answer"] == "red star moving left"
+    finally:
+        code = server.stop()
+    assert code in (0, -15) and "Traceback" not in server.text()
