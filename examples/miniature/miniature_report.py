@@ -312,8 +312,8 @@ def write_tables(path: Path, records: list[dict], setting: dict) -> None:
         + fresh_table(records),
     }
     head = [
-        "Made by `miniature.py --report` from `results.json`. Top-1 in %, mean over seeds ± half of its 95% interval (by",
-        "Student's t over the runs; the test clips are the same for all of them).",
+        "Made by `miniature.py --report` from `results.json`. Top-1 in %, mean over seeds ± half of its 95% interval",
+        "(Student's t over the runs; the test clips are the same for all of them).",
         f"{setting['steps']} steps of {setting['batch']} clips of 8 frames; {len(records)} runs,",
         f"{hours:.1f} hours of CPU time together.",
     ]
