@@ -359,13 +359,15 @@ def test_messages_say_what_was_found(broken):
         "directory": "not a file",
         "audio_only": "no video stream",
         "truncated": f"cut short, .* of {NUM_FRAMES} frames",
-        "garbage": "InvalidDataError",
+        "garbage": r"this format is not supported \(opening\)",
+        "text": r"this format is not supported \(opening\)",
     }.items():
         with pytest.raises(VideoDecodingError, match=found):
             decode_video(broken[name], [0])
     with pytest.raises(VideoDecodingError) as caught:
         decode_video(broken["garbage"], [0])
-    assert isinstance(caught.value.cause, av.error.InvalidDataError) and caught.value.__cause__ is caught.value.cause
+    # Which of FFmpeg's errors it is, depends on the version of PyAV.
+    assert isinstance(caught.value.cause, av.error.FFmpegError) and caught.value.__cause__ is caught.value.cause
 
 
 @pytest.mark.parametrize("share", [0.95, 0.6, 0.3])
@@ -436,7 +438,7 @@ def test_urls(server, sparse, broken):
         assert numbers(decode_video(address, [7, 3])[0]) == [7, 3]
     for address, found in (
         (f"{server}/absent.mp4", "404"),
-        (f"{server}/text.mp4", "InvalidDataError"),
+        (f"{server}/text.mp4", "this format is not supported"),
         (f"{server}/empty.mp4", "empty"),
         ("http://127.0.0.1:9/a.mp4", "ConnectError"),
         ("http://[::1/a.mp4", "InvalidURL"),
@@ -511,7 +513,7 @@ def test_the_error_survives_pickling_and_copying(broken):
         decode_video(broken["garbage"], [0])
     for twin in (pickle.loads(pickle.dumps(caught.value)), copy.copy(caught.value), copy.deepcopy(caught.value)):
         assert type(twin) is VideoDecodingError and str(twin) == str(caught.value)
-        assert twin.source == str(broken["garbage"]) and "InvalidDataError" in str(twin.cause)
+        assert twin.source == str(broken["garbage"]) and type(caught.value.cause).__name__ in str(twin.cause)
 
 
 class Frames(torch.utils.data.Dataset):
