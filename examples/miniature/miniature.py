@@ -76,7 +76,7 @@ class Setting:
     weight_decay: float = 0.01
     precision: str = "bfloat16"  # autocast of systems that run the image tower; the others are float32
     train_copies: int = 200  # clips of each of the 36 trained classes
-    validation_copies: int = 8
+    validation_copies: int = 12
     trained_copies: int = 12  # tests of each trained class
     objects_copies: int = 6
     motions_copies: int = 16
