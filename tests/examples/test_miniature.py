@@ -284,7 +284,7 @@ def test_losses_of_the_options_by_hand(world, study):
             system.model.class_prompts.context.add_(0.05)
             system.model.vision_model.encoder.layers[0].prompts.global_prompts.add_(0.3)
     base = torch.nn.functional.cross_entropy(plain(clips, "trained"), labels)
-    assert plain.loss(clips, labels) == pytest.approx(base.item(), rel=1e-5)
+    assert plain.loss(clips, labels).item() == pytest.approx(base.item(), rel=1e-5)
     with torch.no_grad():
         videos, teacher = plain.video_embeds(clips), plain.video_embeds(clips, plain=True)
         classes = torch.nn.functional.normalize(plain.class_embeds("trained"), dim=-1)
@@ -368,12 +368,15 @@ def test_frozen_clip_knows_the_words_of_unseen_motions_but_not_the_videos(study)
     assert record["curve"][0]["trained"] < 0.6
 
 
-def test_a_blend_of_zero_is_the_model_and_of_one_the_frozen_clip(study):
+def test_a_blend_of_zero_is_the_model_and_of_one_the_frozen_clip(study, monkeypatch):
+    monkeypatch.setattr(miniature, "TEST_FRAMES", (8, 16))
     system = build("vision", study.world, 0)
     with torch.no_grad():
         system.model.vision_model.encoder.layers[0].prompts.global_prompts.normal_(std=0.5)
-    blends = study.details(system)["blends"]
-    assert blends["0"] == pytest.approx(study.test(system))
+    details = study.details(system)
+    blends, tested = details["blends"], study.test(system)
+    assert blends["0"] == pytest.approx(tested)
+    assert details["frames"]["8"] == pytest.approx({split: tested[split] for split in SPLITS})
     frozen = study.frozen()["curve"][0]
     assert blends["1"] == pytest.approx({name: frozen[name] for name in blends["1"]}, abs=0.02)
 
