@@ -14,7 +14,7 @@ MEASURES = {
     "objects": "unseen objects",
     "motions": "unseen motions",
     "both": "both unseen",
-    "zero_shot": "zero-shot, mean",
+    "zero_shot": "zero-shot (mean)",
     "retention": "retention",
 }
 FINE_TUNED = ("actionclip", "vifi", "xclip")
@@ -350,7 +350,7 @@ def plot_trade_off(figure, records: list[dict]) -> None:
             axes.errorbar(
                 x[-1], y[-1], up[-1][3], across[-1][3], "o", color=COLORS[name], capsize=2, label=SYSTEMS[name].title
             )
-        axes.set(xlabel="supervised top-1 (%)", ylabel=f"{MEASURES[measure]} top-1 (%)")
+        axes.set(xlabel="supervised, top-1 in %", ylabel=f"{MEASURES[measure]}, top-1 in %", xlim=(30, 102))
         axes.grid(alpha=0.25)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
 
@@ -373,10 +373,13 @@ def plot_curves(figure, records: list[dict]) -> None:
                 low, high = ([a + sign * b for a, b in zip(y, width, strict=True)] for sign in (-1, 1))
                 axes.fill_between(x, low, high, color=COLORS[name], alpha=0.15, linewidth=0)
             axes.set_xscale("log")
-            axes.set(xlabel=unit)
+            if row == 0:
+                axes.set_xticks(x, [f"{step:,}" for step in x], minor=False)
+                axes.minorticks_off()
+            axes.set(xlabel=unit, ylim=(0, 100))
             axes.grid(alpha=0.25)
             if row == 0:
-                axes.set_title(f"{MEASURES[measure]} top-1 (%)", fontsize=10)
+                axes.set_title(f"{MEASURES[measure]}, top-1 in %", fontsize=10)
     handles = panels[0][0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=4, frameon=False)
 
@@ -390,7 +393,7 @@ def plot_bars(names: tuple[str, ...]) -> Callable:
                 middle, width = interval(list(finals(records, name, measure).values()))
                 width = 0 if math.isnan(width) else 100 * width
                 axes.barh(place, 100 * middle, 0.62, xerr=width, color=COLORS.get(name, "#7fb2d6"), capsize=2)
-            axes.set_title(f"{MEASURES[measure]} top-1 (%)", fontsize=10)
+            axes.set_title(f"{MEASURES[measure]}, top-1 in %", fontsize=10)
             axes.set_yticks(range(len(shown)), [SYSTEMS[name].title for name in shown])
             axes.grid(axis="x", alpha=0.25)
             axes.set_axisbelow(True)
@@ -410,7 +413,7 @@ def plot_frames(figure, records: list[dict]) -> None:
     axes.set_xscale("log", base=2)
     axes.set_xticks(list(series), [str(count) for count in series])
     axes.axvline(8, color="tab:gray", linestyle=":", linewidth=1)
-    axes.set(xlabel="frames at test time (trained with 8)", ylabel="Vita-CLIP, top-1 (%)", ylim=(0, 100))
+    axes.set(xlabel="frames at test time (trained with 8)", ylabel="Vita-CLIP, top-1 in %", ylim=(0, 100))
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, ncols=2)
 
