@@ -341,7 +341,7 @@ def _refuse_other_files(url: str, *_: Any) -> BinaryIO:
 
 @contextmanager
 def opened_container(
-    name: str, video: str | bytes, max_frame_pixels: int | None = MAX_FRAME_PIXELS
+    name: str, video: str | bytes, max_frame_pixels: int | None = MAX_FRAME_PIXELS, end: int | None = None
 ) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
     """
     Opens a container with PyAV and finds its video stream, which decodes in one thread.
@@ -352,6 +352,7 @@ def opened_container(
         name (`str`): for messages.
         video: absolute path or bytes.
         max_frame_pixels (`int`, *optional*): most pixels of a frame; `None` for no limit.
+        end (`int`, *optional*): how many bytes of the file to read; all by default.
 
     Raises:
         VideoDecodingError: this is no container on the list.
@@ -370,7 +371,7 @@ def opened_container(
         limit = {"max_pixels": str(max_frame_pixels * 5 // 4 + 100_000)} if max_frame_pixels else {}
         try:
             container = av.open(
-                _Nameless(file),
+                _Nameless(file) if end is None else _Beginning(file, end),
                 "r",
                 format=names[0] if len(names) == 1 else None,
                 options=limit,
@@ -421,6 +422,20 @@ def _check_pixels(name: str, width: int, height: int, limit: int | None) -> None
     if limit and width * height > limit:
         found = f"one frame has {width} x {height} = {width * height:,} pixels, the limit is {limit:,}"
         raise failure(name, found, "opening", "Make it smaller, or raise `max_frame_pixels`.", VideoTooLargeError)
+
+
+class _Beginning:
+    """The first bytes of a file, without its name."""
+
+    def __init__(self, file: Any, size: int):
+        self._file, self._size, self.tell = file, size, file.tell
+
+    def read(self, length: int) -> bytes:
+        return self._file.read(max(min(length, self._size - self._file.tell()), 0))
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        from_end = whence == io.SEEK_END
+        return self._file.seek(self._size + offset if from_end else offset, io.SEEK_SET if from_end else whence)
 
 
 class _Nameless:
