@@ -15,6 +15,7 @@ from transformers.utils import CONFIG_NAME
 from transformers.utils.hub import cached_file
 
 from .loading_checks import UNFIT, CheckpointError, CheckpointMismatchError, check_complete
+from .video_processing_vita_clip import MAX_ASPECT_RATIO
 
 
 MAX_LAYERS = 1000  # of a tower; the largest CLIPs have fewer than 100
@@ -167,6 +168,8 @@ def check_video_processor(source: str, video_processor: Any) -> None:
                 f"{source}: its processor asks for {str(taken)[:30]} bytes of pixels a video, expected 1 to "
                 f"{MAX_PIXEL_BYTES:,}: views, frames or sizes are wrong."
             )
+        if max(crop.values()) > MAX_ASPECT_RATIO * min(crop.values()):
+            raise ValueError(f"`crop_size` is {str(crop):.100}, one side more than {MAX_ASPECT_RATIO} times the other")
         frame = np.full((1, *crop.values(), 3), 127, np.uint8)
         video_processor(frame, num_views=1, num_spatial_views=1, return_tensors="pt")
     except CheckpointError:

@@ -28,6 +28,7 @@ DOWNLOAD_SECONDS = 300.0  # for the whole download
 SILENT_SECONDS = 30.0  # without an answer or without data
 MAX_REDIRECTS = 10
 MAX_FRAME_PIXELS = 36_000_000  # 8K in cinema format has 8192 x 4320
+MAX_FRAME_SIDE = 65_535  # as in JPEG; Pillow takes a minute for a picture of millions of rows
 HEAD_BYTES = 1 << 16  # by which the container is told
 
 VideoInput = str | os.PathLike | bytes | bytearray | memoryview | BinaryIO | dict[str, Any]
@@ -419,9 +420,17 @@ def _size_of_picture(head: bytes) -> tuple[int, int]:
 
 
 def _check_pixels(name: str, width: int, height: int, limit: int | None) -> None:
+    check_sides(name, width, height, limit)
     if limit and width * height > limit:
         found = f"one frame has {width} x {height} = {width * height:,} pixels, the limit is {limit:,}"
         raise failure(name, found, "opening", "Make it smaller, or raise `max_frame_pixels`.", VideoTooLargeError)
+
+
+def check_sides(name: str, width: int, height: int, limit: int | None) -> None:
+    """Raises a `VideoTooLargeError` for a side that no camera has, unless pixels are not limited."""
+    if limit and max(width, height) > MAX_FRAME_SIDE:
+        found = f"one frame has {width} x {height} pixels, the limit of a side is {MAX_FRAME_SIDE:,}"
+        raise failure(name, found, "opening", "Crop it, or pass `max_frame_pixels=None`.", VideoTooLargeError)
 
 
 class _Beginning:
