@@ -30,6 +30,7 @@ from .container_length import end_of_whole_pictures, mp4_boxes, start_of_cut_tab
 from .decoding_process import LostProcessError, TimedObject, TimeLimitError
 from .frame_sampling import ClipSpecification
 from .frame_table import FrameTable, UntrustedTableError, can_be_trusted, is_mp4, read_by_table
+from .reading_ahead import usable_cores
 from .video_opening import (
     DOWNLOAD_SECONDS,
     MAX_DOWNLOAD_BYTES,
@@ -567,8 +568,9 @@ class PyAVVideo(Video):
         The number of packets that are shown is nearly always that of frames.
         """
         trusted = can_be_trusted(container, stream)
-        index = [] if _has_fragments(container, self._video) else self._index(container, stream)
-        rows = [(e.pos, e.size, e.timestamp, e.is_keyframe, e.is_discard) for e in index]
+        wanted = self._verify == "read"
+        index = None if _has_fragments(container, self._video) else self._index(container, stream, trusted and wanted)
+        rows = []
         first, begins_at_keyframe = None, None
         spans: list[tuple[int, int]] = []  # from and to when each packet is shown
         stamped, end = True, None
@@ -577,7 +579,7 @@ class PyAVVideo(Video):
             if packet is None:
                 first = first or self._first_of(packet, stream)
                 break
-            if trusted and not index and packet.size and not is_mp4(container):
+            if trusted and index is None and packet.size and not is_mp4(container):
                 trusted = packet.pos is not None and (end is None or packet.pos - end <= MAX_HEADER_BYTES)
                 end = (packet.pos or 0) + packet.size
             if packet.stream.index != stream.index:
@@ -587,9 +589,9 @@ class PyAVVideo(Video):
                 self._begins_late = not begins_at_keyframe
             if first is None:  # the displayed size is known from the first frame only
                 first = self._first_of(packet, stream)
-            if index and first is not None:
+            if index is not None and first is not None:
                 break
-            if packet.size == 0 or index:
+            if packet.size == 0 or index is not None:
                 continue
             stamp = packet.dts if is_mp4(container) else packet.pts
             rows.append((packet.pos, packet.size, stamp, packet.is_keyframe, packet.is_discard))
@@ -597,12 +599,13 @@ class PyAVVideo(Video):
                 stamped = stamped and packet.pts is not None
                 start = packet.pts or 0
                 spans.append((start, start + (packet.duration or 0)))
-        if first is None and rows and not any(keyframe for _, _, _, keyframe, _ in rows):
-            raise DamageError(f"it has no keyframe, so that none of its {len(rows)} frames can be decoded")
-        if first is None or all(hidden for *_, hidden in rows):
+        table = FrameTable.from_rows(rows, trusted and wanted) if index is None else index
+        if first is None and len(table.sizes) and not len(table.keyframes):
+            raise DamageError(f"it has no keyframe, so that none of its {len(table.sizes)} frames can be decoded")
+        if first is None or not table.num_frames:
             raise DamageError("it has no frames")
-        self._table = FrameTable.from_rows(rows, trusted and self._verify == "read")
-        ticks = stream.duration if index else _ticks(spans) if stamped else None
+        self._table = table
+        ticks = stream.duration if index is not None else _ticks(spans) if stamped else None
         rate = stream.average_rate or stream.guessed_rate
         about = self.metadata
         about.total_num_frames = self._stated_frames = self._table.num_frames
@@ -623,16 +626,21 @@ class PyAVVideo(Video):
                 raise
             return None
 
-    def _index(self, container: av.container.InputContainer, stream: av.VideoStream) -> list[Any]:
+    def _index(
+        self, container: av.container.InputContainer, stream: av.VideoStream, trusted: bool
+    ) -> FrameTable | None:
         """The table of samples of an MP4 without fragments; other containers list keyframes only."""
         if not is_mp4(container) or stream.duration is None:
-            return []
+            return None
         entries = list(stream.index_entries)
+        if not entries:
+            return None
+        table = FrameTable.from_index(entries, trusted)
         size = len(self._video) if isinstance(self._video, bytes) else os.path.getsize(self._video)
-        present = sum(entry.pos + entry.size <= size for entry in entries)
+        present = int((table.positions <= size - table.sizes).sum())
         if present < len(entries) and self._on_damage == "error":
             raise DamageError(f"it is cut short, {present} of {len(entries)} frames")
-        return entries
+        return table
 
     def _packets(self, container: av.container.InputContainer, *streams: av.VideoStream) -> Iterator[av.Packet | None]:
         """All packets, and an empty one at the end. With `on_damage="skip"`, `None` where the container breaks off."""
@@ -675,7 +683,7 @@ class PyAVVideo(Video):
         there = [number for number in numbers if number < self._table.num_frames]
         with self._opened() as (container, stream):
             if _threads_pay(self._table.frames_to_decode(there) * self._size[0] * self._size[1]):
-                stream.codec_context.thread_count = min(os.cpu_count() or 1, 4)
+                stream.codec_context.thread_count = min(usable_cores(), 4)
                 stream.thread_type = "AUTO"
             try:
                 read_by_table(container, stream, self._table, there, take)
