@@ -1,6 +1,6 @@
 """A page to try a checkpoint on: classify a video, see what happens when, search the samples. Works offline.
 
-pip install 'vitaclip_hf[demo]'
+pip install '.[demo]'
 python examples/app.py
 """
 
