@@ -1,6 +1,6 @@
 """A page to try a checkpoint on: classify a video, see what happens when, search the samples. Works offline.
 
-pip install 'vitaclip_hf[demo]'
+pip install '.[demo]'
 python examples/app.py
 """
 
@@ -15,10 +15,15 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
 import numpy as np
-from gradio_client.utils import is_http_url_like
 from PIL import Image
+
+
+try:
+    import gradio as gr
+    from gradio_client.utils import is_http_url_like
+except ModuleNotFoundError as error:
+    sys.exit(f"The package {error.name} is missing; install what the page needs: pip install '.[demo]'")
 
 
 DEMO = Path(__file__).resolve().parent / "demo"
@@ -29,6 +34,7 @@ from evaluate_timeline import FPS, joined_scenes  # noqa: E402
 from vitaclip_hf import load_checkpoint, open_video  # noqa: E402
 from vitaclip_hf.cli.classify import read_labels  # noqa: E402
 from vitaclip_hf.cli.errors import CommandError  # noqa: E402
+from vitaclip_hf.data.listings import VIDEO_EXTENSIONS  # noqa: E402
 from vitaclip_hf.data.motion_shapes import write_video  # noqa: E402
 from vitaclip_hf.library.answers import VideoClassifier  # noqa: E402
 from vitaclip_hf.library.contact_sheet import middle_frame  # noqa: E402
@@ -46,12 +52,15 @@ MOST_SECONDS = 600  # of a video
 SHOWN_LABELS, SHOWN_HITS = 8, 6
 QUERY_LENGTH = 300
 START = "blue_heart_bouncing.mp4"
+# By their names too: a browser may not know what an `IMG_0042.MOV` is.
+UPLOADED = ["video", *VIDEO_EXTENSIONS]
 
 CSS = """
 .gradio-container {width: 100% !important; max-width: 1240px !important; margin: 0 auto !important}
 #header h1 {font-size: 26px; font-weight: 650; margin: 0 0 2px; letter-spacing: -.01em}
 #header p, .quiet {color: var(--body-text-color-subdued); margin: 0}
-#status:not(:has(.panel)) {display: none}
+#status:not(:has(.panel)), #player .icon-button-wrapper:not(:has(*)) {display: none}
+.gradio-container .block > .html-container {padding-left: 0; padding-right: 0}
 #player video {background: #0b0d10; max-height: 340px}
 .panel {--ink-bar: #0072b2; --other-bar: #9db7cb; --track: #eef1f4; font-size: 15px; line-height: 1.4}
 .dark .panel {--ink-bar: #4aa8e0; --other-bar: #4a6478; --track: #2a2f36}
@@ -81,16 +90,18 @@ CSS = """
        overflow: hidden}
 .lane button, .lane i {position: absolute; left: calc(100% * var(--start) / var(--duration)); bottom: 0;
                        width: calc(100% * (var(--end) - var(--start)) / var(--duration))}
-.lane button {height: 100%; padding: 0; margin: 0; background: var(--other-bar);
-              opacity: .55; border-radius: 4px}
-.lane button:hover, .lane button:focus-visible {opacity: .9; outline: 2px solid var(--ink-bar); outline-offset: -2px}
-.lane i {height: calc(var(--score) * 100%); background: var(--ink-bar); pointer-events: none}
+.panel .lane button {height: 100%; padding: 0; margin: 0; border-radius: 4px;
+                     background: color-mix(in srgb, var(--ink-bar) 18%, transparent)}
+.panel .lane button:hover, .lane button:focus-visible {background: color-mix(in srgb, var(--ink-bar) 40%, transparent);
+                                                       outline: 2px solid var(--ink-bar); outline-offset: -2px}
+.lane i {height: calc(var(--score) * 100%); background: var(--other-bar); pointer-events: none}
+.lane i.in {background: var(--ink-bar)}
 .ends {display: flex; justify-content: space-between; font-size: 12px; color: var(--body-text-color-subdued)}
 .segments button {display: flex; gap: 14px; width: 100%; text-align: left; padding: 7px 10px; border-radius: 6px}
-.segments button span:nth-child(2) {flex: 1}
+.segments button span:nth-child(1) {min-width: 56px} .segments button span:nth-child(2) {flex: 1}
 .panel .segments button:hover, .panel .hit:hover {background: var(--background-fill-secondary)}
 .hits {display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 12px}
-.panel .hit {display: flex; flex-direction: column; text-align: left; padding: 8px; width: 100%;
+.panel .hit {display: flex; flex-direction: column; text-align: left; padding: 8px; width: 100%; height: 100%;
              border: 1px solid var(--border-color-primary); border-radius: 8px}
 .hit b {display: block; font-size: 13px; font-weight: 600; margin-top: 6px; overflow-wrap: anywhere}
 @media (max-width: 600px) {
@@ -200,17 +211,18 @@ def timeline_panel(segments: list[Any], labels: tuple[str, ...], curve: Any, thu
     lanes = ""
     for label in shown:
         column = labels.index(label)
+        of_label = [segment for segment in segments if segment.label == label]
         parts = "".join(
             f'<button type="button" data-time="{segment.start:.3f}" style="--start:{segment.start};--end:{segment.end}"'
             f' aria-label="{escape(label)}, {segment.start:.1f} s"></button>'
-            for segment in segments
-            if segment.label == label
+            for segment in of_label
         )
         scores = "".join(
-            f'<i style="--start:{cell.start};--end:{cell.end};--score:{cell.scores[column]:.4f}"></i>'
+            f'<i{within(cell, of_label)} style="--start:{cell.start};--end:{cell.end};'
+            f'--score:{cell.scores[column]:.4f}"></i>'
             for cell in curve.cells
         )
-        lanes += f'<span class="name">{escape(label)}</span><div class="lane">{scores}{parts}</div>'
+        lanes += f'<span class="name">{escape(label)}</span><div class="lane">{parts}{scores}</div>'
     start, end = format_times([0.0, duration])
     rows = "".join(
         f'<button type="button" data-time="{segment.start:.3f}"><span class="number">{escape(begin)}</span>'
@@ -233,6 +245,12 @@ def timeline_panel(segments: list[Any], labels: tuple[str, ...], curve: Any, thu
     )
 
 
+def within(cell: Any, segments: list[Any]) -> str:
+    """The mark of a bar in the middle of a segment."""
+    middle = (cell.start + cell.end) / 2
+    return ' class="in"' if any(segment.start <= middle < segment.end for segment in segments) else ""
+
+
 def clocks(times: list[float]) -> list[str]:
     return format_times(times) if times else []
 
@@ -242,7 +260,8 @@ def search_panel(hits: list[Any], folder: Path) -> str:
     cards = "".join(
         f'<button type="button" class="hit" data-time="{hit.start:.3f}" data-video="{escape(hit.path)}">'
         f"{picture(middle_frame(folder / hit.path, hit), hit.path)}<b>{escape(hit.path).replace('_', '_<wbr>')}</b>"
-        f'<span class="small quiet">{" – ".join(format_times([hit.start, hit.end]))} · cosine {hit.cosine:.2f}</span>'
+        f'<span class="small quiet">{" – ".join(format_times([hit.start, hit.end]))}</span>'
+        f'<span class="small quiet">cosine {hit.cosine:.2f}</span>'
         "</button>"
         for hit in hits
     )
@@ -398,7 +417,7 @@ def build(door: Door) -> gr.Blocks:
                 player = gr.Video(door.samples[START], label="Video", interactive=False, elem_id="player", buttons=[])
                 status = gr.HTML("", elem_id="status")
                 sample = gr.Dropdown(list(door.samples), value=START, label="Sample", elem_id="sample")
-                upload = uploaded_file("Upload a video", file_types=["video"], size="sm", elem_id="upload")
+                upload = uploaded_file("Upload a video", file_types=UPLOADED, size="sm", elem_id="upload")
                 labels = gr.Textbox(
                     label="Labels, one a line or with commas", lines=4, max_lines=8, elem_id="labels",
                     placeholder="red star moving left\nblue heart bouncing",
@@ -436,8 +455,8 @@ def build(door: Door) -> gr.Blocks:
             try:
                 door.check(file)
             except (InputError, VideoDecodingError, OSError) as error:
-                return None, gr.Video(None), problem(error, file), *reset
-            return file, gr.Video(file, playback_position=0), "", *reset
+                return None, gr.Video(None), None, problem(error, file), *reset
+            return file, gr.Video(file, playback_position=0), None, "", *reset
 
         def jumped(event: gr.EventData):
             return gr.Video(playback_position=float(event.time))
@@ -448,7 +467,7 @@ def build(door: Door) -> gr.Blocks:
 
         private: dict[str, Any] = {"api_visibility": "private"}
         sample.input(chosen, sample, [path, player, status, *fresh], **private)
-        upload.upload(uploaded, upload, [path, player, status, *fresh], **private)
+        upload.upload(uploaded, upload, [path, player, sample, status, *fresh], **private)
         fill.click(lambda: demo_labels, None, labels, **private)
         classify.click(door.classify, [path, labels, min_score, min_cosine], answer, **private)
         show.click(door.timeline, [path, labels, window, high], strip, **private)

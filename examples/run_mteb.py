@@ -1,4 +1,4 @@
-"""Evaluates a Vita-CLIP checkpoint on tasks of mteb, in mteb's own harness. Needs `pip install "vitaclip_hf[mteb]"`.
+"""Evaluates a Vita-CLIP checkpoint on tasks of mteb, in mteb's own harness. Needs `pip install '.[mteb]'`.
 
 python examples/run_mteb.py --model M --tasks HMDB51ZeroShot HMDB51Clustering MSVDT2VRetrieval
 python examples/run_mteb.py --model examples/demo/checkpoint --tasks MotionShapesZeroShot MotionShapesTextToVideo

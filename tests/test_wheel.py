@@ -145,6 +145,19 @@ def test_command_is_installed(installed, elsewhere):
     assert (version.returncode, version.stdout) == (0, f"vitaclip_hf {__version__}\n")
 
 
+def test_python_in_a_clone_finds_everything_after_a_plain_installation(installed, tmp_path):
+    """Python puts its folder first, so that the clone's package is taken, which has two of its parts beside it."""
+    for folder in PACKAGES.values():
+        links = [path.name for path in folder.iterdir() if path.is_symlink()]
+        shutil.copytree(folder, tmp_path / folder.name, ignore=shutil.ignore_patterns("__pycache__", *links))
+    code = "import vitaclip_hf.configuration as a, vitaclip_hf.conversion.publish as b; print(a.__file__, b.__file__)"
+    found = run_installed(installed, tmp_path, "-c", code)
+    assert found.stdout.split() == [
+        str(tmp_path / "configuration" / "__init__.py"),
+        str(tmp_path / "conversion" / "publish.py"),
+    ]
+
+
 def test_recipes_and_protocols_are_found_by_name(installed, elsewhere):
     commands = [["train", recipe, "--videos", "nowhere"] for recipe in ("own-folder", "own-foldr")]
     commands.append(["--help"])

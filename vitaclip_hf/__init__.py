@@ -1,6 +1,7 @@
 """Vita-CLIP for transformers. Importing it registers the model, the processors and the zero-shot video pipeline."""
 
 from importlib import import_module
+from pathlib import Path
 
 from transformers import (
     AutoConfig,
@@ -62,6 +63,11 @@ __all__ = [
     "open_video",
 ]
 
+
+# A wheel has `configuration` and `conversion` within the package. A clone has them beside it, where Python finds them
+# only if it is told: a clone's own folder comes first when Python is started in it, whatever is installed.
+if not (Path(__file__).parent / "configuration").exists():
+    __path__.append(str(Path(__file__).parents[1]))
 
 # Imported when first asked for: these need the packages of `pip install vitaclip_hf[train]`.
 _NEED_TRAIN = {

@@ -1,5 +1,6 @@
 """The attacks of this folder, seeded and short; `make attack` runs them long."""
 
+import json
 import os
 import time
 
@@ -114,6 +115,37 @@ def test_an_impossible_size_takes_no_memory(good, tmp_path):
         with pytest.raises(CheckpointError, match="folder"):
             load_checkpoint(folder)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kilobytes
+
+
+def test_a_crop_that_no_frame_has_takes_no_memory(good, tmp_path):
+    folder = hostile_folders.copied(good, tmp_path / "folder")
+    config = json.loads((folder / "processor_config.json").read_text())
+    config["video_processor"]["crop_size"] = {"height": 1, "width": 100_000}
+    (folder / "processor_config.json").write_text(json.dumps(config))
+    start = time.monotonic()
+    with pytest.raises(CheckpointError, match="its video processor cannot be used.*`crop_size` is"):
+        load_checkpoint(folder)
+    assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("image_mean", [0.5, float("nan"), 0.5]),
+        ("image_std", [1.0, 0.0, 1.0]),
+        ("image_std", [float("inf")] * 3),
+        ("rescale_factor", 0),
+        ("image_mean", [0.5] * 5),
+        ("image_std", "wide"),
+    ],
+)
+def test_a_processor_that_makes_no_numbers(good, tmp_path, field, value):
+    folder = hostile_folders.copied(good, tmp_path / "folder")
+    config = json.loads((folder / "processor_config.json").read_text())
+    config["video_processor"][field] = value
+    (folder / "processor_config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=f"its video processor cannot be used.*`{field}` is"):
+        load_checkpoint(folder)
 
 
 def test_a_flipped_bit_is_found(good, tmp_path):

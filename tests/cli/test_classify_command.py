@@ -218,6 +218,7 @@ def test_the_number_type_is_chosen_printed_and_stored():
     (auto,) = rows_of(result := call(VIDEO, "--labels", "a,b", "--format", "json"))
     name = str(fast_dtype()).removeprefix("torch.")
     assert auto["dtype"] == name and f"s in {name} on" in result.stderr
+    assert "1 video, 2 labels, " in result.stderr
     for name in ("float32", "bfloat16"):
         (row,) = rows_of(call(VIDEO, "--labels", "a,b", "--format", "json", "--dtype", name))
         assert row["dtype"] == name

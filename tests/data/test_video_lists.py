@@ -54,7 +54,7 @@ def refused(videos, file, message, **options):
     [
         *("path label", "video class", "FILE Category", "filename action", "clip label", "file_path category"),
         *("uri label", "url target", "name label", "video_path class_name", "youtube_id label", "video_id Activity"),
-        *("file_name label", "clip_path label_name", "vid labels", "id class"),
+        *("file_name label", "clip_path label_name", "vid labels", "id class", "videoPath className"),
     ],
 )
 def test_known_headers(tmp_path, videos, separator, header):

@@ -219,9 +219,12 @@ def test_protocol_is_plain_data():
         (b"tasks:\n  zero-shot:\n    splits: [a/b]\n", "'a/b' cannot name a split"),
         (b"views:\ntasks:\n  zero-shot:\n", "`views` must be a whole number"),
         (b"\xff\xfe\x00", "is not YAML"),
+        (b"tasks:\n  zero-shot:\n    splits: ['a/" + b"x" * 50_000 + b"']\n", "cannot name a split"),
+        (b'tasks:\n  zero-shot:\n    splits: ["a/\\n\\e[2J"]\n', "cannot name a split"),
     ],
 )
 def test_file_that_does_not_hold_together(tmp_path, content, message):
     (tmp_path / "own.yaml").write_bytes(content)
-    with pytest.raises(ProtocolError, match=message):
+    with pytest.raises(ProtocolError, match=message) as error:
         load_protocol(str(tmp_path / "own.yaml"))
+    assert str(error.value).isprintable() and len(str(error.value)) < 1100

@@ -96,6 +96,15 @@ def test_a_hit_plays_at_its_time(page):
     assert page.input_value("#sample input") == app.LONG_SAMPLE
 
 
+def test_a_file_named_as_phones_name_them(page, tmp_path):
+    """The browser does not know the type of such a name; the sample is not the video any more."""
+    shutil.copy(app.DEMO / "videos" / "red_star_turning.mp4", tmp_path / "IMG_0042.MOV")
+    page.set_input_files("input[type=file]", tmp_path / "IMG_0042.MOV")
+    page.wait_for_function("document.querySelector('#sample input').value === ''")
+    classified(page)
+    assert page.inner_text("#answer h2") == "red star turning"
+
+
 def test_bad_and_too_long_files(page, tmp_path, monkeypatch):
     bad = tmp_path / "bad.mp4"
     bad.write_bytes(b"no video" * 100)

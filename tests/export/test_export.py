@@ -1,5 +1,7 @@
 """Exported files against torch; the folder, its README's lines, and what is refused."""
 
+import copy
+import dataclasses
 import json
 import re
 import subprocess
@@ -12,6 +14,7 @@ import torch
 
 from vitaclip_hf import load_checkpoint
 from vitaclip_hf.cli.main import main
+from vitaclip_hf.export.folder import export_checkpoint
 from vitaclip_hf.export.verification import VerificationError, rank_agreement, timed, verify
 from vitaclip_hf.export.video_scorer import sample_inputs
 
@@ -82,6 +85,16 @@ def test_what_is_refused(checkpoint, tmp_path, capsys):
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["full"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_not_exported(checkpoint, tmp_path, value):
+    model = copy.deepcopy(checkpoint.model)
+    model.visual_projection.weight.data[0, 0] = value
+    damaged = dataclasses.replace(checkpoint, model=model)
+    with pytest.raises(ValueError, match="visual_projection.weight is NaN or infinite"):
+        export_checkpoint(damaged, tmp_path / "new", check=False)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_that_answers_otherwise_leaves_no_folder(checkpoint, tmp_path, monkeypatch, capsys):

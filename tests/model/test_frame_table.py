@@ -97,6 +97,21 @@ def test_a_table_without_time_stamps_or_with_repeated_ones_is_not_trusted():
     assert not FrameTable.from_rows([], True).trusted
 
 
+def test_the_table_of_an_index_is_that_of_its_rows(clips):
+    for name in ("open_gop.mp4", "dense_keyframes.mp4 as mov"):
+        with av.open(io.BytesIO(clips[name])) as container:
+            entries = list(container.streams.video[0].index_entries)
+            rows = [(e.pos, e.size, e.timestamp, e.is_keyframe, e.is_discard) for e in entries]
+            for trusted in (True, False):
+                found, expected = FrameTable.from_index(entries, trusted), FrameTable.from_rows(rows, trusted)
+                for column in ("positions", "sizes", "stamps", "shown_before", "keyframes"):
+                    assert np.array_equal(getattr(found, column), getattr(expected, column)), (name, column)
+                assert found.trusted is expected.trusted is trusted
+            # Out of order is fine, twice is not.
+            assert FrameTable.from_index([entries[0], *entries[:0:-1]], True).trusted
+            assert not FrameTable.from_index([*entries, entries[3]], True).trusted
+
+
 def test_a_table_that_lies_is_noticed(clips):
     """Wrong rows are found while reading, and the frames are those of decoding through."""
     data = clips["dense_keyframes.mp4"]

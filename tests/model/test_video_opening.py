@@ -17,6 +17,7 @@ import pytest
 from drawn_clips import HEIGHT, WIDTH, numbers, write
 from PIL import Image
 
+from vitaclip_hf import VitaClipVideoProcessor
 from vitaclip_hf.model import video_opening
 from vitaclip_hf.model.video_decoding import VideoDecodingError, VideoTooLargeError, decode_video, open_video
 from vitaclip_hf.model.video_inputs import video_from
@@ -470,6 +471,21 @@ def test_a_large_picture_is_too_large_and_not_damaged():
     with pytest.raises(VideoTooLargeError, match="8000 x 5000 = 40,000,000 pixels, the limit is 36,000,000"):
         open_video(data)
     assert open_video(picture(8, 6, "PNG")).read([0]).shape == (1, 3, 6, 8)
+
+
+def test_frames_that_would_become_gigabytes():
+    """The shorter side is resized to 32 pixels: 3.2 million columns. Pillow takes half a minute for 30 million rows."""
+    processor = VitaClipVideoProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    thin = np.zeros((4, 1, 60_000, 3), np.uint8)
+    start = time.monotonic()
+    for video in (thin, [[picture(1, 60_000, "PNG")]]):
+        with pytest.raises(VideoTooLargeError, match="one side more than 100 times the other"):
+            processor(video)
+    with pytest.raises(VideoTooLargeError, match="1 x 70000 pixels, the limit of a side is 65,535"):
+        processor([[picture(1, 70_000, "PNG")]])
+    assert processor(np.zeros((4, 1, 100, 3), np.uint8), return_tensors="pt")["pixel_values_videos"].shape[-1] == 32
+    assert processor(thin, do_resize=False, do_center_crop=False)["pixel_values_videos"][0].shape[-1] == 60_000
+    assert time.monotonic() - start < 10
 
 
 def test_an_animated_webp_is_not_supported():

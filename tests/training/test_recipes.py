@@ -124,13 +124,15 @@ def test_the_generated_recipe_finds_its_model_from_anywhere(tmp_path, monkeypatc
         ("recipe_version: 1\nextends: mine\n", "extends itself"),
         ("recipe_version: 1\nrate: 1\nrate: 2\n", "'rate' occurs twice"),
         ("recipe_version: 1\n5: 1\n", "unknown field 5"),
+        ("recipe_version: 1\n? '" + "k" * 50_000 + "'\n: 1\n", "unknown field 'kkk"),
+        ('recipe_version: 1\n"a\\n\\e[2J": 1\n', "unknown field 'a"),
     ],
 )
 def test_recipes_that_cannot_be_used(tmp_path, content, message):
     (tmp_path / "mine.yaml").write_text(content)
     with pytest.raises(RecipeError, match=message) as error:
         read_recipe(tmp_path / "mine.yaml", {"rate"})
-    assert "\n" not in str(error.value)
+    assert str(error.value).isprintable() and len(str(error.value)) < 1100
 
 
 def test_a_recipe_that_is_not_there_names_the_nearest():

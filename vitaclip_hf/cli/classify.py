@@ -131,7 +131,8 @@ def classify(
         with reported(OSError):
             WRITERS[chosen](classified(classifier, given, batch_size, top_k, failed, picture), file)
     seconds = time.perf_counter() - started
-    about = f"{len(given)} videos, {len(classifier.labels)} labels"
+    counted = (len(given), "video"), (len(classifier.labels), "label")
+    about = ", ".join(f"{number} {noun}{'s' * (number != 1)}" for number, noun in counted)
     place = f"{dtype_of(classifier.model)} on {classifier.model.device}"
     print(f"{about}, {seconds:.1f} s in {place}", file=sys.stderr)
     if failed:

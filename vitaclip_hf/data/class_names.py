@@ -133,7 +133,8 @@ def _check_half_numbered(texts: list[str], separator: str, path) -> None:
 
 
 def _column(text: str) -> str:
-    return re.sub(r"[\s-]+", "_", text.strip().lstrip("#").strip().lower())
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", text.strip().lstrip("#").strip())  # `className`
+    return re.sub(r"[\s_-]+", "_", words).lower()
 
 
 def _is_header(header: list[str]) -> bool:

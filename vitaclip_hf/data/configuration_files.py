@@ -18,6 +18,8 @@ RECIPE_FILE = "recipe.yaml"  # a training writes it beside its model
 MAX_BYTES = 1 << 18  # of a YAML file; the largest of ours has 2 kB, and this takes 5 s to read
 MAX_NUMBER = 100  # characters of a number or date in YAML
 
+MAX_DEPTH = 20  # of lists and mappings in YAML; a thousand takes PyYAML a minute
+
 _TEXT = "tag:yaml.org,2002:str"
 _TAGS = ("!", _TEXT)
 
@@ -57,6 +59,11 @@ class _Loader(yaml.SafeLoader):
 
     A small file can expand to gigabytes by aliases, and a number with a million digits takes minutes.
     """
+
+    def fetch_flow_collection_start(self, token_class):
+        if self.flow_level >= MAX_DEPTH:
+            raise yaml.scanner.ScannerError(None, None, "it is nested too deeply", self.get_mark())
+        super().fetch_flow_collection_start(token_class)
 
     def compose_node(self, parent, index):
         event = self.peek_event()

@@ -27,7 +27,8 @@ from .text_files import (
 )
 
 
-# Column names, in any case; a space or a hyphen counts as an underscore. Of several paths, the first of these is taken.
+# Column names, in any case; a space, a hyphen or a capital within counts as an underscore. Of several paths, the first
+# of these is taken.
 PATH_COLUMNS = (
     *("path", "video_path", "file_path", "filepath", "clip_path", "relative_path"),
     *("file", "file_name", "filename", "video_file", "video_file_name", "video_filename"),
@@ -62,7 +63,8 @@ def known_columns() -> str:
 
 
 def column_name(text: str) -> str:
-    return re.sub(r"[\s-]+", "_", text.strip().lstrip("#").strip().lower())
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", text.strip().lstrip("#").strip())  # `videoPath`
+    return re.sub(r"[\s_-]+", "_", words).lower()
 
 
 @dataclass(frozen=True)

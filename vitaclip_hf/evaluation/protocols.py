@@ -11,6 +11,7 @@ from typing import Any
 
 from ..data.class_names import AnnotationError, read_class_names
 from ..data.configuration_files import ConfigurationFileError, configuration_folder, nearest_names, read_yaml
+from ..data.text_files import one_line
 from ..model.frame_sampling import SAMPLINGS, ClipSpecification
 
 
@@ -23,6 +24,9 @@ PART_FIELDS = ("base_classes", "novel_classes")
 
 class ProtocolError(ValueError):
     """A protocol that does not exist or cannot be used; the message is one line."""
+
+    def __init__(self, message: str):
+        super().__init__(one_line(message))
 
 
 @dataclass(frozen=True)

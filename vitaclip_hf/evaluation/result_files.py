@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..data.text_files import one_line
+
 
 # What `results.json` must have, and what must be in each of these tables.
 REQUIRED = {"protocol": ("name",), "model": ("name", "sha256", "dtype"), "rows": (), "splits": ()}
@@ -13,6 +15,9 @@ REQUIRED = {"protocol": ("name",), "model": ("name", "sha256", "dtype"), "rows":
 
 class ResultsError(ValueError):
     """Results that cannot be read, compared or averaged; the message is one line."""
+
+    def __init__(self, message: str):
+        super().__init__(one_line(message))
 
 
 def write_json(file: Path, content: Mapping[str, Any]) -> None:

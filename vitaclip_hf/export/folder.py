@@ -86,7 +86,8 @@ def export_checkpoint(
         [`Verification`], or `None` without `check`.
 
     Raises:
-        ValueError: an unknown format, a number type it does not have, a folder with files, labels that do not fit.
+        ValueError: an unknown format, a number type it does not have, a folder with files, labels that do not fit,
+            weights that are NaN or infinite.
         VerificationError: the file does not answer as torch does.
         ImportError: a package of the format is missing.
     """
@@ -98,6 +99,9 @@ def export_checkpoint(
     model: Any = checkpoint.model
     if model.dtype != torch.float32 or model.device.type != "cpu":
         raise ValueError(f"`checkpoint` must be float32 on the CPU, got {model.dtype} on {model.device}.")
+    broken = [name for name, tensor in model.state_dict().items() if not torch.isfinite(tensor).all()]
+    if broken:
+        raise ValueError(f"`checkpoint` {checkpoint.name}: its {broken[0]} is NaN or infinite; the model is damaged.")
     backend = importlib.import_module(FORMATS[format], __package__)
     if dtype not in backend.DTYPES:
         raise ValueError(f"`dtype` {dtype!r}: {format} files can be {', '.join(backend.DTYPES)}.")

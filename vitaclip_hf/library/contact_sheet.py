@@ -59,7 +59,7 @@ def draw_contact_sheet(hits: Sequence[Moment], folder: str | Path, title: str | 
         rank = f"{place + 1}  "
         page.write(left, upper + height + 0.2, rank, LABEL_SIZE - 3, INK, weight="bold")
         indent = page.width_of(rank, LABEL_SIZE - 3, "bold") + 0.04
-        name = page.wrap(hit.path, width - indent, 1, LABEL_SIZE - 3, "normal")
+        name = page.keep_end(hit.path, width - indent, LABEL_SIZE - 3, "normal")
         page.write(left + indent, upper + height + 0.2, name, LABEL_SIZE - 3, INK)
         start, end = format_times([hit.start, max(hit.end, hit.start + 0.1)])
         page.write(left, upper + height + 0.43, f"{start.removesuffix(' s')} – {end}", TIME_SIZE, QUIET)

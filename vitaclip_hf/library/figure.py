@@ -235,6 +235,11 @@ class Page:
             rest = rest[taken:].lstrip()
         return "\n".join(wrapped)
 
+    def keep_end(self, text: str, width: float, size: float, weight: str) -> str:
+        """A text in one line of this width in inches. Its beginning is cut off, since paths differ at their ends."""
+        shorter = (f"…{text[start:]}" for start in range(1, len(text)))
+        return next((line for line in (text, *shorter) if self.width_of(line, size, weight) <= width), "…")
+
     def _break(self, text: str, width: float, size: float, weight: str, end: str = "") -> int:
         """How many letters to take for a line: up to a space if there is one, at least one letter."""
         if self.width_of(text, size, weight) <= width:

@@ -163,6 +163,11 @@ def read_config(name: str | Path, revision: str | None = None, accept_clip: bool
         raise
     except UNFIT as error:
         raise CheckpointError(_about(name, error)) from error
+    except OSError as error:
+        if Path(name).is_dir() or name in str(error):
+            raise
+        reason = " ".join(str(error).split())[:300]  # of a connection; it names no model
+        raise CheckpointError(f"{name}: no such folder, and it cannot be fetched from the Hub ({reason})") from error
     if isinstance(config, VitaClipConfig) or (accept_clip and config.model_type in BACKBONES):
         return config
     needed = "a CLIP or a Vita-CLIP" if accept_clip else "a Vita-CLIP"

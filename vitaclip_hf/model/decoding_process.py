@@ -11,6 +11,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
@@ -127,9 +128,24 @@ class TimedObject:
             self._left -= time.monotonic() - started
 
 
+def _let_go_of_files(kept: int) -> None:
+    """
+    Files and sockets of the parent are no business of this process.
+
+    What a server closes would stay open here, and its client would wait for ever. Their numbers stay taken, since
+    objects of the parent may still close them.
+    """
+    with suppress(OSError):  # a system without /dev
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for number in map(int, os.listdir("/dev/fd")):
+            if number > 2 and number not in (kept, nowhere):
+                os.dup2(nowhere, number, inheritable=False)
+
+
 def _serve(connection: Connection) -> None:
     """The whole life of the forked process. It ends with the connection, and runs no exit handlers of its parent."""
     try:
+        _let_go_of_files(connection.fileno())
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal; the connection ends it
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         held: dict[int, Any] = {}

@@ -8,6 +8,8 @@ read and every frame that is decoded is compared with the table. The first diffe
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
+from typing import Any
 
 import av
 import numpy as np
@@ -58,12 +60,37 @@ class FrameTable:
         rows = list(rows)
         known = all(position is not None and stamp is not None for position, _, stamp, _, _ in rows)
         table = np.array([tuple(-1 if value is None else value for value in row) for row in rows], np.int64)
-        positions, sizes, stamps, key, hidden = table.reshape(-1, 5).T
-        keyframes = np.flatnonzero(key)
-        once = len(np.unique(positions)) == len(positions) and len(np.unique(stamps)) == len(stamps)
+        return cls._from_columns(*table.reshape(-1, 5).T, trusted=trusted and known)
+
+    @classmethod
+    def from_index(cls, entries: Sequence[Any], trusted: bool) -> "FrameTable":
+        """
+        Args:
+            entries: PyAV's entries of the container's index, one for each packet. An hour has 90,000: no row of each.
+            trusted (`bool`): whether container and codec are among those that can be trusted.
+        """
+        columns = [
+            np.fromiter(map(attrgetter(name), entries), np.int64, len(entries))
+            for name in ("pos", "size", "timestamp", "is_keyframe", "is_discard")
+        ]
+        return cls._from_columns(*columns, trusted=trusted)
+
+    @classmethod
+    def _from_columns(
+        cls,
+        positions: np.ndarray,
+        sizes: np.ndarray,
+        stamps: np.ndarray,
+        is_keyframe: np.ndarray,
+        is_hidden: np.ndarray,
+        *,
+        trusted: bool,
+    ) -> "FrameTable":
+        keyframes = np.flatnonzero(is_keyframe)
+        shown_before = np.concatenate([[0], np.cumsum(is_hidden == 0)])
         begins = len(keyframes) > 0 and keyframes[0] == 0
-        shown_before = np.concatenate([[0], np.cumsum(hidden == 0)])
-        return cls(positions, sizes, stamps, shown_before, keyframes, bool(trusted and known and once and begins))
+        once = _all_differ(positions) and _all_differ(stamps)
+        return cls(positions, sizes, stamps, shown_before, keyframes, bool(trusted and once and begins))
 
     def distrusted(self) -> "FrameTable":
         return replace(self, trusted=False)
@@ -84,6 +111,11 @@ class FrameTable:
         before = self.shown_before[self.keyframes]
         place = int(np.searchsorted(before, number, "right")) - 1
         return int(self.keyframes[max(place, 0)])
+
+
+def _all_differ(values: np.ndarray) -> bool:
+    ascending = bool((values[1:] > values[:-1]).all())  # nearly always, and cheaper to find out
+    return ascending or len(np.unique(values)) == len(values)
 
 
 def is_mp4(container: av.container.InputContainer) -> bool:

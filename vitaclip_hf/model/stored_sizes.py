@@ -15,6 +15,7 @@ from transformers.utils import CONFIG_NAME
 from transformers.utils.hub import cached_file
 
 from .loading_checks import UNFIT, CheckpointError, CheckpointMismatchError, check_complete
+from .video_processing_vita_clip import MAX_ASPECT_RATIO
 
 
 MAX_LAYERS = 1000  # of a tower; the largest CLIPs have fewer than 100
@@ -167,6 +168,10 @@ def check_video_processor(source: str, video_processor: Any) -> None:
                 f"{source}: its processor asks for {str(taken)[:30]} bytes of pixels a video, expected 1 to "
                 f"{MAX_PIXEL_BYTES:,}: views, frames or sizes are wrong."
             )
+        if max(crop.values()) > MAX_ASPECT_RATIO * min(crop.values()):
+            raise ValueError(f"`crop_size` is {str(crop):.100}, one side more than {MAX_ASPECT_RATIO} times the other")
+        for name in ("image_mean", "image_std", "rescale_factor"):
+            _check_numbers(video_processor, name)
         frame = np.full((1, *crop.values(), 3), 127, np.uint8)
         video_processor(frame, num_views=1, num_spatial_views=1, return_tensors="pt")
     except CheckpointError:
@@ -174,6 +179,17 @@ def check_video_processor(source: str, video_processor: Any) -> None:
     except UNFIT as error:
         reason = " ".join(f"{type(error).__name__}: {error}"[:5000].split())[:200]
         raise CheckpointError(f"{source}: its video processor cannot be used ({reason}); save it again.") from error
+
+
+def _check_numbers(video_processor: Any, name: str) -> None:
+    """Raises a ValueError for a mean, deviation or factor by which no pixel becomes a number."""
+    value = getattr(video_processor, name)
+    numbers = value if isinstance(value, (list, tuple)) else [value]
+    usable = len(numbers) in (1, 3) and all(type(n) in (int, float) and math.isfinite(n) for n in numbers)
+    if not usable or name != "image_mean" and not all(numbers):
+        raise ValueError(
+            f"`{name}` is {str(numbers[:4]):.100}, expected one number or three, finite and (of `image_std`) not 0"
+        )
 
 
 def _sides(video_processor: Any, name: str) -> dict[str, int]:

@@ -22,13 +22,15 @@ from typing import Any
 import av
 import numpy as np
 import torch
+from av.codec.context import Flags
 from av.video.frame import PictureType
 from transformers.video_utils import VideoMetadata
 
-from .container_length import mp4_boxes, what_is_missing
+from .container_length import end_of_whole_pictures, mp4_boxes, start_of_cut_table, what_is_missing
 from .decoding_process import LostProcessError, TimedObject, TimeLimitError
 from .frame_sampling import ClipSpecification
 from .frame_table import FrameTable, UntrustedTableError, can_be_trusted, is_mp4, read_by_table
+from .reading_ahead import usable_cores
 from .video_opening import (
     DOWNLOAD_SECONDS,
     MAX_DOWNLOAD_BYTES,
@@ -479,8 +481,12 @@ class PyAVVideo(Video):
         self._verify, self._on_damage = verify, on_damage
         self._stated_frames = 0  # as far as the container says
         self._begins_late = False
-        self._broken = False
-        self._damaged_until: int | None = None
+        self._whole_bytes: int | None = None  # of a cut GIF or Motion JPEG, whose last picture would be decoded in part
+        self._end: int | None = None  # of what is read of a cut MP4
+        if is_cut and on_damage == "skip":
+            with _binary(video) as file:
+                self._whole_bytes = end_of_whole_pictures(file)
+                self._end = start_of_cut_table(file, file.seek(0, io.SEEK_END))
         # Of `frames_for_other_process`
         self._coming: Iterator[DecodedFrame] | None = None
         self._next_frame = 0
@@ -501,7 +507,8 @@ class PyAVVideo(Video):
         with self._opened() as (container, stream):
             if _threads_pay(about.total_num_frames * (about.width or 0) * (about.height or 0)):
                 stream.codec_context.thread_count = 0  # as many as FFmpeg finds useful
-                stream.thread_type = "AUTO"
+                # Threads that decode several frames at once say later which packet is damaged.
+                stream.thread_type = "SLICE" if self._on_damage == "skip" else "AUTO"
             before: DecodedFrame | None = None
             first = None
             for number, frame in enumerate(self._whole_frames(container, stream)):
@@ -550,7 +557,7 @@ class PyAVVideo(Video):
     def _opened(self) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
         with (
             _reporting(self.name, "PyAV", self._on_damage),
-            opened_container(self.name, self._video, self._max_frame_pixels) as opened,
+            opened_container(self.name, self._video, self._max_frame_pixels, self._end) as opened,
         ):
             yield opened
 
@@ -561,26 +568,30 @@ class PyAVVideo(Video):
         The number of packets that are shown is nearly always that of frames.
         """
         trusted = can_be_trusted(container, stream)
-        index = [] if _has_fragments(container, self._video) else self._index(container, stream)
-        rows = [(e.pos, e.size, e.timestamp, e.is_keyframe, e.is_discard) for e in index]
+        wanted = self._verify == "read"
+        index = None if _has_fragments(container, self._video) else self._index(container, stream, trusted and wanted)
+        rows = []
         first, begins_at_keyframe = None, None
         spans: list[tuple[int, int]] = []  # from and to when each packet is shown
         stamped, end = True, None
         # Of Matroska, all streams: what lies between two packets was skipped as damaged if it is more than headers.
-        for packet in container.demux() if trusted and not is_mp4(container) else container.demux(stream):
-            if trusted and not index and packet.size and not is_mp4(container):
+        for packet in self._packets(container, *([] if trusted and not is_mp4(container) else [stream])):
+            if packet is None:
+                first = first or self._first_of(packet, stream)
+                break
+            if trusted and index is None and packet.size and not is_mp4(container):
                 trusted = packet.pos is not None and (end is None or packet.pos - end <= MAX_HEADER_BYTES)
                 end = (packet.pos or 0) + packet.size
-            if packet.stream_index != stream.index:
+            if packet.stream.index != stream.index:
                 continue
             if begins_at_keyframe is None:
                 begins_at_keyframe = packet.is_keyframe
                 self._begins_late = not begins_at_keyframe
             if first is None:  # the displayed size is known from the first frame only
-                first = next(iter(self._decoded(packet, 0)), None)
-            if index and first is not None:
+                first = self._first_of(packet, stream)
+            if index is not None and first is not None:
                 break
-            if packet.size == 0 or index:
+            if packet.size == 0 or index is not None:
                 continue
             stamp = packet.dts if is_mp4(container) else packet.pts
             rows.append((packet.pos, packet.size, stamp, packet.is_keyframe, packet.is_discard))
@@ -588,12 +599,13 @@ class PyAVVideo(Video):
                 stamped = stamped and packet.pts is not None
                 start = packet.pts or 0
                 spans.append((start, start + (packet.duration or 0)))
-        if first is None and rows and not any(keyframe for _, _, _, keyframe, _ in rows):
-            raise DamageError(f"it has no keyframe, so that none of its {len(rows)} frames can be decoded")
-        if first is None or all(hidden for *_, hidden in rows):
+        table = FrameTable.from_rows(rows, trusted and wanted) if index is None else index
+        if first is None and len(table.sizes) and not len(table.keyframes):
+            raise DamageError(f"it has no keyframe, so that none of its {len(table.sizes)} frames can be decoded")
+        if first is None or not table.num_frames:
             raise DamageError("it has no frames")
-        self._table = FrameTable.from_rows(rows, trusted and self._verify == "read")
-        ticks = stream.duration if index else _ticks(spans) if stamped else None
+        self._table = table
+        ticks = stream.duration if index is not None else _ticks(spans) if stamped else None
         rate = stream.average_rate or stream.guessed_rate
         about = self.metadata
         about.total_num_frames = self._stated_frames = self._table.num_frames
@@ -605,34 +617,49 @@ class PyAVVideo(Video):
         picture = sum(plane.buffer_size for plane in first.planes)
         self.decoder_bytes = picture * DECODER_PICTURES + first.width * first.height * 3
 
-    def _index(self, container: av.container.InputContainer, stream: av.VideoStream) -> list[Any]:
+    def _first_of(self, packet: av.Packet | None, stream: av.VideoStream) -> av.VideoFrame | None:
+        """The first frame of a packet, if there is one."""
+        try:
+            return next(iter(self._decoded(packet, stream, 0)), None)
+        except av.error.FFmpegError:
+            if self._on_damage == "error":
+                raise
+            return None
+
+    def _index(
+        self, container: av.container.InputContainer, stream: av.VideoStream, trusted: bool
+    ) -> FrameTable | None:
         """The table of samples of an MP4 without fragments; other containers list keyframes only."""
         if not is_mp4(container) or stream.duration is None:
-            return []
+            return None
         entries = list(stream.index_entries)
+        if not entries:
+            return None
+        table = FrameTable.from_index(entries, trusted)
         size = len(self._video) if isinstance(self._video, bytes) else os.path.getsize(self._video)
-        present = sum(entry.pos + entry.size <= size for entry in entries)
+        present = int((table.positions <= size - table.sizes).sum())
         if present < len(entries) and self._on_damage == "error":
             raise DamageError(f"it is cut short, {present} of {len(entries)} frames")
-        return entries
+        return table
 
-    def _decoded(self, packet: av.Packet, count: int) -> list[av.VideoFrame]:
-        """The frames of a packet. With `on_damage="skip"`, none of a damaged one."""
+    def _packets(self, container: av.container.InputContainer, *streams: av.VideoStream) -> Iterator[av.Packet | None]:
+        """All packets, and an empty one at the end. With `on_damage="skip"`, `None` where the container breaks off."""
+        packets = container.demux(*streams)
         try:
-            return packet.decode()
+            yield from packets
+        except av.error.FFmpegError:
+            if self._on_damage == "error":
+                raise
+            yield None
+
+    def _decoded(self, packet: av.Packet | None, stream: av.VideoStream, count: int) -> list[av.VideoFrame]:
+        """The frames of a packet; of `None`, those that the decoder still holds."""
+        try:
+            return stream.codec_context.decode(None) if packet is None else packet.decode()
         except av.error.FFmpegError as error:
-            if self._on_damage == "skip":
-                self._note_damage(packet.pts)
-                return []
-            if self._begins_late and not count:
+            if self._begins_late and not count and self._on_damage == "error":
                 raise DamageError("it begins between two keyframes, its first frames cannot be decoded") from error
             raise
-
-    def _note_damage(self, stamp: int | None) -> None:
-        """Frames are damaged up to a keyframe that is shown later. An earlier one may still be in the decoder."""
-        self._broken = True
-        if stamp is not None:
-            self._damaged_until = stamp if self._damaged_until is None else max(stamp, self._damaged_until)
 
     def _decode(self, numbers: list[int]) -> np.ndarray:
         frames = np.empty((len(numbers), self.metadata.height, self.metadata.width, 3), np.uint8)
@@ -656,7 +683,7 @@ class PyAVVideo(Video):
         there = [number for number in numbers if number < self._table.num_frames]
         with self._opened() as (container, stream):
             if _threads_pay(self._table.frames_to_decode(there) * self._size[0] * self._size[1]):
-                stream.codec_context.thread_count = min(os.cpu_count() or 1, 4)
+                stream.codec_context.thread_count = min(usable_cores(), 4)
                 stream.thread_type = "AUTO"
             try:
                 read_by_table(container, stream, self._table, there, take)
@@ -685,39 +712,66 @@ class PyAVVideo(Video):
 
     def _whole_frames(self, container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
         """All frames. With `on_damage="skip"`, those from a damaged one to the next keyframe are left out."""
+        if self._on_damage == "skip":
+            yield from self._frames_beside_damage(container, stream)
+            return
         count = 0
-        self._broken, self._damaged_until = False, None
-        held: list[av.VideoFrame] = []  # B-frames, which may need a frame that is shown after them
         for packet in container.demux(stream):
-            if packet.is_corrupt and self._on_damage == "skip":  # such as half a packet
-                self._note_damage(packet.pts)
-            for frame in self._decoded(packet, count):
-                if frame.is_corrupt and self._on_damage == "error":
-                    raise DamageError(f"frame {count} is damaged")
+            for frame in self._decoded(packet, stream, count):
                 if frame.is_corrupt:
-                    self._note_damage(frame.pts)
-                elif frame.key_frame and _is_later(frame.pts, self._damaged_until):
-                    self._broken = False
-                if self._on_damage == "error":
-                    yield frame
-                elif self._broken:
-                    held.clear()
-                elif frame.pict_type == PictureType.B:
-                    held.append(frame)
-                    if len(held) > MAX_REORDERED_FRAMES:
-                        yield held.pop(0)
-                else:
-                    yield from held
-                    held.clear()
-                    yield frame
+                    raise DamageError(f"frame {count} is damaged")
+                yield frame
                 count += 1
-        if not self._broken:
-            yield from held
 
+    def _frames_beside_damage(
+        self, container: av.container.InputContainer, stream: av.VideoStream
+    ) -> Iterator[av.VideoFrame]:
+        """
+        The whole frames of a damaged file.
 
-def _is_later(stamp: int | None, other: int | None) -> bool:
-    """Whether a time stamp is later, or this is unknown."""
-    return stamp is None or other is None or stamp > other
+        A frame needs only frames that are decoded before it. So it is whole if its packet comes before the damaged
+        one, even where it is shown later. After the damage, frames are whole from a keyframe on.
+        """
+        stream.codec_context.flags |= Flags.copy_opaque  # each frame says which packet it comes from
+        fields = getattr(stream.codec_context, "field_order", 2) > 1  # a packet may be half a frame
+        damaged: list[int] = []  # packets, since the last keyframe
+        held: list[
+            tuple[int, av.VideoFrame]
+        ] = []  # B-frames and their packets, which may need a frame that is shown after them
+
+        def note_damage(number: int) -> None:
+            damaged.append(number - fields)
+            held[:] = [(origin, frame) for origin, frame in held if origin < min(damaged)]
+
+        for number, packet in enumerate(self._packets(container, stream)):
+            if packet is not None:
+                packet.opaque = [number]  # PyAV finds it by its identity: an object of its own
+                if packet.size and (packet.is_corrupt or self._is_beyond(packet)):  # such as half a packet
+                    note_damage(number)
+            try:
+                frames = self._decoded(packet, stream, 0)
+            except av.error.FFmpegError:
+                note_damage(number)
+                continue
+            for frame in frames:
+                origin = frame.opaque[0] if isinstance(frame.opaque, list) else number
+                if frame.is_corrupt:
+                    note_damage(origin)
+                elif damaged and frame.key_frame and origin > max(damaged):
+                    damaged.clear()
+                if damaged and origin >= min(damaged):
+                    continue
+                if frame.pict_type == PictureType.B and len(held) < MAX_REORDERED_FRAMES:
+                    held.append((origin, frame))
+                else:
+                    yield from (frame for _, frame in held)
+                    held.clear()
+                    yield frame
+        yield from (frame for _, frame in held)
+
+    def _is_beyond(self, packet: av.Packet) -> bool:
+        """Whether a packet reaches beyond the last whole picture of a cut file."""
+        return self._whole_bytes is not None and (packet.pos or 0) + packet.size > self._whole_bytes
 
 
 def _ticks(spans: list[tuple[int, int]]) -> int | None:

@@ -20,6 +20,7 @@ from .video_opening import (
     MAX_DOWNLOAD_BYTES,
     MAX_FRAME_PIXELS,
     VideoTooLargeError,
+    check_sides,
     failure,
     opened_source,
 )
@@ -218,6 +219,7 @@ def opened_images(
             except Exception as error:  # Pillow raises SyntaxError and others for damaged files
                 raise failure(name, error, "opening", "Give the path or URL of an image file.") from error
             width, height = image.size
+            check_sides(name, width, height, max_frame_pixels)
             size += width * height * 3
             if max_frame_pixels is not None and width * height > max_frame_pixels:
                 found = f"it has {width} x {height} pixels, the limit is {max_frame_pixels:,}"

@@ -28,6 +28,7 @@ DOWNLOAD_SECONDS = 300.0  # for the whole download
 SILENT_SECONDS = 30.0  # without an answer or without data
 MAX_REDIRECTS = 10
 MAX_FRAME_PIXELS = 36_000_000  # 8K in cinema format has 8192 x 4320
+MAX_FRAME_SIDE = 65_535  # as in JPEG; Pillow takes a minute for a picture of millions of rows
 HEAD_BYTES = 1 << 16  # by which the container is told
 
 VideoInput = str | os.PathLike | bytes | bytearray | memoryview | BinaryIO | dict[str, Any]
@@ -341,7 +342,7 @@ def _refuse_other_files(url: str, *_: Any) -> BinaryIO:
 
 @contextmanager
 def opened_container(
-    name: str, video: str | bytes, max_frame_pixels: int | None = MAX_FRAME_PIXELS
+    name: str, video: str | bytes, max_frame_pixels: int | None = MAX_FRAME_PIXELS, end: int | None = None
 ) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
     """
     Opens a container with PyAV and finds its video stream, which decodes in one thread.
@@ -352,6 +353,7 @@ def opened_container(
         name (`str`): for messages.
         video: absolute path or bytes.
         max_frame_pixels (`int`, *optional*): most pixels of a frame; `None` for no limit.
+        end (`int`, *optional*): how many bytes of the file to read; all by default.
 
     Raises:
         VideoDecodingError: this is no container on the list.
@@ -370,7 +372,7 @@ def opened_container(
         limit = {"max_pixels": str(max_frame_pixels * 5 // 4 + 100_000)} if max_frame_pixels else {}
         try:
             container = av.open(
-                _Nameless(file),
+                _Nameless(file) if end is None else _Beginning(file, end),
                 "r",
                 format=names[0] if len(names) == 1 else None,
                 options=limit,
@@ -418,9 +420,31 @@ def _size_of_picture(head: bytes) -> tuple[int, int]:
 
 
 def _check_pixels(name: str, width: int, height: int, limit: int | None) -> None:
+    check_sides(name, width, height, limit)
     if limit and width * height > limit:
         found = f"one frame has {width} x {height} = {width * height:,} pixels, the limit is {limit:,}"
         raise failure(name, found, "opening", "Make it smaller, or raise `max_frame_pixels`.", VideoTooLargeError)
+
+
+def check_sides(name: str, width: int, height: int, limit: int | None) -> None:
+    """Raises a `VideoTooLargeError` for a side that no camera has, unless pixels are not limited."""
+    if limit and max(width, height) > MAX_FRAME_SIDE:
+        found = f"one frame has {width} x {height} pixels, the limit of a side is {MAX_FRAME_SIDE:,}"
+        raise failure(name, found, "opening", "Crop it, or pass `max_frame_pixels=None`.", VideoTooLargeError)
+
+
+class _Beginning:
+    """The first bytes of a file, without its name."""
+
+    def __init__(self, file: Any, size: int):
+        self._file, self._size, self.tell = file, size, file.tell
+
+    def read(self, length: int) -> bytes:
+        return self._file.read(max(min(length, self._size - self._file.tell()), 0))
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        from_end = whence == io.SEEK_END
+        return self._file.seek(self._size + offset if from_end else offset, io.SEEK_SET if from_end else whence)
 
 
 class _Nameless:

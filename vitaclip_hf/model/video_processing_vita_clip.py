@@ -22,6 +22,10 @@ from transformers.video_utils import VideoMetadata
 
 from .frame_sampling import ClipSpecification
 from .video_inputs import batch_of_videos, video_from
+from .video_opening import VideoTooLargeError, failure
+
+
+MAX_ASPECT_RATIO = 100  # of frames that are resized
 
 
 class VitaClipVideoProcessorKwargs(VideosKwargs, total=False):
@@ -177,6 +181,8 @@ class VitaClipVideoProcessor(BaseVideoProcessor):
             )
             seed = None if chosen["seed"] is None else chosen["seed"] + index
             views = video.read_clips(specification, seed)
+            if self.do_resize if kwargs.get("do_resize") is None else kwargs["do_resize"]:
+                check_shape(video.name, views[0])
             clips.extend(views if specification else views * chosen["num_views"])
             metadata.append(video.metadata)
         batch = super().preprocess(
@@ -238,6 +244,14 @@ class VitaClipVideoProcessor(BaseVideoProcessor):
                 "Sample a fixed number of frames and crop, or process them one by one."
             )
         return BatchFeature(data={"pixel_values_videos": rows}, tensor_type=return_tensors)
+
+
+def check_shape(name: str, frames: torch.Tensor) -> None:
+    """Raises a `VideoTooLargeError` for frames `[T, 3, H, W]` so narrow that resizing would take gigabytes."""
+    height, width = frames.shape[-2:]
+    if max(height, width) > MAX_ASPECT_RATIO * min(height, width):
+        found = f"its frames have {width} x {height} pixels, one side more than {MAX_ASPECT_RATIO} times the other"
+        raise failure(name, found, "resizing", "Crop it.", VideoTooLargeError)
 
 
 def three_crops(video: torch.Tensor, crop_size: SizeDict) -> list[torch.Tensor]:

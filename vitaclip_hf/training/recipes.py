@@ -11,6 +11,7 @@ import yaml
 from transformers import HfArgumentParser
 
 from ..data.configuration_files import ConfigurationFileError, nearest_names, read_yaml
+from ..data.text_files import one_line
 from .arguments import field_names
 
 
@@ -22,6 +23,9 @@ PATH_FIELDS = ("model", "videos", "annotations", "classes", "eval_videos", "eval
 
 class RecipeError(ValueError):
     """A recipe or an argument that cannot be used; the message says what to change."""
+
+    def __init__(self, message: str):
+        super().__init__(one_line(message))
 
 
 def read_recipe(path: str | Path, known_fields: Iterable[str], _below: tuple[Path, ...] = ()) -> dict[str, Any]:

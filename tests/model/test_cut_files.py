@@ -1,0 +1,144 @@
+"""Files whose end is missing: an error, or with `on_damage="skip"` their whole frames; never a wrong one."""
+
+import functools
+import io
+import tempfile
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from drawn_clips import NUM_FRAMES, numbers, picture
+from PIL import Image
+
+from vitaclip_hf.model.video_decoding import VideoDecodingError, decode_video, open_video
+
+
+SHARES = (0.55, 0.75, 0.9, 0.999)
+H264, MPEG = {"g": 12, "bf": 2}, {"g": 12, "b": "900k"}
+# Container, codec, options of the codec, options of the container.
+CLIPS = {
+    "mpeg4.avi": ("avi", "mpeg4", MPEG | {"bf": 2}, {}),
+    "vp8.ogv": ("ogg", "libvpx", MPEG | {"deadline": "realtime"}, {}),
+    "h264.mkv": ("matroska", "libx264", H264, {}),
+    "live.mkv": ("matroska", "libx264", H264, {"live": "1"}),
+    "vp9.webm": ("webm", "libvpx-vp9", MPEG | {"deadline": "realtime", "cpu-used": 8}, {}),
+    "h264.ts": ("mpegts", "libx264", H264, {}),
+    "h264.m2ts": ("mpegts", "libx264", H264, {"mpegts_m2ts_mode": "1"}),
+    "h264.flv": ("flv", "libx264", H264, {}),
+    "fragments.mp4": ("mp4", "libx264", H264, {"movflags": "frag_keyframe+empty_moov"}),
+    "header_first.mp4": ("mp4", "libx264", H264, {"movflags": "faststart"}),
+    "wmv2.wmv": ("asf", "wmv2", MPEG, {}),
+    "mpeg2.mxf": ("mxf", "mpeg2video", MPEG, {}),
+    "mpeg2.mpg": ("mpeg", "mpeg2video", MPEG | {"bf": 2}, {}),
+    "vp8.ivf": ("ivf", "libvpx", MPEG | {"deadline": "realtime"}, {}),
+    "png.apng": ("apng", "apng", {}, {}),
+    "motion.mjpeg": ("mjpeg", "mjpeg", {"qscale": 3}, {}),
+    "raw.y4m": ("yuv4mpegpipe", "rawvideo", {}, {}),
+}
+
+
+@functools.cache
+def clip(name: str) -> bytes:
+    if name == "pillow.gif":
+        file = io.BytesIO()
+        images = [Image.fromarray(picture(number)) for number in range(NUM_FRAMES)]
+        images[0].save(file, "gif", save_all=True, append_images=images[1:], duration=40)
+        return file.getvalue()
+    container_format, codec, options, container_options = CLIPS[name]
+    if codec not in av.codecs_available:
+        pytest.skip(f"PyAV was built without {codec}")
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch, name)  # "faststart" reads what it wrote
+        _write(path, container_format, codec, options, container_options)
+        return path.read_bytes()
+
+
+def _write(path: Path, container_format: str, codec: str, options: dict, container_options: dict) -> None:
+    with av.open(str(path), "w", format=container_format, container_options=container_options) as container:
+        stream = container.add_stream(codec, rate=25, options={key: str(value) for key, value in options.items()})
+        stream.height, stream.width = picture(0).shape[:2]
+        stream.pix_fmt = {"apng": "rgb24", "mjpeg": "yuvj420p"}.get(codec, "yuv420p")
+        stream.codec_context.thread_count = 1
+        for number in range(NUM_FRAMES):
+            frame = av.VideoFrame.from_ndarray(picture(number), "rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+@pytest.mark.parametrize("name", [*CLIPS, "pillow.gif"])
+def test_a_missing_end_is_an_error(name):
+    data = clip(name)
+    assert numbers(decode_video(data, range(NUM_FRAMES))[0]) == list(range(NUM_FRAMES))
+    for share in SHARES:
+        size = int(len(data) * share)
+        if name.endswith("ts"):  # between two packets, nothing says that more should follow
+            size -= size % (192 if name.endswith("m2ts") else 188) == 0
+        if name.endswith("wmv") and share > 0.99:
+            continue  # only the index after the frames is missing
+        with pytest.raises(VideoDecodingError, match=rf"bytes \({size} B\)"):
+            decode_video(data[:size], [0])
+
+
+@pytest.mark.parametrize("name", [*CLIPS, "pillow.gif"])
+def test_the_whole_frames_before_the_cut(name):
+    data = clip(name)
+    assert open_video(data, on_damage="skip").metadata.total_num_frames == NUM_FRAMES
+    for share in SHARES:
+        video = open_video(data[: int(len(data) * share)], on_damage="skip")
+        count = video.metadata.total_num_frames
+        found = numbers(video.read(range(count)).permute(0, 2, 3, 1).numpy())
+        # The last ones may be shown before one that is missing: B-frames, or what they need.
+        assert found[: count - 4] == list(range(count - 4)) and found == sorted(set(found))
+        assert max(found) - count < 4
+        if share > 0.99 and not name.endswith("ogv"):  # a page of Ogg holds a second
+            assert count >= NUM_FRAMES - 2
+        assert [frame.number for frame in video.frames()] == list(range(count))
+
+
+def test_frames_that_are_decoded_before_the_damage_are_whole():
+    """A cut after whole packets of `I P B B P B B`: all of them can be decoded."""
+    data = clip("header_first.mp4")
+    with av.open(io.BytesIO(data)) as container:
+        entries = [(entry.pos, entry.size) for entry in container.streams.video[0].index_entries]
+    for packets in (2, 20, 30, 41):
+        position, size = entries[packets]
+        video = open_video(data[: position + size // 2], on_damage="skip")
+        assert video.metadata.total_num_frames == packets
+        assert video.metadata.frames_left_out == NUM_FRAMES - packets
+
+
+def test_two_readings_at_once_do_not_mix_up_packets():
+    data = clip("h264.flv")
+    videos = [open_video(data[: len(data) // 2], on_damage="skip") for _ in range(3)]
+    counts = {video.metadata.total_num_frames for video in videos}
+    assert len(counts) == 1
+    together = zip(*(video.frames() for video in videos), strict=True)
+    assert [len({frame.number for frame in frames}) for frames in together] == [1] * counts.pop()
+
+
+def test_a_first_frame_that_comes_at_the_end_of_a_file_that_begins_with_sound():
+    """Two frames, which the decoder gives only when it is told that no more follow."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        sound = container.add_stream("aac", rate=16000, layout="mono")
+        stream = container.add_stream("libx264", rate=25, options={"bf": "3", "g": "250"})
+        stream.height, stream.width, stream.pix_fmt = *picture(0).shape[:2], "yuv420p"
+        block = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        block.sample_rate = 16000
+        container.mux(sound.encode(block))
+        container.mux(sound.encode())
+        for number in range(2):
+            frame = av.VideoFrame.from_ndarray(picture(number), "rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    assert numbers(decode_video(file.getvalue(), [0, 1])[0]) == [0, 1]
+
+
+def test_what_is_appended_is_no_missing_end():
+    for name in ("h264.ts", "h264.flv", "live.mkv", "mpeg2.mxf", "mpeg2.mpg", "png.apng", "motion.mjpeg", "wmv2.wmv"):
+        data = clip(name)
+        assert numbers(decode_video(data + bytes(100), [0, 40])[0]) == [0, 40], name
