@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -592,6 +593,18 @@ def test_kept_figures_and_tables_are_those_of_the_kept_results(tmp_path):
     report.write_tables(tmp_path / "tables.md", kept["records"], kept["setting"])
     assert (tmp_path / "tables.md").read_text() == (MINIATURE / "tables.md").read_text()
     assert kept["setting"] == asdict(Setting())
+
+
+@pytest.mark.parametrize(
+    "page", ["examples/miniature/README.md", "docs/miniature.md", "docs/evaluation.md", "docs/training.md"]
+)
+def test_figures_of_the_pages_are_in_the_tables(page):
+    tables = (MINIATURE / "tables.md").read_text().replace("-", "−").replace("+", "")
+    text = (MINIATURE.parents[1] / page).read_text()
+    figures = re.findall(r"[−\d.]+ ± \d+\.\d", text)
+    assert len(figures) > 3
+    for figure in figures:
+        assert figure in tables or f"−{figure}" in tables, figure  # "costs 3.3" is a difference of −3.3
 
 
 # --- The command -----------------------------------------------------------------------------------------------------
