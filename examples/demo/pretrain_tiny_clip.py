@@ -10,6 +10,7 @@ import argparse
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -35,11 +36,15 @@ from vitaclip_hf.data.motion_shapes import (
 IMAGE_SIZE = 48
 
 
-def build_tokenizer() -> CLIPTokenizer:
-    """CLIP's byte-level BPE with merges for this world's words alone: any text tokenizes, known words to one token."""
+def world_words() -> list[str]:
+    """All words of this world's captions."""
     words = [*COLORS, *SHAPES, *SIZES, *(p for row in PLACES for p in row)]
     words += [wording for wordings in MOTIONS.values() for wording in wordings]
-    words += [template.format("") for template in STILL_TEMPLATES] + ["is", "something", "shape", "video of"]
+    return words + [template.format("") for template in STILL_TEMPLATES] + ["is", "something", "shape", "video of"]
+
+
+def build_tokenizer(words: list[str]) -> CLIPTokenizer:
+    """CLIP's byte-level BPE with merges for some words alone: any text tokenizes, known words to one token."""
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>", continuing_subword_prefix=""))
     bpe.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit()])
     bpe.train_from_iterator([" ".join(words)] * 10, trainers.BpeTrainer(vocab_size=2000, end_of_word_suffix="</w>"))
@@ -50,7 +55,7 @@ def build_tokenizer() -> CLIPTokenizer:
     return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=32)
 
 
-def build_model(tokenizer: CLIPTokenizer) -> CLIPModel:
+def build_model(tokenizer: CLIPTokenizer, **vision) -> CLIPModel:
     special = {
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
@@ -72,6 +77,7 @@ def build_model(tokenizer: CLIPTokenizer) -> CLIPModel:
         "num_attention_heads": 7,
         "image_size": IMAGE_SIZE,
         "patch_size": 8,
+        **vision,
     }
     return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=64))
 
@@ -134,6 +140,56 @@ def evaluate(model: CLIPModel, tokenizer: CLIPTokenizer, scenes: list[Scene], se
     return {part: sum(hits) / len(hits) for part, hits in parts.items()}
 
 
+def pretrain(
+    model: CLIPModel,
+    tokenizer: CLIPTokenizer,
+    draw: Callable[[], tuple[torch.Tensor, list[str]]],
+    report: Callable[[], dict],
+    output: Path,
+    *,
+    steps: int,
+    lr: float,
+) -> None:
+    """
+    Trains a CLIP contrastively and saves it, its tokenizer and a log every 250 steps.
+
+    Args:
+        draw: gives the next batch, pictures `[N, S, S, 3]` (uint8) and a caption each.
+        report: gives what the log keeps of the model.
+    """
+    device = model.device
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))
+    warm_up = min(300, steps // 10)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda step: min(1, (step + 1) / (warm_up + 1)) * (0.5 + 0.5 * math.cos(math.pi * step / steps)),
+    )
+    print(f"tiny CLIP: {model.num_parameters():,} parameters, {len(tokenizer)} tokens, device {device}")
+    log, started = [], time.time()
+    for step in tqdm(range(1, steps + 1), unit="step", mininterval=5):
+        pictures, captions = draw()
+        text = tokenizer(captions, padding=True, return_tensors="pt").to(device)
+        pixels = to_pixel_values(pictures).to(device)
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            outputs = model(**text, pixel_values=pixels, return_loss=True)
+        optimizer.zero_grad()
+        outputs.loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        model.logit_scale.data.clamp_(max=math.log(100))
+        if step % 250 == 0 or step == steps:
+            log.append({"step": step, "loss": outputs.loss.item(), "seconds": time.time() - started, **report()})
+            tqdm.write(json.dumps(log[-1]))
+            output.mkdir(parents=True, exist_ok=True)
+            model.save_pretrained(output)
+            tokenizer.save_pretrained(output)
+            (output / "pretraining_log.json").write_text(json.dumps(log, indent=1) + "\n")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
@@ -146,46 +202,23 @@ def main():
 
     torch.manual_seed(arguments.seed)
     generator = torch.Generator().manual_seed(arguments.seed)
-    tokenizer = build_tokenizer()
+    tokenizer = build_tokenizer(world_words())
     model = build_model(tokenizer).to(arguments.device)
     trained, held_out = all_scenes(held_out=False), all_scenes(held_out=True)
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=arguments.lr, betas=(0.9, 0.98))
-    warm_up = min(300, arguments.steps // 10)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda step: min(1, (step + 1) / (warm_up + 1)) * (0.5 + 0.5 * math.cos(math.pi * step / arguments.steps)),
+
+    def report() -> dict:
+        parts = {"trained": trained, "held_out": held_out}
+        return {name: evaluate(model, tokenizer, scenes, seed=1) for name, scenes in parts.items()}
+
+    pretrain(
+        model,
+        tokenizer,
+        lambda: draw_batch(trained, arguments.batch, generator),
+        report,
+        arguments.output,
+        steps=arguments.steps,
+        lr=arguments.lr,
     )
-    print(f"tiny CLIP: {model.num_parameters():,} parameters, {len(tokenizer)} tokens, device {arguments.device}")
-    log, started = [], time.time()
-    progress = tqdm(range(1, arguments.steps + 1), unit="step", mininterval=5)
-    for step in progress:
-        pictures, captions = draw_batch(trained, arguments.batch, generator)
-        text = tokenizer(captions, padding=True, return_tensors="pt").to(arguments.device)
-        pixels = to_pixel_values(pictures).to(arguments.device)
-        with torch.autocast(arguments.device, dtype=torch.bfloat16):
-            outputs = model(**text, pixel_values=pixels, return_loss=True)
-        optimizer.zero_grad()
-        outputs.loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        model.logit_scale.data.clamp_(max=math.log(100))
-        if step % 250 == 0 or step == arguments.steps:
-            seen, unseen = (evaluate(model, tokenizer, part, seed=1) for part in (trained, held_out))
-            log.append({"step": step, "loss": outputs.loss.item(), "seconds": time.time() - started})
-            log[-1] |= {"trained": seen, "held_out": unseen}
-            tqdm.write(
-                f"{step:5d} {time.time() - started:5.0f} s  loss {outputs.loss.item():.3f}  trained "
-                + " ".join(f"{part} {value:.1%}" for part, value in seen.items())
-                + f"  held out {unseen['all']:.1%} motion {unseen['motion']:.1%}"
-            )
-            arguments.output.mkdir(parents=True, exist_ok=True)
-            model.save_pretrained(arguments.output)
-            tokenizer.save_pretrained(arguments.output)
-            (arguments.output / "pretraining_log.json").write_text(json.dumps(log, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,57 +1,65 @@
-"""The paper's claims in miniature: Vita-CLIP's parts and its rivals, trained on the same generated clips.
+"""The paper's claims in miniature: Vita-CLIP, its parts and its rivals, trained on the same generated clips.
 
-    python examples/miniature/miniature.py --output examples/miniature
+    python examples/miniature/miniature.py --output runs/miniature --processes 2
+    python examples/miniature/miniature.py --output examples/miniature --report
 
-Every system starts from the same tiny CLIP (the frozen part of the demo's checkpoint), sees the same clips of
-`motion_shapes` for the same number of steps, and is tested on the same new clips: supervised, 300 trained scenes, and
-zero-shot, 60 scenes whose objects never moved in training. Learning rates are chosen first, by supervised accuracy on
-clips of their own, from three for each system, with a seed of its own.
+Every system starts from the same tiny CLIP (`clip/`, which saw captioned stills of a wider world and no video), sees
+the same clips of a narrow part of that world for the same number of steps, and is tested on the same clips of trained
+classes, unseen objects, unseen motions and both, and on the captions of stills. `miniature_world.py` says what is
+drawn, `miniature_systems.py` what is compared, README.md what is concluded.
 
-Each finished run is added to OUTPUT/results.json at once; what is there is not run again, so an interrupted set goes
-on where it was. Tables and plots are made from that file at the end (and alone, with `--report`). Two processes may
-share an output folder, each with its own `--only`.
+Learning rates are chosen first, each at the full number of steps, by accuracy on other clips of the trained kind, with
+a seed of its own; where the best one is the lowest or highest tried, the grid grows. Each finished run is added to
+OUTPUT/results.json at once; what is there is not run again, so that an interrupted set continues where it was, in any
+number of processes.
 """
 
 import argparse
+import copy
 import importlib.util
 import json
 import math
+import multiprocessing
 import os
 import platform
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import transformers
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from miniature_report import write_report
-from miniature_systems import NUM_FRAMES, SYSTEMS, World, build, count_trained, extract_clip
+from miniature_systems import NUM_FRAMES, REWORDED, SYSTEMS, System, VitaClip, World, build, count_trained
+from miniature_world import SHORTCUT, SPLITS, UNSEEN_MOTIONS, draw_clips, draw_stills, scenes_of
 from torch import nn
 from tqdm import tqdm
 from transformers import CLIPModel
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from vitaclip_hf import __version__
-from vitaclip_hf.data.motion_shapes import all_scenes, draw_videos
-from vitaclip_hf.model.frame_sampling import sample_clips
+from vitaclip_hf.data.motion_shapes import MOTIONS
+from vitaclip_hf.model.zero_shot_classifier import blend_features
 
 
-ROOT = Path(__file__).resolve().parents[2]
-IMAGE_SIZE = 48
-VIDEO_FRAMES = 32
-TEST_FRAMES = (1, 2, 4, 8, 16, 32)
+HERE = Path(__file__).resolve().parent
 SEARCH_SEED = 99
+SEEDS = (0, 1, 2, 3, 4)
 # Seeds of the drawn clips.
-TRAIN_CLIPS, VALIDATION_CLIPS, TEST_CLIPS = 1, 2, 3
-EVALUATION_BATCH = 60
+TRAIN_CLIPS, VALIDATION_CLIPS, TEST_CLIPS, STILLS = 1, 2, 3, 4
+DRAWN_AT_ONCE = 36
+EVALUATION_BATCH = 48
+TEST_FRAMES = (1, 2, 4, 8, 16)
+BLENDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
+# A grid that grows at an edge stops growing after this many rates.
+LARGEST_GRID = 7
+ZERO_SHOT = ("objects", "motions", "both")
 
 
 class MiniatureError(ValueError):
@@ -62,19 +70,22 @@ class MiniatureError(ValueError):
 class Setting:
     """What all runs of a results file have in common."""
 
-    steps: int = 800
+    steps: int = 2400
     batch: int = 8
+    points: int = 5  # of a run's curve: at all steps, at half of them, at a quarter …
     weight_decay: float = 0.01
     precision: str = "bfloat16"  # autocast of systems that run the image tower; the others are float32
-    train_copies: int = 24  # clips of each of the 300 trained scenes
-    validation_copies: int = 2
-    supervised_copies: int = 3
-    zero_shot_copies: int = 20  # clips of each of the 60 held-out scenes
+    train_copies: int = 200  # clips of each of the 36 trained classes
+    validation_copies: int = 12
+    trained_copies: int = 12  # tests of each trained class
+    objects_copies: int = 6
+    motions_copies: int = 16
+    both_copies: int = 8
+    stills: int = 2  # draws of 256
 
     @property
-    def search_steps(self) -> int:
-        """Learning rates are chosen on a third of the steps."""
-        return max(1, self.steps // 3)
+    def curve(self) -> list[int]:
+        return sorted({max(1, self.steps >> halvings) for halvings in range(self.points)})
 
 
 def normalize_pixels(clips: torch.Tensor) -> torch.Tensor:
@@ -83,32 +94,30 @@ def normalize_pixels(clips: torch.Tensor) -> torch.Tensor:
     return ((clips.float() / 255 - mean) / std).permute(0, 1, 4, 2, 3)
 
 
-def draw(held_out: bool, copies: int, seed: int, times: Callable) -> tuple[torch.Tensor, torch.Tensor]:
-    """`copies` videos of each scene, `[N, T, S, S, 3]` uint8, and their labels; `times` is asked for each batch."""
-    scenes, generator = all_scenes(held_out=held_out), torch.Generator().manual_seed(seed)
+def even_moments(num_frames: int) -> torch.Tensor:
+    return (torch.arange(num_frames) + 0.5) / num_frames
+
+
+def draw(
+    split: str, copies: int, seed: int, *, num_frames: int = NUM_FRAMES, jitter: bool = False, shortcut: float = 0.0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`copies` clips of each class of a split, `[N, T, S, S, 3]` uint8, and their labels."""
+    scenes, generator = scenes_of(split), torch.Generator().manual_seed(seed)
     labels = torch.arange(copies * len(scenes)) % len(scenes)
-    parts = [
-        draw_videos([scenes[row] for row in rows], generator, size=IMAGE_SIZE, times=times(generator))
-        for rows in labels.split(EVALUATION_BATCH)
-    ]
+    parts = []
+    for rows in labels.split(DRAWN_AT_ONCE):
+        times = even_moments(num_frames)
+        if jitter:  # a random moment in each segment, as training wants it
+            times = times + (torch.rand(1, generator=generator) - 0.5) * 0.6 / num_frames
+        parts.append(draw_clips([scenes[row] for row in rows], generator, times, shortcut=shortcut))
     return torch.cat(parts), labels
-
-
-def random_moments(generator: torch.Generator) -> torch.Tensor:
-    """A moment in each segment of the video, as training wants them: `[T]`."""
-    return (torch.arange(NUM_FRAMES) + 0.2 + 0.6 * torch.rand(1, generator=generator)) / NUM_FRAMES
-
-
-def even_moments(generator: torch.Generator) -> torch.Tensor:
-    """Those of a whole video's frames."""
-    return (torch.arange(VIDEO_FRAMES) + 0.5) / VIDEO_FRAMES
 
 
 class Clips:
     """Clips `[N, T, S, S, 3]` uint8 and labels, given out as normalised pixels or as the frozen CLIP's features."""
 
-    def __init__(self, world: World, split: str, pixels: torch.Tensor, labels: torch.Tensor):
-        self.world, self.split, self.pixels, self.labels = world, split, pixels, labels
+    def __init__(self, world: World, texts: str, pixels: torch.Tensor, labels: torch.Tensor):
+        self.world, self.texts, self.pixels, self.labels = world, texts, pixels, labels
 
     @cached_property
     def features(self) -> torch.Tensor:
@@ -130,100 +139,291 @@ class Clips:
         return normalize_pixels(self.pixels[rows].to(self.world.device))
 
 
+class Draws:
+    """The clips of all runs, drawn when first asked for."""
+
+    def __init__(self, world: World, setting: Setting):
+        self.world, self.setting = world, setting
+        self._tests: dict[int, dict[str, Clips]] = {}
+
+    @cached_property
+    def train(self) -> Clips:
+        drawn = draw("trained", self.setting.train_copies, TRAIN_CLIPS, jitter=True, shortcut=SHORTCUT)
+        return Clips(self.world, "trained", *drawn)
+
+    @cached_property
+    def validation(self) -> Clips:
+        """Drawn as the training videos are, with their shortcut: nothing of the tests takes part in a choice."""
+        drawn = draw("trained", self.setting.validation_copies, VALIDATION_CLIPS, shortcut=SHORTCUT)
+        return Clips(self.world, "trained", *drawn)
+
+    def tests(self, num_frames: int = NUM_FRAMES) -> dict[str, Clips]:
+        if num_frames not in self._tests:
+            self._tests[num_frames] = {
+                split: Clips(
+                    self.world,
+                    split,
+                    *draw(split, getattr(self.setting, f"{split}_copies"), TEST_CLIPS, num_frames=num_frames),
+                )
+                for split in SPLITS
+            }
+        return self._tests[num_frames]
+
+    @cached_property
+    def stills(self) -> list[Clips]:
+        """Stills as clips of one picture throughout; each finds its caption among those of its kind in one draw."""
+        generator, parts = torch.Generator().manual_seed(STILLS), []
+        for number in range(self.setting.stills):
+            for kind, drawn in draw_stills(generator).items():
+                name = f"stills {number}, {kind}"
+                self.world.texts[name] = drawn.captions
+                pixels = drawn.pictures[:, None].expand(-1, NUM_FRAMES, -1, -1, -1)
+                parts.append(Clips(self.world, name, pixels, torch.arange(len(pixels))))
+        return parts
+
+
 def draw_order(count: int, needed: int, seed: int) -> torch.Tensor:
     """`needed` clip numbers: all `count` clips in random order, again and again."""
     generator = torch.Generator().manual_seed(seed)
     return torch.cat([torch.randperm(count, generator=generator) for _ in range(-(-needed // count))])[:needed]
 
 
-def learning_rate_factor(step: int, steps: int) -> float:
-    """Linear warm-up over the first tenth, times a cosine to zero."""
-    return min(1.0, (step + 1) / max(1, steps // 10)) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+class AveragedWeights:
+    """A running average of the trained weights over about the last eighth of the steps; what is tested is this.
+
+    With a constant learning rate it makes each point of a curve what a training of that length would give.
+    """
+
+    def __init__(self, system: nn.Module):
+        self.system, self.seen = system, 0
+        self.average = {n: p.detach().clone() for n, p in system.named_parameters() if p.requires_grad}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        self.seen += 1
+        share = min(1.0, 8 / self.seen)
+        for name, parameter in self.system.named_parameters():
+            if name in self.average:
+                self.average[name].lerp_(parameter, share)
+
+    def averaged(self) -> nn.Module:
+        """A copy of the system with the averaged weights."""
+        world, self.system.world = self.system.world, None
+        try:
+            twin = copy.deepcopy(self.system)
+        finally:
+            self.system.world = world
+        twin.world = world
+        with torch.no_grad():
+            for name, parameter in twin.named_parameters():
+                if name in self.average:
+                    parameter.copy_(self.average[name])
+        return twin.eval()
 
 
-def score(system: nn.Module, clips: Clips, rows: torch.Tensor, precision: str) -> torch.Tensor | None:
-    """Logits `[B, C]` of some clips."""
-    reduced = precision == "bfloat16" and not system.on_features
-    with torch.autocast(clips.world.device.split(":")[0], torch.bfloat16, enabled=reduced):
-        return system(clips.batch(rows, system.on_features), clips.split)
-
-
-def train(system: nn.Module, clips: Clips, setting: Setting, steps: int, lr: float, seed: int, title: str) -> float:
-    """The one training loop; returns the mean loss of the last tenth."""
-    parameters = [parameter for parameter in system.parameters() if parameter.requires_grad]
-    groups = getattr(system, "parameter_groups", lambda lr: [{"params": parameters, "lr": lr}])(lr)
-    optimizer = torch.optim.AdamW(groups, weight_decay=setting.weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, steps))
-    scales = [parameter for name, parameter in system.named_parameters() if name.endswith("logit_scale")]
-    losses = []
-    order = draw_order(len(clips.labels), steps * setting.batch, seed)
-    for rows in tqdm(order.split(setting.batch), desc=title, unit="step", mininterval=5, leave=False):
-        logits = score(system, clips, rows, setting.precision)
-        loss = nn.functional.cross_entropy(logits.float(), clips.labels[rows].to(logits.device))
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        schedule.step()
-        for scale in scales:
-            scale.data.clamp_(max=math.log(100))
-        losses.append(loss.item())
-    last = losses[-max(1, steps // 10) :]
-    return sum(last) / len(last)
+def reduced_precision(system: System, setting: Setting, device: str):
+    reduced = setting.precision == "bfloat16" and not system.on_features
+    return torch.autocast(device.split(":")[0], torch.bfloat16, enabled=reduced)
 
 
 @torch.no_grad()
-def accuracy(system: nn.Module, clips: Clips, precision: str) -> float | None:
-    """Top-1, or `None` for a system that cannot name these classes."""
-    right = 0
+def answers(system: System, clips: Clips, setting: Setting, texts: str | None = None) -> torch.Tensor | None:
+    """The best of the clips' own texts or of others, `[N]`, or `None` for a system that cannot name them."""
+    found = []
     for rows in torch.arange(len(clips.labels)).split(EVALUATION_BATCH):
-        logits = score(system, clips, rows, precision)
+        with reduced_precision(system, setting, clips.world.device):
+            logits = system(clips.batch(rows, system.on_features), texts or clips.texts)
         if logits is None:
             return None
-        right += int((logits.argmax(-1).cpu() == clips.labels[rows]).sum())
-    return right / len(clips.labels)
+        found.append(logits.argmax(-1).cpu())
+    return torch.cat(found)
 
 
-class Draws:
-    """The clips of all runs, drawn when first asked for. Tests are whole videos, whose frames are then sampled."""
+def accuracy(system: System, parts: list[Clips], setting: Setting, texts: str | None = None) -> float | None:
+    """Top-1 over all clips of the parts."""
+    found = [answers(system, clips, setting, texts) for clips in parts]
+    right = [None if row is None else row == clips.labels for row, clips in zip(found, parts, strict=True)]
+    return None if any(row is None for row in right) else torch.cat(right).float().mean().item()
 
-    def __init__(self, world: World, setting: Setting):
-        self.world, self.setting, self.sampled = world, setting, {}
 
-    @cached_property
-    def train(self) -> Clips:
-        return Clips(self.world, "trained", *draw(False, self.setting.train_copies, TRAIN_CLIPS, random_moments))
+@dataclass
+class Study:
+    """Trains and tests."""
 
-    @cached_property
-    def validation(self) -> Clips:
-        videos = draw(False, self.setting.validation_copies, VALIDATION_CLIPS, even_moments)
-        return self.sample("trained", *videos, NUM_FRAMES)
+    world: World
+    setting: Setting
 
-    @cached_property
-    def test_videos(self) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-        copies = {"trained": self.setting.supervised_copies, "held_out": self.setting.zero_shot_copies}
-        return {split: draw(split == "held_out", copies[split], TEST_CLIPS, even_moments) for split in copies}
+    def __post_init__(self):
+        self.draws = Draws(self.world, self.setting)
+        # Drawn now, so that no run's time includes it.
+        self.draws.train.labels, self.draws.validation.labels, self.draws.tests()
+        self.draws.stills  # noqa: B018
 
-    def sample(self, split: str, videos: torch.Tensor, labels: torch.Tensor, num_frames: int) -> Clips:
-        [frames] = sample_clips(VIDEO_FRAMES, num_frames, "uniform")
-        return Clips(self.world, split, videos[:, frames], labels)
+    @property
+    def test_sets(self) -> dict[str, list[Clips]]:
+        tests = {split: [clips] for split, clips in self.draws.tests().items()}
+        return {"validation": [self.draws.validation], **tests, "retention": self.draws.stills}
 
-    def test(self, num_frames: int = NUM_FRAMES) -> tuple[Clips, Clips]:
-        """Supervised and zero-shot."""
-        if num_frames not in self.sampled:
-            self.sampled[num_frames] = tuple(
-                self.sample(split, *videos, num_frames) for split, videos in self.test_videos.items()
-            )
-        return self.sampled[num_frames]
+    def test(self, system: System) -> dict[str, float | None]:
+        """The accuracies of one point of a curve."""
+        return {name: accuracy(system, parts, self.setting) for name, parts in self.test_sets.items()}
+
+    def train(self, name: str, lr: float, seed: int, *, tested: bool) -> dict:
+        """One run's record. Without `tested` only its last point is there, and only the validation."""
+        setting, clips, system = self.setting, self.draws.train, build(name, self.world, seed)
+        groups = system.parameter_groups(lr)
+        optimizer = torch.optim.AdamW(groups, weight_decay=setting.weight_decay)
+        warm_up = max(1, setting.steps // 50)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / warm_up))
+        parameters = [parameter for group in groups for parameter in group["params"]]
+        scales = [parameter for name, parameter in system.named_parameters() if name.endswith("logit_scale")]
+        average, losses, curve = AveragedWeights(system), [], []
+        record = {"trained_parameters": count_trained(system)}
+        if system.on_features:
+            clips.features, [part.features for part in self.draws.stills]  # noqa: B018  once for all systems
+        order = draw_order(len(clips.labels), setting.steps * setting.batch, seed)
+        started, cpu, spent = time.perf_counter(), time.process_time(), 0.0
+        title = f"{name}, lr {lr:g}, seed {seed}"
+        for step, rows in enumerate(tqdm(order.split(setting.batch), desc=title, mininterval=10, leave=False), 1):
+            began = time.process_time()
+            with reduced_precision(system, setting, self.world.device):
+                loss = system.loss(clips.batch(rows, system.on_features), clips.labels[rows].to(self.world.device))
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            schedule.step()
+            for scale in scales:
+                scale.data.clamp_(max=math.log(100))
+            average.update()
+            losses.append(loss.item())
+            spent += time.process_time() - began
+            if step == setting.steps or (tested and step in setting.curve):
+                twin = average.averaged()
+                found = self.test(twin) if tested else {"validation": accuracy(twin, [self.draws.validation], setting)}
+                curve.append({"step": step, "train_cpu_seconds": spent, **found})
+        last = losses[-max(1, setting.steps // 8) :]
+        record |= {"loss": sum(last) / len(last), "curve": curve}
+        if tested and SYSTEMS[name].detailed:
+            record |= self.details(twin)
+        return record | {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu}
+
+    def frozen(self) -> dict:
+        """The record of the CLIP that nobody trained."""
+        started, cpu = time.perf_counter(), time.process_time()
+        system = build("frozen", self.world, 0)
+        record = {"trained_parameters": 0, "curve": [{"step": 0, "train_cpu_seconds": 0.0, **self.test(system)}]}
+        record |= {"wordings": self.reworded(system)} | self.checks(system)
+        return record | {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu}
+
+    def checks(self, frozen: System) -> dict:
+        """Whether the world is one: stills show the words of unseen motions, and averaged frames do not solve them."""
+        words: dict[str, list[bool]] = {"trained": [], "unseen": []}
+        for stills in self.draws.stills:
+            if stills.texts.endswith("motion"):  # objects in all motions, in the order of MOTIONS
+                for row, column in enumerate(answers(frozen, stills, self.setting).tolist()):
+                    motion, found = (list(MOTIONS)[index % len(MOTIONS)] for index in (row, column))
+                    words["unseen" if motion in UNSEEN_MOTIONS else "trained"].append(motion == found)
+        motions = {}
+        for split, clips in self.draws.tests().items():
+            named = [scene.motion for scene in scenes_of(split)]
+            pairs = zip(clips.labels.tolist(), answers(frozen, clips, self.setting).tolist(), strict=True)
+            motions[split] = [named[label] == named[found] for label, found in pairs]
+        shares = [{key: sum(hits) / len(hits) for key, hits in found.items()} for found in (words, motions)]
+        return {"motion_words_of_stills": shares[0], "motions_of_videos": shares[1]}
+
+    def reworded(self, system: System) -> dict[str, float | None]:
+        """Zero-shot with the average of three wordings of each class in place of its name."""
+        tests = self.draws.tests()
+        return {split: accuracy(system, [tests[split]], self.setting, split + REWORDED) for split in ZERO_SHOT}
+
+    @torch.no_grad()
+    def details(self, system: VitaClip) -> dict:
+        """Other numbers of frames, blends with the frozen CLIP's features, and several wordings."""
+        frames = {
+            str(count): {
+                split: accuracy(system, [clips], self.setting) for split, clips in self.draws.tests(count).items()
+            }
+            for count in TEST_FRAMES
+        }
+        blends: dict[str, dict[str, float]] = {f"{weight:g}": {} for weight in BLENDS}
+        for split, parts in self.test_sets.items():
+            right, total = dict.fromkeys(blends, 0), 0
+            for clips in parts:
+                for rows in torch.arange(len(clips.labels)).split(EVALUATION_BATCH):
+                    with reduced_precision(system, self.setting, self.world.device):
+                        pixels = clips.batch(rows, False)
+                        prompted, plain = system.video_embeds(pixels), system.video_embeds(pixels, plain=True)
+                        classes = system.class_embeds(clips.texts)
+                    for weight in blends:
+                        found = system.scores(blend_features(prompted, plain, float(weight)), classes).argmax(-1)
+                        right[weight] += int((found.cpu() == clips.labels[rows]).sum())
+                    total += len(rows)
+            for weight in blends:
+                blends[weight][split] = right[weight] / total
+        return {"frames": frames, "blends": blends, "wordings": self.reworded(system)}
+
+
+# --- Jobs ------------------------------------------------------------------------------------------------------------
+
+
+class Job(NamedTuple):
+    """A training to do: one learning rate of a search, or one seed of a system with its chosen rate."""
+
+    phase: str
+    system: str
+    lr: float | None
+    seed: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.phase}-{self.system}-{'none' if self.lr is None else f'{self.lr:g}'}-{self.seed}"
+
+
+def search_of(name: str, records: list[dict]) -> tuple[list[float], float | None]:
+    """The rates that are still to be tried, and the chosen one once there are none: the first of the best."""
+    found = {r["lr"]: r["curve"][-1]["validation"] for r in records if (r["phase"], r["system"]) == ("search", name)}
+    rates = SYSTEMS[name].lrs
+    grid = sorted({*rates, *found})
+    missing = [lr for lr in grid if lr not in found]
+    if missing:
+        return missing, None
+    best = max(grid, key=lambda lr: found[lr])
+    if len(grid) < LARGEST_GRID and best in (grid[0], grid[-1]):
+        leads_with_one = f"{best:.0e}".startswith("1")  # rates are 1, 3, 10, 30 …
+        factor = (3 if leads_with_one else 10 / 3) if best == grid[-1] else (0.3 if leads_with_one else 1 / 3)
+        return [float(f"{best * factor:.0e}")], None
+    return [], best
+
+
+def pending(systems: list[str], seeds: list[int], records: list[dict]) -> list[Job]:
+    """What can be run now and is not in the records: searches first, then all systems of one seed after the other."""
+    done = {Job(r["phase"], r["system"], r["lr"], r["seed"]) for r in records}
+    jobs, chosen = [], {}
+    for name in systems:
+        if not SYSTEMS[name].trained:
+            jobs.append(Job("run", name, None, 0))
+            continue
+        tuned = SYSTEMS[name].lrs if isinstance(SYSTEMS[name].lrs, str) else name
+        missing, chosen[name] = search_of(tuned, records)
+        jobs += [Job("search", tuned, lr, SEARCH_SEED) for lr in missing]
+    for seed in seeds:
+        jobs += [Job("run", name, lr, seed) for name, lr in chosen.items() if lr is not None]
+    return [job for job in dict.fromkeys(jobs) if job not in done]
+
+
+def is_open(systems: list[str], records: list[dict]) -> bool:
+    """Whether some search has not ended, so that more jobs will come."""
+    tuned = {SYSTEMS[n].lrs if isinstance(SYSTEMS[n].lrs, str) else n for n in systems if SYSTEMS[n].trained}
+    return any(search_of(name, records)[1] is None for name in tuned)
 
 
 class Results:
     """`results.json`: the setting and a record for each finished run; every write replaces the file whole."""
 
     def __init__(self, folder: Path, setting: Setting):
-        self.path, self.lock = folder / "results.json", FileLock(folder / ".lock")
+        self.path, self.jobs = folder / "results.json", folder / ".jobs"
         self.setting = asdict(setting)
-        folder.mkdir(parents=True, exist_ok=True)
 
     def read(self) -> list[dict]:
         if not self.path.exists():
@@ -244,16 +444,16 @@ class Results:
             )
         return records
 
-    def find(self, **key) -> list[dict]:
-        return [record for record in self.read() if all(record[name] == value for name, value in key.items())]
+    def claim(self, job: Job) -> FileLock:
+        """The lock of a job; who holds it runs it. The system frees it when its process dies."""
+        self.jobs.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.jobs / f"{job.key}.lock")
 
     def add(self, record: dict) -> None:
-        with self.lock:
-            key = {name: record.get(name) for name in ("phase", "system", "seed")}
-            # A run with another learning rate takes the place of the old one.
-            old = [r for r in self.read() if record.get("phase") != "run" or any(r[k] != v for k, v in key.items())]
-            records = [*old, record]
+        self.jobs.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.jobs / "results.lock"):
             draft = self.path.with_suffix(".tmp")
+            records = [*self.read(), record]
             draft.write_text(json.dumps({"setting": self.setting, "records": records}, indent=1) + "\n")
             os.replace(draft, self.path)
 
@@ -274,9 +474,9 @@ def describe_origin(device: str) -> dict:
     def git(*command: str) -> str:
         if shutil.which("git") is None:
             return ""
-        return subprocess.run(["git", *command], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+        return subprocess.run(["git", *command], cwd=HERE, capture_output=True, text=True, check=False).stdout.strip()
 
-    changed = git("status", "--porcelain", "--", "vitaclip_hf", "examples/miniature/*.py")
+    changed = git("status", "--porcelain", "--", ":/vitaclip_hf", "*.py")
     revision = git("rev-parse", "--short=12", "HEAD") + (" with changes" if changed else "")
     return {
         "revision": revision or None,
@@ -285,101 +485,75 @@ def describe_origin(device: str) -> dict:
     }
 
 
-class Study:
-    """Runs what is missing."""
-
-    def __init__(self, world: World, setting: Setting, results: Results):
-        self.world, self.setting, self.results, self.draws = world, setting, results, Draws(world, setting)
-        self.origin = describe_origin(world.device)
-        self.draws.train  # noqa: B018  drawn now, so that no run's time includes it
-
-    def trained_system(self, name: str, steps: int, lr: float | None, seed: int, title: str) -> tuple[nn.Module, dict]:
-        """A system after its training, and what there is to say about that."""
-        system = build(name, self.world, seed)
-        record = {"system": name, "seed": seed, "steps": steps, "lr": lr}
-        record |= {"trained_parameters": count_trained(system), "loss": None}
-        if steps:
-            record["loss"] = train(system, self.draws.train, self.setting, steps, lr, seed, title)
-        return system, record
-
-    def search(self, name: str) -> float:
-        """The learning rate with the best supervised accuracy on the validation clips (the first of equals)."""
-        tuned = SYSTEMS[name].lrs if isinstance(SYSTEMS[name].lrs, str) else name
-        lrs = SYSTEMS[tuned].lrs
-        for lr in lrs:
-            if not self.results.find(phase="search", system=tuned, lr=lr):
-                validation = self.draws.validation
-                started, cpu = time.perf_counter(), time.process_time()
-                title, steps = f"search {tuned}, lr {lr:g}", self.setting.search_steps
-                system, record = self.trained_system(tuned, steps, lr, SEARCH_SEED, title)
-                record |= {"phase": "search", "validation": accuracy(system, validation, self.setting.precision)}
-                self.finish(record, started, cpu)
-        found = {record["lr"]: record["validation"] for record in self.results.find(phase="search", system=tuned)}
-        return max(lrs, key=found.__getitem__)
-
-    def run(self, name: str, seed: int) -> None:
-        """Trains and tests one system, unless its record is there."""
-        steps = self.setting.steps if SYSTEMS[name].trained else 0
-        lr = self.search(name) if steps else None
-        if self.results.find(phase="run", system=name, seed=seed, lr=lr):
-            return
-        self.draws.test()
-        started, cpu = time.perf_counter(), time.process_time()
-        system, record = self.trained_system(name, steps, lr, seed, f"{name}, seed {seed}")
-        record |= {"phase": "run"} | self.test(system, NUM_FRAMES)
-        if SYSTEMS[name].frames:
-            record["frames"] = {str(count): self.test(system, count) for count in TEST_FRAMES}
-        self.finish(record, started, cpu)
-
-    def test(self, system: nn.Module, num_frames: int) -> dict[str, float | None]:
-        clips = zip(("supervised", "zero_shot"), self.draws.test(num_frames), strict=True)
-        return {name: accuracy(system, part, self.setting.precision) for name, part in clips}
-
-    def finish(self, record: dict, started: float, cpu: float) -> None:
-        record |= {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu}
-        record |= {"date": datetime.now(timezone.utc).isoformat(timespec="seconds")}
-        self.results.add(record | self.origin)
-        told = ("phase", "system", "seed", "lr", "loss", "validation", "supervised", "zero_shot", "seconds")
-        values = {key: record[key] for key in told if key in record}
-        tqdm.write("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in values.items()))
+def work(arguments: argparse.Namespace) -> None:
+    """One process: takes jobs until there are none."""
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    if arguments.processes > 1:
+        torch.set_num_threads(1)
+    results = Results(arguments.output, arguments.setting)
+    study, origin = None, describe_origin(arguments.device)
+    while True:
+        jobs = pending(arguments.only, arguments.seeds, results.read())
+        taken = None
+        for job in jobs:
+            lock = results.claim(job)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                continue
+            if job in pending(arguments.only, arguments.seeds, results.read()):
+                taken = job
+                break
+            lock.release()
+        if taken is None:
+            if not jobs and not is_open(arguments.only, results.read()):
+                return
+            time.sleep(2)  # the others' searches decide what comes next
+            continue
+        with lock:
+            study = study or Study(World(arguments.clip, arguments.device), arguments.setting)
+            if taken.lr is None:
+                record = study.frozen()
+            else:
+                record = study.train(taken.system, taken.lr, taken.seed, tested=taken.phase == "run")
+            date = datetime.now(timezone.utc).isoformat(timespec="seconds")
+            results.add({**taken._asdict(), **record, "date": date, **origin})
+        last = {k: v for k, v in record["curve"][-1].items() if v is not None}
+        tqdm.write(f"{taken.key}  " + "  ".join(f"{k} {v:.4g}" for k, v in last.items()))
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    standard = Setting()
-    parser.add_argument("--output", type=Path, default=ROOT / "examples" / "miniature")
+    parser.add_argument("--output", type=Path, default=HERE, help="folder of results.json, tables and figures")
     parser.add_argument("--only", nargs="+", metavar="SYSTEM", default=list(SYSTEMS), help=", ".join(SYSTEMS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=standard.steps)
-    parser.add_argument("--batch", type=int, default=standard.batch, help="clips of a step")
-    parser.add_argument("--precision", choices=("bfloat16", "float32"), default=standard.precision, help="of training")
-    parser.add_argument("--train-copies", type=int, default=standard.train_copies, help="clips of each trained scene")
-    parser.add_argument("--validation-copies", type=int, default=standard.validation_copies, help="to choose lr on")
-    parser.add_argument("--supervised-copies", type=int, default=standard.supervised_copies, help="tests of each one")
-    parser.add_argument("--zero-shot-copies", type=int, default=standard.zero_shot_copies, help="of each held-out one")
-    parser.add_argument("--checkpoint", type=Path, default=ROOT / "examples" / "demo" / "checkpoint")
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--processes", type=int, default=1, help="runs at a time; with several, one thread each")
+    parser.add_argument("--clip", type=Path, default=HERE / "clip", help="the tiny CLIP")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--report", action="store_true", help="run nothing, only write tables and plots")
+    parser.add_argument("--report", action="store_true", help="run nothing, only write tables and figures")
+    for name, value in asdict(Setting()).items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     parsed = parser.parse_args(arguments)
-    parsed.setting = Setting(
-        **{name: getattr(parsed, name) for name in vars(standard) if hasattr(parsed, name)},
-    )
+    parsed.setting = Setting(**{name: getattr(parsed, name) for name in asdict(Setting())})
     return parsed
 
 
 def check(arguments: argparse.Namespace) -> None:
     unknown = [name for name in arguments.only if name not in SYSTEMS]
     if unknown:
-        raise MiniatureError(f"--only: there is no system {unknown[0]!r}; choose from {', '.join(SYSTEMS)}.")
-    for name, value in asdict(arguments.setting).items():
-        if not isinstance(value, str) and value <= 0:
+        raise MiniatureError(f"--only: there is no system {unknown[0]!r:.50}; choose from {', '.join(SYSTEMS)}.")
+    for name, value in {**asdict(arguments.setting), "processes": arguments.processes}.items():
+        if not isinstance(value, str) and not value > 0:
             raise MiniatureError(f"--{name.replace('_', '-')} must be positive, got {value}.")
+    if arguments.setting.precision not in ("bfloat16", "float32"):
+        raise MiniatureError(f"--precision must be bfloat16 or float32, got {arguments.setting.precision!r:.50}.")
     if SEARCH_SEED in arguments.seeds or min(arguments.seeds) < 0:
         raise MiniatureError(f"--seeds must be 0 or more and not {SEARCH_SEED}, which chooses the learning rates.")
-    if not (arguments.checkpoint / "config.json").is_file():
-        raise MiniatureError(f"--checkpoint: {arguments.checkpoint} is not a checkpoint folder (no config.json).")
+    if not (arguments.clip / "config.json").is_file():
+        raise MiniatureError(f"--clip: {arguments.clip} is not a checkpoint folder (no config.json).")
     if importlib.util.find_spec("matplotlib") is None:
-        raise MiniatureError("the plots need matplotlib: pip install matplotlib.")
+        raise MiniatureError("the figures need matplotlib: pip install matplotlib.")
     try:
         torch.zeros(1, device=arguments.device)
     except (RuntimeError, AssertionError) as error:
@@ -388,17 +562,20 @@ def check(arguments: argparse.Namespace) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     parsed = parse_arguments(arguments)
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
     check(parsed)
+    parsed.output.mkdir(parents=True, exist_ok=True)
     results = Results(parsed.output, parsed.setting)
+    results.read()
     if not parsed.report:
-        results.read()
-        with tempfile.TemporaryDirectory() as folder:
-            study = Study(World(extract_clip(parsed.checkpoint, Path(folder)), parsed.device), parsed.setting, results)
-            for name in parsed.only:
-                for seed in parsed.seeds if SYSTEMS[name].trained else [0]:
-                    study.run(name, seed)
+        spawning = multiprocessing.get_context("spawn")
+        others = [spawning.Process(target=work, args=(parsed,)) for _ in range(parsed.processes - 1)]
+        for process in others:
+            process.start()
+        work(parsed)
+        for process in others:
+            process.join()
+        if any(process.exitcode for process in others):
+            raise MiniatureError("a process has failed (see above); the same command runs what is missing.")
     write_report(parsed.output, results.read(), asdict(parsed.setting))
 
 

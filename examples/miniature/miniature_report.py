@@ -1,211 +1,421 @@
-"""Tables and plots of `miniature.py`, made from its records alone."""
+"""Tables, verdicts and figures of the miniature, made from `results.json` alone."""
 
-import statistics
+import math
 from collections.abc import Callable
 from pathlib import Path
+from statistics import mean, stdev
 
 from miniature_systems import SYSTEMS
 
 
-TRADE_OFF = ("frozen", "linear", "a5", "actionclip", "xclip", "all")
-# The ablation: each row has one kind of prompt more; beside it the same with the projection left at its random start.
-ABLATION = {
-    "frozen": None,
-    "global": None,
-    "local": "local-random",
-    "summary": "summary-random",
-    "contexts": None,
-    "all": "all-random",
+ZERO_SHOT = ("objects", "motions", "both")
+MEASURES = {
+    "trained": "supervised",
+    "objects": "unseen objects",
+    "motions": "unseen motions",
+    "both": "both unseen",
+    "zero_shot": "zero-shot (mean)",
+    "retention": "retention",
 }
-INITIALISATION = ("all", "all-xavier")
-# Plot colours by kind: frozen image tower, fine-tuned, ours.
-LABEL_OFFSETS = {"a5": (-6, -14), "xclip": (6, -14)}
-COLORS = {"actionclip": "tab:orange", "xclip": "tab:red", "all": "tab:blue"}
+FINE_TUNED = ("actionclip", "vifi", "xclip")
+COMPARED = ("frozen", "linear", "a5", *FINE_TUNED, "vision", "all")
+ABLATION = ("frozen", "contexts", "global", "local", "vision", "all")
+OPTIONS = ("all", "distilled", "penalised")
+COLORS = {
+    "frozen": "#555555",
+    "linear": "#b0892f",
+    "a5": "#8c6bb1",
+    "actionclip": "#d95f02",
+    "vifi": "#e7298a",
+    "xclip": "#c51b1b",
+    "vision": "#41ab9d",
+    "all": "#08519c",
+}
+# Student's t, two-sided 95%, by degrees of freedom.
+T95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
+# Below this rise of validation accuracy from half the steps to all of them, a system counts as converged.
+CONVERGED = 0.01
 
 
-def mean_and_std(values: list[float]) -> tuple[float, float]:
-    """Mean and sample standard deviation (0 for a single value)."""
-    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+# --- Numbers ---------------------------------------------------------------------------------------------------------
 
 
-def values_of(records: list[dict], system: str, key: str | Callable[[dict], float]) -> list[float]:
-    """One value for each finished run of a system, in the order of the seeds."""
-    runs = [record for record in records if record["phase"] == "run" and record["system"] == system]
-    read = key if callable(key) else lambda record: record[key]
-    return [read(record) for record in sorted(runs, key=lambda record: record["seed"])]
+def runs_of(records: list[dict], name: str) -> dict[int, dict]:
+    """A system's runs by seed."""
+    return {r["seed"]: r for r in records if r["phase"] == "run" and r["system"] == name}
 
 
-def percent(values: list[float | None]) -> str:
-    """`"61.3 ± 1.2"`, a bare `"19.1"` for a single value, a dash where there is none."""
-    if not values or None in values:
+def value_of(point: dict, measure: str) -> float | None:
+    """One accuracy of a point of a curve; `zero_shot` is the mean of the three."""
+    if measure != "zero_shot":
+        return point[measure]
+    values = [point[name] for name in ZERO_SHOT]
+    return None if None in values else mean(values)
+
+
+def finals(records: list[dict], name: str, measure: str) -> dict[int, float]:
+    """The last accuracies of a system's runs by seed; empty where it has none."""
+    found = {seed: value_of(run["curve"][-1], measure) for seed, run in sorted(runs_of(records, name).items())}
+    return {seed: value for seed, value in found.items() if value is not None}
+
+
+def interval(values: list[float]) -> tuple[float, float]:
+    """Mean and half of its 95% interval (Student's t over the runs); no width for one value."""
+    if len(values) < 2:
+        return mean(values), math.nan
+    return mean(values), T95.get(len(values) - 1, 1.96) * stdev(values) / math.sqrt(len(values))
+
+
+def fresh_run(values: list[float]) -> tuple[float, float] | None:
+    """Where one more run, with a seed of its own, falls in 95 of 100 cases."""
+    if len(values) < 2:
+        return None
+    width = T95.get(len(values) - 1, 1.96) * stdev(values) * math.sqrt(1 + 1 / len(values))
+    return max(0.0, mean(values) - width), min(1.0, mean(values) + width)
+
+
+def difference(records: list[dict], name: str, other: str, measure: str) -> tuple[float, float] | None:
+    """Mean of `name` minus `other` seed by seed, and half of its 95% interval; the frozen CLIP has one run for all."""
+    ours, theirs = finals(records, name, measure), finals(records, other, measure)
+    if other == "frozen" and theirs:
+        theirs = dict.fromkeys(ours, theirs[0])
+    both = sorted(set(ours) & set(theirs))
+    return interval([ours[seed] - theirs[seed] for seed in both]) if len(both) > 1 else None
+
+
+def rise(records: list[dict], name: str) -> float | None:
+    """How much validation accuracy rose in the second half of the steps, mean over the runs."""
+    curves = [run["curve"] for run in runs_of(records, name).values()]
+    return mean(c[-1]["validation"] - c[-2]["validation"] for c in curves) if curves and len(curves[0]) > 1 else None
+
+
+# --- Verdicts, as README.md fixed them before the first run ----------------------------------------------------------
+
+
+def judge(found: tuple[float, float] | None, *, above: float) -> str:
+    """`holds` if the whole interval lies above the threshold, `refuted` if below it, else `undecided`."""
+    if found is None or math.isnan(found[1]):
+        return "undecided"
+    if found[0] - found[1] > above:
+        return "holds"
+    return "refuted" if found[0] + found[1] < above else "undecided"
+
+
+def all_of(verdicts: list[str]) -> str:
+    if "refuted" in verdicts:
+        return "refuted"
+    return "holds" if set(verdicts) == {"holds"} else "undecided"
+
+
+def verdicts(records: list[dict]) -> list[tuple[str, str, tuple[float, float] | None, str]]:
+    """Claim, comparison, difference and verdict."""
+    rows = []
+    for name in FINE_TUNED:
+        for measure, above in (("retention", 0.0), ("zero_shot", -0.01)):
+            rows.append(("P1 generality", "all", name, measure, above))
+    supervised = {name: mean(v.values()) for name in FINE_TUNED if (v := finals(records, name, "trained"))}
+    if supervised:
+        rows.append(("P2 balance", "all", max(supervised, key=supervised.__getitem__), "trained", -0.03))
+    rows.append(("P2 balance", "all", "frozen", "zero_shot", 0.0))
+    for name, other in (("global", "frozen"), ("local", "global"), ("vision", "local"), ("all", "vision")):
+        rows.append(("P3 parts", name, other, "trained", 0.0))
+    rows.append(("P3 parts", "all", "vision", "zero_shot", -0.01))
+    told = []
+    for claim, name, other, measure, above in rows:
+        found = difference(records, name, other, measure)
+        limit = f" > {100 * above:g}" if above else " > 0"
+        told.append((claim, f"{SYSTEMS[name].title} − {SYSTEMS[other].title}, {MEASURES[measure]}{limit}", found))
+        told[-1] = (*told[-1], judge(found, above=above))
+    return told
+
+
+# --- Tables ----------------------------------------------------------------------------------------------------------
+
+
+def percent(values: list[float]) -> str:
+    if not values:
         return "–"
-    mean, std = mean_and_std(values)
-    return f"{100 * mean:.1f} ± {100 * std:.1f}" if len(values) > 1 else f"{100 * mean:.1f}"
+    middle, width = interval(values)
+    return f"{100 * middle:.1f}" + ("" if math.isnan(width) else f" ± {100 * width:.1f}")
 
 
-def markdown(header: list[str], rows: list[list[str]]) -> str:
-    """A table with numbers to the right of their columns."""
-    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+def points(found: tuple[float, float] | None) -> str:
+    return "–" if found is None else f"{100 * found[0]:+.1f} ± {100 * found[1]:.1f}"
 
 
-def trade_off_table(records: list[dict]) -> str:
+def markdown(head: list[str], rows: list[list[str]]) -> str:
+    align = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, align, *rows])
+
+
+def chosen_rate(records: list[dict], name: str) -> str:
+    rates = {run["lr"] for run in runs_of(records, name).values()}
+    return ", ".join("–" if rate is None else f"{rate:g}" for rate in sorted(rates, key=lambda r: r or 0))
+
+
+def systems_table(records: list[dict], names: tuple[str, ...]) -> str:
     rows = []
-    for name in TRADE_OFF:
-        supervised = values_of(records, name, "supervised")
-        if supervised:
-            parameters = values_of(records, name, "trained_parameters")[0]
-            rate = values_of(records, name, "lr")[0]
-            rows.append(
-                [
-                    SYSTEMS[name].title,
-                    f"{parameters:,}",
-                    percent(supervised),
-                    percent(values_of(records, name, "zero_shot")),
-                    "–" if rate is None else f"{rate:g}",
-                    str(len(supervised)),
-                ]
-            )
-    return markdown(["system", "trained parameters", "supervised", "zero-shot", "lr", "runs"], rows)
+    for name in names:
+        runs = runs_of(records, name)
+        if runs:
+            parameters = next(iter(runs.values()))["trained_parameters"]
+            cells = [percent(list(finals(records, name, measure).values())) for measure in MEASURES]
+            rows.append([SYSTEMS[name].title, f"{parameters:,}", *cells, chosen_rate(records, name), str(len(runs))])
+    return markdown(["system", "trained parameters", *MEASURES.values(), "lr", "runs"], rows)
 
 
-def prompts_of(name: str) -> str:
-    """A row's name in the ablation, where Vita-CLIP is all prompts together."""
-    return SYSTEMS[name].title.replace("Vita-CLIP", "All, vision and text")
-
-
-def ablation_table(records: list[dict]) -> str:
+def fresh_table(records: list[dict]) -> str:
     rows = []
-    for name, frozen_projection in ABLATION.items():
-        for row in (name, frozen_projection):
-            supervised = values_of(records, row, "supervised") if row else []
-            if supervised:
-                parameters = values_of(records, row, "trained_parameters")[0]
-                zero_shot = percent(values_of(records, row, "zero_shot"))
-                rows.append([prompts_of(row), f"{parameters:,}", percent(supervised), zero_shot, str(len(supervised))])
-    return markdown(["prompts", "trained parameters", "supervised", "zero-shot", "runs"], rows)
+    for name in SYSTEMS:
+        cells = []
+        for measure in MEASURES:
+            found = fresh_run(list(finals(records, name, measure).values()))
+            cells.append("–" if found is None else f"{100 * found[0]:.1f} … {100 * found[1]:.1f}")
+        if any(cell != "–" for cell in cells):
+            rows.append([SYSTEMS[name].title, *cells])
+    return markdown(["system", *MEASURES.values()], rows)
 
 
-def initialisation_table(records: list[dict]) -> str:
-    """Both starts of the summary attention, and their difference seed by seed."""
-    rows, seeds = [], {}
-    for name in INITIALISATION:
-        runs = {r["seed"]: r for r in records if r["phase"] == "run" and r["system"] == name}
-        seeds[name] = runs
-        cells = [percent([runs[seed][key] for seed in sorted(runs)]) for key in ("supervised", "zero_shot")]
-        title = "CLIP's attention init" if name == "all" else "Xavier uniform (released code)"
-        rows.append([title, *cells, str(len(runs))])
-    both = sorted(set(seeds["all"]) & set(seeds["all-xavier"]))
-    if both:
-        differences = [
-            percent([seeds["all-xavier"][seed][key] - seeds["all"][seed][key] for seed in both])
-            for key in ("supervised", "zero_shot")
-        ]
-        rows.append(["Xavier minus CLIP, same seed", *differences, str(len(both))])
-    return markdown(["start of the summary attention", "supervised", "zero-shot", "runs"], rows)
+def differences_table(records: list[dict], names: tuple[str, ...], base: str) -> str:
+    rows = []
+    for name in names:
+        if name != base and runs_of(records, name):
+            cells = [points(difference(records, base, name, measure)) for measure in MEASURES]
+            rows.append([f"{SYSTEMS[base].title} − {SYSTEMS[name].title}", *cells])
+    return markdown(["same seed", *MEASURES.values()], rows)
 
 
-def frames_series(records: list[dict], key: str) -> dict[int, list[float]]:
-    """Accuracies of Vita-CLIP's runs for each number of test frames."""
-    runs = [record["frames"] for record in records if record.get("frames") and record["system"] == "all"]
-    counts = sorted({int(count) for run in runs for count in run})
-    return {count: [run[str(count)][key] for run in runs] for count in counts}
+def verdict_table(records: list[dict]) -> str:
+    found = verdicts(records)
+    rows = [[claim, comparison, points(gap), verdict] for claim, comparison, gap, verdict in found]
+    for claim in dict.fromkeys(row[0] for row in found):
+        rows.append([f"**{claim}**", "all of it", "", f"**{all_of([row[3] for row in found if row[0] == claim])}**"])
+    return markdown(["claim", "holds if", "found", "verdict"], rows)
 
 
-def frames_table(records: list[dict]) -> str:
-    supervised, zero_shot = (frames_series(records, key) for key in ("supervised", "zero_shot"))
-    rows = [[str(count), percent(supervised[count]), percent(zero_shot[count])] for count in supervised]
-    return markdown(["test frames (trained with 8)", "supervised", "zero-shot"], rows)
+def convergence_table(records: list[dict]) -> str:
+    rows = []
+    for name, spec in SYSTEMS.items():
+        found = rise(records, name)
+        if found is not None:
+            curves = [run["curve"] for run in runs_of(records, name).values()]
+            steps = [f"{100 * mean(curve[at]['validation'] for curve in curves):.1f}" for at in range(len(curves[0]))]
+            rows.append([spec.title, *steps, f"{100 * found:+.1f}", "yes" if found < CONVERGED else "**no**"])
+    heads = [str(point["step"]) for r in records if r["phase"] == "run" and r["lr"] for point in r["curve"]]
+    return markdown(["validation after … steps", *dict.fromkeys(heads), "last doubling", "converged"], rows)
 
 
 def search_table(records: list[dict]) -> str:
     rows = []
     for name, spec in SYSTEMS.items():
-        found = {r["lr"]: r["validation"] for r in records if r["phase"] == "search" and r["system"] == name}
-        if found and not isinstance(spec.lrs, str):
-            cells = [f"{lr:g}: {percent([found[lr]])}" if lr in found else "–" for lr in spec.lrs]
-            rows.append([spec.title, *cells])
-    return markdown(["system", "low", "middle", "high"], rows)
+        found = {
+            r["lr"]: r["curve"][-1]["validation"] for r in records if r["phase"] == "search" and r["system"] == name
+        }
+        if found:
+            rows.append([spec.title, " · ".join(f"{lr:g}: {100 * found[lr]:.1f}" for lr in sorted(found))])
+    return markdown(["system", "rate: validation top-1"], rows)
+
+
+def options_table(records: list[dict]) -> str:
+    """Blend, distillation, penalty and wordings, each against Vita-CLIP without it, seed by seed."""
+    rows = [
+        [f"{SYSTEMS[name].title} − Vita-CLIP", *[points(difference(records, name, "all", m)) for m in MEASURES]]
+        for name in OPTIONS[1:]
+        if runs_of(records, name)
+    ]
+    for name in ("all", "vision"):
+        runs = runs_of(records, name)
+        for weight in sorted({weight for run in runs.values() for weight in run["blends"]} - {"0"}, key=float):
+            cells = [
+                points(
+                    interval([value_of(r["blends"][weight], m) - value_of(r["blends"]["0"], m) for r in runs.values()])
+                )
+                for m in MEASURES
+            ]
+            rows.append([f"{SYSTEMS[name].title}, blend {weight}", *cells])
+    for name in ("frozen", "vision", "all"):
+        runs = runs_of(records, name)
+        if runs:
+            gains = {
+                m: [value_of(r["wordings"], m) - value_of(r["curve"][-1], m) for r in runs.values()]
+                for m in (*ZERO_SHOT, "zero_shot")
+            }
+            cells = ["–" if m not in gains else points(interval(gains[m])).replace(" ± nan", "") for m in MEASURES]
+            rows.append([f"{SYSTEMS[name].title}, three wordings a class", *cells])
+    return markdown(["option, change in points", *MEASURES.values()], rows)
+
+
+def chosen_blend(run: dict) -> str:
+    """The largest weight whose validation accuracy is within half a point of the best: the rule of README.md."""
+    found = {weight: part["validation"] for weight, part in run["blends"].items()}
+    return max((weight for weight in found if found[weight] >= max(found.values()) - 0.005), key=float)
+
+
+def blend_line(records: list[dict]) -> str:
+    lines = []
+    for name in ("all", "vision"):
+        runs = runs_of(records, name)
+        if runs:
+            chosen = {seed: chosen_blend(run) for seed, run in sorted(runs.items())}
+            gains = {
+                m: interval(
+                    [value_of(r["blends"][chosen[s]], m) - value_of(r["blends"]["0"], m) for s, r in runs.items()]
+                )
+                for m in MEASURES
+            }
+            told = ", ".join(f"{MEASURES[m]} {points(gain)}" for m, gain in gains.items())
+            lines.append(f"{SYSTEMS[name].title}, weights chosen on validation ({', '.join(chosen.values())}): {told}.")
+    return "\n\n".join(lines)
+
+
+def checks_text(records: list[dict]) -> str:
+    [frozen] = runs_of(records, "frozen").values()
+    words, motions = frozen["motion_words_of_stills"], frozen["motions_of_videos"]
+    return "\n".join(
+        [
+            f"- Stills: the frozen CLIP names the depicted motion of {100 * words['unseen']:.1f}% (unseen motions) and "
+            f"{100 * words['trained']:.1f}% (trained motions).",
+            f"- Videos: averaged frozen frames name the motion of {100 * motions['motions']:.1f}% (unseen motions, "
+            f"chance 25%) and {100 * motions['trained']:.1f}% (trained motions, chance 16.7%).",
+        ]
+    )
+
+
+def frames_table(records: list[dict]) -> str:
+    rows = []
+    for count, values in frames_series(records).items():
+        rows.append([str(count), *[percent(values[measure]) for measure in MEASURES if measure in values]])
+    return markdown(["test frames (trained with 8)", *[MEASURES[m] for m in MEASURES if m != "retention"]], rows)
+
+
+def frames_series(records: list[dict], name: str = "all") -> dict[int, dict[str, list[float]]]:
+    """Accuracies of Vita-CLIP's runs for each number of test frames."""
+    runs = [run["frames"] for run in runs_of(records, name).values()]
+    counts = sorted({int(count) for run in runs for count in run})
+    names = [measure for measure in MEASURES if measure != "retention"]
+    return {count: {m: [value_of(run[str(count)], m) for run in runs] for m in names} for count in counts}
 
 
 def write_tables(path: Path, records: list[dict], setting: dict) -> None:
-    clips = 300 * setting["train_copies"]
-    tests = (
-        f"{300 * setting['supervised_copies']:,} supervised and {60 * setting['zero_shot_copies']:,} zero-shot clips"
-    )
-    minutes = sum(record["cpu_seconds"] for record in records) / 60
-    sections = {
-        "Trade-off": trade_off_table(records),
-        "Ablation": ablation_table(records),
-        "Start of the summary attention": initialisation_table(records),
+    hours = sum(record["cpu_seconds"] for record in records) / 3600
+    sections: dict[str, str] = {
+        "Is the world one?": checks_text(records) if runs_of(records, "frozen") else "–",
+        "Systems": systems_table(records, COMPARED),
+        "What was to be decided": verdict_table(records),
+        "Vita-CLIP against the others": differences_table(records, COMPARED, "all"),
+        "Kinds of prompts": systems_table(records, ABLATION),
+        "Options": options_table(records) + "\n\n" + blend_line(records),
         "Frames at test time": frames_table(records),
-        "Learning rates tried (supervised top-1 on validation clips)": search_table(records),
+        "Convergence": convergence_table(records),
+        "Learning rates tried": search_table(records),
+        "Where a fresh run falls": "In 95 of 100 cases, one more run with a seed of its own.\n\n"
+        + fresh_table(records),
     }
     head = [
-        "Top-1 in %, mean ± sample standard deviation over seeds.",
-        f"{setting['steps']} steps of {setting['batch']} clips, the same {clips:,} training clips for all;",
-        f"tests: the same {tests} for all.",
-        f"{len(records)} finished runs, {minutes:.0f} minutes of processor time together.",
+        "Made by `miniature.py --report` from `results.json`. Top-1 in %, mean over seeds ± half of its 95% interval",
+        "(Student's t over the runs; the test clips are the same for all of them).",
+        f"{setting['steps']} steps of {setting['batch']} clips of 8 frames; {len(records)} runs,",
+        f"{hours:.1f} hours of CPU time together.",
     ]
-    text = " ".join(head) + "\n"
-    path.write_text(text + "".join(f"\n## {title}\n\n{table}\n" for title, table in sections.items()))
+    text = "\n".join(head) + "\n" + "".join(f"\n## {title}\n\n{body}\n" for title, body in sections.items())
+    path.write_text(text)
 
 
-def points(records: list[dict], name: str) -> dict[str, tuple[float, float]] | None:
-    """Mean and standard deviation in % of a system's two accuracies; without an entry where it has none."""
-    found = {}
-    for key in ("supervised", "zero_shot"):
-        values = values_of(records, name, key)
-        if not values:
-            return None
-        if None not in values:
-            mean, std = mean_and_std(values)
-            found[key] = (100 * mean, 100 * std)
+# --- Figures ---------------------------------------------------------------------------------------------------------
+
+
+def mean_curve(records: list[dict], name: str, measure: str) -> list[tuple[float, float, float, float]]:
+    """Steps, CPU seconds, mean and half interval in %, point by point."""
+    runs = list(runs_of(records, name).values())
+    curves = [run["curve"] for run in runs if value_of(run["curve"][-1], measure) is not None]
+    found = []
+    for parts in zip(*curves, strict=True):
+        middle, width = interval([value_of(part, measure) for part in parts])
+        seconds = mean(part["train_cpu_seconds"] for part in parts)
+        found.append((parts[0]["step"], seconds, 100 * middle, 0.0 if math.isnan(width) else 100 * width))
     return found
 
 
-def plot_trade_off(axes, records: list[dict]) -> None:
-    for name in TRADE_OFF:
-        point, color = points(records, name), COLORS.get(name, "tab:gray")
-        if point is None:
-            continue
-        (x, x_std), title = point["supervised"], SYSTEMS[name].title
-        if "zero_shot" not in point:
-            axes.axvline(x, color=color, linestyle=":", linewidth=1)
-            place = {"xycoords": axes.get_xaxis_transform(), "rotation": 90, "va": "top", "ha": "right"}
-            axes.annotate(f"{title} (no zero-shot)", (x, 0.98), **place)
-            continue
-        y, y_std = point["zero_shot"]
-        axes.errorbar(x, y, y_std, x_std, "o", color=color, capsize=3)
-        offset = LABEL_OFFSETS.get(name, (6, 6))
-        side = "left" if offset[0] > 0 else "right"
-        axes.annotate(title, (x, y), xytext=offset, textcoords="offset points", ha=side)
-    axes.margins(0.15)
-    axes.set(xlabel="supervised top-1, 300 trained scenes (%)", ylabel="zero-shot top-1, 60 held-out scenes (%)")
+def plot_trade_off(figure, records: list[dict]) -> None:
+    """Supervised accuracy against zero-shot and against retention, over training time."""
+    panels = figure.subplots(1, 2)
+    for axes, measure in zip(panels, ("zero_shot", "retention"), strict=True):
+        for name in COMPARED:
+            across, up = mean_curve(records, name, "trained"), mean_curve(records, name, measure)
+            if not up:
+                continue
+            x, y = [part[2] for part in across], [part[2] for part in up]
+            axes.plot(x, y, "-", color=COLORS[name], linewidth=1.2, alpha=0.6)
+            axes.plot(x[:-1], y[:-1], ".", color=COLORS[name], markersize=4, alpha=0.6)
+            axes.errorbar(
+                x[-1], y[-1], up[-1][3], across[-1][3], "o", color=COLORS[name], capsize=2, label=SYSTEMS[name].title
+            )
+        axes.set(xlabel="supervised, top-1 in %", ylabel=f"{MEASURES[measure]}, top-1 in %", xlim=(30, 102))
+        axes.grid(alpha=0.25)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
 
 
-def plot_ablation(axes, records: list[dict]) -> None:
-    names = [row for pair in ABLATION.items() for row in pair if row and points(records, row)]
-    for shift, (key, label) in enumerate((("supervised", "supervised"), ("zero_shot", "zero-shot"))):
-        values = [points(records, name)[key] for name in names]
-        places = [index + 0.4 * shift - 0.2 for index in range(len(names))]
-        axes.barh(places, [v for v, _ in values], 0.38, xerr=[s for _, s in values], capsize=2, label=label)
-    axes.set_yticks(range(len(names)), [prompts_of(name) for name in names])
-    axes.invert_yaxis()
-    axes.set(xlabel="top-1 (%)")
-    axes.legend()
+def plot_curves(figure, records: list[dict]) -> None:
+    """Equal steps above, equal compute below."""
+    panels = figure.subplots(2, 3, sharey="col")
+    for row, (part, unit) in enumerate(((0, "training steps"), (1, "CPU seconds of training"))):
+        for column, measure in enumerate(("trained", "zero_shot", "retention")):
+            axes = panels[row][column]
+            for name in COMPARED:
+                curve = mean_curve(records, name, measure)
+                if not curve:
+                    continue
+                if name == "frozen":
+                    axes.axhline(curve[0][2], color=COLORS[name], linestyle=":", label=SYSTEMS[name].title)
+                    continue
+                x, y, width = [p[part] for p in curve], [p[2] for p in curve], [p[3] for p in curve]
+                axes.plot(x, y, "o-", color=COLORS[name], markersize=3, linewidth=1.2, label=SYSTEMS[name].title)
+                low, high = ([a + sign * b for a, b in zip(y, width, strict=True)] for sign in (-1, 1))
+                axes.fill_between(x, low, high, color=COLORS[name], alpha=0.15, linewidth=0)
+            axes.set_xscale("log")
+            if row == 0:
+                axes.set_xticks(x, [f"{step:,}" for step in x], minor=False)
+                axes.minorticks_off()
+            axes.set(xlabel=unit, ylim=(0, 100))
+            axes.grid(alpha=0.25)
+            if row == 0:
+                axes.set_title(f"{MEASURES[measure]}, top-1 in %", fontsize=10)
+    handles = panels[0][0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=4, frameon=False)
 
 
-def plot_frames(axes, records: list[dict]) -> None:
-    for key, label in (("supervised", "supervised"), ("zero_shot", "zero-shot")):
-        series = {count: mean_and_std(values) for count, values in frames_series(records, key).items()}
-        means, stds = ([100 * pair[part] for pair in series.values()] for part in (0, 1))
-        axes.errorbar(list(series), means, stds, fmt="o-", capsize=3, label=label)
-        axes.set_xscale("log", base=2)
-        axes.set_xticks(list(series), [str(count) for count in series])
+def plot_bars(names: tuple[str, ...]) -> Callable:
+    def plot(figure, records: list[dict]) -> None:
+        panels = figure.subplots(1, 3, sharey=True)
+        shown = [name for name in names if runs_of(records, name)]
+        for axes, measure in zip(panels, ("trained", "zero_shot", "retention"), strict=True):
+            for place, name in enumerate(shown):
+                middle, width = interval(list(finals(records, name, measure).values()))
+                width = 0 if math.isnan(width) else 100 * width
+                axes.barh(place, 100 * middle, 0.62, xerr=width, color=COLORS.get(name, "#7fb2d6"), capsize=2)
+            axes.set_title(f"{MEASURES[measure]}, top-1 in %", fontsize=10)
+            axes.set_yticks(range(len(shown)), [SYSTEMS[name].title for name in shown])
+            axes.grid(axis="x", alpha=0.25)
+            axes.set_axisbelow(True)
+        panels[0].invert_yaxis()
+
+    return plot
+
+
+def plot_frames(figure, records: list[dict]) -> None:
+    axes = figure.subplots()
+    series = frames_series(records)
+    for measure, style in (("trained", "o-"), ("objects", "s-"), ("motions", "^-"), ("both", "v-")):
+        found = [interval(values[measure]) for values in series.values()]
+        middles = [100 * middle for middle, _ in found]
+        widths = [0 if math.isnan(width) else 100 * width for _, width in found]
+        axes.errorbar(list(series), middles, widths, fmt=style, markersize=4, capsize=2, label=MEASURES[measure])
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(list(series), [str(count) for count in series])
     axes.axvline(8, color="tab:gray", linestyle=":", linewidth=1)
-    axes.set(xlabel="frames at test time (trained with 8)", ylabel="top-1 (%)", ylim=(0, 100))
-    axes.legend()
+    axes.set(xlabel="frames at test time (trained with 8)", ylabel="Vita-CLIP, top-1 in %", ylim=(0, 100))
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False, ncols=2)
 
 
 def write_plots(folder: Path, records: list[dict]) -> None:
@@ -215,19 +425,20 @@ def write_plots(folder: Path, records: list[dict]) -> None:
     from matplotlib import pyplot
 
     figures = {
-        "trade_off": (plot_trade_off, (6, 4.5)),
-        "ablation": (plot_ablation, (7, 4.5)),
-        "frames": (plot_frames, (5, 3.5)),
+        "trade_off": (plot_trade_off, (9, 4.8)),
+        "curves": (plot_curves, (10, 6.4)),
+        "ablation": (plot_bars(ABLATION), (9.5, 3)),
+        "frames": (plot_frames, (5.5, 3.8)),
     }
     for name, (plot, size) in figures.items():
-        figure, axes = pyplot.subplots(figsize=size, layout="constrained")
-        plot(axes, records)
+        figure = pyplot.figure(figsize=size, layout="constrained")
+        plot(figure, records)
         # No software version inside: the same numbers give the same file.
-        figure.savefig(folder / f"{name}.png", dpi=120, metadata={"Software": None})
+        figure.savefig(folder / f"{name}.png", dpi=130, metadata={"Software": None})
         pyplot.close(figure)
 
 
 def write_report(folder: Path, records: list[dict], setting: dict) -> None:
-    """`tables.md` and three plots into the folder, of whatever runs are finished."""
+    """`tables.md` and four figures into the folder, of whatever runs are finished."""
     write_tables(folder / "tables.md", records, setting)
     write_plots(folder, records)
