@@ -66,13 +66,17 @@ def described(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".strip(": ")
 
 
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # line breaks; bytes that are not UTF-8
+
+
 def failure(
     name: str, cause: Exception | str, step: str, advice: str, kind: type[VideoDecodingError] = VideoDecodingError
 ) -> VideoDecodingError:
     """The error as one line of bounded length: what, where, what to do."""
     found = (cause if isinstance(cause, str) else described(cause)).rstrip(". \n")
     found = " ".join(found.split())
-    return kind(f"Cannot read the video {name:.1000}: {found:.1000} ({step}). {advice}", name, cause)
+    message = f"Cannot read the video {name:.1000}: {found:.1000} ({step}). {advice}"
+    return kind(_UNPRINTABLE.sub(lambda sign: ascii(sign[0])[1:-1], message), name, cause)
 
 
 # Sources
@@ -249,6 +253,10 @@ class _Download:
             raise failure(self.url, found, "download", advice, VideoTooLargeError)
 
 
+# These reach this machine or its network too, and Python's `is_global` does not know them in all versions.
+_PRIVATE = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "::/96", "::ffff:0:0:0/96", "64:ff9b:1::/48", "fec0::/10")))
+
+
 def _is_public(number: str) -> bool:
     address = ipaddress.ip_address(number.partition("%")[0])
     if isinstance(address, ipaddress.IPv6Address):
@@ -257,7 +265,7 @@ def _is_public(number: str) -> bool:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None and not _is_public(str(inner)):
             return False
-    return address.is_global and not address.is_multicast
+    return address.is_global and not address.is_multicast and not any(address in network for network in _PRIVATE)
 
 
 # Containers
