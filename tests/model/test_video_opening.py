@@ -358,7 +358,9 @@ def test_private_addresses_are_refused_if_asked(server, folder, monkeypatch):
 @pytest.mark.parametrize(
     "number",
     ["127.0.0.1", "10.1.2.3", "192.168.0.1", "172.16.0.1", "169.254.169.254", "0.0.0.0", "100.64.0.1", "224.0.0.1"]
-    + ["::1", "::", "fc00::1", "fe80::1%eth0", "::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:a00:1::1"],
+    + ["::1", "::", "fc00::1", "fe80::1%eth0", "::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:a00:1::1"]
+    + ["::127.0.0.1", "::ffff:0:7f00:1", "64:ff9b:1::7f00:1", "fec0::1", "5f00::1", "3fff::1"]
+    + ["168.63.129.16", "::ffff:168.63.129.16", "192.88.99.1"],
 )
 def test_private_numbers(number):
     assert not video_opening._is_public(number)

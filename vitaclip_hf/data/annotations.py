@@ -177,6 +177,11 @@ def _samples(listed: ListedVideos, index: ClassIndex, root: str, split: str) -> 
         path, exists = folder.locate(name, labels[label], its_split, listing)
         if not samples and listed.header_suspected and not is_url(name) and (is_url(path) or not exists):
             raise header_error(listing)
+        if not samples and not exists and not is_url(path) and _begin_with_numbers(listed.listings):
+            raise AnnotationError(
+                f"{listing.where}: there is no video {name!r:.100}, and all lines begin with a number; name the "
+                "columns in a header, such as `label,path` or `id,path,label`."
+            )
         key = folder.normal(path)
         if key in seen:
             before = samples[[folder.normal(sample.path) for sample in samples].index(key)]
@@ -185,6 +190,11 @@ def _samples(listed: ListedVideos, index: ClassIndex, root: str, split: str) -> 
         seen.add(key)
         samples.append(VideoSample(path, labels[label], its_split, _name_within(root, name, path)))
     return tuple(samples)
+
+
+def _begin_with_numbers(listings: Sequence[Listing]) -> bool:
+    """Whether each path begins with a number and a separator: `0 a.mp4`."""
+    return all(re.match(r"\d+[\s,;]+\S", listing.name) for listing in listings)
 
 
 def _path_of_address(name: str, listing: Listing) -> str:

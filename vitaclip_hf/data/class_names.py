@@ -12,17 +12,23 @@ from .listings import VIDEO_EXTENSIONS
 from .text_files import AnnotationError, check_text, fields_of, read_json, read_rows, read_text, split_lines, unquoted
 
 
-ID_COLUMNS = {"id", "index", "idx", "number", "label_id", "class_id", "category_id", "action_id"}
+ID_COLUMNS = {
+    *("id", "index", "idx", "number", "label_id", "class_id", "category_id", "action_id"),
+    *("label_index", "class_index", "label_idx", "class_idx"),
+}
 NAME_COLUMNS = {"name", "label_name", "class_name", "category_name", "action_name", "action", "category"}
 EITHER_COLUMNS = {"label", "class"}  # names or numbers, as their column shows
 SEPARATORS = (",", "\t", ";")
 
 MAX_NAME = 1000  # characters of a class name; the text tower reads 77 tokens
 
+_JOINED = {name.replace("_", ""): name for name in ID_COLUMNS | NAME_COLUMNS}
 _ID = re.compile(r"\d{1,9}")
 _DECIMAL = re.compile(r"[+-]?\d+\.\d*")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # line breaks and tabs can stand in quotes
 _LISTED_VIDEO = re.compile(rf"(?:{'|'.join(map(re.escape, VIDEO_EXTENSIONS))})[\"']?(?:$|[\s,;])", re.IGNORECASE)
+_COUNTED = re.compile(r"[(\[]?(\d{1,9})\s*[^\w\s.,]\s*\S")
+_NUMBERED_LAST = re.compile(r"(.*\S)\s*:\s*(\d{1,9})")
 _NUMBERED = re.compile(r"(\d{1,9})\s*[.:)-]\s+(?=\S)")
 
 
@@ -96,7 +102,22 @@ def _numbered_lines(lines: Sequence[str], path) -> list[tuple[int, str]] | None:
         _check_half_numbered(texts, separator, path)
     if all(map(_NUMBERED.match, texts)):  # `1. run`
         texts = [_NUMBERED.sub(r"\1 ", text) for text in texts]
-    return _pairs(texts, " ", path)
+    if all(map(_NUMBERED_LAST.fullmatch, texts)):  # `run: 0`
+        texts = [_NUMBERED_LAST.sub(r"\1 \2", text) for text in texts]
+    pairs = _pairs(texts, " ", path)
+    if pairs is None:
+        _check_unread_marks(texts, path)
+    return pairs
+
+
+def _check_unread_marks(texts: list[str], path) -> None:
+    """Refuses lines that count or mark their names in a way that is not read: `0|run`, `(0) run`, `- run`."""
+    if len(texts) < 2:
+        return
+    marked = all(text[:2] in ("- ", "* ") for text in texts)
+    counted = [_COUNTED.match(text) for text in texts]
+    if marked or all(counted) and _is_count([int(found[1]) for found in counted if found]):
+        raise AnnotationError(f"{path}: expected `id,name` or one name a line, got {texts[0]!r:.100}.")
 
 
 def _check_columns(texts: list[str], separator: str, path) -> None:
@@ -134,7 +155,8 @@ def _check_half_numbered(texts: list[str], separator: str, path) -> None:
 
 def _column(text: str) -> str:
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", text.strip().lstrip("#").strip())  # `className`
-    return re.sub(r"[\s_-]+", "_", words).lower()
+    name = re.sub(r"[\s_-]+", "_", words).lower()
+    return _JOINED.get(name, name)  # `classname`
 
 
 def _is_header(header: list[str]) -> bool:
@@ -200,6 +222,14 @@ def _pairs(texts: list[str], separator: str, path) -> list[tuple[int, str]] | No
 
 def _plain_names(lines: Sequence[str], path) -> list[str]:
     names = [unquoted(line) for line in lines if line.strip()]
+    known = ID_COLUMNS | NAME_COLUMNS | EITHER_COLUMNS
+    words = names[0].split() if names else []
+    if len(names) > 1 and len(words) == 2 and len({*map(_column, words)} & known) == 2:
+        raise AnnotationError(
+            f"{path}: the first line, {names[0]!r:.100}, looks like a header; separate the columns by commas."
+        )
+    if len(names) > 1 and words[:1] == ["names:"]:
+        raise AnnotationError(f"{path}: this is YAML; expected `id,name` or one name a line.")
     if len(names) > 1 and _column(names[0]) in ID_COLUMNS | NAME_COLUMNS | EITHER_COLUMNS | {"classes", "labels"}:
         raise AnnotationError(f"{path}: the first line, {names[0]!r:.100}, looks like a header; remove it.")
     return names

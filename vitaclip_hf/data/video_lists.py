@@ -33,7 +33,7 @@ PATH_COLUMNS = (
     *("path", "video_path", "file_path", "filepath", "clip_path", "relative_path"),
     *("file", "file_name", "filename", "video_file", "video_file_name", "video_filename"),
     *("video", "video_name", "clip", "clip_name", "videos", "uri", "url", "video_url", "link"),
-    *("video_id", "clip_id", "vid", "youtube_id", "name", "id"),
+    *("video_id", "clip_id", "vid", "vid_name", "youtube_id", "name", "id"),
 )
 NAME_COLUMNS = ("label_name", "class_name", "category_name", "action_name")  # class names, even if they are digits
 LABEL_COLUMNS = ("label", "class", "category", "action", "target", "activity", "labels", "class_label", "action_label")
@@ -45,6 +45,7 @@ TABLE_ENDINGS = (".json", ".jsonl", ".ndjson")
 MAX_DIGITS = 19  # of a class number
 
 _KNOWN = {*PATH_COLUMNS, *NAME_COLUMNS, *LABEL_COLUMNS, *NUMBER_COLUMNS, *SPLIT_COLUMNS}
+_JOINED = {name.replace("_", ""): name for name in _KNOWN}
 _LABELS = (*NAME_COLUMNS, *LABEL_COLUMNS, *NUMBER_COLUMNS)
 _IDS = {"id", "index", "idx", "number", "", *NUMBER_COLUMNS}
 _EXTENSION = "|".join(re.escape(extension) for extension in VIDEO_EXTENSIONS)
@@ -53,6 +54,8 @@ _PATH_INSIDE = re.compile(rf"(?:{_EXTENSION})[^\w./\\ -]", re.IGNORECASE)
 
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,9})?")
 _PARTS_OF_VIDEOS = re.compile(r"(?:.*_)?(?:start|end|begin|stop|from|to|t0|t1|segment|duration)(?:_.*)?")
+_SEVERAL = re.compile(r"\[\s*(?:-?\d+|'[^']*'|\"[^\"]*\")(?:\s*,.*)?\]", re.DOTALL)
+_PARTS_OF_SPLITS = re.compile(r"(?:is_)?(?:train|test|val|valid|validation)(?:ing)?|fold|phase|usage")
 _WHOLE_NUMBER = re.compile(r"[+-]?\d+")
 
 
@@ -64,7 +67,8 @@ def known_columns() -> str:
 
 def column_name(text: str) -> str:
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", text.strip().lstrip("#").strip())  # `videoPath`
-    return re.sub(r"[\s_-]+", "_", words).lower()
+    name = re.sub(r"[\s_-]+", "_", words).lower()
+    return name if name in _KNOWN else _JOINED.get(name.replace("_", ""), name)  # `classname`
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,8 @@ def columns_of(names: Sequence[str], where: str) -> Columns | None:
         raise AnnotationError(f"{where}: two columns are called {repeated!r}; rename one.")
     labels = [name for name in _LABELS if name in names]
     splits = [name for name in SPLIT_COLUMNS if name in names]
-    if set(paths) <= {"name", "id"} and not splits and set(labels) <= _IDS:
+    paired = len(paths) + len(labels) in (2, len(names))  # else the table has other columns, and none of labels
+    if set(paths) <= {"name", "id"} and not splits and set(labels) <= _IDS and paired:
         raise class_file_error(where)
     kind = "auto"
     if labels:
@@ -192,6 +197,8 @@ def _rows(
                 f"{path}:{number}: expected {len(names)} fields ({', '.join(names)}), got {len(fields)}; quote a field "
                 f"that holds {hint}."
             )
+        if fields[0] == names[0] and list(fields) == names:
+            raise AnnotationError(f"{path}:{number}: the header stands here again; remove this line.")
         yield number, fields
 
 
@@ -289,6 +296,9 @@ def _notes_of_table(columns: Columns, listings: list[Listing], path: Path) -> It
     parts = [name for name in columns.unread if _PARTS_OF_VIDEOS.fullmatch(name)]
     if parts:
         yield f"{path}: each video is read as a whole; not read: {', '.join(parts):.200}"
+    splits = [name for name in columns.unread if _PARTS_OF_SPLITS.fullmatch(name)]
+    if splits and columns.split is None:
+        yield f"{path}: no column is called `split`; not read: {', '.join(splits):.200}"
     if columns.label is not None and unlabelled:
         yield f"{path}: {unlabelled} of {len(listings)} videos have no label"
 
@@ -328,6 +338,7 @@ def _numbered(listings: list[Listing], kind: str = "auto") -> list[Listing]:
     if kind == "names":
         return [item if item.label is None else item._replace(label=str(item.label)) for item in listings]
     labels = {listing.label for listing in listings}
+    _check_single(labels, listings)
     numbers = {label: _as_number(label) for label in labels if label is not None}
     if None in numbers.values():
         _check_numbers([label for label in numbers if isinstance(label, str)], listings)
@@ -341,6 +352,14 @@ def _numbered(listings: list[Listing], kind: str = "auto") -> list[Listing]:
     if not numbers or (None in labels and kind == "lines"):
         return listings
     return [item if item.label is None else item._replace(label=numbers[item.label]) for item in listings]
+
+
+def _check_single(labels: set, listings: list[Listing]) -> None:
+    """Refuses several labels of one video, such as `[0, 3]`."""
+    several = next((label for label in labels if isinstance(label, str) and _SEVERAL.fullmatch(label)), None)
+    if several is not None:
+        where = next(item.where for item in listings if item.label == several)
+        raise AnnotationError(f"{where}: expected one label for each video, got the list {several!r:.100}.")
 
 
 def _check_numbers(labels: list[str], listings: list[Listing]) -> None:
@@ -473,7 +492,7 @@ def _check_columns(listings: list[Listing]) -> None:
             continue
         for column in zip(*rows, strict=True):
             words = {word.strip().lower() for word in column}
-            if words <= SPLIT_WORDS.keys() or all(map(_WHOLE_NUMBER.fullmatch, words)):
+            if words == {""} or words <= SPLIT_WORDS.keys() or all(map(_WHOLE_NUMBER.fullmatch, words)):
                 raise AnnotationError(
                     f"{listings[0].where}: the lines have {len(rows[0]) + 1} columns, with {listings[0].label!r:.100} "
                     "after the path; name them in a header, such as `path,label,split`."
