@@ -588,18 +588,21 @@ def test_figures_show_the_same_numbers(tmp_path):
     assert "7 runs,\n0.2 hours of CPU time" in (tmp_path / "tables.md").read_text()
 
 
-def test_kept_figures_and_tables_are_those_of_the_kept_results(tmp_path):
-    kept = json.loads((MINIATURE / "results.json").read_text())
+@pytest.mark.parametrize(("folder", "steps"), [(".", 2400), ("longer", 4800)])
+def test_kept_figures_and_tables_are_those_of_the_kept_results(folder, steps, tmp_path):
+    kept = json.loads((MINIATURE / folder / "results.json").read_text())
     report.write_tables(tmp_path / "tables.md", kept["records"], kept["setting"])
-    assert (tmp_path / "tables.md").read_text() == (MINIATURE / "tables.md").read_text()
-    assert kept["setting"] == asdict(Setting())
+    assert (tmp_path / "tables.md").read_text() == (MINIATURE / folder / "tables.md").read_text()
+    assert kept["setting"] == asdict(Setting(steps=steps))
+    assert {r["curve"][-1]["step"] for r in kept["records"] if r["phase"] == "run" and r["lr"]} == {steps}
 
 
 @pytest.mark.parametrize(
     "page", ["examples/miniature/README.md", "docs/miniature.md", "docs/evaluation.md", "docs/training.md"]
 )
 def test_figures_of_the_pages_are_in_the_tables(page):
-    tables = (MINIATURE / "tables.md").read_text().replace("-", "−").replace("+", "")
+    tables = "".join((MINIATURE / folder / "tables.md").read_text() for folder in (".", "longer"))
+    tables = tables.replace("-", "−").replace("+", "")
     text = (MINIATURE.parents[1] / page).read_text()
     figures = re.findall(r"[−\d.]+ ± \d+\.\d", text)
     assert len(figures) > 3

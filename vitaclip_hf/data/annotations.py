@@ -182,6 +182,11 @@ def _samples(listed: ListedVideos, index: ClassIndex, root: str, split: str) -> 
             rest = name.partition(" ")[2]
             if label is not None or rest and folder.locate(rest, None, its_split, listing)[1]:
                 raise header_error(listing)
+        if not samples and not exists and not is_url(path) and _begin_with_numbers(listed.listings):
+            raise AnnotationError(
+                f"{listing.where}: there is no video {name!r:.100}, and all lines begin with a number; name the "
+                "columns in a header, such as `label,path` or `id,path,label`."
+            )
         key = folder.normal(path)
         if key in seen:
             before = samples[[folder.normal(sample.path) for sample in samples].index(key)]
@@ -223,6 +228,11 @@ class _ClassFolders:
             f"{self.other.name!r:.200} lies in the folder of class {found}, and no other label fits its folder; labels "
             "count from 0 in the order of the class names."
         )
+
+
+def _begin_with_numbers(listings: Sequence[Listing]) -> bool:
+    """Whether each path begins with a number and a separator: `0 a.mp4`."""
+    return all(re.match(r"\d+[\s,;]+\S", listing.name) for listing in listings)
 
 
 def _path_of_address(name: str, listing: Listing) -> str:

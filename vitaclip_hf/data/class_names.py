@@ -12,13 +12,17 @@ from .listings import VIDEO_EXTENSIONS
 from .text_files import AnnotationError, check_text, fields_of, read_json, read_rows, read_text, split_lines, unquoted
 
 
-ID_COLUMNS = {"id", "index", "idx", "number", "label_id", "class_id", "category_id", "action_id"}
+ID_COLUMNS = {
+    *("id", "index", "idx", "number", "label_id", "class_id", "category_id", "action_id"),
+    *("label_index", "class_index", "label_idx", "class_idx"),
+}
 NAME_COLUMNS = {"name", "label_name", "class_name", "category_name", "action_name", "action", "category"}
 EITHER_COLUMNS = {"label", "class"}  # names or numbers, as their column shows
 SEPARATORS = (",", "\t", ";")
 
 MAX_NAME = 1000  # characters of a class name; the text tower reads 77 tokens
 
+_JOINED = {name.replace("_", ""): name for name in ID_COLUMNS | NAME_COLUMNS}
 _ID = re.compile(r"\d{1,9}")
 _DECIMAL = re.compile(r"[+-]?\d+\.\d*")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # line breaks and tabs can stand in quotes
@@ -179,7 +183,8 @@ def _check_half_numbered(texts: list[str], separator: str, path) -> None:
 
 def _column(text: str) -> str:
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", text.strip().lstrip("#").strip())  # `className`
-    return re.sub(r"[\s_-]+", "_", words).lower()
+    name = re.sub(r"[\s_-]+", "_", words).lower()
+    return _JOINED.get(name, name)  # `classname`
 
 
 def _is_header(header: list[str]) -> bool:
@@ -246,6 +251,8 @@ def _pairs(texts: list[str], separator: str, path) -> list[tuple[int, str]] | No
 def _plain_names(lines: Sequence[str], path) -> list[str]:
     names = [unquoted(line) for line in lines if line.strip()]
     headers = ID_COLUMNS | NAME_COLUMNS | EITHER_COLUMNS | {"classes", "labels", "names", "class_names", "classname"}
+    if len(names) > 1 and names[0].split()[:1] == ["names:"]:
+        raise AnnotationError(f"{path}: this is YAML; expected `id,name` or one name a line.")
     if len(names) > 1 and _column(names[0]) in headers:
         raise AnnotationError(f"{path}: the first line, {names[0]!r:.100}, looks like a header; remove it.")
     return names

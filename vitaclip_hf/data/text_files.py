@@ -13,6 +13,13 @@ from typing import Any
 MAX_FILE_BYTES = 256 << 20  # a list of a million videos has about 80 MB
 MAX_RECORD = 1 << 20  # characters of a line, or of a row whose fields hold line breaks
 MAX_MESSAGE = 1000  # characters
+# What a download leaves in place of a file: its first characters, and what it is.
+_NO_LISTS = (
+    ("<!doctype", "a web page"),
+    ("<html", "a web page"),
+    ("<?xml", "XML"),
+    ("version https://git-lfs", "a pointer of Git LFS"),
+)
 
 _NO_TEXTS = {
     b"PK\x03\x04": "an Excel workbook or a zip archive",
@@ -86,6 +93,8 @@ def read_text(path: str | Path, errors: str = "strict") -> str:
         raise AnnotationError(f"{path} is not text in UTF-8 (byte {error.start}); save it as UTF-8.") from error
     if "\0" in text:
         raise AnnotationError(f"{path} is not text (NUL at character {text.index(chr(0))}); save it as UTF-8.")
+    if kind := next((kind for start, kind in _NO_LISTS if text[:200].lstrip().lower().startswith(start)), None):
+        raise AnnotationError(f"{path} is {kind}, not the file itself; fetch the file again.")
     # Files that were joined have a byte order mark at each beginning.
     return re.sub(r"(^|[\r\n])\ufeff+", r"\1", text) if "\ufeff" in text else text
 

@@ -55,6 +55,8 @@ _PATH_INSIDE = re.compile(rf"(?:{_EXTENSION})[^\w./\\ -]", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,9})?")
 _PARTS_OF_VIDEOS = re.compile(r"(?:.*_)?(?:start|end|begin|stop|from|to|t0|t1|segment|duration)(?:_.*)?")
 _LIST_OF_LABELS = re.compile(r"[\[({]\s*(?:['\"]|\d+\s*,)")  # not `[Something] falls`
+_SEVERAL = re.compile(r"\[\s*(?:-?\d+|'[^']*'|\"[^\"]*\")(?:\s*,.*)?\]", re.DOTALL)
+_PARTS_OF_SPLITS = re.compile(r"(?:is_)?(?:train|test|val|valid|validation)(?:ing)?|fold|phase|usage")
 _WHOLE_NUMBER = re.compile(r"[+-]?\d+")
 
 
@@ -119,7 +121,8 @@ def columns_of(names: Sequence[str], where: str) -> Columns | None:
         raise AnnotationError(f"{where}: two columns are called {repeated!r}; rename one.")
     labels = [name for name in _LABELS if name in names]
     splits = [name for name in SPLIT_COLUMNS if name in names]
-    if set(paths) <= {"name", "id"} and not splits and set(labels) <= _IDS and len(names) <= 3:
+    paired = len(paths) + len(labels) in (2, len(names))  # else the table has other columns, and none of labels
+    if set(paths) <= {"name", "id"} and not splits and set(labels) <= _IDS and len(names) <= 3 and paired:
         raise class_file_error(where)
     kind = "auto"
     if labels:
@@ -204,6 +207,8 @@ def _rows(
                 f"{path}:{number}: expected {len(names)} fields ({', '.join(names)}), got {len(fields)}; quote a field "
                 f"that holds {hint}."
             )
+        if fields[0] == names[0] and list(fields) == names:
+            raise AnnotationError(f"{path}:{number}: the header stands here again; remove this line.")
         yield number, fields
 
 
@@ -306,6 +311,9 @@ def _notes_of_table(columns: Columns, listings: list[Listing], path: Path) -> It
     parts = [name for name in columns.unread if _PARTS_OF_VIDEOS.fullmatch(name)]
     if parts:
         yield f"{path}: each video is read as a whole; not read: {', '.join(parts):.200}"
+    splits = [name for name in columns.unread if _PARTS_OF_SPLITS.fullmatch(name)]
+    if splits and columns.split is None:
+        yield f"{path}: no column is called `split`; not read: {', '.join(splits):.200}"
     if columns.label is not None and unlabelled:
         yield f"{path}: {unlabelled} of {len(listings)} videos have no label"
 
@@ -345,6 +353,7 @@ def _numbered(listings: list[Listing], kind: str = "auto") -> list[Listing]:
     if kind == "names":
         return [item if item.label is None else item._replace(label=str(item.label)) for item in listings]
     labels = {listing.label for listing in listings}
+    _check_single(labels, listings)
     numbers = {label: _as_number(label) for label in labels if label is not None}
     if None in numbers.values():
         _check_numbers([label for label in numbers if isinstance(label, str)], listings)
@@ -358,6 +367,14 @@ def _numbered(listings: list[Listing], kind: str = "auto") -> list[Listing]:
     if not numbers or (None in labels and kind == "lines"):
         return listings
     return [item if item.label is None else item._replace(label=numbers[item.label]) for item in listings]
+
+
+def _check_single(labels: set, listings: list[Listing]) -> None:
+    """Refuses several labels of one video, such as `[0, 3]`."""
+    several = next((label for label in labels if isinstance(label, str) and _SEVERAL.fullmatch(label)), None)
+    if several is not None:
+        where = next(item.where for item in listings if item.label == several)
+        raise AnnotationError(f"{where}: expected one label for each video, got the list {several!r:.100}.")
 
 
 def _check_numbers(labels: list[str], listings: list[Listing]) -> None:
@@ -506,7 +523,7 @@ def _check_columns(listings: list[Listing], lines: list[str]) -> None:
             raise _columns_error(listings[0], len(rows[0]))
         for column in zip(*rows, strict=True):
             words = {word.strip().lower() for word in column}
-            if words <= SPLIT_WORDS.keys() or all(map(_WHOLE_NUMBER.fullmatch, words)):
+            if words == {""} or words <= SPLIT_WORDS.keys() or all(map(_WHOLE_NUMBER.fullmatch, words)):
                 raise _columns_error(listings[0], len(rows[0]))
 
 

@@ -159,6 +159,8 @@ def to_frames(video, layout: str | ChannelDimension | None = None, scale: bool =
         scale: whether floats, which lie in 0 … 1, become 0 … 255 as uint8 frames are.
     """
     if isinstance(video, (list, tuple)):
+        if not video:
+            raise ValueError("A video needs at least one frame, got an empty list.")
         frames = [_image_to_frame(frame, layout, scale) for frame in opened_images(video)]
         if len({frame.shape for frame in frames}) > 1:
             sizes = ", ".join(sorted({f"{frame.shape[-2]} x {frame.shape[-1]}" for frame in frames}))
@@ -172,7 +174,7 @@ def _to_tensor(array: np.ndarray | torch.Tensor) -> torch.Tensor:
         return array.detach()
     if not isinstance(array, np.ndarray):
         raise TypeError(f"Frames must be arrays, tensors or images, got {type(array).__name__}.")
-    if array.dtype.kind not in "buifc":
+    if array.dtype.kind not in "buifc" or array.dtype.itemsize > 16 or array.dtype.char == "g":
         raise TypeError(f"Frames must hold numbers, got an array of {array.dtype}.")
     return torch.from_numpy(np.ascontiguousarray(array, array.dtype.newbyteorder("=")))
 

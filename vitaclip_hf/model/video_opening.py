@@ -253,19 +253,24 @@ class _Download:
             raise failure(self.url, found, "download", advice, VideoTooLargeError)
 
 
-# These reach this machine or its network too, and Python's `is_global` does not know them in all versions.
-_PRIVATE = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "::/96", "::ffff:0:0:0/96", "64:ff9b:1::/48", "fec0::/10")))
+# Global by the registries' words, but inside networks: Azure's host, a closed translator, addresses of documentation.
+_NOT_PUBLIC = tuple(map(ipaddress.ip_network, ("168.63.129.16/32", "192.0.0.0/24", "192.88.99.0/24", "3fff::/20")))
+_IPV4_TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
+_IPV6_UNICAST = ipaddress.ip_network("2000::/3")  # all other IPv6 addresses stay within a network
 
 
 def _is_public(number: str) -> bool:
     address = ipaddress.ip_address(number.partition("%")[0])
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
-        if address in ipaddress.ip_network("64:ff9b::/96"):  # IPv4 through a translator
+        if address in _IPV4_TRANSLATED:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None and not _is_public(str(inner)):
             return False
-    return address.is_global and not address.is_multicast and not any(address in network for network in _PRIVATE)
+        if inner is None and address not in _IPV6_UNICAST:
+            return False
+    listed = any(address.version == network.version and address in network for network in _NOT_PUBLIC)
+    return address.is_global and not address.is_multicast and not listed
 
 
 # Containers
