@@ -47,7 +47,7 @@ def test_refused_lists(root, text, found):
 
 
 def test_numbers_before_paths_are_no_paths(root):
-    with pytest.raises(AnnotationError, match="begin with a number"):
+    with pytest.raises(AnnotationError, match="'0 a.mp4' is taken for one path without a label"):
         read(root, "0 a.mp4\n1 b.mp4\n", classes=["run", "swim"])
     (root / "0 a.mp4").write_bytes(b"x")  # now such a video exists
     (root / "1 b.mp4").write_bytes(b"x")
@@ -67,6 +67,9 @@ def test_columns_that_may_be_splits_are_said(root, column):
         "classname,classid\nrun,0\nswim,1\n",
         "class_idx,class\n0,run\n1,swim\n",
         "0: run\n1: swim\n",
+        "0|run\n1|swim\n",
+        "(0) run\n(1) swim\n",
+        "name id\nrun 0\nswim 1\n",
     ],
 )
 def test_numbered_class_files(tmp_path, text):
@@ -78,11 +81,9 @@ def test_numbered_class_files(tmp_path, text):
 @pytest.mark.parametrize(
     "text, found",
     [
-        ("name id\nred star 0\nblue star 1\n", "looks like a header"),
-        ("0|red\n1|blue\n", "got '0|red'"),
-        ("(0) red\n(1) blue\n", "got '.0. red'"),
-        ("- red\n- blue\n", "got '- red'"),
-        ("names:\n  0: red\n  1: blue\n", "this is YAML"),
+        ("- red\n- blue\n", "each line begins with '- '"),
+        ("names:\n  0: red\n  1: blue\n", "most lines are `id:name` or `name:id`, but not 'names:'"),
+        ("names:\n  - red\n  - blue\n", "this is YAML"),
         ("<html>\n<body>404</body>\n", "is a web page"),
         ("version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 1\n", "a pointer of Git LFS"),
     ],

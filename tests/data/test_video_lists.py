@@ -84,7 +84,7 @@ def test_pandas_index_old_line_ends_comment_sign_and_utf16(tmp_path, videos):
 def test_unknown_headers_are_refused(tmp_path, videos, separator, names):
     lines = [separator.join(("datei", "klasse")), *(separator.join(pair) for pair in names)]
     file = write(tmp_path, "l.txt", "\n".join(lines))
-    message = refused(videos, file, r"l.txt:1: there is no video 'datei', and 'klasse' is the label of no other line")
+    message = refused(videos, file, r"l.txt:1: there is no video 'datei', .* the label 'klasse'")
     for known in ("path", "video", "clip", "uri", "file_path", "label", "category"):
         assert known in message
 
@@ -396,3 +396,108 @@ def test_columns_of_a_part_are_said_not_to_be_read(tmp_path, videos):
 def test_what_is_missing_is_said_to_be_a_class(tmp_path, videos):
     (note,) = read_annotations(videos, write(tmp_path, "l.csv", "path,label\na.mp4,NaN\nb.mp4,run\n")).notes
     assert "'NaN' is taken for a class" in note
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "VIDEOPATH,ClassName\na.mp4,run\nb.mp4,walk\nc.mp4,run\n",
+        "\ufeff\ufeffpath,label\na.mp4,run\nb.mp4,walk\nc.mp4,run\n",
+        "a.mp4,run\n\ufeffb.mp4,walk\r\n\ufeffc.mp4,run\n",  # joined files
+        "\u200bpath\tlabel\na.mp4\trun\nb.mp4\twalk\nc.mp4\trun\n",
+    ],
+)
+def test_spellings_and_marks_that_are_not_seen(tmp_path, videos, text):
+    assert pairs(read_annotations(videos, write(tmp_path, "l.csv", text))) == PAIRS
+
+
+@pytest.mark.parametrize(
+    "header", ["label,YouTube_ID,Time-Start,time end,split", "LABEL,YOUTUBEID,TIMESTART,TIMEEND,SPLIT"]
+)
+@pytest.mark.parametrize("separator", [",", "\t", ";"])
+def test_kinetics_headers_in_other_spellings(tmp_path, videos, header, separator):
+    (videos / "a_000010_000020.mp4").write_bytes(b"x")
+    text = "\r\n".join([header, "run,a,10,20,val"]).replace(",", separator)
+    (sample,) = read_annotations(videos, write(tmp_path, "l.csv", text)).samples
+    assert (sample.path, sample.split) == (str(videos / "a_000010_000020.mp4"), "validation")
+
+
+def test_an_id_is_the_video_and_not_the_page_beside_it(tmp_path, videos):
+    """MSR-VTT names a page of the web beside each video."""
+    entries = [{"video_id": name[0], "category": label, "url": f"http://x/watch?v={name}"} for name, label in PAIRS]
+    table = read_annotations(videos, write(tmp_path, "l.json", json.dumps(entries)))
+    assert [os.path.isfile(sample.path) for sample in table.samples] == [True] * 3
+    assert "those of the column `video_id`; not read: url" in " ".join(table.notes)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a.mp4,run,x1\nb.mp4,walk,x2\n", "3 columns, with 'run,x1' after the path"),
+        ("a.mp4, run, x1\nb.mp4, walk, x2\n", "3 columns"),
+        ("a.mp4\trun\tx1\nb.mp4\twalk\tx2\n", "3 columns"),
+        ("a.mp4,run,\nb.mp4,walk,\n", "3 columns, with 'run,' after the path"),
+        ("media,run\na.mp4,run\nb.mp4,walk\n", ":1: there is no video 'media'"),
+        ("0,1\na.mp4,0\nb.mp4,1\n", ":1: there is no video '0'"),
+        ("run a.mp4\nwalk b.mp4\n", ":1: 'run a.mp4' is taken for one path without a label; .* `label path`"),
+        ("0 a.mp4\n1 b.mp4\n", ":1: '0 a.mp4' is taken for one path"),
+        ("path,labels\na.mp4,\"['run', 'walk']\"\n", ":2: expected one label for each video, got the list"),
+        ('path,labels\na.mp4,"[0, 1]"\n', ":2: expected one label for each video"),
+        ("id,scene,quality,actions\na,x,6,run 1 2\n", "no column holds labels; not read: scene, quality, actions"),
+    ],
+)
+def test_what_was_guessed_before_is_refused(tmp_path, videos, text, message):
+    numbers = ["run", "walk"] if text[0] in "0a" or "," not in text else None
+    refused(videos, write(tmp_path, "l.csv", text), message, classes=numbers)
+
+
+def test_names_with_commas_stay_names(tmp_path, videos):
+    text = "a.mp4,put a, then b\nb.mp4,put c, then d\nc.mp4,put a, then b\n"
+    names = [name for _, name in pairs(read_annotations(videos, write(tmp_path, "l.csv", text)))]
+    assert names == ["put a, then b", "put c, then d", "put a, then b"]
+    table = read_annotations(videos, write(tmp_path, "l.csv", "path,label\na.mp4,[Something] falls\n"))
+    assert table.class_names == ("[Something] falls",)
+
+
+def test_several_labels_in_one_are_said(tmp_path, videos):
+    table = read_annotations(videos, write(tmp_path, "l.csv", "path,label\na.mp4,run|walk\nb.mp4,walk\nc.mp4,run\n"))
+    assert "'run|walk' is taken for one class" in " ".join(table.notes)
+
+
+@pytest.mark.parametrize(
+    ("start", "kind"),
+    [(b"PK\x03\x04", "Excel"), (b"PAR1", "Parquet"), (b"\x1f\x8b", "gzip"), (b"\x80\x04", "pickle")],
+)
+def test_other_kinds_of_tables_are_named(tmp_path, videos, start, kind):
+    for name in ("l.csv", "l.json", "l.jsonl", "l"):
+        refused(videos, write(tmp_path, name, start + b"rubbish"), f"{kind}.*save it as CSV")
+
+
+def test_numbers_that_fit_no_class_folder_are_refused(tmp_path, videos):
+    """Numbers from 1 without the last class gave each video the next class."""
+    for name in ("run/x.mp4", "walk/y.mp4"):
+        write(videos, name, "x")
+    file = write(tmp_path, "l.txt", "run/x.mp4 1\nwalk/y.mp4 2\n")
+    message = refused(videos, file, "label 1 is the class 'walk'", classes=["run", "walk", "sit"])
+    assert "labels count from 0" in message
+    file = write(tmp_path, "l.txt", "run/x.mp4 0\nwalk/y.mp4 1\n")
+    assert len(read_annotations(videos, file, classes=["run", "walk", "sit"])) == 2
+
+
+@pytest.mark.parametrize("separator", [" ", "\t", ",", ";"])
+def test_ucf101_with_other_separators(tmp_path, videos, separator):
+    names = [f"{name}/v_{name}_g01_c01.avi" for name in ("Archery", "Biking")]
+    write(tmp_path, "classInd.txt", "1 Archery\r\n2 Biking\r\n")
+    file = write(tmp_path, "trainlist01.txt", "".join(f"{n}{separator}{k}\r\n" for k, n in enumerate(names, 1)))
+    table = read_annotations(videos, file)
+    assert [label for _, label in pairs(table)] == ["Archery", "Biking"] and table.notes == ()
+    file = write(tmp_path, "trainlist01.txt", "".join(f"{n}{separator}{3 - k}\r\n" for k, n in enumerate(names, 1)))
+    (note,) = read_annotations(videos, file).notes
+    assert "its class numbers are not those of" in note
+
+
+def test_templates_of_some_entries_only_are_refused(tmp_path, videos):
+    entries = [{"id": "a", "template": "Holding [something]"}, {"id": "b", "label": "holding a pen"}]
+    for order in (entries, entries[::-1]):
+        file = write(tmp_path, "train.json", json.dumps(order))
+        refused(videos, file, f"entry {order.index(entries[1]) + 1}: it has no `template`")

@@ -359,6 +359,7 @@ def test_private_addresses_are_refused_if_asked(server, folder, monkeypatch):
     "number",
     ["127.0.0.1", "10.1.2.3", "192.168.0.1", "172.16.0.1", "169.254.169.254", "0.0.0.0", "100.64.0.1", "224.0.0.1"]
     + ["::1", "::", "fc00::1", "fe80::1%eth0", "::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:a00:1::1"]
+    + ["192.0.0.192", "::ffff:0:127.0.0.1"]
     + ["::127.0.0.1", "::ffff:0:7f00:1", "64:ff9b:1::7f00:1", "fec0::1", "5f00::1", "3fff::1"]
     + ["168.63.129.16", "::ffff:168.63.129.16", "192.88.99.1"],
 )
@@ -369,6 +370,14 @@ def test_private_numbers(number):
 @pytest.mark.parametrize("number", ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"])
 def test_public_numbers(number):
     assert video_opening._is_public(number)
+
+
+@pytest.mark.parametrize("name", ["a\nb.mp4", "a\x1b[2J.mp4", "a\u2028.mp4", os.fsdecode(b"caf\xe9.mp4")])
+def test_a_message_is_one_line_that_can_be_printed(name):
+    with pytest.raises(VideoDecodingError, match="there is no such file") as error:
+        open_video(name)
+    assert str(error.value).isprintable() and str(error.value).encode()
+    assert error.value.source == name
 
 
 def test_lists_of_images_have_the_limits_too(server):

@@ -16,13 +16,13 @@ from .listings import (
     split_of_word,
 )
 from .text_files import AnnotationError, read_json, read_text, split_lines
-from .video_lists import TABLE_ENDINGS, clip_second, header_of, path_and_label, read_list, table_rows
+from .video_lists import TABLE_ENDINGS, clip_second, header_of, header_with, path_and_label, read_list, table_rows
 
 
 TEXT_ENDINGS = (".txt", ".csv", ".tsv", ".lst", ".list")
 MAX_SEARCHED = 1000  # files of a folder that are looked into
 
-_UCF_NAME = re.compile(r"(?:.*[/\\])?([^/\\]+)[/\\]v_[^/\\]+_g\d+_c\d+\.\w+", re.IGNORECASE)
+_UCF_NAME = re.compile(r"(?:.*[/\\])?[^/\\]+[/\\]v_[^/\\]+_g\d+_c\d+\.\w+(?:\s*[\s,;]\s*\d+)?", re.IGNORECASE)
 
 
 def _lines_of(file: Path) -> Iterator[tuple[int, str]]:
@@ -59,7 +59,22 @@ def read_ucf101(path: Path, number: int = 1) -> ListedVideos:
             listings.append(Listing(name, parts[-2], split_of_name(file), str(file), line_number))
     _check_ucf101_numbers(listings, numbers)
     index = folder / "classInd.txt"
-    return ListedVideos(listings, read_class_names(index)) if index.exists() else ListedVideos(listings)
+    if not index.exists():
+        return ListedVideos(listings)
+    names = read_class_names(index)
+    return ListedVideos(listings, names, notes=tuple(_other_numbers(listings, numbers, names, index)))
+
+
+def _other_numbers(listings: list[Listing], numbers: list, names: tuple[str, ...], index: Path) -> Iterator[str]:
+    """A note if the lists' numbers are neither those of the class file nor these less 1. The folders give the class."""
+    places = {name: place for place, name in enumerate(names)}
+    known = [(str(item.label), number) for item, number in zip(listings, numbers, strict=True) if number]
+    steps = {
+        int(number) - places[name] for name, number in known if name in places and re.fullmatch(r"\d{1,9}", number)
+    }
+    if steps and steps not in ({0}, {1}):
+        file = listings[0].file
+        yield f"{file}: its class numbers are not those of {index}; the folders in the paths give the classes"
 
 
 def _check_ucf101_numbers(listings: list[Listing], numbers: list) -> None:
@@ -136,6 +151,10 @@ def read_ssv2(path: Path) -> ListedVideos:
         raise AnnotationError(f"{path}: expected SSv2's list of objects with `id` (and `template`).")
     listings = []
     split = split_of_name(path)
+    templates = sum("template" in entry for entry in content)
+    if 0 < templates < len(content):
+        number = next(number for number, entry in enumerate(content, 1) if "template" not in entry)
+        raise AnnotationError(f"{path}, entry {number}: it has no `template`, but {templates} other entries have one.")
     for number, entry in enumerate(content, 1):
         name, template = entry["id"], entry.get("template")
         if isinstance(name, bool) or not isinstance(name, (str, int)) or not isinstance(template, (str, type(None))):
@@ -181,22 +200,18 @@ def detect_format(path: Path) -> str:
     lines = [line for _, line in _lines_of(path)]
     if not lines:
         raise AnnotationError(f"{path} is empty.")
-    if {"youtube_id", "time_start", "time_end"} <= set(re.findall(r"\w+", lines[0].lower())):
+    if header_with(lines[0], ("youtube_id", "time_start", "time_end")) is not None:
         return "kinetics"
     if re.search(r"_test_split\d+$", path.stem) and all(re.fullmatch(r"\S.*\s[012]", line) for line in lines):
         return "hmdb51"
-    return "ucf101" if all(_is_ucf101(line) for line in lines) else "list"
-
-
-def _is_ucf101(line: str) -> bool:
-    name, _, number = line.rpartition(" ")
-    return bool(_UCF_NAME.fullmatch(line) or number.isdecimal() and _UCF_NAME.fullmatch(name.strip()))
+    return "ucf101" if all(map(_UCF_NAME.fullmatch, lines)) else "list"
 
 
 def _is_ssv2(path: Path) -> bool:
     content = read_json(path)
-    first = content[0] if isinstance(content, list) and content else None
-    return isinstance(first, dict) and "id" in first and ("template" in first or len(first) == 1)
+    if not isinstance(content, list) or not content or not all(isinstance(entry, dict) for entry in content):
+        return False
+    return "id" in content[0] and (len(content[0]) == 1 or any("template" in entry for entry in content))
 
 
 def _files_in(folder: Path) -> list[Path]:

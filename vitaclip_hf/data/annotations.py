@@ -164,6 +164,7 @@ def _samples(listed: ListedVideos, index: ClassIndex, root: str, split: str) -> 
     folder = VideoFolder(root, index)
     labels: dict[str | int | None, int | None] = {None: None}
     samples: list[VideoSample] = []
+    folders = _ClassFolders(index)
     seen: set[str] = set()
     for listing in listed.listings:
         name, label, its_split = listing.name, listing.label, listing.split or split
@@ -171,12 +172,16 @@ def _samples(listed: ListedVideos, index: ClassIndex, root: str, split: str) -> 
             if isinstance(label, str):
                 check_text(label, "the label", listing.where)
             labels[label] = index.label(label, listing.where)  # type: ignore[arg-type]
+        if isinstance(label, int):
+            folders.add(listing)
         if "://" in name:
             name = _path_of_address(name, listing)
         _check_name(name, listing)
         path, exists = folder.locate(name, labels[label], its_split, listing)
         if not samples and listed.header_suspected and not is_url(name) and (is_url(path) or not exists):
-            raise header_error(listing)
+            rest = name.partition(" ")[2]
+            if label is not None or rest and folder.locate(rest, None, its_split, listing)[1]:
+                raise header_error(listing)
         if not samples and not exists and not is_url(path) and _begin_with_numbers(listed.listings):
             raise AnnotationError(
                 f"{listing.where}: there is no video {name!r:.100}, and all lines begin with a number; name the "
@@ -189,7 +194,40 @@ def _samples(listed: ListedVideos, index: ClassIndex, root: str, split: str) -> 
             raise AnnotationError(f"{listing.where}: {name!r:.200} is listed before, at {where}; remove one of them.")
         seen.add(key)
         samples.append(VideoSample(path, labels[label], its_split, _name_within(root, name, path)))
+    folders.check()
     return tuple(samples)
+
+
+class _ClassFolders:
+    """Compares labels that are numbers with the class folders that the videos are listed in."""
+
+    def __init__(self, index: ClassIndex):
+        self.index = index
+        self.known: dict[str, int | None] = {}
+        self.agree = False
+        self.other: Listing | None = None
+
+    def add(self, listing: Listing) -> None:
+        folder = listing.name.replace("\\", "/").rpartition("/")[0].rpartition("/")[2]
+        if folder not in self.known:
+            self.known[folder] = None if folder[:1] in "0123456789" else self.index.find(folder)
+        found = self.known[folder]
+        if found == listing.label:
+            self.agree = True
+        elif found is not None and self.other is None:
+            self.other = listing
+
+    def check(self) -> None:
+        """Raises an `AnnotationError` if no number is that of the folder's class: they may count from 1."""
+        if self.other is None or self.agree:
+            return
+        label = self.other.label
+        found = self.known[self.other.name.replace("\\", "/").rpartition("/")[0].rpartition("/")[2]]
+        raise AnnotationError(
+            f"{self.other.where}: label {label} is the class {self.index.names[label]!r:.100}, but "  # type: ignore[index]
+            f"{self.other.name!r:.200} lies in the folder of class {found}, and no other label fits its folder; labels "
+            "count from 0 in the order of the class names."
+        )
 
 
 def _begin_with_numbers(listings: Sequence[Listing]) -> bool:
@@ -225,8 +263,16 @@ def _check_name(name: str, listing: Listing) -> None:
 def _alike(index: ClassIndex, source: str) -> list[str]:
     """A note on class names that are probably one class."""
     pairs = alike_names(index.names)
+    known = set(index.names)
+    joined = [
+        name
+        for name in index.names
+        if ("|" in name or ";" in name) and all(part.strip() in known for part in re.split("[|;]", name))
+    ]
     empty = [name for name in index.names if name.strip().lower() in _NO_NAMES]
     notes = [f"{source}: {name!r} is taken for a class; leave a label out to say that there is none" for name in empty]
+    if joined:
+        notes.append(f"{source}: {joined[0]!r:.100} is taken for one class; a video has one label, so list one of them")
     if not pairs:
         return notes
     shown = ", ".join(f"{one!r:.60} and {other!r:.60}" for one, other in pairs[:3])

@@ -27,9 +27,8 @@ _ID = re.compile(r"\d{1,9}")
 _DECIMAL = re.compile(r"[+-]?\d+\.\d*")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # line breaks and tabs can stand in quotes
 _LISTED_VIDEO = re.compile(rf"(?:{'|'.join(map(re.escape, VIDEO_EXTENSIONS))})[\"']?(?:$|[\s,;])", re.IGNORECASE)
-_COUNTED = re.compile(r"[(\[]?(\d{1,9})\s*[^\w\s.,]\s*\S")
-_NUMBERED_LAST = re.compile(r"(.*\S)\s*:\s*(\d{1,9})")
-_NUMBERED = re.compile(r"(\d{1,9})\s*[.:)-]\s+(?=\S)")
+_NUMBERED = re.compile(r"[(\[#]?(\d{1,9})\s*[.:)\]-]?\s+(?=\S)")
+_LIST_COLUMNS = {"path", "videopath", "filepath", "file", "filename", "video", "videoid", "youtubeid", "clip", "uri"}
 
 
 def read_class_names(path: str | Path) -> tuple[str, ...]:
@@ -100,24 +99,53 @@ def _numbered_lines(lines: Sequence[str], path) -> list[tuple[int, str]] | None:
         if all(separator in text for text in texts) and (pairs := _pairs(texts, separator, path)) is not None:
             return pairs
         _check_half_numbered(texts, separator, path)
+    if _header_of_words(texts):
+        pairs = _pairs(texts[1:], " ", path)
+        if pairs is None:
+            raise AnnotationError(f"{path}: the first line, {texts[0]!r:.100}, looks like a header; remove it.")
+        return pairs
+    for separator in "|:=":  # in no other place of a line
+        if len(texts) > 1 and all(text.count(separator) == 1 for text in texts):
+            pairs = _pairs(texts, separator, path)
+            if pairs is None:
+                _check_half_numbered(texts, separator, path)
+            elif _is_count(sorted(number for number, _ in pairs)):
+                return pairs
+    _check_signs(texts, path)
     if all(map(_NUMBERED.match, texts)):  # `1. run`
         texts = [_NUMBERED.sub(r"\1 ", text) for text in texts]
-    if all(map(_NUMBERED_LAST.fullmatch, texts)):  # `run: 0`
-        texts = [_NUMBERED_LAST.sub(r"\1 \2", text) for text in texts]
-    pairs = _pairs(texts, " ", path)
-    if pairs is None:
-        _check_unread_marks(texts, path)
-    return pairs
+    return _pairs(texts, " ", path)
 
 
-def _check_unread_marks(texts: list[str], path) -> None:
-    """Refuses lines that count or mark their names in a way that is not read: `0|run`, `(0) run`, `- run`."""
+def _header_of_words(texts: list[str]) -> bool:
+    """Whether the first line is a header such as `id name`."""
+    header = [_column(word) for word in texts[0].split()]
+    known = ID_COLUMNS | NAME_COLUMNS | EITHER_COLUMNS
+    return len(texts) > 1 and len(header) == 2 and set(header) <= known and set(header) & ID_COLUMNS != set()
+
+
+def _check_signs(texts: list[str], path) -> None:
+    """Refuses lines that all begin or end with a sign that is not part of a name: YAML, Markdown, Python."""
     if len(texts) < 2:
         return
-    marked = all(text[:2] in ("- ", "* ") for text in texts)
-    counted = [_COUNTED.match(text) for text in texts]
-    if marked or all(counted) and _is_count([int(found[1]) for found in counted if found]):
-        raise AnnotationError(f"{path}: expected `id,name` or one name a line, got {texts[0]!r:.100}.")
+    for sign in ("- ", "* ", "|", "'"):
+        if all(text.startswith(sign) for text in texts):
+            raise AnnotationError(f"{path}: each line begins with {sign!r}; write one class name a line without it.")
+    for sign in SEPARATORS:
+        if all(text.endswith(sign) for text in texts):
+            raise AnnotationError(f"{path}: each line ends in {sign!r}; write one class name a line without it.")
+    for separator in SEPARATORS:
+        rows = [fields_of(text, separator) or [text] for text in texts]
+        first = [re.sub(r"[\W_]+", "", field).lower() for field in rows[0]]
+        labels = {"label", "class", "category", "action"}
+        if set(first) & _LIST_COLUMNS and set(first) & labels:
+            raise AnnotationError(f"{path}: this is a list of videos with a header; give it as `annotations`.")
+        plain = separator != "," or not any(", " in text for text in texts)
+        if len(rows[0]) > 1 and {len(row) for row in rows} == {len(rows[0])} and plain:
+            raise AnnotationError(
+                f"{path}: each line has {len(rows[0])} fields, such as {texts[0]!r:.100}; keep only the names, put a "
+                "header above (`id,name`), or quote names that hold a separator."
+            )
 
 
 def _check_columns(texts: list[str], separator: str, path) -> None:
@@ -147,7 +175,7 @@ def _check_half_numbered(texts: list[str], separator: str, path) -> None:
     if len(single) * 2 <= len(texts) and len(texts) > 1:
         problem = f"but not {single[0]!r:.100}" if single else "but not all in the same order"
         raise AnnotationError(f"{path}: most lines are `id{separator}name` or `name{separator}id`, {problem}.")
-    if len(texts) == 1 and separator in texts[0] and not texts[0].startswith('"'):
+    if len(texts) == 1 and separator in texts[0] and len(fields_of(texts[0], separator) or "  ") > 1:
         raise AnnotationError(
             f"{path}: expected one class name a line, got {texts[0]!r:.200}; quote it if it is one name."
         )
@@ -222,15 +250,10 @@ def _pairs(texts: list[str], separator: str, path) -> list[tuple[int, str]] | No
 
 def _plain_names(lines: Sequence[str], path) -> list[str]:
     names = [unquoted(line) for line in lines if line.strip()]
-    known = ID_COLUMNS | NAME_COLUMNS | EITHER_COLUMNS
-    words = names[0].split() if names else []
-    if len(names) > 1 and len(words) == 2 and len({*map(_column, words)} & known) == 2:
-        raise AnnotationError(
-            f"{path}: the first line, {names[0]!r:.100}, looks like a header; separate the columns by commas."
-        )
-    if len(names) > 1 and words[:1] == ["names:"]:
+    headers = ID_COLUMNS | NAME_COLUMNS | EITHER_COLUMNS | {"classes", "labels", "names", "class_names", "classname"}
+    if len(names) > 1 and names[0].split()[:1] == ["names:"]:
         raise AnnotationError(f"{path}: this is YAML; expected `id,name` or one name a line.")
-    if len(names) > 1 and _column(names[0]) in ID_COLUMNS | NAME_COLUMNS | EITHER_COLUMNS | {"classes", "labels"}:
+    if len(names) > 1 and _column(names[0]) in headers:
         raise AnnotationError(f"{path}: the first line, {names[0]!r:.100}, looks like a header; remove it.")
     return names
 
@@ -246,8 +269,8 @@ def _names_of_json(content: Any, path) -> list[str]:
         numbers_first = all(map(_ID.fullmatch, content))
         if names_first and numbers_first:
             raise AnnotationError(f"{path}: keys and values are whole numbers; which are the names is not clear.")
-        if names_first:
-            return _in_order_of_ids([(int(value), name) for name, value in content.items()], path)
+        if names_first:  # Kinetics' class names come with quotes of their own
+            return _in_order_of_ids([(int(value), unquoted(name)) for name, value in content.items()], path)
         if numbers_first and all(isinstance(value, str) for value in values):
             return _in_order_of_ids([(int(key), name) for key, name in content.items()], path)
     raise AnnotationError(f"{path}: expected a list of class names or an object from name to id.")

@@ -60,7 +60,8 @@ class ListedVideos:
         listings (`list[Listing]`): the listed videos.
         class_names (`tuple[str, ...]`, *optional*): class names that come with the files.
         suggested_split (`str`, *optional*): the split that the file's name suggests.
-        header_suspected (`bool`): whether the first listing looks like a header whose column names are not known.
+        header_suspected (`bool`): whether the first listing looks like a header whose column names are not known, or
+            the lines like a label before a path.
         notes (`tuple[str, ...]`): what was left out, and other things to know.
         class_file (`str`, *optional*): the file that `class_names` come from.
     """

@@ -21,6 +21,14 @@ _NO_LISTS = (
     ("version https://git-lfs", "a pointer of Git LFS"),
 )
 
+_NO_TEXTS = {
+    b"PK\x03\x04": "an Excel workbook or a zip archive",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
+    b"PAR1": "a Parquet file",
+    b"\x1f\x8b": "a gzip archive",
+    b"\x80\x04": "a Python pickle",
+    b"\x80\x05": "a Python pickle",
+}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -75,6 +83,9 @@ def read_text(path: str | Path, errors: str = "strict") -> str:
         AnnotationError: the file cannot be read or is not text.
     """
     content = read_bytes(path)
+    kind = next((kind for beginning, kind in _NO_TEXTS.items() if content.startswith(beginning)), None)
+    if kind is not None:
+        raise AnnotationError(f"{path} is {kind}, not text; save it as CSV or JSON in UTF-8.")
     encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
         text = content.decode(encoding, errors if encoding == "utf-8-sig" else "strict")
@@ -84,7 +95,8 @@ def read_text(path: str | Path, errors: str = "strict") -> str:
         raise AnnotationError(f"{path} is not text (NUL at character {text.index(chr(0))}); save it as UTF-8.")
     if kind := next((kind for start, kind in _NO_LISTS if text[:200].lstrip().lower().startswith(start)), None):
         raise AnnotationError(f"{path} is {kind}, not the file itself; fetch the file again.")
-    return text
+    # Files that were joined have a byte order mark at each beginning.
+    return re.sub(r"(^|[\r\n])\ufeff+", r"\1", text) if "\ufeff" in text else text
 
 
 def split_lines(text: str, path: str | Path) -> list[str]:
@@ -206,7 +218,8 @@ def read_json(path: str | Path) -> Any:
     text = read_text(path)
     if Path(path).suffix.lower() in (".jsonl", ".ndjson"):
         lines = enumerate(split_lines(text, path), 1)
-        return [parse_json(line, f"{path}:{number}") for number, line in lines if line.strip()]
+        values = [parse_json(line, f"{path}:{number}") for number, line in lines if line.strip()]
+        return values[0] if len(values) == 1 and isinstance(values[0], list) else values
     return parse_json(text, str(path))
 
 

@@ -27,13 +27,13 @@ from .text_files import (
 )
 
 
-# Column names, in any case; a space, a hyphen or a capital within counts as an underscore. Of several paths, the first
-# of these is taken.
+# Column names, in any case, with or without spaces, hyphens and underscores. Of several paths, the first of these is
+# taken: addresses come late, since beside an id they are often the page of a video (MSR-VTT).
 PATH_COLUMNS = (
     *("path", "video_path", "file_path", "filepath", "clip_path", "relative_path"),
     *("file", "file_name", "filename", "video_file", "video_file_name", "video_filename"),
-    *("video", "video_name", "clip", "clip_name", "videos", "uri", "url", "video_url", "link"),
-    *("video_id", "clip_id", "vid", "vid_name", "youtube_id", "name", "id"),
+    *("video", "video_name", "vid_name", "clip", "clip_name", "videos", "video_id", "clip_id", "vid", "youtube_id"),
+    *("uri", "url", "video_url", "link", "name", "id"),
 )
 NAME_COLUMNS = ("label_name", "class_name", "category_name", "action_name")  # class names, even if they are digits
 LABEL_COLUMNS = ("label", "class", "category", "action", "target", "activity", "labels", "class_label", "action_label")
@@ -45,8 +45,8 @@ TABLE_ENDINGS = (".json", ".jsonl", ".ndjson")
 MAX_DIGITS = 19  # of a class number
 
 _KNOWN = {*PATH_COLUMNS, *NAME_COLUMNS, *LABEL_COLUMNS, *NUMBER_COLUMNS, *SPLIT_COLUMNS}
-_JOINED = {name.replace("_", ""): name for name in _KNOWN}
 _LABELS = (*NAME_COLUMNS, *LABEL_COLUMNS, *NUMBER_COLUMNS)
+_SPELLINGS = {name.replace("_", ""): name for name in (*_KNOWN, "time_start", "time_end")}
 _IDS = {"id", "index", "idx", "number", "", *NUMBER_COLUMNS}
 _EXTENSION = "|".join(re.escape(extension) for extension in VIDEO_EXTENSIONS)
 _PATH_THEN_LABEL = re.compile(rf'("(?:[^"]|"")+"|.+(?:{_EXTENSION}))(\s*[,;]\s*|\s+)(\S.*)', re.IGNORECASE | re.DOTALL)
@@ -54,6 +54,7 @@ _PATH_INSIDE = re.compile(rf"(?:{_EXTENSION})[^\w./\\ -]", re.IGNORECASE)
 
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,9})?")
 _PARTS_OF_VIDEOS = re.compile(r"(?:.*_)?(?:start|end|begin|stop|from|to|t0|t1|segment|duration)(?:_.*)?")
+_LIST_OF_LABELS = re.compile(r"[\[({]\s*(?:['\"]|\d+\s*,)")  # not `[Something] falls`
 _SEVERAL = re.compile(r"\[\s*(?:-?\d+|'[^']*'|\"[^\"]*\")(?:\s*,.*)?\]", re.DOTALL)
 _PARTS_OF_SPLITS = re.compile(r"(?:is_)?(?:train|test|val|valid|validation)(?:ing)?|fold|phase|usage")
 _WHOLE_NUMBER = re.compile(r"[+-]?\d+")
@@ -66,9 +67,18 @@ def known_columns() -> str:
 
 
 def column_name(text: str) -> str:
-    words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", text.strip().lstrip("#").strip())  # `videoPath`
-    name = re.sub(r"[\s_-]+", "_", words).lower()
-    return name if name in _KNOWN else _JOINED.get(name.replace("_", ""), name)  # `classname`
+    """A column's name in one spelling: `videoPath`, `VIDEO-PATH` and `Video Path` are `video_path`."""
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", text.strip().lstrip("#").strip())
+    return _SPELLINGS.get(re.sub(r"[\W_]+", "", text).lower(), re.sub(r"[\s_-]+", "_", words).lower())
+
+
+def header_with(line: str, wanted: Sequence[str]) -> tuple[str, list[str]] | None:
+    """The separator and the column names of a header that has all columns `wanted`; `None` for another line."""
+    for separator in SEPARATORS:
+        names = [column_name(name) for name in fields_of(line, separator) or ()]
+        if set(wanted) <= set(names):
+            return separator, names
+    return None
 
 
 @dataclass(frozen=True)
@@ -112,7 +122,7 @@ def columns_of(names: Sequence[str], where: str) -> Columns | None:
     labels = [name for name in _LABELS if name in names]
     splits = [name for name in SPLIT_COLUMNS if name in names]
     paired = len(paths) + len(labels) in (2, len(names))  # else the table has other columns, and none of labels
-    if set(paths) <= {"name", "id"} and not splits and set(labels) <= _IDS and paired:
+    if set(paths) <= {"name", "id"} and not splits and set(labels) <= _IDS and len(names) <= 3 and paired:
         raise class_file_error(where)
     kind = "auto"
     if labels:
@@ -206,12 +216,11 @@ def table_rows(path: Path, wanted: Sequence[str]) -> Iterator[tuple[int, dict[st
     """(line, row) of a table with a header that names the columns `wanted`."""
     lines = split_lines(read_text(path, "surrogateescape"), path)
     first = next((number for number, line in enumerate(lines) if line.strip()), 0)
-    found = ((separator, fields_of(lines[first], separator)) for separator in SEPARATORS)
-    header = next(((sep, names) for sep, names in found if names and set(wanted) <= set(map(column_name, names))), None)
+    header = header_with(lines[first], wanted)
     if header is None:
         raise AnnotationError(f"{path}:{first + 1}: expected a header with {', '.join(wanted)}.")
-    names = [column_name(name) for name in header[1]]
-    for number, fields in _rows(lines, header[0], names, path, first + 1):
+    separator, names = header
+    for number, fields in _rows(lines, separator, names, path, first + 1):
         yield number, dict(zip(names, fields, strict=True))
 
 
@@ -277,6 +286,9 @@ def _are_classes(listings: list[Listing]) -> bool:
 def _checked_label(label: Any, name: str, file: str, line: int) -> str | int | None:
     """A label of a table: text or a whole number; an empty one is none."""
     if label is None or isinstance(label, str):
+        if label and label[0] in "[({" and _LIST_OF_LABELS.match(label):
+            where = Listing(name, None, None, file, line).where
+            raise AnnotationError(f"{where}: expected one label for each video, got the list {label!r:.100}.")
         return label or None
     if isinstance(label, int) and not isinstance(label, bool) and abs(label) < 10**18:
         return label
@@ -293,6 +305,9 @@ def _notes_of_table(columns: Columns, listings: list[Listing], path: Path) -> It
         yield (
             f"{path}: no column holds labels; not read: {', '.join(columns.unread):.200} (known: {', '.join(_LABELS)})"
         )
+    others = [name for name in columns.unread if name in PATH_COLUMNS and name not in ("name", "id")]
+    if others:
+        yield f"{path}: the videos are those of the column `{columns.path_name}`; not read: {', '.join(others):.200}"
     parts = [name for name in columns.unread if _PARTS_OF_VIDEOS.fullmatch(name)]
     if parts:
         yield f"{path}: each video is read as a whole; not read: {', '.join(parts):.200}"
@@ -399,7 +414,7 @@ def _listed_in_lines(lines: list[str], path: Path) -> ListedVideos:
             elif name != line.strip() or not any(separator in name for separator in SEPARATORS):
                 plain_paths += 1
             listings.append(Listing(name, label, None, file, number))
-    _check_columns(listings)
+    _check_columns(listings, lines)
     unlabelled = [listing for listing in listings if listing.label is None]
     if unlabelled and len(unlabelled) < len(listings):
         raise AnnotationError(
@@ -416,17 +431,31 @@ def _listed_in_lines(lines: list[str], path: Path) -> ListedVideos:
         len(listings) > 1
         and first.label is not None
         and not is_video_name(first.name)
-        and not any(listing.label == first.label for listing in listings[1:])
+        and (
+            all(is_video_name(listing.name) for listing in listings[1:])
+            or not any(listing.label == first.label for listing in listings[1:])
+        )
     )
-    return ListedVideos(_numbered(listings), None, split_of_name(path), suspected)
+    label_first = all(" " in item.name and item.label is None for item in listings)
+    notes = (_label_first(first),) if label_first else ()
+    return ListedVideos(_numbered(listings), None, split_of_name(path), suspected or label_first, notes)
+
+
+def _label_first(first: Listing) -> str:
+    return (
+        f"{first.where}: {first.name!r:.200} is taken for one path without a label; if it is a label and a path, put a "
+        "header such as `label path` above the first line"
+    )
 
 
 def header_error(first: Listing) -> AnnotationError:
-    """The error for a first line that may be a header."""
+    """The error for a first line that may be a header, or for lines that may have the label first."""
+    if first.label is None:
+        return AnnotationError(f"{_label_first(first)}.")
     return AnnotationError(
-        f"{first.where}: there is no video {first.name!r:.100}, and {str(first.label)!r:.100} is the label of no other "
-        "line, so this line may be a header that is not known; rename its columns (or put `path,label` above the first "
-        f"video). Known {known_columns()}."
+        f"{first.where}: there is no video {first.name!r:.100}, and no other line is like this one with the label "
+        f"{str(first.label)!r:.100}, so it may be a header that is not known; rename its columns (or put `path,label` "
+        f"above the first video). Known {known_columns()}."
     )
 
 
@@ -482,21 +511,37 @@ def _unclear(line: str, place: Listing) -> AnnotationError:
     )
 
 
-def _check_columns(listings: list[Listing]) -> None:
-    """Refuses three columns without a header: a label such as `run,train` or `3;7` in all lines."""
+def _check_columns(listings: list[Listing], lines: list[str]) -> None:
+    """Refuses three columns without a header: a label such as `run,train`, `run,` or `3;7` in all lines."""
     for separator in SEPARATORS:
         if not all(isinstance(item.label, str) and separator in item.label for item in listings):
             continue
         rows = [str(item.label).split(separator) for item in listings]
         if len({len(row) for row in rows}) > 1:
             continue
+        if any(_are_columns(item, lines[item.line - 1], separator) for item in listings):
+            raise _columns_error(listings[0], len(rows[0]))
         for column in zip(*rows, strict=True):
             words = {word.strip().lower() for word in column}
             if words == {""} or words <= SPLIT_WORDS.keys() or all(map(_WHOLE_NUMBER.fullmatch, words)):
-                raise AnnotationError(
-                    f"{listings[0].where}: the lines have {len(rows[0]) + 1} columns, with {listings[0].label!r:.100} "
-                    "after the path; name them in a header, such as `path,label,split`."
-                )
+                raise _columns_error(listings[0], len(rows[0]))
+
+
+def _are_columns(listing: Listing, line: str, separator: str) -> bool:
+    """Whether a label is several fields, and no name with commas: it is quoted, or a space follows only its commas."""
+    line, label = line.strip(), str(listing.label)
+    if line.endswith('"'):
+        return False
+    if separator != "," or label.count(",") > label.count(", "):
+        return True
+    return line[line.find(listing.name) + len(listing.name) :].lstrip('"').startswith(", ")
+
+
+def _columns_error(first: Listing, count: int) -> AnnotationError:
+    return AnnotationError(
+        f"{first.where}: the lines have {count + 1} columns, with {first.label!r:.100} after the path; name them in a "
+        "header, such as `path,label,split`, or quote labels that hold a separator."
+    )
 
 
 # JSON

@@ -66,13 +66,17 @@ def described(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".strip(": ")
 
 
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # line breaks; bytes that are not UTF-8
+
+
 def failure(
     name: str, cause: Exception | str, step: str, advice: str, kind: type[VideoDecodingError] = VideoDecodingError
 ) -> VideoDecodingError:
     """The error as one line of bounded length: what, where, what to do."""
     found = (cause if isinstance(cause, str) else described(cause)).rstrip(". \n")
     found = " ".join(found.split())
-    return kind(f"Cannot read the video {name:.1000}: {found:.1000} ({step}). {advice}", name, cause)
+    message = f"Cannot read the video {name:.1000}: {found:.1000} ({step}). {advice}"
+    return kind(_UNPRINTABLE.sub(lambda sign: ascii(sign[0])[1:-1], message), name, cause)
 
 
 # Sources
@@ -250,7 +254,7 @@ class _Download:
 
 
 # Global by the registries' words, but inside networks: Azure's host, a closed translator, addresses of documentation.
-_NOT_PUBLIC = tuple(map(ipaddress.ip_network, ("168.63.129.16/32", "192.88.99.0/24", "3fff::/20")))
+_NOT_PUBLIC = tuple(map(ipaddress.ip_network, ("168.63.129.16/32", "192.0.0.0/24", "192.88.99.0/24", "3fff::/20")))
 _IPV4_TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
 _IPV6_UNICAST = ipaddress.ip_network("2000::/3")  # all other IPv6 addresses stay within a network
 
