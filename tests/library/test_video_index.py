@@ -251,7 +251,8 @@ def test_contact_sheet(folder):
     texts = [text.get_text() for text in figure.texts]
     assert texts[0] == "pink square" and "long.mp4" in texts and "2.0 – 4.0 s" in texts and "0.25" in texts
     [long_name] = [text for text in texts if "yellow" in text or text.startswith("…")]
-    assert long_name.startswith("…") and long_name.endswith("moon_shaking.mp4")
+    assert long_name.startswith("…") and "more/yellow_moon_shaking.mp4".endswith(long_name[1:])
+    assert len(long_name) > 10
     pink, yellow = (axes.images[0].get_array().reshape(-1, 3).astype(int) for axes in figure.axes)
     assert ((pink - [242, 89, 204]) ** 2).sum(1).min() < 2000 < ((yellow - [242, 89, 204]) ** 2).sum(1).min()
     with pytest.raises(ValueError, match="nothing to draw"):
