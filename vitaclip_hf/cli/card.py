@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ..data.output_files import replace_file
 from .errors import reported
 
 
@@ -33,4 +34,4 @@ def card(
         model, processor = load_checked(checkpoint)
         name = model_id or checkpoint.as_posix()
         text = make_card(checkpoint, name, model, processor, remote_code=model_id is not None)
-        output.write_text(text, encoding="utf-8")
+        replace_file(output, lambda beside: beside.write_text(text, encoding="utf-8"))

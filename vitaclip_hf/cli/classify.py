@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..data.output_files import replace_file
 from .errors import CommandError, needs_extra, reported
 from .result_formats import WRITERS, Format
 from .video_files import GivenVideo, find_videos
@@ -255,6 +256,6 @@ def classified(
             else:
                 if picture is not None:
                     with reported(OSError):
-                        answer.figure(Path(video.name).name, top_k).savefig(picture)
+                        replace_file(picture, answer.figure(Path(video.name).name, top_k).savefig)
                 yield {"video": video.name} | answer.as_dict(top_k) | {"dtype": dtype}
             bar.update()

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..data.output_files import replace_file
 from .classify import PICTURES, loaded_checkpoint
 from .errors import CommandError, needs_extra, reported
 
@@ -70,9 +71,10 @@ def explain(
         raise CommandError(str(error).replace("`templates`", "`template`").replace("`labels`", "`label`")) from error
     with reported(OSError):
         if ending == ".json":
-            output.write_text(json.dumps(relevance.as_dict(), ensure_ascii=False) + "\n", encoding="utf-8")
+            content = json.dumps(relevance.as_dict(), ensure_ascii=False) + "\n"
+            replace_file(output, lambda beside: beside.write_text(content, encoding="utf-8"))
         else:
-            relevance.figure(Path(video).name).savefig(output)
+            replace_file(output, relevance.figure(Path(video).name).savefig)
     most = max(range(len(relevance.frames)), key=lambda index: float(relevance.frame_relevance[index]))
     print(f"{relevance.label}: cosine {relevance.cosine:.3f}; frame {relevance.frames[most]} adds most; {output}")
     return 0

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ..data.output_files import replace_file
 from .classify import PICTURES, loaded_checkpoint
 from .errors import CommandError, needs_extra, reported
 from .index import number_type_of
@@ -78,7 +79,7 @@ def search(
             query = index.embed_text(checkpoint, text or "", template or ["{}"])
         hits = index.search(query, top_k, per_video, approximate)
         if contact_sheet is not None and hits:
-            draw_contact_sheet(hits, folder, text or video).savefig(contact_sheet)
+            replace_file(contact_sheet, draw_contact_sheet(hits, folder, text or video).savefig)
     if format is SearchFormat.json:
         print(json.dumps([asdict(hit) for hit in hits], ensure_ascii=False, indent=1))
     else:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..data.output_files import replace_file
 from .classify import DTYPE_HELP, NumberType, dtype_of, loaded_checkpoint, read_labels
 from .errors import CommandError, needs_extra, reported
 
@@ -202,4 +203,4 @@ def write(
         return
     from ..library.timeline_picture import draw_timeline
 
-    draw_timeline(segments, labels, curve, thumbnails, Path(video).name).savefig(path)
+    replace_file(path, draw_timeline(segments, labels, curve, thumbnails, Path(video).name).savefig)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..data.output_files import replace_file
 from ..data.text_files import one_line
 
 
@@ -27,10 +28,8 @@ def write_json(file: Path, content: Mapping[str, Any]) -> None:
         OSError: the file cannot be written.
         ValueError: a number that JSON does not have (NaN or infinity).
     """
-    partial = file.with_name(f"{file.name}.partial")
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.replace(file)
+    replace_file(file, lambda beside: beside.write_text(text + "\n", encoding="utf-8"))
 
 
 def read_results(file: Path | str) -> dict[str, Any]:

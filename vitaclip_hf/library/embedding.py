@@ -25,6 +25,7 @@ import torch
 
 from ..data.clip_reading import ClipReader
 from ..data.folder_lock import FolderLock
+from ..data.output_files import replace_file
 from ..model.checkpoint import Checkpoint, load_checkpoint
 from ..model.reading_ahead import read_ahead, reading_threads
 from ..model.video_decoding import VideoDecodingError
@@ -202,7 +203,7 @@ def storable(text: str) -> str:
 def _check_about(folder: Path, about: dict[str, Any]) -> None:
     path = folder / ABOUT
     if not path.exists():
-        _replaced(path, lambda beside: beside.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8"))
+        replace_file(path, lambda beside: beside.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8"))
         return
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
@@ -227,7 +228,7 @@ def _finished(folder: Path, retry: bool) -> set[str]:
         try:
             names = _read(path, ["video", "error"])
             if retry and names["error"].null_count < len(names):
-                _replaced(path, partial(_write_table, _read(path).filter(names["error"].is_null())))
+                replace_file(path, partial(_write_table, _read(path).filter(names["error"].is_null())))
                 names = names.filter(names["error"].is_null())
             found = names["video"].to_pylist()
         except (pa.ArrowException, KeyError, ValueError, UnicodeDecodeError) as error:
@@ -246,21 +247,11 @@ def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
 
 def _write(folder: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
     table = pa.Table.from_pylist(rows, schema)
-    _replaced(folder / f"part-{uuid.uuid4().hex[:12]}.parquet", partial(_write_table, table))
+    replace_file(folder / f"part-{uuid.uuid4().hex[:12]}.parquet", partial(_write_table, table))
 
 
 def _write_table(table: pa.Table, path: Path) -> None:
     pq.write_table(table, path, write_page_checksum=True)
-
-
-def _replaced(path: Path, write: Callable[[Path], Any]) -> None:
-    beside = path.with_name(f"{path.name}.new-{os.getpid()}")
-    try:
-        write(beside)
-        os.replace(beside, path)
-    except BaseException:  # a full disk
-        beside.unlink(missing_ok=True)
-        raise
 
 
 # From videos to parts of rows

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..data.output_files import replace_file
 from .timeline import Segment
 
 
@@ -158,4 +159,4 @@ def write_timeline(path: str | Path, segments: Sequence[Segment], source: str | 
     if path.suffix.lower() not in WRITERS:
         raise ValueError(f"`path` {path}: the name must end in {', '.join(WRITERS)}.")
     ordered = sorted(segments, key=lambda segment: (segment.start, segment.end))
-    WRITERS[path.suffix.lower()](path, ordered, Path(source), fps)
+    replace_file(path, lambda beside: WRITERS[path.suffix.lower()](beside, ordered, Path(source), fps))

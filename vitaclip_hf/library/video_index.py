@@ -25,6 +25,7 @@ import torch
 
 from ..data.folder_lock import FolderLock
 from ..data.listings import is_video_name
+from ..data.output_files import replace_file
 from ..model.checkpoint import Checkpoint
 from ..model.video_decoding import VideoDecodingError
 from ..model.zero_shot_classifier import build_zero_shot_classifier, checked_templates
@@ -307,7 +308,7 @@ class VideoIndex:
             check_window(about["window"], about["stride"])
             self.place.mkdir(parents=True, exist_ok=True)
             content = json.dumps(about, indent=2, ensure_ascii=False) + "\n"
-            _replaced(self.place / "index.json", lambda path: path.write_text(content, encoding="utf-8"))
+            replace_file(self.place / "index.json", lambda path: path.write_text(content, encoding="utf-8"))
         for name, value in (("window", window), ("stride", stride)):
             if value is not None and value != about[name]:
                 raise VideoIndexError(
@@ -540,15 +541,8 @@ class _Writer:
         self._rows, self._unsaved = [], 0
 
 
-def _replaced(path: Path, write: Callable[[Path], Any]) -> None:
-    """Writes a file beside its place and renames it: it is there as a whole or as it was."""
-    beside = path.with_name(f"{path.name}.new-{os.getpid()}")
-    write(beside)
-    os.replace(beside, path)
-
-
 def _write_table(path: Path, table: pa.Table) -> None:
-    _replaced(path, lambda beside: pq.write_table(table, beside))
+    replace_file(path, lambda beside: pq.write_table(table, beside))
 
 
 def videos_in(folder: Path) -> Iterator[tuple[str, int, int]]:

@@ -1,0 +1,45 @@
+"""A file is there as a whole, or as it was."""
+
+import os
+
+import pytest
+
+from vitaclip_hf.data.output_files import replace_file
+
+
+def fails_half_way(path):
+    path.write_text("half")
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("name", ["a.json", "a", "ä" * 60 + ".png"])
+def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path, name):
+    (tmp_path / name).write_text("old")
+    with pytest.raises(OSError, match="No space left"):
+        replace_file(tmp_path / name, fails_half_way)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {name: "old"}
+    replace_file(tmp_path / name, lambda path: path.write_text("new"))
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {name: "new"}
+
+
+def test_the_ending_stays_for_writers_that_go_by_it(tmp_path):
+    seen = []
+    replace_file(tmp_path / "a.png", lambda path: (seen.append(path.suffix), path.touch()))
+    assert seen == [".png"]
+
+
+def test_a_link_stays_a_link_and_a_device_a_device(tmp_path):
+    (tmp_path / "real.txt").write_text("old")
+    (tmp_path / "link.txt").symlink_to("real.txt")
+    replace_file(tmp_path / "link.txt", lambda path: path.write_text("new"))
+    assert (tmp_path / "link.txt").is_symlink() and (tmp_path / "real.txt").read_text() == "new"
+    replace_file(os.devnull, lambda path: path.write_text("new"))
+    assert not os.path.isfile(os.devnull)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="none/a.txt"):
+        replace_file(tmp_path / "none" / "a.txt", lambda path: path.write_text("x"))
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match="file/a.txt"):
+        replace_file(tmp_path / "file" / "a.txt", lambda path: path.write_text("x"))

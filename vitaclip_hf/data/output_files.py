@@ -1,0 +1,33 @@
+"""Files that are there as a whole, or as they were."""
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+
+def replace_file(path: str | Path, write: Callable[[Path], Any]) -> None:
+    """
+    Writes a file beside its place and renames it. Where writing fails, on a full disk for example, nothing is left of
+    the new file and the old one stays.
+
+    Args:
+        path: the file. What is no plain file, such as a pipe, is written as it is.
+        write: is called with the path to write to, which has the same ending.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        write(path)
+        return
+    path = Path(os.path.realpath(path))  # a link stays one
+    beside = path.with_name(f".new-{os.getpid()}-{path.name[-80:]}")
+    try:
+        write(beside)
+        os.replace(beside, path)
+    except BaseException as error:
+        with suppress(OSError):
+            beside.unlink()
+        if isinstance(error, OSError) and error.filename in (beside, str(beside)):
+            error.filename = str(path)  # which the user knows
+        raise
