@@ -597,6 +597,11 @@ def test_kept_figures_and_tables_are_those_of_the_kept_results(folder, steps, tm
     assert {r["curve"][-1]["step"] for r in kept["records"] if r["phase"] == "run" and r["lr"]} == {steps}
 
 
+def test_the_figure_of_the_page_is_the_kept_one():
+    kept, shown = MINIATURE / "longer" / "trade_off.png", MINIATURE.parents[1] / "docs" / "images" / "miniature.png"
+    assert kept.read_bytes() == shown.read_bytes()
+
+
 @pytest.mark.parametrize(
     "page", ["examples/miniature/README.md", "docs/miniature.md", "docs/evaluation.md", "docs/training.md"]
 )
