@@ -22,6 +22,9 @@ SEPARATORS = (",", "\t", ";")
 
 MAX_NAME = 1000  # characters of a class name; the text tower reads 77 tokens
 
+_HEADERS = ID_COLUMNS | NAME_COLUMNS | EITHER_COLUMNS  # above names alone, in the plural too
+_HEADERS |= {f"{name}s" for name in _HEADERS} | {"classes", "categories", "classname", "class_list", "label_list"}
+_REMARK = re.compile(r"# |//|\[.*\]$|[\[\]{}(),]+$|([-=*_#])\1\1+$")  # `[classes]`, `]`, `---`
 _JOINED = {name.replace("_", ""): name for name in ID_COLUMNS | NAME_COLUMNS}
 _ID = re.compile(r"\d{1,9}")
 _DECIMAL = re.compile(r"[+-]?\d+\.\d*")
@@ -250,11 +253,21 @@ def _pairs(texts: list[str], separator: str, path) -> list[tuple[int, str]] | No
 
 def _plain_names(lines: Sequence[str], path) -> list[str]:
     names = [unquoted(line) for line in lines if line.strip()]
-    headers = ID_COLUMNS | NAME_COLUMNS | EITHER_COLUMNS | {"classes", "labels", "names", "class_names", "classname"}
-    if len(names) > 1 and names[0].split()[:1] == ["names:"]:
+    if len(names) < 2:
+        return names
+    if names[0].split()[:1] == ["names:"]:
         raise AnnotationError(f"{path}: this is YAML; expected `id,name` or one name a line.")
-    if len(names) > 1 and _column(names[0]) in headers:
+    if names[0] == str(len(names) - 1) and not all(name.isdecimal() for name in names):
+        raise AnnotationError(
+            f"{path}: the first line, {names[0]!r:.100}, looks like the number of classes; remove it."
+        )
+    if _column(names[0]) in _HEADERS or names[0].endswith(":"):
         raise AnnotationError(f"{path}: the first line, {names[0]!r:.100}, looks like a header; remove it.")
+    if remark := next(filter(_REMARK.match, names), None):
+        raise AnnotationError(
+            f"{path}: the line {remark!r:.100} looks like a remark, a rule or a bracket; write only class names, one "
+            "a line."
+        )
     return names
 
 

@@ -296,20 +296,6 @@ _BEGINNINGS: tuple[tuple[bytes, str], ...] = (
     (b"\x12\x00\x0a", "obu"),
     (b"BM", "bmp_pipe"),
 )
-_MP4_BOXES = (
-    b"ftyp",
-    b"styp",
-    b"moov",
-    b"moof",
-    b"mdat",
-    b"free",
-    b"skip",
-    b"wide",
-    b"pnot",
-    b"uuid",
-    b"sidx",
-    b"junk",
-)
 # Streams without a container begin alike; FFmpeg tells them apart.
 _START_CODE = ("h264", "hevc", "vvc", "m4v", "mpegvideo", "mpeg")
 _PICTURES = ("gif", "apng", "png_pipe")
