@@ -3,6 +3,7 @@
 import doctest
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 import pytest
@@ -130,6 +131,14 @@ def test_bad_k():
 
 
 # As a metric of `evaluate`
+
+
+def test_a_name_that_another_user_took_in_the_temporary_folder_does_no_harm(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "video_accuracy").write_text("")
+    found = VideoAccuracy().compute(predictions=[[0, 1]], references=[1])
+    assert found == {"top1": 0.0, "top5": 1.0, "mean_class": 0.0, "missing": 0}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["video_accuracy"]
 
 
 def test_metric_of_evaluate(monkeypatch, tmp_path):

@@ -46,9 +46,14 @@ class VideoAccuracy(evaluate.Metric):
     """
 
     def __init__(self, *args, keep_in_memory: bool = True, num_process: int = 1, **kwargs):
-        # `evaluate` makes a folder even if nothing is written; its default is a cache that may be read-only.
-        kwargs.setdefault("cache_dir", tempfile.gettempdir())
-        super().__init__(*args, keep_in_memory=keep_in_memory and num_process == 1, num_process=num_process, **kwargs)
+        keep_in_memory = keep_in_memory and num_process == 1
+        if keep_in_memory and "cache_dir" not in kwargs:
+            # `evaluate` makes a folder even if nothing is written; its default is a cache that may be read-only, and a
+            # name that all users of a machine share is one that another may have taken.
+            with tempfile.TemporaryDirectory() as folder:
+                super().__init__(*args, cache_dir=folder, keep_in_memory=True, **kwargs)
+        else:
+            super().__init__(*args, keep_in_memory=keep_in_memory, num_process=num_process, **kwargs)
 
     def _info(self) -> evaluate.MetricInfo:
         features = {"predictions": [datasets.Value("int64")], "references": datasets.Value("int64")}
