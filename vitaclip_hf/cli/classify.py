@@ -123,8 +123,6 @@ def classify(
     with ExitStack() as stack:
         if output is None:
             file = sys.stdout
-            if hasattr(file, "reconfigure"):
-                file.reconfigure(errors="backslashreplace")  # file names that are not UTF-8
         else:
             with reported(OSError):
                 file = stack.enter_context(output.open("w", encoding="utf-8", errors="backslashreplace", newline=""))

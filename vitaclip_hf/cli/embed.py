@@ -106,6 +106,7 @@ def embed(
             raise CommandError("out of memory; lower `batch_size`.") from error
         except (ValueError, OSError) as error:
             raise CommandError(str(error).replace("`templates`", "`template`")) from error
-    print(f"{report.new} new, {report.unchanged} unchanged, {report.failed} failed")
+    errors = f" ({report.failed} of them failed)" if report.failed else ""
+    print(f"{report.new} new{errors}, {report.unchanged} unchanged")
     print(f"{output}, {time.perf_counter() - started:.1f} s", file=sys.stderr)
     return 1 if report.failed or missing else 0

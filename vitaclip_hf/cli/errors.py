@@ -9,6 +9,8 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from .terminal import shown
+
 
 # typer brings its own copy of click, older versions use click itself: this is the base of usage errors in both.
 UsageError: Any = typer.BadParameter.__base__
@@ -92,7 +94,7 @@ class Group(TyperGroup):
 
 def report(command: str, message: str) -> int:
     """Prints one line on stderr; returns the exit code."""
-    print(f"{command}: {' '.join(message.split())}", file=sys.stderr)
+    print(f"{command}: {shown(' '.join(message.split()))}", file=sys.stderr)
     return 2
 
 

@@ -10,6 +10,7 @@ import typer
 from ..data.output_files import replace_file
 from .classify import PICTURES, loaded_checkpoint
 from .errors import CommandError, needs_extra, reported
+from .terminal import shown
 
 
 def explain(
@@ -76,5 +77,7 @@ def explain(
         else:
             replace_file(output, relevance.figure(Path(video).name).savefig)
     most = max(range(len(relevance.frames)), key=lambda index: float(relevance.frame_relevance[index]))
-    print(f"{relevance.label}: cosine {relevance.cosine:.3f}; frame {relevance.frames[most]} adds most; {output}")
+    print(
+        f"{shown(relevance.label)}: cosine {relevance.cosine:.3f}; frame {relevance.frames[most]} adds most; {output}"
+    )
     return 0

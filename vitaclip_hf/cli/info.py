@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from .errors import reported
+from .terminal import shown
 
 
 class Format(str, Enum):
@@ -33,7 +34,7 @@ def info(
         return
     width = max(map(len, facts))
     for name, value in facts.items():
-        print(f"{name:<{width}}  {as_text(value)}")
+        print(f"{name:<{width}}  {shown(as_text(value))}")
 
 
 def as_text(value: Any) -> str:

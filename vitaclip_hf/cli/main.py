@@ -19,6 +19,7 @@ from .info import info
 from .publish import publish
 from .search import search
 from .serve import serve
+from .terminal import guard_streams
 from .timeline import timeline
 from .train import train
 
@@ -169,4 +170,5 @@ app.command(
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command with these arguments (those of this process by default); returns the exit code."""
+    guard_streams()
     return app(args=arguments, prog_name="vitaclip", standalone_mode=False) or 0

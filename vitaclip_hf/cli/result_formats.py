@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any, TextIO
 
+from .terminal import shown
+
 
 Rows = Iterable[dict[str, Any]]
 FIELDS = ("video", "rank", "label", "score", "cosine", "answer", "error")
@@ -26,15 +28,16 @@ class Format(str, Enum):
 
 def write_table(rows: Rows, file: TextIO) -> None:
     for row in rows:
-        file.write(f"{row['video']}\n")
+        file.write(f"{shown(row['video'])}\n")
         if "reason" in row:
-            file.write(f"  {row['answer']} ({row['reason']})\n")
-        width = max((len(score["label"]) for score in row.get("scores", ())), default=0)
-        for score in row.get("scores", ()):
+            file.write(f"  {shown(row['answer'])} ({row['reason']})\n")
+        labels = [shown(score["label"]) for score in row.get("scores", ())]
+        width = max(map(len, labels), default=0)
+        for score, label in zip(row.get("scores", ()), labels, strict=True):
             bar = "█" * round(score["score"] * BAR)
-            file.write(f"  {score['score']:6.1%}  {score['label']:<{width}}  {bar}".rstrip() + "\n")
+            file.write(f"  {score['score']:6.1%}  {label:<{width}}  {bar}".rstrip() + "\n")
         if "error" in row:
-            file.write(f"  error: {row['error']}\n")
+            file.write(f"  error: {shown(row['error'])}\n")
         file.write("\n")
         file.flush()
 

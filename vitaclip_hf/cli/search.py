@@ -12,6 +12,7 @@ from ..data.output_files import replace_file
 from .classify import PICTURES, loaded_checkpoint
 from .errors import CommandError, needs_extra, reported
 from .index import number_type_of
+from .terminal import shown
 from .timeline import clock
 
 
@@ -84,5 +85,5 @@ def search(
         print(json.dumps([asdict(hit) for hit in hits], ensure_ascii=False, indent=1))
     else:
         for hit in hits:
-            print(f"{hit.cosine:6.3f}  {clock(hit.start)}  {clock(hit.end)}  {hit.path}")
+            print(f"{hit.cosine:6.3f}  {clock(hit.start)}  {clock(hit.end)}  {shown(hit.path)}")
     return 0

@@ -13,6 +13,7 @@ import typer
 from ..data.output_files import replace_file
 from .classify import DTYPE_HELP, NumberType, dtype_of, loaded_checkpoint, read_labels
 from .errors import CommandError, needs_extra, reported
+from .terminal import shown
 
 
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
@@ -99,7 +100,7 @@ def timeline(
         for segment in searched.merge(cells):
             segments.append(segment)
             times = f"{clock(segment.start)}  {clock(segment.end)}"
-            print(f"{times}  {segment.score:6.1%}  {segment.label}", flush=True)
+            print(f"{times}  {segment.score:6.1%}  {shown(segment.label)}", flush=True)
     curve.close()
     for path in outputs:
         with reported(OSError):

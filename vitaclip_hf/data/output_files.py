@@ -31,3 +31,8 @@ def replace_file(path: str | Path, write: Callable[[Path], Any]) -> None:
         if isinstance(error, OSError) and error.filename in (beside, str(beside)):
             error.filename = str(path)  # which the user knows
         raise
+
+
+def storable(text: str) -> str:
+    """A name as UTF-8 can hold it: a byte that is none is written as `\\udcff`, which JSON reads back."""
+    return text.encode("utf-8", "backslashreplace").decode()

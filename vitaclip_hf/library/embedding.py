@@ -25,7 +25,7 @@ import torch
 
 from ..data.clip_reading import ClipReader
 from ..data.folder_lock import FolderLock
-from ..data.output_files import replace_file
+from ..data.output_files import replace_file, storable
 from ..model.checkpoint import Checkpoint, load_checkpoint
 from ..model.reading_ahead import read_ahead, reading_threads
 from ..model.video_decoding import VideoDecodingError
@@ -193,11 +193,6 @@ def read_embeddings(folder: str | Path) -> pa.Table:
 
 
 # What is kept
-
-
-def storable(text: str) -> str:
-    """A name as Parquet can hold it: a byte that is no UTF-8 is written as `\\udcff`."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _check_about(folder: Path, about: dict[str, Any]) -> None:

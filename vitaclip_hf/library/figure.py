@@ -7,6 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from ..data.output_files import storable
 from ..model.video_inputs import to_frames
 
 
@@ -206,7 +207,7 @@ class Page:
         self.figure.text(
             left / page_width,
             1 - (middle + (CAPITAL_HEIGHT * size / 72 / 2 if one_line else 0)) / page_height,
-            text,
+            storable(text),
             size=size,
             color=color,
             weight=weight,
@@ -218,7 +219,7 @@ class Page:
 
     def width_of(self, text: str, size: float, weight: str) -> float:
         """In inches, of the longest line."""
-        drawn = Text(0, 0, text, size=size, weight=weight, figure=self.figure, parse_math=False)
+        drawn = Text(0, 0, storable(text), size=size, weight=weight, figure=self.figure, parse_math=False)
         return drawn.get_window_extent(self.renderer).width / self.figure.dpi
 
     def wrap(self, text: str, width: float, lines: int, size: float, weight: str) -> str:

@@ -12,6 +12,7 @@ Needs pyarrow.
 import hashlib
 import json
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -25,7 +26,7 @@ import torch
 
 from ..data.folder_lock import FolderLock
 from ..data.listings import is_video_name
-from ..data.output_files import replace_file
+from ..data.output_files import replace_file, storable
 from ..model.checkpoint import Checkpoint
 from ..model.video_decoding import VideoDecodingError
 from ..model.zero_shot_classifier import build_zero_shot_classifier, checked_templates
@@ -172,7 +173,8 @@ class VideoIndex:
     def files(self) -> list[IndexedFile]:
         """All files of the index, those with errors too."""
         path = self.place / FILES
-        return [IndexedFile(**row) for row in pq.read_table(path).to_pylist()] if path.exists() else []
+        rows = pq.read_table(path).to_pylist() if path.exists() else []
+        return [IndexedFile(**row | {"path": _path_on_disk(self.folder, row["path"])}) for row in rows]
 
     def check_model(self, checkpoint: Checkpoint) -> None:
         """
@@ -308,7 +310,7 @@ class VideoIndex:
             check_window(about["window"], about["stride"])
             self.place.mkdir(parents=True, exist_ok=True)
             content = json.dumps(about, indent=2, ensure_ascii=False) + "\n"
-            replace_file(self.place / "index.json", lambda path: path.write_text(content, encoding="utf-8"))
+            replace_file(self.place / "index.json", lambda path: path.write_text(storable(content), encoding="utf-8"))
         for name, value in (("window", window), ("stride", stride)):
             if value is not None and value != about[name]:
                 raise VideoIndexError(
@@ -536,7 +538,7 @@ class _Writer:
             table = pa.Table.from_pylist(self._rows, vector_schema(about["width"]))
             shard = self.index.place / f"vectors-{uuid.uuid4().hex[:12]}.parquet"
             _write_table(shard, table)
-        ordered = [asdict(self.files[path]) for path in sorted(self.files)]
+        ordered = [asdict(self.files[path]) | {"path": storable(path)} for path in sorted(self.files)]
         _write_table(self.index.place / FILES, pa.Table.from_pylist(ordered, FILE_SCHEMA))
         self._rows, self._unsaved = [], 0
 
@@ -554,6 +556,13 @@ def videos_in(folder: Path) -> Iterator[tuple[str, int, int]]:
             if not name.startswith(".") and path.is_file():
                 stat = path.stat()
                 yield path.relative_to(folder).as_posix(), stat.st_size, stat.st_mtime_ns
+
+
+def _path_on_disk(folder: Path, stored: str) -> str:
+    """The path that `storable` wrote: the bytes of `\\udcff`, unless a file is really called so."""
+    if "\\udc" not in stored or (folder / stored).exists():
+        return stored
+    return re.sub(r"\\udc([89a-f][0-9a-f])", lambda byte: chr(0xDC00 + int(byte[1], 16)), stored)
 
 
 def content_hash(path: Path) -> str:

@@ -1,0 +1,48 @@
+"""What may reach a terminal: names of files and classes can hold its control sequences, or bytes that are not UTF-8."""
+
+import re
+import sys
+from typing import Any
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# Progress bars and help texts move within a line and have colors; nothing else is passed on.
+_COMMANDS = re.compile(r"(\x1b\[[0-9;]*[mAK])|[\x00-\x07\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+
+
+def shown(text: str) -> str:
+    """A name as one line without control characters: `"a\\nb"` is shown as `a\\nb`."""
+    return _CONTROL.sub(lambda sign: ascii(sign[0])[1:-1], text)
+
+
+def guard_streams() -> None:
+    """
+    Makes standard output and errors take any name.
+
+    Bytes that are not UTF-8 are written as `\\udcff`. On a terminal, control sequences that only a name would hold,
+    such as those that set the window's title or the clipboard, are spelled out; files and pipes get them as they are.
+    """
+    for name in ("stdout", "stderr"):
+        stream: Any = getattr(sys, name)
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+        if stream is not None and stream.isatty() and not isinstance(stream, _Guarded):
+            setattr(sys, name, _Guarded(stream))
+
+
+class _Guarded:
+    """A stream that writes control characters as they are spelled."""
+
+    def __init__(self, stream: Any):
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        self._stream.write(_COMMANDS.sub(lambda found: found[1] or ascii(found[0])[1:-1], text))
+        return len(text)
+
+    def writelines(self, lines: Any) -> None:
+        for line in lines:
+            self.write(line)
