@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from ..data.output_files import replace_file
+from ..model.shown_names import shown
 from .errors import CommandError, needs_extra, reported
 from .result_formats import WRITERS, Format
 from .video_files import GivenVideo, find_videos
@@ -249,7 +250,7 @@ def classified(
             if isinstance(answer, dict):
                 reason = answer["error"] if video.name in answer["error"] else f"{video.name}: {answer['error']}"
                 failed.append(video.name)
-                print(f"vitaclip classify: {reason}", file=sys.stderr)
+                print(f"vitaclip classify: {shown(reason)}", file=sys.stderr)
                 yield {"video": video.name, "error": reason}
             else:
                 if picture is not None:

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from .terminal import shown
+from ..model.shown_names import shown
 
 
 # typer brings its own copy of click, older versions use click itself: this is the base of usage errors in both.

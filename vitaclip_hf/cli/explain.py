@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from ..data.output_files import replace_file
+from ..model.shown_names import shown
 from .classify import PICTURES, loaded_checkpoint
 from .errors import CommandError, needs_extra, reported
-from .terminal import shown
 
 
 def explain(

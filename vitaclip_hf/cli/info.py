@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ..model.shown_names import shown
 from .errors import reported
-from .terminal import shown
 
 
 class Format(str, Enum):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any, TextIO
 
-from .terminal import shown
+from ..model.shown_names import shown
 
 
 Rows = Iterable[dict[str, Any]]

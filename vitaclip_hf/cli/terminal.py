@@ -4,15 +4,11 @@ import re
 import sys
 from typing import Any
 
+from ..model.shown_names import shown
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
 # Progress bars and help texts move within a line and have colors; nothing else is passed on.
 _COMMANDS = re.compile(r"(\x1b\[[0-9;]*[mAK])|[\x00-\x07\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-
-
-def shown(text: str) -> str:
-    """A name as one line without control characters: `"a\\nb"` is shown as `a\\nb`."""
-    return _CONTROL.sub(lambda sign: ascii(sign[0])[1:-1], text)
 
 
 def guard_streams() -> None:
@@ -40,7 +36,7 @@ class _Guarded:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        self._stream.write(_COMMANDS.sub(lambda found: found[1] or ascii(found[0])[1:-1], text))
+        self._stream.write(_COMMANDS.sub(lambda found: found[1] or shown(found[0]), text))
         return len(text)
 
     def writelines(self, lines: Any) -> None:

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from ..data.output_files import replace_file
+from ..model.shown_names import shown
 from .classify import DTYPE_HELP, NumberType, dtype_of, loaded_checkpoint, read_labels
 from .errors import CommandError, needs_extra, reported
-from .terminal import shown
 
 
 PICTURES = (".png", ".pdf", ".svg", ".jpg")

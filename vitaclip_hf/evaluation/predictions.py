@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 
+from ..data.output_files import replace_file
 from .result_files import ResultsError
 from .split_outcome import SplitOutcome
 
@@ -28,10 +29,12 @@ def write_predictions(folder: Path, done: Sequence[SplitOutcome], rows: Sequence
         }
     )
     lines = [line for outcome in done for line in _lines(outcome, rows)]
-    file = folder / PREDICTIONS_FILE
-    partial = file.with_suffix(".partial")
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(lines, schema), partial)
-    partial.replace(file)
+
+    def write(beside: Path) -> None:
+        with beside.open("wb") as file:  # pyarrow opens no path that is not UTF-8
+            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(lines, schema), file)
+
+    replace_file(folder / PREDICTIONS_FILE, write)
 
 
 def _lines(outcome: SplitOutcome, rows: Sequence[str]) -> list[dict]:
@@ -71,11 +74,12 @@ def read_predictions(folder: Path, row: str) -> dict[str, list]:
     file = folder / PREDICTIONS_FILE
     ids = f"{row}_ids"
     try:
-        names = pyarrow.parquet.read_schema(file).names
-        if ids not in names:
-            rows = [name.removesuffix("_ids") for name in names if name.endswith("_ids")]
-            raise ResultsError(f"{file}: has no row {row!r}, only {', '.join(rows)}.")
-        table = pyarrow.parquet.read_table(file, columns=["split", "path", "label", ids]).to_pydict()
+        with file.open("rb") as opened:
+            names = pyarrow.parquet.read_schema(opened).names
+            if ids not in names:
+                rows = [name.removesuffix("_ids") for name in names if name.endswith("_ids")]
+                raise ResultsError(f"{file}: has no row {row!r}, only {', '.join(rows)}.")
+            table = pyarrow.parquet.read_table(opened, columns=["split", "path", "label", ids]).to_pydict()
     except (OSError, pyarrow.ArrowInvalid) as error:
         raise ResultsError(f"{file}: cannot be read ({' '.join(str(error).split())}).") from error
     return {"ids" if name == ids else name: values for name, values in table.items()}

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from ..data.folder_lock import LOCK_FILE
+from ..data.output_files import storable
 from .result_files import fingerprint_of_json, write_json
 
 
@@ -153,7 +154,7 @@ class LogWriter:
 
     def _write(self, rows: Sequence[Mapping]) -> None:
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        self._stream.write(lines.encode())
+        self._stream.write(storable(lines).encode())
         self._stream.flush()
         os.fsync(self._stream.fileno())
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..data.output_files import replace_file
+from ..data.output_files import replace_file, storable
 from ..data.text_files import one_line
 
 
@@ -29,7 +29,7 @@ def write_json(file: Path, content: Mapping[str, Any]) -> None:
         ValueError: a number that JSON does not have (NaN or infinity).
     """
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
-    replace_file(file, lambda beside: beside.write_text(text + "\n", encoding="utf-8"))
+    replace_file(file, lambda beside: beside.write_text(storable(text) + "\n", encoding="utf-8"))
 
 
 def read_results(file: Path | str) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def read_results(file: Path | str) -> dict[str, Any]:
 
 def fingerprint_of_json(content: Any) -> str:
     """SHA-256 of plain data. The order of a table's entries does not matter."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    return hashlib.sha256(storable(json.dumps(content, sort_keys=True, ensure_ascii=False)).encode()).hexdigest()
 
 
 __all__ = ["ResultsError", "fingerprint_of_json", "read_results", "write_json"]

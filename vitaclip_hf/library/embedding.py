@@ -236,7 +236,8 @@ def _finished(folder: Path, retry: bool) -> set[str]:
 
 
 def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+    # pyarrow gets open files, since it opens none whose path is not UTF-8.
+    with path.open("rb") as opened, pq.ParquetFile(opened, page_checksum_verification=True) as file:
         return file.read(columns)
 
 
@@ -246,7 +247,8 @@ def _write(folder: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
 
 
 def _write_table(table: pa.Table, path: Path) -> None:
-    pq.write_table(table, path, write_page_checksum=True)
+    with path.open("wb") as file:
+        pq.write_table(table, file, write_page_checksum=True)
 
 
 # From videos to parts of rows

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..data.output_files import replace_file
+from ..data.output_files import replace_file, storable
 from .timeline import Segment
 
 
@@ -40,7 +40,8 @@ def clock(seconds: float, decimal: str = ".") -> str:
 
 def write_json_segments(path: Path, segments: Sequence[Segment], source: Path, fps: float | None) -> None:
     content = activitynet_form(segments, source.stem)
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    path.write_text(storable(text) + "\n", encoding="utf-8")
 
 
 def write_csv(path: Path, segments: Sequence[Segment], source: Path, fps: float | None) -> None:

@@ -173,7 +173,7 @@ class VideoIndex:
     def files(self) -> list[IndexedFile]:
         """All files of the index, those with errors too."""
         path = self.place / FILES
-        rows = pq.read_table(path).to_pylist() if path.exists() else []
+        rows = _read_table(path).to_pylist() if path.exists() else []
         return [IndexedFile(**row | {"path": _path_on_disk(self.folder, row["path"])}) for row in rows]
 
     def check_model(self, checkpoint: Checkpoint) -> None:
@@ -383,7 +383,7 @@ class VideoIndex:
         found: set[str] = set()
         for shard in self._shards():
             try:
-                found.update(pq.read_table(shard, columns=["content"])["content"].to_pylist())
+                found.update(_read_table(shard, columns=["content"])["content"].to_pylist())
             except (pa.ArrowInvalid, OSError):
                 shard.unlink()
         for path in self.place.glob("*.new-*"):  # of a run that was killed
@@ -396,7 +396,7 @@ class VideoIndex:
     def _compact(self, wanted: set[str]) -> None:
         """Drops vectors that no file needs any more."""
         for shard in self._shards():
-            table = pq.read_table(shard)
+            table = _read_table(shard)
             keep = np.array([content in wanted for content in table["content"].to_pylist()], bool)
             if not keep.any():
                 shard.unlink()
@@ -420,7 +420,7 @@ class VideoIndex:
         loaded = self._loaded
         if loaded is None or loaded[0] != state:
             empty = vector_schema(about["width"]).empty_table()
-            table = pa.concat_tables([empty, *(pq.read_table(path) for path in self._shards())]).combine_chunks()
+            table = pa.concat_tables([empty, *(_read_table(path) for path in self._shards())]).combine_chunks()
             vector = table["vector"].combine_chunks()
             values = vector.flatten().to_numpy().reshape(-1, about["width"])
             self._loaded = loaded = state, table.drop_columns("vector"), values
@@ -543,8 +543,18 @@ class _Writer:
         self._rows, self._unsaved = [], 0
 
 
+# pyarrow gets open files, since it opens none whose path is not UTF-8.
+def _read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
+    with path.open("rb") as file:
+        return pq.read_table(file, columns=columns)
+
+
 def _write_table(path: Path, table: pa.Table) -> None:
-    replace_file(path, lambda beside: pq.write_table(table, beside))
+    def write(beside: Path) -> None:
+        with beside.open("wb") as file:
+            pq.write_table(table, file)
+
+    replace_file(path, write)
 
 
 def videos_in(folder: Path) -> Iterator[tuple[str, int, int]]:

@@ -1,5 +1,7 @@
 """The one loader of checkpoints: a whole Vita-CLIP, prompts saved alone, or a stock CLIP with new prompts."""
 
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from .loading_checks import HUB_ARGUMENTS, UNFIT, CheckpointError, check_complet
 from .modeling_vita_clip import VitaClipModel
 from .processing_vita_clip import VitaClipProcessor
 from .prompt_checkpoint import find_prompts_alone, fingerprint_of_tensors
+from .shown_names import shown
 from .stored_sizes import check_config_file, check_sizes, check_video_processor, find_file
 
 
@@ -149,12 +152,18 @@ def read_config(name: str | Path, revision: str | None = None, accept_clip: bool
         OSError: files that cannot be fetched or read.
     """
     name = str(name)
-    if not Path(name).is_dir():
+    if name and os.path.isdir(name):
+        if re.search("[\ud800-\udfff]", name):
+            raise CheckpointError(f"{shown(name)}: this path is not UTF-8, so safetensors cannot read it; rename it.")
+        if not os.path.isfile(os.path.join(name, "config.json")):
+            raise CheckpointError(f"{shown(name)}: there is no config.json in this folder; give that of a saved model.")
+    else:
         try:
             validate_repo_id(name)
         except HFValidationError as error:
             raise CheckpointError(
-                f"{name[:200]}: no such folder, and not an id on the Hub (those are ORG/NAME); give one of the two."
+                f"{shown(name[:200]) or 'an empty name'}: no such folder, and not an id on the Hub (those are "
+                "ORG/NAME); give one of the two."
             ) from error
     try:
         check_config_file(name, {"revision": revision})

@@ -16,6 +16,7 @@ import av
 from av.stream import Disposition
 
 from .container_length import MP4_BOXES
+from .shown_names import shown
 
 
 try:
@@ -66,9 +67,6 @@ def described(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".strip(": ")
 
 
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # line breaks; bytes that are not UTF-8
-
-
 def failure(
     name: str, cause: Exception | str, step: str, advice: str, kind: type[VideoDecodingError] = VideoDecodingError
 ) -> VideoDecodingError:
@@ -76,7 +74,7 @@ def failure(
     found = (cause if isinstance(cause, str) else described(cause)).rstrip(". \n")
     found = " ".join(found.split())
     message = f"Cannot read the video {name:.1000}: {found:.1000} ({step}). {advice}"
-    return kind(_UNPRINTABLE.sub(lambda sign: ascii(sign[0])[1:-1], message), name, cause)
+    return kind(shown(message), name, cause)
 
 
 # Sources

@@ -29,6 +29,8 @@ from ..data.annotations import AnnotationError
 from ..data.check import check_data
 from ..data.configuration_files import configuration_folder
 from ..data.folder_lock import FolderLock
+from ..data.output_files import storable
+from ..model.shown_names import shown
 from ..model.video_decoding import VideoDecodingError
 from .arguments import GROUPS, VitaClipTrainingArguments, field_names
 from .checkpoints import is_finished, last_checkpoint, step_of
@@ -173,6 +175,8 @@ def train(arguments: list[str]) -> int:
         return _train(groups, chosen)
     if Path(training.output_dir).is_file():
         raise RecipeError(f"`output_dir` {training.output_dir} is a file; give the name of a folder")
+    if storable(training.output_dir) != training.output_dir:
+        raise RecipeError(f"`output_dir` {training.output_dir!a} is not UTF-8, and safetensors writes no such path")
     with FolderLock(training.output_dir, "training"):
         return _train(groups, chosen)
 
@@ -236,7 +240,7 @@ def explain(error: BaseException) -> str:
         text = text.splitlines()[-1].partition(": ")[2]
     known = field_names()
     text = re.sub(r"`(\w+)`", lambda name: f"--{name[1]}" if name[1] in known else name[0], text)
-    return " ".join(text.split()).rstrip(".")
+    return shown(" ".join(text.split()).rstrip("."))
 
 
 def main(arguments: list[str] | None = None, prog: str = "train") -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.configuration_files import RECIPE_FILE
+from ..data.output_files import storable
 from ..model.version import package_versions
 from .checkpoints import (
     FINAL_MODELS,
@@ -135,7 +136,7 @@ class RunFolder:
             record = self._read_record()
             record.setdefault("resumed", []).append(session | {"from": resumed_from.name})
         content = json.dumps(record, indent=2, ensure_ascii=False)
-        (self.path / RUN_FILE).write_text(content + "\n", encoding="utf-8")
+        (self.path / RUN_FILE).write_text(storable(content) + "\n", encoding="utf-8")
 
     def _read_record(self) -> dict[str, Any]:
         try:

@@ -1,0 +1,163 @@
+"""Names that hold control sequences, line breaks, or bytes that are not UTF-8, through every command."""
+
+import csv
+import io
+import json
+import os
+import pty
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_models import openai_tokenizer
+from tiny_training import arguments, save_start, write_videos
+
+from vitaclip_hf.cli.main import main
+from vitaclip_hf.data.output_files import storable
+from vitaclip_hf.library.video_index import VideoIndex
+from vitaclip_hf.model.shown_names import shown
+
+
+DEMO = Path(__file__).parents[2] / "examples" / "demo"
+VIDEO = DEMO / "videos" / "red_star_moving_left.mp4"
+MODEL = ["--model", str(DEMO / "checkpoint")]
+LABELS = ["--labels", "red star moving left,blue heart bouncing"]
+TITLE = "\x1b]0;owned\x07"  # sets the title of the window
+CLIPBOARD = "\x9b31m\x1b]52;c;ZWNobw==\x1b\\"
+
+
+def test_shown():
+    assert shown("a\nb\x1b[1m\x9bc\udcff\u2028") == "a\\nb\\x1b[1m\\x9bc\\udcff\\u2028"
+    assert shown("Éclair 日本.mp4") == "Éclair 日本.mp4"
+    assert json.loads(storable('"é\udcff"')) == "é\udcff"
+
+
+def on_terminal(*command: str) -> bytes:
+    """What a command writes to a terminal."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "vitaclip_hf.cli", *command], stdin=theirs, stdout=theirs, stderr=theirs
+    ) as process:
+        os.close(theirs)
+        written = b""
+        while True:
+            try:
+                block = os.read(ours, 1 << 16)
+            except OSError:  # the other end is closed
+                break
+            if not block:
+                break
+            written += block
+        process.wait(timeout=60)
+    os.close(ours)
+    return written
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "json"])
+def test_names_move_nothing_on_a_terminal(tmp_path, form):
+    shutil.copy(VIDEO, tmp_path / f"good{TITLE}\nname.mp4")
+    (tmp_path / f"bad{CLIPBOARD}.mp4").write_text("no video")
+    label = f"a star{TITLE}"
+    command = ["classify", str(tmp_path), *MODEL, "--labels", label, "--labels", "a heart", "--format", form]
+    written = on_terminal(*command)
+    assert b"owned" in written and b"ZWNobw" in written
+    for start in (b"\x1b]", b"\x9b", b"\x07", "\x9b".encode()):
+        assert start not in written, written
+    if form == "table":
+        assert rb"good\x1b]0;owned\x07\nname.mp4" in written and rb"a star\x1b]0;owned\x07" in written
+
+
+def test_files_and_pipes_get_the_names_as_they_are(tmp_path, capsys):
+    shutil.copy(VIDEO, tmp_path / f"good{TITLE}.mp4")
+    assert main(["classify", str(tmp_path), *MODEL, *LABELS, "--format", "csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert {row["video"] for row in rows} == {f"{tmp_path}/good{TITLE}.mp4"}
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """A folder whose name, and the names of whose videos, are not UTF-8."""
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/odd\xfe"))
+    (folder / "videos").mkdir(parents=True)
+    shutil.copy(VIDEO, folder / "videos" / "star\udcff.mp4")
+    shutil.copy(DEMO / "videos" / "blue_heart_bouncing.mp4", folder / "videos" / "heart.mp4")
+    (folder / "videos" / "broken\udcff.mp4").write_text("no video")
+    return folder
+
+
+def test_bytes_that_are_not_utf8_in_videos_and_outputs(folder, capsys):
+    videos, star = folder / "videos", str(folder / "videos" / "star\udcff.mp4")
+    assert main(["classify", str(videos), *MODEL, *LABELS, "--output", str(folder / "scores.json")]) == 1
+    rows = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+    assert {Path(row["video"]).name for row in rows} == {"star\udcff.mp4", "heart.mp4", "broken\udcff.mp4"}
+    outputs = [f"--output={folder / name}" for name in ("line.json", "line.png", "line.vtt", "line.csv")]
+    assert main(["timeline", star, *MODEL, *LABELS, *outputs]) == 0
+    (name,) = json.loads((folder / "line.json").read_text(encoding="utf-8"))["results"]
+    assert name == "star\udcff" and (folder / "line.png").read_bytes().startswith(b"\x89PNG")
+    for file in (folder / "why.png", folder / "why.json"):
+        assert main(["explain", star, *MODEL, "--label", "red star", "--output", str(file)]) == 0
+        assert file.stat().st_size > 500
+    assert main(["embed", str(videos), *MODEL, "--output", str(folder / "vectors")]) == 1
+    capsys.readouterr()
+    for expected in ("2 new, 0 unchanged, 1 failed, 2 windows\n", "0 new, 3 unchanged, 1 failed\n"):
+        assert main(["index", str(videos), *MODEL]) == 1
+        assert capsys.readouterr().out == expected
+    search = ["search", "red star moving left", "--folder", str(videos), "--contact-sheet", str(folder / "sheet.png")]
+    assert main([*search, "--format", "json"]) == 0
+    hits = json.loads(capsys.readouterr().out)
+    assert [hit["path"] for hit in hits] == ["star\udcff.mp4", "heart.mp4"]
+    assert main(search) == 0 and "  star\\udcff.mp4\n" in capsys.readouterr().out
+
+
+def test_a_file_that_is_called_like_an_escape_is_another_one(tmp_path):
+    index = VideoIndex(tmp_path)
+    names = ["a\\udcff.mp4", "b\udcff.mp4"]
+    for name in names:
+        (tmp_path / name).write_text(f"no video {name!a}")
+    assert main(["index", str(tmp_path), *MODEL]) == 1
+    assert sorted(file.path for file in index.files()) == names
+
+
+def test_evaluation_and_training_of_videos_whose_folder_is_not_utf8(folder, tmp_path, capsys):
+    start = str(save_start(tmp_path / "start", openai_tokenizer()))
+    (folder / "classes").mkdir()
+    videos = write_videos(folder / "classes")
+    protocol = ["--protocol", "own-zero-shot", "--videos", str(videos), "--cpu", "--workers", "1"]
+    for output in (tmp_path / "results", folder / "results"):
+        assert main(["evaluate", "--model", start, *protocol, "--output", str(output)]) == 0
+        assert json.loads((output / "results.json").read_text(encoding="utf-8"))["rows"]
+    capsys.readouterr()
+    assert main(["compare", *[str(place / "results" / "results.json") for place in (tmp_path, folder)]]) == 0
+    assert "\n12 videos, 0 left out" in capsys.readouterr().out
+    assert main(["train", *arguments(start, videos, tmp_path / "run")]) == 0
+    run = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
+    assert str(videos) in json.dumps(run, ensure_ascii=False)
+    capsys.readouterr()
+    assert main(["train", *arguments(start, videos, folder / "run")]) == 2
+    assert "--output_dir" in (error := capsys.readouterr().err) and error.count("\n") == 1 and "UTF-8" in error
+
+
+def test_a_model_whose_folder_is_not_utf8(folder, capsys):
+    shutil.copytree(DEMO / "checkpoint", folder / "model")
+    assert main(["info", str(folder / "model")]) == 2
+    error = capsys.readouterr().err
+    assert error.endswith("odd\\udcfe/model: this path is not UTF-8, so safetensors cannot read it; rename it.\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a\nb/c", "a\\nb/c: no such folder, and not an id on the Hub"),
+        ("a\x1b[31mb/c", "a\\x1b[31mb/c: no such folder, and not an id on the Hub"),
+        ("", "an empty name: no such folder, and not an id on the Hub"),
+        ("x" * 5000, "x" * 200 + ": no such folder, and not an id on the Hub"),
+        ("a\0b", "a\\x00b: no such folder, and not an id on the Hub"),
+        ("{folder}", ": there is no config.json in this folder"),
+    ],
+)
+def test_names_of_models(tmp_path, capsys, name, message):
+    assert main(["info", name.replace("{folder}", str(tmp_path))]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1

@@ -1,0 +1,11 @@
+"""How names of files, models and classes are shown: they can hold control sequences, or bytes that are not UTF-8."""
+
+import re
+
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def shown(text: str) -> str:
+    """A text as one line: a line break is shown as `\\n`, the byte FF, which is no UTF-8, as `\\udcff`."""
+    return _UNPRINTABLE.sub(lambda sign: ascii(sign[0])[1:-1], text)
