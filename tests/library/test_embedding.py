@@ -217,8 +217,8 @@ def ray_workers(driver: int) -> list[int]:
 
 
 @pytest.mark.slow
-def test_ray_with_killed_workers_and_driver(checkpoint, tmp_path, broken):
-    """Workers are killed while they work, then the driver; the rows are those of the local engine."""
+def test_ray_with_killed_workers(checkpoint, tmp_path, broken):
+    """Workers are killed while they work; the rows are those of the local engine."""
     pytest.importorskip("ray")
     (tmp_path / "videos").mkdir()
     for copy in range(12):
@@ -247,13 +247,17 @@ def test_ray_with_killed_workers_and_driver(checkpoint, tmp_path, broken):
 
 
 @pytest.mark.slow
-def test_killed_driver(tmp_path):
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_killed_driver(tmp_path, engine):
+    if engine == "ray":
+        pytest.importorskip("ray")
     (tmp_path / "videos").mkdir()
     for copy in range(150):
         for sample in SAMPLES:
             shutil.copy(sample, tmp_path / "videos" / f"{copy}-{Path(sample).name}")
     out = tmp_path / "out"
     arguments = [str(tmp_path / "videos"), "--model", str(DEMO / "checkpoint"), "--output", str(out)]
+    arguments += ["--engine", engine]
     run = subprocess.Popen([*COMMAND, *arguments])
     end = time.monotonic() + 240
     while run.poll() is None and not list(out.glob("part-*.parquet")) and time.monotonic() < end:
