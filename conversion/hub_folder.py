@@ -20,6 +20,7 @@ from vitaclip_hf.model.checkpoint import load_checkpoint
 from vitaclip_hf.model.loading_checks import kind_problems
 from vitaclip_hf.model.prompt_checkpoint import PROMPT_CONFIG_FILE, find_prompts_alone
 from vitaclip_hf.model.prompt_checkpoint import WEIGHTS_FILE as PROMPTS
+from vitaclip_hf.model.shown_names import check_utf8
 
 
 CODE = Path(vitaclip_hf.model.__file__).parent
@@ -108,6 +109,7 @@ def read_json(file: Path) -> dict:
 def _stored_tensors(files: list[Path]) -> Iterator[tuple[str, list[int], str, str]]:
     """Name, shape, type and file of every stored tensor. Opening a safetensors file checks that it is complete."""
     for file in files:
+        check_utf8(file, "safetensors", error=PublishError)
         try:
             with safe_open(file, "pt") as tensors:
                 for name in tensors.keys():  # noqa: SIM118 (no mapping)

@@ -11,6 +11,8 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors.torch import load_file
 from torch import nn
 
+from vitaclip_hf.model.shown_names import check_utf8
+
 
 OPENAI_TOKENIZER = "openai/clip-vit-base-patch16"
 NOT_PLAIN = "not a checkpoint of plain tensors, and nothing else is loaded"
@@ -139,6 +141,7 @@ def read_classes(path: Path) -> list[str]:
 
 
 def check_output(path: Path) -> None:
+    check_utf8(path, "safetensors", "output", ConversionError)
     if Path(path).is_file():
         raise ConversionError(f"`output` {path}: a file is there; give the name of a folder.")
     if Path(path).is_dir() and any(Path(path).iterdir()):

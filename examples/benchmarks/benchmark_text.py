@@ -56,7 +56,9 @@ def run(arguments: argparse.Namespace) -> dict:
     )
     clip = CLIPModel._from_config(config, attn_implementation="sdpa").eval()
     own = {name: tensor for name, tensor in ours.state_dict().items() if name.startswith(("text_model", "text_proj"))}
-    clip.load_state_dict(own, strict=False)
+    missing, unexpected = clip.load_state_dict(own, strict=False)
+    if unexpected or any(name.startswith(("text_model", "text_proj")) for name in missing):
+        raise RuntimeError(f"CLIP did not take the text tower: unexpected {unexpected}, missing {missing}.")
     short, long = label_ids(arguments.classes, 0), label_ids(arguments.classes, 77)
     calls = {
         PROMPTS: lambda: ours.get_class_features().pooler_output,

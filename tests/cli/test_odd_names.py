@@ -1,4 +1,4 @@
-"""Names that hold control sequences, line breaks, or bytes that are not UTF-8, through every command."""
+"""Names that hold control sequences, line breaks, or bytes that are not UTF-8, through the commands."""
 
 import csv
 import io
@@ -139,11 +139,40 @@ def test_evaluation_and_training_of_videos_whose_folder_is_not_utf8(folder, tmp_
     assert "--output_dir" in (error := capsys.readouterr().err) and error.count("\n") == 1 and "UTF-8" in error
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["export", "{model}", "--output", "{folder}/export"],
+        ["publish", "{folder}/model", "--repo-id", "a/b", "--output", "{folder}/published"],
+        ["card", "{folder}/model", "--output", "{folder}/card.md"],
+        ["convert", "original", "{golden}", "--classes", "{labels}", "--output", "{folder}/converted"],
+    ],
+)
+def test_folders_that_other_libraries_cannot_open(folder, tmp_path, capsys, command):
+    if command[0] == "export":
+        pytest.importorskip("onnxruntime")
+    shutil.copytree(DEMO / "checkpoint", folder / "model")
+    (tmp_path / "any.pth").write_bytes(b"not read before the folder's name is")
+    places = {"model": DEMO / "checkpoint", "folder": folder, "golden": tmp_path / "any.pth"}
+    places["labels"] = DEMO / "labels.txt"
+    assert main([part.format(**places) for part in command]) == 2
+    error = capsys.readouterr().err
+    assert "this path is not UTF-8" in error and error.count("\n") == 1, error
+
+
+def test_approximate_search_needs_utf8(folder, capsys):
+    pytest.importorskip("usearch")
+    main(["index", str(folder / "videos"), *MODEL])
+    capsys.readouterr()
+    assert main(["search", "star", "--folder", str(folder / "videos"), "--approximate"]) == 2
+    assert "this path is not UTF-8, so usearch cannot open it" in capsys.readouterr().err
+
+
 def test_a_model_whose_folder_is_not_utf8(folder, capsys):
     shutil.copytree(DEMO / "checkpoint", folder / "model")
     assert main(["info", str(folder / "model")]) == 2
     error = capsys.readouterr().err
-    assert error.endswith("odd\\udcfe/model: this path is not UTF-8, so safetensors cannot read it; rename it.\n")
+    assert error.endswith("odd\\udcfe/model: this path is not UTF-8, so safetensors cannot open it; rename it.\n")
 
 
 @pytest.mark.parametrize(

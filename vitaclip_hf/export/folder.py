@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ..model.checkpoint import Checkpoint
+from ..model.shown_names import check_utf8
 from ..model.zero_shot_classifier import build_zero_shot_classifier, checked_labels, checked_templates
 from .verification import Verification, verify
 
@@ -86,8 +87,8 @@ def export_checkpoint(
         [`Verification`], or `None` without `check`.
 
     Raises:
-        ValueError: an unknown format, a number type it does not have, a folder with files, labels that do not fit,
-            weights that are NaN or infinite.
+        ValueError: an unknown format, a number type it does not have, a folder with files or whose path is not UTF-8,
+            labels that do not fit, weights that are NaN or infinite.
         VerificationError: the file does not answer as torch does.
         ImportError: a package of the format is missing.
     """
@@ -96,6 +97,7 @@ def export_checkpoint(
         raise ValueError(f"`format` must be one of {', '.join(FORMATS)}, got {format!r}.")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"`output` {output}: is not an empty folder; give a new one.")
+    check_utf8(output, f"the {format} library", "output")
     model: Any = checkpoint.model
     if model.dtype != torch.float32 or model.device.type != "cpu":
         raise ValueError(f"`checkpoint` must be float32 on the CPU, got {model.dtype} on {model.device}.")

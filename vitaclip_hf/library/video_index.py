@@ -28,6 +28,7 @@ from ..data.folder_lock import FolderLock
 from ..data.listings import is_video_name
 from ..data.output_files import replace_file, storable
 from ..model.checkpoint import Checkpoint
+from ..model.shown_names import check_utf8
 from ..model.video_decoding import VideoDecodingError
 from ..model.zero_shot_classifier import build_zero_shot_classifier, checked_templates
 from .windows import VideoWindow, check_window, embed_windows, read_windows
@@ -506,6 +507,7 @@ class VideoIndex:
         from usearch.index import Index
 
         path = self.place / APPROXIMATE
+        check_utf8(path, "usearch", error=VideoIndexError)
         of = hashlib.sha256(vectors.tobytes()).hexdigest()
         stamp = path.with_suffix(".sha256")
         if path.exists() and stamp.exists() and stamp.read_text() == of:

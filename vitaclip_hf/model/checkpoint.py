@@ -1,7 +1,6 @@
 """The one loader of checkpoints: a whole Vita-CLIP, prompts saved alone, or a stock CLIP with new prompts."""
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from .loading_checks import HUB_ARGUMENTS, UNFIT, CheckpointError, check_complet
 from .modeling_vita_clip import VitaClipModel
 from .processing_vita_clip import VitaClipProcessor
 from .prompt_checkpoint import find_prompts_alone, fingerprint_of_tensors
-from .shown_names import shown
+from .shown_names import check_utf8, shown
 from .stored_sizes import check_config_file, check_sizes, check_video_processor, find_file
 
 
@@ -153,8 +152,7 @@ def read_config(name: str | Path, revision: str | None = None, accept_clip: bool
     """
     name = str(name)
     if name and os.path.isdir(name):
-        if re.search("[\ud800-\udfff]", name):
-            raise CheckpointError(f"{shown(name)}: this path is not UTF-8, so safetensors cannot read it; rename it.")
+        check_utf8(name, "safetensors", error=CheckpointError)
         if not os.path.isfile(os.path.join(name, "config.json")):
             raise CheckpointError(f"{shown(name)}: there is no config.json in this folder; give that of a saved model.")
     else:

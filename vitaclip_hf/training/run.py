@@ -29,8 +29,7 @@ from ..data.annotations import AnnotationError
 from ..data.check import check_data
 from ..data.configuration_files import configuration_folder
 from ..data.folder_lock import FolderLock
-from ..data.output_files import storable
-from ..model.shown_names import shown
+from ..model.shown_names import check_utf8, shown
 from ..model.video_decoding import VideoDecodingError
 from .arguments import GROUPS, VitaClipTrainingArguments, field_names
 from .checkpoints import is_finished, last_checkpoint, step_of
@@ -175,8 +174,7 @@ def train(arguments: list[str]) -> int:
         return _train(groups, chosen)
     if Path(training.output_dir).is_file():
         raise RecipeError(f"`output_dir` {training.output_dir} is a file; give the name of a folder")
-    if storable(training.output_dir) != training.output_dir:
-        raise RecipeError(f"`output_dir` {training.output_dir!a} is not UTF-8, and safetensors writes no such path")
+    check_utf8(training.output_dir, "safetensors", "output_dir")
     with FolderLock(training.output_dir, "training"):
         return _train(groups, chosen)
 
