@@ -524,3 +524,14 @@ def test_arrays_of_other_kinds():
     for array in (large.astype(object), large.astype(str), large.astype("M8[s]")):
         with pytest.raises(TypeError, match="Frames must hold numbers, got an array of"):
             video_from(array)
+
+
+def test_mistakes_of_our_own_calls_are_not_reported_as_damage(monkeypatch, tmp_path):
+    def open_(file, *args, io_open, container_options):  # an older or newer PyAV than the call was written for
+        raise AssertionError
+
+    path = write(tmp_path / "clip.mp4")
+    assert open_video(path).metadata.total_num_frames > 1
+    monkeypatch.setattr(av, "open", open_)
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        open_video(path)

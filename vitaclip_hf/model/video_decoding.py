@@ -413,10 +413,14 @@ def checked_indices(indices: Any) -> list[int]:
 
 @contextmanager
 def _reporting(name: str, backend: str, on_damage: str = "") -> Iterator[None]:
-    """Turns whatever a library raises into `VideoDecodingError`; decord's errors share no narrower base class."""
+    """
+    Turns whatever a library raises for a file into `VideoDecodingError`; decord's errors share no narrower base class.
+
+    Mistakes of a call, such as an argument that a version does not know, are no damage and pass.
+    """
     try:
         yield
-    except VideoDecodingError:
+    except (VideoDecodingError, TypeError, NameError, AttributeError):
         raise
     except Exception as error:
         cause = str(error) if isinstance(error, DamageError) else error

@@ -32,6 +32,9 @@ MAX_FRAME_PIXELS = 36_000_000  # 8K in cinema format has 8192 x 4320
 MAX_FRAME_SIDE = 65_535  # as in JPEG; Pillow takes a minute for a picture of millions of rows
 HEAD_BYTES = 1 << 16  # by which the container is told
 
+# Texts that are not UTF-8, which PyAV 19 replaces by itself.
+_METADATA_ERRORS: Any = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+
 VideoInput = str | os.PathLike | bytes | bytearray | memoryview | BinaryIO | dict[str, Any]
 
 
@@ -374,7 +377,7 @@ def opened_container(
                 format=names[0] if len(names) == 1 else None,
                 options=limit,
                 container_options={"format_whitelist": ",".join(names), "protocol_whitelist": "none"},
-                metadata_errors="replace",
+                **_METADATA_ERRORS,
                 io_open=_refuse_other_files,
             )
         except (av.error.InvalidDataError, av.error.ArgumentError) as error:
