@@ -1,0 +1,120 @@
+"""Command-line arguments from dataclasses, with values of a YAML file below them; for training and evaluation."""
+
+import json
+import re
+from argparse import SUPPRESS, ArgumentDefaultsHelpFormatter, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Iterable
+from dataclasses import fields
+from typing import Any
+
+from transformers import HfArgumentParser
+
+from .data.configuration_files import nearest_names
+
+
+UNSET = object()
+
+
+def with_options(message: str, names: Iterable[str]) -> str:
+    """The message with each `name` in backticks as the command line writes it: `--name`, with hyphens."""
+    names = set(names)
+    return re.sub(r"`(\w+)`", lambda match: option(match[1]) if match[1] in names else match[0], message)
+
+
+def option(name: str) -> str:
+    """`--batch-size` of `batch_size`."""
+    return "--" + name.replace("_", "-")
+
+
+class _HelpFormatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
+    """Defaults after each help text, one spelling of each option, and the description with its own line breaks."""
+
+    def _format_action_invocation(self, action):
+        spelling = action.option_strings[-1]  # the one with hyphens
+        if action.nargs == 0:
+            return ", ".join(action.option_strings) if "-h" in action.option_strings else spelling
+        return f"{spelling} {self._format_args(action, self._get_default_metavar_for_optional(action))}"
+
+    def _get_help_string(self, action):
+        return action.help if action.default is None else super()._get_help_string(action)
+
+
+class ArgumentParser(HfArgumentParser):
+    """
+    `HfArgumentParser` that raises `ValueError` and takes the values of a YAML file as well; the command line wins.
+
+    Options are written with hyphens or underscores. `HfArgumentParser.parse_dict` takes values of any type, has no hint
+    for an unknown name, and cannot say which values were chosen.
+
+    Args:
+        dataclass_types: dataclasses of arguments.
+        renamed (`dict[str, str]`, *optional*): old names of arguments and their new ones, for hints.
+        kwargs: of `HfArgumentParser`.
+
+    Attributes:
+        chosen (`dict`): after `parse`, every value that the file or the command line set.
+    """
+
+    chosen: dict[str, Any]
+
+    def __init__(self, dataclass_types, renamed: dict[str, str] | None = None, **kwargs):
+        super().__init__(dataclass_types, formatter_class=_HelpFormatter, allow_abbrev=False, **kwargs)
+        self.renamed = renamed or {}
+        self.names = {item.name for kind in self.dataclass_types for item in fields(kind) if item.init}
+        for action in self._actions:
+            if action.nargs == 0 and action.option_strings[0].startswith("--no_"):
+                action.help = SUPPRESS  # it repeats the help of the switch that it turns off
+
+    def error(self, message: str):
+        raise ValueError(message)
+
+    def hint(self, name: str) -> str:
+        """For an unknown name: its new one, or the nearest."""
+        return f"; use {self.renamed[name]!r}" if name in self.renamed else nearest_names(name, self.names)
+
+    def parse(self, arguments: list[str], values: dict[str, Any] | None = None) -> tuple:
+        """
+        Args:
+            arguments (`list[str]`): the command line.
+            values (`dict`, *optional*): values of a file, by name.
+
+        Returns:
+            `tuple`: the dataclasses, in their order.
+
+        Raises:
+            ValueError: an unknown argument, or a value that does not fit.
+        """
+        values = {name: self._typed(name, value) for name, value in (values or {}).items()}
+        found = values | self._given(arguments)
+        self.chosen = {name: v for name, v in found.items() if name in values or v != self.get_default(name)}
+        try:
+            return tuple(
+                kind(**{item.name: found[item.name] for item in fields(kind) if item.name in found})
+                for kind in self.dataclass_types
+            )
+        except TypeError as error:
+            raise ValueError(" ".join(str(error).split())) from error
+
+    def _given(self, arguments: list[str]) -> dict[str, Any]:
+        """The values on a command line."""
+        namespace = Namespace(**{action.dest: UNSET for action in self._actions})
+        namespace, unknown = self.parse_known_args(arguments, namespace)
+        if unknown:
+            name = unknown[0].split("=")[0].lstrip("-").replace("-", "_")
+            raise ValueError(f"unknown argument {unknown[0]!r:.200}{self.hint(name)}")
+        return {name: value for name, value in vars(namespace).items() if value is not UNSET}
+
+    def _typed(self, name: str, value: Any) -> Any:
+        """A value of a file, read as on the command line: YAML reads 4e-4 as a string."""
+        if name not in self.names:
+            raise ValueError(f"unknown field {name!r:.100}{self.hint(name)}")
+        items = value if isinstance(value, list) else [value]
+        texts = [item if isinstance(item, str) else json.dumps(item, default=str) for item in items]
+        try:
+            typed = self._given([f"--{name}", *texts] if value is items else [f"--{name}={texts[0]}"])[name]
+        except ValueError as error:
+            raise ValueError(f"`{name}` of the file: {error}") from error
+        same_kind = all(isinstance(value, kind) == isinstance(typed, kind) for kind in (bool, list))
+        if not same_kind or (value != typed and not isinstance(value, (str, dict))):  # a dictionary is passed as JSON
+            raise ValueError(f"`{name}` of the file: {value!r} does not fit; the default is {self.get_default(name)!r}")
+        return typed
