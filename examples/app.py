@@ -11,6 +11,7 @@ import shutil
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -343,7 +344,7 @@ class Door:
                 min_cosine=min_cosine,
                 max_seconds=self.limits.decode_seconds,
             )
-            classifier.reading |= self.reading
+            classifier.options = replace(classifier.options, **self.reading)
             [answer] = classifier([path])
             numbers = sorted(set(answer.frames))
             read = open_video(path, max_seconds=self.limits.decode_seconds, **self.reading).read(numbers)

@@ -29,6 +29,7 @@ from .model.pipeline_video_classification import VitaClipVideoClassificationPipe
 from .model.pipeline_zero_shot_video_classification import ZeroShotVideoClassificationPipeline
 from .model.precision import fast_dtype
 from .model.processing_vita_clip import VitaClipProcessor
+from .model.read_options import ReadOptions
 from .model.version import __version__
 from .model.video_decoding import Video, VideoDecodingError, decode_video, open_video
 from .model.video_processing_vita_clip import VitaClipVideoProcessor
@@ -40,6 +41,7 @@ __all__ = [
     "CheckpointError",
     "ClipDataset",
     "ClipSpecification",
+    "ReadOptions",
     "Video",
     "VideoDecodingError",
     "VitaClipConfig",

@@ -49,7 +49,7 @@ class Rows(list):
 
 class Decoder:
     def __init__(self, file: str):
-        self.video = open_video(file, "pyav")
+        self.video = open_video(file, decoder="pyav")
         self.metadata = SimpleNamespace(num_frames=self.video.metadata.total_num_frames)
 
     def get_frames_at(self, indices: list[int]) -> SimpleNamespace:

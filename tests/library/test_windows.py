@@ -102,7 +102,7 @@ def test_frames_before_damage_come_before_the_error(clip, tmp_path):
 def test_other_decoders_have_no_such_frames(clip):
     pytest.importorskip("decord")
     with pytest.raises(ValueError, match="needs the decoder \"pyav\", got 'decord'"):
-        list(open_video(clip, "decord").frames())
+        list(open_video(clip, decoder="decord").frames())
 
 
 def test_a_decoder_that_hangs_ends_windows_and_keeps_those_before(checkpoint, clip, hangs_after):

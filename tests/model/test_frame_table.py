@@ -217,7 +217,7 @@ def test_a_file_cut_short_gives_the_frames_it_has(clips):
 
 def test_other_decoders_cannot_leave_frames_out(clips, tmp_path):
     with pytest.raises(ValueError, match="on_damage"):
-        open_video(clips["dense_keyframes.mp4"], "decord", on_damage="skip")
+        open_video(clips["dense_keyframes.mp4"], decoder="decord", on_damage="skip")
     for argument in ("verify", "on_damage"):
         with pytest.raises(ValueError, match=f"unknown {argument} 'x'"):
             open_video(clips["dense_keyframes.mp4"], **{argument: "x"})

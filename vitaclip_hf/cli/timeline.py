@@ -76,7 +76,7 @@ def timeline(
     candidates = read_labels(labels, labels_file)
     started = time.perf_counter()
     with reported(VideoDecodingError, OSError):
-        about = open_video(video, "pyav", max_seconds=max_seconds).metadata
+        about = open_video(video, decoder="pyav", max_seconds=max_seconds).metadata
     checkpoint = loaded_checkpoint(model, device, dtype)
     limits = {} if max_seconds is None else {"max_seconds": max_seconds}
     settings: dict[str, Any] = {"high": high, "low": low, "min_length": min_length, "min_cosine": min_cosine}

@@ -217,7 +217,7 @@ class ClipStream(IterableDataset):
             raise AnnotationError(f"{name} has no label; leave it out of the training.")
 
         try:
-            opened = open_video(encoded_video(video, name), self.reader.decoder, **self.reader.limits)
+            opened = open_video(encoded_video(video, name), decoder=self.reader.decoder, **self.reader.limits)
             pixels = self.reader.read(opened, sample["seed"])
         except FILE_FAILURES as error:
             if self.on_error == "error":

@@ -236,10 +236,10 @@ def opened(video: Any, decoder: str) -> Video:
         VideoDecodingError: a video that cannot be read.
     """
     if isinstance(video, dict):
-        return open_video(encoded_video(video, "of the task"), decoder)
+        return open_video(encoded_video(video, "of the task"), decoder=decoder)
     if hasattr(video, "get_frames_at"):
         return TorchcodecVideo(getattr(video.metadata, "path", None) or "of the task", video)
-    return video_from(video, decoder, scale=False)
+    return video_from(video, decoder=decoder, scale=False)
 
 
 def chosen_specification(own: ClipSpecification, views: dict[str, Any]) -> ClipSpecification:

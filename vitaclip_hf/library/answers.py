@@ -11,10 +11,10 @@ import torch
 from ..data.clip_reading import ClipReader
 from ..model.checkpoint import Checkpoint
 from ..model.pipeline_parts import checked_on_error, counted
+from ..model.read_options import ReadOptions
 from ..model.reading_ahead import read_ahead, reading_threads
 from ..model.video_decoding import Video, VideoDecodingError
 from ..model.video_inputs import video_from
-from ..model.video_processing_vita_clip import READING
 from ..model.zero_shot_classifier import (
     ScoreError,
     build_zero_shot_classifier,
@@ -54,7 +54,7 @@ class Answer:
     frames: list[int]
     times: list[float] | None
     reason: str | None = None
-    reading: dict[str, Any] = field(default_factory=dict, repr=False)
+    options: ReadOptions | None = field(default=None, repr=False)
 
     def as_dict(self, top_k: int | None = None) -> dict[str, Any]:
         """All of it for JSON, with the best `top_k` labels."""
@@ -80,7 +80,7 @@ class Answer:
         if self.times is not None:
             time_of = dict(zip(self.frames, self.times, strict=True))
             times = [time_of[number] for number in numbers]
-        frames = video_from(self.video, **self.reading).read(numbers)
+        frames = video_from(self.video, self.options).read(numbers)
         return draw_answer(frames, times, self.scores[:top_k], title, self.reason and f"{self.answer}: {self.reason}")
 
 
@@ -138,9 +138,9 @@ class VideoClassifier:
         if num_views is not None:
             specification = replace(specification, num_views=num_views)
         self.reader = ClipReader(processor.video_processor, specification)
-        self.reading = {name: getattr(processor.video_processor, name) for name in READING}
+        self.options = processor.video_processor.read_options
         if max_seconds is not None:
-            self.reading["max_seconds"] = max_seconds
+            self.options = replace(self.options, max_seconds=max_seconds)
         self.min_score, self.min_cosine = min_score, min_cosine
 
     @torch.no_grad()
@@ -195,7 +195,7 @@ class VideoClassifier:
     def _read(self, source: Any, on_error: str) -> tuple[Any, Video, torch.Tensor] | dict[str, str]:
         """The source, its video and its pixels `(num_views, num_frames, 3, height, width)`, or the error."""
         try:
-            video = video_from(source, **self.reading)
+            video = video_from(source, self.options)
             return source, video, self.reader.read(video, seed=0)
         except (VideoDecodingError, OSError, TypeError, ValueError) as error:
             if on_error == "error":
@@ -231,7 +231,7 @@ class VideoClassifier:
             frames=list(about.frames_indices or ()),
             times=about.timestamps if about.fps else None,
             reason=reason,
-            reading=self.reading,
+            options=self.options,
         )
 
 

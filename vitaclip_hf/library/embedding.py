@@ -30,7 +30,6 @@ from ..model.checkpoint import Checkpoint, load_checkpoint
 from ..model.reading_ahead import read_ahead, reading_threads
 from ..model.video_decoding import VideoDecodingError
 from ..model.video_inputs import video_from
-from ..model.video_processing_vita_clip import READING
 from ..model.zero_shot_classifier import embed_views, view_scores
 from .answers import class_embeds_of
 from .video_index import fingerprint_of
@@ -295,7 +294,7 @@ def read_clips(video: str, video_processor: Any, window: float | None, stride: f
 
 def _clips(video: str, video_processor: Any, window: float | None, stride: float | None) -> Iterator[tuple]:
     if window is None:
-        opened = video_from(video, **{name: getattr(video_processor, name) for name in READING})
+        opened = video_from(video, video_processor.read_options)
         pixels = ClipReader(video_processor, video_processor.clip_specification).read(opened, seed=0)
         yield 0.0, opened.metadata.duration or 0.0, pixels.numpy()
     else:

@@ -11,7 +11,6 @@ from transformers.image_utils import ChannelDimension
 
 from ..model.checkpoint import Checkpoint
 from ..model.video_inputs import video_from
-from ..model.video_processing_vita_clip import READING
 from .answers import class_embeds_of
 
 
@@ -132,7 +131,7 @@ def explain(
         raise ValueError(f"unknown `method` {method!r:.100}; choose one of {', '.join(METHODS)}.")
     labels, embeds = class_embeds_of(checkpoint, None if label is None else [label], templates)
     processor, model = checkpoint.processor.video_processor, checkpoint.model
-    opened = video_from(video, **{name: getattr(processor, name) for name in READING})
+    opened = video_from(video, processor.read_options)
     clip = opened.read_clips(processor.clip_specification, seed=0)[0]
     about = opened.metadata
     frames = list(about.frames_indices or range(len(clip)))[: len(clip)]

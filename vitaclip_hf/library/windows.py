@@ -131,9 +131,8 @@ def read_windows(
             window.
         window, stride (`float`): seconds.
         thumbnails (`bool`, defaults to `False`): keep a small picture of each window.
-        reading: arguments of [`open_video`]; `on_damage`, `max_seconds` and `allow_private_addresses` by default as
-            the video processor says. `max_seconds` counts decoding only, not what is done between two windows. The
-            decoder is PyAV.
+        reading: fields of [`ReadOptions`] in place of the video processor's. `max_seconds` counts decoding only, not
+            what is done between two windows. The decoder is PyAV.
 
     Yields:
         [`VideoWindow`]
@@ -143,9 +142,7 @@ def read_windows(
         ValueError: lengths that are not positive, or a stride longer than the window.
     """
     check_window(window, stride)
-    for name in ("on_damage", "max_seconds", "allow_private_addresses"):
-        reading.setdefault(name, getattr(video_processor, name))
-    video = open_video(source, "pyav", **reading)
+    video = open_video(source, video_processor.read_options, **{"decoder": "pyav", **reading})
     stated_end = video.metadata.duration
     pixels_of = _FramePixels(video_processor)
     waiting: deque[_OpenWindow] = deque()

@@ -30,11 +30,9 @@ from .container_length import end_of_whole_pictures, mp4_boxes, start_of_cut_tab
 from .decoding_process import LostProcessError, TimedObject, TimeLimitError
 from .frame_sampling import ClipSpecification
 from .frame_table import FrameTable, UntrustedTableError, can_be_trusted, is_mp4, read_by_table
+from .read_options import ReadOptions
 from .reading_ahead import usable_cores
 from .video_opening import (
-    DOWNLOAD_SECONDS,
-    MAX_DOWNLOAD_BYTES,
-    MAX_FRAME_PIXELS,
     DamageError,
     VideoDecodingError,
     VideoInput,
@@ -45,10 +43,6 @@ from .video_opening import (
 )
 
 
-DECODERS = ("auto", "pyav", "torchcodec", "decord")
-VERIFICATIONS = ("read", "full")
-DAMAGE_RULES = ("error", "skip")
-MAX_DECODED_BYTES = 2 << 30  # of one reading
 # Decoders hold pictures of their own. They count against `max_bytes` beyond this size, which any decoding takes.
 USUAL_DECODER_BYTES = 64 << 20
 DECODER_PICTURES = 4  # canvas and copies of an animation, reference frames
@@ -103,7 +97,7 @@ class Video(ABC):
         decoder_bytes: what the decoder holds beside the frames that are returned.
     """
 
-    def __init__(self, name: str, metadata: VideoMetadata, max_bytes: int | None = MAX_DECODED_BYTES):
+    def __init__(self, name: str, metadata: VideoMetadata, max_bytes: int | None = ReadOptions.max_bytes):
         self.name = name
         self.metadata = metadata
         self.max_bytes = max_bytes
@@ -219,39 +213,15 @@ def _chosen(frames: np.ndarray | torch.Tensor, wanted: list[int], numbers: list[
     return chosen if isinstance(chosen, torch.Tensor) else torch.from_numpy(chosen).permute(0, 3, 1, 2)
 
 
-def open_video(
-    source: VideoInput,
-    decoder: str = "auto",
-    max_bytes: int | None = MAX_DECODED_BYTES,
-    *,
-    verify: str = "read",
-    on_damage: str = "error",
-    max_seconds: float | None = None,
-    max_frame_pixels: int | None = MAX_FRAME_PIXELS,
-    max_download_bytes: int | None = MAX_DOWNLOAD_BYTES,
-    download_seconds: float | None = DOWNLOAD_SECONDS,
-    allow_private_addresses: bool = True,
-) -> Video:
+def open_video(source: VideoInput, options: ReadOptions | None = None, **fields: Any) -> Video:
     """
     Opens a video and reads its metadata.
 
     Args:
         source: path, http(s) or file URL, the file's bytes, a binary file object (read from where it stands, not
             closed), or `{"path": …, "bytes": …}` as in `datasets`.
-        decoder (`str`, defaults to `"auto"`): see [`decode_video`].
-        max_bytes (`int`, *optional*): limit on what one reading holds in memory: the frames, and the decoder's own
-            pictures where they are large; `None` for no limit.
-        verify (`str`, defaults to `"read"`): of PyAV. `"read"` decodes what the frames asked for need: damage is
-            noticed there. `"full"` decodes the whole file: damage is noticed anywhere.
-        on_damage (`str`, defaults to `"error"`): of PyAV. `"skip"` leaves damaged frames out, numbers the others, and
-            says in `metadata.frames_left_out` how many were left out.
-        max_seconds (`float`, *optional*): most time for opening and all readings together, without the download; by
-            default no limit. The video is then decoded in a process of its own, which is ended after this time.
-        max_frame_pixels (`int`, *optional*): limit on the pixels of one frame; `None` for no limit.
-        max_download_bytes (`int`, *optional*): limit on the bytes of a download; `None` for no limit.
-        download_seconds (`float`, *optional*): limit on the time of a whole download; `None` for no limit.
-        allow_private_addresses (`bool`, defaults to `True`): whether URLs may lead to addresses that are not public. A
-            service that takes URLs from others needs `False`.
+        options ([`ReadOptions`], *optional*): how it is read; by default as [`ReadOptions`] says.
+        fields: fields of [`ReadOptions`] in place of those of `options`, such as `max_seconds=5`.
 
     Returns:
         [`Video`]
@@ -272,40 +242,24 @@ def open_video(
 
     ```
     """
-    for argument, value, choices in (
-        ("decoder", decoder, DECODERS),
-        ("verify", verify, VERIFICATIONS),
-        ("on_damage", on_damage, DAMAGE_RULES),
-    ):
-        if value not in choices:
-            raise ValueError(f"unknown {argument} {value!r:.100}; choose one of {', '.join(choices)}.")
-    if on_damage == "skip" and decoder in ("torchcodec", "decord"):
-        raise ValueError(f'`on_damage="skip"` needs the decoder "pyav", got {decoder!r}.')
-    name, video = opened_source(source, max_download_bytes, download_seconds, allow_private_addresses)
-    opened = partial(_opened, name, video, decoder, max_bytes, verify, on_damage, max_frame_pixels)
-    return opened() if max_seconds is None else TimedVideo(name, opened, max_seconds, max_bytes)
+    options = ReadOptions.of(options, **fields)
+    name, video = opened_source(source, options)
+    opened = partial(_opened, name, video, options)
+    return opened() if options.max_seconds is None else TimedVideo(name, opened, options.max_seconds, options.max_bytes)
 
 
-def _opened(
-    name: str,
-    video: str | bytes,
-    decoder: str,
-    max_bytes: int | None,
-    verify: str,
-    on_damage: str,
-    max_frame_pixels: int | None,
-) -> Video:
-    is_cut = _is_cut(video, name, allowed=on_damage == "skip")
-    if decoder in ("auto", "pyav"):
-        return PyAVVideo(name, video, max_bytes, max_frame_pixels, verify, on_damage, is_cut)
-    with _reporting(name, "opening"), opened_container(name, video, max_frame_pixels):
+def _opened(name: str, video: str | bytes, options: ReadOptions) -> Video:
+    is_cut = _is_cut(video, name, allowed=options.on_damage == "skip")
+    if options.decoder in ("auto", "pyav"):
+        return PyAVVideo(name, video, options, is_cut)
+    with _reporting(name, "opening"), opened_container(name, video, options.max_frame_pixels):
         pass  # these open the file themselves, so that it is checked before
-    reader = TorchcodecVideo.open if decoder == "torchcodec" else DecordVideo
-    return reader(name, video, max_bytes)
+    reader = TorchcodecVideo.open if options.decoder == "torchcodec" else DecordVideo
+    return reader(name, video, options.max_bytes)
 
 
 def decode_video(
-    source: VideoInput, indices: Iterable[int], decoder: str = "auto", **reading: Any
+    source: VideoInput, indices: Iterable[int], options: ReadOptions | None = None, **fields: Any
 ) -> tuple[np.ndarray, VideoMetadata]:
     """
     Decodes the frames asked for, as they are displayed (rotated and mirrored as the file says).
@@ -324,8 +278,7 @@ def decode_video(
     Args:
         source: see [`open_video`].
         indices: frame numbers in any order, repeats allowed.
-        decoder (`str`, defaults to `"auto"`): one of those above.
-        reading: further arguments of [`open_video`], such as `verify` and `on_damage`.
+        options, fields: see [`open_video`].
 
     Returns:
         The frames in the order asked, `np.ndarray` of shape `(num_indices, height, width, 3)`, uint8 RGB, and the
@@ -346,7 +299,7 @@ def decode_video(
     ```
     """
     indices = checked_indices(indices)  # before anything is downloaded
-    video = open_video(source, decoder, **reading)
+    video = open_video(source, options, **fields)
     frames = video.read(indices).permute(0, 2, 3, 1).numpy()
     return frames, video.metadata
 
@@ -474,20 +427,17 @@ class PyAVVideo(Video):
         self,
         name: str,
         video: str | bytes,
-        max_bytes: int | None,
-        max_frame_pixels: int | None = MAX_FRAME_PIXELS,
-        verify: str = "read",
-        on_damage: str = "error",
+        options: ReadOptions,
         is_cut: bool = False,
     ):
         self._is_cut = is_cut
-        self._video, self._max_frame_pixels = video, max_frame_pixels
-        self._verify, self._on_damage = verify, on_damage
+        self._video, self._max_frame_pixels = video, options.max_frame_pixels
+        self._verify, self._on_damage = options.verify, options.on_damage
         self._stated_frames = 0  # as far as the container says
         self._begins_late = False
         self._whole_bytes: int | None = None  # of a cut GIF or Motion JPEG, whose last picture would be decoded in part
         self._end: int | None = None  # of what is read of a cut MP4
-        if is_cut and on_damage == "skip":
+        if is_cut and options.on_damage == "skip":
             with _binary(video) as file:
                 self._whole_bytes = end_of_whole_pictures(file)
                 self._end = start_of_cut_table(file, file.seek(0, io.SEEK_END))
@@ -497,10 +447,10 @@ class PyAVVideo(Video):
         self._held: dict[int, DecodedFrame] = {}
         self._failure: VideoDecodingError | None = None
         self._table: FrameTable
-        super().__init__(name, EncodedVideoMetadata(0, video_backend="pyav"), max_bytes)
+        super().__init__(name, EncodedVideoMetadata(0, video_backend="pyav"), options.max_bytes)
         with self._opened() as (container, stream):
             self._scan(container, stream)
-        if on_damage == "skip":  # the number of whole frames is known only after decoding
+        if options.on_damage == "skip":  # the number of whole frames is known only after decoding
             self._decode_through({}, lambda number, frame: None)
             if self.metadata.frames_left_out:
                 self._table = self._table.distrusted()
@@ -824,7 +774,7 @@ def _displayed(picture: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
 class TorchcodecVideo(Video):
     """A video read with torchcodec."""
 
-    def __init__(self, name: str, decoder: Any, max_bytes: int | None = MAX_DECODED_BYTES):
+    def __init__(self, name: str, decoder: Any, max_bytes: int | None = ReadOptions.max_bytes):
         about = decoder.metadata
         metadata = VideoMetadata(
             len(decoder),

@@ -4,6 +4,7 @@ import io
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,11 +15,9 @@ from PIL import Image, ImageOps
 from transformers.image_utils import ChannelDimension
 from transformers.video_utils import VideoMetadata
 
-from .video_decoding import MAX_DECODED_BYTES, Video, open_video
+from .read_options import ReadOptions
+from .video_decoding import Video, open_video
 from .video_opening import (
-    DOWNLOAD_SECONDS,
-    MAX_DOWNLOAD_BYTES,
-    MAX_FRAME_PIXELS,
     VideoTooLargeError,
     check_sides,
     failure,
@@ -48,31 +47,35 @@ class VideoOfFrames(Video):
 
 def video_from(
     source: Any,
-    decoder: str = "auto",
+    options: ReadOptions | None = None,
+    *,
     metadata: VideoMetadata | dict | None = None,
     layout: str | ChannelDimension | None = None,
     scale: bool = True,
-    **reading: Any,
+    **fields: Any,
 ) -> Video:
     """
     Any single video as a [`Video`].
 
     Args:
         source: path, URL, bytes, file object, `{"path": …, "bytes": …}`, array or tensor of frames, or a list of
-            images, arrays or image files.
-        decoder (`str`, defaults to `"auto"`): of encoded videos, see [`decode_video`].
+            images, arrays or image files; or an opened [`Video`], which is returned.
+        options ([`ReadOptions`], *optional*): of encoded videos; its limits hold for lists of image files too.
         metadata: what is known of frames in memory.
         layout, scale: of frames in memory, see [`to_frames`].
-        reading: further arguments of [`open_video`], such as `on_damage`. Its limits hold for lists of image files too.
+        fields: fields of [`ReadOptions`] in place of those of `options`.
 
     Raises:
         VideoDecodingError: a source that cannot be read.
         TypeError, ValueError: frames that are no pictures.
     """
+    if isinstance(source, Video):
+        return source
+    options = ReadOptions.of(options, **fields)
     if is_encoded(source):
-        return open_video(source, decoder, **reading)
+        return open_video(source, options)
     if isinstance(source, (list, tuple)):
-        source = opened_images(source, **{name: reading[name] for name in IMAGE_LIMITS if name in reading})
+        source = opened_images(source, options)
     return VideoOfFrames(to_frames(source, layout, scale), metadata)
 
 
@@ -106,8 +109,8 @@ def is_frame(item) -> bool:
 
 
 def is_single_video(videos) -> bool:
-    """Whether this is one video: an encoded one, an array `[T, …]`, or a list of frames."""
-    if is_encoded(videos):
+    """Whether this is one video: an opened or encoded one, an array `[T, …]`, or a list of frames."""
+    if isinstance(videos, Video) or is_encoded(videos):
         return True
     if isinstance(videos, (np.ndarray, torch.Tensor)):
         return videos.ndim == 4
@@ -181,36 +184,30 @@ def _to_tensor(array: np.ndarray | torch.Tensor) -> torch.Tensor:
 
 # Pillow reads more, but for some it starts another program (EPS) or reads other files.
 IMAGE_FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "SGI", "TGA", "TIFF", "WEBP")
-IMAGE_LIMITS = ("max_bytes", "max_frame_pixels", "max_download_bytes", "download_seconds", "allow_private_addresses")
 
 
-def opened_images(
-    images: Sequence[Any],
-    max_bytes: int | None = MAX_DECODED_BYTES,
-    max_frame_pixels: int | None = MAX_FRAME_PIXELS,
-    max_download_bytes: int | None = MAX_DOWNLOAD_BYTES,
-    download_seconds: float | None = DOWNLOAD_SECONDS,
-    allow_private_addresses: bool = True,
-) -> list[Any]:
+def opened_images(images: Sequence[Any], options: ReadOptions | None = None) -> list[Any]:
     """
     The images of a list, those of paths and URLs opened but not decoded.
 
     Args:
         images: images, arrays, or image files: paths, URLs, bytes, file objects or `{"path": …, "bytes": …}`.
-        max_bytes, max_frame_pixels, max_download_bytes, download_seconds, allow_private_addresses: see [`open_video`].
-            They hold for the whole list.
+        options ([`ReadOptions`], *optional*): its limits hold for the whole list.
 
     Raises:
         VideoTooLargeError: the images exceed a limit.
         VideoDecodingError: an image file cannot be read.
     """
     opened, size, received = [], 0, 0
-    end = None if download_seconds is None else time.monotonic() + download_seconds
+    options = options or ReadOptions()
+    max_bytes, max_frame_pixels = options.max_bytes, options.max_frame_pixels
+    end = None if options.download_seconds is None else time.monotonic() + options.download_seconds
     for image in images:
         if is_encoded(image):
-            bytes_left = None if max_download_bytes is None else max_download_bytes - received
-            seconds_left = None if end is None else max(end - time.monotonic(), 0)
-            name, file = opened_source(image, bytes_left, seconds_left, allow_private_addresses)
+            bytes_left = None if options.max_download_bytes is None else max(options.max_download_bytes - received, 1)
+            seconds_left = None if end is None else max(end - time.monotonic(), 1e-3)
+            left = replace(options, max_download_bytes=bytes_left, download_seconds=seconds_left)
+            name, file = opened_source(image, left)
             received += len(file) if isinstance(file, bytes) else 0
             try:
                 if isinstance(file, str) and os.path.exists(file) and not os.path.isfile(file):

@@ -16,6 +16,7 @@ import av
 from av.stream import Disposition
 
 from .container_length import MP4_BOXES
+from .read_options import ReadOptions
 from .shown_names import shown
 
 
@@ -24,11 +25,8 @@ try:
 except ImportError:
     import httpx
 
-MAX_DOWNLOAD_BYTES = 4 << 30
-DOWNLOAD_SECONDS = 300.0  # for the whole download
 SILENT_SECONDS = 30.0  # without an answer or without data
 MAX_REDIRECTS = 10
-MAX_FRAME_PIXELS = 36_000_000  # 8K in cinema format has 8192 x 4320
 MAX_FRAME_SIDE = 65_535  # as in JPEG; Pillow takes a minute for a picture of millions of rows
 HEAD_BYTES = 1 << 16  # by which the container is told
 
@@ -85,16 +83,14 @@ def failure(
 
 def opened_source(
     source: Any,
-    max_download_bytes: int | None = MAX_DOWNLOAD_BYTES,
-    download_seconds: float | None = DOWNLOAD_SECONDS,
-    allow_private_addresses: bool = True,
+    options: ReadOptions,
 ) -> tuple[str, str | bytes]:
     """
     A source as a file or as bytes.
 
     Args:
         source: path, http(s) or file URL, bytes, a binary file object, or `{"path": …, "bytes": …}` as in `datasets`.
-        max_download_bytes, download_seconds, allow_private_addresses: see [`download`].
+        options ([`ReadOptions`]): limits of a download.
 
     Returns:
         What to call the source, and the absolute path of its file or its bytes.
@@ -116,7 +112,9 @@ def opened_source(
         source = path
     if isinstance(source, str) and (scheme := re.match(r"([a-z][a-z0-9+.-]*)://", source, re.IGNORECASE)):
         if scheme[1].lower() in ("http", "https"):
-            return source, download(source, max_download_bytes, download_seconds, allow_private_addresses)
+            return source, download(
+                source, options.max_download_bytes, options.download_seconds, options.allow_private_addresses
+            )
         if scheme[1].lower() == "file":
             return source, _local_path(source)
         if not os.path.exists(source):
@@ -144,8 +142,8 @@ def _local_path(url: str) -> str:
 
 def download(
     url: str,
-    max_bytes: int | None = MAX_DOWNLOAD_BYTES,
-    seconds: float | None = DOWNLOAD_SECONDS,
+    max_bytes: int | None = ReadOptions.max_download_bytes,
+    seconds: float | None = ReadOptions.download_seconds,
     allow_private_addresses: bool = True,
 ) -> bytes:
     """
@@ -342,7 +340,7 @@ def _refuse_other_files(url: str, *_: Any) -> BinaryIO:
 
 @contextmanager
 def opened_container(
-    name: str, video: str | bytes, max_frame_pixels: int | None = MAX_FRAME_PIXELS, end: int | None = None
+    name: str, video: str | bytes, max_frame_pixels: int | None = ReadOptions.max_frame_pixels, end: int | None = None
 ) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
     """
     Opens a container with PyAV and finds its video stream, which decodes in one thread.

@@ -21,6 +21,7 @@ from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoMetadata
 
 from .frame_sampling import ClipSpecification
+from .read_options import READ_OPTIONS, ReadOptions
 from .video_inputs import batch_of_videos, video_from
 from .video_opening import VideoTooLargeError, failure
 
@@ -116,6 +117,11 @@ class VitaClipVideoProcessor(BaseVideoProcessor):
         """How a video is read: [`ClipSpecification`] of this processor's own values."""
         return ClipSpecification(**{name: getattr(self, name) for name in SPECIFICATION})
 
+    @property
+    def read_options(self) -> ReadOptions:
+        """How a file is opened and decoded: [`ReadOptions`] of this processor's own values."""
+        return ReadOptions(**{name: getattr(self, name) for name in READ_OPTIONS if hasattr(self, name)})
+
     @staticmethod
     def _refuse_fps(fps: float | None) -> None:
         if fps is not None:
@@ -169,15 +175,16 @@ class VitaClipVideoProcessor(BaseVideoProcessor):
         specification = None
         if chosen["do_sample_frames"]:
             specification = ClipSpecification(**{name: chosen[name] for name in SPECIFICATION})
+        options = replace(self.read_options, **{name: chosen[name] for name in READING})
         clips: list[torch.Tensor] = []
         metadata = []
         for index, source in enumerate(sources):
             video = video_from(
                 source,
+                options,
                 metadata=given[index],
                 layout=chosen["input_data_format"],
                 scale=do_rescale,
-                **{name: chosen[name] for name in READING},
             )
             seed = None if chosen["seed"] is None else chosen["seed"] + index
             views = video.read_clips(specification, seed)

@@ -52,7 +52,7 @@ def _read(path: str, max_frame_pixels: int) -> Clip:
         raise RuntimeError("the decoding process was not started with a video processor")
     video = open_video(
         path,
-        reader.decoder,
+        decoder=reader.decoder,
         on_damage=reader.video_processor.on_damage,
         max_frame_pixels=max_frame_pixels,
         **reader.limits,

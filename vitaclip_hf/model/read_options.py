@@ -1,0 +1,69 @@
+"""How videos are opened and decoded: one object that is handed down from the user to the decoder."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+
+MAX_DOWNLOAD_BYTES = 4 << 30
+CHOICES = {
+    "decoder": ("auto", "pyav", "torchcodec", "decord"),
+    "verify": ("read", "full"),
+    "on_damage": ("error", "skip"),
+}
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """
+    How a video is opened and decoded.
+
+    Args:
+        decoder (`str`, defaults to `"auto"`): see [`decode_video`].
+        verify (`str`, defaults to `"read"`): of PyAV. `"read"` decodes what the frames asked for need: damage is
+            noticed there. `"full"` decodes the whole file: damage is noticed anywhere.
+        on_damage (`str`, defaults to `"error"`): of PyAV. `"skip"` leaves damaged frames out, numbers the others, and
+            says in `metadata.frames_left_out` how many were left out.
+        max_seconds (`float`, *optional*): most time for opening and all readings together, without the download; by
+            default no limit. The video is then decoded in a process of its own, which is ended after this time.
+        max_bytes (`int`, *optional*): limit on what one reading holds in memory: the frames, and the decoder's own
+            pictures where they are large; `None` for no limit.
+        max_frame_pixels (`int`, *optional*): limit on the pixels of one frame; `None` for no limit.
+        max_download_bytes (`int`, *optional*): limit on the bytes of a download; `None` for no limit.
+        download_seconds (`float`, *optional*): limit on the time of a whole download; `None` for no limit.
+        allow_private_addresses (`bool`, defaults to `True`): whether URLs may lead to addresses that are not public. A
+            service that takes URLs from others needs `False`.
+
+    Raises:
+        ValueError: an unknown choice, or a limit that is no positive number.
+    """
+
+    decoder: str = "auto"
+    verify: str = "read"
+    on_damage: str = "error"
+    max_seconds: float | None = None
+    max_bytes: int | None = 2 << 30
+    max_frame_pixels: int | None = 36_000_000  # 8K in cinema format has 8192 x 4320
+    max_download_bytes: int | None = MAX_DOWNLOAD_BYTES
+    download_seconds: float | None = 300.0
+    allow_private_addresses: bool = True
+
+    def __post_init__(self):
+        for name, choices in CHOICES.items():
+            if (value := getattr(self, name)) not in choices:
+                raise ValueError(f"unknown {name} {value!r:.100}; choose one of {', '.join(choices)}.")
+        for name in ("max_seconds", "max_bytes", "max_frame_pixels", "max_download_bytes", "download_seconds"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0):
+                raise ValueError(f"`{name}` must be a positive number, got {value!r:.100}.")
+        if self.on_damage == "skip" and self.decoder in ("torchcodec", "decord"):
+            raise ValueError(f'`on_damage="skip"` needs the decoder "pyav", got {self.decoder!r}.')
+
+    @classmethod
+    def of(cls, options: "ReadOptions | None" = None, **changes: Any) -> "ReadOptions":
+        """`options`, or the defaults, with some fields changed."""
+        if not isinstance(options, (cls, type(None))):
+            raise TypeError(f"`options` must be ReadOptions, got {options!r:.100}; pass single options by name.")
+        return replace(options or cls(), **changes)
+
+
+READ_OPTIONS = tuple(field.name for field in fields(ReadOptions))
