@@ -47,7 +47,7 @@ def test_values_of_a_file_have_the_types_of_the_command_line():
     ("arguments", "values", "token"),
     [
         (["--contt", "3"], {}, "'--contt'.*'count'"),
-        (["--learning-rate", "fast"], {}, "learning_rate.*fast"),
+        (["--learning-rate", "fast"], {}, "--learning-rate.*fast"),
         (["--rate", "1"], {}, "'learning_rate'"),
         ([], {"rate": 1}, "'rate'.*'learning_rate'"),
         ([], {5: 1}, "field 5"),

@@ -30,10 +30,9 @@ class _HelpFormatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter)
     """Defaults after each help text, one spelling of each option, and the description with its own line breaks."""
 
     def _format_action_invocation(self, action):
-        spelling = action.option_strings[-1]  # the one with hyphens
         if action.nargs == 0:
-            return ", ".join(action.option_strings) if "-h" in action.option_strings else spelling
-        return f"{spelling} {self._format_args(action, self._get_default_metavar_for_optional(action))}"
+            return super()._format_action_invocation(action)
+        return f"{action.option_strings[0]} {self._format_args(action, self._get_default_metavar_for_optional(action))}"
 
     def _get_help_string(self, action):
         return action.help if action.default is None else super()._get_help_string(action)
@@ -62,7 +61,8 @@ class ArgumentParser(HfArgumentParser):
         self.renamed = renamed or {}
         self.names = {item.name for kind in self.dataclass_types for item in fields(kind) if item.init}
         for action in self._actions:
-            if action.nargs == 0 and action.option_strings[0].startswith("--no_"):
+            action.option_strings.sort(key=lambda spelling: "_" in spelling)  # hyphens first: help shows the first one
+            if action.nargs == 0 and action.option_strings[0].startswith("--no-"):
                 action.help = SUPPRESS  # it repeats the help of the switch that it turns off
 
     def error(self, message: str):
