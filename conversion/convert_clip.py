@@ -14,9 +14,10 @@ from transformers.utils.hub import cached_file
 
 from vitaclip_hf import VitaClipConfig, VitaClipModel, VitaClipProcessor, VitaClipVideoProcessor
 from vitaclip_hf.data.configuration_files import configuration_folder
+from vitaclip_hf.loading.checkpoint import save_checkpoint
+from vitaclip_hf.loading.guards import check_complete
+from vitaclip_hf.loading.prompts_alone import split_tensors
 from vitaclip_hf.model.configuration_vita_clip import BACKBONES, PROMPT_FIELDS
-from vitaclip_hf.model.loading_checks import check_complete
-from vitaclip_hf.model.prompt_checkpoint import split_tensors
 
 from .original_weights import (
     OPENAI_TOKENIZER,
@@ -415,6 +416,5 @@ def convert_clip(
         crop_size={"height": size, "width": size},
         **pixels,
     )
-    model.save_pretrained(output)
-    VitaClipProcessor(video_processor, tokens).save_pretrained(output)
+    save_checkpoint(model, VitaClipProcessor(video_processor, tokens), output)
     return model

@@ -7,6 +7,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.image_utils import PILImageResampling
 
 from vitaclip_hf import VitaClipConfig, VitaClipModel, VitaClipProcessor, VitaClipVideoProcessor
+from vitaclip_hf.loading.checkpoint import save_checkpoint
 from vitaclip_hf.model.prompts import AFTER_END, CONTEXT_SLOT, tokenize_class_prompts
 
 from .original_weights import (
@@ -218,6 +219,5 @@ def convert_original(
         size={"shortest_edge": size},
         crop_size={"height": size, "width": size},
     )
-    model.save_pretrained(output)
-    VitaClipProcessor(video_processor, tokens).save_pretrained(output)
+    save_checkpoint(model, VitaClipProcessor(video_processor, tokens), output)
     return model

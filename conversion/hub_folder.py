@@ -16,10 +16,10 @@ from transformers.dynamic_module_utils import get_relative_import_files
 import vitaclip_hf.model
 from vitaclip_hf import VitaClipConfig, VitaClipModel, VitaClipProcessor
 from vitaclip_hf.conversion.sentence_transformers_files import write_sentence_transformers_files
-from vitaclip_hf.model.checkpoint import load_checkpoint
-from vitaclip_hf.model.loading_checks import kind_problems
-from vitaclip_hf.model.prompt_checkpoint import PROMPT_CONFIG_FILE, find_prompts_alone
-from vitaclip_hf.model.prompt_checkpoint import WEIGHTS_FILE as PROMPTS
+from vitaclip_hf.loading.checkpoint import load_checkpoint, save_checkpoint
+from vitaclip_hf.loading.guards import kind_problems
+from vitaclip_hf.loading.prompts_alone import PROMPT_CONFIG_FILE, find_prompts_alone
+from vitaclip_hf.loading.prompts_alone import WEIGHTS_FILE as PROMPTS
 from vitaclip_hf.model.shown_names import check_utf8
 
 
@@ -206,8 +206,7 @@ def build(checkpoint: Path, folder: Path, max_shard_size: str) -> tuple[PreTrain
     """
     model, processor = load_checked(checkpoint)
     model.config.architectures = [VitaClipModel.__name__]
-    model.save_pretrained(folder, max_shard_size=max_shard_size)
-    processor.save_pretrained(folder)
+    save_checkpoint(model, processor, folder, max_shard_size=max_shard_size)
     write_sentence_transformers_files(folder, model.config)
     for module in remote_code():
         shutil.copyfile(module, folder / module.name)

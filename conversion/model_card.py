@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 
 from vitaclip_hf import VitaClipProcessor, __version__
 from vitaclip_hf.data.configuration_files import ConfigurationFileError, read_recipe_beside
-from vitaclip_hf.model.prompt_checkpoint import checkpoint_sizes, fingerprint_of_tensors
+from vitaclip_hf.loading.prompts_alone import checkpoint_sizes, fingerprint_of_tensors
 
 from .hub_folder import PublishError, expected_errors, read_json
 

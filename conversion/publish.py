@@ -24,6 +24,7 @@ from huggingface_hub.utils import validate_repo_id
 from safetensors.torch import load_file
 
 from vitaclip_hf.data.motion_shapes import write_video
+from vitaclip_hf.loading.checkpoint import save_checkpoint
 
 from . import folder_outputs
 from .hub_folder import INDEX, WEIGHTS, PublishError, build, expected_errors, is_whole
@@ -282,8 +283,7 @@ def publish(
             whole = checkpoint
             if not is_whole(checkpoint):
                 whole = scratch / "whole"
-                model.save_pretrained(whole)
-                processor.save_pretrained(whole)
+                save_checkpoint(model, processor, whole)
         frames = processor.video_processor.num_frames
         del model
         check_folder(folder, whole, frames, size, scratch)

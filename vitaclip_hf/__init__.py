@@ -15,7 +15,8 @@ from transformers import (
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.video_classification import VideoClassificationPipeline
 
-from .model.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from .loading.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from .loading.prompts_alone import load_prompts, save_prompts
 from .model.configuration_vita_clip import VitaClipConfig, VitaClipTextConfig, VitaClipVisionConfig
 from .model.frame_sampling import ClipSpecification
 from .model.modeling_vita_clip import (
@@ -61,8 +62,11 @@ __all__ = [
     "decode_video",
     "fast_dtype",
     "load_checkpoint",
+    "load_prompts",
     "load_protocol",
     "open_video",
+    "save_checkpoint",
+    "save_prompts",
 ]
 
 

@@ -17,7 +17,7 @@ from pretrain_tiny_clip import IMAGE_SIZE, to_pixel_values
 from tqdm import tqdm
 from transformers import AutoTokenizer, CLIPModel
 
-from vitaclip_hf import VitaClipModel, VitaClipProcessor, VitaClipVideoProcessor
+from vitaclip_hf import VitaClipModel, VitaClipProcessor, VitaClipVideoProcessor, save_checkpoint
 from vitaclip_hf.data.motion_shapes import Scene, all_scenes, draw_videos
 
 
@@ -128,8 +128,7 @@ def main():
             )
     size = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
     video_processor = VitaClipVideoProcessor(num_frames=NUM_FRAMES, size={"shortest_edge": IMAGE_SIZE}, crop_size=size)
-    model.save_pretrained(arguments.output)
-    VitaClipProcessor(video_processor, tokenizer).save_pretrained(arguments.output)
+    save_checkpoint(model, VitaClipProcessor(video_processor, tokenizer), arguments.output)
     (arguments.output / "training_log.json").write_text(json.dumps(log, indent=1) + "\n")
 
 

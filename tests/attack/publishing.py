@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 from vitaclip_hf.conversion.hub_folder import PublishError
 from vitaclip_hf.conversion.model_card import make_card
 from vitaclip_hf.conversion.publish import check_repo_id
-from vitaclip_hf.model.prompt_checkpoint import fingerprint_of_tensors
+from vitaclip_hf.loading.prompts_alone import fingerprint_of_tensors
 
 
 HOSTILE_TEXTS = (

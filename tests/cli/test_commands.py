@@ -10,7 +10,7 @@ from tiny_models import tiny_model
 from transformers import CLIPConfig, CLIPModel
 from typer.testing import CliRunner
 
-from vitaclip_hf import VitaClipModel, VitaClipProcessor, VitaClipVideoProcessor, __version__
+from vitaclip_hf import VitaClipModel, VitaClipProcessor, VitaClipVideoProcessor, __version__, save_prompts
 from vitaclip_hf.cli.errors import CommandError, reported
 from vitaclip_hf.cli.main import app, main
 
@@ -141,7 +141,7 @@ def test_info_of_prompts_alone_and_of_a_clip(tokenizer, tmp_path):
     assert facts(tmp_path / "clip")["kind"].startswith("a stock CLIP")
     model = VitaClipModel.from_pretrained(tmp_path / "clip")
     model.set_classes(["archery", "tai chi"], tokenizer)
-    model.save_prompts(tmp_path / "prompts", base=tmp_path / "clip")
+    save_prompts(model, tmp_path / "prompts", base=tmp_path / "clip")
     VitaClipProcessor(VitaClipVideoProcessor(), tokenizer).save_pretrained(tmp_path / "prompts")
     found = facts(tmp_path / "prompts")
     assert found["kind"].startswith("prompts alone") and found["base_model"] == str(tmp_path / "clip")

@@ -23,7 +23,7 @@ from transformers import (
 
 from vitaclip_hf import VitaClipConfig, VitaClipModel, VitaClipProcessor
 from vitaclip_hf.conversion import convert_clip as conversion
-from vitaclip_hf.model.prompt_checkpoint import split_tensors
+from vitaclip_hf.loading.prompts_alone import split_tensors
 
 
 MODELS = Path(__file__).parents[2] / "configuration" / "models"

@@ -24,6 +24,7 @@ from vitaclip_hf import (
     VitaClipModel,
     VitaClipProcessor,
     VitaClipVideoProcessor,
+    save_prompts,
 )
 from vitaclip_hf.cli.main import main
 from vitaclip_hf.conversion import folder_outputs, hub_folder, publish
@@ -562,7 +563,7 @@ def prompts_alone(checkpoint, tokenizer, tmp_path_factory) -> Path:
     """What `train.py --prompts_only` leaves, on a CLIP that lies beside it."""
     clip, folder = tmp_path_factory.mktemp("clip"), tmp_path_factory.mktemp("prompts")
     tiny_model(text={"hidden_size": 64}).save_pretrained(clip)
-    VitaClipForVideoClassification.from_pretrained(checkpoint).save_prompts(folder, base=clip)
+    save_prompts(VitaClipForVideoClassification.from_pretrained(checkpoint), folder, base=clip)
     for name in ("processor_config.json", "tokenizer.json", "tokenizer_config.json", "card.yaml"):
         (folder / name).write_bytes((checkpoint / name).read_bytes())
     return folder

@@ -14,7 +14,7 @@ from vitaclip_hf import VitaClipProcessor, VitaClipVideoProcessor
 from vitaclip_hf.conversion import model_card
 from vitaclip_hf.conversion.hub_folder import PublishError, load_checked
 from vitaclip_hf.data.annotations import read_annotations
-from vitaclip_hf.model.prompt_checkpoint import fingerprint_of_tensors
+from vitaclip_hf.loading.prompts_alone import fingerprint_of_tensors
 
 
 ROOT = Path(__file__).parents[2]

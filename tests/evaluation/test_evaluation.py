@@ -31,7 +31,7 @@ from vitaclip_hf.evaluation.protocols import load_protocol
 from vitaclip_hf.evaluation.report import write_report
 from vitaclip_hf.evaluation.split_outcome import SplitOutcome, outcomes
 from vitaclip_hf.evaluation.summary import mean_and_std, summarize
-from vitaclip_hf.model.checkpoint import CheckpointError, load_checkpoint
+from vitaclip_hf.loading.checkpoint import CheckpointError, load_checkpoint
 
 
 ROOT = Path(__file__).parents[2]

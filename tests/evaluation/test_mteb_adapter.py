@@ -22,7 +22,7 @@ from vitaclip_hf.evaluation.evaluator import Evaluator
 from vitaclip_hf.evaluation.plan import plan_evaluation
 from vitaclip_hf.evaluation.progress_log import EvaluationLog
 from vitaclip_hf.evaluation.protocols import load_protocol
-from vitaclip_hf.model.checkpoint import load_checkpoint
+from vitaclip_hf.loading.checkpoint import load_checkpoint
 
 
 ROOT = Path(__file__).parents[2]

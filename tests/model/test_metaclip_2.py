@@ -5,7 +5,14 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import MetaClip2Config, MetaClip2Model, XLMRobertaTokenizer
 
-from vitaclip_hf import VitaClipForVideoClassification, VitaClipModel, VitaClipProcessor, load_checkpoint
+from vitaclip_hf import (
+    VitaClipForVideoClassification,
+    VitaClipModel,
+    VitaClipProcessor,
+    load_checkpoint,
+    load_prompts,
+    save_prompts,
+)
 from vitaclip_hf.conversion.convert_clip import convert_clip
 
 
@@ -95,8 +102,8 @@ def test_prompts_alone_on_metaclip(folder, tokenizer, tmp_path):
     model = VitaClipModel.from_pretrained(folder)
     model.set_classes(["archery", "tai chi"], tokenizer)
     model.freeze_backbone()
-    model.save_prompts(tmp_path / "prompts")
-    again = VitaClipModel.from_pretrained_prompts(tmp_path / "prompts")
+    save_prompts(model, tmp_path / "prompts")
+    again = load_prompts(tmp_path / "prompts")
     ours, theirs = model.state_dict(), again.state_dict()
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification,
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
 from vitaclip_hf import VitaClipConfig, VitaClipForVideoClassification, VitaClipModel, VitaClipVisionModel
-from vitaclip_hf.model.checkpoint import CheckpointError, load_checkpoint
+from vitaclip_hf.loading.checkpoint import CheckpointError, load_checkpoint
 from vitaclip_hf.model.modeling_vita_clip import QuickGELU, classification_loss
 
 
@@ -758,12 +758,8 @@ def test_logit_scale_of_a_new_model_is_the_configurations():
 )
 def test_a_whole_folder_must_have_all_its_prompts(whole_folder, tmp_path, name):
     lacking = without(whole_folder, tmp_path, name)
-    with pytest.raises(CheckpointError, match=f"1 weights of the prompts are missing, such as {name}"):
-        AutoModel.from_pretrained(lacking)
-    assert torch.isfinite(VitaClipModel.from_pretrained(lacking, ignore_mismatched_sizes=True).logit_scale)
-    if name.startswith("vision_model"):
-        with pytest.raises(ValueError, match="time_embedding.weight"):
-            VitaClipVisionModel.from_pretrained(lacking)
+    with pytest.raises(CheckpointError, match=f"{name} is missing"):
+        load_checkpoint(lacking)
 
 
 def test_a_cut_configuration_leaves_weights_without_a_place(whole_folder):

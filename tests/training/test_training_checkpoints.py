@@ -16,7 +16,7 @@ from tiny_training import arguments, assert_bit_equal, weights
 from transformers import Trainer
 from transformers.trainer_callback import TrainerState
 
-from vitaclip_hf import VitaClipForVideoClassification
+from vitaclip_hf import VitaClipForVideoClassification, load_prompts
 from vitaclip_hf.training import checkpoints
 from vitaclip_hf.training import run as train_script
 from vitaclip_hf.training.checkpoints import CheckpointWriteError, last_checkpoint, writing
@@ -99,12 +99,12 @@ def test_prompts_alone_resume_and_load_like_the_whole(whole_run, start, videos, 
     assert "prompts.safetensors" in shapes
     assert "model.safetensors" not in shapes
     for folder in ("checkpoint-4", "."):
-        loaded = VitaClipForVideoClassification.from_pretrained_prompts(tmp_path / folder)
+        loaded = load_prompts(tmp_path / folder, model_class=VitaClipForVideoClassification)
         assert_bit_equal(loaded.state_dict(), weights(whole_run / folder))
     whole = weights(whole_run / "checkpoint-4")
     shutil.rmtree(tmp_path / "checkpoint-4")
     assert train_script.train(arguments(start, videos, tmp_path, "--prompts_only", "--resume")) == 0
-    loaded = VitaClipForVideoClassification.from_pretrained_prompts(tmp_path / "checkpoint-4")
+    loaded = load_prompts(tmp_path / "checkpoint-4", model_class=VitaClipForVideoClassification)
     assert_bit_equal(loaded.state_dict(), whole)
 
 

@@ -192,7 +192,7 @@ def loaded_checkpoint(name: str, device: str | None, dtype: NumberType | None = 
     import torch
     from transformers.utils import logging
 
-    from ..model.checkpoint import CheckpointError, load_checkpoint
+    from ..loading.checkpoint import CheckpointError, load_checkpoint
     from ..model.precision import fast_dtype
 
     logging.disable_progress_bar()  # of loading weights

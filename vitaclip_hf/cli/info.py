@@ -53,8 +53,8 @@ def describe_checkpoint(name: str, revision: str | None) -> dict[str, Any]:
     """Facts of a checkpoint by name."""
     from transformers.utils import logging
 
-    from ..model.checkpoint import CheckpointError, load_checkpoint
-    from ..model.prompt_checkpoint import find_prompts_alone
+    from ..loading.checkpoint import CheckpointError, load_checkpoint
+    from ..loading.prompts_alone import find_prompts_alone
     from ..model.version import __version__
 
     logging.set_verbosity_error()

@@ -20,7 +20,7 @@ from ..data.class_descriptions import texts_of_classes
 from ..data.class_names import ClassIndex
 from ..data.clip_dataset import ClipDataset
 from ..data.configuration_files import ConfigurationFileError, read_recipe_beside
-from ..model.checkpoint import Checkpoint
+from ..loading.checkpoint import Checkpoint
 from ..model.modeling_vita_clip import VitaClipModel
 from ..model.zero_shot_classifier import (
     blend_features,

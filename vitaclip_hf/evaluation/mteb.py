@@ -24,7 +24,7 @@ from transformers.utils.hub import cached_file
 
 from ..data.clip_reading import ClipReader
 from ..data.video_sources import encoded_video
-from ..model.checkpoint import Checkpoint, load_checkpoint
+from ..loading.checkpoint import Checkpoint, load_checkpoint
 from ..model.frame_sampling import ClipSpecification
 from ..model.video_decoding import TorchcodecVideo, Video, open_video
 from ..model.video_inputs import video_from

@@ -28,7 +28,7 @@ from transformers.utils.logging import disable_progress_bar
 from ..data.annotations import AnnotationError
 from ..data.class_descriptions import read_class_descriptions
 from ..data.folder_lock import FolderLock
-from ..model.checkpoint import CheckpointError, load_checkpoint
+from ..loading.checkpoint import CheckpointError, load_checkpoint
 from ..model.precision import fast_dtype
 from .evaluator import DTYPES, EvaluationError, Evaluator
 from .plan import plan_evaluation

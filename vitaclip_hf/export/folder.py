@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..model.checkpoint import Checkpoint
+from ..loading.checkpoint import Checkpoint
 from ..model.shown_names import check_utf8
 from ..model.zero_shot_classifier import build_zero_shot_classifier, checked_labels, checked_templates
 from .verification import Verification, verify

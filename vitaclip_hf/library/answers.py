@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..data.clip_reading import ClipReader
-from ..model.checkpoint import Checkpoint
+from ..loading.checkpoint import Checkpoint
 from ..model.pipeline_parts import checked_on_error, counted
 from ..model.read_options import ReadOptions
 from ..model.reading_ahead import read_ahead, reading_threads

@@ -26,7 +26,7 @@ import torch
 from ..data.clip_reading import ClipReader
 from ..data.folder_lock import FolderLock
 from ..data.output_files import replace_file, storable
-from ..model.checkpoint import Checkpoint, load_checkpoint
+from ..loading.checkpoint import Checkpoint, load_checkpoint
 from ..model.reading_ahead import read_ahead, reading_threads
 from ..model.video_decoding import VideoDecodingError
 from ..model.video_inputs import video_from

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers.image_utils import ChannelDimension
 
-from ..model.checkpoint import Checkpoint
+from ..loading.checkpoint import Checkpoint
 from ..model.video_inputs import video_from
 from .answers import class_embeds_of
 

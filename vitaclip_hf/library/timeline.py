@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..model.checkpoint import Checkpoint
+from ..loading.checkpoint import Checkpoint
 from ..model.zero_shot_classifier import view_scores
 from .answers import class_embeds_of
 from .windows import MOMENT, check_window, embed_windows, read_windows

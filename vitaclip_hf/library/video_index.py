@@ -27,7 +27,7 @@ import torch
 from ..data.folder_lock import FolderLock
 from ..data.listings import is_video_name
 from ..data.output_files import replace_file, storable
-from ..model.checkpoint import Checkpoint
+from ..loading.checkpoint import Checkpoint
 from ..model.shown_names import check_utf8
 from ..model.video_decoding import VideoDecodingError
 from ..model.zero_shot_classifier import build_zero_shot_classifier, checked_templates

@@ -29,6 +29,8 @@ BACKBONES = {
     CLIPConfig.model_type: (CLIPTextConfig, CLIPVisionConfig),
     MetaClip2Config.model_type: (MetaClip2TextConfig, MetaClip2VisionConfig),
 }
+# Models without prompts: whole backbones, and their vision towers alone.
+STOCK_TYPES = (*BACKBONES, *(vision.model_type for _, vision in BACKBONES.values()))
 
 
 def _as_ours(given: Any, legacy: dict | None, stock: Any, ours: Any) -> Any:

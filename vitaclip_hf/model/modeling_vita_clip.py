@@ -4,11 +4,9 @@ Shapes, in the letters of the whole package: B videos, T frames, N patches of a 
 E joint width, C classes.
 """
 
-import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,10 +28,7 @@ from transformers.utils import ModelOutput, TransformersKwargs, logging
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from .checksums import CHECKSUMS_FILE, write_checksums
 from .configuration_vita_clip import VitaClipConfig, VitaClipVisionConfig
-from .loading_checks import refuse_missing_prompts
-from .prompt_checkpoint import load_prompts, prompts_only_error, save_prompts
 from .prompts import ClassPrompts, TimeEmbedding, VisionPrompts, prompts_disabled
 from .published_code import copy_pipeline_modules
 from .quick_gelu import QuickGELU
@@ -173,23 +168,12 @@ class VitaClipPreTrainedModel(CLIPPreTrainedModel):
     }
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, *args, output_loading_info: bool = False, **kwargs):
-        """
-        As for every transformers model. A folder of prompts saved alone is an error that says how to load it, and a
-        Vita-CLIP that lacks prompts is an error; a stock CLIP lacks them, and they start anew.
-        """
-        try:
-            model, info = super().from_pretrained(
-                pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
-            )
-        except OSError as error:
-            raise prompts_only_error(pretrained_model_name_or_path, kwargs) or error from None
-        if pretrained_model_name_or_path is not None:
-            refuse_missing_prompts(pretrained_model_name_or_path, model, info, kwargs)
-        for module in model.modules():
+    def from_pretrained(cls, *args, **kwargs):
+        loaded = super().from_pretrained(*args, **kwargs)
+        for module in (loaded[0] if isinstance(loaded, tuple) else loaded).modules():
             if isinstance(module, ClassPrompts):
                 module.lengths  # noqa: B018  measured now, since a traced forward pass cannot
-        return (model, info) if output_loading_info else model
+        return loaded
 
     @classmethod
     def is_custom_code(cls) -> bool:
@@ -197,22 +181,9 @@ class VitaClipPreTrainedModel(CLIPPreTrainedModel):
         return False
 
     def save_pretrained(self, save_directory, **kwargs) -> None:
-        """
-        As for every transformers model. The pipelines of a published folder's own code are saved too, and the weights'
-        checksums.
-        """
-        mine = kwargs.get("is_main_process", True) and not os.path.isfile(save_directory)
-        if mine:
-            Path(save_directory, CHECKSUMS_FILE).unlink(missing_ok=True)  # a stopped save leaves none, not a wrong one
+        """As for every transformers model. The pipelines of a published folder's own code are saved too."""
         super().save_pretrained(save_directory, **kwargs)
         copy_pipeline_modules(self.config, save_directory)
-        if mine:
-            write_checksums(save_directory)
-
-    def _upload_modified_files(self, working_dir, *args, **kwargs):
-        # Private: the only step between writing and uploading. Old checksums on the Hub would refuse the new weights.
-        write_checksums(working_dir)
-        return super()._upload_modified_files(working_dir, *args, **kwargs)
 
     def prompts_disabled(self) -> AbstractContextManager[None]:
         """
@@ -648,15 +619,6 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
         self.class_prompts.set_names(names, known, tokenizer, self.text_model.embeddings.token_embedding)
         self.config.id2label = dict(enumerate(names))
         self.config.label2id = {name: index for index, name in enumerate(names)}
-
-    def save_prompts(self, directory, base=None, **kwargs) -> None:
-        """Saves the prompts alone, with name and fingerprint of their CLIP: see `prompt_checkpoint.save_prompts`."""
-        save_prompts(self, directory, base, **kwargs)
-
-    @classmethod
-    def from_pretrained_prompts(cls, directory, base=None, **kwargs):
-        """Loads prompts that `save_prompts` wrote, on their CLIP: see `prompt_checkpoint.load_prompts`."""
-        return load_prompts(directory, base, model_class=cls, **kwargs)
 
     def freeze_backbone(self) -> None:
         """Freezes CLIP. The prompts, the time embedding and the logit scale stay trainable."""

@@ -1,7 +1,7 @@
 """`pipeline("zero-shot-video-classification")`: any labels, any videos."""
 
-from .loading_checks import check_tokenizer
 from .pipeline_parts import ReadsAhead, checked_on_error, error_of, read_views, require_vita_clip, save_folder
+from .processing_vita_clip import check_tokenizer
 from .zero_shot_classifier import (
     build_zero_shot_classifier,
     checked_blend,

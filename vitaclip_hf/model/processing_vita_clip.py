@@ -1,12 +1,15 @@
 """Processor for Vita-CLIP: a video processor and CLIP's tokenizer."""
 
+from typing import Any
+
 from transformers import AutoTokenizer, CLIPImageProcessor, CLIPVisionConfig, PreTrainedConfig
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin
 
-from .loading_checks import HUB_ARGUMENTS, STOCK_TYPES
+from .configuration_vita_clip import STOCK_TYPES
 from .video_processing_vita_clip import VitaClipVideoProcessor, VitaClipVideoProcessorKwargs
 
 
+HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 # What a video processor takes over from CLIP's image processor.
 IMAGE_FIELDS = (
     *("size", "crop_size", "image_mean", "image_std", "resample", "rescale_factor"),
@@ -84,6 +87,19 @@ class VitaClipProcessor(ProcessorMixin):
                 f"VitaClipProcessor takes `text` and `videos`, got `{other[0]}`; images of a video go as `videos`."
             )
         return super().__call__(text=text, videos=videos, **kwargs)
+
+
+def check_tokenizer(tokenizer: Any, text_config: Any, source: Any) -> None:
+    """
+    Raises ValueError for a tokenizer that cannot be the model's.
+
+    transformers makes a tokenizer of a few tokens for a folder that has no tokenizer files.
+    """
+    if not text_config.vocab_size / 2 <= len(tokenizer) <= text_config.vocab_size:
+        raise ValueError(
+            f"{source}: the tokenizer has {len(tokenizer):,} tokens, the text tower {text_config.vocab_size:,}. "
+            "Save the tokenizer that belongs to the model beside it."
+        )
 
 
 __all__ = ["VitaClipProcessor"]

@@ -21,7 +21,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 
-from ..model.checkpoint import Checkpoint
+from ..loading.checkpoint import Checkpoint
 from ..model.version import __version__
 from ..model.zero_shot_classifier import checked_labels, checked_templates
 from .batching import ModelWorker

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ..library.answers import class_embeds_of
-from ..model.checkpoint import Checkpoint
+from ..loading.checkpoint import Checkpoint
 from ..model.zero_shot_classifier import check_scores, embed_views, view_scores
 
 

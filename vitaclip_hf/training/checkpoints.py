@@ -17,9 +17,9 @@ from torch import nn
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from ..model.checksums import check_checksums
-from ..model.loading_checks import CheckpointError
-from ..model.prompt_checkpoint import WEIGHTS_FILE, PromptCheckpointError, find_prompts_alone, split_tensors
+from ..loading.checksums import check_checksums
+from ..loading.guards import CheckpointError
+from ..loading.prompts_alone import WEIGHTS_FILE, PromptCheckpointError, find_prompts_alone, split_tensors
 from .recipes import RecipeError
 
 

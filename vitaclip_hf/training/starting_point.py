@@ -8,11 +8,11 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import CLIPConfig
 from transformers.utils import logging
 
-from ..model.checkpoint import CheckpointError, load_checkpoint, read_config
+from ..loading.checkpoint import CheckpointError, load_checkpoint, read_config
+from ..loading.prompts_alone import split_tensors
 from ..model.configuration_vita_clip import PROMPT_FIELDS, VitaClipConfig
 from ..model.modeling_vita_clip import VitaClipForVideoClassification
 from ..model.processing_vita_clip import VitaClipProcessor
-from ..model.prompt_checkpoint import split_tensors
 from .arguments import ModelArguments
 from .recipes import RecipeError
 

@@ -22,9 +22,9 @@ from transformers.utils import logging
 from ..data.clip_dataset import ClipCollator, ClipDataset, EpochSampler
 from ..data.clip_stream import ClipStream
 from ..data.metrics import compute_metrics
-from ..model.checksums import write_checksums
+from ..loading.checksums import write_checksums
+from ..loading.prompts_alone import save_prompts
 from ..model.modeling_vita_clip import VitaClipModel
-from ..model.prompt_checkpoint import save_prompts
 from ..model.zero_shot_classifier import view_scores
 from .arguments import VitaClipTrainingArguments, strategy_name
 from .checkpoints import (
@@ -335,6 +335,8 @@ class VitaClipTrainer(Trainer):
         # `_save_checkpoint` makes the internal calls, and removes its folder itself.
         with nullcontext() if _internal_call else writing(folder, *(folder / name for name in FINAL_MODELS)):
             super().save_model(output_dir, _internal_call)
+            if self.args.should_save and not self.args.prompts_only and not _internal_call:
+                write_checksums(folder)  # `_save_checkpoint` lists all files of its folder
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         """As in `Trainer`, without pickled arguments; or the prompts alone."""

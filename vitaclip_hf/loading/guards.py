@@ -1,4 +1,4 @@
-"""What the files of a checkpoint say of sizes, compared with its configuration before memory is taken for them."""
+"""What `from_pretrained` lets pass or takes too much memory for: checked before and after the weights are read."""
 
 import json
 import math
@@ -9,21 +9,95 @@ from typing import Any
 
 import numpy as np
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import safe_open
+from torch import nn
 from transformers import CLIPConfig
 from transformers.utils import CONFIG_NAME
 from transformers.utils.hub import cached_file
 
-from .loading_checks import UNFIT, CheckpointError, CheckpointMismatchError, check_complete
-from .video_processing_vita_clip import MAX_ASPECT_RATIO
+from ..model.prompts import AFTER_END, ClassPrompts, TimeEmbedding, VisionPrompts
+from ..model.video_processing_vita_clip import MAX_ASPECT_RATIO
 
 
+SHOWN = 3
+# What `from_pretrained` takes to find files; the last two are about the folder itself, not about a base model.
+HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+# What the libraries raise for files that do not fit; a missing file is an OSError, which passes.
+UNFIT = (
+    *(ValueError, TypeError, AttributeError, LookupError, RuntimeError, ArithmeticError, AssertionError),
+    *(ImportError, MemoryError, StrictDataclassError),
+)
 MAX_LAYERS = 1000  # of a tower; the largest CLIPs have fewer than 100
 MAX_POSITIONS = 100_000
 MAX_CONFIG_BYTES = 32 << 20  # 240,000 classes take 20 MB
 MAX_PIXEL_BYTES = 4 << 30  # of one video's clips
 LARGE_TENSOR = 1 << 28  # entries
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be loaded; the message is one line that names it and says what to do."""
+
+
+class CheckpointMismatchError(CheckpointError):
+    """The weights of a checkpoint do not make up the model that its configuration describes."""
+
+
+def check_complete(source: Any, model: Any, info: Mapping[str, Any], stock: bool) -> None:
+    """
+    Raises CheckpointMismatchError for weights that are missing, have no place or another shape, and for bad token ids.
+
+    Args:
+        source: folder or Hub id, for the message.
+        model: as loaded.
+        info: `output_loading_info` of `from_pretrained`.
+        stock: whether it is a stock CLIP, whose prompts start anew.
+    """
+    missing = set(info["missing_keys"]) - (set(prompt_names(model)) if stock else set())
+    problems = [
+        f"{name} has the shape {list(found)}, the configuration asks for {list(expected)}"
+        for name, found, expected in sorted(info["mismatched_keys"])
+    ]
+    problems += [f"{name} is missing" for name in sorted(missing)]
+    problems += [f"{name} has no place" for name in sorted(info["unexpected_keys"]) if not stock]
+    problems = problems or token_problems(model)
+    if problems:
+        more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        raise CheckpointMismatchError(
+            f"{source}: the weights are not those of its configuration: {'; '.join(problems[:SHOWN])}{more}. "
+            "Fetch or save the folder again."
+        )
+
+
+def prompt_names(model: nn.Module) -> list[str]:
+    """Names of the parameters and buffers that a stock CLIP does not have."""
+    parts = [
+        name for name, part in model.named_modules() if isinstance(part, (ClassPrompts, TimeEmbedding, VisionPrompts))
+    ]
+    return [name for name in model.state_dict() if name.startswith(tuple(f"{part}." for part in parts))]
+
+
+def token_problems(model: nn.Module) -> list[str]:
+    """Token ids of class prompts that the text tower does not know."""
+    return [
+        f"{name}.class_input_ids holds ids outside the vocabulary of {module.config.vocab_size} tokens"
+        for name, module in model.named_modules()
+        # Those without names are only a configuration's start and end, which stock CLIPs often give wrongly.
+        if isinstance(module, ClassPrompts) and not module.class_input_ids.is_meta and module.have_names
+        for ids in (module.class_input_ids,)
+        if ids.min() < AFTER_END or ids.max() >= module.config.vocab_size
+    ]
+
+
+def kind_problems(found: Mapping[str, torch.dtype], expected: Mapping[str, torch.Tensor]) -> list[str]:
+    """Stored tensors that are whole numbers or truth values where the model has fractions, or the other way round."""
+    return [
+        f"{name} is stored as {str(found[name]).removeprefix('torch.')}, the model has {str(model.dtype)[6:]}"
+        for name, model in sorted(expected.items())
+        if name in found
+        and (found[name] != model.dtype if not model.is_floating_point() else not found[name].is_floating_point)
+    ]
 
 
 def find_file(source: str, name: str, hub: Mapping[str, Any]) -> str | None:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from .loading_checks import CheckpointError
+from .guards import CheckpointError
 
 
 CHECKSUMS_FILE = "checksums.json"

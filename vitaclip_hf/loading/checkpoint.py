@@ -11,14 +11,22 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoProcessor, CLIPConfig
 
-from .checksums import CHECKSUMS_FILE, check_checksums
-from .configuration_vita_clip import BACKBONES, VitaClipConfig
-from .loading_checks import HUB_ARGUMENTS, UNFIT, CheckpointError, check_complete, check_tokenizer
-from .modeling_vita_clip import VitaClipModel
-from .processing_vita_clip import VitaClipProcessor
-from .prompt_checkpoint import find_prompts_alone, fingerprint_of_tensors
-from .shown_names import check_utf8, shown
-from .stored_sizes import check_config_file, check_sizes, check_video_processor, find_file
+from ..model.configuration_vita_clip import BACKBONES, VitaClipConfig
+from ..model.modeling_vita_clip import VitaClipModel
+from ..model.processing_vita_clip import VitaClipProcessor, check_tokenizer
+from ..model.shown_names import check_utf8, shown
+from .checksums import CHECKSUMS_FILE, check_checksums, write_checksums
+from .guards import (
+    HUB_ARGUMENTS,
+    UNFIT,
+    CheckpointError,
+    check_complete,
+    check_config_file,
+    check_sizes,
+    check_video_processor,
+    find_file,
+)
+from .prompts_alone import find_prompts_alone, fingerprint_of_tensors, load_prompts
 
 
 # Arguments of `from_pretrained` by which the sizes are no longer those of the folder's configuration.
@@ -112,9 +120,9 @@ def load_checkpoint(
         elif find_prompts_alone(name, {"revision": revision}) is None:
             kind = "vita-clip"
         else:
-            kind, load = "prompts", model_class.from_pretrained_prompts
+            kind = "prompts"
         if kind == "prompts":
-            model = load(name, revision=revision, **kwargs)
+            model = load_prompts(name, model_class=model_class, revision=revision, **kwargs)
         else:
             if kwargs["use_safetensors"] and not kwargs.keys() & OTHER_SIZES - (prompt_settings or {}).keys():
                 if kind == "clip":
@@ -137,9 +145,31 @@ def load_checkpoint(
     except UNFIT as error:
         raise CheckpointError(_about(name, error)) from error
     processor = _load_processor(name, revision, kind)
-    check_tokenizer(processor.tokenizer, model.config.text_config, name)
+    try:
+        check_tokenizer(processor.tokenizer, model.config.text_config, name)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
     model = model.to(device=device, dtype=dtype).eval()
     return Checkpoint(name, kind, model, processor, getattr(model.config, "_commit_hash", None))
+
+
+def save_checkpoint(
+    model: VitaClipModel, processor: VitaClipProcessor | None, folder: str | Path, **kwargs: Any
+) -> None:
+    """
+    Saves a model with its processor, and the checksums of the weights.
+
+    Args:
+        model: as for `save_pretrained`.
+        processor (*optional*): saved beside it.
+        folder: where to.
+        kwargs: for the model's `save_pretrained`, such as `max_shard_size`.
+    """
+    Path(folder, CHECKSUMS_FILE).unlink(missing_ok=True)  # a stopped save leaves none, not a wrong one
+    model.save_pretrained(folder, **kwargs)
+    if processor is not None:
+        processor.save_pretrained(folder)
+    write_checksums(folder)
 
 
 def read_config(name: str | Path, revision: str | None = None, accept_clip: bool = False) -> CLIPConfig:
@@ -204,4 +234,4 @@ def _load_processor(name: str, revision: str | None, kind: str) -> VitaClipProce
     return processor
 
 
-__all__ = ["Checkpoint", "CheckpointError", "load_checkpoint", "read_config"]
+__all__ = ["Checkpoint", "CheckpointError", "load_checkpoint", "read_config", "save_checkpoint"]

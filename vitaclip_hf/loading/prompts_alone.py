@@ -27,11 +27,11 @@ from transformers import CLIPConfig, CLIPModel, MetaClip2Config, MetaClip2Model,
 from transformers.utils import CONFIG_NAME
 from transformers.utils.hub import cached_file, extract_commit_hash
 
-from .configuration_vita_clip import REMOTE_CODE_FIELDS
-from .loading_checks import HUB_ARGUMENTS, UNFIT, CheckpointError, kind_problems
-from .prompts import ClassPrompts, TimeEmbedding, VisionPrompts
-from .stored_sizes import check_config_file, check_sizes, check_towers
-from .version import __version__
+from ..model.configuration_vita_clip import REMOTE_CODE_FIELDS
+from ..model.modeling_vita_clip import VitaClipModel
+from ..model.prompts import ClassPrompts, TimeEmbedding, VisionPrompts
+from ..model.version import __version__
+from .guards import HUB_ARGUMENTS, UNFIT, CheckpointError, check_config_file, check_sizes, check_towers, kind_problems
 
 
 WEIGHTS_FILE = "prompts.safetensors"
@@ -238,7 +238,7 @@ def load_prompts(
     directory: str | os.PathLike,
     base: str | os.PathLike | None = None,
     *,
-    model_class: Any,
+    model_class: Any = VitaClipModel,
     base_revision: str | None = None,
     dtype: torch.dtype | str | None = None,
     use_safetensors: bool = True,
@@ -261,7 +261,7 @@ def load_prompts(
     """
     refused = [name for name in NO_ARGUMENTS if name in kwargs]
     if refused:
-        raise PromptCheckpointError(f"`from_pretrained_prompts` takes no {', '.join(refused)}: prompts fit or do not.")
+        raise PromptCheckpointError(f"`load_prompts` takes no {', '.join(refused)}: prompts fit or do not.")
     dtype = kwargs.pop("torch_dtype", None) if dtype is None else dtype
     hub = {name: kwargs.pop(name) for name in HUB_ARGUMENTS if name in kwargs}
     record = PromptRecord.read(_find(directory, PROMPT_CONFIG_FILE, hub))
@@ -311,18 +311,6 @@ def find_prompts_alone(source: str | os.PathLike, arguments: Mapping[str, Any]) 
     except OSError:  # no such folder or repository: whoever loads it has the error that says so
         return None
     return PromptRecord.read(found)
-
-
-def prompts_only_error(path: Any, arguments: Mapping[str, Any]) -> PromptCheckpointError | None:
-    """What to tell somebody who loads prompts as if they were a whole model; None if this folder holds no prompts."""
-    record = find_prompts_alone(path, arguments)
-    if record is None:
-        return None
-    return PromptCheckpointError(
-        f"{path} holds prompts alone, not a whole model. Load it with `VitaClipModel.from_pretrained_prompts"
-        f"({str(path)!r})`, which puts them on their base model, {record.base_model}; `save_pretrained` of the result "
-        "writes a whole folder."
-    )
 
 
 def _find(directory: str | os.PathLike, name: str, hub: Mapping[str, Any]) -> str:
