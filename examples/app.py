@@ -44,7 +44,7 @@ from vitaclip_hf.library.timeline import ScoreCurve, Thumbnails, VideoTimeline  
 from vitaclip_hf.library.timeline_picture import MOST_LANES, thumbnail_row  # noqa: E402
 from vitaclip_hf.library.video_index import VideoIndex  # noqa: E402
 from vitaclip_hf.library.windows import thumbnail_of  # noqa: E402
-from vitaclip_hf.model.video_decoding import VideoDecodingError  # noqa: E402
+from vitaclip_hf.model.decoding import VideoDecodingError  # noqa: E402
 from vitaclip_hf.server.limits import Limits  # noqa: E402
 
 

@@ -18,6 +18,7 @@ from transformers.pipelines.video_classification import VideoClassificationPipel
 from .loading.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from .loading.prompts_alone import load_prompts, save_prompts
 from .model.configuration_vita_clip import VitaClipConfig, VitaClipTextConfig, VitaClipVisionConfig
+from .model.decoding import Video, VideoDecodingError, decode_video, open_video
 from .model.frame_sampling import ClipSpecification
 from .model.modeling_vita_clip import (
     VitaClipForVideoClassification,
@@ -32,7 +33,6 @@ from .model.precision import fast_dtype
 from .model.processing_vita_clip import VitaClipProcessor
 from .model.read_options import ReadOptions
 from .model.version import __version__
-from .model.video_decoding import Video, VideoDecodingError, decode_video, open_video
 from .model.video_processing_vita_clip import VitaClipVideoProcessor
 
 

@@ -24,7 +24,7 @@ from vitaclip_hf import (
 )
 from vitaclip_hf.data import folder_lock
 from vitaclip_hf.data.folder_lock import FolderInUseError, FolderLock
-from vitaclip_hf.model import decoding_process, video_decoding
+from vitaclip_hf.model import decoding, decoding_process
 from vitaclip_hf.model.zero_shot_classifier import ScoreError
 
 
@@ -218,7 +218,7 @@ def test_a_decoder_that_hangs_is_ended(videos, monkeypatch):
 
     decoding_process._local.process = None  # the next one is forked with the decoder that hangs
     with monkeypatch.context() as patch:
-        patch.setattr(video_decoding.PyAVVideo, "_decode", hang)
+        patch.setattr(decoding.PyAVVideo, "_decode", hang)
         started = time.monotonic()
         video = open_video(file, max_seconds=1)
         with pytest.raises(VideoDecodingError, match="not decoded after 1 s"):
@@ -231,7 +231,7 @@ def test_a_decoder_that_dies_is_an_error(videos, monkeypatch):
     decoding_process._local.process = None
     file = min(videos.rglob("*.mp4"))
     with monkeypatch.context() as patch:
-        patch.setattr(video_decoding.PyAVVideo, "_decode", lambda self, numbers: os._exit(1))
+        patch.setattr(decoding.PyAVVideo, "_decode", lambda self, numbers: os._exit(1))
         with pytest.raises(VideoDecodingError, match="the decoding process ended"):
             open_video(file, max_seconds=60).read([0])
     assert len(open_video(file, max_seconds=60).read([0])) == 1

@@ -17,8 +17,8 @@ from vitaclip_hf.data.annotations import AnnotationError, AnnotationTable, Video
 from vitaclip_hf.data.augmentation import ClipAugmentation, ClipMixer
 from vitaclip_hf.data.clip_dataset import ClipCollator, ClipDataset, EpochSampler, SampleKey
 from vitaclip_hf.data.video_sources import HubVideos, MotionShapes
+from vitaclip_hf.model.decoding import PyAVVideo, VideoTooLargeError, open_video
 from vitaclip_hf.model.frame_sampling import ClipSpecification, sample_clips
-from vitaclip_hf.model.video_decoding import PyAVVideo, VideoTooLargeError, open_video
 
 
 NUM_FRAMES = 12  # of each video

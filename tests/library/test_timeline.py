@@ -31,7 +31,7 @@ from vitaclip_hf.library.timeline import (
 from vitaclip_hf.library.timeline_files import clock, write_timeline
 from vitaclip_hf.library.timeline_picture import LANE_BAR, LANE_HEIGHT, draw_timeline
 from vitaclip_hf.library.windows import check_window, read_windows
-from vitaclip_hf.model.video_decoding import DecodedFrame, PyAVVideo
+from vitaclip_hf.model.decoding import DecodedFrame, PyAVVideo
 
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo"

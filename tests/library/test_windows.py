@@ -12,7 +12,7 @@ from vitaclip_hf.data.motion_shapes import all_scenes, draw_videos, write_video
 from vitaclip_hf.library.video_index import VideoIndex
 from vitaclip_hf.library.windows import read_windows
 from vitaclip_hf.model import decoding_process
-from vitaclip_hf.model.video_decoding import FRAMES_AT_ONCE, PyAVVideo
+from vitaclip_hf.model.decoding import FRAMES_AT_ONCE, PyAVVideo
 
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo"

@@ -12,7 +12,7 @@ import pytest
 from drawn_clips import NUM_FRAMES, numbers, picture
 from PIL import Image
 
-from vitaclip_hf.model.video_decoding import VideoDecodingError, decode_video, open_video
+from vitaclip_hf.model.decoding import VideoDecodingError, decode_video, open_video
 
 
 SHARES = (0.55, 0.75, 0.9, 0.999)

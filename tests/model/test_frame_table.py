@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from drawn_clips import CODECS_WANTED, RECIPES, numbers, picture, write
 
-from vitaclip_hf.model import video_decoding
+from vitaclip_hf.model import decoding
+from vitaclip_hf.model.decoding import VideoDecodingError, decode_video, open_video
 from vitaclip_hf.model.frame_table import FrameTable
-from vitaclip_hf.model.video_decoding import VideoDecodingError, decode_video, open_video
 
 
 COUNT = 60
@@ -66,7 +66,7 @@ def test_every_frame_alone_and_together(clips):
 
 def test_what_is_not_needed_is_not_decoded(clips, monkeypatch):
     """Ten frames of a group of pictures are decoded for one of them, and not all of the file."""
-    monkeypatch.setattr(video_decoding.PyAVVideo, "_whole_frames", None)  # decoding through would fail
+    monkeypatch.setattr(decoding.PyAVVideo, "_whole_frames", None)  # decoding through would fail
     data = clips["dense_keyframes.mp4"]
     video = open_video(data)
     table = video._table
@@ -78,7 +78,7 @@ def test_what_is_not_needed_is_not_decoded(clips, monkeypatch):
 
 @pytest.mark.parametrize("threads", [False, True])
 def test_threads_give_the_same_frames(clips, monkeypatch, threads):
-    monkeypatch.setattr(video_decoding, "MIN_PIXELS_FOR_THREADS", 0 if threads else 1 << 60)
+    monkeypatch.setattr(decoding, "MIN_PIXELS_FOR_THREADS", 0 if threads else 1 << 60)
     for data in clips.values():
         assert numbers(decode_video(data, [3, 17, 18, 41, 59])[0]) == [3, 17, 18, 41, 59]
 

@@ -18,10 +18,10 @@ from drawn_clips import HEIGHT, WIDTH, numbers, write
 from PIL import Image
 
 from vitaclip_hf import VitaClipVideoProcessor
-from vitaclip_hf.model import video_opening
-from vitaclip_hf.model.video_decoding import VideoDecodingError, VideoTooLargeError, decode_video, open_video
+from vitaclip_hf.model import sources
+from vitaclip_hf.model.decoding import VideoDecodingError, VideoTooLargeError, decode_video, open_video
+from vitaclip_hf.model.sources import download, possible_containers
 from vitaclip_hf.model.video_inputs import video_from
-from vitaclip_hf.model.video_opening import download, possible_containers
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +166,7 @@ def test_an_mp4_whose_pictures_lie_in_another_file(folder, monkeypatch):
 
 def test_no_nested_file_is_opened_even_if_a_demuxer_asks(folder):
     with pytest.raises(PermissionError, match="secret.mp4"):
-        video_opening._refuse_other_files("secret.mp4", 1, {})
+        sources._refuse_other_files("secret.mp4", 1, {})
 
 
 @pytest.mark.parametrize(
@@ -347,7 +347,7 @@ def test_private_addresses_are_refused_if_asked(server, folder, monkeypatch):
         with pytest.raises(VideoDecodingError, match=r"private address (127\.0\.0\.1|::1)"):
             open_video(address, allow_private_addresses=False)
     # The server stands for a public one; where it redirects to does not.
-    monkeypatch.setattr(video_opening, "_is_public", lambda number: number == "127.0.0.1")
+    monkeypatch.setattr(sources, "_is_public", lambda number: number == "127.0.0.1")
     assert download(f"{server}/secret.mp4", allow_private_addresses=False) == (folder / "secret.mp4").read_bytes()
     with pytest.raises(VideoDecodingError, match=r"private address 127\.0\.0\.2"):
         open_video(
@@ -364,12 +364,12 @@ def test_private_addresses_are_refused_if_asked(server, folder, monkeypatch):
     + ["168.63.129.16", "::ffff:168.63.129.16", "192.88.99.1"],
 )
 def test_private_numbers(number):
-    assert not video_opening._is_public(number)
+    assert not sources._is_public(number)
 
 
 @pytest.mark.parametrize("number", ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"])
 def test_public_numbers(number):
-    assert video_opening._is_public(number)
+    assert sources._is_public(number)
 
 
 @pytest.mark.parametrize("name", ["a\nb.mp4", "a\x1b[2J.mp4", "a\u2028.mp4", os.fsdecode(b"caf\xe9.mp4")])

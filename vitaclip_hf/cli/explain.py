@@ -58,7 +58,7 @@ def explain(
             import matplotlib  # noqa: F401
     from ..library.relevance import METHODS
     from ..library.relevance import explain as explained
-    from ..model.video_decoding import VideoDecodingError
+    from ..model.decoding import VideoDecodingError
 
     if method not in METHODS:
         raise CommandError(f"`method` {method}: choose one of {', '.join(METHODS)}.")

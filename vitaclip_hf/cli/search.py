@@ -58,7 +58,7 @@ def search(
     """
     with needs_extra("search"):
         from ..library.video_index import VideoIndex
-    from ..model.video_decoding import VideoDecodingError
+    from ..model.decoding import VideoDecodingError
 
     if (text is None) == (video is None):
         raise CommandError("give either TEXT or `video`.")

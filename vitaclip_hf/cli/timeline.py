@@ -70,7 +70,7 @@ def timeline(
     start.
     """
     from ..library.timeline import ScoreCurve, Thumbnails, VideoTimeline
-    from ..model.video_decoding import VideoDecodingError, open_video
+    from ..model.decoding import VideoDecodingError, open_video
 
     outputs = check_outputs(output or [])
     candidates = read_labels(labels, labels_file)
@@ -137,7 +137,7 @@ def while_readable(windows: Iterable[Any], errors: list[str]) -> Iterator[Any]:
     """Windows up to an error of the file, which goes to `errors`: what was seen is not lost."""
     import torch
 
-    from ..model.video_decoding import VideoDecodingError
+    from ..model.decoding import VideoDecodingError
 
     try:
         yield from windows

@@ -5,7 +5,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from ..model.video_decoding import VideoDecodingError, decode_video
+from ..model.decoding import VideoDecodingError, decode_video
 from .annotation_table import AnnotationTable, is_url
 from .text_files import one_line
 from .video_sources import HubVideos, TableVideos

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import Dataset, Sampler
 
+from ..model.decoding import VideoDecodingError
 from ..model.frame_sampling import ClipSpecification
-from ..model.video_decoding import VideoDecodingError
 from .annotation_table import AnnotationTable
 from .clip_reading import FILE_FAILURES, NO_LABEL, ClipReader, check_policy, reason_of, too_many
 from .seeds import derive_seed

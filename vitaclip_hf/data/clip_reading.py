@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from transformers.image_utils import ChannelDimension
 
+from ..model.decoding import Video, VideoDecodingError
 from ..model.frame_sampling import ClipSpecification
-from ..model.video_decoding import Video, VideoDecodingError
 from .seeds import derive_seed
 
 

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
+from ..model.decoding import VideoDecodingError, open_video
 from ..model.frame_sampling import ClipSpecification
-from ..model.video_decoding import VideoDecodingError, open_video
 from .clip_reading import FILE_FAILURES, NO_LABEL, ClipReader, check_policy, reason_of, too_many
 from .seeds import derive_seed
 from .text_files import AnnotationError

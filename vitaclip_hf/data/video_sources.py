@@ -11,9 +11,9 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from transformers.video_utils import VideoMetadata
 
+from ..model.decoding import Video, VideoDecodingError, open_video
 from ..model.read_options import MAX_DOWNLOAD_BYTES
-from ..model.video_decoding import Video, VideoDecodingError, open_video
-from ..model.video_opening import failure
+from ..model.sources import failure
 from .annotation_table import AnnotationTable, VideoSample, is_url
 from .class_names import ClassIndex, checked_class_names
 from .motion_shapes import Scene, all_scenes, draw_videos

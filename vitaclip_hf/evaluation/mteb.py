@@ -25,8 +25,8 @@ from transformers.utils.hub import cached_file
 from ..data.clip_reading import ClipReader
 from ..data.video_sources import encoded_video
 from ..loading.checkpoint import Checkpoint, load_checkpoint
+from ..model.decoding import TorchcodecVideo, Video, open_video
 from ..model.frame_sampling import ClipSpecification
-from ..model.video_decoding import TorchcodecVideo, Video, open_video
 from ..model.video_inputs import video_from
 from ..model.zero_shot_classifier import embed_views
 from .evaluator import DTYPES

@@ -10,10 +10,10 @@ import torch
 
 from ..data.clip_reading import ClipReader
 from ..loading.checkpoint import Checkpoint
+from ..model.decoding import Video, VideoDecodingError
 from ..model.pipeline_parts import checked_on_error, counted
 from ..model.read_options import ReadOptions
 from ..model.reading_ahead import read_ahead, reading_threads
-from ..model.video_decoding import Video, VideoDecodingError
 from ..model.video_inputs import video_from
 from ..model.zero_shot_classifier import (
     ScoreError,

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..model.video_decoding import open_video
+from ..model.decoding import open_video
 from .figure import INK, LABEL_SIZE, MARGIN, QUIET, TIME_SIZE, TITLE_HEIGHT, TITLE_SIZE, WIDTH, Page, format_times
 from .video_index import Moment
 from .windows import thumbnail_of

@@ -27,8 +27,8 @@ from ..data.clip_reading import ClipReader
 from ..data.folder_lock import FolderLock
 from ..data.output_files import replace_file, storable
 from ..loading.checkpoint import Checkpoint, load_checkpoint
+from ..model.decoding import VideoDecodingError
 from ..model.reading_ahead import read_ahead, reading_threads
-from ..model.video_decoding import VideoDecodingError
 from ..model.video_inputs import video_from
 from ..model.zero_shot_classifier import embed_views, view_scores
 from .answers import class_embeds_of

@@ -28,8 +28,8 @@ from ..data.folder_lock import FolderLock
 from ..data.listings import is_video_name
 from ..data.output_files import replace_file, storable
 from ..loading.checkpoint import Checkpoint
+from ..model.decoding import VideoDecodingError
 from ..model.shown_names import check_utf8
-from ..model.video_decoding import VideoDecodingError
 from ..model.zero_shot_classifier import build_zero_shot_classifier, checked_templates
 from .windows import VideoWindow, check_window, embed_windows, read_windows
 

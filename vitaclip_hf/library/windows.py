@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from transformers.image_utils import ChannelDimension
 
-from ..model.video_decoding import DecodedFrame, VideoDecodingError, open_video
+from ..model.decoding import DecodedFrame, VideoDecodingError, open_video
 from ..model.zero_shot_classifier import embed_views
 
 

@@ -14,8 +14,8 @@ from .configuration_vita_clip import VitaClipConfig
 from .precision import fast_dtype
 from .processing_vita_clip import VitaClipProcessor
 from .reading_ahead import ListAhead, VideosAhead, reading_threads
+from .sources import VideoDecodingError
 from .video_inputs import batch_of_videos, is_single_video
-from .video_opening import VideoDecodingError
 from .zero_shot_classifier import ScoreError, check_scores
 
 

@@ -15,9 +15,9 @@ from PIL import Image, ImageOps
 from transformers.image_utils import ChannelDimension
 from transformers.video_utils import VideoMetadata
 
+from .decoding import Video, open_video
 from .read_options import ReadOptions
-from .video_decoding import Video, open_video
-from .video_opening import (
+from .sources import (
     VideoTooLargeError,
     check_sides,
     failure,

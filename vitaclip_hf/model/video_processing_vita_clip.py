@@ -22,8 +22,8 @@ from transformers.video_utils import VideoMetadata
 
 from .frame_sampling import ClipSpecification
 from .read_options import READ_OPTIONS, ReadOptions
+from .sources import VideoTooLargeError, failure
 from .video_inputs import batch_of_videos, video_from
-from .video_opening import VideoTooLargeError, failure
 
 
 MAX_ASPECT_RATIO = 100  # of frames that are resized

@@ -11,8 +11,8 @@ import pebble
 import torch
 
 from ..data.clip_reading import ClipReader
-from ..model.video_decoding import open_video
-from ..model.video_opening import VideoDecodingError, VideoTooLargeError
+from ..model.decoding import open_video
+from ..model.sources import VideoDecodingError, VideoTooLargeError
 from .errors import RequestError
 from .limits import Limits
 

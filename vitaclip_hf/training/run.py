@@ -29,8 +29,8 @@ from ..data.annotations import AnnotationError
 from ..data.check import check_data
 from ..data.configuration_files import configuration_folder
 from ..data.folder_lock import FolderLock
+from ..model.decoding import VideoDecodingError
 from ..model.shown_names import check_utf8, shown
-from ..model.video_decoding import VideoDecodingError
 from .arguments import GROUPS, VitaClipTrainingArguments, field_names
 from .checkpoints import is_finished, last_checkpoint, step_of
 from .clip_datasets import check_batch_memory, make_datasets

@@ -32,7 +32,7 @@ from .frame_sampling import ClipSpecification
 from .frame_table import FrameTable, UntrustedTableError, can_be_trusted, is_mp4, read_by_table
 from .read_options import ReadOptions
 from .reading_ahead import usable_cores
-from .video_opening import (
+from .sources import (
     DamageError,
     VideoDecodingError,
     VideoInput,
