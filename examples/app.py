@@ -11,7 +11,6 @@ import shutil
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -37,7 +36,6 @@ from vitaclip_hf.cli.classify import read_labels  # noqa: E402
 from vitaclip_hf.cli.errors import CommandError  # noqa: E402
 from vitaclip_hf.data.listings import VIDEO_EXTENSIONS  # noqa: E402
 from vitaclip_hf.data.motion_shapes import write_video  # noqa: E402
-from vitaclip_hf.library.answers import VideoClassifier  # noqa: E402
 from vitaclip_hf.library.contact_sheet import middle_frame  # noqa: E402
 from vitaclip_hf.library.figure import format_percent, format_times  # noqa: E402
 from vitaclip_hf.library.timeline import ScoreCurve, Thumbnails, VideoTimeline  # noqa: E402
@@ -180,23 +178,25 @@ def picture(pixels: np.ndarray, about: str) -> str:
     return f'<img alt="{escape(about)}" src="data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}">'
 
 
-def answer_panel(answer: Any, frames: dict[int, np.ndarray]) -> str:
+def answer_panel(answer: dict[str, Any], frames: dict[int, np.ndarray]) -> str:
     """The answer, the frames that were read with their times, and a bar for each of the best labels."""
-    found = f"<h2>{escape(answer.answer)}</h2>"
-    found += f'<p class="quiet">{escape(answer.reason or "fits best of the labels you gave")}</p>'
-    stamps = [f"frame {number}" for number in answer.frames] if answer.times is None else format_times(answer.times)
+    reason, numbers, times = answer.get("reason"), answer["frames"], answer["times"]
+    found = f"<h2>{escape(answer['answer'])}</h2>"
+    found += f'<p class="quiet">{escape(reason or "fits best of the labels you gave")}</p>'
+    stamps = [f"frame {number}" for number in numbers] if times is None else format_times(times)
     figures = "".join(
         f"<figure>{picture(frames[number], stamp)}<figcaption>{stamp}</figcaption></figure>"
-        for number, stamp in zip(answer.frames, stamps, strict=True)
+        for number, stamp in zip(numbers, stamps, strict=True)
     )
     rows = "".join(
-        f'<div class="row"><span class="label {"" if place or answer.reason else "best"}">{escape(row["label"])}</span>'
+        f'<div class="row"><span class="label {"" if place or reason else "best"}">{escape(row["label"])}</span>'
         f'<span class="bar" style="--score:{row["score"]:.4f}"><i></i></span>'
         f'<span class="number">{escape(format_percent(row["score"]))}</span>'
         f'<span class="number small quiet">cosine {row["cosine"]:.2f}</span></div>'
-        for place, row in enumerate(answer.scores[:SHOWN_LABELS])
+        for place, row in enumerate(answer["scores"][:SHOWN_LABELS])
     )
-    heading = "Scores" if len(answer.scores) <= SHOWN_LABELS else f"Best {SHOWN_LABELS} of {len(answer.scores)} labels"
+    count = len(answer["scores"])
+    heading = "Scores" if count <= SHOWN_LABELS else f"Best {SHOWN_LABELS} of {count} labels"
     return panel(
         f'{found}<h3>Frames that were read</h3><div class="frames">{figures}</div>'
         f'<h3>{heading}</h3><div class="bars">{rows}</div>'
@@ -292,7 +292,9 @@ class Door:
         self.samples = {path.name: str(path) for path in sorted(self.folder.glob("*.mp4"))}
         self.index = VideoIndex(self.folder, folder / "index")
         self.index.update(self.checkpoint, window=2.0)
+        self.classifier = self.checkpoint.classifier(return_details=True)
         self.reading = {"max_bytes": limits.decoded_bytes, "max_frame_pixels": limits.frame_pixels}
+        self.reading["max_seconds"] = limits.decode_seconds
 
     def labels(self, text: str) -> list[str]:
         """
@@ -329,7 +331,7 @@ class Door:
         size = Path(path).stat().st_size
         if size > self.limits.upload_bytes:
             raise InputError(f"The file has {size:,} bytes; the limit is {self.limits.upload_bytes:,}.")
-        about = open_video(path, max_seconds=self.limits.decode_seconds, **self.reading).metadata
+        about = open_video(path, **self.reading).metadata
         if about.duration is not None and about.duration > MOST_SECONDS:
             raise InputError(f"The video is {about.duration:.0f} s long; the limit is {MOST_SECONDS} s.")
         return path
@@ -337,17 +339,10 @@ class Door:
     def classify(self, path: str | None, text: str, min_score: float, min_cosine: float) -> str:
         try:
             labels, path = self.labels(text), self.check(path)
-            classifier = VideoClassifier(
-                self.checkpoint,
-                labels,
-                min_score=min_score,
-                min_cosine=min_cosine,
-                max_seconds=self.limits.decode_seconds,
-            )
-            classifier.options = replace(classifier.options, **self.reading)
-            [answer] = classifier([path])
-            numbers = sorted(set(answer.frames))
-            read = open_video(path, max_seconds=self.limits.decode_seconds, **self.reading).read(numbers)
+            thresholds = {"min_score": min_score, "min_cosine": min_cosine}
+            answer = self.classifier(path, candidate_labels=labels, **thresholds, **self.reading)
+            numbers = sorted(set(answer["frames"]))
+            read = open_video(path, **self.reading).read(numbers)
             frames = {
                 number: thumbnail_of(frame.permute(1, 2, 0).numpy(), 160)
                 for number, frame in zip(numbers, read, strict=True)
@@ -359,13 +354,15 @@ class Door:
     def timeline(self, path: str | None, text: str, window: float, high: float) -> str:
         try:
             labels, path = self.labels(text), self.check(path)
-            timeline = VideoTimeline(self.checkpoint, labels, window=window, stride=window / 4, high=high, low=high / 3)
+            settings = {"window": window, "stride": window / 4, "high": high, "low": high / 3} | self.reading
+            settings["max_seconds"] = None  # the whole waiting has a limit
+            timeline = VideoTimeline(self.checkpoint.encoder(), labels, **settings)
             curve, thumbnails, segments, note = ScoreCurve(300), Thumbnails(), [], ""
             until = time.monotonic() + self.limits.wait_seconds
 
             def windows():
                 nonlocal note
-                for scored in timeline.scores(path, thumbnails=True, **self.reading):
+                for scored in timeline.scores(path, thumbnails=True):
                     yield scored
                     if time.monotonic() > until:
                         note = f"Reading was stopped after {self.limits.wait_seconds:g} s, at {scored.end:.0f} s."

@@ -34,6 +34,7 @@ from .model.processing_vita_clip import VitaClipProcessor
 from .model.read_options import ReadOptions
 from .model.version import __version__
 from .model.video_processing_vita_clip import VitaClipVideoProcessor
+from .model.video_reader import VideoReader
 
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "ReadOptions",
     "Video",
     "VideoDecodingError",
+    "VideoReader",
     "VitaClipConfig",
     "VitaClipForVideoClassification",
     "VitaClipModel",

@@ -147,7 +147,7 @@ def read_with_transformers(path: Path, indices: list[int]) -> np.ndarray:
 
 def older_reader(folder: Path) -> Reader:
     """`decode_video` of a checkout of another version of this package."""
-    sources = [folder / "model" / "video_decoding.py", folder / "video_decoding.py"]
+    sources = [folder / "model" / "decoding.py", folder / "video_decoding.py"]
     source = next(path for path in sources if path.is_file())
     package = types.ModuleType("older")
     package.__path__ = [str(source.parent)]

@@ -17,7 +17,6 @@ from vitaclip_hf.data.motion_shapes import all_scenes
 from vitaclip_hf.export import onnx_file, openvino_file
 from vitaclip_hf.export.verification import VerificationError, verify
 from vitaclip_hf.export.video_scorer import VideoScorer
-from vitaclip_hf.model.zero_shot_classifier import build_zero_shot_classifier
 
 
 KINDS = [(onnx_file, "float32"), (onnx_file, "int8"), (openvino_file, "float32"), (openvino_file, "bfloat16")]
@@ -32,7 +31,7 @@ def main():
     arguments = parser.parse_args()
     checkpoint = load_checkpoint(Path(__file__).parent / "checkpoint")
     labels = [scene.label for scene in all_scenes(held_out=True)]
-    classes = build_zero_shot_classifier(checkpoint.model, checkpoint.processor.tokenizer, labels)
+    classes = checkpoint.encoder().class_embeds(labels)[1]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = write_videos(folder, arguments.copies, seed=7)

@@ -22,7 +22,6 @@ from tqdm import tqdm
 from vitaclip_hf import load_checkpoint
 from vitaclip_hf.data.motion_shapes import Poses, Scene, all_scenes, draw_videos, object_boxes, trajectories
 from vitaclip_hf.library.relevance import METHODS, attention_of_class_tokens, cosines_of, leave_one_out, processed
-from vitaclip_hf.model.zero_shot_classifier import build_zero_shot_classifier
 
 
 DEMO = Path(__file__).resolve().parent
@@ -55,7 +54,7 @@ class Judge:
         self.model, self.video_processor = checkpoint.model.requires_grad_(False), checkpoint.processor.video_processor
         self.scenes = all_scenes(held_out=True)
         labels = [scene.label for scene in self.scenes]
-        embeds = build_zero_shot_classifier(self.model, checkpoint.processor.tokenizer, labels)
+        embeds = checkpoint.encoder().class_embeds(labels)[1]
         self.embeds = dict(zip(labels, embeds, strict=True))
         [self.frames] = self.video_processor.clip_specification.frame_numbers(LENGTH, seed=0)
 

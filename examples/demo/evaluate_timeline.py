@@ -70,7 +70,7 @@ def main():
     frames, truth = joined_scenes(arguments.scenes, arguments.seed, arguments.shortest, arguments.longest)
     labels = [scene.label for scene in all_scenes(held_out=True)]
     settings = {name: getattr(arguments, name) for name in ("window", "stride", "high", "low")}
-    timeline = VideoTimeline(load_checkpoint(arguments.model), labels, **settings)
+    timeline = VideoTimeline(load_checkpoint(arguments.model).encoder(), labels, **settings)
     with tempfile.TemporaryDirectory() as folder:
         path = arguments.video or Path(folder) / "joined.mp4"
         write_video(path, frames, FPS)

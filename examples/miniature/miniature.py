@@ -45,7 +45,6 @@ from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from vitaclip_hf import __version__
 from vitaclip_hf.data.motion_shapes import MOTIONS
-from vitaclip_hf.model.zero_shot_classifier import blend_features
 
 
 HERE = Path(__file__).resolve().parent
@@ -356,7 +355,9 @@ class Study:
                         prompted, plain = system.video_embeds(pixels), system.video_embeds(pixels, plain=True)
                         classes = system.class_embeds(clips.texts)
                     for weight in blends:
-                        found = system.scores(blend_features(prompted, plain, float(weight)), classes).argmax(-1)
+                        found = system.scores(
+                            nn.functional.normalize(torch.lerp(prompted, plain, float(weight)), dim=-1), classes
+                        ).argmax(-1)
                         right[weight] += int((found.cpu() == clips.labels[rows]).sum())
                     total += len(rows)
             for weight in blends:

@@ -20,7 +20,7 @@ from attack.outcomes import Outcomes
 from safetensors.torch import load_file, save_file
 
 from vitaclip_hf import CheckpointError, VideoDecodingError, load_checkpoint
-from vitaclip_hf.model.zero_shot_classifier import ScoreError, build_zero_shot_classifier, score_videos
+from vitaclip_hf.model.scorer import ScoreError, Scorer
 
 
 # Nearly every field of the files at once would hide one defect behind another: one field at a time.
@@ -227,8 +227,7 @@ def use(folder: Path) -> str:
     pixels = checkpoint.processor.video_processor(
         np.full((8, 40, 60, 3), 127, np.uint8), num_views=1, num_spatial_views=1, return_tensors="pt"
     )["pixel_values_videos"]
-    embeds = build_zero_shot_classifier(checkpoint.model, checkpoint.processor.tokenizer, ("a red star", "juggling"))
-    scores = score_videos(checkpoint.model, pixels[:, None], embeds)
+    scores = Scorer(checkpoint.encoder(), ("a red star", "juggling")).score(pixels[:, None]).check().scores
     if not torch.isfinite(scores).all():
         raise AssertionError("scores that are no numbers")
     return "loaded"

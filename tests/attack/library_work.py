@@ -41,7 +41,7 @@ class LibraryWork:
             tokenizer=processor.tokenizer,
             video_processor=processor.video_processor,
         )
-        self.timeline = VideoTimeline(checkpoint, LABELS, window=0.6, stride=0.3)
+        self.timeline = VideoTimeline(checkpoint.encoder(), LABELS, window=0.6, stride=0.3)
 
     def attack(self, seed: int) -> Outcomes:
         """All jobs over one folder of eight clips, of which about half are damaged."""

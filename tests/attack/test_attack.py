@@ -25,7 +25,7 @@ from vitaclip_hf import (
 from vitaclip_hf.data import folder_lock
 from vitaclip_hf.data.folder_lock import FolderInUseError, FolderLock
 from vitaclip_hf.model import decoding, decoding_process
-from vitaclip_hf.model.zero_shot_classifier import ScoreError
+from vitaclip_hf.model.scorer import ScoreError
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,9 @@ from tiny_models import tiny_model
 from transformers import pipeline
 from typer.testing import CliRunner
 
-from vitaclip_hf import VitaClipProcessor, VitaClipVideoProcessor, fast_dtype
+from vitaclip_hf import VitaClipProcessor, VitaClipVideoProcessor, ZeroShotVideoClassificationPipeline, fast_dtype
 from vitaclip_hf.cli.main import app
 from vitaclip_hf.cli.video_files import find_videos
-from vitaclip_hf.library.answers import VideoClassifier
 
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo"
@@ -201,14 +200,14 @@ def test_output_file(tmp_path, ending):
 
 def test_results_are_written_as_they_come(tmp_path, monkeypatch):
     """A crash in the second batch keeps the first one's rows."""
-    original = VideoClassifier._answers
+    original = ZeroShotVideoClassificationPipeline.preprocess
 
-    def answers(self, read):
-        if "turning" in str(read[0][0]):
+    def preprocess(self, video, **settings):
+        if "turning" in str(video):
             raise RuntimeError("crash")
-        return original(self, read)
+        return original(self, video, **settings)
 
-    monkeypatch.setattr(VideoClassifier, "_answers", answers)
+    monkeypatch.setattr(ZeroShotVideoClassificationPipeline, "preprocess", preprocess)
     given = (VIDEO, VIDEOS / "red_star_turning.mp4", "--labels", "a,b", "--batch-size", "1")
     assert isinstance(call(*given, "--output", tmp_path / "x.jsonl").exception, RuntimeError)
     assert json.loads((tmp_path / "x.jsonl").read_text())["video"] == str(VIDEO)

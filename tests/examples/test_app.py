@@ -12,7 +12,6 @@ pytest.importorskip("pyarrow")
 
 import app  # noqa: E402
 
-from vitaclip_hf.library.answers import VideoClassifier  # noqa: E402
 from vitaclip_hf.server.limits import Limits  # noqa: E402
 
 
@@ -28,11 +27,11 @@ def door(tmp_path_factory):
 def test_an_answer_shows_label_scores_and_times_of_the_library(door):
     shown = door.classify(door.samples[STAR], LABELS, 0, -1)
     labels = ["red star moving left", "red star turning", "blue heart bouncing"]
-    [answer] = VideoClassifier(door.checkpoint, labels)([door.samples[STAR]])
-    assert f"<h2>{answer.answer}</h2>" in shown
-    assert re.findall(r"cosine (-?\d\.\d\d)", shown) == [f"{row['cosine']:.2f}" for row in answer.scores]
-    assert shown.count("<figure>") == len(answer.frames)
-    assert f"<figcaption>{answer.times[0]:.1f} s<" in shown
+    answer = door.checkpoint.classifier()(door.samples[STAR], candidate_labels=labels, return_details=True)
+    assert f"<h2>{answer['answer']}</h2>" in shown
+    assert re.findall(r"cosine (-?\d\.\d\d)", shown) == [f"{row['cosine']:.2f}" for row in answer["scores"]]
+    assert shown.count("<figure>") == len(answer["frames"])
+    assert f"<figcaption>{answer['times'][0]:.1f} s<" in shown
 
 
 def test_a_threshold_leads_to_something_else(door):

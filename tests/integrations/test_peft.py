@@ -5,8 +5,8 @@ import torch
 from tiny_models import tiny_model
 from transformers import Trainer, TrainingArguments
 
-from vitaclip_hf import VitaClipForVideoClassification
-from vitaclip_hf.model.zero_shot_classifier import build_zero_shot_classifier
+from vitaclip_hf import VitaClipForVideoClassification, VitaClipVideoProcessor
+from vitaclip_hf.model.encoder import VitaClipEncoder
 
 
 peft = pytest.importorskip("peft", reason="needs peft")
@@ -87,11 +87,14 @@ def test_switched_off_it_is_the_base_model(trained, tokenizer, videos):
     """The class matrix and label matrices that were kept with the adapter must not outlive it."""
     _, first, last, folder = trained
     again = peft.PeftModel.from_pretrained(base_model(tokenizer), folder)
-    labels = {"labels": ["archery", "yoga"], "templates": ["a video of {}"], "tokenizer": tokenizer}
+    encoders: dict[int, VitaClipEncoder] = {}
 
     @torch.no_grad()
     def matrix(model):
-        return build_zero_shot_classifier(model.get_base_model(), **labels)
+        encoder = encoders.setdefault(
+            id(model), VitaClipEncoder(model.get_base_model(), tokenizer, VitaClipVideoProcessor())
+        )
+        return encoder.class_embeds(["archery", "yoga"], "a video of {}")[1]
 
     @torch.no_grad()
     def kept_logits():  # `eval` would drop what is kept

@@ -15,7 +15,6 @@ from vitaclip_hf import VideoDecodingError, fast_dtype, load_checkpoint, open_vi
 from vitaclip_hf.cli.main import main
 from vitaclip_hf.data.motion_shapes import Scene, all_scenes, draw_videos, write_video
 from vitaclip_hf.library import windows as windows_module
-from vitaclip_hf.library.answers import VideoClassifier
 from vitaclip_hf.library.figure import BEST, OTHER
 from vitaclip_hf.library.timeline import (
     ScoreCurve,
@@ -32,6 +31,7 @@ from vitaclip_hf.library.timeline_files import clock, write_timeline
 from vitaclip_hf.library.timeline_picture import LANE_BAR, LANE_HEIGHT, draw_timeline
 from vitaclip_hf.library.windows import check_window, read_windows
 from vitaclip_hf.model.decoding import DecodedFrame, PyAVVideo
+from vitaclip_hf.model.video_reader import VideoReader
 
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo"
@@ -61,7 +61,7 @@ def joined(tmp_path_factory) -> Path:
 def test_windows_hold_the_frames_of_the_middles_of_their_parts(checkpoint, joined, window, stride):
     processor = checkpoint.processor.video_processor
     video = open_video(joined)
-    found = list(read_windows(joined, processor, window, stride))
+    found = list(read_windows(VideoReader(processor), joined, window, stride))
     assert [w.start for w in found] == pytest.approx([n * stride for n in range(len(found))])
     ends = [min(w.start + window, 8.0) for w in found]
     assert [w.end for w in found] == pytest.approx(ends) and ends[-1] == 8.0 and 8.0 not in ends[:-1]
@@ -85,14 +85,14 @@ def test_frames_are_decoded_once_and_only_wanted_ones_converted(checkpoint, join
             yield frame
 
     monkeypatch.setattr(PyAVVideo, "frames", counted)
-    found = list(read_windows(joined, checkpoint.processor.video_processor, 2.0, 1.0))
+    found = list(read_windows(checkpoint.encoder().reader(), joined, 2.0, 1.0))
     assert decoded == list(range(128))
     assert converted == sorted({number for w in found for number in w.frames}) and len(converted) < 64
 
 
 def test_a_wrong_duration_in_the_container_changes_nothing(checkpoint, joined, monkeypatch):
     processor = checkpoint.processor.video_processor
-    expected = [(w.start, w.end, w.frames) for w in read_windows(joined, processor, 2.0, 1.0)]
+    expected = [(w.start, w.end, w.frames) for w in read_windows(VideoReader(processor), joined, 2.0, 1.0)]
     opened = windows_module.open_video
     for stated in (None, 5.0, 60.0):
 
@@ -102,7 +102,7 @@ def test_a_wrong_duration_in_the_container_changes_nothing(checkpoint, joined, m
             return video
 
         monkeypatch.setattr(windows_module, "open_video", lying)
-        found = [(w.start, w.end, w.frames) for w in read_windows(joined, processor, 2.0, 1.0)]
+        found = [(w.start, w.end, w.frames) for w in read_windows(VideoReader(processor), joined, 2.0, 1.0)]
         if stated == 5.0:  # windows up to there end there
             assert found[0] == expected[0] and found[-1][1] == 8.0
         else:
@@ -111,21 +111,22 @@ def test_a_wrong_duration_in_the_container_changes_nothing(checkpoint, joined, m
 
 def test_one_window_scores_as_the_classifier(checkpoint):
     video = DEMO / "videos" / "red_star_moving_left.mp4"
-    [answer] = VideoClassifier(checkpoint, LABELS)([video])
-    timeline = VideoTimeline(checkpoint, LABELS, window=2, stride=1)
+    answer = checkpoint.classifier()(video, candidate_labels=LABELS, return_details=True)
+    timeline = VideoTimeline(checkpoint.encoder(), LABELS, window=2, stride=1)
     [window] = timeline.scores(video)
-    for row in answer.scores:
+    for row in answer["scores"]:
         place = LABELS.index(row["label"])
         assert window.scores[place] == pytest.approx(row["score"], abs=1e-5)
         assert window.cosines[place] == pytest.approx(row["cosine"], abs=1e-5)
-    assert window.frames == answer.frames and window.times == answer.times
+    assert window.frames == answer["frames"] and window.times == answer["times"]
     [segment] = timeline.segments([window])
     assert (segment.start, segment.end, segment.label) == (0, 2, "red star moving left")
 
 
 def test_batches_change_nothing(checkpoint, joined):
     runs = [
-        list(VideoTimeline(checkpoint, LABELS, window=2, stride=1, batch_size=size).scores(joined)) for size in (1, 3)
+        list(VideoTimeline(checkpoint.encoder(), LABELS, window=2, stride=1, batch_size=size).scores(joined))
+        for size in (1, 3)
     ]
     assert len(runs[0]) == len(runs[1]) == 7
     for one, other in zip(*runs, strict=True):
@@ -134,7 +135,7 @@ def test_batches_change_nothing(checkpoint, joined):
 
 
 def test_scenes_are_found_where_they_are(checkpoint, joined):
-    timeline = VideoTimeline(checkpoint, LABELS, window=2, stride=1, high=0.4, low=0.2)
+    timeline = VideoTimeline(checkpoint.encoder(), LABELS, window=2, stride=1, high=0.4, low=0.2)
     found = list(timeline.segments(timeline.scores(joined)))
     truth = [Segment(2 * n, 2 * n + 2, scene.label, 1, 1) for n, scene in enumerate(SCENES)]
     values = temporal_average_precision(truth, found)
@@ -149,7 +150,9 @@ def test_it_streams(checkpoint, joined):
     damaged[place : place + 1500] = b"\xff" * 1500
     found = []
     with pytest.raises(VideoDecodingError):
-        for window in VideoTimeline(checkpoint, LABELS, window=2, stride=1, batch_size=1).scores(bytes(damaged)):
+        for window in VideoTimeline(checkpoint.encoder(), LABELS, window=2, stride=1, batch_size=1).scores(
+            bytes(damaged)
+        ):
             found.append(window.end)
     assert found and found[-1] < 8
 

@@ -109,7 +109,7 @@ def test_a_decoder_that_hangs_ends_windows_and_keeps_those_before(checkpoint, cl
     hangs_after(40)  # 2.5 s
     found = []
     with pytest.raises(VideoDecodingError, match="not decoded after 1 s"):
-        found.extend(read_windows(clip, checkpoint.processor.video_processor, 1.0, 1.0, max_seconds=1))
+        found.extend(read_windows(checkpoint.encoder().reader(max_seconds=1), clip, 1.0, 1.0))
     assert [window.start for window in found] == [0, 1]
 
 

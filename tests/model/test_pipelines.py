@@ -1,7 +1,6 @@
 """Both pipelines on one folder, against the model and the processor called by hand."""
 
 import logging
-import pickle
 import shutil
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from tiny_models import tiny_model
 from transformers import (
     AutoModel,
     AutoProcessor,
-    AutoTokenizer,
     CLIPConfig,
     CLIPImageProcessor,
     CLIPModel,
@@ -35,8 +33,7 @@ from vitaclip_hf import (
 )
 from vitaclip_hf.data.motion_shapes import write_video
 from vitaclip_hf.model import reading_ahead
-from vitaclip_hf.model.reading_ahead import ListAhead
-from vitaclip_hf.model.zero_shot_classifier import build_zero_shot_classifier
+from vitaclip_hf.model.scorer import ScoreError
 
 
 LABELS = ["riding a bike", "tai_chi", "archery", "high jump"]
@@ -115,7 +112,7 @@ def test_several_videos_are_never_taken_for_views(classifier, tmp_path):
     apart = [classifier(video, candidate_labels=LABELS) for video in (one, other)]
     for batch in (np.stack([one, other]), torch.from_numpy(np.stack([one, other])), (one, other)):
         assert classifier(batch, candidate_labels=LABELS) == apart
-    with pytest.raises(TypeError, match="must be one video, got a list of 2"):
+    with pytest.raises(TypeError, match="one video, got a list of 2"):
         classifier([[one, other], one], candidate_labels=LABELS)
     paths = [str(tmp_path / f"{index}.png") for index in range(6)]
     for path, frame in zip(paths, one, strict=True):
@@ -243,12 +240,6 @@ def test_an_endless_generator_is_read_no_further_than_the_bound(classifier, file
     assert len(taken) == 4 + 2 + 3
 
 
-def test_entries_of_a_list_in_any_order():
-    """transformers asks in order; whoever asks otherwise gets the entry that was asked for."""
-    videos = ListAhead("abcdef", str.upper, threads=2, ahead=3)
-    assert [videos[index].result() for index in (0, 1, 4, 5, 2, 0)] == ["A", "B", "E", "F", "C", "A"]
-
-
 @pytest.mark.parametrize(
     ("device", "cores", "torch_threads", "expected"),
     [("cpu", 2, 2, 1), ("cpu", 8, 4, 4), ("cpu", 4, 16, 1), ("cuda", 4, 4, 3), ("cuda", 64, 1, 8)],
@@ -303,7 +294,7 @@ def test_memory_stays_flat_over_1000_videos(classifier, files):
 
 @pytest.mark.parametrize("task", ["zero-shot-video-classification", "video-classification"])
 def test_precision_auto_is_the_fast_type(folder, task, monkeypatch):
-    module = vitaclip_hf.model.pipeline_parts
+    module = vitaclip_hf.model.video_pipeline
     for dtype in (torch.bfloat16, torch.float32):
         monkeypatch.setattr(module, "fast_dtype", lambda device, dtype=dtype: dtype)
         assert pipeline(task, model=str(folder), precision="auto", device="cpu").dtype == dtype
@@ -347,7 +338,6 @@ def test_labels_given_when_the_pipeline_is_made(folder, files, classifier):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({}, ValueError, "candidate_labels"),
         ({"candidate_labels": []}, ValueError, "non-empty strings"),
         ({"candidate_labels": "a, b"}, ValueError, "a list of non-empty strings"),
         ({"candidate_labels": ["a", " "]}, ValueError, "non-empty strings"),
@@ -508,48 +498,15 @@ def test_a_folder_without_its_tokenizer_is_refused(folder, tmp_path):
     bare = shutil.copytree(folder, tmp_path / "bare")
     for file in bare.glob("tokenizer*"):
         file.unlink()
-    with pytest.raises(CheckpointError, match="tokenizer has 2 tokens, the text tower 49,408"):
+    with pytest.raises(ValueError, match="tokenizer has 2 tokens, the text tower 49,408"):
         pipeline("zero-shot-video-classification", model=str(bare))
     with pytest.raises(CheckpointError, match="tokenizer"):
         load_checkpoint(bare)
 
 
-def test_two_tokenizers_do_not_share_embeddings(classifier):
-    class Shouting:
-        def __call__(self, texts, **kwargs):
-            return classifier.tokenizer([f"a loud {text}" for text in texts], **kwargs)
-
-    plain = build_zero_shot_classifier(classifier.model, classifier.tokenizer, LABELS)
-    for _ in range(5):  # a new one may lie where the last one lay
-        assert not torch.equal(build_zero_shot_classifier(classifier.model, Shouting(), LABELS), plain)
-        whispering = type("Whispering", (Shouting,), {"__call__": lambda self, *a, **k: classifier.tokenizer(*a, **k)})
-        assert torch.equal(build_zero_shot_classifier(classifier.model, whispering(), LABELS), plain)
-
-
-def test_kept_embeddings_know_the_autocast_type(classifier):
-    model, tokenizer = classifier.model, classifier.tokenizer
-    with torch.no_grad():
-        for dtype in (torch.bfloat16, torch.float16):
-            with torch.autocast("cpu", dtype):
-                kept = build_zero_shot_classifier(model, tokenizer, LABELS)
-                model.text_embedding_cache.clear()
-                assert torch.equal(build_zero_shot_classifier(model, tokenizer, LABELS), kept)
-
-
-def test_rounded_and_back_is_another_model(folder):
-    model = AutoModel.from_pretrained(folder).eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    before = build_zero_shot_classifier(model, tokenizer, LABELS)
-    model.to(torch.bfloat16).to(torch.float32)
-    after = build_zero_shot_classifier(model, tokenizer, LABELS)
-    assert not torch.equal(before, after)
-    copied = pickle.loads(pickle.dumps(model))  # the kept embeddings do not travel
-    assert torch.equal(build_zero_shot_classifier(copied, tokenizer, LABELS), after)
-
-
 @torch.no_grad()
 def test_texts_of_labels_and_blend(classifier, files):
-    """Texts equal to the labels change nothing; other texts and a blend do what `embed_views` and the texts do."""
+    """Texts equal to the labels change nothing; other texts and a blend do what the encoder does."""
     plain = classifier(files[0], candidate_labels=LABELS)
     same = classifier(files[0], candidate_labels={label: [label] for label in LABELS})
     check(same, {row["label"]: row["score"] for row in plain})
@@ -565,3 +522,83 @@ def test_texts_of_labels_and_blend(classifier, files):
     check(classifier(files[0], candidate_labels=LABELS, blend=1.0), frozen)
     with pytest.raises(ValueError, match="`blend` must be"):
         classifier(files[0], candidate_labels=LABELS, blend=-1)
+
+
+# Details, on the demo checkpoint
+
+
+DEMO = Path(__file__).parents[2] / "examples" / "demo"
+STAR = DEMO / "videos" / "red_star_moving_left.mp4"
+WRONG = ["blue heart bouncing", "red moon moving up"]
+RIGHT = ["red star moving left", *WRONG]
+
+
+@pytest.fixture(scope="module")
+def demo():
+    return load_checkpoint(DEMO / "checkpoint").classifier(return_details=True, num_workers=0)
+
+
+@torch.no_grad()
+def details_by_hand(demo, labels: list[str], numbers: list[int]) -> tuple[list[float], list[float]]:
+    """Scores and cosines of one clip, from the model's own features."""
+    frames = vitaclip_hf.open_video(STAR).read(numbers)
+    pixels = demo.video_processor(frames, do_sample_frames=False, return_tensors="pt")["pixel_values_videos"]
+    texts = demo.model.get_text_features(**demo.tokenizer(labels, padding=True, return_tensors="pt")).pooler_output
+    video = demo.model.get_video_features(pixels).pooler_output[0]
+    cosines = torch.nn.functional.cosine_similarity(video[None], texts)
+    return (cosines * demo.model.logit_scale.exp()).softmax(0).tolist(), cosines.tolist()
+
+
+@pytest.mark.parametrize(
+    ("labels", "views"),
+    # Centres of eight equal parts of 32 frames at 16 a second; of two views, at a quarter and three quarters of each.
+    [(RIGHT, [range(2, 32, 4)]), (WRONG, [range(1, 32, 4), range(3, 32, 4)])],
+)
+def test_scores_cosines_frames_and_times(demo, labels, views):
+    answer = demo(STAR, candidate_labels=labels, num_views=len(views))
+    numbers = [number for view in views for number in view]
+    by_hand = [details_by_hand(demo, labels, list(view)) for view in views]
+    assert answer["frames"] == numbers and answer["times"] == [round(number / 16, 3) for number in numbers]
+    assert answer["answer"] == answer["scores"][0]["label"] and "reason" not in answer
+    for kind, name in enumerate(("score", "cosine")):
+        means = [sum(values) / len(views) for values in zip(*(view[kind] for view in by_hand), strict=True)]
+        expected = dict(zip(labels, means, strict=True))
+        assert {row["label"]: row[name] for row in answer["scores"]} == pytest.approx(expected, abs=1e-5)
+
+
+def test_thresholds(demo):
+    answer = demo(STAR, candidate_labels=WRONG)
+    assert answer["answer"] == "red moon moving up" and answer["scores"][0]["score"] > 0.99
+    cosine = answer["scores"][0]["cosine"]
+    far = demo(STAR, candidate_labels=WRONG, min_score=0.99, min_cosine=cosine + 0.01)
+    assert far["answer"] == "something else" and "cosine" in far["reason"]
+    assert (
+        demo(STAR, candidate_labels=WRONG, min_score=0.99, min_cosine=cosine - 0.01)["answer"] == "red moon moving up"
+    )
+    score = demo(STAR, candidate_labels=["red star", "star"])["scores"][0]["score"]
+    close = demo(STAR, candidate_labels=["red star", "star"], min_score=min(score + 0.001, 1))
+    assert close["answer"] == "something else" and f"{score:.1%}" in close["reason"]
+
+
+def test_its_own_classes(demo, classifier, files):
+    scores = demo(STAR)["scores"]
+    assert len(scores) == 300 and scores[0]["label"].endswith("moving left")
+    assert sum(row["score"] for row in scores) == pytest.approx(1, abs=1e-4)
+    parts = {"tokenizer": classifier.tokenizer, "video_processor": classifier.video_processor}
+    with pytest.raises(ValueError, match="not trained on classes"):
+        pipeline("zero-shot-video-classification", model=tiny_model(), device="cpu", **parts)(files[0])
+
+
+def test_scores_that_are_no_numbers_are_of_their_video(demo, monkeypatch):
+    forward = demo._forward
+
+    def nan_for_the_second(inputs, **arguments):
+        outputs = forward(inputs, **arguments)
+        outputs["scores"][1] = torch.nan
+        return outputs
+
+    monkeypatch.setattr(demo, "_forward", nan_for_the_second)
+    first, second, third = demo([STAR] * 3, candidate_labels=RIGHT, batch_size=3, on_error="skip")
+    assert "NaN" in second["error"] and first["answer"] == third["answer"] == "red star moving left"
+    with pytest.raises(ScoreError):
+        demo([STAR] * 3, candidate_labels=RIGHT, batch_size=3)

@@ -15,7 +15,6 @@ from transformers import pipeline
 
 from vitaclip_hf import load_checkpoint
 from vitaclip_hf.cli.main import main
-from vitaclip_hf.library.answers import VideoClassifier
 
 
 pytest.importorskip("fastapi")
@@ -86,24 +85,24 @@ def test_an_answer_is_that_of_the_pipeline_and_of_the_library(client, checkpoint
     assert found["video"] == STAR.name and found["answer"] == expected[0]["label"] == "red star moving left"
     assert [row["label"] for row in found["scores"]] == [row["label"] for row in expected[:2]]
     assert [row["score"] for row in found["scores"]] == pytest.approx([row["score"] for row in expected[:2]], abs=1e-5)
-    [answer] = VideoClassifier(checkpoint, LABELS)([STAR])
-    assert found["frames"] == answer.frames and found["times"] == answer.times
-    assert [row["cosine"] for row in found["scores"]] == pytest.approx(
-        [row["cosine"] for row in answer.scores[:2]], abs=1e-5
-    )
+    answer = classify(str(STAR), candidate_labels=LABELS, return_details=True)
+    assert found["frames"] == answer["frames"] and found["times"] == answer["times"]
+    cosines = [row["cosine"] for row in answer["scores"][:2]]
+    assert [row["cosine"] for row in found["scores"]] == pytest.approx(cosines, abs=1e-5)
 
 
 def test_templates_a_json_list_of_labels_and_the_classes_of_the_checkpoint(client, checkpoint):
     templates = ["a video of a {}", "the {}"]
     sent = post(client, labels='["red star moving left", "a, with a comma"]', template=templates).json()
-    [answer] = VideoClassifier(checkpoint, ["red star moving left", "a, with a comma"], templates)([STAR])
+    labels = ["red star moving left", "a, with a comma"]
+    classify = checkpoint.classifier(return_details=True)
+    answer = classify(STAR, candidate_labels=labels, hypothesis_template=templates)
     assert sent["scores"] == [
         {"label": row["label"]} | {name: pytest.approx(row[name], abs=1e-5) for name in ("score", "cosine")}
-        for row in answer.scores
+        for row in answer["scores"]
     ]
     of_classes = post(client, labels=[]).json()
-    [answer] = VideoClassifier(checkpoint)([STAR])
-    assert [row["label"] for row in of_classes["scores"]] == [row["label"] for row in answer.scores[:3]]
+    assert [row["label"] for row in of_classes["scores"]] == [row["label"] for row in classify(STAR, top_k=3)["scores"]]
 
 
 def test_requests_at_once_get_the_scores_of_one_at_a_time(client):

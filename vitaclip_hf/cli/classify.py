@@ -108,19 +108,16 @@ def classify(
         more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise CommandError(f"{missing[0]}{more}{hint}.")
     started = time.perf_counter()
-    if candidates is None and (template or views > 1):
-        raise CommandError("`template` and `views` are for `labels`; the classes of a checkpoint need neither.")
+    if candidates is None and template:
+        raise CommandError("`template` is for `labels`; the classes of a checkpoint need none.")
     if picture is not None:
         check_picture(picture, given)
-    classifier = loaded_classifier(
-        loaded_checkpoint(model, device, dtype),
-        candidates,
-        template or ["{}"],
-        num_views=views,
-        min_score=min_score,
-        min_cosine=min_cosine,
-        max_seconds=max_seconds,
-    )
+    classifier = loaded_checkpoint(model, device, dtype).classifier()
+    scoring: dict[str, Any] = {"labels": candidates, "templates": template or "{}"}
+    with reported(ValueError):
+        number = len(classifier.scorer(**scoring).labels)
+    settings = {"num_views": views, "max_seconds": max_seconds, "min_score": min_score, "min_cosine": min_cosine}
+    settings |= {"candidate_labels": candidates, "hypothesis_template": template, "batch_size": batch_size}
     with ExitStack() as stack:
         if output is None:
             file = sys.stdout
@@ -129,12 +126,13 @@ def classify(
                 file = stack.enter_context(output.open("w", encoding="utf-8", errors="backslashreplace", newline=""))
         failed: list[str] = []
         with reported(OSError):
-            WRITERS[chosen](classified(classifier, given, batch_size, top_k, failed, picture), file)
+            rows = classified(classifier, given, settings | {"top_k": top_k}, failed, picture)
+            WRITERS[chosen](rows, file)
     seconds = time.perf_counter() - started
-    counted = (len(given), "video"), (len(classifier.labels), "label")
-    about = ", ".join(f"{number} {noun}{'s' * (number != 1)}" for number, noun in counted)
+    counted = (len(given), "video"), (number, "label")
+    counts = ", ".join(f"{number} {noun}{'s' * (number != 1)}" for number, noun in counted)
     place = f"{dtype_of(classifier.model)} on {classifier.model.device}"
-    print(f"{about}, {seconds:.1f} s in {place}", file=sys.stderr)
+    print(f"{counts}, {seconds:.1f} s in {place}", file=sys.stderr)
     if failed:
         print(f"vitaclip classify: {len(failed)} of {len(given)} videos could not be read{hint}", file=sys.stderr)
     return 1 if failed else 0
@@ -172,16 +170,6 @@ def choose_format(format: Format | None, output: Path | None) -> Format:
     if output.suffix.lower() not in ENDINGS:
         raise CommandError(f"`output` {output}: pass `format` for a file that does not end in {', '.join(ENDINGS)}.")
     return ENDINGS[output.suffix.lower()]
-
-
-def loaded_classifier(checkpoint: Any, labels: list[str] | None, templates: list[str], **settings: Any) -> Any:
-    """What scores videos; labels that it cannot score are refused here."""
-    from ..library.answers import VideoClassifier
-
-    try:
-        return VideoClassifier(checkpoint, labels, templates, **settings)
-    except ValueError as error:
-        raise CommandError(str(error).replace("`templates`", "`template`")) from error
 
 
 def loaded_checkpoint(name: str, device: str | None, dtype: NumberType | None = None) -> Any:
@@ -227,18 +215,16 @@ def check_picture(picture: Path, given: list[GivenVideo]) -> None:
 
 
 def classified(
-    classifier: Any,
-    given: list[GivenVideo],
-    batch_size: int,
-    top_k: int,
-    failed: list[str],
-    picture: Path | None = None,
+    classifier: Any, given: list[GivenVideo], settings: dict[str, Any], failed: list[str], picture: Path | None
 ) -> Iterator[dict]:
     """The rows of [`result_formats`], one by one; names of videos that could not be read go to `failed`."""
     import torch
     from tqdm import tqdm
+    from transformers.utils import logging
 
-    answers = classifier.stream((video.name for video in given if not video.error), batch_size, on_error="skip")
+    logging.set_verbosity_error()  # the pipeline counts errors too
+    names = (video.name for video in given if not video.error)
+    answers = classifier(names, on_error="skip", return_details=True, **settings)
     dtype = dtype_of(classifier.model)
     with tqdm(total=len(given), unit="video", leave=False, disable=None) as bar:
         for video in given:
@@ -247,14 +233,18 @@ def classified(
             except (torch.OutOfMemoryError, MemoryError) as error:
                 raise CommandError("out of memory; lower `batch_size`.") from error
             bar.clear()
-            if isinstance(answer, dict):
+            if "error" in answer:
                 reason = answer["error"] if video.name in answer["error"] else f"{video.name}: {answer['error']}"
                 failed.append(video.name)
                 print(f"vitaclip classify: {shown(reason)}", file=sys.stderr)
                 yield {"video": video.name, "error": reason}
             else:
                 if picture is not None:
+                    from ..library.figure import draw_details
+
+                    options = classifier.encoder.reader(max_seconds=settings["max_seconds"]).options
+                    figure = draw_details(video.name, answer, Path(video.name).name, options)
                     with reported(OSError):
-                        replace_file(picture, answer.figure(Path(video.name).name, top_k).savefig)
-                yield {"video": video.name} | answer.as_dict(top_k) | {"dtype": dtype}
+                        replace_file(picture, figure.savefig)
+                yield {"video": video.name} | answer | {"dtype": dtype}
             bar.update()

@@ -104,4 +104,5 @@ def with_flags(message: str, parameters: list[Any]) -> str:
         parameter.name: parameter.opts[0] if parameter.param_type_name == "option" else parameter.metavar
         for parameter in parameters
     }
-    return re.sub(r"`(\w+)`", lambda found: written.get(found[1], found[0]), message)
+    # A library speaks of `templates` where an option is repeated, `--template`.
+    return re.sub(r"`(\w+?)(s?)`", lambda name: written.get(name[1] + name[2], written.get(name[1], name[0])), message)

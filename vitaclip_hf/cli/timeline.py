@@ -78,19 +78,16 @@ def timeline(
     with reported(VideoDecodingError, OSError):
         about = open_video(video, decoder="pyav", max_seconds=max_seconds).metadata
     checkpoint = loaded_checkpoint(model, device, dtype)
-    limits = {} if max_seconds is None else {"max_seconds": max_seconds}
     settings: dict[str, Any] = {"high": high, "low": low, "min_length": min_length, "min_cosine": min_cosine}
-    settings |= {"window": window, "stride": stride, "batch_size": batch_size}
-    try:
-        searched = VideoTimeline(checkpoint, candidates, template or ["{}"], **settings)
-    except ValueError as error:
-        raise CommandError(str(error).replace("`templates`", "`template`")) from error
+    settings |= {"window": window, "stride": stride, "batch_size": batch_size, "max_seconds": max_seconds}
+    with reported(ValueError):
+        searched = VideoTimeline(checkpoint.encoder(), candidates, template or ["{}"], **settings)
     curve, thumbnails = ScoreCurve(), Thumbnails()
     drawn = any(path.suffix.lower() in PICTURES for path in outputs)
     segments: list[Any] = []
     errors: list[str] = []
     with ExitStack() as stack:
-        windows = while_readable(searched.scores(video, thumbnails=drawn, **limits), errors)
+        windows = while_readable(searched.scores(video, thumbnails=drawn), errors)
         windows = stack.enter_context(progress(windows, about.duration))
         if scores is not None:
             with reported(OSError):
@@ -109,7 +106,7 @@ def timeline(
         print(f"vitaclip timeline: {failure}", file=sys.stderr)
     seconds = time.perf_counter() - started
     found = f"{len(segments)} segments, {len(searched.labels)} labels"
-    print(f"{found}, {seconds:.1f} s in {dtype_of(searched.model)} on {searched.model.device}", file=sys.stderr)
+    print(f"{found}, {seconds:.1f} s in {dtype_of(checkpoint.model)} on {checkpoint.model.device}", file=sys.stderr)
     return 1 if errors else 0
 
 

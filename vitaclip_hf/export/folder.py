@@ -15,7 +15,6 @@ import torch
 
 from ..loading.checkpoint import Checkpoint
 from ..model.shown_names import check_utf8
-from ..model.zero_shot_classifier import build_zero_shot_classifier, checked_labels, checked_templates
 from .verification import Verification, verify
 
 
@@ -107,7 +106,9 @@ def export_checkpoint(
     backend = importlib.import_module(FORMATS[format], __package__)
     if dtype not in backend.DTYPES:
         raise ValueError(f"`dtype` {dtype!r}: {format} files can be {', '.join(backend.DTYPES)}.")
-    names, classes = _classes(checkpoint, labels, templates)
+    names, classes = (), None
+    if labels is not None or model.class_prompts.have_names:
+        names, classes = checkpoint.encoder().class_embeds(labels, templates)
     output.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
     try:
@@ -137,20 +138,6 @@ def export_checkpoint(
         shutil.rmtree(beside, ignore_errors=True)
         raise
     return result
-
-
-def _classes(
-    checkpoint: Checkpoint, labels: Sequence[str] | None, templates: str | Sequence[str]
-) -> tuple[tuple[str, ...], torch.Tensor | None]:
-    model: Any = checkpoint.model
-    if labels is not None:
-        chosen, sentences = checked_labels(labels, "labels"), checked_templates(templates, "templates")
-        return chosen, build_zero_shot_classifier(model, checkpoint.processor.tokenizer, chosen, sentences)
-    if not model.class_prompts.have_names:
-        return (), None
-    with torch.no_grad():
-        embeds = model.get_class_embeds()
-    return tuple(model.config.id2label[index] for index in range(len(embeds))), embeds
 
 
 def _readme(checkpoint: Checkpoint, format: str, dtype: str) -> str:

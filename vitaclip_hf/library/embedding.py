@@ -23,15 +23,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from ..data.clip_reading import ClipReader
 from ..data.folder_lock import FolderLock
 from ..data.output_files import replace_file, storable
 from ..loading.checkpoint import Checkpoint, load_checkpoint
 from ..model.decoding import VideoDecodingError
 from ..model.reading_ahead import read_ahead, reading_threads
-from ..model.video_inputs import video_from
+from ..model.video_reader import VideoReader
 from ..model.zero_shot_classifier import embed_views, view_scores
-from .answers import class_embeds_of
 from .video_index import fingerprint_of
 from .windows import check_window, read_windows
 
@@ -128,7 +126,7 @@ def embed_videos(
     if window is not None:
         stride = window if stride is None else stride
         check_window(window, stride)
-    classes = None if labels is None else class_embeds_of(checkpoint, labels, templates)
+    classes = None if labels is None else checkpoint.encoder().class_embeds(labels, templates)
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     about = {
@@ -294,11 +292,10 @@ def read_clips(video: str, video_processor: Any, window: float | None, stride: f
 
 def _clips(video: str, video_processor: Any, window: float | None, stride: float | None) -> Iterator[tuple]:
     if window is None:
-        opened = video_from(video, video_processor.read_options)
-        pixels = ClipReader(video_processor, video_processor.clip_specification).read(opened, seed=0)
-        yield 0.0, opened.metadata.duration or 0.0, pixels.numpy()
+        pixels, metadata = VideoReader(video_processor).read(video)
+        yield 0.0, metadata.duration or 0.0, pixels.numpy()
     else:
-        for found in read_windows(video, video_processor, window, stride or window):
+        for found in read_windows(VideoReader(video_processor), video, window, stride or window):
             if found.pixels is not None:
                 yield found.start, found.end, found.pixels.numpy()
 

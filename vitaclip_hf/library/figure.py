@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from ..data.output_files import storable
-from ..model.video_inputs import to_frames
+from ..model.read_options import ReadOptions
+from ..model.video_inputs import to_frames, video_from
 
 
 # Inches.
@@ -142,6 +143,28 @@ def draw_answer(
         if "cosine" in row:
             page.write(WIDTH - MARGIN, middle, f"cosine {row['cosine']:.2f}", TIME_SIZE, QUIET, align="right")
     return page.figure
+
+
+def draw_details(
+    video: Any, details: Mapping[str, Any], title: str | None = None, options: ReadOptions | None = None
+) -> Figure:
+    """
+    As [`draw_answer`], for an answer of the zero-shot pipeline. The frames are read again.
+
+    Args:
+        video: the video, as the pipeline takes it.
+        details (`dict`): its answer with `return_details=True`.
+        title (`str`, *optional*): a line above the frames.
+        options ([`ReadOptions`], *optional*): how the video is opened and decoded.
+
+    Raises:
+        VideoDecodingError: the video cannot be read any more.
+    """
+    numbers = sorted(set(details["frames"]))
+    times = None if details["times"] is None else dict(zip(details["frames"], details["times"], strict=True))
+    note = f"{details['answer']}: {details['reason']}" if "reason" in details else None
+    stamps = times and [times[number] for number in numbers]
+    return draw_answer(video_from(video, options).read(numbers), stamps, details["scores"], title, note)
 
 
 def frame_grid(count: int, shape: float) -> tuple[int, float, float]:

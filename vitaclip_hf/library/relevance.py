@@ -10,8 +10,7 @@ from torch import nn
 from transformers.image_utils import ChannelDimension
 
 from ..loading.checkpoint import Checkpoint
-from ..model.video_inputs import video_from
-from .answers import class_embeds_of
+from ..model.video_reader import VideoReader
 
 
 if TYPE_CHECKING:
@@ -129,13 +128,14 @@ def explain(
     """
     if method not in METHODS:
         raise ValueError(f"unknown `method` {method!r:.100}; choose one of {', '.join(METHODS)}.")
-    labels, embeds = class_embeds_of(checkpoint, None if label is None else [label], templates)
+    labels, embeds = checkpoint.encoder().class_embeds(None if label is None else [label], templates)
     processor, model = checkpoint.processor.video_processor, checkpoint.model
-    opened = video_from(video, processor.read_options)
-    clip = opened.read_clips(processor.clip_specification, seed=0)[0]
-    about = opened.metadata
-    frames = list(about.frames_indices or range(len(clip)))[: len(clip)]
-    times = about.timestamps[: len(clip)] if about.fps else None
+    reader = VideoReader(processor)
+    opened = reader.open(video)
+    clip = opened.read_clips(reader.specification, seed=0)[0]
+    metadata = opened.metadata
+    frames = list(metadata.frames_indices or range(len(clip)))[: len(clip)]
+    times = metadata.timestamps[: len(clip)] if metadata.fps else None
 
     pixels = processed(processor, clip).to(model.device, model.dtype)
     with torch.no_grad():

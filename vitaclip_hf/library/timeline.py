@@ -6,11 +6,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import torch
 
-from ..loading.checkpoint import Checkpoint
-from ..model.zero_shot_classifier import view_scores
-from .answers import class_embeds_of
+from ..model.encoder import VideoEncoder
+from ..model.scorer import Scorer
 from .windows import MOMENT, check_window, embed_windows, read_windows
 
 
@@ -64,7 +62,7 @@ class VideoTimeline:
     [`VideoClassifier`]. Add a label for what else there is, or set `min_cosine`.
 
     Args:
-        checkpoint ([`Checkpoint`]): of [`load_checkpoint`].
+        encoder ([`VideoEncoder`]): the model, for example `load_checkpoint(name).encoder()`.
         labels (`Sequence[str]`, *optional*): the labels to score; by default the classes of the checkpoint.
         templates (`str` or `Sequence[str]`, defaults to `"{}"`): sentences with `{}` for the label.
         window (`float`, defaults to 4): length of a window in seconds.
@@ -75,6 +73,7 @@ class VideoTimeline:
         min_length (`float`, defaults to 0): shortest segment, in seconds.
         min_cosine (`float`, defaults to -1): a label with a lower cosine is not shown there.
         batch_size (`int`, defaults to 8): windows of a forward pass.
+        settings: fields of [`ReadOptions`], such as `max_seconds`, in place of the video processor's own.
 
     Raises:
         ValueError: labels that cannot be scored, or lengths and thresholds that make no sense.
@@ -85,8 +84,8 @@ class VideoTimeline:
     >>> from vitaclip_hf import load_checkpoint
     >>> from vitaclip_hf.library.timeline import VideoTimeline
 
-    >>> checkpoint = load_checkpoint("examples/demo/checkpoint")  # doctest: +SKIP
-    >>> timeline = VideoTimeline(checkpoint, ["red star turning", "blue heart bouncing"], window=2, stride=1)
+    >>> encoder = load_checkpoint("examples/demo/checkpoint").encoder()  # doctest: +SKIP
+    >>> timeline = VideoTimeline(encoder, ["red star turning", "blue heart bouncing"], window=2, stride=1)
     ... # doctest: +SKIP
     >>> for segment in timeline.segments(timeline.scores("long.mp4")):  # doctest: +SKIP
     ...     print(f"{segment.start:.1f} to {segment.end:.1f} s: {segment.label}")  # while the video is being read
@@ -96,7 +95,7 @@ class VideoTimeline:
 
     def __init__(
         self,
-        checkpoint: Checkpoint,
+        encoder: VideoEncoder,
         labels: Sequence[str] | None = None,
         templates: str | Sequence[str] = "{}",
         *,
@@ -107,22 +106,22 @@ class VideoTimeline:
         min_length: float = 0.0,
         min_cosine: float = -1.0,
         batch_size: int = 8,
+        **settings: Any,
     ):
         check_window(window, stride)
         if not 0 < low <= high <= 1:
             raise ValueError(f"`low` and `high` must lie in 0 … 1, `low` not above `high`; got {low:g} and {high:g}.")
-        self.model, self.video_processor = checkpoint.model, checkpoint.processor.video_processor
-        self.labels, self.class_embeds = class_embeds_of(checkpoint, labels, templates)
+        self.scorer, self.reader = Scorer(encoder, labels, templates), encoder.reader(**settings)
+        self.labels = self.scorer.labels
         self.window, self.stride, self.batch_size = window, stride, batch_size
         self.high, self.low, self.min_length, self.min_cosine = high, low, min_length, min_cosine
 
-    @torch.no_grad()
-    def scores(self, source: Any, *, thumbnails: bool = False, **reading: Any) -> Iterator[ScoredTime]:
+    def scores(self, source: Any, *, thumbnails: bool = False) -> Iterator[ScoredTime]:
         """
         Scores of each window, while the video is read. Memory does not grow with the length of the video.
 
         Args:
-            source, thumbnails, reading: see [`read_windows`].
+            source, thumbnails: see [`read_windows`].
 
         Yields:
             [`ScoredTime`], in order of time.
@@ -130,12 +129,9 @@ class VideoTimeline:
         Raises:
             VideoDecodingError: the video cannot be read (when the iteration gets there).
         """
-        windows = read_windows(source, self.video_processor, self.window, self.stride, thumbnails=thumbnails, **reading)
-        texts = self.class_embeds.float().cpu()
-        for window, features in embed_windows(self.model, windows, self.batch_size):
-            logits = self.model.compare(features.to(self.class_embeds), self.class_embeds)
-            scores = view_scores(logits, len(features))[0].cpu().numpy()
-            cosines = (features @ texts.T).mean(0).numpy()
+        windows = read_windows(self.reader, source, self.window, self.stride, thumbnails=thumbnails)
+        for window, features in embed_windows(self.scorer.encoder, windows, self.batch_size):
+            scores, cosines = (values[0].numpy() for values in self.scorer.compare(features[None]))
             yield ScoredTime(window.start, window.end, scores, cosines, window.frames, window.times, window.thumbnail)
 
     def cells(self, windows: Iterable[ScoredTime]) -> Iterator[ScoredTime]:

@@ -30,7 +30,7 @@ from ..data.output_files import replace_file, storable
 from ..loading.checkpoint import Checkpoint
 from ..model.decoding import VideoDecodingError
 from ..model.shown_names import check_utf8
-from ..model.zero_shot_classifier import build_zero_shot_classifier, checked_templates
+from ..model.video_reader import VideoReader
 from .windows import VideoWindow, check_window, embed_windows, read_windows
 
 
@@ -348,9 +348,8 @@ class VideoIndex:
                     file = replace(file, content=content_hash(self.folder / path))
                     if file.content not in contents and file.content not in begun:
                         rows[path] = []
-                        windows_of_file = read_windows(
-                            self.folder / path, processor, about["window"], about["stride"], **limits
-                        )
+                        reader = VideoReader(processor, **limits)
+                        windows_of_file = read_windows(reader, self.folder / path, about["window"], about["stride"])
                         for window in windows_of_file:
                             owners.append(path)
                             yield window
@@ -371,7 +370,7 @@ class VideoIndex:
                 else:
                     yield file, None
 
-        for window, features in embed_windows(checkpoint.model, windows(), batch_size):
+        for window, features in embed_windows(checkpoint.encoder(), windows(), batch_size):
             path = owners.pop(0)
             if path in rows:
                 vector = torch.nn.functional.normalize(features.mean(0), dim=-1).numpy()
@@ -430,13 +429,7 @@ class VideoIndex:
     def embed_text(self, checkpoint: Checkpoint, text: str, templates: str | Sequence[str] = "{}") -> np.ndarray:
         """The normalised vector of a text, of shape `(projection_dim,)`."""
         self.check_model(checkpoint)
-        templates = checked_templates(templates, "templates")
-        return (
-            build_zero_shot_classifier(checkpoint.model, checkpoint.processor.tokenizer, (text,), templates)[0]
-            .float()
-            .cpu()
-            .numpy()
-        )
+        return checkpoint.encoder().class_embeds((text,), templates)[1][0].float().cpu().numpy()
 
     def embed_video(self, checkpoint: Checkpoint, video: Any) -> np.ndarray:
         """
@@ -447,8 +440,8 @@ class VideoIndex:
         """
         self.check_model(checkpoint)
         about = self.about or {"window": 4.0, "stride": 4.0}
-        windows = read_windows(video, checkpoint.processor.video_processor, about["window"], about["stride"])
-        rows = [features.mean(0) for _, features in embed_windows(checkpoint.model, windows)]
+        windows = read_windows(checkpoint.encoder().reader(), video, about["window"], about["stride"])
+        rows = [features.mean(0) for _, features in embed_windows(checkpoint.encoder(), windows)]
         mean = torch.nn.functional.normalize(torch.stack(rows), dim=-1).mean(0)
         return torch.nn.functional.normalize(mean, dim=-1).numpy()
 

@@ -8,16 +8,16 @@ video. A frame that several windows need is converted and preprocessed once.
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from transformers.image_utils import ChannelDimension
 
 from ..model.decoding import DecodedFrame, VideoDecodingError, open_video
-from ..model.zero_shot_classifier import embed_views
+from ..model.encoder import VideoEncoder
+from ..model.video_reader import VideoReader
 
 
 MOMENT = 1e-6  # seconds; times that are closer count as equal
@@ -81,21 +81,14 @@ def thumbnail_of(picture: np.ndarray, height: int = THUMBNAIL_HEIGHT) -> np.ndar
 class _FramePixels:
     """Model input of single frames; of a frame that several windows take, it is made once."""
 
-    def __init__(self, video_processor: Any):
-        self._processor = video_processor
+    def __init__(self, reader: VideoReader):
+        self._reader = reader
         self._latest: tuple[int, torch.Tensor] | None = None
 
     def __call__(self, frame: DecodedFrame) -> torch.Tensor:
         if self._latest is None or self._latest[0] != frame.number:
             clip = torch.from_numpy(np.ascontiguousarray(frame.rgb)).permute(2, 0, 1)[None]
-            pixels = self._processor(
-                [clip],
-                do_sample_frames=False,
-                num_views=1,
-                input_data_format=ChannelDimension.FIRST,
-                return_tensors="pt",
-            )["pixel_values_videos"]
-            self._latest = frame.number, pixels.flatten(0, -5)[:, 0]  # [spatial views, 3, H, W]
+            self._latest = frame.number, self._reader.process(clip)[:, 0]  # [spatial views, 3, H, W]
         return self._latest[1]
 
 
@@ -111,13 +104,7 @@ def check_window(window: float, stride: float) -> None:
 
 
 def read_windows(
-    source: Any,
-    video_processor: Any,
-    window: float = 4.0,
-    stride: float = 2.0,
-    *,
-    thumbnails: bool = False,
-    **reading: Any,
+    reader: VideoReader, source: Any, window: float = 4.0, stride: float = 2.0, *, thumbnails: bool = False
 ) -> Iterator[VideoWindow]:
     """
     The windows of a video, in order, while it is decoded.
@@ -126,13 +113,11 @@ def read_windows(
     is shorter than a window is one window.
 
     Args:
+        reader ([`VideoReader`]): makes model input of frames; its `num_frames` are read of each window. `max_seconds`
+            counts decoding only, not what is done between two windows. The decoder is PyAV.
         source: path, URL, bytes, file object or `{"path": …, "bytes": …}`.
-        video_processor ([`VitaClipVideoProcessor`]): makes model input of frames; its `num_frames` are read of each
-            window.
         window, stride (`float`): seconds.
         thumbnails (`bool`, defaults to `False`): keep a small picture of each window.
-        reading: fields of [`ReadOptions`] in place of the video processor's. `max_seconds` counts decoding only, not
-            what is done between two windows. The decoder is PyAV.
 
     Yields:
         [`VideoWindow`]
@@ -142,9 +127,9 @@ def read_windows(
         ValueError: lengths that are not positive, or a stride longer than the window.
     """
     check_window(window, stride)
-    video = open_video(source, video_processor.read_options, **{"decoder": "pyav", **reading})
+    video = open_video(source, replace(reader.options, decoder="pyav"))
     stated_end = video.metadata.duration
-    pixels_of = _FramePixels(video_processor)
+    pixels_of = _FramePixels(reader)
     waiting: deque[_OpenWindow] = deque()
     number, covered_to, frame = 0, 0.0, None  # of the next window; where the windows that were begun end
     for frame in video.frames():
@@ -153,7 +138,7 @@ def read_windows(
         while number * stride < frame.end - MOMENT and (stated_end is None or covered_to < stated_end - MOMENT):
             start = number * stride
             covered_to = start + window if stated_end is None else min(start + window, stated_end)
-            waiting.append(_OpenWindow(start, covered_to, video_processor.num_frames, thumbnails))
+            waiting.append(_OpenWindow(start, covered_to, reader.specification.num_frames, thumbnails))
             number += 1
         for opened in waiting:
             opened.take(frame, pixels_of, frame.end)
@@ -171,15 +156,14 @@ def read_windows(
         yield opened.finished()
 
 
-@torch.no_grad()
 def embed_windows(
-    model: Any, windows: Iterable[VideoWindow], batch_size: int = 8
+    encoder: VideoEncoder, windows: Iterable[VideoWindow], batch_size: int = 8
 ) -> Iterator[tuple[Any, torch.Tensor]]:
     """
     Windows with their normalised features, batch by batch. Their pixels are dropped.
 
     Args:
-        model ([`VitaClipModel`]): a model in evaluation.
+        encoder ([`VideoEncoder`]): the model.
         windows: of [`read_windows`].
         batch_size (`int`, defaults to 8): windows of a forward pass.
 
@@ -193,7 +177,7 @@ def embed_windows(
 
     def embedded() -> Iterator[tuple[VideoWindow, torch.Tensor]]:
         pixels = torch.stack([window.pixels for window in batch if window.pixels is not None])
-        features = embed_views(model, pixels).float().cpu().unflatten(0, pixels.shape[:2])
+        features = encoder.embed_videos(pixels).float().cpu()
         for window, row in zip(batch, features, strict=True):
             window.pixels = None
             yield window, row

@@ -12,7 +12,9 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoProcessor, CLIPConfig
 
 from ..model.configuration_vita_clip import BACKBONES, VitaClipConfig
+from ..model.encoder import VitaClipEncoder
 from ..model.modeling_vita_clip import VitaClipModel
+from ..model.pipeline_zero_shot_video_classification import ZeroShotVideoClassificationPipeline
 from ..model.processing_vita_clip import VitaClipProcessor, check_tokenizer
 from ..model.shown_names import check_utf8, shown
 from .checksums import CHECKSUMS_FILE, check_checksums, write_checksums
@@ -60,6 +62,15 @@ class Checkpoint:
     model: VitaClipModel
     processor: VitaClipProcessor
     revision: str | None
+
+    def encoder(self, **settings: Any) -> VitaClipEncoder:
+        """What scorers and tools take: the model with its tokenizer and processor; `settings` such as `blend`."""
+        return VitaClipEncoder(self.model, self.processor.tokenizer, self.processor.video_processor, **settings)
+
+    def classifier(self, **kwargs: Any) -> ZeroShotVideoClassificationPipeline:
+        """The zero-shot pipeline of this checkpoint, where the model is; `kwargs` as for `pipeline`."""
+        parts = {"tokenizer": self.processor.tokenizer, "video_processor": self.processor.video_processor}
+        return ZeroShotVideoClassificationPipeline(self.model, device=self.model.device, **parts, **kwargs)
 
     def fingerprint(self) -> str:
         """SHA-256 of all weights, whatever files they came in."""

@@ -1,19 +1,22 @@
 """`pipeline("zero-shot-video-classification")`: any labels, any videos."""
 
-from .pipeline_parts import ReadsAhead, checked_on_error, error_of, read_views, require_vita_clip, save_folder
-from .processing_vita_clip import check_tokenizer
-from .zero_shot_classifier import (
-    build_zero_shot_classifier,
-    checked_blend,
-    checked_labels,
-    checked_templates,
-    embed_views,
-    label_descriptions,
-    view_scores,
+from dataclasses import replace
+from typing import Any
+
+from .encoder import VitaClipEncoder, check_labels, check_templates, label_texts
+from .scorer import Scorer, Scores
+from .video_pipeline import VideoPipeline, check_on_error, check_values, split_settings
+
+
+TASK = "zero-shot-video-classification"
+SOMETHING_ELSE = "something else"
+ARGUMENTS = (
+    "candidate_labels, hypothesis_template, blend, top_k, min_score, min_cosine, return_details, batch_size, "
+    "num_workers, on_error"
 )
 
 
-class ZeroShotVideoClassificationPipeline(ReadsAhead):
+class ZeroShotVideoClassificationPipeline(VideoPipeline):
     """
     Zero-shot video classification with [`VitaClipModel`]: scores candidate labels for videos.
 
@@ -30,12 +33,6 @@ class ZeroShotVideoClassificationPipeline(ReadsAhead):
     ```
 
     Label embeddings are made once for a label set and kept until a text-side weight changes.
-
-    Args:
-        precision (`str`, *optional*):
-            `"auto"` puts the model into bfloat16 where the machine multiplies it fast, else into float32 (see
-            [`fast_dtype`]); `pipeline.dtype` says which. `dtype="auto"` is transformers' own: as the checkpoint is.
-        args, kwargs: as for `Pipeline`.
     """
 
     _load_processor = False
@@ -46,41 +43,53 @@ class ZeroShotVideoClassificationPipeline(ReadsAhead):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        require_vita_clip(self.model, "zero-shot-video-classification")
+        if self.model.config.model_type != "vita_clip":
+            raise ValueError(
+                f"The {TASK} pipeline needs a Vita-CLIP, got a {self.model.config.model_type!r} model. Load it with "
+                "`load_checkpoint(name, accept_clip=True)`, or convert it with `vitaclip convert clip`."
+            )
         for part in ("tokenizer", "video_processor"):
             if getattr(self, part) is None:
                 raise ValueError(
-                    f"The zero-shot-video-classification pipeline needs a {part}; none was found beside the model. "
-                    f"Pass `{part}=`."
+                    f"The {TASK} pipeline needs a {part}; none was found beside the model. Pass `{part}=`."
                 )
-        check_tokenizer(self.tokenizer, self.model.config.text_config, self.model.config.name_or_path or "the pipeline")
-        self.model.eval()
+        vocabulary = self.model.config.text_config.vocab_size
+        # transformers makes a tokenizer of a few tokens for a folder without tokenizer files.
+        if not vocabulary / 2 <= len(self.tokenizer) <= vocabulary:
+            raise ValueError(
+                f"The tokenizer has {len(self.tokenizer):,} tokens, the text tower {vocabulary:,}; pass the model's."
+            )
+        self.encoder = VitaClipEncoder(self.model.eval(), self.tokenizer, self.video_processor)
 
     def __call__(self, inputs, **kwargs):
         """
         Args:
             inputs: a video (a path, a URL, bytes, a file object, an array or tensor `[T, H, W, 3]`), or a list, dataset
                 or generator of videos; the last two are read lazily.
-            candidate_labels (`list[str]` or `dict[str, list[str]]`): the labels to score, or several texts for each
-                label; the embeddings of a label's texts are averaged and normalised again.
+            candidate_labels (`list[str]` or `dict[str, list[str]]`, *optional*): the labels to score, or several texts
+                for each label, whose embeddings are averaged; by default the classes that the model was trained on.
             hypothesis_template (`str` or `list[str]`, *optional*, defaults to `"{}"`):
                 Sentence(s) with `{}` for the label. The embeddings of several are averaged and normalised again.
             blend (`float`, *optional*, defaults to 0): weight of the frozen CLIP's features, 0 to 1; see
-                [`embed_views`].
+                [`VitaClipEncoder`].
             top_k (`int`, *optional*): how many labels to return; all by default.
+            min_score, min_cosine (`float`, *optional*): with `return_details`, the least score and the least cosine of
+                the best label. Scores compare the labels with each other; a cosine compares video and label alone.
+            return_details (`bool`, *optional*, defaults to `False`): return with the scores what they were read from.
             batch_size (`int`, *optional*, defaults to 1): videos of a forward pass.
             num_workers (`int`, *optional*):
                 Threads that read the next videos while the model computes; by default by the cores that are free. A
                 generator is read `batch_size + num_workers` videos ahead. 0 reads each video when it is needed.
-            num_views, num_spatial_views (`int`, *optional*): views of a video; their scores are averaged.
-            sampling, num_frames, frame_stride, decoder, on_damage, max_seconds, allow_private_addresses (*optional*):
-                see [`VitaClipVideoProcessor`].
             on_error (`str`, *optional*, defaults to `"error"`): or `"skip"`: a video that cannot be scored does not
                 end the list; `{"error": str}` stands in the place of its answer.
+            kwargs (*optional*): fields of [`ClipSpecification`], such as `num_views`, and of [`ReadOptions`], such as
+                `max_seconds`, in place of the video processor's own.
 
         Returns:
             For one video, a list of `{"score": float, "label": str}`, best first; for several, a list of such lists.
-            Scores are the softmax over the labels, averaged over the views.
+            Scores are the softmax over the labels, averaged over the views. With `return_details`, for each video
+            `answer` (the best label, or `"something else"` with its `reason` if a threshold is not reached), `scores`
+            with `cosine` of each label, and numbers and times in seconds of the `frames` that were read.
 
         Raises:
             VideoDecodingError: a video cannot be read.
@@ -89,64 +98,79 @@ class ZeroShotVideoClassificationPipeline(ReadsAhead):
         return super().__call__(inputs, **kwargs)
 
     def _sanitize_parameters(
-        self, candidate_labels=None, hypothesis_template=None, blend=None, top_k=None, on_error=None, **kwargs
+        self,
+        candidate_labels=None,
+        hypothesis_template=None,
+        blend=None,
+        top_k=None,
+        min_score=None,
+        min_cosine=None,
+        return_details=None,
+        on_error=None,
+        **kwargs,
     ):
-        names = (
-            "num_views",
-            "num_spatial_views",
-            "sampling",
-            "num_frames",
-            "frame_stride",
-            "decoder",
-            "on_damage",
-            "max_seconds",
-            "allow_private_addresses",
-        )
-        unknown = sorted(set(kwargs) - set(names))
-        if unknown:
-            raise TypeError(
-                f"zero-shot-video-classification: unknown argument {', '.join(unknown)}; known are candidate_labels, "
-                f"hypothesis_template, blend, top_k, batch_size, on_error, {', '.join(names)}."
-            )
+        preprocess = split_settings(kwargs, TASK, ARGUMENTS)
         forward: dict = {}
         postprocess: dict = {}
         if candidate_labels is not None:
-            labels = postprocess["candidate_labels"] = checked_labels(candidate_labels)
-            forward["candidate_labels"] = label_descriptions(candidate_labels) or labels
+            postprocess["labels"] = check_labels(candidate_labels, "candidate_labels")
+            label_texts(candidate_labels)  # checks them
+            is_table = isinstance(candidate_labels, dict)
+            forward["labels"] = candidate_labels if is_table else postprocess["labels"]
         if hypothesis_template is not None:
-            forward["templates"] = checked_templates(hypothesis_template)
+            forward["templates"] = check_templates(hypothesis_template, "hypothesis_template")
         if blend is not None:
-            forward["blend"] = checked_blend(blend)
+            forward["blend"] = VitaClipEncoder(None, None, None, blend=blend).blend  # checks it
         if top_k is not None:
             if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
                 raise ValueError(f"`top_k` must be a whole number of at least 1, got {top_k!r}.")
             postprocess["top_k"] = top_k
-        preprocess = {name: value for name, value in kwargs.items() if value is not None}
         if on_error is not None:
-            preprocess["on_error"] = postprocess["on_error"] = checked_on_error(on_error)
+            preprocess["on_error"] = postprocess["on_error"] = check_on_error(on_error)
+        details = {"min_score": min_score, "min_cosine": min_cosine, "return_details": return_details}
+        postprocess |= {name: value for name, value in details.items() if value is not None}
         return preprocess, forward, postprocess
 
-    def preprocess(self, video, on_error="error", **processing):
-        return read_views(self, video, processing, on_error)
+    def scorer(self, labels: Any = None, templates: Any = "{}", blend: float = 0.0) -> Scorer:
+        """The scorer of a call with these labels, templates and blend."""
+        return Scorer(replace(self.encoder, blend=blend), labels, templates)
 
-    def _forward(self, model_inputs, candidate_labels=None, templates=("{}",), blend=0.0):
-        if candidate_labels is None:
-            raise ValueError("zero-shot-video-classification: pass `candidate_labels=[…]`, the labels to score.")
-        class_embeds = build_zero_shot_classifier(self.model, self.tokenizer, candidate_labels, templates)
-        scores = view_scores(
-            self.model.compare(embed_views(self.model, model_inputs["pixel_values_videos"], blend), class_embeds),
-            model_inputs["pixel_values_videos"].shape[1],
-        )
-        return {"scores": scores} | {name: model_inputs[name] for name in ("error",) if name in model_inputs}
+    def _forward(self, model_inputs, **scoring):
+        return self.scorer(**scoring).score(model_inputs["pixel_values_videos"])._asdict()
 
-    def postprocess(self, model_outputs, candidate_labels=None, top_k=None, on_error="error"):
-        error = error_of(model_outputs, model_outputs["scores"], on_error)
-        if error is not None:
+    def postprocess(
+        self,
+        model_outputs,
+        labels=None,
+        top_k=None,
+        min_score=0.0,
+        min_cosine=-1.0,
+        return_details=False,
+        on_error="error",
+    ):
+        values = Scores(model_outputs["scores"][0], model_outputs["cosines"][0])
+        if error := check_values(values.scores, on_error):
             return {"error": error}
-        scores = model_outputs["scores"][0].tolist()
-        ranked = sorted(zip(scores, candidate_labels, strict=True), key=lambda pair: -pair[0])
-        return [{"score": score, "label": label} for score, label in ranked[:top_k]]
+        if labels is None:
+            labels = list(self.model.config.id2label.values())
+        order = values.scores.argsort(descending=True, stable=True).tolist()
+        scores, cosines = (value.tolist() for value in values)
+        ranked = [{"score": scores[index], "label": labels[index], "cosine": cosines[index]} for index in order]
+        if not return_details:
+            return [{"score": row["score"], "label": row["label"]} for row in ranked[:top_k]]
+        best, reason = ranked[0], None
+        if best["score"] < min_score:
+            reason = f"the best score is {best['score']:.1%}, below {min_score:.1%}"
+        elif best["cosine"] < min_cosine:
+            reason = f"the cosine of the best label is {best['cosine']:.3f}, below {min_cosine:g}"
+        metadata = model_outputs["metadata"]
+        answer = {
+            "answer": best["label"] if reason is None else SOMETHING_ELSE,
+            "scores": ranked[:top_k],
+            "frames": list(metadata.frames_indices or ()),
+            "times": [round(time, 3) for time in metadata.timestamps] if metadata.fps else None,
+        }
+        return answer if reason is None else answer | {"reason": reason}
 
-    def save_pretrained(self, save_directory, **kwargs) -> None:
-        """Saves model, video processor and tokenizer as one folder that both pipelines load."""
-        save_folder(self, save_directory, **kwargs)
+
+__all__ = ["ZeroShotVideoClassificationPipeline"]

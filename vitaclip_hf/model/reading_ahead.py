@@ -47,22 +47,23 @@ def read_ahead(videos: Iterable[Any], read: Callable[[Any], Any], threads: int, 
     Args:
         videos: is read in the caller's thread, at most `ahead` videos before they are needed.
         read: called in one of `threads` threads. PyAV and torch release Python's lock, so that the model goes on.
-        threads (`int`): at least 1.
+        threads (`int`): 0 reads each video when it is asked for.
         ahead (`int`): videos that are read, or being read, beyond the one that is asked for.
     """
     source, waiting = iter(videos), deque[Future]()
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="video-reader")
+    pool = ThreadPoolExecutor(max(threads, 1), thread_name_prefix="video-reader")
+    submit = pool.submit if threads else _now
     try:
         while True:
             try:
-                waiting.append(pool.submit(read, next(source)))
+                waiting.append(submit(read, next(source)))
             except StopIteration:
                 break
             except Exception as error:  # of the source: comes after the answers before it
                 waiting.append(Future())
                 waiting[-1].set_exception(error)
                 break
-            if len(waiting) > ahead:
+            if len(waiting) > ahead or not threads:
                 yield waiting.popleft()
         while waiting:
             yield waiting.popleft()
@@ -70,32 +71,11 @@ def read_ahead(videos: Iterable[Any], read: Callable[[Any], Any], threads: int, 
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-class VideosAhead(torch.utils.data.IterableDataset):
-    """[`read_ahead`] as a data set, which every version of transformers 5 reads lazily."""
-
-    def __init__(self, videos: Any, read: Callable[[Any], Any], threads: int, ahead: int):
-        self._videos, self._arguments = videos, (read, threads, ahead)
-        self._source: Iterator | None = None
-
-    def __iter__(self) -> Iterator["Future[Any]"]:
-        source = iter(self._videos)
-        if source is not self._source:  # else it goes on, with what was read ahead
-            self._source, self._ahead = source, read_ahead(source, *self._arguments)
-        return self._ahead
-
-
-class ListAhead(torch.utils.data.Dataset):
-    """The same for a list or data set with a length. Entries are asked for in their order; others start it anew."""
-
-    def __init__(self, videos: Any, read: Callable[[Any], Any], threads: int, ahead: int):
-        self._videos, self._arguments = videos, (read, threads, ahead)
-        self._next = -1
-
-    def __len__(self) -> int:
-        return len(self._videos)
-
-    def __getitem__(self, index: int) -> "Future[Any]":
-        if index != self._next:
-            self._ahead = read_ahead((self._videos[i] for i in range(index, len(self))), *self._arguments)
-        self._next = index + 1
-        return next(self._ahead)
+def _now(read: Callable[[Any], Any], video: Any) -> "Future[Any]":
+    """As a pool's `submit`, in this thread."""
+    future: Future[Any] = Future()
+    try:
+        future.set_result(read(video))
+    except Exception as error:  # raised by `Future.result`
+        future.set_exception(error)
+    return future

@@ -25,3 +25,8 @@ def check_utf8(path: Any, library: str, argument: str = "", error: type[ValueErr
     if re.search("[\ud800-\udfff]", str(path)):
         name = f"`{argument}` " if argument else ""
         raise error(f"{name}{shown(str(path))}: this path is not UTF-8, so {library} cannot open it; rename it.")
+
+
+def one_line(error: Exception, most: int = 1000) -> str:
+    """The message of an exception as one line of bounded length; its type if it has no message."""
+    return shown(" ".join(str(error)[: 5 * most].split())[:most]) or type(error).__name__

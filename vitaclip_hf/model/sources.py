@@ -60,6 +60,10 @@ class VideoTooLargeError(VideoDecodingError):
     """The video exceeds a limit: `max_bytes`, `max_frame_pixels` or `max_download_bytes`."""
 
 
+class NotAVideoError(TypeError):
+    """Something that is no video, in the place of one."""
+
+
 class DamageError(Exception):
     """Damage that was noticed here and not by a library."""
 
@@ -102,13 +106,13 @@ def opened_source(
     if isinstance(source, dict) and source and source.keys() <= {"path", "bytes"}:
         data, path = source.get("bytes"), source.get("path")
         if not isinstance(data, (bytes, bytearray, memoryview, type(None))):
-            raise TypeError(f"`bytes` of a video must be bytes, got {type(data).__name__}.")
+            raise NotAVideoError(f"`bytes` of a video must be bytes, got {type(data).__name__}.")
         if not isinstance(path, (str, os.PathLike, type(None))):
-            raise TypeError(f"`path` of a video must be a path, got {type(path).__name__}.")
+            raise NotAVideoError(f"`path` of a video must be a path, got {type(path).__name__}.")
         if data is not None:
             return os.fsdecode(path or f"bytes ({len(data)} B)"), bytes(data)
         if path is None:
-            raise TypeError("the video has neither `path` nor `bytes`.")
+            raise NotAVideoError("the video has neither `path` nor `bytes`.")
         source = path
     if isinstance(source, str) and (scheme := re.match(r"([a-z][a-z0-9+.-]*)://", source, re.IGNORECASE)):
         if scheme[1].lower() in ("http", "https"):
@@ -127,9 +131,11 @@ def opened_source(
         data = bytes(source)
         return f"bytes ({len(data)} B)", data
     if not hasattr(source, "read"):
-        raise TypeError(f"source must be a path, a URL, bytes or a binary file object, got {type(source).__name__}.")
+        raise NotAVideoError(
+            f"a video must be a path, a URL, bytes or a binary file object, got {type(source).__name__}."
+        )
     if isinstance(source, io.TextIOBase) or not isinstance(data := source.read(), bytes):
-        raise TypeError('source is a text file object; open the file in binary mode, "rb".')
+        raise NotAVideoError('source is a text file object; open the file in binary mode, "rb".')
     return f"file object {getattr(source, 'name', '')} ({len(data)} B)".replace("  ", " "), data
 
 

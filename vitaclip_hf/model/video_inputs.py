@@ -18,6 +18,7 @@ from transformers.video_utils import VideoMetadata
 from .decoding import Video, open_video
 from .read_options import ReadOptions
 from .sources import (
+    NotAVideoError,
     VideoTooLargeError,
     check_sides,
     failure,
@@ -130,7 +131,7 @@ def batch_of_videos(videos) -> list:
         return list(videos)
     if isinstance(videos, (list, tuple)) and len(videos) and not any(is_frame(item) for item in videos):
         return [video for item in videos for video in _videos_of(item)]
-    raise TypeError(
+    raise NotAVideoError(
         "Expected a video or a list of videos: paths, URLs, bytes, file objects, arrays [T, H, W, 3], or lists of "
         f"frames; got {_describe(videos)}."
     )
@@ -142,7 +143,7 @@ def _videos_of(item) -> list:
         return [item]
     if isinstance(item, (list, tuple)) and item and all(is_single_video(part) for part in item):
         return list(item)
-    raise TypeError(f"Expected a video within the list of videos, got {_describe(item)}.")
+    raise NotAVideoError(f"Expected a video within the list of videos, got {_describe(item)}.")
 
 
 def _describe(item) -> str:
@@ -176,9 +177,9 @@ def _to_tensor(array: np.ndarray | torch.Tensor) -> torch.Tensor:
     if isinstance(array, torch.Tensor):
         return array.detach()
     if not isinstance(array, np.ndarray):
-        raise TypeError(f"Frames must be arrays, tensors or images, got {type(array).__name__}.")
+        raise NotAVideoError(f"Frames must be arrays, tensors or images, got {type(array).__name__}.")
     if array.dtype.kind not in "buifc" or array.dtype.itemsize > 16 or array.dtype.char == "g":
-        raise TypeError(f"Frames must hold numbers, got an array of {array.dtype}.")
+        raise NotAVideoError(f"Frames must hold numbers, got an array of {array.dtype}.")
     return torch.from_numpy(np.ascontiguousarray(array, array.dtype.newbyteorder("=")))
 
 
@@ -271,7 +272,7 @@ def _to_rgb(frames: torch.Tensor, layout, scale: bool) -> torch.Tensor:
         return frames
     if frames.dtype == torch.bool or frames.is_complex():
         kind = "booleans" if frames.dtype == torch.bool else "complex numbers"
-        raise TypeError(f"Frames of {kind} are no pictures; give uint8, or floats in 0 … 1.")
+        raise NotAVideoError(f"Frames of {kind} are no pictures; give uint8, or floats in 0 … 1.")
     if not frames.is_floating_point():
         frames = frames.to(torch.int64)
         if frames.min() < 0 or frames.max() > 255:

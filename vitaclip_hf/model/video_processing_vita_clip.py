@@ -1,7 +1,7 @@
-"""Video processor for Vita-CLIP: any video source to `pixel_values_videos` `[B * views, T, 3, H, W]`."""
+"""Video processor for Vita-CLIP: any video source to `pixel_values_videos` `[B, views, T, 3, H, W]`."""
 
-from dataclasses import fields, replace
-from typing import Annotated
+from dataclasses import fields
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoMetadata
 
 from .frame_sampling import ClipSpecification
-from .read_options import READ_OPTIONS, ReadOptions
+from .read_options import ReadOptions
 from .sources import VideoTooLargeError, failure
 from .video_inputs import batch_of_videos, video_from
 
@@ -31,17 +31,9 @@ MAX_ASPECT_RATIO = 100  # of frames that are resized
 
 class VitaClipVideoProcessorKwargs(VideosKwargs, total=False):
     """
-    Arguments beside those of every video processor.
+    Arguments beside those of every video processor: the fields of [`ClipSpecification`] and [`ReadOptions`], and
 
-    sampling (`str`): `"uniform"` (default), `"dense"`, `"segment_random"` or `"dense_random"`.
-    frame_stride (`int`): distance of a dense clip's frames (default 16).
-    num_views (`int`): temporal views of a video (default 1).
-    num_spatial_views (`int`): 1, a centre crop, or 3, along the longer side (default 1).
     antialias (`bool`): low-pass before downsizing (default `True`; the released code does not).
-    decoder (`str`): `"auto"` (default), `"torchcodec"`, `"pyav"` or `"decord"`.
-    on_damage (`str`): `"error"` (default), or `"skip"`, which leaves damaged frames out.
-    max_seconds (`float`, *optional*): most time for decoding one video, in a process of its own (default: no limit).
-    allow_private_addresses (`bool`): whether URLs may lead to addresses that are not public (default `True`).
     seed (`int`, *optional*): of the random samplings; video i of a batch draws with `seed + i`.
     """
 
@@ -50,17 +42,10 @@ class VitaClipVideoProcessorKwargs(VideosKwargs, total=False):
     num_views: Annotated[int | None, positive_int()]
     num_spatial_views: Annotated[int | None, positive_int()]
     antialias: bool | None
-    decoder: str | None
-    on_damage: str | None
-    max_seconds: int | float | None
-    allow_private_addresses: bool | None
     seed: int | None
 
 
-SPECIFICATION = tuple(field.name for field in fields(ClipSpecification))
-# What this processor decides itself, before transformers' own steps.
-READING = ("decoder", "on_damage", "max_seconds", "allow_private_addresses")
-SAMPLING_ARGUMENTS = (*SPECIFICATION, *READING, "antialias", "seed", "do_sample_frames", "input_data_format")
+VitaClipVideoProcessorKwargs.__annotations__.update({field.name: Any for field in fields(ReadOptions)})
 
 
 class VitaClipVideoProcessor(BaseVideoProcessor):
@@ -69,16 +54,14 @@ class VitaClipVideoProcessor(BaseVideoProcessor):
     as CLIP was trained with), crops and normalises with CLIP's mean and standard deviation.
 
     A video may be a path (`str` or `os.PathLike`), an http(s) or file URL, bytes, a binary file object,
-    `{"path": …, "bytes": …}` as in `datasets`, an array or tensor of frames `[T, H, W, 3]` or `[T, 3, H, W]` (uint8, or
-    floats in 0 … 1), or a list of frames: images, arrays, or paths of image files within a nested list. A list of any
-    of these is a batch. Frames are sampled from all of them alike; `do_sample_frames=False` takes every frame.
-
-    `preprocess` reads the videos itself and then calls transformers' own steps. transformers' hook for decoding gets
-    neither decoder, seed nor layout of a call, and gives one clip a video.
+    `{"path": …, "bytes": …}` as in `datasets`, an opened [`Video`], an array or tensor of frames `[T, H, W, 3]` or
+    `[T, 3, H, W]` (uint8, or floats in 0 … 1), or a list of frames: images, arrays, or paths of image files within a
+    nested list. A list of any of these is a batch. Frames are sampled from all of them alike; `do_sample_frames=False`
+    takes every frame.
 
     The output `pixel_values_videos` has one row for each video: shape `(batch_size, num_frames, 3, height, width)`, or
     with several views `(batch_size, num_views * num_spatial_views, num_frames, 3, height, width)`, spatial views
-    innermost. The model averages the features of several views; the pipelines average their scores.
+    innermost. The pipelines average the scores of several views.
     """
 
     resample = PILImageResampling.BICUBIC
@@ -93,16 +76,7 @@ class VitaClipVideoProcessor(BaseVideoProcessor):
     do_normalize = True
     do_convert_rgb = True
     do_sample_frames = True
-    num_frames = 8
-    sampling = "uniform"
-    frame_stride = 16
-    num_views = 1
-    num_spatial_views = 1
     antialias = True
-    decoder = "auto"
-    on_damage = "error"
-    max_seconds = None
-    allow_private_addresses = True
     seed = None
     valid_kwargs = VitaClipVideoProcessorKwargs
     model_input_names = ["pixel_values_videos"]
@@ -110,17 +84,20 @@ class VitaClipVideoProcessor(BaseVideoProcessor):
     def __init__(self, **kwargs: Unpack[VitaClipVideoProcessorKwargs]):
         super().__init__(**kwargs)
         self._refuse_fps(self.fps)
-        self.clip_specification  # noqa: B018  checks the values
+        self.clip_specification, self.read_options  # noqa: B018  checks the values
 
     @property
     def clip_specification(self) -> ClipSpecification:
-        """How a video is read: [`ClipSpecification`] of this processor's own values."""
-        return ClipSpecification(**{name: getattr(self, name) for name in SPECIFICATION})
+        """Which frames of a video are read, of this processor's own values."""
+        return _of(ClipSpecification, self._own())
 
     @property
     def read_options(self) -> ReadOptions:
-        """How a file is opened and decoded: [`ReadOptions`] of this processor's own values."""
-        return ReadOptions(**{name: getattr(self, name) for name in READ_OPTIONS if hasattr(self, name)})
+        """How videos are opened and decoded, of this processor's own values."""
+        return _of(ReadOptions, self._own())
+
+    def _own(self) -> dict[str, Any]:
+        return {name: getattr(self, name, None) for name in self.valid_kwargs.__annotations__}
 
     @staticmethod
     def _refuse_fps(fps: float | None) -> None:
@@ -143,8 +120,8 @@ class VitaClipVideoProcessor(BaseVideoProcessor):
             ValueError: `fps` was given, or a field has an unusable value.
         """
         self._refuse_fps(fps)
-        chosen = {name: kwargs[name] for name in SPECIFICATION if kwargs.get(name) is not None}
-        clips = replace(self.clip_specification, **chosen).frame_numbers(metadata.total_num_frames, seed)
+        specification = _of(ClipSpecification, self._own() | _not_none(kwargs))
+        clips = specification.frame_numbers(metadata.total_num_frames, seed)
         return np.array([number for clip in clips for number in clip])
 
     def preprocess(self, videos, **kwargs: Unpack[VitaClipVideoProcessorKwargs]) -> BatchFeature:
@@ -159,54 +136,32 @@ class VitaClipVideoProcessor(BaseVideoProcessor):
             VideoDecodingError: a source that cannot be read.
             TypeError, ValueError: something that is no video, or an unknown choice.
         """
+        # transformers' hook for decoding gives one clip a video; so the videos are read here.
         validate_typed_dict(self.valid_kwargs, kwargs)
-        chosen = {name: kwargs.pop(name, None) for name in SAMPLING_ARGUMENTS}
-        chosen = {name: getattr(self, name, None) if value is None else value for name, value in chosen.items()}
-        self._refuse_fps(kwargs.get("fps", self.fps))
-        do_rescale = self.do_rescale if kwargs.get("do_rescale") is None else kwargs["do_rescale"]
-        given = kwargs.pop("video_metadata", None)
+        chosen = self._own() | _not_none(kwargs)
+        self._refuse_fps(chosen["fps"])
+        specification, options = _of(ClipSpecification, chosen), _of(ReadOptions, chosen)
         sources = batch_of_videos(videos)
-        if not isinstance(given, (list, tuple)):
-            given = [given] * len(sources) if given is None else [given]
-        elif all(isinstance(item, (list, tuple)) for item in given):  # nested by sample, as videos may be
-            given = [about for item in given for about in item]
-        if len(given) != len(sources):
-            raise ValueError(f"`video_metadata` describes {len(given)} videos, but there are {len(sources)}.")
-        specification = None
-        if chosen["do_sample_frames"]:
-            specification = ClipSpecification(**{name: chosen[name] for name in SPECIFICATION})
-        options = replace(self.read_options, **{name: chosen[name] for name in READING})
         clips: list[torch.Tensor] = []
         metadata = []
-        for index, source in enumerate(sources):
-            video = video_from(
-                source,
-                options,
-                metadata=given[index],
-                layout=chosen["input_data_format"],
-                scale=do_rescale,
-            )
+        for index, (source, known) in enumerate(zip(sources, _metadata_of(sources, chosen), strict=True)):
+            layout, scale = chosen["input_data_format"], chosen["do_rescale"]
+            video = video_from(source, options, metadata=known, layout=layout, scale=scale)
             seed = None if chosen["seed"] is None else chosen["seed"] + index
-            views = video.read_clips(specification, seed)
-            if self.do_resize if kwargs.get("do_resize") is None else kwargs["do_resize"]:
+            views = video.read_clips(specification if chosen["do_sample_frames"] else None, seed)
+            if chosen["do_resize"]:
                 check_shape(video.name, views[0])
-            clips.extend(views if specification else views * chosen["num_views"])
+            clips.extend(views if chosen["do_sample_frames"] else views * specification.num_views)
             metadata.append(video.metadata)
-        batch = super().preprocess(
-            clips,
-            do_sample_frames=False,
-            input_data_format=ChannelDimension.FIRST,
-            num_spatial_views=chosen["num_spatial_views"],
-            antialias=chosen["antialias"],
-            **kwargs,
-        )
-        rows = chosen["num_views"] * chosen["num_spatial_views"]
+        arguments = {"do_sample_frames": False, "input_data_format": ChannelDimension.FIRST, "video_metadata": None}
+        batch = super().preprocess(clips, **kwargs | arguments)
+        rows = specification.num_views * specification.num_spatial_views
         if rows > 1:
             pixels = batch["pixel_values_videos"]
             if isinstance(pixels, list):
                 pixels = [torch.stack(pixels[start : start + rows]) for start in range(0, len(pixels), rows)]
             else:
-                pixels = pixels.reshape(len(sources), rows, *pixels.shape[1:])
+                pixels = pixels.unflatten(0, (len(sources), rows))
             batch["pixel_values_videos"] = pixels
         if "video_metadata" in batch:
             batch["video_metadata"] = metadata
@@ -276,5 +231,31 @@ def three_crops(video: torch.Tensor, crop_size: SizeDict) -> list[torch.Tensor]:
         corners = [(room_down // 2, left) for _, left in corners]
     return [video[..., top : top + crop_size.height, left : left + crop_size.width] for top, left in corners]
 
+
+def _not_none(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _of(kind: Any, values: dict[str, Any]) -> Any:
+    """A dataclass with those of the values that are its fields."""
+    return kind(**{field.name: values[field.name] for field in fields(kind) if field.name in values})
+
+
+def _metadata_of(sources: list, chosen: dict[str, Any]) -> list:
+    """`video_metadata` of a call: nested by sample as videos may be, one for each video."""
+    given = chosen["video_metadata"]
+    if given is None:
+        return [None] * len(sources)
+    if not isinstance(given, (list, tuple)):
+        given = [given]
+    elif all(isinstance(item, (list, tuple)) for item in given):
+        given = [metadata for item in given for metadata in item]
+    if len(given) != len(sources):
+        raise ValueError(f"`video_metadata` describes {len(given)} videos, but there are {len(sources)}.")
+    return list(given)
+
+
+for _field in (field for kind in (ClipSpecification, ReadOptions) for field in fields(kind)):
+    setattr(VitaClipVideoProcessor, _field.name, _field.default)
 
 __all__ = ["VitaClipVideoProcessor"]

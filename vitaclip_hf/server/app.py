@@ -22,8 +22,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 
 from ..loading.checkpoint import Checkpoint
+from ..model.encoder import check_labels, check_templates
 from ..model.version import __version__
-from ..model.zero_shot_classifier import checked_labels, checked_templates
 from .batching import ModelWorker
 from .decoding import DecodingPool
 from .errors import RequestError, overloaded
@@ -71,7 +71,7 @@ class VideoService:
         self.metrics = Metrics()
         self.in_house = 0
         self.pool = DecodingPool(checkpoint.processor.video_processor, limits)
-        self.worker = ModelWorker(checkpoint, limits.batch, self.metrics.batch.observe)
+        self.worker = ModelWorker(checkpoint.encoder(), limits.batch, self.metrics.batch.observe)
 
     @contextmanager
     def admitted(self) -> Iterator[None]:
@@ -127,8 +127,8 @@ class VideoService:
         try:
             labels = self._texts(form, "labels")
             template = self._texts(form, "template")
-            chosen = None if labels is None else checked_labels(labels, "labels")
-            templates = checked_templates(template or "{}", "template")
+            chosen = None if labels is None else check_labels(labels, "labels")
+            templates = check_templates(template or "{}", "template")
             sentences = len(chosen or ()) * len(templates)
             if sentences > self.limits.sentences:
                 raise ValueError(

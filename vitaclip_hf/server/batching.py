@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..library.answers import class_embeds_of
-from ..loading.checkpoint import Checkpoint
-from ..model.zero_shot_classifier import check_scores, embed_views, view_scores
+from ..model.encoder import VideoEncoder
+from ..model.scorer import Scorer
 
 
 @dataclass
@@ -31,13 +30,13 @@ class ModelWorker:
     It takes what is waiting, up to a limit, and waits for nothing: alone, a request is a batch of its own.
 
     Args:
-        checkpoint ([`Checkpoint`]): model and tokenizer.
+        encoder ([`VideoEncoder`]): the model.
         batch (`int`): videos of a forward pass.
         observe (`Callable`): is told the size of each batch.
     """
 
-    def __init__(self, checkpoint: Checkpoint, batch: int, observe: Callable[[int], None]):
-        self.checkpoint, self.batch, self.observe = checkpoint, batch, observe
+    def __init__(self, encoder: VideoEncoder, batch: int, observe: Callable[[int], None]):
+        self.encoder, self.batch, self.observe = encoder, batch, observe
         self._waiting: asyncio.Queue[Job] = asyncio.Queue()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._task: asyncio.Task | None = None
@@ -56,14 +55,12 @@ class ModelWorker:
 
     async def checked(self, labels: tuple[str, ...] | None, templates: tuple[str, ...]) -> None:
         """
-        Makes the embeddings of labels, which the model keeps for a while.
+        Makes the embeddings of labels, which the encoder keeps for a while.
 
         Raises:
             ValueError: labels or templates that cannot be scored.
         """
-        await asyncio.get_running_loop().run_in_executor(
-            self._thread, class_embeds_of, self.checkpoint, labels, templates
-        )
+        await asyncio.get_running_loop().run_in_executor(self._thread, self.encoder.class_embeds, labels, templates)
 
     async def scores(
         self, pixels: np.ndarray, labels: tuple[str, ...] | None, templates: tuple[str, ...]
@@ -101,20 +98,12 @@ class ModelWorker:
                 return [error]
             return [self._scored([job])[0] for job in jobs]
 
-    @torch.inference_mode(False)
-    @torch.no_grad()
     def _scored_together(self, jobs: Sequence[Job]) -> list[list[dict[str, Any]] | Exception]:
-        model, views = self.checkpoint.model, len(jobs[0].pixels)
-        pixels = torch.from_numpy(np.stack([job.pixels for job in jobs]))
-        embeds = embed_views(model, pixels).unflatten(0, (-1, views))  # [B, views, E]
-        return [self._rows(job, video) for job, video in zip(jobs, embeds, strict=True)]
+        embeds = self.encoder.embed_videos(torch.from_numpy(np.stack([job.pixels for job in jobs])))  # [B, views, E]
+        return [self._rows(job, video[None]) for job, video in zip(jobs, embeds, strict=True)]
 
     def _rows(self, job: Job, embeds: torch.Tensor) -> list[dict[str, Any]]:
-        labels, class_embeds = class_embeds_of(self.checkpoint, job.labels, job.templates)
-        found = view_scores(self.checkpoint.model.compare(embeds, class_embeds), len(embeds))[0].cpu()
-        check_scores(found)
-        scores = found.tolist()
-        cosines = (embeds.float() @ class_embeds.float().T).mean(0).tolist()
-        rows = zip(labels, scores, cosines, strict=True)
-        ranked = sorted(rows, key=lambda row: -row[1])
+        scorer = Scorer(self.encoder, job.labels, job.templates)
+        scores, cosines = (values[0].tolist() for values in scorer.compare(embeds).check())
+        ranked = sorted(zip(scorer.labels, scores, cosines, strict=True), key=lambda row: -row[1])
         return [{"label": label, "score": score, "cosine": cosine} for label, score, cosine in ranked]

@@ -1,0 +1,122 @@
+"""Several texts for a label and blended features, against the same by hand."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_models import tiny_model
+from torch.nn.functional import normalize
+
+from vitaclip_hf import VitaClipVideoProcessor
+from vitaclip_hf.model import encoder as module
+from vitaclip_hf.model.encoder import VitaClipEncoder, check_labels, check_templates, label_texts
+from vitaclip_hf.model.scorer import Scorer
+
+
+@pytest.fixture(scope="module")
+def encoder(tokenizer):
+    return VitaClipEncoder(tiny_model(tokenizer=tokenizer).eval(), tokenizer, VitaClipVideoProcessor())
+
+
+def one_text(encoder, text: str) -> torch.Tensor:
+    features = encoder.model.get_text_features(**encoder.tokenizer([text], return_tensors="pt")).pooler_output
+    return normalize(features, dim=-1)[0]
+
+
+@torch.no_grad()
+def test_texts_of_a_label_are_averaged(encoder):
+    labels = {"run": ["a person runs", "fast legs"], "walk": "slow steps", "clap": ("two hands", "hands meet", "noise")}
+    found = encoder.class_embeds(labels, ["{}", "a video of {}."])[1]
+    texts = [["a person runs", "fast legs"], ["slow steps"], ["two hands", "hands meet", "noise"]]
+    for row, of_label in zip(found, texts, strict=True):
+        sentences = [sentence for text in of_label for sentence in (text, f"a video of {text}.")]
+        by_hand = torch.stack([one_text(encoder, sentence) for sentence in sentences]).mean(0)
+        torch.testing.assert_close(row, normalize(by_hand, dim=-1), atol=1e-5, rtol=0)
+    names = encoder.class_embeds(["run", "walk"])[1]
+    same = encoder.class_embeds({"run": ["run"], "walk": ["walk"]})[1]
+    torch.testing.assert_close(same, names)
+    other = encoder.class_embeds({"run": ["walk"], "walk": ["run"]})[1]
+    torch.testing.assert_close(other, names.flip(0))  # the same labels with other texts are not taken from the cache
+
+
+def test_labels_with_texts_are_checked():
+    assert check_labels({"run": ["a"], "walk": ["b"]}) == ("run", "walk")
+    assert label_texts(["run"]) == (("run",),)
+    for wrong in ({"run": []}, {"run": [""]}, {"run": [3]}, {"run": ["a\ud800"]}):
+        with pytest.raises(ValueError, match="The texts of 'run' must be non-empty strings"):
+            label_texts(wrong)
+
+
+def test_half_a_surrogate_pair_is_no_text():
+    """The tokenizer's own error names neither argument nor text."""
+    with pytest.raises(ValueError, match="`labels` must be a list of non-empty strings"):
+        check_labels(["run", "\ud83d"])
+    with pytest.raises(ValueError, match="`templates` needs"):
+        check_templates("{} \udfff")
+
+
+def test_many_repeated_labels_make_a_short_message():
+    with pytest.raises(ValueError, match="'label 0.*and 995 more") as error:
+        check_labels([f"label {number:06d}" + "x" * 1000 for number in range(1000)] * 2)
+    assert len(str(error.value)) < 1000
+
+
+def test_many_texts_are_read_in_parts(encoder, monkeypatch):
+    labels = [f"label {number}" for number in range(11)]
+    expected = encoder.class_embeds(labels)[1]
+    sizes = []
+    original = encoder.model.get_text_features
+    monkeypatch.setattr(
+        encoder.model, "get_text_features", lambda **ids: sizes.append(len(ids["input_ids"])) or original(**ids)
+    )
+    monkeypatch.setattr(module, "TEXTS_AT_ONCE", 4)
+    encoder.cache.clear()
+    torch.testing.assert_close(encoder.class_embeds(labels)[1], expected)
+    assert sizes == [4, 4, 3]
+
+
+@torch.no_grad()
+def test_blend_mixes_normalised_features(encoder):
+    pixels = torch.randn(2, 2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(4))  # [B, views, T, 3, H, W]
+    features = encoder.model.get_video_features
+    prompted = normalize(features(pixels.flatten(0, 1)).pooler_output, dim=-1).unflatten(0, (2, 2))
+    with encoder.model.prompts_disabled():
+        plain = normalize(features(pixels.flatten(0, 1)).pooler_output, dim=-1).unflatten(0, (2, 2))
+    assert not torch.allclose(prompted, plain, atol=1e-3)
+    mixed = 0.7 * prompted + 0.3 * plain
+    expected = mixed / mixed.norm(dim=-1, keepdim=True)
+    close = {"atol": 1e-5, "rtol": 0}
+    torch.testing.assert_close(replace(encoder, blend=0.3).embed_videos(pixels), expected, **close)
+    for alone in ({"blend": 1.0}, {"use_prompts": False}):
+        torch.testing.assert_close(replace(encoder, **alone).embed_videos(pixels), plain, **close)
+    torch.testing.assert_close(encoder.embed_videos(pixels), prompted, **close)
+    for wrong in (-0.1, 1.1, float("nan"), "half"):
+        with pytest.raises(ValueError, match="`blend` must be a number from 0"):
+            replace(encoder, blend=wrong)
+
+
+@torch.no_grad()
+def test_scores_by_hand(encoder):
+    pixels = torch.randn(2, 3, 4, 3, 32, 32, generator=torch.Generator().manual_seed(5))
+    scores, cosines = Scorer(encoder, ["run", "walk"]).score(pixels)
+    texts = torch.stack([one_text(encoder, text) for text in ("run", "walk")])
+    expected = normalize(encoder.model.get_video_features(pixels.flatten(0, 1)).pooler_output, dim=-1) @ texts.T
+    torch.testing.assert_close(cosines, expected.unflatten(0, (2, 3)).mean(1), atol=1e-5, rtol=0)
+    by_view = (expected * encoder.model.logit_scale.exp()).softmax(-1).unflatten(0, (2, 3))
+    torch.testing.assert_close(scores, by_view.mean(1), atol=1e-5, rtol=0)
+
+
+def test_kept_embeddings_know_the_autocast_type(encoder):
+    for dtype in (torch.bfloat16, torch.float16):
+        with torch.autocast("cpu", dtype):
+            kept = encoder.class_embeds(["run", "walk"])[1]
+            encoder.cache.clear()
+            assert torch.equal(encoder.class_embeds(["run", "walk"])[1], kept)
+
+
+def test_rounded_and_back_is_another_model(encoder):
+    encoder = copy.deepcopy(encoder)
+    before = encoder.class_embeds(["run", "walk"])[1]
+    encoder.model.to(torch.bfloat16).to(torch.float32)
+    assert not torch.equal(encoder.class_embeds(["run", "walk"])[1], before)

@@ -1,0 +1,179 @@
+"""What both pipelines share: inputs, reading ahead, errors of single videos, saving as one folder."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer, Pipeline
+from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME, logging
+
+from .precision import fast_dtype
+from .processing_vita_clip import VitaClipProcessor
+from .reading_ahead import read_ahead, reading_threads
+from .scorer import ScoreError
+from .shown_names import one_line
+from .sources import NotAVideoError, VideoDecodingError
+from .video_inputs import is_single_video
+from .video_reader import SETTINGS, VideoReader
+
+
+logger = logging.get_logger(__name__)
+
+
+class VideoPipeline(Pipeline):
+    """
+    What both pipelines add to transformers' `Pipeline`: threads that read the next videos, answers that are errors, and
+    `precision`.
+
+    Args:
+        precision (`str`, *optional*):
+            `"auto"` puts the model into bfloat16 where the machine multiplies it fast, else into float32 (see
+            [`fast_dtype`]); `pipeline.dtype` says which. `dtype="auto"` is transformers' own: as the checkpoint is.
+        args, kwargs: as for `Pipeline`.
+    """
+
+    def __init__(self, *args: Any, precision: str | None = None, **kwargs: Any):
+        if precision not in (None, "auto"):
+            raise ValueError(f'`precision` must be "auto" or None, got {precision!r:.100}; pass `dtype` for a type.')
+        super().__init__(*args, **kwargs)
+        if precision == "auto":
+            dtype = fast_dtype(self.model.device)
+            self.model.to(dtype)
+            logger.info(f"The model runs in {dtype} on {self.model.device}.")
+
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
+        single = is_single_video(inputs)  # the base class takes some, such as a list of images, for several inputs
+        if single:
+            inputs = [inputs]
+        elif isinstance(inputs, tuple) or getattr(inputs, "ndim", 0) == 5:
+            inputs = list(inputs)
+        elif isinstance(inputs, Iterator):
+            inputs = (video for video in inputs)
+        if isinstance(inputs, list) and not inputs:
+            return []
+        given = kwargs.pop("num_workers", None)
+        threads = next((n for n in (given, self._num_workers) if n is not None), reading_threads(self.device))
+        outputs = super().__call__(inputs, num_workers=threads, **kwargs)
+        return outputs[0] if single else outputs
+
+    def get_iterator(
+        self, inputs, num_workers: int, batch_size: int, preprocess_params, forward_params, postprocess_params
+    ) -> Iterator[Any]:
+        """As in `Pipeline`, whose `num_workers` are processes; a fork of a process that uses torch can hang."""
+        answer = partial(self._answers, forward_params=forward_params, postprocess_params=postprocess_params)
+        if hasattr(inputs, "__getitem__") and hasattr(inputs, "__len__"):
+            videos = (inputs[index] for index in range(len(inputs)))
+        else:
+            videos = iter(inputs)
+        read = partial(self.preprocess, **preprocess_params)
+        return self._batches(read_ahead(videos, read, num_workers, batch_size + num_workers), batch_size, answer)
+
+    def _batches(self, videos: Iterator, batch_size: int, answer: Callable) -> Iterator[Any]:
+        batch: list[dict[str, Any]] = []
+        total = failed = 0
+
+        def answers() -> Iterator[Any]:
+            nonlocal total, failed
+            for output in answer(batch):
+                total, failed = total + 1, failed + (isinstance(output, dict) and "error" in output)
+                yield output
+            batch.clear()
+
+        for future in videos:
+            try:
+                batch.append(future.result())
+            except Exception:
+                yield from answers()  # those of the videos before it come first
+                raise
+            if len(batch) == batch_size:
+                yield from answers()
+        yield from answers()
+        if failed:
+            logger.warning(f"{failed} of {total} videos have an error instead of an answer.")
+
+    def _answers(self, batch: list[dict[str, Any]], forward_params: dict, postprocess_params: dict) -> Iterator[Any]:
+        readable = [inputs["pixel_values_videos"] for inputs in batch if "error" not in inputs]
+        if readable:
+            outputs = self.forward({"pixel_values_videos": torch.cat(readable)}, **forward_params)
+        row = 0
+        for inputs in batch:
+            if "error" in inputs:
+                yield {"error": inputs["error"]}
+                continue
+            values = {name: value[row : row + 1] for name, value in outputs.items()}
+            yield self.postprocess(values | {"metadata": inputs["metadata"]}, **postprocess_params)
+            row += 1
+
+    def preprocess(self, video: Any, on_error: str = "error", **settings: Any) -> dict[str, Any]:
+        """
+        The views of one video, `pixel_values_videos` of shape `(1, num_views, num_frames, 3, height, width)`, and its
+        `metadata`; with `on_error="skip"`, `error` in the place of both for a video that cannot be read.
+        """
+        reader = VideoReader(self.video_processor, **settings)
+        try:
+            pixels, metadata = reader.read(video, seed=self.video_processor.seed)
+        except (VideoDecodingError, OSError, NotAVideoError, ValueError) as error:
+            if on_error == "error":
+                raise
+            return {"error": one_line(error)}
+        return {"pixel_values_videos": pixels[None].to(self.dtype), "metadata": metadata}
+
+    def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
+        """
+        Saves model, video processor and tokenizer as one folder that both pipelines load.
+
+        `Pipeline.save_pretrained` saves no video processor, and adds the pipeline's file as remote code.
+        """
+        self.model.save_pretrained(save_directory, **kwargs)
+        if __name__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}."):
+            VitaClipProcessor.register_for_auto_class()  # as AutoProcessor does: its code goes along
+        tokenizer = self.tokenizer
+        if tokenizer is None and self.model.config.name_or_path:  # the closed set's pipeline needs and loads none
+            try:
+                tokenizer = AutoTokenizer.from_pretrained(self.model.config.name_or_path)
+            except (OSError, ValueError):  # there is none
+                tokenizer = None
+        part = self.video_processor if tokenizer is None else VitaClipProcessor(self.video_processor, tokenizer)
+        part.save_pretrained(save_directory)
+
+
+def split_settings(kwargs: dict[str, Any], task: str, own: str) -> dict[str, Any]:
+    """
+    How videos are read, from the arguments of a call that are no others.
+
+    Raises:
+        TypeError: an unknown argument; the message names `task` and its `own` arguments.
+    """
+    unknown = sorted(set(kwargs) - set(SETTINGS))
+    if unknown:
+        raise TypeError(f"{task}: unknown argument {unknown[0]:.100}; known are {own}, {', '.join(SETTINGS)}.")
+    return {name: value for name, value in kwargs.items() if value is not None}
+
+
+def check_on_error(on_error: Any) -> str:
+    """
+    Raises:
+        ValueError: not `"error"` or `"skip"`.
+    """
+    if on_error not in ("error", "skip"):
+        raise ValueError(f'`on_error` must be "error" or "skip", got {on_error!r:.100}.')
+    return on_error
+
+
+def check_values(values: torch.Tensor, on_error: str) -> str | None:
+    """
+    What is wrong with the scores or logits of a video; None if nothing is.
+
+    Raises:
+        ScoreError: they are NaN or infinite, and nothing is to be skipped.
+    """
+    if values.isfinite().all():
+        return None
+    error = ScoreError()
+    if on_error == "error":
+        raise error
+    return str(error)
+
+
+__all__ = ["VideoPipeline"]

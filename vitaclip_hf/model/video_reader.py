@@ -1,0 +1,114 @@
+"""The one way from a source to model input: frames by a clip specification and options, pixels by a processor."""
+
+from dataclasses import fields, replace
+from typing import Any
+
+import torch
+from transformers.image_utils import ChannelDimension
+from transformers.video_utils import VideoMetadata
+
+from .decoding import Video
+from .frame_sampling import ClipSpecification
+from .read_options import ReadOptions
+from .sources import NotAVideoError
+from .video_inputs import video_from
+
+
+SETTINGS = tuple(field.name for kind in (ClipSpecification, ReadOptions) for field in fields(kind))
+
+
+class VideoReader:
+    """
+    Reads videos as a video processor says. Every tool of the package reads videos with it.
+
+    Args:
+        video_processor ([`VitaClipVideoProcessor`]): resizes, crops and normalises.
+        settings: fields of [`ClipSpecification`] and [`ReadOptions`] in place of the processor's own; `None` keeps its
+            own.
+
+    Raises:
+        TypeError: an unknown field.
+        ValueError: an unusable value.
+
+    Example:
+
+    ```python
+    >>> from vitaclip_hf import VideoReader, VitaClipVideoProcessor
+
+    >>> reader = VideoReader(VitaClipVideoProcessor(), num_views=3, max_seconds=10)
+    >>> pixels, metadata = reader.read("clip.mp4")  # doctest: +SKIP
+    >>> pixels.shape, metadata.timestamps  # doctest: +SKIP
+    (torch.Size([3, 8, 3, 224, 224]), [0.1, 0.3, …])
+
+    ```
+    """
+
+    def __init__(self, video_processor: Any, **settings: Any):
+        self.video_processor = video_processor
+        unknown = sorted(settings.keys() - set(SETTINGS))
+        if unknown:
+            raise TypeError(f"unknown setting `{unknown[0]:.100}`; known are {', '.join(SETTINGS)}.")
+        chosen = {name: value for name, value in settings.items() if value is not None}
+        clip = {field.name: chosen.pop(field.name) for field in fields(ClipSpecification) if field.name in chosen}
+        self.specification: ClipSpecification = replace(video_processor.clip_specification, **clip)
+        self.options: ReadOptions = replace(video_processor.read_options, **chosen)
+
+    def open(self, source: Any) -> Video:
+        """A source as a [`Video`], see [`VitaClipVideoProcessor`] for what it may be."""
+        return video_from(source, self.options)
+
+    def read(self, source: Any, seed: int | None = 0) -> tuple[torch.Tensor, VideoMetadata]:
+        """
+        Model input of one video.
+
+        Args:
+            source: path, URL, bytes, frames … of one video, or an opened [`Video`].
+            seed (`int`, *optional*, defaults to 0): of random sampling.
+
+        Returns:
+            `torch.Tensor` of shape `(num_views, num_frames, 3, height, width)`, where the spatial views of one temporal
+            view follow each other; and the metadata, whose `frames_indices` and `timestamps` say what was read.
+
+        Raises:
+            VideoDecodingError: the video cannot be read.
+            TypeError, ValueError: no video, or settings that no video can be read with.
+        """
+        batch = self.video_processor(
+            [source],
+            return_tensors="pt",
+            return_metadata=True,
+            seed=seed,
+            **vars(self.specification),
+            **vars(self.options),
+        )
+        metadata = batch["video_metadata"]
+        if len(metadata) != 1:
+            raise NotAVideoError(f"Expected one video, got a list of {len(metadata)} videos.")
+        return batch["pixel_values_videos"].flatten(0, -5), metadata[0]
+
+    def frames(self, source: Any, seed: int | None = 0) -> torch.Tensor:
+        """The frames of one temporal view as they are, of shape `(num_frames, 3, height, width)`: for augmentation."""
+        return self.open(source).read_clips(replace(self.specification, num_views=1), seed)[0]
+
+    def process(self, clip: torch.Tensor) -> torch.Tensor:
+        """
+        Model input of frames that were read already.
+
+        Args:
+            clip (`torch.Tensor` of shape `(num_frames, 3, height, width)`): uint8.
+
+        Returns:
+            `torch.Tensor` of shape `(num_spatial_views, num_frames, 3, height, width)`.
+        """
+        batch = self.video_processor(
+            [clip],
+            do_sample_frames=False,
+            num_views=1,
+            num_spatial_views=self.specification.num_spatial_views,
+            input_data_format=ChannelDimension.FIRST,
+            return_tensors="pt",
+        )
+        return batch["pixel_values_videos"].flatten(0, -5)
+
+
+__all__ = ["VideoReader"]
