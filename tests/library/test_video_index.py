@@ -87,7 +87,9 @@ def test_only_what_is_new_is_read(checkpoint, folder, monkeypatch):
     read = []
     original = video_index_module.read_windows
     monkeypatch.setattr(
-        video_index_module, "read_windows", lambda path, *rest: read.append(path.name) or original(path, *rest)
+        video_index_module,
+        "read_windows",
+        lambda reader, path, *rest: read.append(path.name) or original(reader, path, *rest),
     )
     assert counts(index.update(checkpoint)) == {"unchanged": 5, "failed": 1} and read == []
     assert index.search(index.embed_text(checkpoint, TEXT), 10) == before

@@ -124,7 +124,7 @@ def test_what_waits_is_one_batch_and_one_bad_video_spoils_no_other(checkpoint):
 
     async def work():
         sizes = []
-        worker = ModelWorker(checkpoint, 4, sizes.append)
+        worker = ModelWorker(checkpoint.encoder(), 4, sizes.append)
         await worker.start()
         try:
             jobs = [worker.scores(clip, names, ("{}",)) for clip, names in zip(clips, labels, strict=True)]

@@ -116,7 +116,12 @@ def classify(
     scoring: dict[str, Any] = {"labels": candidates, "templates": template or "{}"}
     with reported(ValueError):
         number = len(classifier.scorer(**scoring).labels)
-    settings = {"num_views": views, "max_seconds": max_seconds, "min_score": min_score, "min_cosine": min_cosine}
+    settings: dict[str, Any] = {
+        "num_views": views,
+        "max_seconds": max_seconds,
+        "min_score": min_score,
+        "min_cosine": min_cosine,
+    }
     settings |= {"candidate_labels": candidates, "hypothesis_template": template, "batch_size": batch_size}
     with ExitStack() as stack:
         if output is None:

@@ -106,7 +106,8 @@ def export_checkpoint(
     backend = importlib.import_module(FORMATS[format], __package__)
     if dtype not in backend.DTYPES:
         raise ValueError(f"`dtype` {dtype!r}: {format} files can be {', '.join(backend.DTYPES)}.")
-    names, classes = (), None
+    names: tuple[str, ...] = ()
+    classes = None
     if labels is not None or model.class_prompts.have_names:
         names, classes = checkpoint.encoder().class_embeds(labels, templates)
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -163,7 +163,7 @@ def draw_details(
     numbers = sorted(set(details["frames"]))
     times = None if details["times"] is None else dict(zip(details["frames"], details["times"], strict=True))
     note = f"{details['answer']}: {details['reason']}" if "reason" in details else None
-    stamps = times and [times[number] for number in numbers]
+    stamps = None if times is None else [times[number] for number in numbers]
     return draw_answer(video_from(video, options).read(numbers), stamps, details["scores"], title, note)
 
 
