@@ -97,11 +97,10 @@ class OnePatchModel(nn.Module):
         return type("Output", (), {"pooler_output": torch.stack([value, torch.ones_like(value)], -1)})
 
 
-@pytest.mark.parametrize("name", ["integrated_gradients", "gradient"])
-def test_all_relevance_in_the_patch_that_counts(name):
+def test_all_relevance_in_the_patch_that_counts():
     clip = random_clip()
     clip[1, :, 8:16, 16:24] += 2
-    found = METHODS[name](OnePatchModel(), clip, torch.tensor([1.0, 0.0]))
+    found = METHODS["integrated_gradients"](OnePatchModel(), clip, torch.tensor([1.0, 0.0]))
     expected = torch.zeros(4, 4, 4)
     expected[1, 1, 2] = 1
     assert torch.allclose(found, expected)
@@ -115,19 +114,6 @@ def test_maps_are_shares_and_leave_the_model_as_it_was(name):
     assert found.shape == (4, 4, 4) and float(found.min()) >= 0 and float(found.sum()) == pytest.approx(1)
     assert model.vision_model.config._attn_implementation == before
     assert all(parameter.grad is None for parameter in model.parameters())
-
-
-def test_rollout_by_hand():
-    model, clip = tiny_model(), random_clip()
-    with torch.no_grad(), relevance_module.recorded_attention(model):
-        attentions = model.get_video_features(clip[None], output_attentions=True).attentions
-    for frame in range(4):
-        flow = torch.eye(17)
-        for weights in attentions:
-            own = weights[frame].mean(0)[:, :17]
-            flow = (own / own.sum(-1, keepdim=True) + torch.eye(17)) / 2 @ flow
-        found = METHODS["rollout"](model, clip, random_embed())[frame].flatten()
-        assert torch.allclose(found / found.sum(), flow[0, 1:] / flow[0, 1:].sum(), atol=1e-6)
 
 
 # Attention

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from evaluate_timeline import temporal_average_precision, temporal_iou
 from matplotlib.colors import to_hex
 from matplotlib.patches import StepPatch
 
@@ -24,8 +25,6 @@ from vitaclip_hf.library.timeline import (
     VideoTimeline,
     mean_of_windows,
     merge_segments,
-    temporal_average_precision,
-    temporal_iou,
 )
 from vitaclip_hf.library.timeline_files import clock, write_timeline
 from vitaclip_hf.library.timeline_picture import LANE_BAR, LANE_HEIGHT, draw_timeline

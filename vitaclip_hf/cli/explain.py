@@ -32,8 +32,7 @@ def explain(
         str,
         typer.Option(
             metavar="NAME",
-            help="How the relevance of patches is found: integrated_gradients, gradient_attention, gradient, "
-            "attention or rollout.",
+            help="How the relevance of patches is found: integrated_gradients or gradient_attention.",
         ),
     ] = "integrated_gradients",
     device: Annotated[

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..model.decoding import open_video
-from .figure import INK, LABEL_SIZE, MARGIN, QUIET, TIME_SIZE, TITLE_HEIGHT, TITLE_SIZE, WIDTH, Page, format_times
+from .figure import INK, LABEL_SIZE, MARGIN, QUIET, TIME_SIZE, TITLE_HEIGHT, WIDTH, Page, format_times
 from .video_index import Moment
 from .windows import thumbnail_of
 
@@ -48,9 +48,7 @@ def draw_contact_sheet(hits: Sequence[Moment], folder: str | Path, title: str | 
     rows = -(-len(hits) // columns)
     top = MARGIN + (TITLE_HEIGHT if title else 0)
     page.figure.set_size_inches(WIDTH, top + rows * (height + CAPTION_HEIGHT + GAP) - GAP + MARGIN - 0.1)
-    if title:
-        line = page.wrap(title, WIDTH - 2 * MARGIN, 1, TITLE_SIZE, "bold")
-        page.write(MARGIN, MARGIN + 0.12, line, TITLE_SIZE, INK, weight="bold")
+    page.title(title)
     for place, (hit, picture) in enumerate(zip(hits, pictures, strict=True)):
         row, column = divmod(place, columns)
         left, upper = MARGIN + column * (width + GAP), top + row * (height + CAPTION_HEIGHT + GAP)

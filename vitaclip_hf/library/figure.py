@@ -105,9 +105,7 @@ def draw_answer(
     bars_top = note_top + (ROW_HEIGHT[1] if note else 0)
     page.figure.set_size_inches(WIDTH, bars_top + len(ranked) * row_height + MARGIN - 0.1)
 
-    if title:
-        line = page.wrap(title, WIDTH - 2 * MARGIN, 1, TITLE_SIZE, "bold")
-        page.write(MARGIN, MARGIN + 0.12, line, TITLE_SIZE, INK, weight="bold")
+    page.title(title)
     stamps = [""] * len(pictures) if times is None else format_times(times)
     for index, (picture, stamp) in enumerate(zip(pictures, stamps, strict=True)):
         line_number, column = divmod(index, columns)
@@ -239,6 +237,12 @@ class Page:
             linespacing=1.1,
             parse_math=False,
         )
+
+    def title(self, text: str | None) -> None:
+        """A line at the top, if there is a title. The page's size must be set."""
+        if text:
+            line = self.wrap(text, WIDTH - 2 * MARGIN, 1, TITLE_SIZE, "bold")
+            self.write(MARGIN, MARGIN + 0.12, line, TITLE_SIZE, INK, weight="bold")
 
     def width_of(self, text: str, size: float, weight: str) -> float:
         """In inches, of the longest line."""

@@ -104,7 +104,7 @@ def explain(
         templates (`str` or `list[str]`, defaults to `"{}"`): sentences with `{}` for the label.
         method (`str`, defaults to `"integrated_gradients"`):
             How the relevance of patches is found, a key of `METHODS`. `"gradient_attention"` costs a single backward
-            pass, `"attention"` and `"rollout"` do not depend on the label. Measured in docs/explain.md.
+            pass. Measured in docs/explain.md.
 
     Returns:
         [`Relevance`]
@@ -226,7 +226,7 @@ def integrated_gradients(model: Any, pixels: torch.Tensor, class_embed: torch.Te
         with torch.enable_grad():
             [gradient] = torch.autograd.grad(cosines_of(model, between[None], class_embed)[0], between)
         gradients += gradient.float() / steps
-    return in_patches(model, ((pixels - plain).float() * gradients).sum(1))
+    return sum_over_patches(model, ((pixels - plain).float() * gradients).sum(1))
 
 
 def gradient_attention(model: Any, pixels: torch.Tensor, class_embed: torch.Tensor) -> torch.Tensor:
@@ -244,41 +244,12 @@ def gradient_attention(model: Any, pixels: torch.Tensor, class_embed: torch.Tens
         )[0]
         gradients = torch.autograd.grad(cosine, outputs.attentions)
     products = [(a.detach() * g).float().sum(1)[:, 0] for a, g in zip(outputs.attentions, gradients, strict=True)]
-    return normalised(of_patches(model, pixels, torch.stack(products).sum(0)))
-
-
-def input_gradient(model: Any, pixels: torch.Tensor, class_embed: torch.Tensor) -> torch.Tensor:
-    """Size of the gradient of the cosine at each patch."""
-    with torch.enable_grad():
-        video = pixels.detach().clone().requires_grad_()
-        [gradient] = torch.autograd.grad(cosines_of(model, video[None], class_embed)[0], video)
-    return in_patches(model, gradient.float().abs().sum(1))
-
-
-def last_attention(model: Any, pixels: torch.Tensor, class_embed: torch.Tensor) -> torch.Tensor:
-    """Attention of the class tokens in the last layer, mean over heads. The label plays no part."""
-    return normalised(of_patches(model, pixels, attentions_of(model, pixels)[-1][:, 0]))
-
-
-def attention_rollout(model: Any, pixels: torch.Tensor, class_embed: torch.Tensor) -> torch.Tensor:
-    """Attention multiplied through the layers (arXiv 2005.00928), within a frame. The label plays no part."""
-    layers = []
-    for weights in attentions_of(model, pixels):
-        weights = weights[:, :, : weights.shape[1]]  # prompts, which pass nothing on, are left out
-        weights = weights / weights.sum(-1, keepdim=True)
-        layers.append((weights + torch.eye(weights.shape[1], device=weights.device)) / 2)
-    flow = layers[0]
-    for weights in layers[1:]:
-        flow = weights @ flow
-    return normalised(of_patches(model, pixels, flow[:, 0]))
+    return normalised(split_patches(model, pixels, torch.stack(products).sum(0)))
 
 
 METHODS: dict[str, Callable[..., torch.Tensor]] = {
     "integrated_gradients": integrated_gradients,
     "gradient_attention": gradient_attention,
-    "gradient": input_gradient,
-    "attention": last_attention,
-    "rollout": attention_rollout,
 }
 
 
@@ -288,13 +259,13 @@ def patch_grid(model: Any, pixels: torch.Tensor) -> tuple[int, int]:
     return pixels.shape[-2] // size, pixels.shape[-1] // size
 
 
-def of_patches(model: Any, pixels: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+def split_patches(model: Any, pixels: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
     """The patches of values of keys `(num_frames, num_keys)`: behind the class token, before the prompts."""
     rows, columns = patch_grid(model, pixels)
     return keys[:, 1 : 1 + rows * columns].unflatten(1, (rows, columns))
 
 
-def in_patches(model: Any, values: torch.Tensor) -> torch.Tensor:
+def sum_over_patches(model: Any, values: torch.Tensor) -> torch.Tensor:
     """Values of pixels `(num_frames, height, width)`, summed in each patch and normalised."""
     return normalised(nn.functional.avg_pool2d(values[:, None], model.config.vision_config.patch_size)[:, 0])
 

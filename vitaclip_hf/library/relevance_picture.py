@@ -18,7 +18,6 @@ from .figure import (
     QUIET,
     TIME_SIZE,
     TITLE_HEIGHT,
-    TITLE_SIZE,
     TRACK,
     WIDTH,
     Page,
@@ -65,15 +64,7 @@ def draw_relevance(relevance: Relevance, title: str | None = None) -> Figure:
     top = MARGIN + (QUESTION_HEIGHT if title else 0) + TITLE_HEIGHT
     block = 3 * (height + FRAME_GAP) + 2 * BARS_HEIGHT + 0.6 + LEGEND_HEIGHT
     page.figure.set_size_inches(WIDTH, top + blocks * block + (blocks - 1) * BLOCK_GAP + LEGEND_HEIGHT + MARGIN - 0.25)
-    if title:
-        page.write(
-            MARGIN,
-            MARGIN + 0.12,
-            page.wrap(title, WIDTH - 2 * MARGIN, 1, TITLE_SIZE, "bold"),
-            TITLE_SIZE,
-            INK,
-            weight="bold",
-        )
+    page.title(title)
     question = page.wrap(
         f"Where it looks for “{relevance.label}”", WIDTH - 2 * MARGIN - 1.5, 1, NAME_SIZE + 2, "normal"
     )

@@ -313,47 +313,6 @@ def _joined(cells: list[ScoredTime]) -> ScoredTime:
     return ScoredTime(cells[0].start, cells[-1].end, scores, cosines)
 
 
-def temporal_average_precision(
-    truth: Iterable[Segment], found: Iterable[Segment], overlap: float = 0.5
-) -> dict[str, float]:
-    """
-    Average precision of each label, as ActivityNet counts it.
-
-    Found segments are gone through by score. One is right if its intersection over union (tIoU) with a true segment of
-    its label is at least `overlap` and no better one has taken that true segment. Precision is interpolated: at each
-    recall, the best precision at this recall or beyond counts.
-
-    Args:
-        truth, found ([`Segment`]): of one video.
-        overlap (`float`, defaults to 0.5): the least tIoU.
-
-    Returns:
-        `dict[str, float]`: for each label of the truth. Their mean is the mAP.
-    """
-    truth, found = list(truth), list(found)
-    result = {}
-    for label in sorted({segment.label for segment in truth}):
-        left = [segment for segment in truth if segment.label == label]
-        total, hits = len(left), []
-        for segment in sorted((s for s in found if s.label == label), key=lambda segment: -segment.score):
-            best = max(left, key=lambda true: temporal_iou(true, segment), default=None)
-            hits.append(best is not None and temporal_iou(best, segment) >= overlap)
-            if best is not None and hits[-1]:
-                left.remove(best)
-        counts = np.cumsum(hits)
-        precision = counts / np.arange(1, len(hits) + 1)
-        best_from = np.maximum.accumulate(precision[::-1])[::-1]
-        result[label] = float(best_from[np.array(hits, bool)].sum() / total) if hits else 0.0
-    return result
-
-
-def temporal_iou(one: Segment, other: Segment) -> float:
-    """Intersection over union of two segments in time."""
-    shared = max(min(one.end, other.end) - max(one.start, other.start), 0.0)
-    union = (one.end - one.start) + (other.end - other.start) - shared
-    return shared / union if union > 0 else 0.0
-
-
 __all__ = [
     "ScoreCurve",
     "ScoredTime",
@@ -362,6 +321,4 @@ __all__ = [
     "VideoTimeline",
     "mean_of_windows",
     "merge_segments",
-    "temporal_average_precision",
-    "temporal_iou",
 ]

@@ -17,7 +17,6 @@ from .figure import (
     QUIET,
     TIME_SIZE,
     TITLE_HEIGHT,
-    TITLE_SIZE,
     TRACK,
     WIDEST_LABEL,
     WIDTH,
@@ -89,9 +88,7 @@ def draw_timeline(
         WIDTH, lanes_top + lanes_height + AXIS_HEIGHT + (NOTE_HEIGHT if note else 0) + MARGIN - 0.15
     )
 
-    if title:
-        line = page.wrap(title, WIDTH - 2 * MARGIN, 1, TITLE_SIZE, "bold")
-        page.write(MARGIN, MARGIN + 0.12, line, TITLE_SIZE, INK, weight="bold")
+    page.title(title)
     thumbnail_width = (width - (len(pictures) - 1) * FRAME_GAP) / max(len(pictures), 1)
     for place, picture in zip(places, pictures, strict=True):
         axes = page.add_axes(left + place, pictures_top, thumbnail_width, row_height)
