@@ -2,7 +2,7 @@
 
     python -m attack --seed 1 --minutes 10 --output attack-report      (from the folder tests)
 
-Each round has other seeds. The report is written after each round, with what the process holds then.
+Each round has other seeds. The report is written after each round.
 """
 
 import argparse
@@ -34,7 +34,6 @@ def main() -> int:
     from attack import hostile_folders, kills, media_files, publishing, released_files
     from attack.library_work import LibraryWork
     from attack.outcomes import Outcomes, table, write_report
-    from attack.resources import ResourceLog
     from tiny_models import GOLDEN, GoldenCase, openai_tokenizer, tiny_model
     from tiny_training import save_start, write_videos
     from transformers.utils import logging as transformers_logging
@@ -103,19 +102,17 @@ def main() -> int:
             "bombs": bombs, "cards": cards, "clips": clips, "released": released, "folders": folders,
             "library": library, "kills": killed,
         }  # fmt: skip
-        resources = ResourceLog(options.output / "resources.jsonl")
         number = 0
         while number == 0 or time.monotonic() - started < 60 * options.minutes:
             for machine, attack in machines.items():
                 if options.only is None or machine in options.only:
                     attack(options.seed + 1000 * number, number)
             number += 1
-            sample = resources.take(number)
             minutes = (time.monotonic() - started) / 60
-            write_report(options.output, list(done.values()), command, options.seed, minutes, resources)
+            write_report(options.output, list(done.values()), command, minutes)
             defects = sum(found.num_defects for found in done.values())
-            print(f"round {number}, {minutes:.1f} minutes, {defects} defects: {sample}", flush=True)
-        print(f"\n{table(done.values())}\n\n{resources.table()}\n\n{options.output / 'report.json'}")
+            print(f"round {number}, {minutes:.1f} minutes, {defects} defects", flush=True)
+        print(f"\n{table(done.values())}\n\n{options.output / 'report.json'}")
     return 1 if any(found.num_defects for found in done.values()) else 0
 
 

@@ -6,11 +6,9 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-from attack.resources import ResourceLog
 
 
 MAX_MESSAGE = 5000  # characters of a message that counts as bounded
@@ -108,27 +106,17 @@ def table(outcomes: Iterable[Outcomes]) -> str:
     return "\n".join(lines)
 
 
-def write_report(
-    folder: Path, outcomes: list[Outcomes], command: str, seed: int, minutes: float, resources: ResourceLog
-) -> None:
-    """Writes `report.json` and `report.md`."""
+def write_report(folder: Path, outcomes: list[Outcomes], command: str, minutes: float) -> None:
+    """Writes `report.json`."""
     from vitaclip_hf.model.version import package_versions
 
     folder.mkdir(parents=True, exist_ok=True)
-    about = {
+    content = {
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "command": command,
-        "seed": seed,
         "minutes": round(minutes, 1),
         "machine": f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",
         "versions": package_versions(),
-    }
-    content = about | {
         "machines": [found.as_dict() for found in outcomes],
-        "growth_per_hour": resources.growth(),
-        "resources": [asdict(sample) for sample in resources.samples],
     }
     (folder / "report.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    head = f"{about['date']}, {about['machine']}, `{command}`, {minutes:.0f} minutes, seed {seed}\n\n"
-    text = f"{head}{table(outcomes)}\n\nAfter each round, the process of the attacks held (memory in MiB):\n\n"
-    (folder / "report.md").write_text(text + resources.table() + "\n", encoding="utf-8")

@@ -159,19 +159,3 @@ def check_command(arguments: list[str]) -> None:
         while hasattr(command, "commands"):
             command, arguments = command.commands[arguments[0]], arguments[1:]
         command.make_context("vitaclip", list(arguments))
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["train", "no-such-recipe"],
-        ["train", "own-folder", "--no_such_argument", "1"],
-        ["classify", "a.mp4", "--model", "m", "--no-such-option"],
-        ["classify", "a.mp4"],
-        ["no-such-command"],
-        ["evaluate", "--model", "m", "--protocol", "p"],
-    ],
-)
-def test_wrong_commands_would_be_noticed(arguments):
-    with pytest.raises((Exception, SystemExit)):
-        check_command(arguments)
