@@ -72,8 +72,7 @@ def collect_outputs(source: str, video: str, trust_remote_code: bool | None, **l
     del zero_shot
     closed_set = pipeline("video-classification", model=source, **loading)
     names = [config.id2label[index] for index in range(config.num_labels)]
-    both = closed_set([video, video], top_k=len(names), batch_size=2)
-    outputs["class_scores"] = torch.stack([_scores(answers, names) for answers in both])
+    outputs["class_scores"] = _scores(closed_set(video, top_k=len(names)), names)
     return {name: tensor.contiguous().clone() for name, tensor in outputs.items()}
 
 

@@ -18,6 +18,7 @@ from vitaclip_hf import (
     VideoDecodingError,
     VitaClipForVideoClassification,
     VitaClipProcessor,
+    VitaClipVideoClassificationPipeline,
     VitaClipVideoProcessor,
     load_checkpoint,
     open_video,
@@ -172,7 +173,7 @@ def test_scores_that_are_no_numbers(tokenizer, value):
     with pytest.raises(ScoreError, match="NaN or infinite"):
         zero_shot(clip, candidate_labels=["a", "b"])
     assert "NaN" in zero_shot(clip, candidate_labels=["a", "b"], on_error="skip")["error"]
-    classifier = pipeline("video-classification", model=closed, video_processor=processor)
+    classifier = VitaClipVideoClassificationPipeline(closed, video_processor=processor)
     for function in ("softmax", "sigmoid", "none"):
         with pytest.raises(ScoreError, match="NaN or infinite"):
             classifier(clip, function_to_apply=function)
@@ -183,7 +184,7 @@ def test_one_bad_file_does_not_end_a_list(good, videos, batch_size):
     files = sorted(map(str, videos.rglob("*.mp4")))[:3]
     files.insert(1, "no such file.mp4")
     zero_shot = pipeline("zero-shot-video-classification", model=str(good))
-    closed = pipeline("video-classification", model=str(good))
+    closed = pipeline("video-classification", model=str(good), pipeline_class=VitaClipVideoClassificationPipeline)
     for run in (
         lambda given, **more: zero_shot(given, candidate_labels=["a", "b"], batch_size=batch_size, **more),
         lambda given, **more: closed(given, batch_size=batch_size, **more),

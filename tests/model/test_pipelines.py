@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,9 @@ from transformers import (
     CLIPConfig,
     CLIPImageProcessor,
     CLIPModel,
-    VideoMAEConfig,
-    VideoMAEForVideoClassification,
-    VideoMAEImageProcessor,
     pipeline,
 )
 from transformers.pipelines import PIPELINE_REGISTRY
-from transformers.pipelines.video_classification import VideoClassificationPipeline
 
 import vitaclip_hf
 from vitaclip_hf import (
@@ -292,16 +289,17 @@ def test_memory_stays_flat_over_1000_videos(classifier, files):
     assert sizes[1] - sizes[0] < 8 * 2**20, sizes
 
 
-@pytest.mark.parametrize("task", ["zero-shot-video-classification", "video-classification"])
+@pytest.mark.parametrize("task", ["zero_shot", "closed_set"])
 def test_precision_auto_is_the_fast_type(folder, task, monkeypatch):
+    make = closed_set if task == "closed_set" else partial(pipeline, "zero-shot-video-classification", device="cpu")
     module = vitaclip_hf.model.video_pipeline
     for dtype in (torch.bfloat16, torch.float32):
         monkeypatch.setattr(module, "fast_dtype", lambda device, dtype=dtype: dtype)
-        assert pipeline(task, model=str(folder), precision="auto", device="cpu").dtype == dtype
+        assert make(model=str(folder), precision="auto").dtype == dtype
     monkeypatch.setattr(module, "fast_dtype", lambda device: torch.bfloat16)
-    assert pipeline(task, model=str(folder), dtype="auto", device="cpu").dtype == torch.float32  # transformers' meaning
+    assert make(model=str(folder), dtype="auto").dtype == torch.float32  # transformers' meaning
     with pytest.raises(ValueError, match="`precision` must be"):
-        pipeline(task, model=str(folder), precision="bfloat16", device="cpu")
+        make(model=str(folder), precision="bfloat16")
 
 
 def test_label_embeddings_are_made_once_and_never_stale(folder, files):
@@ -387,6 +385,11 @@ def test_registering_again_is_quiet(caplog):
 
 
 @torch.no_grad()
+def closed_set(model, **options):
+    task = {"task": "video-classification", "pipeline_class": vitaclip_hf.VitaClipVideoClassificationPipeline}
+    return pipeline(model=str(model), device="cpu", **task, **options)
+
+
 def closed_set_by_hand(folder, video) -> dict[str, float]:
     model, processor = AutoModel.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder)
     logits = model(processor(videos=video, return_tensors="pt")["pixel_values_videos"]).logits_per_video[0]
@@ -395,7 +398,7 @@ def closed_set_by_hand(folder, video) -> dict[str, float]:
 
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
 def test_video_classification(folder, files, batch_size):
-    classifier = pipeline("video-classification", model=str(folder), device="cpu", batch_size=batch_size)
+    classifier = closed_set(folder, batch_size=batch_size)
     for result, file in zip(classifier(files), files, strict=True):
         check(result, closed_set_by_hand(folder, file))
     (best,) = classifier(files[0], top_k=1)  # alone and not in a batch: the last digits may differ
@@ -411,13 +414,13 @@ def test_views_of_the_closed_set_are_averaged_after_the_softmax(folder, files):
     clips = processor(videos=files[4], return_tensors="pt", sampling="dense", frame_stride=3, num_views=2)
     scores = model(clips["pixel_values_videos"][0]).logits_per_video.softmax(1).mean(0)
     expected = dict(zip(model.config.id2label.values(), scores.tolist(), strict=True))
-    classifier = pipeline("video-classification", model=str(folder), device="cpu")
+    classifier = closed_set(folder)
     check(classifier(files[4], frame_sampling_rate=3, num_views=2), expected)
     check(classifier([files[4]] * 3, sampling="dense", frame_stride=3, num_views=2, batch_size=2)[1], expected)
 
 
 def test_frame_sampling_rate_is_the_stride(folder, files):
-    classifier = pipeline("video-classification", model=str(folder), device="cpu")
+    classifier = closed_set(folder)
     by_rate = [classifier(files[4], frame_sampling_rate=rate) for rate in (1, 2, 5)]
     assert by_rate[0] != by_rate[1] != by_rate[2]
     assert by_rate[1] == classifier(files[4], sampling="dense", frame_stride=2)
@@ -428,7 +431,7 @@ def test_frame_sampling_rate_is_the_stride(folder, files):
 
 
 def test_the_closed_set_takes_frames_and_images(folder, files):
-    classifier = pipeline("video-classification", model=str(folder), device="cpu")
+    classifier = closed_set(folder)
     frames = vitaclip_hf.decode_video(files[0], range(6))[0]
     expected = classifier(files[0])
     images = [Image.fromarray(frame) for frame in frames]
@@ -439,7 +442,7 @@ def test_the_closed_set_takes_frames_and_images(folder, files):
 
 
 def test_functions_of_the_logits(folder, files):
-    classifier = pipeline("video-classification", model=str(folder), device="cpu")
+    classifier = closed_set(folder)
     model, processor = AutoModel.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder)
     with torch.no_grad():
         logits = model(processor(videos=files[1], return_tensors="pt")["pixel_values_videos"]).logits_per_video[0]
@@ -450,23 +453,14 @@ def test_functions_of_the_logits(folder, files):
 
 
 def test_the_closed_set_is_saved_as_one_folder(folder, files, tmp_path):
-    classifier = pipeline("video-classification", model=str(folder), device="cpu")
+    classifier = closed_set(folder)
     classifier.save_pretrained(tmp_path)
     assert type(AutoProcessor.from_pretrained(tmp_path)) is VitaClipProcessor
-    again = pipeline("video-classification", model=str(tmp_path), device="cpu")
+    again = closed_set(tmp_path)
     assert again(files[0]) == classifier(files[0])
     zero_shot = pipeline("zero-shot-video-classification", model=str(tmp_path), device="cpu")
     expected = pipeline("zero-shot-video-classification", model=str(folder), device="cpu")
     assert zero_shot(files[0], candidate_labels=LABELS) == expected(files[0], candidate_labels=LABELS)
-
-
-def test_other_models_keep_the_stock_pipeline(tmp_path):
-    config = VideoMAEConfig(
-        hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, image_size=32, patch_size=16
-    )
-    model = VideoMAEForVideoClassification(config)
-    other = pipeline("video-classification", model=model, image_processor=VideoMAEImageProcessor())
-    assert type(other) is VideoClassificationPipeline
 
 
 def test_a_stock_clip_is_refused_in_one_line(tokenizer, tmp_path):

@@ -7,6 +7,7 @@ import typer
 
 from ..data.output_files import replace_file
 from .errors import reported
+from .libraries import load_libraries
 
 
 def card(
@@ -24,12 +25,10 @@ def card(
     Training and results are read from the files that `vitaclip train` and `vitaclip evaluate` leave beside the
     checkpoint; other texts from its card.yaml.
     """
-    from transformers.utils import logging
-
+    load_libraries()
     from ..conversion.hub_folder import PublishError, load_checked
     from ..conversion.model_card import make_card
 
-    logging.disable_progress_bar()
     with reported(PublishError, OSError):
         model, processor = load_checked(checkpoint)
         name = model_id or checkpoint.as_posix()

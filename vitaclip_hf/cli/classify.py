@@ -13,6 +13,7 @@ import typer
 from ..data.output_files import replace_file
 from ..model.shown_names import shown
 from .errors import CommandError, needs_extra, reported
+from .libraries import load_libraries
 from .result_formats import WRITERS, Format
 from .video_files import GivenVideo, find_videos
 
@@ -183,12 +184,11 @@ def loaded_checkpoint(name: str, device: str | None, dtype: NumberType | None = 
     name; by default that of the checkpoint.
     """
     import torch
-    from transformers.utils import logging
 
+    load_libraries()
     from ..loading.checkpoint import CheckpointError, load_checkpoint
     from ..model.precision import fast_dtype
 
-    logging.disable_progress_bar()  # of loading weights
     found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
     if device is not None:
         try:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from .errors import reported
+from .libraries import load_libraries
 
 
 class ContextPosition(str, Enum):
@@ -46,6 +47,7 @@ def convert_original(
 
     Sizes, frames and prompts are read from the weights. Every weight of the file must find its place.
     """
+    load_libraries()
     from ..conversion import convert_vita_clip_original
 
     with reported(*_errors()):
@@ -92,12 +94,9 @@ def convert_clip(
 
     The weights of the CLIP stay as they are, to the bit. The prompts are new; train them with `vitaclip train`.
     """
-    from transformers.utils import logging
-
+    load_libraries(warnings=False)  # transformers would warn that the prompts are new, which is meant here
     from ..conversion import convert_clip as conversion
 
-    logging.set_verbosity_error()  # transformers would warn that the prompts are new, which is meant here
-    logging.disable_progress_bar()
     with reported(*_errors()):
         model = conversion.convert_clip(
             source,

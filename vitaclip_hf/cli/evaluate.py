@@ -17,6 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
 def evaluate(context: typer.Context) -> int:
     """Measure a checkpoint under a protocol."""
     with needs_extra("train"):
+        from .. import registration  # noqa: F401
         from ..evaluation.run import main as run
     return run(context.args, prog="vitaclip evaluate")
 

@@ -9,6 +9,7 @@ import typer
 
 from ..model.shown_names import shown
 from .errors import reported
+from .libraries import load_libraries
 
 
 class Format(str, Enum):
@@ -51,14 +52,11 @@ def as_text(value: Any) -> str:
 
 def describe_checkpoint(name: str, revision: str | None) -> dict[str, Any]:
     """Facts of a checkpoint by name."""
-    from transformers.utils import logging
-
+    load_libraries(warnings=False)
     from ..loading.checkpoint import CheckpointError, load_checkpoint
     from ..loading.prompts_alone import find_prompts_alone
     from ..model.version import __version__
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     with reported(CheckpointError, OSError, about=name):
         checkpoint = load_checkpoint(name, revision, accept_clip=True)
         record = find_prompts_alone(name, {"revision": revision})

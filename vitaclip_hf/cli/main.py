@@ -40,7 +40,6 @@ app = typer.Typer(
     help="Vita-CLIP: video classification with a frozen CLIP, for your own classes and for any labels.",
     epilog="Each command has its own help with examples: vitaclip classify --help",
     invoke_without_command=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings=HELP,

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from .errors import reported
+from .libraries import load_libraries
 
 
 def publish(
@@ -37,11 +38,9 @@ def publish(
     The folder holds weights, processor, code, model card and licence. It must give the checkpoint's own outputs to the
     bit, with the package and without it. Nothing is uploaded without --push; all files go up in one commit.
     """
-    from transformers.utils import logging
-
+    load_libraries()
     from ..conversion import publish as publishing
 
-    logging.disable_progress_bar()
     upload = push and not dry_run
     with reported(publishing.PublishError):
         publication = publishing.publish(

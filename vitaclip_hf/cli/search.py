@@ -56,15 +56,15 @@ def search(
     The cosine says how near a moment is to what was looked for. There is always a nearest one, also if nothing of the
     kind is there.
     """
+    if (text is None) == (video is None):
+        raise CommandError("give either TEXT or `video`.")
+    if contact_sheet is not None and contact_sheet.suffix.lower() not in PICTURES:
+        raise CommandError(f"`contact_sheet` {contact_sheet}: the name must end in {', '.join(PICTURES)}.")
     with needs_extra("search"):
         from ..library.video_index import VideoIndex
     from ..model.decoding import VideoDecodingError
 
-    if (text is None) == (video is None):
-        raise CommandError("give either TEXT or `video`.")
     if contact_sheet is not None:
-        if contact_sheet.suffix.lower() not in PICTURES:
-            raise CommandError(f"`contact_sheet` {contact_sheet}: the name must end in {', '.join(PICTURES)}.")
         with needs_extra("plots"):
             from ..library.contact_sheet import draw_contact_sheet
     index = VideoIndex(folder, place)

@@ -15,6 +15,7 @@ def main(arguments: list[str] | None = None, prog: str = "train") -> int:
     if missing:
         print(f'{prog}: not installed: {", ".join(missing)}; pip install "vitaclip_hf[train]"', file=sys.stderr)
         return 2
+    from .. import registration  # noqa: F401
     from ..training.run import main as run
 
     return run(arguments, prog=prog)

@@ -5,8 +5,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ..data.annotation_formats import is_video_name
-from ..data.annotations import is_url
+from ..data.listings import is_url, is_video_name
 
 
 @dataclass(frozen=True)
