@@ -1,4 +1,4 @@
-"""Tables, verdicts and figures of the miniature, made from `results.json` alone."""
+"""Tables and figures of the miniature, made from `results.json` alone."""
 
 import math
 from collections.abc import Callable
@@ -89,46 +89,6 @@ def rise(records: list[dict], name: str) -> float | None:
     return mean(c[-1]["validation"] - c[-2]["validation"] for c in curves) if curves and len(curves[0]) > 1 else None
 
 
-# --- Verdicts, as README.md fixed them before the first run ----------------------------------------------------------
-
-
-def judge(found: tuple[float, float] | None, *, above: float) -> str:
-    """`holds` if the whole interval lies above the threshold, `refuted` if below it, else `undecided`."""
-    if found is None or math.isnan(found[1]):
-        return "undecided"
-    if found[0] - found[1] > above:
-        return "holds"
-    return "refuted" if found[0] + found[1] < above else "undecided"
-
-
-def all_of(verdicts: list[str]) -> str:
-    if "refuted" in verdicts:
-        return "refuted"
-    return "holds" if set(verdicts) == {"holds"} else "undecided"
-
-
-def verdicts(records: list[dict]) -> list[tuple[str, str, tuple[float, float] | None, str]]:
-    """Claim, comparison, difference and verdict."""
-    rows = []
-    for name in FINE_TUNED:
-        for measure, above in (("retention", 0.0), ("zero_shot", -0.01)):
-            rows.append(("P1 generality", "all", name, measure, above))
-    supervised = {name: mean(v.values()) for name in FINE_TUNED if (v := finals(records, name, "trained"))}
-    if supervised:
-        rows.append(("P2 balance", "all", max(supervised, key=supervised.__getitem__), "trained", -0.03))
-    rows.append(("P2 balance", "all", "frozen", "zero_shot", 0.0))
-    for name, other in (("global", "frozen"), ("local", "global"), ("vision", "local"), ("all", "vision")):
-        rows.append(("P3 parts", name, other, "trained", 0.0))
-    rows.append(("P3 parts", "all", "vision", "zero_shot", -0.01))
-    told = []
-    for claim, name, other, measure, above in rows:
-        found = difference(records, name, other, measure)
-        limit = f" > {100 * above:g}" if above else " > 0"
-        told.append((claim, f"{SYSTEMS[name].title} − {SYSTEMS[other].title}, {MEASURES[measure]}{limit}", found))
-        told[-1] = (*told[-1], judge(found, above=above))
-    return told
-
-
 # --- Tables ----------------------------------------------------------------------------------------------------------
 
 
@@ -183,14 +143,6 @@ def differences_table(records: list[dict], names: tuple[str, ...], base: str) ->
             cells = [points(difference(records, base, name, measure)) for measure in MEASURES]
             rows.append([f"{SYSTEMS[base].title} − {SYSTEMS[name].title}", *cells])
     return markdown(["same seed", *MEASURES.values()], rows)
-
-
-def verdict_table(records: list[dict]) -> str:
-    found = verdicts(records)
-    rows = [[claim, comparison, points(gap), verdict] for claim, comparison, gap, verdict in found]
-    for claim in dict.fromkeys(row[0] for row in found):
-        rows.append([f"**{claim}**", "all of it", "", f"**{all_of([row[3] for row in found if row[0] == claim])}**"])
-    return markdown(["claim", "holds if", "found", "verdict"], rows)
 
 
 def convergence_table(records: list[dict]) -> str:
@@ -301,7 +253,6 @@ def write_tables(path: Path, records: list[dict], setting: dict) -> None:
     sections: dict[str, str] = {
         "Is the world one?": checks_text(records) if runs_of(records, "frozen") else "–",
         "Systems": systems_table(records, COMPARED),
-        "What was to be decided": verdict_table(records),
         "Vita-CLIP against the others": differences_table(records, COMPARED, "all"),
         "Kinds of prompts": systems_table(records, ABLATION),
         "Options": options_table(records) + "\n\n" + blend_line(records),
