@@ -2,10 +2,12 @@
 
 python examples/demo/evaluate_search.py
 
-Prints Recall@1 and @5 of the index, and of the cosines of all pairs computed here. The videos of one label differ in their draws: finding any of them counts.
+Prints Recall@1 and @5 of the index, of its approximate search if usearch is installed, and of the cosines of all pairs
+computed here. The videos of one label differ in their draws: finding any of them counts.
 """
 
 import argparse
+import importlib.util
 import tempfile
 from pathlib import Path
 
@@ -14,8 +16,7 @@ import torch
 
 from vitaclip_hf import load_checkpoint
 from vitaclip_hf.data.motion_shapes import all_scenes, draw_videos, write_video
-from vitaclip_hf.library.embedding import embed_videos
-from vitaclip_hf.library.store import VideoStore
+from vitaclip_hf.library.video_index import VideoIndex
 
 
 DEMO = Path(__file__).resolve().parent
@@ -37,8 +38,8 @@ def main():
             for scene, frames in zip(scenes, draw_videos(scenes, generator), strict=True):
                 files.append(Path(folder, f"{copy}_{scene.label}.mp4"))
                 write_video(files[-1], frames.numpy())
-        index = VideoStore(Path(folder, "index"))
-        embed_videos(folder, index.place, checkpoint, window=4, batch_size=32)
+        index = VideoIndex(folder)
+        index.update(checkpoint, batch_size=32)
         queries = {scene.label: index.embed_text(checkpoint, scene.label) for scene in scenes}
         pixels = [checkpoint.processor(videos=str(file), return_tensors="pt")["pixel_values_videos"] for file in files]
         with torch.no_grad():
@@ -48,10 +49,12 @@ def main():
         def by_hand(query: np.ndarray) -> list[str]:
             return [files[row].stem for row in np.argsort(-(vectors @ query))[:5]]
 
-        def by_index(query: np.ndarray) -> list[str]:
-            return [Path(hit.path).stem for hit in index.search(query, 5)]
+        def by_index(approximate: bool):
+            return lambda query: [Path(hit.path).stem for hit in index.search(query, 5, approximate=approximate)]
 
-        ways = {"all pairs": by_hand, "index": by_index}
+        ways = {"all pairs": by_hand, "index": by_index(False)}
+        if importlib.util.find_spec("usearch"):
+            ways["usearch"] = by_index(True)
         print(f"{len(files)} videos, {len(queries)} queries")
         for name, search in ways.items():
             ranks = [[found.endswith(f"_{label}") for found in search(query)] for label, query in queries.items()]

@@ -15,8 +15,7 @@ from vitaclip_hf import VideoDecodingError
 from vitaclip_hf.data.annotations import read_annotations
 from vitaclip_hf.data.clip_dataset import ClipCollator, ClipDataset
 from vitaclip_hf.library.timeline import VideoTimeline
-from vitaclip_hf.library.embedding import embed_videos
-from vitaclip_hf.library.store import VideoStore
+from vitaclip_hf.library.video_index import VideoIndex
 
 
 FILES = 8
@@ -84,11 +83,12 @@ class LibraryWork:
         return "an epoch"
 
     def _index(self, folder: Path, place: Path) -> str:
-        store = VideoStore(place)
-        if embed_videos(folder, place, self.checkpoint, window=0.6)["windows"]:
-            store.search(store.embed_text(self.checkpoint, LABELS[0]), top_k=3)
-        again = embed_videos(folder, place, self.checkpoint)
-        if again["new"] or again["windows"]:
+        index = VideoIndex(folder, place)
+        report = index.update(self.checkpoint, window=0.6)
+        if report.windows:
+            index.search(index.embed_text(self.checkpoint, LABELS[0]), top_k=3)
+        again = index.update(self.checkpoint)
+        if again.new or again.windows:
             raise AssertionError(f"a second run reads again: {again}")
         return "an index"
 
