@@ -25,7 +25,7 @@ from vitaclip_hf import (
 )
 from vitaclip_hf.data import folder_lock
 from vitaclip_hf.data.folder_lock import FolderInUseError, FolderLock
-from vitaclip_hf.model import decoding, decoding_process
+from vitaclip_hf.model import decoding
 from vitaclip_hf.model.scorer import ScoreError
 
 
@@ -217,7 +217,6 @@ def test_a_decoder_that_hangs_is_ended(videos, monkeypatch):
         while True:
             pass
 
-    decoding_process._local.process = None  # the next one is forked with the decoder that hangs
     with monkeypatch.context() as patch:
         patch.setattr(decoding.PyAVVideo, "_decode", hang)
         started = time.monotonic()
@@ -229,7 +228,6 @@ def test_a_decoder_that_hangs_is_ended(videos, monkeypatch):
 
 
 def test_a_decoder_that_dies_is_an_error(videos, monkeypatch):
-    decoding_process._local.process = None
     file = min(videos.rglob("*.mp4"))
     with monkeypatch.context() as patch:
         patch.setattr(decoding.PyAVVideo, "_decode", lambda self, numbers: os._exit(1))

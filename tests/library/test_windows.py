@@ -1,5 +1,6 @@
 """Frames in order, also from another process with a time limit: the same frames, and an end of decoders that hang."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,7 @@ from vitaclip_hf.cli.main import main
 from vitaclip_hf.data.motion_shapes import all_scenes, draw_videos, write_video
 from vitaclip_hf.library.video_index import VideoIndex
 from vitaclip_hf.library.windows import read_windows
-from vitaclip_hf.model import decoding_process
-from vitaclip_hf.model.decoding import FRAMES_AT_ONCE, PyAVVideo
+from vitaclip_hf.model.decoding import PyAVVideo
 
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo"
@@ -46,10 +46,8 @@ def hangs_after(monkeypatch):
                 yield frame
 
         monkeypatch.setattr(PyAVVideo, "_whole_frames", hanging)
-        decoding_process._local.process = None
 
-    yield patched
-    decoding_process._local.process = None
+    return patched
 
 
 def test_frames_are_those_that_are_read(clip):
@@ -72,14 +70,12 @@ def test_another_process_gives_the_same_frames(clip):
                 assert np.array_equal(ours.rgb, theirs.rgb)
 
 
-def test_frames_go_on_after_the_process_was_ended(clip):
-    coming = open_video(clip, max_seconds=60).frames()
-    for number in range(FRAMES_AT_ONCE):
-        assert next(coming).number == number
-    decoding_process.DecodingProcess.of_this_thread()._end()  # as another video's time limit does
-    rest = list(coming)
-    assert [frame.number for frame in rest] == list(range(FRAMES_AT_ONCE, 64))
-    assert np.array_equal(rest[-1].rgb, open_video(clip).read([63])[0].permute(1, 2, 0).numpy())
+def test_two_iterations_of_one_process_do_not_mix(clip):
+    timed = open_video(clip, max_seconds=60)
+    expected = open_video(clip).read(range(4)).permute(0, 2, 3, 1).numpy()
+    for first, second in itertools.islice(zip(timed.frames(), timed.frames(), strict=True), 4):
+        assert first.number == second.number and first.time == second.time
+        assert np.array_equal(first.rgb, expected[first.number]) and np.array_equal(second.rgb, expected[first.number])
 
 
 def test_frames_before_damage_come_before_the_error(clip, tmp_path):

@@ -2,22 +2,12 @@
 
 import socket
 
-import pytest
 from drawn_clips import HEIGHT, WIDTH, write
 
 from vitaclip_hf import open_video
-from vitaclip_hf.model import decoding_process
 
 
-@pytest.fixture
-def new_process():
-    """The next video starts a process, and no other test takes it over."""
-    decoding_process._local.process = None
-    yield
-    decoding_process._local.process = None
-
-
-def test_a_connection_that_its_parent_closes_is_closed(new_process, tmp_path):
+def test_a_connection_that_its_parent_closes_is_closed(tmp_path):
     """Else the client of a web page waits for ever: the process would keep the server's end open."""
     write(tmp_path / "clip.mp4", g=12)
     server, client = socket.socketpair()

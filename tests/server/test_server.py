@@ -1,6 +1,7 @@
 """The HTTP server on the demo checkpoint: answers, batches, limits, files that cannot be read, overload."""
 
 import asyncio
+import os
 import re
 import socket
 import time
@@ -18,13 +19,11 @@ from vitaclip_hf.cli.main import main
 
 
 pytest.importorskip("fastapi")
-pytest.importorskip("pebble")
 
-import bad_decoder  # noqa: E402
 from fastapi.testclient import TestClient  # noqa: E402
 
+from vitaclip_hf.model.decoding import PyAVVideo  # noqa: E402
 from vitaclip_hf.server import app as server_app  # noqa: E402
-from vitaclip_hf.server import decoding  # noqa: E402
 from vitaclip_hf.server.batching import ModelWorker  # noqa: E402
 from vitaclip_hf.server.limits import Limits  # noqa: E402
 
@@ -53,7 +52,7 @@ def service(client):
 
 def limited(monkeypatch, service, **limits):
     """Other limits until the test ends."""
-    for part in (service, service.pool):
+    for part in (service, service.reader):
         monkeypatch.setattr(part, "limits", replace(service.limits, **limits))
 
 
@@ -281,16 +280,18 @@ def test_overload_is_answered_503_and_passes(client, service, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("content", "seconds", "kind", "found"),
+    ("decode", "seconds", "kind", "found"),
     [
-        (b"hang", 0.5, "decoding_too_slow", "not decoded within 0.5 s"),
-        pytest.param(b"crash", 60, "unreadable_video", "the decoder crashed on this file", marks=pytest.mark.slow),
+        (lambda *_: time.sleep(600), 0.5, "decoding_too_slow", "not decoded after 0.5 s"),
+        (lambda *_: os.abort(), 60, "unreadable_video", "the decoding process ended"),
     ],
+    ids=["hangs", "crashes"],
 )
-def test_a_decoder_that_hangs_or_crashes_ends_alone(client, service, monkeypatch, content, seconds, kind, found):
-    monkeypatch.setattr(decoding, "_read", bad_decoder.read)
+def test_a_decoder_that_hangs_or_crashes_ends_alone(client, service, monkeypatch, decode, seconds, kind, found):
     limited(monkeypatch, service, decode_seconds=seconds, wait_seconds=300)
-    assert found in error_of(post(client, content), 422, kind)
+    with monkeypatch.context() as patch:
+        patch.setattr(PyAVVideo, "_decode", decode)
+        assert found in error_of(post(client), 422, kind)
     limited(monkeypatch, service, decode_seconds=60)
     assert post(client).json()["answer"] == "red star moving left"  # of a new process
 

@@ -9,7 +9,6 @@ from vitaclip_hf import load_checkpoint
 
 
 pytest.importorskip("fastapi")
-pytest.importorskip("pebble")
 
 from fastapi.testclient import TestClient  # noqa: E402
 

@@ -22,32 +22,20 @@ from typing import Any
 import av
 import numpy as np
 import torch
-from av.codec.context import Flags
-from av.video.frame import PictureType
 from transformers.video_utils import VideoMetadata
 
-from .container_length import end_of_whole_pictures, mp4_boxes, start_of_cut_table, what_is_missing
-from .decoding_process import LostProcessError, TimedObject, TimeLimitError
+from .containers import DamageError, check_end, has_fragments, opened_container
+from .decoding_process import ForkedObject
 from .frame_sampling import ClipSpecification
 from .frame_table import FrameTable, UntrustedTableError, can_be_trusted, is_mp4, read_by_table
 from .read_options import ReadOptions
 from .reading_ahead import usable_cores
-from .sources import (
-    DamageError,
-    VideoDecodingError,
-    VideoInput,
-    VideoTooLargeError,
-    failure,
-    opened_container,
-    opened_source,
-)
+from .sources import VideoDecodingError, VideoInput, VideoTooLargeError, failure, opened_source
 
 
 # Decoders hold pictures of their own. They count against `max_bytes` beyond this size, which any decoding takes.
 USUAL_DECODER_BYTES = 64 << 20
 DECODER_PICTURES = 4  # canvas and copies of an animation, reference frames
-MAX_REORDERED_FRAMES = 16  # that a decoder may hold
-FRAMES_AT_ONCE = 8  # that come from another process together, without their pixels
 MAX_HEADER_BYTES = 128  # between two packets of a Matroska file
 # Decoder threads pay for this many pixels and more; for less, they cost more than they give.
 MIN_PIXELS_FOR_THREADS = 200_000_000
@@ -116,23 +104,13 @@ class Video(ABC):
         """
         All frames in order, each decoded once, with the time it is shown. Memory does not grow with the length.
 
-        Ask for the pixels of a frame while the iteration is there.
+        Read `frame.rgb` before you advance the iterator.
 
         Raises:
             VideoDecodingError: the video is damaged (when the iteration gets there).
             ValueError: the decoder is not PyAV.
         """
         raise ValueError(f'`frames` needs the decoder "pyav", got {self.metadata.video_backend!r:.100}.')
-
-    def state(self, result: Any = None) -> tuple[Any, VideoMetadata, int]:
-        """A result with what is known of the video after it, for [`TimedVideo`]."""
-        return result, self.metadata, self.decoder_bytes
-
-    def _decode_for_other_process(self, numbers: list[int]) -> tuple[Any, VideoMetadata, int]:
-        """As `_decode`: an array, and whether it has channels before rows."""
-        frames = self._decode(numbers)
-        is_tensor = isinstance(frames, torch.Tensor)
-        return self.state((np.asarray(frames), is_tensor))
 
     def _decode_within_limit(self, numbers: list[int], copies: int) -> np.ndarray | torch.Tensor:
         """The frames of different numbers, ascending. `copies`: how many frames are copied from them afterwards."""
@@ -249,11 +227,12 @@ def open_video(source: VideoInput, options: ReadOptions | None = None, **fields:
 
 
 def _opened(name: str, video: str | bytes, options: ReadOptions) -> Video:
-    is_cut = _is_cut(video, name, allowed=options.on_damage == "skip")
     if options.decoder in ("auto", "pyav"):
-        return PyAVVideo(name, video, options, is_cut)
-    with _reporting(name, "opening"), opened_container(name, video, options.max_frame_pixels):
-        pass  # these open the file themselves, so that it is checked before
+        return PyAVVideo(name, video, options)
+    with _reporting(name, "opening"):  # these open the file themselves, so that it is checked before
+        check_end(video)
+        with opened_container(name, video, options.max_frame_pixels):
+            pass
     reader = TorchcodecVideo.open if options.decoder == "torchcodec" else DecordVideo
     return reader(name, video, options.max_bytes)
 
@@ -310,42 +289,63 @@ class TimedVideo(Video):
 
     Args:
         name (`str`): for messages.
-        opened (`Callable`): opens the video, in that process. Can be pickled.
+        opened (`Callable`): opens the video, in that process.
         max_seconds (`float`): most time for opening and all readings together.
         max_bytes (`int`, *optional*): limit on what one reading holds in memory.
     """
 
     def __init__(self, name: str, opened: Callable[[], Video], max_seconds: float, max_bytes: int | None):
-        self._video, self._seconds = TimedObject(opened, max_seconds), max_seconds
+        self._process, self._seconds = ForkedObject(partial(_Served, opened), max_seconds), max_seconds
         super().__init__(name, VideoMetadata(0), max_bytes)
         self._call("state")
 
     def _decode(self, numbers: list[int]) -> np.ndarray | torch.Tensor:
-        frames, channels_first = self._call("_decode_for_other_process", numbers)
-        return torch.from_numpy(frames) if channels_first else frames
+        frames, is_tensor = self._call("decode", numbers)
+        return torch.from_numpy(frames) if is_tensor else frames
 
     def frames(self) -> Iterator[DecodedFrame]:
-        if self.metadata.video_backend != "pyav":
-            yield from super().frames()
-        count = 0
-        while coming := self._call("frames_for_other_process", count, FRAMES_AT_ONCE):
-            for number, time, end in coming:
-                yield DecodedFrame(number, time, end, partial(self._call, "picture_for_other_process", number))
-            count += len(coming)
+        number = 0
+        while times := self._call("frame", number):
+            yield DecodedFrame(number, *times, partial(self._call, "picture", number))
+            number += 1
 
     def _call(self, method: str, *arguments: Any) -> Any:
         try:
-            result, self.metadata, self.decoder_bytes = self._video.call(method, *arguments)
-        except TimeLimitError:
+            result, self.metadata, self.decoder_bytes = self._process.call(method, *arguments)
+        except TimeoutError as error:
             advice = "Leave the file out, encode it again, or raise `max_seconds`."
-            raise failure(self.name, f"it is not decoded after {self._seconds:g} s", "decoding", advice) from None
-        except LostProcessError as error:
+            raise failure(self.name, f"it is not decoded after {self._seconds:g} s", "decoding", advice) from error
+        except ChildProcessError as error:
             advice = "The file breaks the decoder or takes too much memory: encode it again, or leave it out."
             raise failure(self.name, error, "decoding", advice) from error
         return result
 
 
-# Arguments
+class _Served:
+    """A video in the process that decodes it; each method also gives what is known of the video after it."""
+
+    def __init__(self, opened: Callable[[], Video]):
+        self._video = opened()
+        self._current: DecodedFrame | None = None
+
+    def state(self, result: Any = None) -> tuple[Any, VideoMetadata, int]:
+        return result, self._video.metadata, self._video.decoder_bytes
+
+    def decode(self, numbers: list[int]) -> tuple[Any, VideoMetadata, int]:
+        frames = self._video._decode(numbers)
+        return self.state((np.asarray(frames), isinstance(frames, torch.Tensor)))
+
+    def frame(self, number: int) -> tuple[Any, VideoMetadata, int]:
+        """When a frame is shown; `None` after the last one."""
+        if number == 0 or self._current is None or self._current.number != number - 1:
+            self._frames = islice(self._video.frames(), number, None)
+        self._current = next(self._frames, None)
+        return self.state(self._current and (self._current.time, self._current.end))
+
+    def picture(self, number: int) -> tuple[Any, VideoMetadata, int]:
+        if self._current is None or self._current.number != number:
+            self.frame(number)
+        return self.state(self._current and np.ascontiguousarray(self._current.rgb))
 
 
 def checked_indices(indices: Any) -> list[int]:
@@ -359,9 +359,6 @@ def checked_indices(indices: Any) -> list[int]:
     if min(values) < 0:
         raise ValueError(f"frame numbers must not be negative, got {min(values)}; frames count from 0.")
     return [int(value) for value in values]
-
-
-# Errors
 
 
 @contextmanager
@@ -382,87 +379,137 @@ def _reporting(name: str, backend: str, on_damage: str = "") -> Iterator[None]:
         raise failure(name, cause, backend, advice) from error
 
 
-def _is_cut(video: str | bytes, name: str, allowed: bool) -> bool:
-    """
-    Finds what needs no decoder: no file, an empty one, or one whose container says that its end is missing.
-
-    Returns whether the end is missing, if that is allowed.
-    """
-    problem = missing = None
-    try:
-        if isinstance(video, str) and not os.path.isfile(video):
-            problem = "it is not a file" if os.path.exists(video) else "there is no such file"
-        else:
-            with _binary(video) as file:
-                size = file.seek(0, io.SEEK_END)
-                if size == 0:
-                    problem = "it is empty"
-                elif (missing := what_is_missing(file, size)) and not allowed:
-                    problem = f"it is cut short, {missing}"
-    except OSError as error:
-        raise failure(name, error, "opening", "Check the path and its permissions.") from error
-    if problem:
-        raise failure(name, problem, "opening", "Give the path of a complete video file.")
-    return missing is not None
-
-
-def _binary(video: str | bytes) -> Any:
-    return io.BytesIO(video) if isinstance(video, bytes) else open(video, "rb")
-
-
-# PyAV
-
-
-def _has_fragments(container: av.container.InputContainer, video: str | bytes) -> bool:
-    """Whether an MP4 has frames that the table in its header does not list."""
-    with _binary(video) as file:
-        size = file.seek(0, io.SEEK_END)
-        return is_mp4(container) and any(name == b"moof" for name, _ in mp4_boxes(file, size))
-
-
 class PyAVVideo(Video):
     """A video file read with PyAV. Each reading opens the file anew: nothing is shared with a forked process."""
 
-    def __init__(
-        self,
-        name: str,
-        video: str | bytes,
-        options: ReadOptions,
-        is_cut: bool = False,
-    ):
-        self._is_cut = is_cut
-        self._video, self._max_frame_pixels = video, options.max_frame_pixels
-        self._verify, self._on_damage = options.verify, options.on_damage
-        self._stated_frames = 0  # as far as the container says
-        self._begins_late = False
-        self._whole_bytes: int | None = None  # of a cut GIF or Motion JPEG, whose last picture would be decoded in part
-        self._end: int | None = None  # of what is read of a cut MP4
-        if is_cut and options.on_damage == "skip":
-            with _binary(video) as file:
-                self._whole_bytes = end_of_whole_pictures(file)
-                self._end = start_of_cut_table(file, file.seek(0, io.SEEK_END))
-        # Of `frames_for_other_process`
-        self._coming: Iterator[DecodedFrame] | None = None
-        self._next_frame = 0
-        self._held: dict[int, DecodedFrame] = {}
-        self._failure: VideoDecodingError | None = None
+    def __init__(self, name: str, video: str | bytes, options: ReadOptions):
+        self._video, self._options = video, options
+        self._skips = options.on_damage == "skip"
+        self._begins_late = False  # between two keyframes
         self._table: FrameTable
         super().__init__(name, EncodedVideoMetadata(0, video_backend="pyav"), options.max_bytes)
         with self._opened() as (container, stream):
+            if not self._skips:
+                check_end(video)
             self._scan(container, stream)
-        if options.on_damage == "skip":  # the number of whole frames is known only after decoding
+        self._stated_frames = self.metadata.total_num_frames
+        if self._skips:  # the number of whole frames is known only after decoding
             self._decode_through({}, lambda number, frame: None)
             if self.metadata.frames_left_out:
                 self._table = self._table.distrusted()
 
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+        with (
+            _reporting(self.name, "PyAV", self._options.on_damage),
+            opened_container(self.name, self._video, self._options.max_frame_pixels) as opened,
+        ):
+            yield opened
+
+    def _scan(self, container: av.container.InputContainer, stream: av.VideoStream) -> None:
+        """
+        Finds the metadata and the table of frames, and decodes the first frame.
+
+        The number of packets that are shown is nearly always that of frames.
+        """
+        mp4 = is_mp4(container)
+        trusted = can_be_trusted(container, stream) and self._options.verify == "read"
+        index = self._index(stream, trusted) if mp4 and not has_fragments(self._video) else None
+        rows = []
+        spans: list[tuple[int, int]] = []  # from and to when each packet is shown
+        first, stamped, begun, end = None, True, False, None
+        last: av.Packet | None = None
+        # All streams: the end of any may be missing, and what lies between two packets of Matroska was skipped as
+        # damaged if it is more than headers.
+        for packet in self._packets(container, *([] if index is None else [stream])):
+            if packet.size and index is None:
+                last, gap = packet, (packet.pos or 0) - (end or 0)
+                trusted = trusted and packet.pos is not None and (mp4 or end is None or gap <= MAX_HEADER_BYTES)
+                end = (packet.pos or 0) + packet.size
+            if packet.stream.index != stream.index:
+                continue
+            self._begins_late |= not begun and not packet.is_keyframe
+            begun = True
+            if first is None:  # the displayed size is known from the first frame only
+                first = next(iter(self._decoded(packet) or ()), None)
+            if index is not None and first is not None:
+                break
+            if packet.size == 0 or index is not None:
+                continue
+            stamp = packet.dts if mp4 else packet.pts
+            rows.append((packet.pos, packet.size, stamp, packet.is_keyframe, packet.is_discard))
+            if not packet.is_discard:  # an edit list hides those
+                stamped = stamped and packet.pts is not None
+                spans.append((packet.pts or 0, (packet.pts or 0) + (packet.duration or 0)))
+        if last is not None and last.is_corrupt and not self._skips and container.format.name != "mpegts":
+            raise DamageError("it is cut short, its last packet is not complete")
+        self._table = FrameTable.from_rows(rows, trusted) if index is None else index
+        if first is None or not self._table.num_frames:
+            raise DamageError("it has no frames")
+        ticks = stream.duration if index is not None else _ticks(spans) if stamped else None
+        metadata, count = self.metadata, self._table.num_frames
+        rate = stream.average_rate or stream.guessed_rate
+        metadata.total_num_frames = count
+        metadata.fps, metadata.duration = _rate(count, ticks, stream.time_base, rate)
+        metadata.height, metadata.width = _displayed(np.empty((first.height, first.width, 0)), first).shape[:2]
+        self._size = first.width, first.height
+        picture = sum(plane.buffer_size for plane in first.planes)
+        self.decoder_bytes = picture * DECODER_PICTURES + first.width * first.height * 3
+
+    def _index(self, stream: av.VideoStream, trusted: bool) -> FrameTable | None:
+        """The table of samples of an MP4 without fragments; other containers list keyframes only."""
+        entries = list(stream.index_entries) if stream.duration is not None else []
+        if not entries:
+            return None
+        table = FrameTable.from_index(entries, trusted)
+        size = len(self._video) if isinstance(self._video, bytes) else os.path.getsize(self._video)
+        present = int((table.positions <= size - table.sizes).sum())
+        if present < len(entries) and not self._skips:
+            raise DamageError(f"it is cut short, {present} of {len(entries)} frames")
+        return table
+
+    def _packets(self, container: av.container.InputContainer, *streams: av.VideoStream) -> Iterator[av.Packet]:
+        try:
+            yield from container.demux(*streams)
+        except av.error.FFmpegError:
+            if not self._skips:
+                raise
+
+    def _decoded(self, packet: av.Packet) -> list[av.VideoFrame] | None:
+        """The frames of a packet; `None` if it or one of them is damaged and `on_damage` is `"skip"`."""
+        try:
+            if self._skips and packet.size and packet.is_corrupt:
+                raise DamageError("a packet is damaged")
+            frames = packet.decode()
+            if any(frame.is_corrupt for frame in frames):
+                raise DamageError("a frame is damaged")
+            return frames
+        except (av.error.FFmpegError, DamageError):
+            if self._skips:
+                return None
+            raise
+
+    def _whole_frames(self, container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+        """All frames. With `on_damage="skip"`, those from a damaged one to the next keyframe are left out."""
+        waiting, start = False, None  # for a keyframe; when the last one after damage is shown
+        for packet in self._packets(container, stream):
+            if waiting and packet.is_keyframe and packet.size:
+                waiting, start = False, packet.pts
+            frames = [] if waiting else self._decoded(packet)
+            if frames is None:
+                waiting = True
+                frames = stream.codec_context.decode(None) if packet.is_corrupt else []  # those before it
+                stream.codec_context.flush_buffers()
+            yield from (frame for frame in frames if start is None or frame.pts is None or frame.pts >= start)
+
     def frames(self) -> Iterator[DecodedFrame]:
-        about = self.metadata
-        shown_for = 1 / about.fps if about.fps else 0.04
+        metadata = self.metadata
+        shown_for = 1 / metadata.fps if metadata.fps else 0.04
         with self._opened() as (container, stream):
-            if _threads_pay(about.total_num_frames * (about.width or 0) * (about.height or 0)):
+            if _threads_pay(metadata.total_num_frames * (metadata.width or 0) * (metadata.height or 0)):
                 stream.codec_context.thread_count = 0  # as many as FFmpeg finds useful
                 # Threads that decode several frames at once say later which packet is damaged.
-                stream.thread_type = "SLICE" if self._on_damage == "skip" else "AUTO"
+                stream.thread_type = "SLICE" if self._skips else "AUTO"
             before: DecodedFrame | None = None
             first = None
             for number, frame in enumerate(self._whole_frames(container, stream)):
@@ -477,143 +524,6 @@ class PyAVVideo(Video):
             if before is None:
                 raise DamageError("it has no frames")
             yield before
-
-    def frames_for_other_process(self, start: int, count: int) -> tuple[Any, VideoMetadata, int]:
-        """
-        Numbers and times of the frames from `start` on, at most `count`, for [`TimedVideo`].
-
-        Their pictures can be asked for until the next frames are. Frames before an error come before the error.
-        """
-        if self._coming is None or start != self._next_frame:  # another process had begun, and was ended
-            self._coming, self._failure = islice(self.frames(), start, None), None
-        held: list[DecodedFrame] = []
-        try:
-            if self._failure is not None:
-                raise self._failure
-            for frame in islice(self._coming, count):
-                held.append(frame)
-        except VideoDecodingError as error:
-            if not held:
-                raise
-            self._failure = error
-        if held:  # after the last frame, its picture may still be asked for
-            self._held = {frame.number: frame for frame in held}
-        self._next_frame = start + len(held)
-        return self.state([(frame.number, frame.time, frame.end) for frame in held])
-
-    def picture_for_other_process(self, number: int) -> tuple[Any, VideoMetadata, int]:
-        """The picture of a frame, for [`TimedVideo`]."""
-        if number not in self._held:
-            self.frames_for_other_process(number, 1)
-        return self.state(np.ascontiguousarray(self._held[number].rgb))
-
-    @contextmanager
-    def _opened(self) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
-        with (
-            _reporting(self.name, "PyAV", self._on_damage),
-            opened_container(self.name, self._video, self._max_frame_pixels, self._end) as opened,
-        ):
-            yield opened
-
-    def _scan(self, container: av.container.InputContainer, stream: av.VideoStream) -> None:
-        """
-        Finds the metadata and the table of frames, and decodes the first frame.
-
-        The number of packets that are shown is nearly always that of frames.
-        """
-        trusted = can_be_trusted(container, stream)
-        wanted = self._verify == "read"
-        index = None if _has_fragments(container, self._video) else self._index(container, stream, trusted and wanted)
-        rows = []
-        first, begins_at_keyframe = None, None
-        spans: list[tuple[int, int]] = []  # from and to when each packet is shown
-        stamped, end = True, None
-        # Of Matroska, all streams: what lies between two packets was skipped as damaged if it is more than headers.
-        for packet in self._packets(container, *([] if trusted and not is_mp4(container) else [stream])):
-            if packet is None:
-                first = first or self._first_of(packet, stream)
-                break
-            if trusted and index is None and packet.size and not is_mp4(container):
-                trusted = packet.pos is not None and (end is None or packet.pos - end <= MAX_HEADER_BYTES)
-                end = (packet.pos or 0) + packet.size
-            if packet.stream.index != stream.index:
-                continue
-            if begins_at_keyframe is None:
-                begins_at_keyframe = packet.is_keyframe
-                self._begins_late = not begins_at_keyframe
-            if first is None:  # the displayed size is known from the first frame only
-                first = self._first_of(packet, stream)
-            if index is not None and first is not None:
-                break
-            if packet.size == 0 or index is not None:
-                continue
-            stamp = packet.dts if is_mp4(container) else packet.pts
-            rows.append((packet.pos, packet.size, stamp, packet.is_keyframe, packet.is_discard))
-            if not packet.is_discard:  # an edit list hides those
-                stamped = stamped and packet.pts is not None
-                start = packet.pts or 0
-                spans.append((start, start + (packet.duration or 0)))
-        table = FrameTable.from_rows(rows, trusted and wanted) if index is None else index
-        if first is None and len(table.sizes) and not len(table.keyframes):
-            raise DamageError(f"it has no keyframe, so that none of its {len(table.sizes)} frames can be decoded")
-        if first is None or not table.num_frames:
-            raise DamageError("it has no frames")
-        self._table = table
-        ticks = stream.duration if index is not None else _ticks(spans) if stamped else None
-        rate = stream.average_rate or stream.guessed_rate
-        about = self.metadata
-        about.total_num_frames = self._stated_frames = self._table.num_frames
-        if self._is_cut:  # complete files of some containers state one too many
-            self._stated_frames = max(self._stated_frames, stream.frames)
-        about.fps, about.duration = _rate(about.total_num_frames, ticks, stream.time_base, rate)
-        about.height, about.width = _displayed(np.empty((first.height, first.width, 0)), first).shape[:2]
-        self._size = first.width, first.height
-        picture = sum(plane.buffer_size for plane in first.planes)
-        self.decoder_bytes = picture * DECODER_PICTURES + first.width * first.height * 3
-
-    def _first_of(self, packet: av.Packet | None, stream: av.VideoStream) -> av.VideoFrame | None:
-        """The first frame of a packet, if there is one."""
-        try:
-            return next(iter(self._decoded(packet, stream, 0)), None)
-        except av.error.FFmpegError:
-            if self._on_damage == "error":
-                raise
-            return None
-
-    def _index(
-        self, container: av.container.InputContainer, stream: av.VideoStream, trusted: bool
-    ) -> FrameTable | None:
-        """The table of samples of an MP4 without fragments; other containers list keyframes only."""
-        if not is_mp4(container) or stream.duration is None:
-            return None
-        entries = list(stream.index_entries)
-        if not entries:
-            return None
-        table = FrameTable.from_index(entries, trusted)
-        size = len(self._video) if isinstance(self._video, bytes) else os.path.getsize(self._video)
-        present = int((table.positions <= size - table.sizes).sum())
-        if present < len(entries) and self._on_damage == "error":
-            raise DamageError(f"it is cut short, {present} of {len(entries)} frames")
-        return table
-
-    def _packets(self, container: av.container.InputContainer, *streams: av.VideoStream) -> Iterator[av.Packet | None]:
-        """All packets, and an empty one at the end. With `on_damage="skip"`, `None` where the container breaks off."""
-        packets = container.demux(*streams)
-        try:
-            yield from packets
-        except av.error.FFmpegError:
-            if self._on_damage == "error":
-                raise
-            yield None
-
-    def _decoded(self, packet: av.Packet | None, stream: av.VideoStream, count: int) -> list[av.VideoFrame]:
-        """The frames of a packet; of `None`, those that the decoder still holds."""
-        try:
-            return stream.codec_context.decode(None) if packet is None else packet.decode()
-        except av.error.FFmpegError as error:
-            if self._begins_late and not count and self._on_damage == "error":
-                raise DamageError("it begins between two keyframes, its first frames cannot be decoded") from error
-            raise
 
     def _decode(self, numbers: list[int]) -> np.ndarray:
         frames = np.empty((len(numbers), self.metadata.height, self.metadata.width, 3), np.uint8)
@@ -634,13 +544,13 @@ class PyAVVideo(Video):
 
     def _read_by_table(self, numbers: list[int], take: Callable[[int, av.VideoFrame], None]) -> bool:
         """Whether the frames were found by the table. If not, decoding from the beginning says what is wrong."""
-        there = [number for number in numbers if number < self._table.num_frames]
+        present = [number for number in numbers if number < self._table.num_frames]
         with self._opened() as (container, stream):
-            if _threads_pay(self._table.frames_to_decode(there) * self._size[0] * self._size[1]):
+            if _threads_pay(self._table.frames_to_decode(present) * self._size[0] * self._size[1]):
                 stream.codec_context.thread_count = min(usable_cores(), 4)
                 stream.thread_type = "AUTO"
             try:
-                read_by_table(container, stream, self._table, there, take)
+                read_by_table(container, stream, self._table, present, take)
             except (UntrustedTableError, av.error.FFmpegError):
                 self._table = self._table.distrusted()
         return self._table.trusted
@@ -659,73 +569,10 @@ class PyAVVideo(Video):
                     take(count, frame)
                 count += 1
             if not count:
-                raise DamageError("it has no whole frames" if self._on_damage == "skip" else "it has no frames")
+                raise DamageError("it has no whole frames" if self._skips else "it has no frames")
         self.metadata.total_num_frames = count
-        if self._on_damage == "skip" or self._begins_late:
+        if self._skips or self._begins_late:
             self.metadata.frames_left_out = max(self._stated_frames - count, 0)
-
-    def _whole_frames(self, container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
-        """All frames. With `on_damage="skip"`, those from a damaged one to the next keyframe are left out."""
-        if self._on_damage == "skip":
-            yield from self._frames_beside_damage(container, stream)
-            return
-        count = 0
-        for packet in container.demux(stream):
-            for frame in self._decoded(packet, stream, count):
-                if frame.is_corrupt:
-                    raise DamageError(f"frame {count} is damaged")
-                yield frame
-                count += 1
-
-    def _frames_beside_damage(
-        self, container: av.container.InputContainer, stream: av.VideoStream
-    ) -> Iterator[av.VideoFrame]:
-        """
-        The whole frames of a damaged file.
-
-        A frame needs only frames that are decoded before it. So it is whole if its packet comes before the damaged
-        one, even where it is shown later. After the damage, frames are whole from a keyframe on.
-        """
-        stream.codec_context.flags |= Flags.copy_opaque  # each frame says which packet it comes from
-        fields = getattr(stream.codec_context, "field_order", 2) > 1  # a packet may be half a frame
-        damaged: list[int] = []  # packets, since the last keyframe
-        held: list[
-            tuple[int, av.VideoFrame]
-        ] = []  # B-frames and their packets, which may need a frame that is shown after them
-
-        def note_damage(number: int) -> None:
-            damaged.append(number - fields)
-            held[:] = [(origin, frame) for origin, frame in held if origin < min(damaged)]
-
-        for number, packet in enumerate(self._packets(container, stream)):
-            if packet is not None:
-                packet.opaque = [number]  # PyAV finds it by its identity: an object of its own
-                if packet.size and (packet.is_corrupt or self._is_beyond(packet)):  # such as half a packet
-                    note_damage(number)
-            try:
-                frames = self._decoded(packet, stream, 0)
-            except av.error.FFmpegError:
-                note_damage(number)
-                continue
-            for frame in frames:
-                origin = frame.opaque[0] if isinstance(frame.opaque, list) else number
-                if frame.is_corrupt:
-                    note_damage(origin)
-                elif damaged and frame.key_frame and origin > max(damaged):
-                    damaged.clear()
-                if damaged and origin >= min(damaged):
-                    continue
-                if frame.pict_type == PictureType.B and len(held) < MAX_REORDERED_FRAMES:
-                    held.append((origin, frame))
-                else:
-                    yield from (frame for _, frame in held)
-                    held.clear()
-                    yield frame
-        yield from (frame for _, frame in held)
-
-    def _is_beyond(self, packet: av.Packet) -> bool:
-        """Whether a packet reaches beyond the last whole picture of a cut file."""
-        return self._whole_bytes is not None and (packet.pos or 0) + packet.size > self._whole_bytes
 
 
 def _ticks(spans: list[tuple[int, int]]) -> int | None:
@@ -775,13 +622,13 @@ class TorchcodecVideo(Video):
     """A video read with torchcodec."""
 
     def __init__(self, name: str, decoder: Any, max_bytes: int | None = ReadOptions.max_bytes):
-        about = decoder.metadata
+        stated = decoder.metadata
         metadata = VideoMetadata(
             len(decoder),
-            fps=float(about.average_fps) if about.average_fps else None,
-            width=about.width,
-            height=about.height,
-            duration=float(about.duration_seconds) if about.duration_seconds else None,
+            fps=float(stated.average_fps) if stated.average_fps else None,
+            width=stated.width,
+            height=stated.height,
+            duration=float(stated.duration_seconds) if stated.duration_seconds else None,
             video_backend="torchcodec",
         )
         self._decoder = decoder
@@ -817,16 +664,14 @@ class DecordVideo(Video):
 
     def __init__(self, name: str, video: str | bytes, max_bytes: int | None):
         try:
-            from decord import VideoReader, cpu
+            from decord import VideoReader
         except (ImportError, OSError) as error:
             raise ImportError(
                 'decoder="decord" needs `pip install decord` (x86-64 only); or leave the decoder at "auto".'
             ) from error
         with _reporting(name, "decord"):
-            self._reader = VideoReader(
-                io.BytesIO(video) if isinstance(video, bytes) else video, ctx=cpu(0), num_threads=1
-            )
-            count, fps = len(self._reader), float(self._reader.get_avg_fps())
+            self._reader = VideoReader(io.BytesIO(video) if isinstance(video, bytes) else video, num_threads=1)
+            count, fps = len(self._reader), float(self._reader.get_avg_fps()) or None
             height, width = self._reader[0].shape[:2]
         duration = count / fps if fps else None
         metadata = VideoMetadata(count, fps=fps, width=width, height=height, duration=duration, video_backend="decord")

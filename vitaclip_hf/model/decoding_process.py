@@ -1,14 +1,12 @@
-"""A process of its own for decoding, so that a decoder that hangs can be ended; threads cannot.
+"""An object in a forked process that the system ends after some time: decoders can hang, and threads cannot be ended.
 
-Each thread that needs one gets one, and keeps it for all its videos. The process is a fork: it needs no imports, shares
-memory, and works in the workers of a data loader too, where `multiprocessing` allows no children.
+The process is a fork: it needs no imports, shares memory, and works in a data loader's workers, where `multiprocessing`
+allows no children. Its time limit is a timer of its own, so that it holds when the parent has died too.
 """
 
+import gc
 import os
-import pickle
 import signal
-import threading
-import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,65 +14,57 @@ from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
 
-class TimeLimitError(Exception):
-    """There was no answer in time; the process was ended."""
+MAX_SECONDS = 1e6  # of a timer
 
 
-class LostProcessError(Exception):
-    """The process ended without an answer, for example because the system ran out of memory."""
+class ForkedObject:
+    """
+    An object that lives in a forked process.
 
+    Args:
+        make (`Callable`): makes the object, in that process.
+        seconds (`float`): most time for making the object and for all calls together.
 
-class DecodingProcess:
-    """A forked process that makes objects and calls their methods."""
+    Raises:
+        ValueError: this system cannot fork.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, make: Callable[[], Any], seconds: float):
+        if not hasattr(os, "fork"):
+            raise ValueError("`max_seconds` needs a system with `fork`, such as Linux; leave it out here.")
+        self._make, self._left = make, min(seconds, MAX_SECONDS)
+        self._start()
+
+    def _start(self) -> None:
         self._owner = os.getpid()
         self._connection, theirs = Pipe()
         pid = os.fork()
         if pid == 0:
-            self._connection.close()
-            _serve(theirs)
+            _serve(theirs, self._make, self._left)
         theirs.close()
-        self._forgotten: list[int] = []
         self._end = weakref.finalize(self, _end, pid, self._owner, self._connection)
 
-    @classmethod
-    def of_this_thread(cls) -> "DecodingProcess":
-        """The process of this thread; a new one if it has none, or if the last one was ended."""
-        process = getattr(_local, "process", None)
-        if process is None or not process.is_usable:
-            process = _local.process = cls()
-        return process
-
-    @property
-    def is_usable(self) -> bool:
-        """Whether it lives, and this process and no parent of it made it."""
-        return self._end.alive and self._owner == os.getpid()
-
-    def call(self, number: int, make: Callable[[], Any] | None, method: str, arguments: tuple, seconds: float) -> Any:
+    def call(self, method: str, *arguments: Any) -> Any:
         """
         The result of a method.
 
-        Args:
-            number (`int`): of the object.
-            make (`Callable`, *optional*): makes the object; needed once. Can be pickled.
-            method (`str`), arguments (`tuple`): what to call.
-            seconds (`float`): most time; the process is ended after it.
-
         Raises:
-            TimeLimitError, LostProcessError: there is no answer; the process has ended.
+            TimeoutError: the time is used up; the process has ended.
+            ChildProcessError: the process ended without an answer, for example because memory ran out.
             Exception: what the method raised.
         """
+        if self._left <= 0:
+            raise TimeoutError
+        if not self._end.alive or self._owner != os.getpid():  # it has ended, or belongs to a parent
+            self._start()
         try:
-            self._connection.send((number, make, method, arguments, self._forgotten))
-            self._forgotten = []
-            if not self._connection.poll(seconds):
-                self._end()
-                raise TimeLimitError
-            succeeded, result = pickle.loads(self._connection.recv_bytes())
-        except (EOFError, OSError) as error:
-            self._end()
-            raise LostProcessError("the decoding process ended") from error
+            self._connection.send((method, arguments))
+            succeeded, result, self._left = self._connection.recv()
+        except (EOFError, OSError):
+            if self._end() == signal.SIGALRM:
+                self._left = 0
+                raise TimeoutError from None
+            raise ChildProcessError("the decoding process ended") from None
         except KeyboardInterrupt:  # an answer that comes later would be taken for the next one
             self._end()
             raise
@@ -82,96 +72,42 @@ class DecodingProcess:
             raise result
         return result
 
-    def forget(self, number: int) -> None:
-        """Drops an object, with the next call."""
-        self._forgotten.append(number)
 
-
-_local = threading.local()
-
-
-class TimedObject:
-    """
-    An object in the decoding process of this thread, with a time limit.
-
-    Args:
-        make (`Callable`): makes the object. Can be pickled.
-        seconds (`float`): most time for making the object and for all calls together.
-
-    Raises:
-        ValueError: `seconds` is not positive, or this system cannot fork.
-    """
-
-    def __init__(self, make: Callable[[], Any], seconds: float):
-        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds > 0:
-            raise ValueError(f"`max_seconds` must be a positive number of seconds, got {seconds!r:.100}.")
-        if not hasattr(os, "fork"):
-            raise ValueError("`max_seconds` needs a system with `fork`, such as Linux; leave it out here.")
-        self._make, self._left = make, min(float(seconds), 1e6)
-        self._process: DecodingProcess | None = None
-
-    def call(self, method: str, *arguments: Any) -> Any:
-        """As [`DecodingProcess.call`]."""
-        if self._left <= 0:
-            raise TimeLimitError
-        process, make = DecodingProcess.of_this_thread(), None
-        if process is not self._process:  # new, or another video has ended the last one
-            self._process, make = process, self._make
-            weakref.finalize(self, process.forget, id(self))
-        started = time.monotonic()
-        try:
-            return process.call(id(self), make, method, arguments, self._left)
-        except LostProcessError:
-            self._left = 0.0
-            raise
-        finally:
-            self._left -= time.monotonic() - started
-
-
-def _let_go_of_files(kept: int) -> None:
-    """
-    Files and sockets of the parent are no business of this process.
-
-    What a server closes would stay open here, and its client would wait for ever. Their numbers stay taken, since
-    objects of the parent may still close them.
-    """
-    with suppress(OSError):  # a system without /dev
-        nowhere = os.open(os.devnull, os.O_RDWR)
-        for number in map(int, os.listdir("/dev/fd")):
-            if number > 2 and number not in (kept, nowhere):
-                os.dup2(nowhere, number, inheritable=False)
-
-
-def _serve(connection: Connection) -> None:
+def _serve(connection: Connection, make: Callable[[], Any], left: float) -> None:
     """The whole life of the forked process. It ends with the connection, and runs no exit handlers of its parent."""
     try:
-        _let_go_of_files(connection.fileno())
+        gc.freeze()  # what the parent holds is not finalized here
+        with suppress(OSError):  # a file or socket that the parent closes must not stay open here
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            for number in map(int, os.listdir("/dev/fd")):
+                if number > 2 and number not in (connection.fileno(), nowhere):
+                    os.dup2(nowhere, number, inheritable=False)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal; the connection ends it
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        held: dict[int, Any] = {}
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+        served = None
         while True:
-            number, make, method, arguments, forgotten = connection.recv()
-            for old in forgotten:
-                held.pop(old, None)
+            method, arguments = connection.recv()
+            signal.setitimer(signal.ITIMER_REAL, left)
             try:
-                if make is not None:
-                    held[number] = make()
-                answer = pickle.dumps((True, getattr(held[number], method)(*arguments)), protocol=5)
+                served = served or make()
+                answer = True, getattr(served, method)(*arguments)
             except Exception as error:  # raised again by `call`
-                answer = pickle.dumps((False, error), protocol=5)
-            connection.send_bytes(answer)
-    except (EOFError, OSError):
-        pass
+                answer = False, error
+            left = signal.setitimer(signal.ITIMER_REAL, 0)[0]
+            connection.send((*answer, left))
     finally:
         os._exit(0)
 
 
-def _end(pid: int, owner: int, connection: Connection) -> None:
+def _end(pid: int, owner: int, connection: Connection) -> int | None:
+    """Ends the process; the signal that ended it."""
     connection.close()
     if os.getpid() != owner:
-        return
-    try:
+        return None
+    with suppress(ProcessLookupError, ChildProcessError):
         os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-    except (ProcessLookupError, ChildProcessError):
-        pass
+        status = os.waitpid(pid, 0)[1]
+        return os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+    return None

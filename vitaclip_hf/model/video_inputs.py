@@ -20,7 +20,7 @@ from .read_options import ReadOptions
 from .sources import (
     NotAVideoError,
     VideoTooLargeError,
-    check_sides,
+    check_pixels,
     failure,
     opened_source,
 )
@@ -201,7 +201,6 @@ def opened_images(images: Sequence[Any], options: ReadOptions | None = None) -> 
     """
     opened, size, received = [], 0, 0
     options = options or ReadOptions()
-    max_bytes, max_frame_pixels = options.max_bytes, options.max_frame_pixels
     end = None if options.download_seconds is None else time.monotonic() + options.download_seconds
     for image in images:
         if is_encoded(image):
@@ -211,24 +210,16 @@ def opened_images(images: Sequence[Any], options: ReadOptions | None = None) -> 
             name, file = opened_source(image, left)
             received += len(file) if isinstance(file, bytes) else 0
             try:
-                if isinstance(file, str) and os.path.exists(file) and not os.path.isfile(file):
-                    raise OSError("it is not a file")  # reading a pipe would wait for ever
                 image = Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=_image_formats())
             except Image.DecompressionBombError as error:
                 raise failure(name, error, "opening", "Make it smaller.", VideoTooLargeError) from error
             except Exception as error:  # Pillow raises SyntaxError and others for damaged files
                 raise failure(name, error, "opening", "Give the path or URL of an image file.") from error
-            width, height = image.size
-            check_sides(name, width, height, max_frame_pixels)
-            size += width * height * 3
-            if max_frame_pixels is not None and width * height > max_frame_pixels:
-                found = f"it has {width} x {height} pixels, the limit is {max_frame_pixels:,}"
-                raise failure(
-                    name, found, "opening", "Make it smaller, or raise `max_frame_pixels`.", VideoTooLargeError
-                )
-            if max_bytes is not None and size > max_bytes:
-                found = f"the images up to here take {size:,} bytes, the limit is {max_bytes:,}"
-                raise failure(name, found, "opening", "Take fewer, or raise `max_bytes`.", VideoTooLargeError)
+            check_pixels(name, *image.size, options.max_frame_pixels)
+            size += image.width * image.height * 3
+            if options.max_bytes is not None and size > options.max_bytes:
+                reason = f"the images up to here take {size:,} bytes, the limit is {options.max_bytes:,}"
+                raise failure(name, reason, "opening", "Take fewer, or raise `max_bytes`.", VideoTooLargeError)
             try:
                 image = ImageOps.exif_transpose(image)  # reads the pixels
             except Exception as error:

@@ -25,7 +25,7 @@ from ..loading.checkpoint import Checkpoint
 from ..model.encoder import check_labels, check_templates
 from ..model.version import __version__
 from .batching import ModelWorker
-from .decoding import DecodingPool
+from .decoding import UploadReader
 from .errors import RequestError, overloaded
 from .limits import Limits
 
@@ -64,13 +64,13 @@ class Metrics:
 
 
 class VideoService:
-    """Pool, worker and limits of one application."""
+    """Reader, worker and limits of one application."""
 
     def __init__(self, checkpoint: Checkpoint, limits: Limits):
         self.checkpoint, self.limits = checkpoint, limits
         self.metrics = Metrics()
         self.in_house = 0
-        self.pool = DecodingPool(checkpoint.processor.video_processor, limits)
+        self.reader = UploadReader(checkpoint.processor.video_processor, limits)
         self.worker = ModelWorker(checkpoint.encoder(), limits.batch, self.metrics.batch.observe)
 
     @contextmanager
@@ -175,7 +175,7 @@ class VideoService:
         with tempfile.NamedTemporaryFile(prefix="vitaclip-") as file:
             await asyncio.to_thread(shutil.copyfileobj, upload.file, file)
             file.flush()
-            clip = await self.pool.read(file.name, name)
+            clip = await self.reader.read(file.name, name)
         self.metrics.decoding.observe(time.perf_counter() - started)
         scores = await self.worker.scores(clip.pixels, labels, templates)
         times = None if clip.times is None else [round(moment, 3) for moment in clip.times]
@@ -227,12 +227,10 @@ def create_app(checkpoint: Checkpoint, limits: Limits | None = None) -> FastAPI:
         service = VideoService(checkpoint, limits)
         try:
             await service.worker.start()
-            await service.pool.start()
             app.state.service = service
             yield
         finally:
             await service.worker.stop()
-            await asyncio.to_thread(service.pool.stop)
 
     app = FastAPI(title="Vita-CLIP", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
 

@@ -1,18 +1,14 @@
-"""Decoding in processes of their own: a file that takes too long or crashes a codec ends only its process."""
+"""Decoding of uploads, each in a process of its own: a file that hangs or crashes a codec ends only that one."""
 
-import asyncio
-import concurrent.futures
-import multiprocessing
 from dataclasses import dataclass
 from typing import Any
 
+import anyio
+import anyio.to_thread
 import numpy as np
-import pebble
-import torch
 
-from ..data.clip_reading import ClipReader
-from ..model.decoding import open_video
 from ..model.sources import VideoDecodingError, VideoTooLargeError
+from ..model.video_reader import VideoReader
 from .errors import RequestError
 from .limits import Limits
 
@@ -33,38 +29,9 @@ class Clip:
     times: list[float] | None
 
 
-_reader: ClipReader | None = None  # of a decoding process
-
-
-def _start(video_processor: Any, max_bytes: int) -> None:
-    global _reader
-    torch.set_num_threads(1)
-    _reader = ClipReader(video_processor, video_processor.clip_specification, max_bytes=max_bytes)
-
-
-def _ready() -> bool:
-    return _reader is not None
-
-
-def _read(path: str, max_frame_pixels: int) -> Clip:
-    reader = _reader
-    if reader is None:
-        raise RuntimeError("the decoding process was not started with a video processor")
-    video = open_video(
-        path,
-        decoder=reader.decoder,
-        on_damage=reader.video_processor.on_damage,
-        max_frame_pixels=max_frame_pixels,
-        **reader.limits,
-    )
-    pixels = reader.read(video, seed=0).numpy()
-    about = video.metadata
-    return Clip(pixels, list(about.frames_indices or ()), list(about.timestamps) if about.fps else None)
-
-
-class DecodingPool:
+class UploadReader:
     """
-    A few processes that read uploaded files.
+    Reads uploaded files, `limits.decoders` at once.
 
     Args:
         video_processor ([`VitaClipVideoProcessor`]): chooses frames, resizes and normalises.
@@ -72,18 +39,8 @@ class DecodingPool:
     """
 
     def __init__(self, video_processor: Any, limits: Limits):
-        self.limits = limits
-        self._pool = pebble.ProcessPool(
-            max_workers=limits.decoders,
-            context=multiprocessing.get_context("spawn"),
-            initializer=_start,
-            initargs=(video_processor, limits.decoded_bytes),
-        )
-
-    async def start(self) -> None:
-        """Waits until a process is up, so that the first request needs not."""
-        started: list[concurrent.futures.Future] = [self._pool.submit(_ready, 300) for _ in range(self.limits.decoders)]
-        await asyncio.gather(*map(asyncio.wrap_future, started))
+        self.video_processor, self.limits = video_processor, limits
+        self._places = anyio.Semaphore(limits.decoders)
 
     async def read(self, path: str, name: str) -> Clip:
         """
@@ -94,28 +51,27 @@ class DecodingPool:
         Raises:
             RequestError: the file cannot be read, is too large or takes too long.
         """
-        task = self._pool.schedule(_read, args=(path, self.limits.frame_pixels), timeout=self.limits.decode_seconds)
         try:
-            return await asyncio.wrap_future(task)
+            async with self._places:
+                return await anyio.to_thread.run_sync(self._read, path)
         except VideoTooLargeError as error:
-            raise RequestError(413, "video_too_large", _about(error, path, name)) from error
+            raise RequestError(413, "video_too_large", _message(error, path, name)) from error
         except VideoDecodingError as error:
-            raise RequestError(422, "unreadable_video", _about(error, path, name)) from error
-        except (
-            TimeoutError,
-            asyncio.TimeoutError,
-            concurrent.futures.TimeoutError,
-        ) as error:  # one from Python 3.11 on
-            found = f"{name}: not decoded within {self.limits.decode_seconds:g} s; send a shorter or smaller video."
-            raise RequestError(422, "decoding_too_slow", found) from error
-        except pebble.ProcessExpired as error:
-            raise RequestError(422, "unreadable_video", f"{name}: the decoder crashed on this file.") from error
+            kind = "decoding_too_slow" if isinstance(error.__cause__, TimeoutError) else "unreadable_video"
+            raise RequestError(422, kind, _message(error, path, name)) from error
 
-    def stop(self) -> None:
-        """Ends the processes."""
-        self._pool.stop()
-        self._pool.join()
+    def _read(self, path: str) -> Clip:
+        limits = self.limits
+        reader = VideoReader(
+            self.video_processor,
+            max_seconds=limits.decode_seconds,
+            max_bytes=limits.decoded_bytes,
+            max_frame_pixels=limits.frame_pixels,
+        )
+        pixels, metadata = reader.read(path)
+        times = list(metadata.timestamps) if metadata.fps else None
+        return Clip(pixels.numpy(), list(metadata.frames_indices or ()), times)
 
 
-def _about(error: VideoDecodingError, path: str, name: str) -> str:
+def _message(error: VideoDecodingError, path: str, name: str) -> str:
     return " ".join(str(error).replace(path, name).split())

@@ -1,0 +1,177 @@
+"""Opening a video file with FFmpeg: which containers, within which limits, and whether the file's end is missing."""
+
+import io
+import re
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+
+import av
+from av.stream import Disposition
+
+from .sources import check_pixels, failure
+
+
+# FFmpeg's names. Playlists, scripts, session descriptions and texts are not among them, since they make FFmpeg open
+# other files, wait for a network, or draw letters.
+CONTAINERS = (
+    "mov,matroska,avi,flv,mpegts,mpeg,ogg,asf,mxf,nut,ivf,gif,apng,yuv4mpegpipe,wtv,rm,dhav,dv,"
+    "h264,hevc,vvc,obu,m4v,mpegvideo,mjpeg,png_pipe,jpeg_pipe,bmp_pipe"
+)
+_EXAMPLES = "mp4, mov, mkv, webm, avi, mpeg, ts, flv, wmv, ogv, gif, mxf, dv, or another container of videos"
+# Texts that are not UTF-8, which PyAV 19 replaces by itself.
+_METADATA_ERRORS: Any = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+
+
+# Names of outermost boxes by which MP4 and QuickTime files begin; the first four hold the frames and where they are.
+MP4_BOXES = (b"moov", b"moof", b"mdat", b"mfra", b"ftyp", b"styp", b"free", b"skip", b"wide")
+OGG_PAGE = 65_307  # bytes at most
+
+
+class DamageError(Exception):
+    """Damage that was noticed here and not by a library."""
+
+
+class _Nameless:
+    """A file without its name, by which FFmpeg would choose a container."""
+
+    def __init__(self, file: Any):
+        self.read, self.seek, self.tell = file.read, file.seek, file.tell
+
+
+@contextmanager
+def opened_container(
+    name: str, video: str | bytes, max_frame_pixels: int | None
+) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+    """
+    Opens a container with PyAV and finds its video stream, which decodes in one thread.
+
+    FFmpeg gets the open file and not its name, and must not open another one.
+
+    Args:
+        name (`str`): for messages.
+        video: absolute path or bytes.
+        max_frame_pixels (`int`, *optional*): most pixels of a frame; `None` for no limit.
+
+    Raises:
+        VideoDecodingError: this is none of `CONTAINERS`.
+        VideoTooLargeError: its frames are too large.
+        DamageError: it has no video stream.
+    """
+    # For sizes that the container does not say; decoders count the padding of each row too.
+    limit = {"max_pixels": str(max_frame_pixels * 5 // 4 + 100_000)} if max_frame_pixels else {}
+    with _binary(video) as file:
+        head = file.read(24)
+        file.seek(0)
+        # FFmpeg learns the size of these only by decoding.
+        if head[:3] == b"GIF":
+            check_pixels(name, *struct.unpack("<HH", head[6:10].ljust(4, b"\0")), max_frame_pixels)
+        if head[:4] == b"\x89PNG":
+            check_pixels(name, *struct.unpack(">II", head[16:24].ljust(8, b"\0")), max_frame_pixels)
+        try:
+            container = av.open(
+                _Nameless(file),
+                "r",
+                options=limit,
+                container_options={"format_whitelist": CONTAINERS, "protocol_whitelist": "none"},
+                **_METADATA_ERRORS,
+            )
+        except (av.error.InvalidDataError, av.error.ArgumentError) as error:
+            reason = "this format is not supported, or its header is damaged"
+            refusal = failure(name, reason, "opening", f"Give {_EXAMPLES}.")
+            refusal.cause = error
+            raise refusal from error
+        with container:
+            streams = [part for part in container.streams.video if not part.disposition & Disposition.attached_pic]
+            if not streams:
+                raise DamageError("it has no video stream")
+            best = container.streams.best("video")
+            stream = best if best in streams else streams[0]
+            if stream.codec_context is None:
+                raise DamageError("its video codec has no decoder here")
+            check_pixels(name, stream.codec_context.width, stream.codec_context.height, max_frame_pixels)
+            stream.codec_context.options = limit
+            # Decoder threads cost more than they give, and one thread is safe around a fork.
+            stream.codec_context.thread_count = 1
+            stream.thread_type = "NONE"
+            yield container, stream
+
+
+def _binary(video: str | bytes) -> Any:
+    return io.BytesIO(video) if isinstance(video, bytes) else open(video, "rb", buffering=0)
+
+
+# The end of a file
+
+
+def check_end(video: str | bytes) -> None:
+    """Raises `DamageError` if MP4, Matroska, AVI or MPEG-TS state more bytes than the file has."""
+    with _binary(video) as file:
+        size = file.seek(0, io.SEEK_END)
+        stated = _stated_size(file, size)
+    if stated > size:
+        raise DamageError(f"it is cut short, {size} of {stated} bytes")
+
+
+def _stated_size(file: BinaryIO, size: int) -> int:
+    file.seek(0)
+    head = file.read(1024)
+    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        # Some writers count the 8 bytes of the header too, or do not write the padding byte; others write 0 or -1.
+        length = int.from_bytes(head[4:8], "little")
+        return length - 1 if length != 0xFFFFFFFF else 0
+    if head[:4] == b"\x1a\x45\xdf\xa3":
+        length, digits = _ebml_number(head[4:])
+        segment = 4 + digits + length
+        if head[segment : segment + 4] == b"\x18\x53\x80\x67":
+            length, digits = _ebml_number(head[segment + 4 :])
+            return segment + 4 + digits + length if length < (1 << 7 * digits) - 1 else 0  # all ones: unknown
+    if head[:3] == b"FLV" and (stated := re.search(rb"\0\x08filesize\0(.{8})", head, re.DOTALL)):
+        length = struct.unpack(">d", stated[1])[0]
+        return int(length) if length < 1 << 50 else 0
+    if head[:4] == b"OggS":  # the last page has the end flag, and is complete
+        file.seek(max(size - OGG_PAGE, 0))
+        tail = file.read()
+        page = tail[tail.rfind(b"OggS") :]
+        length = 27 + page[26] + sum(page[27 : 27 + page[26]]) if len(page) > 27 and page[5] & 4 else len(page) + 1
+        return size - len(page) + length
+    if head[4:8] in MP4_BOXES:
+        return max((end for name, end in _boxes(file, size) if name in MP4_BOXES[:4]), default=0)
+    for start, length in ((0, 188), (4, 192)):  # MPEG-TS
+        if len(head) > 3 * length and all(head[start + k * length] == 0x47 for k in range(4)):
+            file.seek(size - size % length)
+            rest = file.read()
+            return size + length - len(rest) if rest and rest[start : start + 1] in (b"", b"\x47") else 0
+    return 0
+
+
+def _ebml_number(data: bytes) -> tuple[int, int]:
+    """A number of Matroska and how many bytes it has: the leading zeros say how many."""
+    digits = 9 - data[0].bit_length() if data else 1
+    return int.from_bytes(data[:digits], "big") & ((1 << 7 * digits) - 1), digits
+
+
+def has_fragments(video: str | bytes | BinaryIO) -> bool:
+    """Whether an MP4 has frames that the table in its header does not list."""
+    if isinstance(video, (str, bytes)):
+        with _binary(video) as file:
+            return has_fragments(file)
+    return any(name == b"moof" for name, _ in _boxes(video, video.seek(0, io.SEEK_END)))
+
+
+def _boxes(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int]]:
+    """Name and end of each outermost box of an MP4 or QuickTime file."""
+    position = 0
+    while position + 8 <= size:
+        file.seek(position)
+        head = file.read(16)
+        length, name = int.from_bytes(head[:4], "big"), head[4:8]
+        if length == 1:
+            length = int.from_bytes(head[8:], "big")
+        elif length == 0:  # to the end of the file
+            length = size - position
+        if length < 8:
+            return
+        position += length
+        yield name, position
