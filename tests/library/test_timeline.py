@@ -92,7 +92,7 @@ def test_frames_are_decoded_once_and_only_wanted_ones_converted(checkpoint, join
 def test_a_wrong_duration_in_the_container_changes_nothing(checkpoint, joined, monkeypatch):
     processor = checkpoint.processor.video_processor
     expected = [(w.start, w.end, w.frames) for w in read_windows(VideoReader(processor), joined, 2.0, 1.0)]
-    opened = windows_module.open_video
+    opened = windows_module.video_from
     for stated in (None, 5.0, 60.0):
 
         def lying(*args, stated=stated, **kwargs):
@@ -100,7 +100,7 @@ def test_a_wrong_duration_in_the_container_changes_nothing(checkpoint, joined, m
             video.metadata.duration = stated
             return video
 
-        monkeypatch.setattr(windows_module, "open_video", lying)
+        monkeypatch.setattr(windows_module, "video_from", lying)
         found = [(w.start, w.end, w.frames) for w in read_windows(VideoReader(processor), joined, 2.0, 1.0)]
         if stated == 5.0:  # windows up to there end there
             assert found[0] == expected[0] and found[-1][1] == 8.0

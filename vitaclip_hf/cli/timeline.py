@@ -70,25 +70,26 @@ def timeline(
     start.
     """
     from ..library.timeline import ScoreCurve, Thumbnails, VideoTimeline
-    from ..model.decoding import VideoDecodingError, open_video
+    from ..model.decoding import VideoDecodingError
 
     outputs = check_outputs(output or [])
     candidates = read_labels(labels, labels_file)
     started = time.perf_counter()
-    with reported(VideoDecodingError, OSError):
-        about = open_video(video, decoder="pyav", max_seconds=max_seconds).metadata
     checkpoint = loaded_checkpoint(model, device, dtype)
     settings: dict[str, Any] = {"high": high, "low": low, "min_length": min_length, "min_cosine": min_cosine}
     settings |= {"window": window, "stride": stride, "batch_size": batch_size, "max_seconds": max_seconds}
     with reported(ValueError):
         searched = VideoTimeline(checkpoint.encoder(), candidates, template or ["{}"], **settings)
+    with reported(VideoDecodingError, OSError):
+        opened = searched.reader.open(video)
+    metadata = opened.metadata
     curve, thumbnails = ScoreCurve(), Thumbnails()
     drawn = any(path.suffix.lower() in PICTURES for path in outputs)
     segments: list[Any] = []
     errors: list[str] = []
     with ExitStack() as stack:
-        windows = while_readable(searched.scores(video, thumbnails=drawn), errors)
-        windows = stack.enter_context(progress(windows, about.duration))
+        windows = while_readable(searched.scores(opened, thumbnails=drawn), errors)
+        windows = stack.enter_context(progress(windows, metadata.duration))
         if scores is not None:
             with reported(OSError):
                 file = stack.enter_context(scores.open("w", encoding="utf-8", newline=""))
@@ -101,7 +102,7 @@ def timeline(
     curve.close()
     for path in outputs:
         with reported(OSError):
-            write(path, segments, video, about, searched.labels, curve, thumbnails)
+            write(path, segments, video, metadata.fps, searched.labels, curve, thumbnails)
     for failure in errors:
         print(f"vitaclip timeline: {failure}", file=sys.stderr)
     seconds = time.perf_counter() - started
@@ -192,12 +193,12 @@ def clock(seconds: float) -> str:
 
 
 def write(
-    path: Path, segments: list[Any], video: str, about: Any, labels: tuple[str, ...], curve: Any, thumbnails: Any
+    path: Path, segments: list[Any], video: str, fps: Any, labels: tuple[str, ...], curve: Any, thumbnails: Any
 ) -> None:
     from ..library.timeline_files import write_timeline
 
     if path.suffix.lower() not in PICTURES:
-        write_timeline(path, segments, video, about.fps)
+        write_timeline(path, segments, video, fps)
         return
     from ..library.timeline_picture import draw_timeline
 

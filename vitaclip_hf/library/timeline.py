@@ -111,7 +111,7 @@ class VideoTimeline:
         check_window(window, stride)
         if not 0 < low <= high <= 1:
             raise ValueError(f"`low` and `high` must lie in 0 … 1, `low` not above `high`; got {low:g} and {high:g}.")
-        self.scorer, self.reader = Scorer(encoder, labels, templates), encoder.reader(**settings)
+        self.scorer, self.reader = Scorer(encoder, labels, templates), encoder.reader(decoder="pyav", **settings)
         self.labels = self.scorer.labels
         self.window, self.stride, self.batch_size = window, stride, batch_size
         self.high, self.low, self.min_length, self.min_cosine = high, low, min_length, min_cosine

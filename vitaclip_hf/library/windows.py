@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..model.decoding import DecodedFrame, VideoDecodingError, open_video
+from ..model.decoding import DecodedFrame, VideoDecodingError
 from ..model.encoder import VideoEncoder
+from ..model.video_inputs import video_from
 from ..model.video_reader import VideoReader
 
 
@@ -115,7 +116,7 @@ def read_windows(
     Args:
         reader ([`VideoReader`]): makes model input of frames; its `num_frames` are read of each window. `max_seconds`
             counts decoding only, not what is done between two windows. The decoder is PyAV.
-        source: path, URL, bytes, file object or `{"path": …, "bytes": …}`.
+        source: path, URL, bytes, file object, `{"path": …, "bytes": …}`, or an opened [`Video`].
         window, stride (`float`): seconds.
         thumbnails (`bool`, defaults to `False`): keep a small picture of each window.
 
@@ -127,7 +128,7 @@ def read_windows(
         ValueError: lengths that are not positive, or a stride longer than the window.
     """
     check_window(window, stride)
-    video = open_video(source, replace(reader.options, decoder="pyav"))
+    video = video_from(source, replace(reader.options, decoder="pyav"))
     stated_end = video.metadata.duration
     pixels_of = _FramePixels(reader)
     waiting: deque[_OpenWindow] = deque()
