@@ -60,7 +60,7 @@ def test_labels_of_the_demo_are_the_held_out_scenes():
 
 def test_own_video_and_labels():
     labels = ["red star moving left", "red star moving right", "red star turning"]
-    result = call(VIDEO, "--labels", ",".join(labels[:2]), "--labels", labels[2], "--top-k", "2", "--views", "2")
+    result = call(VIDEO, "--labels", ",".join(labels[:2]), "--labels", labels[2], "--top-k", "2", "--num-views", "2")
     assert result.exit_code == 0, result.stderr
     rows = [line.strip() for line in result.stdout.splitlines() if "%" in line]
     assert len(rows) == 2 and "red star moving left" in rows[0]
@@ -76,7 +76,7 @@ def test_scores_are_the_pipeline_s(tmp_path):
             file,
             "--labels-file",
             tmp_path / "labels.txt",
-            "--views",
+            "--num-views",
             "3",
             "--dtype",
             "float32",

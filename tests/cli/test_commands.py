@@ -16,7 +16,7 @@ from vitaclip_hf.cli.main import app, main
 
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo" / "checkpoint"
-COMMANDS = ["classify", "train", "evaluate", "compare", "average", "convert", "publish", "card", "info"]
+COMMANDS = ["classify", "train", "evaluate", "compare", "average", "publish", "card", "info", "convert"]
 
 
 def call(*arguments):
@@ -73,6 +73,11 @@ def test_errors_name_flags_and_stay_on_one_line(tmp_path):
         raise ValueError("a b")
     with pytest.raises(KeyError), reported(ValueError):
         raise KeyError("a defect of ours keeps its traceback")
+
+
+def test_underscores_are_hyphens():
+    written = call("classify", "no such file.mp4", "--model", "x", "--labels_file=none.txt", "--batch_size", "2")
+    assert written.exit_code == 2 and "none.txt" in written.stderr
 
 
 # Training and evaluation

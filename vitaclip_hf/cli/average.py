@@ -6,11 +6,12 @@ from typing import Annotated
 import typer
 
 from .errors import needs_extra, reported
+from .options import JsonOutput
 
 
 def average(
     results: Annotated[list[Path], typer.Argument(metavar="RESULTS", help="The results.json of each seed.")],
-    output: Annotated[Path | None, typer.Option(metavar="FILE", help="JSON file to write.")] = None,
+    output: JsonOutput = None,
 ) -> None:
     """Average evaluations over training seeds.
 

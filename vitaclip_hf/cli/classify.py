@@ -4,7 +4,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,82 +12,54 @@ import typer
 from ..data.output_files import replace_file
 from ..model.shown_names import shown
 from .errors import CommandError, needs_extra, reported
-from .libraries import load_libraries
+from .libraries import dtype_of, loaded_checkpoint
+from .options import (
+    PICTURES,
+    BatchSize,
+    Device,
+    Dtype,
+    Labels,
+    LabelsFile,
+    MaxSeconds,
+    MinCosine,
+    Model,
+    NumberType,
+    NumViews,
+    Template,
+    TopK,
+    Videos,
+)
 from .result_formats import WRITERS, Format
 from .video_files import GivenVideo, find_videos
 
 
 ENDINGS = {".json": Format.json, ".jsonl": Format.jsonl, ".csv": Format.csv, ".txt": Format.table}
-PICTURES = (".png", ".pdf", ".svg", ".jpg")
-
-
-class NumberType(str, Enum):
-    auto = "auto"
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-
-
-DTYPE_HELP = "Number type of the model; auto: bfloat16 where the hardware multiplies it fast, else float32."
 
 
 def classify(
-    videos: Annotated[
-        list[str],
-        typer.Argument(metavar="VIDEOS", help="Files, folders (with their subfolders), globs and URLs."),
-    ],
-    model: Annotated[str, typer.Option(metavar="MODEL", help="Folder or Hub id of a Vita-CLIP checkpoint.")],
-    labels: Annotated[
-        list[str] | None,
-        typer.Option(metavar="'A,B,...'", help="Labels to choose from, separated by commas. Repeatable."),
-    ] = None,
-    labels_file: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Labels, one a line; or JSON: {label: [texts]}."),
-    ] = None,
-    template: Annotated[
-        list[str] | None,
-        typer.Option(metavar="'TEXT {}'", help="Sentence with {} for the label. Repeatable: several are averaged."),
-    ] = None,
-    views: Annotated[
-        int,
-        typer.Option(min=1, metavar="N", help="Clips of each video; their scores are averaged."),
-    ] = 1,
-    batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Videos of a forward pass.")] = 8,
-    device: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Device, such as cpu or cuda:1. Default: a GPU, if any."),
-    ] = None,
-    dtype: Annotated[NumberType, typer.Option(help=DTYPE_HELP)] = NumberType.auto,
-    top_k: Annotated[int, typer.Option(min=1, metavar="N", help="Labels to show of each video.")] = 3,
+    videos: Videos,
+    model: Model,
+    labels: Labels = None,
+    labels_file: LabelsFile = None,
+    template: Template = None,
+    num_views: NumViews = 1,
+    batch_size: BatchSize = 8,
+    device: Device = None,
+    dtype: Dtype = NumberType.auto,
+    top_k: TopK = 3,
     min_score: Annotated[
-        float,
-        typer.Option(
-            min=0, max=1, metavar="X", help="Answer 'something else' if the best label's score is lower (0 to 1)."
-        ),
+        float, typer.Option(min=0, max=1, metavar="X", help="A label whose score is lower is no answer (0 to 1).")
     ] = 0.0,
-    min_cosine: Annotated[
-        float,
-        typer.Option(
-            min=-1, max=1, metavar="X", help="Answer 'something else' if the best label's cosine is lower (-1 to 1)."
-        ),
-    ] = -1.0,
-    max_seconds: Annotated[
-        float | None,
-        typer.Option(min=0.1, metavar="S", help="Most time for decoding one video. Default: no limit."),
-    ] = None,
+    min_cosine: MinCosine = -1.0,
+    max_seconds: MaxSeconds = None,
     picture: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Draw the frames that were read and the scores (one video; PNG, PDF, SVG)."),
     ] = None,
     format: Annotated[
-        Format | None,
-        typer.Option(help="Output format. Default: by the ending of --output, else table."),
+        Format | None, typer.Option(help="Output format. Default: by the ending of --output, else table.")
     ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="File to write instead of stdout."),
-    ] = None,
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="File to write instead of stdout.")] = None,
 ) -> int:
     """Say what videos show.
 
@@ -118,7 +89,7 @@ def classify(
     with reported(ValueError):
         number = len(classifier.scorer(**scoring).labels)
     settings: dict[str, Any] = {
-        "num_views": views,
+        "num_views": num_views,
         "max_seconds": max_seconds,
         "min_score": min_score,
         "min_cosine": min_cosine,
@@ -176,37 +147,6 @@ def choose_format(format: Format | None, output: Path | None) -> Format:
     if output.suffix.lower() not in ENDINGS:
         raise CommandError(f"`output` {output}: pass `format` for a file that does not end in {', '.join(ENDINGS)}.")
     return ENDINGS[output.suffix.lower()]
-
-
-def loaded_checkpoint(name: str, device: str | None, dtype: NumberType | None = None) -> Any:
-    """
-    A checkpoint on the device that was asked for; on a GPU, if there is one, by default. `dtype` as the option of that
-    name; by default that of the checkpoint.
-    """
-    import torch
-
-    load_libraries()
-    from ..loading.checkpoint import CheckpointError, load_checkpoint
-    from ..model.precision import fast_dtype
-
-    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
-    if device is not None:
-        try:
-            found = torch.device(device)
-            torch.zeros(1, device=found).item()
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
-            reason = str(error).strip().splitlines()[0][:200]
-            raise CommandError(f"`device` {device}: cannot be used here ({reason})") from error
-    number_type = None
-    if dtype is not None:
-        number_type = fast_dtype(found or "cpu") if dtype == NumberType.auto else getattr(torch, dtype.value)
-    with reported(CheckpointError, OSError, about=name):
-        return load_checkpoint(name, device=found, dtype=number_type)
-
-
-def dtype_of(model: Any) -> str:
-    """The name of the number type that a model runs in."""
-    return str(model.dtype).removeprefix("torch.")
 
 
 def check_picture(picture: Path, given: list[GivenVideo]) -> None:

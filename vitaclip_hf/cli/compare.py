@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from .errors import needs_extra, reported
+from .options import JsonOutput
 
 
 def compare(
@@ -18,7 +19,7 @@ def compare(
     resamples: Annotated[int, typer.Option(metavar="NUMBER", help="Bootstrap resamples.")] = 10_000,
     confidence: Annotated[float, typer.Option(metavar="0..1", help="Confidence of the intervals.")] = 0.95,
     seed: Annotated[int, typer.Option(metavar="NUMBER", help="Seed of the resamples.")] = 0,
-    output: Annotated[Path | None, typer.Option(metavar="FILE", help="JSON file to write.")] = None,
+    output: JsonOutput = None,
 ) -> None:
     """Compare two evaluations of the same videos.
 

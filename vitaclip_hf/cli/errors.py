@@ -56,27 +56,10 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
-    """A group of commands that reports wrong usage in one line. `order` is that of the help."""
-
-    order = (
-        *(
-            "classify",
-            "timeline",
-            "explain",
-            "index",
-            "search",
-            "embed",
-            "serve",
-            "train",
-            "evaluate",
-            "compare",
-            "average",
-        ),
-        *("convert", "export", "publish", "card", "info"),
-    )
+    """A group of commands that reports wrong usage in one line."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return sorted(super().list_commands(ctx), key=lambda name: self.order.index(name) if name in self.order else 99)
+        return sorted(super().list_commands(ctx), key=lambda name: name == "convert")  # typer lists groups first
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         exits = kwargs.pop("standalone_mode", True)

@@ -9,13 +9,14 @@ import typer
 
 from ..data.output_files import replace_file
 from ..model.shown_names import shown
-from .classify import PICTURES, loaded_checkpoint
 from .errors import CommandError, needs_extra, reported
+from .libraries import loaded_checkpoint
+from .options import PICTURES, Device, Model, OneVideo, Template
 
 
 def explain(
-    video: Annotated[str, typer.Argument(metavar="VIDEO", help="File or URL.")],
-    model: Annotated[str, typer.Option(metavar="MODEL", help="Folder or Hub id of a Vita-CLIP checkpoint.")],
+    video: OneVideo,
+    model: Model,
     output: Annotated[
         Path,
         typer.Option(metavar="FILE", help="Picture to write (PNG, PDF, SVG), or the numbers alone (.json)."),
@@ -24,10 +25,7 @@ def explain(
         str | None,
         typer.Option(metavar="TEXT", help="What to look for. Default: the best of the checkpoint's own classes."),
     ] = None,
-    template: Annotated[
-        list[str] | None,
-        typer.Option(metavar="'TEXT {}'", help="Sentence with {} for the label. Repeatable: several are averaged."),
-    ] = None,
+    template: Template = None,
     method: Annotated[
         str,
         typer.Option(
@@ -35,9 +33,7 @@ def explain(
             help="How the relevance of patches is found: integrated_gradients or gradient_attention.",
         ),
     ] = "integrated_gradients",
-    device: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Device, such as cpu or cuda:1. Default: a GPU, if any.")
-    ] = None,
+    device: Device = None,
 ) -> int:
     """Show where a model looks in a video.
 

@@ -7,13 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from .classify import DTYPE_HELP, NumberType, dtype_of, loaded_checkpoint
 from .errors import CommandError, needs_extra, reported
+from .libraries import dtype_of, loaded_checkpoint
+from .options import BatchSize, Device, MaxSeconds, Model, NumberType
 
 
 def index(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of videos, with its subfolders.")],
-    model: Annotated[str, typer.Option(metavar="MODEL", help="Folder or Hub id of a Vita-CLIP checkpoint.")],
+    model: Model,
     place: Annotated[
         Path | None,
         typer.Option("--index", metavar="DIR", help="Folder of the index. Default: .vitaclip-index within DIR."),
@@ -24,17 +25,12 @@ def index(
     stride: Annotated[
         float | None, typer.Option(metavar="S", help="Seconds from one window to the next. Default: the window.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Windows of a forward pass.")] = 8,
-    device: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Device, such as cpu or cuda:1. Default: a GPU, if any.")
-    ] = None,
+    batch_size: BatchSize = 8,
+    device: Device = None,
     dtype: Annotated[
-        NumberType | None, typer.Option(help=f"{DTYPE_HELP} Default: auto, or as before.", show_default=False)
+        NumberType | None, typer.Option(help="Number type of the model. Default: auto, or as before.")
     ] = None,
-    max_seconds: Annotated[
-        float | None,
-        typer.Option(min=0.1, metavar="S", help="Most time for decoding one video. Default: no limit."),
-    ] = None,
+    max_seconds: MaxSeconds = None,
     retry: Annotated[bool, typer.Option("--retry", help="Read files again that could not be read before.")] = False,
 ) -> int:
     """Make the index of a folder of videos, or bring it up to date.

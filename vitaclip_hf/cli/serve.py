@@ -6,18 +6,17 @@ from typing import Annotated
 
 import typer
 
-from .classify import loaded_checkpoint
 from .errors import CommandError, needs_extra
+from .libraries import loaded_checkpoint
+from .options import BatchSize, Device, Model
 
 
 def serve(
-    model: Annotated[str, typer.Option(metavar="MODEL", help="Folder or Hub id of a Vita-CLIP checkpoint.")],
+    model: Model,
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="0.0.0.0 listens on all addresses.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="Port; 0 for any free one.")] = 8000,
-    device: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Device, such as cpu or cuda:1. Default: a GPU, if any.")
-    ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Videos of a forward pass.")] = 8,
+    device: Device = None,
+    batch_size: BatchSize = 8,
     queue: Annotated[int, typer.Option(min=1, metavar="N", help="Requests at a time; more are answered 503.")] = 32,
     decoders: Annotated[int, typer.Option(min=1, metavar="N", help="Processes that decode.")] = 2,
     max_upload: Annotated[int, typer.Option(min=1, metavar="MIB", help="Largest request.")] = 64,

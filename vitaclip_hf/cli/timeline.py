@@ -12,44 +12,43 @@ import typer
 
 from ..data.output_files import replace_file
 from ..model.shown_names import shown
-from .classify import DTYPE_HELP, NumberType, dtype_of, loaded_checkpoint, read_labels
+from .classify import read_labels
 from .errors import CommandError, needs_extra, reported
-
-
-PICTURES = (".png", ".pdf", ".svg", ".jpg")
+from .libraries import dtype_of, loaded_checkpoint
+from .options import (
+    PICTURES,
+    BatchSize,
+    Device,
+    Dtype,
+    Labels,
+    LabelsFile,
+    MaxSeconds,
+    MinCosine,
+    Model,
+    NumberType,
+    OneVideo,
+    Stride,
+    Template,
+    Window,
+)
 
 
 def timeline(
-    video: Annotated[str, typer.Argument(metavar="VIDEO", help="File or URL.")],
-    model: Annotated[str, typer.Option(metavar="MODEL", help="Folder or Hub id of a Vita-CLIP checkpoint.")],
-    labels: Annotated[
-        list[str] | None,
-        typer.Option(metavar="'A,B,...'", help="Labels to look for, separated by commas. Repeatable."),
-    ] = None,
-    labels_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Labels to look for, one a line; they may hold commas.")
-    ] = None,
-    template: Annotated[
-        list[str] | None,
-        typer.Option(metavar="'TEXT {}'", help="Sentence with {} for the label. Repeatable: several are averaged."),
-    ] = None,
-    window: Annotated[float, typer.Option(metavar="S", help="Length of a window in seconds.")] = 4.0,
-    stride: Annotated[float, typer.Option(metavar="S", help="Seconds from one window to the next.")] = 2.0,
+    video: OneVideo,
+    model: Model,
+    labels: Labels = None,
+    labels_file: LabelsFile = None,
+    template: Template = None,
+    window: Window = 4.0,
+    stride: Stride = 2.0,
     high: Annotated[float, typer.Option(metavar="X", help="A segment needs this score somewhere (0 to 1).")] = 0.4,
     low: Annotated[float, typer.Option(metavar="X", help="A segment goes on while its score is at least this.")] = 0.2,
     min_length: Annotated[float, typer.Option(min=0, metavar="S", help="Shortest segment in seconds.")] = 0.0,
-    min_cosine: Annotated[
-        float, typer.Option(min=-1, max=1, metavar="X", help="A label with a lower cosine is not shown there.")
-    ] = -1.0,
-    batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Windows of a forward pass.")] = 8,
-    max_seconds: Annotated[
-        float | None,
-        typer.Option(min=0.1, metavar="S", help="Most time for decoding the video. Default: no limit."),
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Device, such as cpu or cuda:1. Default: a GPU, if any.")
-    ] = None,
-    dtype: Annotated[NumberType, typer.Option(help=DTYPE_HELP)] = NumberType.auto,
+    min_cosine: MinCosine = -1.0,
+    batch_size: BatchSize = 8,
+    max_seconds: MaxSeconds = None,
+    device: Device = None,
+    dtype: Dtype = NumberType.auto,
     output: Annotated[
         list[Path] | None,
         typer.Option(

@@ -1,0 +1,61 @@
+"""Arguments and options that several commands share. A command gives the default."""
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+PICTURES = (".png", ".pdf", ".svg", ".jpg")
+
+
+class NumberType(str, Enum):
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+class TableOrJson(str, Enum):
+    table = "table"
+    json = "json"
+
+
+Videos = Annotated[
+    list[str], typer.Argument(metavar="VIDEOS", help="Files, folders (with their subfolders), globs and URLs.")
+]
+OneVideo = Annotated[str, typer.Argument(metavar="VIDEO", help="File or URL.")]
+Model = Annotated[str, typer.Option(metavar="MODEL", help="Folder or Hub id of a Vita-CLIP checkpoint.")]
+Revision = Annotated[str | None, typer.Option(metavar="NAME", help="Branch, tag or commit of the Hub id.")]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option(metavar="'A,B,...'", help="Labels to choose from, separated by commas. Repeatable."),
+]
+LabelsFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Labels, one a line; or JSON: {label: [texts]}.")]
+Template = Annotated[
+    list[str] | None,
+    typer.Option(metavar="'TEXT {}'", help="Sentence with {} for the label. Repeatable: several are averaged."),
+]
+NumViews = Annotated[int, typer.Option(min=1, metavar="N", help="Clips of each video; their scores are averaged.")]
+Window = Annotated[float, typer.Option(metavar="S", help="Length of a window in seconds.")]
+Stride = Annotated[float, typer.Option(metavar="S", help="Seconds from one window to the next.")]
+BatchSize = Annotated[int, typer.Option(min=1, metavar="N", help="Videos or windows of a forward pass.")]
+Device = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Device, such as cpu or cuda:1. Default: a GPU, if any.")
+]
+Dtype = Annotated[
+    NumberType, typer.Option(help="Number type of the model; auto: bfloat16 where the hardware multiplies it fast.")
+]
+MaxSeconds = Annotated[
+    float | None,
+    typer.Option(min=0.1, metavar="S", help="Most time for decoding one video. Default: no limit."),
+]
+TopK = Annotated[int, typer.Option(min=1, metavar="N", help="How many answers to show.")]
+MinCosine = Annotated[
+    float,
+    typer.Option(min=-1, max=1, metavar="X", help="A label whose cosine is lower is no answer (-1 to 1)."),
+]
+TableFormat = Annotated[TableOrJson, typer.Option(help="Output format.")]
+JsonOutput = Annotated[Path | None, typer.Option(metavar="FILE", help="JSON file to write.")]
+NewFolder = Annotated[Path, typer.Option(metavar="DIR", help="New folder to write.")]
