@@ -190,7 +190,8 @@ class ClipCollator:
     `index` and `failures` are not model inputs; take them out of the batch before you call the model.
 
     Args:
-        mixer ([`ClipMixer`], *optional*): for training; its draws come from the seeds of the batch's samples.
+        mixer ([`ClipMixer`], *optional*): mixes training batches only; its draws come from the seeds
+            of the batch's samples.
     """
 
     def __init__(self, mixer: Callable | None = None):
@@ -199,7 +200,7 @@ class ClipCollator:
     def __call__(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
         pixels = torch.stack([sample["pixel_values_videos"] for sample in samples])
         labels = torch.tensor([sample["labels"] for sample in samples], dtype=torch.long)
-        if self.mixer is not None:
+        if self.mixer is not None and pixels.ndim == 5:
             seed = derive_seed("mix", *(sample["seed"] for sample in samples))
             pixels, labels = self.mixer(pixels, labels, torch.Generator().manual_seed(seed))
         return {
