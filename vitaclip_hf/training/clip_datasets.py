@@ -103,5 +103,6 @@ def make_mixer(arguments: AugmentationArguments, num_classes: int) -> ClipMixer 
     if not (arguments.mixup or arguments.cutmix or arguments.label_smoothing):
         return None
     return ClipMixer(
-        num_classes, arguments.mixup, arguments.cutmix, arguments.mix_probability, arguments.label_smoothing
-    )
+        num_classes, mixup=arguments.mixup, cutmix=arguments.cutmix, probability=arguments.mix_probability,
+        label_smoothing=arguments.label_smoothing,
+    )  # fmt: skip

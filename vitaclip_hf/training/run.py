@@ -31,6 +31,7 @@ from ..data.configuration_files import configuration_folder
 from ..data.folder_lock import FolderLock
 from ..data.text_files import one_line
 from ..model.decoding import VideoDecodingError
+from ..model.frame_sampling import ClipSpecification
 from ..model.shown_names import check_utf8
 from .arguments import CHECKPOINTING, GROUPS, NAMES, RENAMED, VitaClipTrainingArguments
 from .checkpoints import FINAL_MODELS, is_finished, step_of, writing
@@ -91,6 +92,7 @@ def settle_evaluation(training: VitaClipTrainingArguments, data: TrainingData) -
 def make_trainer(arguments: tuple, data: TrainingData, checkpoint: Path | None) -> VitaClipTrainer:
     """Loads the model, and makes datasets and trainer."""
     model_arguments, data_arguments, augmentation, _, training = arguments
+    ClipSpecification(model_arguments.num_frames)  # too many frames are an error before the model is made
     model, processor = load_starting_point(model_arguments, data.class_names)
     # The saved processor reads as this training evaluates, and resizes as it trains.
     video_processor = processor.video_processor

@@ -62,9 +62,10 @@ class RunFolder:
         Raises:
             ValueError: there is no complete checkpoint, it or the best one is damaged, or the run had another recipe.
         """
-        *earlier, checkpoint = complete_checkpoints(self.path) or [None]
-        if checkpoint is None:
+        checkpoints = complete_checkpoints(self.path)
+        if not checkpoints:
             raise ValueError(f"`resume`: {self.path} holds no complete checkpoint")
+        *earlier, checkpoint = checkpoints
         check_readable(checkpoint, otherwise=earlier[-1] if earlier else None)
         best = checkpoint_folder(self.path, read_state(checkpoint)["best_global_step"])
         if best != checkpoint and best.is_dir():
