@@ -110,7 +110,9 @@ def test_estimate_by_hand(tmp_path, tokenizer):
     assert (found.steps, found.videos, found.trained, found.parameters) == (90, 6, trained, every)
     assert found.disk == 3 * 4 * (every + 2 * trained)  # 5 saves, 2 kept, a third while it is written
     assert found.free_disk > 0 and found.summary().startswith("90 steps of 6 videos")
-    assert estimate_training(training(tmp_path, save_strategy="no", prompts_only=True), state, model).disk == 4 * trained
+    assert (
+        estimate_training(training(tmp_path, save_strategy="no", prompts_only=True), state, model).disk == 4 * trained
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from torch.utils.data import Dataset
 from ..data.augmentation import ClipAugmentation, ClipMixer
 from ..data.clip_dataset import ClipCollator, ClipDataset
 from ..data.clip_stream import ClipStream
-from ..model.frame_sampling import ClipSpecification
 from ..model.video_processing_vita_clip import VitaClipVideoProcessor
+from ..model.video_reader import VideoReader
 from .arguments import AugmentationArguments, VitaClipTrainingArguments
 from .training_data import TrainingData
 
@@ -51,15 +51,15 @@ def make_datasets(
             "`mixup` and `cutmix` mix the videos of a batch: `per_device_train_batch_size` must be 2 or more"
         )
     arguments = data.arguments
-    clip = ClipSpecification(video_processor.num_frames, arguments.sampling, arguments.frame_stride)
-    views = ClipSpecification(
-        video_processor.num_frames, arguments.eval_sampling, arguments.frame_stride, arguments.num_views,
-        arguments.num_spatial_views,
-    )  # fmt: skip
+    settings: dict[str, Any] = {"frame_stride": arguments.frame_stride, "max_seconds": arguments.max_seconds}
+    clip = VideoReader(video_processor, sampling=arguments.sampling, num_views=1, num_spatial_views=1, **settings)
+    settings |= {"num_views": arguments.num_views, "num_spatial_views": arguments.num_spatial_views}
+    views = VideoReader(video_processor, sampling=arguments.eval_sampling, **settings)
     common: dict[str, Any] = {
-        "seed": data.seed, "on_error": arguments.on_unreadable, "max_retries": arguments.max_retries,
-        "max_seconds": arguments.max_seconds,
-    }  # fmt: skip
+        "seed": data.seed,
+        "on_error": arguments.on_unreadable,
+        "max_retries": arguments.max_retries,
+    }
     train: dict[str, Any] = {"augmentation": make_augmentation(augmentation, video_processor.crop_size["height"])}
     validation: dict[str, Any] = {}
     kind: Any = ClipDataset
@@ -70,8 +70,8 @@ def make_datasets(
         train |= {"batch_size": training.per_device_train_batch_size, "skip_batches": skip_batches}
         validation |= {"batch_size": training.per_device_eval_batch_size}
     return ClipDatasets(
-        kind(data.train, video_processor, clip, **train, **common),
-        None if data.validation is None else kind(data.validation, video_processor, views, **validation, **common),
+        kind(data.train, clip, **train, **common),
+        None if data.validation is None else kind(data.validation, views, **validation, **common),
         ClipCollator(make_mixer(augmentation, len(data.class_names))),
     )
 
