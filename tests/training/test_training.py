@@ -225,18 +225,14 @@ def test_weight_decay_on_matrices_or_on_everything(tmp_path, decay_all):
 
 BAD_ARGUMENTS = {
     "no videos there": (["--videos", "{tmp}"], "no"),
-    "no folder": (["--videos", "{tmp}/nowhere"], "nowhere"),
-    "labels out of range": (["--annotations", "{tmp}/list.txt", "--classes", "{tmp}/names.txt"], "label 7"),
     "too many frames": (["--num_frames", "40000000"], "--num-frames"),
     "unknown argument": (["--learning_rat", "1"], "'learning_rate'"),
     "old name": (["--eval_views", "1"], "'num_views'"),
     "wrong RandAugment": (["--rand_augment", "rand-q7"], "rand-q7"),
     "wrong policy": (["--on_unreadable", "ignore"], "ignore"),
-    "wrong subset": (["--class_subset", "half"], "half"),
     "no context": (["--num_context_tokens", "0"], "num_context_tokens"),
     "unknown metric": (["--metric_for_best_model", "f1"], "top1, top5"),
     "other smoothing": (["--label_smoothing_factor", "0.1"], "--label-smoothing"),
-    "other resume": (["--resume_from_checkpoint", "x"], "--resume"),
     "mixing single videos": (["--per_device_train_batch_size", "1"], "--mixup"),
     "one level too deep": (["--videos", "{parent}"], "--videos .*--videos"),
     "a stream of files": (["--streaming"], "hub:ID"),
@@ -246,14 +242,12 @@ BAD_ARGUMENTS = {
     "nothing to resume": (["--resume"], "--resume: .*/out "),
     "batch": (["--total_batch_size", "3"], "--total-batch-size 3"),
     "other classes": (["--fresh_prompts", "false"], "--model .*--reset-classes .*--classes"),
-    "more shots than videos": (["--shots", "50", "--validation_share", "0"], "50"),
 }
 
 
 @pytest.mark.parametrize("case", BAD_ARGUMENTS)
 def test_bad_input_is_one_line_that_says_what_to_change(case, start, videos, tmp_path, monkeypatch, error_line):
-    (tmp_path / "list.txt").write_text("left/0.mp4 7\n")
-    (tmp_path / "names.txt").write_text("left\ngrowing\nblinking\n")
+    (tmp_path / "list.txt").touch()
     more, message = BAD_ARGUMENTS[case]
     (tmp_path / "parent").mkdir()
     (tmp_path / "parent" / "videos").symlink_to(videos)
@@ -305,7 +299,7 @@ def test_classes_and_layout_of_another_checkpoint(start):
     model = ModelArguments(model=str(start), num_frames=4, num_context_tokens=4)
     with pytest.raises(ValueError, match="3 classes.* 2;.*`reset_classes`"):
         load_starting_point(model, ["left", "right"])
-    with pytest.raises(ValueError, match="class 1 'riding a bike'.*'rowing'"):
+    with pytest.raises(ValueError, match="class 1 .*'riding a bike'.*'rowing'"):
         load_starting_point(model, ["archery", "rowing", "tai chi"])
     with pytest.raises(ValueError, match="num_frames=4.* 8"):
         load_starting_point(ModelArguments(model=str(start)), ["archery", "riding a bike", "tai chi"])

@@ -234,17 +234,6 @@ def test_a_run_is_resumed_where_it_was_moved(finished, whole_run, start, videos,
     assert_bit_equal(weights(Path("c")), expected)
 
 
-def test_of_a_finished_run_whose_best_checkpoint_was_deleted_the_last_is_kept(whole_run, start, videos, tmp_path):
-    shutil.copytree(whole_run, tmp_path / "run")
-    path = tmp_path / "run" / "checkpoint-4" / "trainer_state.json"
-    state = json.loads(path.read_text())
-    path.write_text(json.dumps(state | {"best_global_step": 2}))
-    (path.parent / "checksums.json").unlink()  # they are those of the file that was changed here
-    shutil.rmtree(tmp_path / "run" / "checkpoint-2")
-    assert train_script.train(arguments(start, videos, tmp_path / "run", "--resume")) == 0
-    assert_bit_equal(weights(tmp_path / "run"), weights(tmp_path / "run" / "checkpoint-4"))
-
-
 def test_a_deleted_best_checkpoint_no_longer_competes(start, videos, tmp_path):
     more = ["--learning_rate", "0", "--save_steps", "1", "--eval_steps", "1", "--save_total_limit", "9"]
     assert train_script.train(arguments(start, videos, tmp_path, *more)) == 0

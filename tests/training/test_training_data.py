@@ -172,15 +172,11 @@ def test_splits_by_their_other_names(content, tmp_path, monkeypatch, source):
         assert len(listed(read_training_data(arguments(source, folder), seed=0).validation)) == 8
 
 
-def test_data_sets_are_checked_and_streams_say_why_not(content, tmp_path, capsys):
+def test_data_sets_are_checked_and_others_say_why_not(content, tmp_path, capsys):
     folder = folder_of(tmp_path / "data", content, train=2)
     (tmp_path / "data" / "train" / "left" / "0.mp4").write_bytes(b"no video")
     assert train_script.check_and_report(read_training_data(arguments("hub", folder), seed=0)) == 2
-    printed = capsys.readouterr().out
-    assert f"hub:{folder}: 8 videos (8 train), 4 classes; 7 usable (decoded)" in printed
-    assert "train row 4 (train/left/0.mp4)" in printed
-    selected = arguments("hub", folder, class_subset="base", validation_share=0.5)
-    assert train_script.check_and_report(read_training_data(selected, seed=0)) == 0
+    assert "train row 4 (train/left/0.mp4)" in capsys.readouterr().out
     for source in ("stream", "motion_shapes"):
         with pytest.raises(ValueError, match="`check_data`"):
             train_script.check_and_report(read_training_data(arguments(source, folder), seed=0))

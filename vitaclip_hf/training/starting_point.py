@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import zip_longest
 from typing import Any
 
 from transformers.utils import logging
@@ -61,7 +62,12 @@ def load_starting_point(
     if new_prompts or arguments.reset_classes:
         model.set_classes(class_names, processor.tokenizer)
     elif own != list(class_names):
-        raise ValueError(_class_difference(name, own, list(class_names)))
+        first = next(index for index, pair in enumerate(zip_longest(own, class_names)) if pair[0] != pair[1])
+        raise ValueError(
+            f"`model` {name} has {len(own)} classes, the data {len(class_names)}; class {first} is "
+            f"{own[first : first + 1]} there and {class_names[first : first + 1]} here; pass `reset_classes` to train "
+            "the classes of the data, or the model's own class list with `classes`"
+        )
     model.freeze_backbone()
     return model, processor
 
@@ -101,11 +107,3 @@ def _check_layout(config: VitaClipConfig, name: str, settings: dict[str, dict[st
                     f"`model` {name} has {field}={found}, the recipe asks for {value}; pass `{field}` {found} to "
                     "continue with its prompts, or `fresh_prompts` to start with new ones"
                 )
-
-
-def _class_difference(name: str, own: list[str], given: list[str]) -> str:
-    do = "pass `reset_classes` to train it for the classes of the data, or its own class list with `classes`"
-    if len(own) != len(given):
-        return f"`model` {name} has {len(own)} classes, the data {len(given)}; {do}"
-    index = next(index for index, pair in enumerate(zip(own, given, strict=True)) if pair[0] != pair[1])
-    return f"`model` {name} calls class {index} {own[index]!r}, the data {given[index]!r}; {do}"
