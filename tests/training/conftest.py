@@ -26,6 +26,12 @@ def whole_run(start, videos, tmp_path_factory) -> Path:
     return output
 
 
+@pytest.fixture(autouse=True)
+def no_curves(monkeypatch):
+    """Their picture takes a quarter of a tiny training; `whole_run` has one."""
+    monkeypatch.setattr(train_script, "plot_curves", lambda *_: None)
+
+
 @pytest.fixture
 def error_line(capsys):
     """Runs the command, which must fail; returns the one line that says why."""
