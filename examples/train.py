@@ -2,9 +2,9 @@
 
     accelerate launch examples/train.py own-folder --videos my_videos
     accelerate launch --config_file configuration/accelerate/ddp.yaml examples/train.py vita-clip-k400 \\
-        --videos k400/videos --annotations k400/annotations --total_batch_size 256 --bf16
-    python examples/train.py motion_shapes --output_dir runs/shapes       # generated videos, no download, any machine
-    python examples/train.py motion_shapes --output_dir runs/shapes --resume
+        --videos k400/videos --annotations k400/annotations --total-batch-size 256 --bf16
+    python examples/train.py motion_shapes --output-dir runs/shapes       # generated videos, no download, any machine
+    python examples/train.py motion_shapes --output-dir runs/shapes --resume
 """
 
 import sys

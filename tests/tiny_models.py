@@ -54,6 +54,11 @@ def tiny_model(vision=None, text=None, tokenizer=None, seed: int = 0, cls=None, 
     return model
 
 
+def enable_checkpointing(model) -> None:
+    """Activation checkpointing, by its name in this version of transformers 5."""
+    getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
+
+
 @dataclass
 class GoldenCase:
     name: str

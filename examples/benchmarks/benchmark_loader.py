@@ -20,7 +20,7 @@ from torch import nn
 from vitaclip_hf import VitaClipVideoProcessor
 from vitaclip_hf.data.annotation_table import AnnotationTable, VideoSample
 from vitaclip_hf.data.clip_dataset import ClipDataset
-from vitaclip_hf.model.frame_sampling import ClipSpecification
+from vitaclip_hf.model.video_reader import VideoReader
 
 
 SIZE, FRAMES, STRIDE = 224, 8, 16
@@ -54,8 +54,8 @@ def read_as_released(path: str, views: int, mean: torch.Tensor, std: torch.Tenso
 def dataset(files: list[str], views: int, **processing) -> ClipDataset:
     """This package's evaluation data set of the files."""
     table = AnnotationTable(tuple(VideoSample(path, 0, "test", path) for path in files), ("any",), "benchmark")
-    specification = ClipSpecification(FRAMES, "dense", STRIDE, views)
-    return ClipDataset(table, VitaClipVideoProcessor(num_frames=FRAMES, **processing), specification)
+    processor = VitaClipVideoProcessor(num_frames=FRAMES, **processing)
+    return ClipDataset(table, VideoReader(processor, sampling="dense", frame_stride=STRIDE, num_views=views))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -16,6 +16,7 @@ from vitaclip_hf.data.annotations import read_annotations
 from vitaclip_hf.data.clip_dataset import ClipCollator, ClipDataset
 from vitaclip_hf.library.timeline import VideoTimeline
 from vitaclip_hf.library.video_index import VideoIndex
+from vitaclip_hf.model.video_reader import VideoReader
 
 
 FILES = 8
@@ -74,8 +75,8 @@ class LibraryWork:
 
     def _data_set(self, folder: Path, workers: int) -> str:
         table = read_annotations(folder)
-        processor = self.checkpoint.processor.video_processor
-        videos = ClipDataset(table, processor, training=False, on_error="skip", max_seconds=SECONDS)
+        reader = VideoReader(self.checkpoint.processor.video_processor, max_seconds=SECONDS)
+        videos = ClipDataset(table, reader, on_error="skip")
         loader = torch.utils.data.DataLoader(videos, batch_size=2, num_workers=workers, collate_fn=ClipCollator())
         seen = sum(len(batch["labels"]) for batch in loader)
         if seen != len(table):

@@ -136,7 +136,7 @@ def test_evaluation_and_training_of_videos_whose_folder_is_not_utf8(folder, tmp_
     assert str(videos) in json.dumps(run, ensure_ascii=False)
     capsys.readouterr()
     assert main(["train", *arguments(start, videos, folder / "run")]) == 2
-    assert "--output_dir" in (error := capsys.readouterr().err) and error.count("\n") == 1 and "UTF-8" in error
+    assert "--output-dir" in (error := capsys.readouterr().err) and error.count("\n") == 1 and "UTF-8" in error
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ from vitaclip_hf.data.annotations import AnnotationError
 from vitaclip_hf.data.clip_dataset import ClipCollator, ClipDataset
 from vitaclip_hf.data.clip_stream import ClipStream
 from vitaclip_hf.data.video_sources import HubVideos
-from vitaclip_hf.model.frame_sampling import ClipSpecification
+from vitaclip_hf.model.video_reader import VideoReader
 
 
 COUNT = 11
-SPECIFICATION = ClipSpecification(num_frames=2, sampling="segment_random", frame_stride=1)
+SPECIFICATION = {"num_frames": 2, "sampling": "segment_random", "frame_stride": 1}
 NAMES = [f"class {number}" for number in range(COUNT)]  # one class a video, so that labels tell records apart
 
 
@@ -31,7 +31,8 @@ def noisy(frames, generator):
 def stream_of(paths, shards=4, augmentation=noisy, specification=SPECIFICATION, **options):
     processor = VitaClipVideoProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
     stream = hub_dataset(paths).to_iterable_dataset(num_shards=shards)
-    return ClipStream(stream, processor, specification, **{"batch_size": 2, "augmentation": augmentation} | options)
+    reader = VideoReader(processor, **specification)
+    return ClipStream(stream, reader, **{"batch_size": 2, "augmentation": augmentation} | options)
 
 
 def take(stream, workers, count=None):
@@ -89,9 +90,9 @@ def test_training_by_shards_over_workers(video_files):
 
 def test_pixels_equal_those_of_the_map_style_data_set(video_files, monkeypatch):
     monkeypatch.setattr(datasets.Video, "decode_example", lambda *_, **__: pytest.fail("decoded by datasets"))
-    specification = ClipSpecification(num_frames=2, sampling="uniform", num_views=2)
+    specification = {"num_frames": 2, "sampling": "uniform", "num_views": 2}
     stream = stream_of(video_files, shards=1, augmentation=None, specification=specification)
-    mapped = ClipDataset(HubVideos(hub_dataset(video_files)), stream.reader.video_processor, specification)
+    mapped = ClipDataset(HubVideos(hub_dataset(video_files)), stream.reader)
     for index, sample in enumerate(stream):
         assert torch.equal(sample["pixel_values_videos"], mapped[index]["pixel_values_videos"])
     assert index == COUNT - 1
@@ -127,4 +128,4 @@ def test_mistakes(video_files):
         stream_of(video_files, sharding="shards", skip_batches=1)
     unnamed = hub_dataset(video_files).cast_column("label", datasets.Value("int64")).to_iterable_dataset()
     with pytest.raises(AnnotationError, match="names no classes; give `class_names`"):
-        ClipStream(unnamed, None, SPECIFICATION, batch_size=1)
+        ClipStream(unnamed, VideoReader(VitaClipVideoProcessor()), batch_size=1)

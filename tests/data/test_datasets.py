@@ -1,6 +1,5 @@
 """Clip data sets: what is decoded, what a sample depends on, what becomes of files that fail."""
 
-import functools
 import pickle
 from pathlib import Path
 
@@ -12,13 +11,16 @@ from accelerate.data_loader import prepare_data_loader, skip_first_batches
 from torch.utils.data import DataLoader
 
 from vitaclip_hf import VideoDecodingError, VitaClipVideoProcessor
-from vitaclip_hf.data import video_sources
+from vitaclip_hf.data import clip_stream, video_sources
 from vitaclip_hf.data.annotations import AnnotationError, AnnotationTable, VideoSample
 from vitaclip_hf.data.augmentation import ClipAugmentation, ClipMixer
 from vitaclip_hf.data.clip_dataset import ClipCollator, ClipDataset, EpochSampler, SampleKey
+from vitaclip_hf.data.clip_stream import ClipStream
 from vitaclip_hf.data.video_sources import HubVideos, MotionShapes
 from vitaclip_hf.model.decoding import PyAVVideo, VideoTooLargeError, open_video
-from vitaclip_hf.model.frame_sampling import ClipSpecification, sample_clips
+from vitaclip_hf.model.frame_sampling import sample_clips
+from vitaclip_hf.model.read_options import ReadOptions
+from vitaclip_hf.model.video_reader import SETTINGS, VideoReader
 
 
 NUM_FRAMES = 12  # of each video
@@ -56,8 +58,8 @@ def evaluation_set(table, **options):
 def clip_set(table, options, kind=ClipDataset):
     """A data set from the options of the clip specification and its own."""
     options = {"num_frames": 4, "frame_stride": 2} | options
-    read = {name: options.pop(name) for name in ClipSpecification.__dataclass_fields__ if name in options}
-    return kind(table, processor(), ClipSpecification(**read), **options)
+    settings = {name: options.pop(name) for name in SETTINGS if name in options}
+    return kind(table, VideoReader(processor(), **settings), **options)
 
 
 @pytest.fixture
@@ -255,34 +257,43 @@ def test_failures_reach_the_batch_from_workers(damaged):
     assert [path.rsplit("/")[-1] for path in found] == ["bad.mp4", "gone.mp4"]
 
 
-def test_too_large_frames_are_refused_before_decoding(table, decoded, monkeypatch):
-    def limit(max_bytes):
-        limited = functools.partial(open_video, max_bytes=max_bytes)
-        monkeypatch.setattr(video_sources, "open_video", limited)
-
-    limit(4 * 64 * 64 * 3 - 1)
-    with pytest.raises(VideoTooLargeError, match="4 frames of 64 x 64 take 49,152 bytes.* make the video smaller"):
-        evaluation_set(table)[0]
-    assert evaluation_set(table, on_error="skip")[0]["labels"] == -100
-    assert decoded == []
-    limit(4 * 64 * 64 * 3)
-    assert evaluation_set(table)[0]["labels"] == 0
+OTHER_OPTIONS = {
+    "decoder": "pyav", "verify": "full", "on_damage": "skip", "max_seconds": 7.0, "max_bytes": 10**8,
+    "max_frame_pixels": 10**6, "max_download_bytes": 10**7, "download_seconds": 5.0, "allow_private_addresses": False,
+}  # fmt: skip
 
 
-def test_the_limit_comes_from_the_argument_or_the_video_processor(table, decoded):
+@pytest.mark.parametrize("streaming", [False, True])
+def test_the_processors_reading_options_reach_the_decoder(hub_dataset, monkeypatch, streaming):
+    own = processor()
+    for name, value in OTHER_OPTIONS.items():
+        assert getattr(own, name) != value
+        setattr(own, name, value)
+    seen = []
+
+    def recording(source, options):
+        seen.append(options)
+        return open_video(source)
+
+    for module in (video_sources, clip_stream):
+        monkeypatch.setattr(module, "open_video", recording)
+    if streaming:
+        next(iter(ClipStream(hub_dataset.to_iterable_dataset(), VideoReader(own), batch_size=1)))
+    else:
+        ClipDataset(HubVideos(hub_dataset), VideoReader(own))[0]
+    assert seen == [ReadOptions(**OTHER_OPTIONS)]
+    assert vars(seen[0]) == OTHER_OPTIONS
+
+
+def test_too_large_frames_are_refused_before_decoding(table, decoded):
     needed = 4 * 64 * 64 * 3
-    with pytest.raises(VideoTooLargeError, match="the limit is 49,151"):
+    with pytest.raises(VideoTooLargeError, match="49,151"):
         evaluation_set(table, max_bytes=needed - 1)[0]
+    assert evaluation_set(table, on_error="skip", max_bytes=needed - 1)[0]["labels"] == -100
     assert decoded == []
     assert evaluation_set(table, max_bytes=needed)[0]["labels"] == 0
-    limited = processor()
-    limited.max_bytes = needed - 1
     with pytest.raises(VideoTooLargeError):
-        ClipDataset(table, limited, ClipSpecification(4, "dense", 2))[0]
-    assert ClipDataset(table, limited, ClipSpecification(4, "dense", 2), max_bytes=needed)[0]["labels"] == 0
-    shapes = MotionShapes(clips_per_class=1)
-    with pytest.raises(VideoTooLargeError):
-        evaluation_set(shapes, max_bytes=1000)[0]
+        evaluation_set(MotionShapes(clips_per_class=1), max_bytes=1000)[0]
 
 
 @pytest.mark.parametrize(
@@ -347,11 +358,11 @@ def test_motion_shapes_draw_only_the_frames_asked_for(monkeypatch):
         "_coverage",
         lambda shapes, poses, size: drawn.append(poses.x.shape[1]) or coverage(shapes, poses, size),
     )
-    whole = source.open(301, "auto").read(range(32))
-    some = source.open(301, "auto").read([3, 30])
+    whole = source.open(301).read(range(32))
+    some = source.open(301).read([3, 30])
     assert drawn == [32, 2]
     assert torch.equal(some, whole[[3, 30]])
-    assert not torch.equal(whole, source.open(1, "auto").read(range(32)))
+    assert not torch.equal(whole, source.open(1).read(range(32)))
     assert source.label(301) == 1
     sample = training_set(source, frame_stride=8)[SampleKey(0, 301)]
     assert sample["labels"] == 1

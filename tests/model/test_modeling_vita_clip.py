@@ -6,7 +6,7 @@ import pytest
 import torch
 from accelerate import cpu_offload
 from safetensors.torch import load_file, save_file
-from tiny_models import tiny_config, tiny_model
+from tiny_models import enable_checkpointing, tiny_config, tiny_model
 from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification, CLIPConfig, CLIPModel
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
@@ -303,7 +303,7 @@ def test_activation_checkpointing_gives_the_same_gradients(tokenizer):
         model.freeze_backbone()
         model.train()
         if checkpointing:
-            model.gradient_checkpointing_enable()
+            enable_checkpointing(model)
             assert model.vision_model.encoder.layers[0].gradient_checkpointing
         model(videos(), labels=torch.tensor([0, 2])).loss.backward()
         return {name: p.grad for name, p in model.named_parameters() if p.requires_grad}

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from tiny_models import tiny_config, tiny_model
+from tiny_models import enable_checkpointing, tiny_config, tiny_model
 from transformers.activations import ACT2FN
 from transformers.masking_utils import create_causal_mask
 from transformers.models.clip.modeling_clip import CLIPEncoder
@@ -97,7 +97,7 @@ def test_nothing_is_computed_for_padding_and_only_ends_in_the_last_layer(tokeniz
 def test_checkpointed_layers_give_the_same_gradients(tokenizer):
     model = named_model(tokenizer)
     expected = gradient(model, model.get_class_features().pooler_output)
-    model.gradient_checkpointing_enable()
+    enable_checkpointing(model)
     assert model.text_model.encoder.layers[0].gradient_checkpointing
     torch.testing.assert_close(gradient(model, model.get_class_features().pooler_output), expected)
 

@@ -1,6 +1,6 @@
 """What `test_distributed_training.py` runs on several ranks: optimizer steps and an evaluation of a tiny model.
 
-torchrun --nproc_per_node 2 tests/distributed_training.py OUTPUT '{"per_device_train_batch_size": 2, …}'
+torchrun --nproc_per_node 2 tests/training/distributed_training.py OUTPUT '{"mode": "run", …}'
 """
 
 import json
@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 
 import torch
+from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import DistributedType
 from safetensors.torch import save_file
 from tiny_models import openai_tokenizer, tiny_model
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 from torch.utils.data import Dataset
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer
@@ -24,6 +26,11 @@ from vitaclip_hf.training.trainer import VitaClipTrainer, make_shardable
 
 
 VIDEOS, CLASSES = 8, 3
+SETTINGS = {
+    "max_steps": 2, "optim": "sgd", "learning_rate": 0.1, "lr_scheduler_type": "constant", "max_grad_norm": 0,
+    "use_cpu": True, "disable_tqdm": True, "save_strategy": "no", "report_to": [], "dataloader_pin_memory": False,
+    "per_device_eval_batch_size": 2, "logging_steps": 1,
+}  # fmt: skip
 
 
 class FixedClips(Dataset):
@@ -44,36 +51,38 @@ class FixedClips(Dataset):
         return {"pixel_values_videos": self.pixels[index], "labels": self.labels[index], "index": index}
 
 
-def run(output: Path, soft: bool = False, **arguments) -> None:
-    model = tiny_model(tokenizer=openai_tokenizer(), cls=VitaClipForVideoClassification)
+def new_model() -> VitaClipForVideoClassification:
+    model = tiny_model(tokenizer=openai_tokenizer(), cls=VitaClipForVideoClassification).train()
     model.freeze_backbone()
-    settings = {
-        "max_steps": 2, "optim": "sgd", "learning_rate": 0.1, "lr_scheduler_type": "constant", "max_grad_norm": 0,
-        "use_cpu": True, "disable_tqdm": True, "save_strategy": "no", "report_to": [], "dataloader_pin_memory": False,
-        "per_device_eval_batch_size": 2, "logging_steps": 1,
-    }  # fmt: skip
-    training = VitaClipTrainingArguments(str(output), **settings | arguments)
+    return model
+
+
+def save(output: Path, trained: dict[str, torch.Tensor], facts: dict) -> None:
+    output.mkdir(parents=True, exist_ok=True)
+    trained["logit_scale"] = trained["logit_scale"].reshape(())  # a vector where it was sharded
+    save_file({name: tensor.detach().contiguous() for name, tensor in trained.items()}, output / "trained.safetensors")
+    (output / "facts.json").write_text(json.dumps(facts))
+
+
+def run(output: Path, soft: bool = False, **arguments) -> None:
+    model = new_model()
+    training = VitaClipTrainingArguments(str(output), **SETTINGS | arguments)
     trainer = VitaClipTrainer(
         model, training, train_dataset=FixedClips(VIDEOS, soft), eval_dataset=FixedClips(7, views=2)
     )
     trainer.train()
     metrics = trainer.evaluate()
-    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if trainer.is_world_process_zero():
-        output.mkdir(parents=True, exist_ok=True)
-        trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-        tensors = {name.removeprefix("module."): tensor.contiguous() for name, tensor in state.items()}
-        save_file({name: tensors[name] for name in trained}, output / "trained.safetensors")
+        trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         log = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-        (output / "metrics.json").write_text(json.dumps(metrics | {"losses": log}))
+        save(output, trained, metrics | {"losses": log})
 
 
 def run_sharded(output: Path, micro_batches: int) -> None:
     """The same two steps with weights sharded by FSDP2: accelerate shards on accelerators only, torch also on CPUs."""
     torch.distributed.init_process_group("gloo")
     rank, ranks = torch.distributed.get_rank(), torch.distributed.get_world_size()
-    model = tiny_model(tokenizer=openai_tokenizer(), cls=VitaClipForVideoClassification).train()
-    model.freeze_backbone()
+    model = new_model()
     make_shardable(model)
     mesh = init_device_mesh("cpu", (ranks,))
     for module in list(model.modules()):
@@ -81,10 +90,10 @@ def run_sharded(output: Path, micro_batches: int) -> None:
             fully_shard(module, mesh=mesh)
     fully_shard(model, mesh=mesh)
     register_fsdp_forward_method(model, "get_class_embeds")
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if not all(isinstance(parameter, DTensor) for parameter in trained):
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    if not all(isinstance(parameter, DTensor) for parameter in trained.values()):
         raise RuntimeError("not every weight is sharded")
-    optimizer = torch.optim.SGD(trained, lr=0.1)
+    optimizer = torch.optim.SGD(trained.values(), lr=0.1)
     data, mine = FixedClips(VIDEOS), torch.arange(rank, VIDEOS, ranks)
     for _ in range(2):
         step = ClassEmbedsOfStep(model)
@@ -92,25 +101,51 @@ def run_sharded(output: Path, micro_batches: int) -> None:
             is_last = number == micro_batches - 1
             model.set_requires_gradient_sync(is_last)
             shared = step.for_micro_batch(is_last)
-            loss = model(
+            model(
                 data.pixels[rows], labels=data.labels[rows], num_items_in_batch=VIDEOS // ranks, class_embeds=shared
-            ).loss
-            loss.backward()
+            ).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    full = {name: p.full_tensor().detach() for name, p in model.named_parameters() if p.requires_grad}
-    full["logit_scale"] = full["logit_scale"].reshape(())
+    full = {name: parameter.full_tensor() for name, parameter in trained.items()}
     if rank == 0:
-        output.mkdir(parents=True, exist_ok=True)
-        save_file({name: tensor.contiguous() for name, tensor in full.items()}, output / "trained.safetensors")
+        save(output, full, {})
+
+
+def run_launched(output: Path) -> None:
+    """By `accelerate launch` with the shipped FSDP file. accelerate is told that a CPU is an accelerator."""
+    init = AcceleratorState.__init__
+
+    def init_with_sharding_on_cpus(self, *args, fsdp_plugin=None, **kwargs):
+        init(self, *args, fsdp_plugin=fsdp_plugin, **kwargs)
+        if fsdp_plugin is not None:
+            self.distributed_type = PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+            self.fsdp_plugin = fsdp_plugin
+
+    AcceleratorState.__init__ = init_with_sharding_on_cpus
+    model = new_model()
+    whole = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    training = VitaClipTrainingArguments(
+        str(output), per_device_train_batch_size=2, total_batch_size=VIDEOS, **SETTINGS
+    )
+    trainer = VitaClipTrainer(model, training, train_dataset=FixedClips(VIDEOS))
+    trainer.train()
+    sharded = trainer.accelerator.unwrap_model(trainer.model_wrapped)
+    parameters = dict(sharded.named_parameters())
+    facts = {
+        "fsdp2": trainer.accelerator.is_fsdp2,
+        "units": sorted({type(module).__name__ for module in sharded.modules() if isinstance(module, FSDPModule)}),
+        "shares": [
+            p.to_local().numel() / whole[name] if isinstance(p, DTensor) else 1 for name, p in parameters.items()
+        ],
+    }
+    full = {name: parameter.full_tensor() for name, parameter in parameters.items() if parameter.requires_grad}
+    if trainer.is_world_process_zero():
+        save(output, full, facts)
 
 
 if __name__ == "__main__":
     options = json.loads(sys.argv[2])
-    if "micro_batches" in options:
-        run_sharded(Path(sys.argv[1]), **options)
-    else:
-        run(Path(sys.argv[1]), **options)
+    {"run": run, "sharded": run_sharded, "launched": run_launched}[options.pop("mode")](Path(sys.argv[1]), **options)
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()

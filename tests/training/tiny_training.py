@@ -1,5 +1,6 @@
 """A training that takes seconds: a tiny model, twelve videos, four steps. For the tests of training."""
 
+import json
 from pathlib import Path
 
 import torch
@@ -44,6 +45,12 @@ def arguments(start: Path, videos: Path, output: Path, *more: str) -> list[str]:
     return [part for name, value in given.items() for part in (f"--{name}", str(value))] + list(more)
 
 
+def history(folder: Path, name: str = "loss") -> list[dict]:
+    """The entries of a run's log that have `name`."""
+    state = json.loads((folder / "trainer_state.json").read_text())
+    return [entry for entry in state["log_history"] if name in entry]
+
+
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
@@ -51,3 +58,9 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def assert_bit_equal(found: dict, expected: dict) -> None:
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def assert_near(found: dict, expected: dict, atol: float, rtol: float) -> None:
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, atol=atol, rtol=rtol, msg=lambda m, n=name: f"{n}: {m}")

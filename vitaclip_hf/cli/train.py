@@ -6,7 +6,7 @@ from importlib.util import find_spec
 import typer
 
 
-NEEDED = ("accelerate", "datasets", "evaluate", "matplotlib", "psutil", "pyarrow")  # of the extra `train`
+NEEDED = ("accelerate", "datasets", "evaluate", "matplotlib", "pyarrow")  # of the extra `train`
 
 
 def main(arguments: list[str] | None = None, prog: str = "train") -> int:

@@ -5,15 +5,15 @@ or ranks, and after a resumed run.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from ..model.decoding import VideoDecodingError
-from ..model.frame_sampling import ClipSpecification
+from ..model.video_reader import VideoReader
 from .annotation_table import AnnotationTable
-from .clip_reading import FILE_FAILURES, NO_LABEL, ClipReader, check_policy, reason_of, too_many
+from .clip_reading import ClipReading
 from .seeds import derive_seed
 from .text_files import AnnotationError
 from .video_sources import TableVideos, VideoSource
@@ -26,7 +26,7 @@ class SampleKey(NamedTuple):
     index: int  # type: ignore[assignment]  # tuple has a method of that name
 
 
-class ClipDataset(Dataset):
+class ClipDataset(ClipReading, Dataset):
     """
     Clips of labelled videos.
 
@@ -47,50 +47,30 @@ class ClipDataset(Dataset):
 
     Args:
         table ([`AnnotationTable`], [`HubVideos`] or [`MotionShapes`]): the videos.
-        video_processor ([`VitaClipVideoProcessor`]): resizes, crops and normalises if there is no augmentation.
-        specification ([`ClipSpecification`], *optional*): how a video is read; the processor's by default.
-        augmentation ([`ClipAugmentation`], *optional*): for training.
-        seed (`int`, defaults to 0): seed of all draws.
-        on_error (`str`, defaults to `"error"`): what to do with a file that cannot be read, `"error"` or `"skip"`.
-        max_retries (`int`, defaults to 10): how many other videos are tried.
-        training (`bool`, *optional*): whether samples are single clips that may be replaced; by default, whether there
-            is an augmentation.
-        max_bytes (`int`, *optional*): limit on the decoded frames of one video; by default the video processor's
-            `max_bytes` if it has one, else that of [`open_video`].
-        max_seconds (`float`, *optional*): most time for decoding one video; a decoder that hangs is ended, and the
-            video counts as one that cannot be read. By default the video processor's.
+        reader ([`VideoReader`]): reads the videos; resizes, crops and normalises if there is no augmentation.
+        augmentation, seed, on_error, max_retries, training: see [`ClipReading`].
 
     Raises:
         AnnotationError: there are no videos, or unlabelled ones in training.
         ValueError: an unknown choice.
+
+    Example:
+
+    ```python
+    >>> from vitaclip_hf import ClipDataset, VideoReader, VitaClipVideoProcessor
+    >>> from vitaclip_hf.data.video_sources import MotionShapes
+
+    >>> reader = VideoReader(VitaClipVideoProcessor(num_frames=4), num_views=2, max_seconds=10)
+    >>> ClipDataset(MotionShapes(), reader)[0]["pixel_values_videos"].shape
+    torch.Size([2, 4, 3, 224, 224])
+
+    ```
     """
 
-    def __init__(
-        self,
-        table: AnnotationTable | VideoSource,
-        video_processor,
-        specification: ClipSpecification | None = None,
-        *,
-        augmentation: Callable[[torch.Tensor, torch.Generator], torch.Tensor] | None = None,
-        seed: int = 0,
-        on_error: str = "error",
-        max_retries: int = 10,
-        training: bool | None = None,
-        max_bytes: int | None = None,
-        max_seconds: float | None = None,
-    ):
-        check_policy(on_error, max_retries)
-        self.training = augmentation is not None if training is None else training
+    def __init__(self, table: AnnotationTable | VideoSource, reader: VideoReader, **options: Any):
+        super().__init__(reader, **options)
         self.source: VideoSource = TableVideos(table) if isinstance(table, AnnotationTable) else table
-        specification = specification or video_processor.clip_specification
-        self.reader = ClipReader(video_processor, specification, augmentation, self.training, max_bytes, max_seconds)
-        self.seed = seed
-        self.on_error = on_error
-        self.max_retries = max_retries
         self.epoch = 0  # for `EpochSampler`; samples use the epoch of their key
-        self._check_videos()
-
-    def _check_videos(self) -> None:
         if len(self.source) == 0:
             raise AnnotationError("`table` has no videos.")
         if self.training:
@@ -116,31 +96,15 @@ class ClipDataset(Dataset):
         epoch, index = key if isinstance(key, tuple) else (0, key)
         if not 0 <= index < len(self):
             raise IndexError(f"There is no video {index}; the numbers are 0 … {len(self) - 1}.")
-        if self.on_error == "error":
-            return self._sample(index, derive_seed(self.seed, epoch, index))
         failures: list[tuple[str, str]] = []
-        for attempt in range(self.max_retries + 1 if self.training else 1):
-            draw = (self.seed, epoch, index, attempt) if attempt else (self.seed, epoch, index)
-            chosen = derive_seed("replacement", *draw) % len(self) if attempt else index
-            try:
-                return self._sample(chosen, derive_seed(*draw)) | ({"failures": failures} if failures else {})
-            except FILE_FAILURES as error:
-                failures.append((self.source.name(chosen), reason_of(error)))
-        if self.training:
-            raise VideoDecodingError(too_many(failures))
-        return {
-            "pixel_values_videos": self.reader.blank(),
-            "labels": NO_LABEL,
-            "index": index,
-            "seed": derive_seed(self.seed, epoch, index),
-            "failures": failures,
-        }
-
-    def _sample(self, index: int, seed: int) -> dict[str, Any]:
-        pixels = self.reader.read(self.source.open(index, self.reader.decoder, **self.reader.limits), seed)
-        label = self.source.label(index)
-        label = NO_LABEL if label is None else label
-        return {"pixel_values_videos": pixels, "labels": label, "index": index, "seed": seed}
+        while True:
+            draw = (self.seed, epoch, index, len(failures)) if failures else (self.seed, epoch, index)
+            chosen = derive_seed("replacement", *draw) % len(self) if failures else index
+            open_video = partial(self.source.open, chosen, self.reader.options)
+            name, label = self.source.name(chosen), self.source.label(chosen)
+            sample = self.sample(open_video, name, label, chosen, derive_seed(*draw), failures)
+            if sample is not None:
+                return sample
 
 
 class EpochSampler(Sampler[SampleKey]):
@@ -190,7 +154,8 @@ class ClipCollator:
     `index` and `failures` are not model inputs; take them out of the batch before you call the model.
 
     Args:
-        mixer ([`ClipMixer`], *optional*): for training; its draws come from the seeds of the batch's samples.
+        mixer ([`ClipMixer`], *optional*): mixes training batches only; its draws come from the seeds
+            of the batch's samples.
     """
 
     def __init__(self, mixer: Callable | None = None):
@@ -199,7 +164,7 @@ class ClipCollator:
     def __call__(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
         pixels = torch.stack([sample["pixel_values_videos"] for sample in samples])
         labels = torch.tensor([sample["labels"] for sample in samples], dtype=torch.long)
-        if self.mixer is not None:
+        if self.mixer is not None and pixels.ndim == 5:
             seed = derive_seed("mix", *(sample["seed"] for sample in samples))
             pixels, labels = self.mixer(pixels, labels, torch.Generator().manual_seed(seed))
         return {

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from ..model.decoding import VideoDecodingError, open_video
-from ..model.frame_sampling import ClipSpecification
-from .clip_reading import FILE_FAILURES, NO_LABEL, ClipReader, check_policy, reason_of, too_many
+from ..model.decoding import Video, open_video
+from ..model.video_reader import VideoReader
+from .clip_reading import NO_LABEL, ClipReading
 from .seeds import derive_seed
 from .text_files import AnnotationError
 from .video_sources import HubColumns, encoded_video, video_name
@@ -25,7 +25,7 @@ class Place(NamedTuple):
     failures: list[tuple[str, str]]
 
 
-class ClipStream(IterableDataset):
+class ClipStream(ClipReading, IterableDataset):
     """
     Clips of a `datasets.IterableDataset`, in the form of [`ClipDataset`]'s samples; `index` is the record's number.
 
@@ -50,15 +50,8 @@ class ClipStream(IterableDataset):
 
     Args:
         dataset (`datasets.IterableDataset`): the streamed data set.
-        video_processor ([`VitaClipVideoProcessor`]): see [`ClipDataset`].
-        specification ([`ClipSpecification`], *optional*): see [`ClipDataset`].
+        reader ([`VideoReader`]): reads the videos; resizes, crops and normalises if there is no augmentation.
         batch_size (`int`): batch size of one process, for `loader`.
-        augmentation ([`ClipAugmentation`], *optional*): see [`ClipDataset`].
-        seed (`int`, defaults to 0): see [`ClipDataset`].
-        on_error (`str`, defaults to `"error"`): see [`ClipDataset`].
-        max_retries (`int`, defaults to 10): see [`ClipDataset`].
-        training (`bool`, *optional*): see [`ClipDataset`].
-        max_bytes, max_seconds (*optional*): see [`ClipDataset`].
         video_column (`str`, *optional*): see [`HubVideos`].
         label_column (`str`, defaults to `"label"`): see [`HubVideos`].
         class_names (`Sequence[str]`, *optional*): names in the order of the labels; needed if the labels are not a
@@ -70,6 +63,7 @@ class ClipStream(IterableDataset):
         sharding (`str`, defaults to `"examples"`): `"examples"` or `"shards"`, see above.
         skip_batches (`int`, defaults to 0): number of batches of this rank to leave out undecoded, to go on with a
             training; `"examples"` only.
+        augmentation, seed, on_error, max_retries, training: see [`ClipReading`].
 
     Raises:
         AnnotationError: the video column or the class names cannot be found out.
@@ -79,17 +73,9 @@ class ClipStream(IterableDataset):
     def __init__(
         self,
         dataset,
-        video_processor,
-        specification: ClipSpecification | None = None,
+        reader: VideoReader,
         *,
         batch_size: int,
-        augmentation: Callable[[torch.Tensor, torch.Generator], torch.Tensor] | None = None,
-        seed: int = 0,
-        on_error: str = "error",
-        max_retries: int = 10,
-        training: bool | None = None,
-        max_bytes: int | None = None,
-        max_seconds: float | None = None,
         video_column: str | None = None,
         label_column: str = "label",
         class_names: Sequence[str] | None = None,
@@ -98,8 +84,9 @@ class ClipStream(IterableDataset):
         world_size: int = 1,
         sharding: str = "examples",
         skip_batches: int = 0,
+        **options: Any,
     ):
-        check_policy(on_error, max_retries)
+        super().__init__(reader, **options)
         if sharding not in SHARDINGS:
             raise ValueError(f"`sharding` must be one of {', '.join(SHARDINGS)}, got {sharding!r:.100}.")
         if batch_size < 1 or not 0 <= rank < world_size or skip_batches < 0:
@@ -108,21 +95,11 @@ class ClipStream(IterableDataset):
             )
         if skip_batches and sharding != "examples":
             raise ValueError('`skip_batches` needs sharding="examples", where batches do not depend on the workers.')
-        self.training = augmentation is not None if training is None else training
         self.columns = HubColumns(dataset.features, video_column, label_column, class_names)
         self.class_names = self.columns.class_names
         self.dataset = self.columns.undecoded(dataset)
-        specification = specification or video_processor.clip_specification
-        self.reader = ClipReader(video_processor, specification, augmentation, self.training, max_bytes, max_seconds)
-        self.batch_size = batch_size
-        self.seed = seed
-        self.on_error = on_error
-        self.max_retries = max_retries
-        self.buffer_size = buffer_size
-        self.rank = rank
-        self.world_size = world_size
-        self.sharding = sharding
-        self.skip_batches = skip_batches
+        self.batch_size, self.buffer_size, self.skip_batches = batch_size, buffer_size, skip_batches
+        self.rank, self.world_size, self.sharding = rank, world_size, sharding
 
     def loader(self, collator: Callable, num_workers: int = 0, device: torch.device | None = None, **kwargs):
         """
@@ -207,32 +184,19 @@ class ClipStream(IterableDataset):
     def _sample(self, place: Place, position: int, record: dict | None) -> dict[str, Any] | None:
         """A sample for a place. `None` if the record fails and training has to try the next one."""
         draw = (place.epoch, place.position) if position == place.position else (place.epoch, place.position, position)
-        sample: dict[str, Any] = {"index": position, "seed": derive_seed(self.seed, *draw)}
+        seed = derive_seed(self.seed, *draw)
         if record is None:
-            return sample | {"pixel_values_videos": self.reader.blank(), "labels": NO_LABEL, "index": -1}
+            return {"pixel_values_videos": self.blank(), "labels": NO_LABEL, "index": -1, "seed": seed}
         video = record[self.columns.video]
         name = video_name(video, f"record {position}")
         label = self.columns.label_of(record[self.columns.label], name)
         if label is None and self.training:
             raise AnnotationError(f"{name} has no label; leave it out of the training.")
 
-        try:
-            opened = open_video(encoded_video(video, name), decoder=self.reader.decoder, **self.reader.limits)
-            pixels = self.reader.read(opened, sample["seed"])
-        except FILE_FAILURES as error:
-            if self.on_error == "error":
-                raise
-            place.failures.append((name, reason_of(error)))
-            if self.training:
-                self._check_failures(place.failures)
-                return None
-            pixels, label = self.reader.blank(), None
-        sample |= {"pixel_values_videos": pixels, "labels": NO_LABEL if label is None else label}
-        return sample | ({"failures": place.failures} if place.failures else {})
+        def opened() -> Video:
+            return open_video(encoded_video(video, name, self.reader.options), self.reader.options)
 
-    def _check_failures(self, failures: list[tuple[str, str]]) -> None:
-        if len(failures) > self.max_retries:
-            raise VideoDecodingError(too_many(failures))
+        return self.sample(opened, name, label, position, seed, place.failures)
 
 
 def _records(dataset) -> Iterator[dict]:

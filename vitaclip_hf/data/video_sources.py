@@ -12,7 +12,7 @@ import torch
 from transformers.video_utils import VideoMetadata
 
 from ..model.decoding import Video, VideoDecodingError, open_video
-from ..model.read_options import MAX_DOWNLOAD_BYTES
+from ..model.read_options import ReadOptions
 from ..model.sources import failure
 from .annotation_table import AnnotationTable, VideoSample, is_url
 from .class_names import ClassIndex, checked_class_names
@@ -36,8 +36,8 @@ class VideoSource(Protocol):
     def name(self, index: int) -> str:
         """Name of a video in messages and results."""
 
-    def open(self, index: int, decoder: str, **limits: Any) -> Video:
-        """Opens a video to read frames from; `limits` are those of [`open_video`]."""
+    def open(self, index: int, options: ReadOptions | None = None) -> Video:
+        """Opens a video to read frames from."""
 
 
 class TableVideos:
@@ -64,12 +64,12 @@ class TableVideos:
     def name(self, index: int) -> str:
         return self.table.samples[index].path
 
-    def video(self, index: int) -> str | bytes:
+    def video(self, index: int, options: ReadOptions | None = None) -> str | bytes:
         """What [`open_video`] can open."""
         return self.table.samples[index].path
 
-    def open(self, index: int, decoder: str, **limits: Any) -> Video:
-        return open_video(self.video(index), decoder=decoder, **limits)
+    def open(self, index: int, options: ReadOptions | None = None) -> Video:
+        return open_video(self.video(index, options), options)
 
 
 class MotionShapes:
@@ -118,16 +118,16 @@ class MotionShapes:
     def name(self, index: int) -> str:
         return f"motion_shapes/{self.seed}/{self.class_names[self.label(index)]}/{index}"
 
-    def open(self, index: int, decoder: str = "", **limits: Any) -> Video:
+    def open(self, index: int, options: ReadOptions | None = None) -> Video:
         seed = derive_seed("motion_shapes", self.seed, index)
-        return DrawnVideo(self.name(index), self.scenes[self.label(index)], seed, self.num_frames, self.size, **limits)
+        return DrawnVideo(self.name(index), self.scenes[self.label(index)], seed, self.num_frames, self.size, options)
 
 
 class DrawnVideo(Video):
     """A generated video. Only the frames that are read are drawn."""
 
-    def __init__(self, name: str, scene: Scene, seed: int, num_frames: int, size: int, **limits: Any):
-        super().__init__(name, VideoMetadata(num_frames, width=size, height=size), **limits)
+    def __init__(self, name: str, scene: Scene, seed: int, num_frames: int, size: int, options: ReadOptions | None):
+        super().__init__(name, VideoMetadata(num_frames, width=size, height=size), (options or ReadOptions()).max_bytes)
         self.scene, self.seed, self.size = scene, seed, size
 
     def _decode(self, numbers: list[int]) -> torch.Tensor:
@@ -225,17 +225,19 @@ def video_name(video: Any, place: str) -> str:
     return path or place
 
 
-def encoded_video(video: Any, name: str) -> str | bytes:
+def encoded_video(video: Any, name: str, options: ReadOptions | None = None) -> str | bytes:
     """
     What [`open_video`] can open: the bytes of an undecoded value, else its path. A remote file is downloaded.
 
     Args:
         video (`dict`): a value of a video column, with `bytes` and `path`.
         name (`str`): its name, for messages.
+        options ([`ReadOptions`], *optional*): limit the download.
 
     Raises:
         VideoDecodingError: there is no video, or it cannot be downloaded.
     """
+    options = options or ReadOptions()
     content, path = (video.get("bytes"), video.get("path")) if isinstance(video, dict) else (None, None)
     if content is not None:
         return content
@@ -244,17 +246,22 @@ def encoded_video(video: Any, name: str) -> str | bytes:
     if "://" not in path or is_url(path):
         return path
     schemes = {part.partition("://")[0].lower() for part in path.split("::") if "://" in part}
-    if not schemes <= FETCHED:
-        found = f"addresses with {min(schemes - FETCHED)!r:.50} are not read"
+    # fsspec does not say which addresses it connects to.
+    fetched = FETCHED if options.allow_private_addresses else FETCHED - {"http", "https"}
+    if not schemes <= fetched:
+        found = f"addresses with {min(schemes - fetched)!r:.50} are not read"
         raise failure(path, found, "download", "Data sets can name files, http(s) and hf addresses, and zip archives.")
     import fsspec
 
+    limit = options.max_download_bytes
     try:
         with fsspec.open(path, "rb") as file:
-            content = file.read(MAX_DOWNLOAD_BYTES + 1)
-        if len(content) > MAX_DOWNLOAD_BYTES:
-            raise ValueError(f"it has more than {MAX_DOWNLOAD_BYTES:,} bytes")
+            content = file.read(-1 if limit is None else limit + 1)
+        if limit is not None and len(content) > limit:
+            raise ValueError(f"it has more than {limit:,} bytes, see `max_download_bytes`")
         return content
+    except (AttributeError, NameError, TypeError):
+        raise
     except Exception as error:  # every file system raises its own errors
         raise VideoDecodingError(f"Cannot read the video {path}: {error} (download).", path, error) from error
 
@@ -336,5 +343,5 @@ class HubVideos(TableVideos):
         """Writes the videos as a list, see [`AnnotationTable.write`]."""
         self.table.write(path)
 
-    def video(self, index: int) -> str | bytes:
-        return encoded_video(self.dataset[self._rows[index]][self.columns.video], self.name(index))
+    def video(self, index: int, options: ReadOptions | None = None) -> str | bytes:
+        return encoded_video(self.dataset[self._rows[index]][self.columns.video], self.name(index), options)

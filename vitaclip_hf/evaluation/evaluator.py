@@ -22,6 +22,7 @@ from ..data.clip_dataset import ClipDataset
 from ..data.configuration_files import ConfigurationFileError, read_recipe_beside
 from ..loading.checkpoint import Checkpoint
 from ..model.modeling_vita_clip import VitaClipModel
+from ..model.video_reader import VideoReader
 from ..model.zero_shot_classifier import (
     blend_features,
     build_zero_shot_classifier,
@@ -96,9 +97,8 @@ class Evaluator:
         self.protocol = plan.protocol.resolved(video_processor.clip_specification)
         self.rows = ROWS if frozen_clip else ROWS[:1]
         videos = AnnotationTable(plan.videos, plan.splits[0].table.class_names, "all splits")
-        self.clips = ClipDataset(
-            videos, video_processor, self.protocol.clip_specification, on_error="skip", max_seconds=max_seconds
-        )
+        reader = VideoReader(video_processor, max_seconds=max_seconds, **vars(self.protocol.clip_specification))
+        self.clips = ClipDataset(videos, reader, on_error="skip")
         self._splits_of: dict[str, list[str]] = {}
         for split in plan.splits:
             for sample in split.table.samples:

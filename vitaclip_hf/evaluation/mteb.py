@@ -22,12 +22,12 @@ from tqdm import tqdm
 from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
-from ..data.clip_reading import ClipReader
 from ..data.video_sources import encoded_video
 from ..loading.checkpoint import Checkpoint, load_checkpoint
 from ..model.decoding import TorchcodecVideo, Video, open_video
 from ..model.frame_sampling import ClipSpecification
 from ..model.video_inputs import video_from
+from ..model.video_reader import VideoReader
 from ..model.zero_shot_classifier import embed_views
 from .evaluator import DTYPES
 from .result_files import fingerprint_of_json
@@ -98,7 +98,7 @@ class VitaClipEncoder(AbsEncoder):
         self.checkpoint = load_checkpoint(model_name, revision)
         own = self.checkpoint.processor.video_processor
         specification = chosen_specification(own.clip_specification, views)
-        self.reader = ClipReader(own, specification)
+        self.reader = VideoReader(own, **vars(specification))
         # mteb keeps apart the results of an experiment: of settings that are not the checkpoint's own.
         experiment = {key: value for key, value in asdict(specification).items() if value != getattr(own, key)}
         experiment |= {"dtype": dtype} if dtype != "float32" else {}
@@ -202,18 +202,18 @@ class RowCollator:
     A row can have a video, a text or both. What it does not have is `None`.
 
     Args:
-        reader ([`ClipReader`]): reads the views of a video.
+        reader ([`VideoReader`]): reads the views of a video.
     """
 
-    def __init__(self, reader: ClipReader):
+    def __init__(self, reader: VideoReader):
         self.reader = reader
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         having = {column: [i for i, row in enumerate(rows) if row.get(column) is not None] for column in MODALITIES}
         if set(having["video"]) | set(having["text"]) != set(range(len(rows))):
             raise ValueError("VitaClipEncoder: a row of the data has neither video nor text.")
-        videos = [opened(rows[i]["video"], self.reader.decoder) for i in having["video"]]
-        clips = [self.reader.read(video, seed=0) for video in videos]  # [views, T, 3, S, S] each
+        videos = [opened(rows[i]["video"], self.reader.options.decoder) for i in having["video"]]
+        clips = [self.reader.read(video)[0] for video in videos]  # [views, T, 3, S, S] each
         return {
             "rows": len(rows),
             "video_rows": having["video"],

@@ -3,13 +3,14 @@
 import inspect
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, make_dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from packaging.version import Version
 from transformers import TrainingArguments
+from transformers.hf_argparser import HfArg
 from transformers.utils import logging
 
 from ..model.configuration_vita_clip import (
@@ -26,6 +27,7 @@ logger = logging.get_logger(__name__)
 MOST_WORKERS = 16  # by default; each holds batches ready, which takes memory
 METRICS = ("top1", "top5", "mean_class", "loss")
 CHOICES = {"context_position": CONTEXT_POSITIONS}
+RENAMED = {"eval_views": "num_views", "eval_spatial_views": "num_spatial_views"}
 
 
 @dataclass
@@ -34,18 +36,16 @@ class _ModelArguments:
 
     _argument_group_name = "model"
 
-    model: str | None = field(
-        default=None, metadata={"help": "CLIP or Vita-CLIP to start from: a folder or an id on the Hub."}
+    model: str | None = HfArg(default=None, help="CLIP or Vita-CLIP to start from: a folder or an id on the Hub.")
+    revision: str | None = HfArg(default=None, help="Revision of the model on the Hub.")
+    fresh_prompts: bool = HfArg(
+        default=False, help="Take only the CLIP of a Vita-CLIP checkpoint, and start with new prompts."
     )
-    revision: str | None = field(default=None, metadata={"help": "Revision of the model on the Hub."})
-    fresh_prompts: bool = field(
-        default=False, metadata={"help": "Take only the CLIP of a Vita-CLIP checkpoint, and start with new prompts."}
+    reset_classes: bool = HfArg(
+        default=False, help="Replace the classes of a Vita-CLIP checkpoint by those of the data."
     )
-    reset_classes: bool = field(
-        default=False, metadata={"help": "Replace the classes of a Vita-CLIP checkpoint by those of the data."}
-    )
-    attn_implementation: str | None = field(
-        default=None, metadata={"help": "Attention implementation: sdpa, eager, flash_attention_2 …"}
+    attn_implementation: str | None = HfArg(
+        default=None, help="Attention implementation: sdpa, eager, flash_attention_2 …"
     )
 
 
@@ -58,7 +58,7 @@ def _prompt_fields() -> Iterator[tuple[str, Any, Any]]:
                 metadata: dict[str, Any] = {"help": " ".join(text[1].split()).replace("%", "%%") if text else ""}
                 if item.name in CHOICES:
                     metadata["choices"] = CHOICES[item.name]
-                yield item.name, item.type, field(default=item.default, metadata=metadata)
+                yield item.name, item.type, HfArg(default=item.default, metadata=metadata)
 
 
 if TYPE_CHECKING:
@@ -81,65 +81,51 @@ class DataArguments:
 
     _argument_group_name = "videos"
 
-    videos: str | None = field(
-        default=None,
-        metadata={"help": "Folder of videos; motion_shapes (generated); or hub:ID, a video data set of the Hub."},
+    videos: str | None = HfArg(
+        default=None, help="Folder of videos; motion_shapes (generated); or hub:ID, a video data set of the Hub."
     )
-    annotations: str | None = field(
-        default=None,
-        metadata={"help": "List of videos, or official annotation files. Without it, class folders are the classes."},
+    annotations: str | None = HfArg(
+        default=None, help="List of videos, or official annotation files. Without it, class folders are the classes."
     )
-    classes: str | None = field(
-        default=None, metadata={"help": "File of class names: one a line, or lines of id,name."}
+    classes: str | None = HfArg(default=None, help="File of class names: one a line, or lines of id,name.")
+    annotation_format: str = HfArg(default="auto", help="Format of the annotations, where it is not recognised.")
+    eval_videos: str | None = HfArg(default=None, help="Folder of the validation videos.")
+    eval_annotations: str | None = HfArg(default=None, help="List of the validation videos.")
+    split_camel_case: bool = HfArg(
+        default=False, help="Write class names in words: ApplyEyeMakeup as Apply Eye Makeup."
     )
-    annotation_format: str = field(
-        default="auto", metadata={"help": "Format of the annotations, where it is not recognised."}
+    class_subset: Literal["all", "base", "novel"] = HfArg(
+        default="all", help="All classes, the base classes or the novel ones. By default halves of the list."
     )
-    eval_videos: str | None = field(default=None, metadata={"help": "Folder of the validation videos."})
-    eval_annotations: str | None = field(default=None, metadata={"help": "List of the validation videos."})
-    split_camel_case: bool = field(
-        default=False, metadata={"help": "Write class names in words: ApplyEyeMakeup as Apply Eye Makeup."}
+    base_classes: str | None = HfArg(
+        default=None, help="Class file of the base classes, for class_subset: yours, or such as hmdb51_base.txt."
     )
-    class_subset: Literal["all", "base", "novel"] = field(
-        default="all",
-        metadata={"help": "All classes, the base classes or the novel ones. By default halves of the list."},
+    novel_classes: str | None = HfArg(
+        default=None, help="Class file of the novel classes, for class_subset: yours, or such as hmdb51_novel.txt."
     )
-    base_classes: str | None = field(
-        default=None,
-        metadata={"help": "Class file of the base classes, for class_subset: yours, or such as hmdb51_base.txt."},
+    shots: int | None = HfArg(default=None, help="Number of training videos of each class, drawn by data_seed.")
+    validation_share: float = HfArg(
+        default=0.0, help="Share of the training videos held back where there is no validation split."
     )
-    novel_classes: str | None = field(
-        default=None,
-        metadata={"help": "Class file of the novel classes, for class_subset: yours, or such as hmdb51_novel.txt."},
+    clips_per_class: int = HfArg(default=64, help="motion_shapes: generated videos of each class.")
+    label_column: str = HfArg(default="label", help="hub:ID: the column with the class.")
+    streaming: bool = HfArg(default=False, help="hub:ID: read the data set as a stream.")
+    on_unreadable: Literal["error", "skip"] = HfArg(
+        default="error", help="Stop at an unreadable video (error), or take another video in its place (skip)."
     )
-    shots: int | None = field(
-        default=None, metadata={"help": "Number of training videos of each class, drawn by data_seed."}
+    max_retries: int = HfArg(default=10, help="Number of other videos tried in place of an unreadable one.")
+    max_seconds: float | None = HfArg(
+        default=None, help="Most time for decoding one video; after it, the video counts as unreadable."
     )
-    validation_share: float = field(
-        default=0.0, metadata={"help": "Share of the training videos held back where there is no validation split."}
+    sampling: Literal["dense_random", "segment_random", "dense", "uniform"] = HfArg(
+        default="dense_random", help="How the frames of a training clip are chosen."
     )
-    clips_per_class: int = field(default=64, metadata={"help": "motion_shapes: generated videos of each class."})
-    label_column: str = field(default="label", metadata={"help": "hub:ID: the column with the class."})
-    streaming: bool = field(default=False, metadata={"help": "hub:ID: read the data set as a stream."})
-    on_unreadable: Literal["error", "skip"] = field(
-        default="error",
-        metadata={"help": "Stop at an unreadable video (error), or take another video in its place (skip)."},
+    frame_stride: int = HfArg(default=16, help="Distance between the frames of a dense clip.")
+    eval_sampling: Literal["dense", "uniform"] = HfArg(
+        default="dense", help="How the frames of a validation clip are chosen."
     )
-    max_retries: int = field(
-        default=10, metadata={"help": "Number of other videos tried in place of an unreadable one."}
-    )
-    max_seconds: float | None = field(
-        default=None, metadata={"help": "Most time for decoding one video; after it, the video counts as unreadable."}
-    )
-    sampling: Literal["dense_random", "segment_random", "dense", "uniform"] = field(
-        default="dense_random", metadata={"help": "How the frames of a training clip are chosen."}
-    )
-    frame_stride: int = field(default=16, metadata={"help": "Distance between the frames of a dense clip."})
-    eval_sampling: Literal["dense", "uniform"] = field(
-        default="dense", metadata={"help": "How the frames of a validation clip are chosen."}
-    )
-    eval_views: int = field(default=1, metadata={"help": "Temporal views of a validation video."})
-    eval_spatial_views: int = field(default=1, metadata={"help": "Spatial views of a validation video: 1 or 3."})
+    num_views: int = HfArg(default=1, help="Temporal views of a validation video.")
+    num_spatial_views: int = HfArg(default=1, help="Spatial views of a validation video: 1 or 3.")
 
 
 @dataclass
@@ -148,33 +134,26 @@ class AugmentationArguments:
 
     _argument_group_name = "augmentation of training clips"
 
-    rand_augment: str | None = field(
-        default=None, metadata={"help": "RandAugment in timm's notation, such as rand-m7-n4-mstd0.5-inc1."}
+    rand_augment: str | None = HfArg(
+        default=None, help="RandAugment in timm's notation, such as rand-m7-n4-mstd0.5-inc1."
     )
-    crop_scale: list[float] = field(
-        default_factory=lambda: [0.08, 1.0], metadata={"help": "Smallest and largest area of random crops."}
+    crop_scale: list[float] = HfArg(
+        default_factory=lambda: [0.08, 1.0], help="Smallest and largest area of random crops."
     )
-    crop_ratio: list[float] = field(
-        default_factory=lambda: [0.75, 4 / 3], metadata={"help": "Smallest and largest aspect ratio of random crops."}
+    crop_ratio: list[float] = HfArg(
+        default_factory=lambda: [0.75, 4 / 3], help="Smallest and largest aspect ratio of random crops."
     )
-    flip: float = field(
-        default=0.0, metadata={"help": "Probability of a horizontal flip. Use 0 if left and right differ."}
-    )
-    color_jitter: float = field(default=0.0, metadata={"help": "Strength of colour jitter."})
-    erasing: float = field(default=0.0, metadata={"help": "Probability of random erasing."})
-    mixup: float = field(default=0.0, metadata={"help": "Alpha of mixup."})
-    cutmix: float = field(default=0.0, metadata={"help": "Alpha of CutMix."})
-    mix_probability: float = field(default=1.0, metadata={"help": "Share of the batches that are mixed."})
-    label_smoothing: float = field(default=0.0, metadata={"help": "Share of the label spread over all classes."})
-    interpolation: Literal["bicubic", "bilinear"] = field(
-        default="bicubic", metadata={"help": "Interpolation of resized frames."}
-    )
-    antialias: bool = field(
-        default=True, metadata={"help": "Low-pass filter before downsizing. The released code has none."}
-    )
-    shorter_side: int | None = field(
-        default=None,
-        metadata={"help": "Resize larger frames to this shorter side before augmentation. Faster for large videos."},
+    flip: float = HfArg(default=0.0, help="Probability of a horizontal flip. Use 0 if left and right differ.")
+    color_jitter: float = HfArg(default=0.0, help="Strength of colour jitter.")
+    erasing: float = HfArg(default=0.0, help="Probability of random erasing.")
+    mixup: float = HfArg(default=0.0, help="Alpha of mixup.")
+    cutmix: float = HfArg(default=0.0, help="Alpha of CutMix.")
+    mix_probability: float = HfArg(default=1.0, help="Share of the batches that are mixed.")
+    label_smoothing: float = HfArg(default=0.0, help="Share of the label spread over all classes.")
+    interpolation: Literal["bicubic", "bilinear"] = HfArg(default="bicubic", help="Interpolation of resized frames.")
+    antialias: bool = HfArg(default=True, help="Low-pass filter before downsizing. The released code has none.")
+    shorter_side: int | None = HfArg(
+        default=None, help="Resize larger frames to this shorter side before augmentation. Faster for large videos."
     )
 
 
@@ -205,42 +184,32 @@ class VitaClipTrainingArguments(TrainingArguments):
 
     _argument_group_name = "training (transformers' TrainingArguments; and ours)"
 
-    output_dir: str = field(
-        default="runs/vita-clip", metadata={"help": "Folder of the checkpoints and of the trained model."}
+    output_dir: str = HfArg(default="runs/vita-clip", help="Folder of the checkpoints and of the trained model.")
+    total_batch_size: int | None = HfArg(
+        default=None, help="Videos of an optimizer step over all ranks. Sets gradient_accumulation_steps."
     )
-    total_batch_size: int | None = field(
-        default=None,
-        metadata={"help": "Videos of an optimizer step over all ranks. Sets gradient_accumulation_steps."},
+    decay_all: bool = HfArg(default=False, help="Weight decay on every trained tensor, as in the released code.")
+    distillation_weight: float = HfArg(
+        default=0.0, help="Weight of the video features' distance from the frozen CLIP's (FROSTER: 2)."
     )
-    decay_all: bool = field(
-        default=False, metadata={"help": "Weight decay on every trained tensor, as in the released code."}
+    context_penalty: float = HfArg(
+        default=0.0, help="Weight of the class features' distance from the plain names' (KgCoOp: 8)."
     )
-    distillation_weight: float = field(
-        default=0.0,
-        metadata={"help": "Weight of the video features' distance from the frozen CLIP's (FROSTER: 2)."},
-    )
-    context_penalty: float = field(
-        default=0.0,
-        metadata={"help": "Weight of the class features' distance from the plain names' (KgCoOp: 8)."},
-    )
-    load_best_model_at_end: bool | None = field(
-        default=None,
-        metadata={"help": "Keep the best model instead of the last one. By default, if there is validation."},
+    load_best_model_at_end: bool | None = HfArg(
+        default=None, help="Keep the best model instead of the last one. By default, if there is validation."
     )
     dataloader_num_workers: int | None = field(  # type: ignore[assignment]
         default=None,
         metadata={"help": "Decoding processes of a rank. By default the free cores; never more than there are cores."},
     )
-    logging_nan_inf_filter: bool = field(
-        default=False, metadata={"help": "Unused: training stops when the loss is NaN or infinite."}
-    )
-    prompts_only: bool = field(default=False, metadata={"help": "Save the prompts alone, without the weights of CLIP."})
+    logging_nan_inf_filter: bool = HfArg(default=False, help="Unused: training stops when the loss is NaN or infinite.")
+    prompts_only: bool = HfArg(default=False, help="Save the prompts alone, without the weights of CLIP.")
 
     def __post_init__(self):
         self._check_values()
         if self.load_best_model_at_end is None:
-            self.load_best_model_at_end = strategy_name(self.eval_strategy) == strategy_name(self.save_strategy) != "no"
-        if self.metric_for_best_model is None and strategy_name(self.eval_strategy) != "no":  # type: ignore[has-type]
+            self.load_best_model_at_end = self.eval_strategy == self.save_strategy != "no"
+        if self.metric_for_best_model is None and self.eval_strategy != "no":  # type: ignore[has-type]
             self.metric_for_best_model = "top1"
         if self.save_total_limit is None:  # type: ignore[has-type]
             self.save_total_limit = 2  # the last one and the best one
@@ -302,10 +271,13 @@ def loader_workers(asked: int | None, device: torch.device) -> int:
         taken = torch.get_num_threads() if device.type == "cpu" else 1
         return min(max(cores - taken, 1), MOST_WORKERS)
     if asked > cores:
-        logger.warning(
-            f"`dataloader_num_workers` {asked}: a rank may use {cores} cores, so {cores} workers are started"
-        )
+        logger.warning(f"`dataloader_num_workers` {asked}: a rank has {cores} cores, so {cores} workers are started")
     return min(asked, cores)
+
+
+def ready_batches(training: VitaClipTrainingArguments) -> int:
+    """Batches that the loader's workers hold ready."""
+    return (training.dataloader_num_workers or 0) * (training.dataloader_prefetch_factor or 2)
 
 
 @dataclass
@@ -314,21 +286,12 @@ class RunArguments:
 
     _argument_group_name = "run"
 
-    resume: bool = field(default=False, metadata={"help": "Continue from the last complete checkpoint in output_dir."})
-    check_data: bool = field(
-        default=False, metadata={"help": "Decode every video, list what is wrong, and stop without training."}
-    )
-    tensorboard: bool = field(default=False, metadata={"help": "Write TensorBoard logs. Needs tensorboard."})
+    resume: bool = HfArg(default=False, help="Continue from the last complete checkpoint in output_dir.")
+    check_data: bool = HfArg(default=False, help="Decode every video, list what is wrong, and stop without training.")
+    tensorboard: bool = HfArg(default=False, help="Write TensorBoard logs. Needs tensorboard.")
 
 
 GROUPS = (ModelArguments, DataArguments, AugmentationArguments, RunArguments, VitaClipTrainingArguments)
-
-
-def field_names(dataclass_types: Iterable[type] = GROUPS) -> set[str]:
-    """Names of all arguments of these dataclasses."""
-    return {item.name for dataclass_type in dataclass_types for item in fields(dataclass_type) if item.init}
-
-
-def strategy_name(strategy: Any) -> str:
-    """`"steps"` of `IntervalStrategy.STEPS` and of `"steps"`."""
-    return str(getattr(strategy, "value", strategy))
+NAMES = {item.name for group in GROUPS for item in fields(group) if item.init}
+# Its name changed within transformers 5.
+CHECKPOINTING = "activation_checkpointing" if "activation_checkpointing" in NAMES else "gradient_checkpointing"

@@ -4,32 +4,27 @@ import json
 import os
 import shutil
 import traceback
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from ..loading.checksums import check_checksums
+from ..loading.checksums import check_checksums, write_checksums
 from ..loading.guards import CheckpointError
-from ..loading.prompts_alone import WEIGHTS_FILE, PromptCheckpointError, find_prompts_alone, split_tensors
-from .recipes import RecipeError
+from ..loading.prompts_alone import WEIGHTS_FILE, find_prompts_alone, split_tensors
 
 
 # Checkpoints are written in this folder of a run and moved out when they are complete.
 INCOMPLETE = "incomplete"
 FINAL_MODELS = ("model.safetensors", "model.safetensors.index.json", "prompts.safetensors")
-
-
-class CheckpointWriteError(OSError):
-    """A model or a checkpoint could not be written; the message says where and why."""
 
 
 def checkpoint_folder(run: str | Path, step: int | None) -> Path:
@@ -48,82 +43,33 @@ def complete_checkpoints(run: str | Path) -> list[Path]:
     return sorted((path for path in folders if all(any(path.glob(name)) for name in needed)), key=step_of)
 
 
-def last_checkpoint(run: str | Path) -> Path | None:
-    """The newest complete checkpoint of a run, or `None`."""
-    return next(reversed(complete_checkpoints(run)), None)
-
-
-def read_state(checkpoint: Path) -> dict[str, Any]:
-    """
-    The trainer's state at a checkpoint.
-
-    Raises:
-        RecipeError: the file is damaged.
-    """
-    file = checkpoint / TRAINER_STATE_NAME
-    try:
-        state = json.loads(file.read_text(encoding="utf-8"))
-        numbers = [state[name] for name in ("global_step", "max_steps")] + [state.get("best_global_step") or 0]
-        if not all(isinstance(number, int) and number >= 0 for number in numbers):
-            raise ValueError("a step is no number")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise RecipeError(f"`resume`: {file} is damaged ({reason}); delete {checkpoint} to go on without it") from error
-    return state
-
-
-def is_finished(checkpoint: Path) -> bool:
-    """Whether the checkpoint is of the last step of its training."""
-    state = read_state(checkpoint)
-    return state["global_step"] >= state["max_steps"]
-
-
 def check_readable(checkpoint: Path, otherwise: Path | None) -> None:
     """
-    Reads every file of a checkpoint, and compares it with the checksums that were written with it.
+    Compares every file of a checkpoint with the checksums that were written with it.
 
     Args:
         checkpoint (`Path`): its folder.
         otherwise (`Path`, *optional*): the checkpoint to use if this one is damaged.
 
     Raises:
-        RecipeError: the first damaged file, and what to do.
+        ValueError: the first damaged file, and what to do.
     """
-    instead = f"go on from {otherwise.name}" if otherwise else "start anew, in another `output_dir`"
-    files = sorted(checkpoint.iterdir())
-    for path in files:
-        try:
-            _read_through(path)
-        except (SafetensorError, zipfile.BadZipFile, ValueError, RecursionError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise RecipeError(f"`resume`: {path} is damaged ({reason}); delete {checkpoint} to {instead}") from error
     try:
-        check_checksums(checkpoint, [path for path in files if path.is_file()])
+        check_checksums(checkpoint, sorted(path for path in checkpoint.iterdir() if path.is_file()))
     except CheckpointError as error:
-        raise RecipeError(f"`resume`: {error!s:.500} Or delete {checkpoint} to {instead}") from error
+        instead = f"go on from {otherwise.name}" if otherwise else "start anew, in another `output_dir`"
+        raise ValueError(f"`resume`: {error!s:.500} Or delete {checkpoint} to {instead}") from error
 
 
-def _read_through(path: Path) -> None:
-    """Reads a file; raises SafetensorError, BadZipFile or ValueError if it is damaged."""
-    if path.suffix == ".safetensors":
-        with safe_open(path, framework="pt"):
-            pass
-    elif path.suffix in (".pt", ".pth"):
-        with path.open("rb") as file:
-            _read_archive(file)
-    elif path.suffix == ".json":
-        json.loads(path.read_text(encoding="utf-8"))
+def read_state(checkpoint: Path) -> dict[str, Any]:
+    """The trainer's state at a checkpoint that `check_readable` has checked."""
+    return json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
 
 
-def _read_archive(file: BinaryIO) -> None:
-    """Reads a file of `torch.save`, which is a zip archive with checksums; raises BadZipFile if it is damaged."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            changed = archive.testzip()
-    except (OSError, EOFError, NotImplementedError) as error:  # from a damaged index
-        raise zipfile.BadZipFile(str(error)) from error
-    if changed:
-        raise zipfile.BadZipFile(f"wrong checksum of {changed}")
+def is_finished(checkpoint: Path) -> bool:
+    """Whether the checkpoint is of the last step of its training."""
+    state = read_state(checkpoint)
+    return state["global_step"] >= state["max_steps"]
 
 
 @contextmanager
@@ -136,7 +82,7 @@ def writing(target: Path, *unfinished: Path) -> Iterator[None]:
         unfinished (`Path`): files and folders to remove if it fails.
 
     Raises:
-        CheckpointWriteError: the content could not be written. Other errors pass unchanged.
+        OSError: the content could not be written. Other errors pass unchanged.
     """
     try:
         yield
@@ -149,7 +95,7 @@ def writing(target: Path, *unfinished: Path) -> Iterator[None]:
             else:
                 path.unlink(missing_ok=True)
         reason = (getattr(error, "strerror", None) or str(error)).strip().partition("\n")[0]
-        raise CheckpointWriteError(
+        raise OSError(
             f"{target} could not be written ({reason}); check the free space and the permissions there"
         ) from error
 
@@ -163,21 +109,27 @@ def _is_of_writing(error: Exception) -> bool:
     )
 
 
-def move_to_disk(staging: Path, final: Path) -> None:
-    """Gives a checkpoint its name, after its content is on the disk and would survive a power cut."""
+def finish_checkpoint(staging: Path, final: Path, state: TrainerState) -> None:
+    """
+    Gives a checkpoint its name, after its content is on the disk and would survive a power cut.
+
+    Args:
+        staging (`Path`): where it was written.
+        final (`Path`): its name.
+        state (`TrainerState`): the trainer's.
+    """
+    # Without the path of the best checkpoint, which follows from its step: a run may be moved.
+    replace(state, best_model_checkpoint=None).save_to_json(str(staging / TRAINER_STATE_NAME))
+    record = find_prompts_alone(str(staging), {})
+    if record is not None and (staging / record.base_model).is_dir():  # a local base, relative to the prompts
+        base = os.path.relpath((staging / record.base_model).resolve(), final.resolve())
+        replace(record, base_model=Path(base).as_posix()).write(staging)
+    write_checksums(staging, [path for path in staging.iterdir() if path.is_file()])
     for path in [*staging.rglob("*"), staging]:
         sync(path)
     shutil.rmtree(final, ignore_errors=True)  # left by a run that was resumed from an earlier checkpoint
     os.replace(staging, final)
     sync(final.parent)
-
-
-def point_to_base_from(final: Path, prompts: Path) -> None:
-    """Saved prompts name a local base relative to their folder: makes it relative to the folder that they move to."""
-    record = find_prompts_alone(str(prompts), {})
-    if record is not None and (prompts / record.base_model).is_dir():
-        base = os.path.relpath((prompts / record.base_model).resolve(), final.resolve())
-        replace(record, base_model=Path(base).as_posix()).write(prompts)
 
 
 def sync(path: Path) -> None:
@@ -196,10 +148,10 @@ def read_prompts_into(model: nn.Module, folder: str | Path) -> None:
     Loads saved prompts into the model that they were saved from.
 
     Raises:
-        PromptCheckpointError: prompts of another layout.
+        ValueError: prompts of another layout.
     """
     path = Path(folder) / WEIGHTS_FILE
-    found, expected = load_file(path), split_tensors(model)[0]
-    if {name: t.shape for name, t in found.items()} != {name: t.shape for name, t in expected.items()}:
-        raise PromptCheckpointError(f"{path} holds prompts of another layout or other classes than this training's.")
-    model.load_state_dict(found, strict=False)
+    tensors, expected = load_file(path), split_tensors(model)[0]
+    if {name: t.shape for name, t in tensors.items()} != {name: t.shape for name, t in expected.items()}:
+        raise ValueError(f"{path} holds prompts of another layout or other classes than this training's.")
+    model.load_state_dict(tensors, strict=False)

@@ -1,25 +1,27 @@
 """The progress bar of a training, its lines of text, and its curves as a picture."""
 
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from transformers import ProgressCallback
 from transformers.utils import logging
 
-from .estimate import duration, estimate_training
+from .estimate import estimate_training
 from .throughput import Throughput
 
 
 logger = logging.get_logger(__name__)
+CURVES = (("loss", "eval_loss"), ("eval_top1", "eval_top5"), ("learning_rate",))  # of one panel each
 
 
 class TrainingProgress(ProgressCallback):
     """
     transformers' bar, with the last losses and rates at its end and one line for each evaluation.
 
-    A line before the first step says what the training takes in steps, memory and disk. A line after the first settled
-    steps says how long it takes.
+    A line before the first step says what the training takes in steps and disk. A line after the first settled steps
+    says how long it takes.
 
     Args:
         throughput ([`Throughput`], *optional*): of the trainer, for the second line.
@@ -36,8 +38,11 @@ class TrainingProgress(ProgressCallback):
             self.training_bar.initial = self.training_bar.n = state.global_step  # of a resumed run
             estimate = estimate_training(args, state, model)
             self.training_bar.write(estimate.summary(), file=sys.stderr)
-            for warning in estimate.warnings():
-                logger.warning(warning)
+            if estimate.disk > estimate.free_disk:
+                logger.warning(
+                    "checkpoints and model need more than the free disk space; lower `save_total_limit`, pass "
+                    "`prompts_only`, or choose another `output_dir`"
+                )
 
     def on_step_end(self, args, state, control, **kwargs):
         super().on_step_end(args, state, control, **kwargs)
@@ -64,32 +69,25 @@ class TrainingProgress(ProgressCallback):
 
 
 def time_summary(seconds: float, steps: int) -> str:
-    """`1.9 s a step: about 63 min for the 1,998 steps left, evaluation and saving not counted`."""
-    return (
-        f"{seconds:.3g} s a step: about {duration(seconds * steps)} for the {steps:,} steps left, "
-        "evaluation and saving not counted"
-    )
+    """`1.9 s a step: about 1:03:16 for the 1,998 steps left, without evaluation and saving`."""
+    left = timedelta(seconds=round(seconds * steps))
+    return f"{seconds:.3g} s a step: about {left} for the {steps:,} steps left, without evaluation and saving"
 
 
 def step_summary(logs: dict[str, Any]) -> str:
     """`loss 1.234, lr 4.0e-04, 12.3 videos/s, 5% waiting for data`; `measuring speed` in the first steps."""
-    parts = [f"loss {logs['loss']:.4g}", f"lr {logs['learning_rate']:.1e}"]
+    speed = "measuring speed"
     if "videos_per_second" in logs:
-        parts.append(f"{logs['videos_per_second']:.3g} videos/s")
-        parts.append(f"{logs['waiting_for_data']:.0%} waiting for data")
-    else:
-        parts.append("measuring speed")
-    if logs.get("unreadable_videos"):
-        parts.append(f"{logs['unreadable_videos']} unreadable")
-    return ", ".join(parts)
+        speed = f"{logs['videos_per_second']:.3g} videos/s, {logs['waiting_for_data']:.0%} waiting for data"
+    unreadable = f", {logs['unreadable_videos']} unreadable" if logs.get("unreadable_videos") else ""
+    return f"loss {logs['loss']:.4g}, lr {logs['learning_rate']:.1e}, {speed}{unreadable}"
 
 
 def evaluation_summary(logs: dict[str, Any], prefix: str = "eval") -> str:
     """`top-1 71.2%, top-5 90.1%, loss 1.02`, and the number of unreadable videos, if any."""
     top1, top5, loss, missing = (logs[f"{prefix}_{name}"] for name in ("top1", "top5", "loss", "missing"))
-    return f"top-1 {top1:.1%}, top-5 {top5:.1%}, loss {loss:.3g}" + (
-        f", {missing} videos unreadable" if missing else ""
-    )
+    unreadable = f", {missing} videos unreadable" if missing else ""
+    return f"top-1 {top1:.1%}, top-5 {top5:.1%}, loss {loss:.3g}{unreadable}"
 
 
 def plot_curves(log_history: list[dict[str, Any]], path: str | Path) -> None:
@@ -100,22 +98,15 @@ def plot_curves(log_history: list[dict[str, Any]], path: str | Path) -> None:
         log_history (`list[dict]`): `trainer.state.log_history`.
         path (`str` or `Path`): the PNG file to write.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = {
-        "loss": ("loss", "eval_loss"),
-        "accuracy": ("eval_top1", "eval_top5"),
-        "learning rate": ("learning_rate",),
-    }
-    for axes, (title, names) in zip(figure.subplots(1, 3), panels.items(), strict=True):
+    for axes, names in zip(figure.subplots(1, 3), CURVES, strict=True):
         for name in names:
             points = [(entry["step"], entry[name]) for entry in log_history if name in entry]
             if points:
-                axes.plot(*zip(*points, strict=True), label=name.removeprefix("eval_") if title == "accuracy" else name)
-        axes.set(title=title, xlabel="step")
+                axes.plot(*zip(*points, strict=True), label=name)
+        axes.set(xlabel="step")
         if axes.lines:
             axes.legend()
     figure.savefig(path, dpi=120)

@@ -2,19 +2,17 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import zip_longest
 from typing import Any
 
-from huggingface_hub.errors import StrictDataclassError
-from transformers import CLIPConfig
 from transformers.utils import logging
 
-from ..loading.checkpoint import CheckpointError, load_checkpoint, read_config
+from ..loading.checkpoint import CheckpointError, load_checkpoint
 from ..loading.prompts_alone import split_tensors
 from ..model.configuration_vita_clip import PROMPT_FIELDS, VitaClipConfig
 from ..model.modeling_vita_clip import VitaClipForVideoClassification
 from ..model.processing_vita_clip import VitaClipProcessor
 from .arguments import ModelArguments
-from .recipes import RecipeError
 
 
 def load_starting_point(
@@ -34,11 +32,13 @@ def load_starting_point(
         `tuple`: the [`VitaClipForVideoClassification`] and its [`VitaClipProcessor`].
 
     Raises:
-        RecipeError: no model is named, or it has other prompts or other classes than asked for.
+        ValueError: no model is named, or it has other prompts or other classes than asked for.
         CheckpointError: the model cannot be loaded.
     """
-    name = _model_name(arguments)
-    settings = _prompt_settings(arguments)
+    name = arguments.model
+    if name is None:
+        raise ValueError("no model to start from; pass `model` with a CLIP, such as openai/clip-vit-base-patch16")
+    settings = {part: {field: getattr(arguments, field) for field in names} for part, names in PROMPT_FIELDS.items()}
     more: dict[str, Any] = {"vision_config": {"train_cls_projection": arguments.train_cls_projection}}
     if arguments.attn_implementation is not None:
         more["attn_implementation"] = arguments.attn_implementation
@@ -62,20 +62,14 @@ def load_starting_point(
     if new_prompts or arguments.reset_classes:
         model.set_classes(class_names, processor.tokenizer)
     elif own != list(class_names):
-        raise RecipeError(_class_difference(name, own, list(class_names)))
+        first = next(index for index, pair in enumerate(zip_longest(own, class_names)) if pair[0] != pair[1])
+        raise ValueError(
+            f"`model` {name} has {len(own)} classes, the data {len(class_names)}; class {first} is "
+            f"{own[first : first + 1]} there and {class_names[first : first + 1]} here; pass `reset_classes` to train "
+            "the classes of the data, or the model's own class list with `classes`"
+        )
     model.freeze_backbone()
     return model, processor
-
-
-def read_base_config(arguments: ModelArguments) -> CLIPConfig:
-    """
-    Reads the configuration of the model that a training starts from.
-
-    Raises:
-        RecipeError: no model is named.
-        CheckpointError: no such model, or one of another kind.
-    """
-    return read_config(_model_name(arguments), arguments.revision, accept_clip=True)
 
 
 @contextmanager
@@ -89,26 +83,13 @@ def quietly() -> Iterator[None]:
         logging.set_verbosity(verbosity)
 
 
-def _model_name(arguments: ModelArguments) -> str:
-    if arguments.model is None:
-        raise RecipeError("no model to start from; pass `model` with a CLIP, such as openai/clip-vit-base-patch16")
-    return arguments.model
-
-
-def _prompt_settings(arguments: ModelArguments) -> dict[str, dict[str, Any]]:
-    return {part: {name: getattr(arguments, name) for name in names} for part, names in PROMPT_FIELDS.items()}
-
-
 def _with_fresh_prompts(
     model: VitaClipForVideoClassification, name: str, settings: dict[str, dict[str, Any]]
 ) -> VitaClipForVideoClassification:
     """The CLIP of a checkpoint, with new prompts."""
     values = model.config.to_dict()
     parts = {part: values[part] | wanted for part, wanted in settings.items()}
-    try:
-        config = VitaClipConfig.from_dict(values | parts | {"id2label": {0: "LABEL_0"}, "label2id": {"LABEL_0": 0}})
-    except StrictDataclassError as error:
-        raise RecipeError(" ".join(str(error).split())) from error
+    config = VitaClipConfig.from_dict(values | parts | {"id2label": {0: "LABEL_0"}, "label2id": {"LABEL_0": 0}})
     fresh = VitaClipForVideoClassification._from_config(config)
     outcome = fresh.load_state_dict(split_tensors(model)[1], strict=False)
     if outcome.unexpected_keys or set(outcome.missing_keys) != set(split_tensors(fresh)[0]):
@@ -122,15 +103,7 @@ def _check_layout(config: VitaClipConfig, name: str, settings: dict[str, dict[st
         for field, value in wanted.items():
             found = getattr(getattr(config, part), field)
             if found != value and field != "context_init":
-                raise RecipeError(
+                raise ValueError(
                     f"`model` {name} has {field}={found}, the recipe asks for {value}; pass `{field}` {found} to "
                     "continue with its prompts, or `fresh_prompts` to start with new ones"
                 )
-
-
-def _class_difference(name: str, own: list[str], given: list[str]) -> str:
-    do = "pass `reset_classes` to train it for the classes of the data, or its own class list with `classes`"
-    if len(own) != len(given):
-        return f"`model` {name} has {len(own)} classes, the data {len(given)}; {do}"
-    index = next(index for index, pair in enumerate(zip(own, given, strict=True)) if pair[0] != pair[1])
-    return f"`model` {name} calls class {index} {own[index]!r}, the data {given[index]!r}; {do}"

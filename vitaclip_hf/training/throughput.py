@@ -2,11 +2,10 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(NamedTuple):
     """What was counted since the last answer: `seconds` of `videos`, of which `waited` seconds for batches."""
 
     seconds: float
@@ -36,47 +35,47 @@ class Throughput:
     def restart(self) -> None:
         """Forgets everything: another training begins."""
         self._steps = self._batches = self._measured_steps = 0
-        self._ready_at: int | None = None  # number of batches after which the queue of the first step is used up
-        self._start: float | None = None  # of the window
-        self._first: float | None = None  # of all that is measured
+        self._settled_after = 0  # batches: those of the first step, and the queue that was filled meanwhile
+        self._window_start: float | None = None
+        self._first_start = 0.0  # of all that is measured
         self._videos, self._waited = 0, 0.0
 
     def step_begins(self, new_epoch: bool = False) -> None:
         """Before the batches of a step are taken. A new epoch has a new queue, in which nothing is ready yet."""
         if self._steps == 1:
-            self._ready_at = self._batches + self.ready
-        if self._steps > 0 and new_epoch:
-            self._ready_at = self._batches
-        if self._start is not None:
+            self._settled_after = self._batches + self.ready
+        if self._steps and new_epoch:
+            self._settled_after = self._batches
+        if self._window_start is not None:
             self._measured_steps += 1
-        elif self._ready_at is not None and self._batches >= self._ready_at:
-            self._start = self._first = self._clock()
+        elif self._steps and self._batches >= self._settled_after:
+            self._window_start = self._first_start = self._clock()
             self._videos, self._waited = 0, 0.0
         self._steps += 1
 
     def took_batch(self, videos: int, waited: float) -> None:
-        """A batch of `videos` was there after `waited` seconds."""
+        """A batch of `videos` came after `waited` seconds."""
         self._batches += 1
         self._videos += videos
         self._waited += waited
 
     def leave_out(self, seconds: float) -> None:
         """Time of something else, such as evaluation."""
-        if self._start is not None and self._first is not None:
-            self._start += seconds
-            self._first += seconds
+        if self._window_start is not None:
+            self._window_start += seconds
+            self._first_start += seconds
 
     def next_window(self) -> Window | None:
         """What was counted since the last call, at the end of a step; `None` until a settled step is over."""
-        if self._start is None:
+        if self._window_start is None:
             return None
         now = self._clock()
-        window = Window(max(now - self._start, 1e-9), self._videos, self._waited)
-        self._start, self._videos, self._waited = now, 0, 0.0
+        window = Window(max(now - self._window_start, 1e-9), self._videos, self._waited)
+        self._window_start, self._videos, self._waited = now, 0, 0.0
         return window
 
     def seconds_a_step(self) -> float | None:
         """Mean of all settled steps, at the end of one; `None` until two are over."""
-        if self._first is None or self._measured_steps < 1:
+        if self._measured_steps < 1:
             return None
-        return (self._clock() - self._first) / (self._measured_steps + 1)
+        return (self._clock() - self._first_start) / (self._measured_steps + 1)

@@ -4,8 +4,6 @@ import math
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +14,18 @@ from torch.utils.data import DataLoader
 from transformers import EvalPrediction, Trainer, TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_callback import TrainerState
-from transformers.trainer_utils import has_length, rotate_checkpoints
+from transformers.trainer_utils import rotate_checkpoints
 from transformers.utils import logging
 
-from ..data.clip_dataset import ClipCollator, ClipDataset, EpochSampler
+from ..data.clip_dataset import ClipDataset, EpochSampler
 from ..data.clip_stream import ClipStream
 from ..data.metrics import compute_metrics
-from ..loading.checksums import write_checksums
 from ..loading.prompts_alone import save_prompts
 from ..model.modeling_vita_clip import VitaClipModel
 from ..model.zero_shot_classifier import view_scores
-from .arguments import VitaClipTrainingArguments, strategy_name
-from .checkpoints import (
-    FINAL_MODELS,
-    INCOMPLETE,
-    checkpoint_folder,
-    move_to_disk,
-    point_to_base_from,
-    read_prompts_into,
-    writing,
-)
+from .arguments import VitaClipTrainingArguments, ready_batches
+from .checkpoints import INCOMPLETE, checkpoint_folder, finish_checkpoint, read_prompts_into, writing
 from .class_embeds_of_step import ClassEmbedsOfStep
-from .estimate import ready_batches
 from .throughput import Throughput
 
 
@@ -45,14 +33,6 @@ logger = logging.get_logger(__name__)
 
 # What a batch carries for the trainer and not for the model.
 BOOKKEEPING = ("index", "failures")
-
-
-class LostSampleError(RuntimeError):
-    """An evaluation did not see each video exactly once."""
-
-
-class TrainingError(ValueError):
-    """A training that cannot continue; the message says what to change."""
 
 
 class VitaClipTrainer(Trainer):
@@ -87,45 +67,37 @@ class VitaClipTrainer(Trainer):
         self._gathers_for: nn.Module | None = None
         self._plain_class_embeds: torch.Tensor | None = None
         self._base_verified = False
-        self._failures = 0
         self.throughput = Throughput(ready_batches(self.args))
         self._epoch: Iterator | None = None
-        self._reported: set[str] = set()
-        self._eval_size: int | None = None
+        self._failures, self._reported = 0, set[str]()
 
     # Data
 
     def _get_train_sampler(self, train_dataset=None):
         # Private: `Trainer` has no other way to pass a sampler, and clips need theirs.
         dataset = self.train_dataset if train_dataset is None else train_dataset
-        if not isinstance(dataset, ClipDataset):
-            return super()._get_train_sampler(train_dataset)
-        return EpochSampler(dataset, seed=dataset.seed)
+        if isinstance(dataset, ClipDataset):
+            return EpochSampler(dataset, seed=dataset.seed)
+        return super()._get_train_sampler(train_dataset)
 
     def get_train_dataloader(self) -> DataLoader:
-        if not isinstance(self.train_dataset, ClipStream):
-            return super().get_train_dataloader()
-        # A stream is split among ranks and workers by itself. accelerate would decode every video on every rank.
-        return self.train_dataset.loader(
+        if isinstance(self.train_dataset, ClipStream):
+            return self._stream_loader(self.train_dataset)
+        return super().get_train_dataloader()
+
+    def get_eval_dataloader(self, eval_dataset=None) -> DataLoader:
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        return self._stream_loader(dataset) if isinstance(dataset, ClipStream) else super().get_eval_dataloader(dataset)
+
+    def _stream_loader(self, stream: ClipStream) -> DataLoader:
+        """A stream is split among ranks and workers by itself. accelerate would decode every video on every rank."""
+        return stream.loader(
             self.data_collator,
             num_workers=self.args.dataloader_num_workers or 0,
             device=self.args.device,
             pin_memory=self.args.dataloader_pin_memory,
             prefetch_factor=self.args.dataloader_prefetch_factor,
         )
-
-    def get_eval_dataloader(self, eval_dataset=None) -> DataLoader:
-        """As in `Trainer`, without mixup and CutMix. A stream is split among ranks by itself."""
-        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
-        if isinstance(dataset, ClipStream):
-            return dataset.loader(ClipCollator(), self.args.dataloader_num_workers or 0, self.args.device)
-        mixing: Any = self.data_collator  # type: ignore[has-type]
-        if isinstance(mixing, ClipCollator):
-            self.data_collator = ClipCollator()
-        try:
-            return super().get_eval_dataloader(eval_dataset)
-        finally:
-            self.data_collator = mixing
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device):
         """The micro-batches of an optimizer step, without the entries that the model does not take."""
@@ -135,17 +107,14 @@ class VitaClipTrainer(Trainer):
         return super().get_batch_samples(self._watched(epoch_iterator), num_batches, device)
 
     def _watched(self, batches: Iterator) -> Iterator[dict[str, Any]]:
-        while True:
-            started = time.perf_counter()
-            batch = next(batches, None)
-            waited = time.perf_counter() - started
-            if batch is None:
-                return
-            self.throughput.took_batch(len(batch["labels"]), waited)
+        started = time.perf_counter()
+        for batch in batches:
+            self.throughput.took_batch(len(batch["labels"]), time.perf_counter() - started)
             failures = batch.get("failures", ())
             self._failures += len(failures)
             self._report_failures(failures, "another video taken in its place")
             yield {name: value for name, value in batch.items() if name not in BOOKKEEPING}
+            started = time.perf_counter()
 
     def _report_failures(self, failures, what_then: str) -> None:
         """Names each unreadable video once."""
@@ -183,7 +152,7 @@ class VitaClipTrainer(Trainer):
         }
         if "context_penalty" in weights:
             if self.is_fsdp_enabled:
-                raise TrainingError("`context_penalty` does not work with FSDP; leave one of them out")
+                raise ValueError("`context_penalty` does not work with FSDP; leave one of them out")
             if self._plain_class_embeds is None:
                 own = self.accelerator.unwrap_model(model, keep_torch_compile=False)
                 self._plain_class_embeds = own.get_plain_class_embeds()
@@ -233,27 +202,22 @@ class VitaClipTrainer(Trainer):
             `dict[str, float]`: the metrics by name.
 
         Raises:
-            LostSampleError: a video was not scored.
-            TrainingError: no video could be read.
+            ValueError: no video could be read.
         """
         labels, index = np.asarray(prediction.label_ids).T
         seen, first = np.unique(index, return_index=True)
-        seen, first = seen[seen >= 0], first[seen >= 0]  # a stream pads its last batches with index -1
-        if self._eval_size is not None and len(seen) != self._eval_size:
-            raise LostSampleError(
-                f"{len(seen)} of {self._eval_size} videos were evaluated; this is a bug, please report it."
-            )
+        first = first[seen >= 0]  # a stream pads its last batches with index -1
         scores, labels = np.asarray(prediction.predictions)[first], labels[first]
         known = labels >= 0
         if not known.any():
-            raise TrainingError(f"none of the {len(labels)} validation videos could be read; check the data")
+            raise ValueError(f"none of the {len(labels)} validation videos could be read; check the data")
         likelihoods = scores[known, labels[known]].clip(min=np.finfo(np.float32).tiny)
         return {"loss": float(abs(np.log(likelihoods).mean())), **compute_metrics((scores, labels))}
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
             if not math.isfinite(logs["loss"]):
-                raise TrainingError(
+                raise ValueError(
                     f"the loss is {logs['loss']} at step {self.state.global_step}; lower `learning_rate` or set "
                     "`max_grad_norm` 1, in another `output_dir`"
                 )
@@ -266,30 +230,26 @@ class VitaClipTrainer(Trainer):
             logs["unreadable_videos"] = int(of_ranks[:, 2].sum().item())
         super().log(logs, start_time)
 
-    def evaluate(self, eval_dataset=None, *args, **kwargs):
+    def evaluate(self, *args, **kwargs):
         started = time.perf_counter()
-        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
-        self._eval_size = len(dataset) if has_length(dataset) else None
-        metrics = super().evaluate(eval_dataset, *args, **kwargs)
+        metrics = super().evaluate(*args, **kwargs)
         self.throughput.leave_out(time.perf_counter() - started)
         return metrics
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         """As in `Trainer`, of saved models only. Of equal accuracies, the lower loss is better."""
         # Private: `Trainer` also picks models that were not saved, and has no rule for equal accuracies.
-        if self.args.load_best_model_at_end and not (
-            self.control.should_save or strategy_name(self.args.save_strategy) == "best"
-        ):
+        if self.args.load_best_model_at_end and not (self.control.should_save or self.args.save_strategy == "best"):
             return False
-        before, best = self.state.best_metric, self.state.best_global_step
+        before, step = self.state.best_metric, self.state.best_global_step
         if super()._determine_best_metric(metrics, trial):
             return True
         name = f"eval_{(self.args.metric_for_best_model or '').removeprefix('eval_')}"
-        history = [entry for entry in self.state.log_history if entry["step"] == best and "eval_loss" in entry]
-        tie = bool(history) and metrics.get(name) == before and metrics["eval_loss"] < history[0]["eval_loss"]
-        if tie:
+        losses = [log["eval_loss"] for log in self.state.log_history if log["step"] == step and "eval_loss" in log]
+        is_better = bool(losses) and metrics.get(name) == before and metrics["eval_loss"] < losses[0]
+        if is_better:
             self.state.best_global_step = self.state.global_step
-        return tie
+        return is_better
 
     # Checkpoints
 
@@ -297,8 +257,8 @@ class VitaClipTrainer(Trainer):
         """As in `Trainer`, into a folder from which the checkpoint is moved to its place when it is complete."""
         # Private: `Trainer` writes into the final folder, where a killed training leaves half a checkpoint.
         started = time.perf_counter()
-        run, step = self.args.output_dir, self.state.global_step
-        staging, final = Path(run) / INCOMPLETE, checkpoint_folder(run, step)
+        run, final = self.args.output_dir, checkpoint_folder(self.args.output_dir, self.state.global_step)
+        staging = Path(run) / INCOMPLETE
         if self.args.should_save:
             shutil.rmtree(staging, ignore_errors=True)
         self.accelerator.wait_for_everyone()
@@ -308,53 +268,30 @@ class VitaClipTrainer(Trainer):
                 super()._save_checkpoint(model, trial)
             finally:
                 self.args.output_dir = run
-        self.accelerator.wait_for_everyone()  # other ranks have written their random states
+            self.accelerator.wait_for_everyone()  # other ranks have written their random states
+            if self.args.should_save:
+                finish_checkpoint(staging / final.name, final, self.state)
+                staging.rmdir()
         if self.state.best_global_step:
             self.state.best_model_checkpoint = str(checkpoint_folder(run, self.state.best_global_step))
         if self.args.should_save:
-            with writing(final, staging):
-                complete = checkpoint_folder(staging, step)
-                # Without the path of the best checkpoint, which follows from its step: a run may be moved.
-                replace(self.state, best_model_checkpoint=None).save_to_json(str(complete / TRAINER_STATE_NAME))
-                if self.args.prompts_only:
-                    point_to_base_from(final, complete)
-                write_checksums(complete, [path for path in complete.iterdir() if path.is_file()])
-                move_to_disk(complete, final)
-                staging.rmdir()
-            rotate_checkpoints(
-                output_dir=run,
-                save_total_limit=self.args.save_total_limit,
-                best_model_checkpoint=self.state.best_model_checkpoint,
-            )
+            rotate_checkpoints(run, self.args.save_total_limit, self.state.best_model_checkpoint)
         self.accelerator.wait_for_everyone()
         self.throughput.leave_out(time.perf_counter() - started)
-
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """As in `Trainer`. Removes weights that could not be written completely."""
-        folder = Path(output_dir or self.args.output_dir)
-        # `_save_checkpoint` makes the internal calls, and removes its folder itself.
-        with nullcontext() if _internal_call else writing(folder, *(folder / name for name in FINAL_MODELS)):
-            super().save_model(output_dir, _internal_call)
-            if self.args.should_save and not self.args.prompts_only and not _internal_call:
-                write_checksums(folder)  # `_save_checkpoint` lists all files of its folder
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         """As in `Trainer`, without pickled arguments; or the prompts alone."""
         # Private: `save_model` gathers the weights of all ranks, and gives them to nothing else.
         folder = Path(output_dir or self.args.output_dir)
-        if self.args.prompts_only and self.args.should_save:
-            folder.mkdir(parents=True, exist_ok=True)
-            model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
-            save_prompts(model, folder, self.base, self.base_revision, verify=not self._base_verified)
-            self._base_verified = True
-            if self.processing_class is not None:
-                self.processing_class.save_pretrained(folder)
-        elif not self.args.prompts_only:
+        if not self.args.prompts_only:
             if state_dict is not None and "logit_scale" in state_dict:  # of `make_shardable`
                 state_dict = {**state_dict, "logit_scale": state_dict["logit_scale"].reshape(())}
             super()._save(output_dir, state_dict)
-            if self.args.should_save:
-                (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
+            (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
+        elif self.args.should_save:
+            model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+            verify, self._base_verified = not self._base_verified, True
+            save_prompts(model, folder, self.base, self.base_revision, self.processing_class, verify)
 
     def restore(self, checkpoint: str | Path) -> None:
         """

@@ -14,7 +14,7 @@ from ..data.class_names import read_class_names, spell_class_name
 from ..data.configuration_files import class_file
 from ..data.video_sources import HubVideos, MotionShapes
 from .arguments import DataArguments
-from .recipes import GENERATED, RecipeError
+from .recipes import GENERATED
 
 
 logger = logging.get_logger(__name__)
@@ -22,23 +22,14 @@ logger = logging.get_logger(__name__)
 HUB_PREFIX = "hub:"
 SUBSETS = ("base", "novel")
 
-# Arguments that a source of videos cannot use, and why.
-_FILES_ONLY = ("annotations", "classes", "annotation_format", "eval_videos", "eval_annotations")
-_OF_HUB = dict.fromkeys(_FILES_ONLY, "a data set of the Hub has its own classes, labels and splits")
-_OF_HUB |= {"clips_per_class": "only motion_shapes is generated"}
-_PARTS = ("class_subset", "base_classes", "novel_classes")
-_OF_STREAM = dict.fromkeys(("shots", *_PARTS), "nothing can be selected from a stream (drop `streaming`)")
-_OF_GENERATED = dict.fromkeys((*_FILES_ONLY, "label_column"), "motion_shapes is generated with its labels")
-_OF_GENERATED |= dict.fromkeys((*_PARTS, "validation_share"), "motion_shapes has its own classes and validation")
-_OF_GENERATED |= {"shots": "motion_shapes has as many videos as `clips_per_class` says"}
-UNUSABLE = {
-    "files": {
-        "clips_per_class": "only motion_shapes is generated",
-        "label_column": "only data sets of the Hub have columns",
-    },
-    "hub": _OF_HUB,
-    "stream": _OF_HUB | _OF_STREAM,
-    "generated": _OF_GENERATED,
+FILES, HUB, STREAM, SHAPES = "a folder or list", "a data set of the Hub", "a stream", "generated videos"
+# The sources that honour an argument. With another one it would change nothing, which is an error.
+HONOURED_BY = {
+    **dict.fromkeys(("annotations", "classes", "annotation_format", "eval_videos", "eval_annotations"), (FILES,)),
+    **dict.fromkeys(("shots", "class_subset", "base_classes", "novel_classes"), (FILES, HUB)),
+    "validation_share": (FILES, HUB, STREAM),
+    "label_column": (HUB, STREAM),
+    "clips_per_class": (SHAPES,),
 }
 
 
@@ -73,22 +64,24 @@ class TrainingData:
         """Which classes `class_subset` took: the hash of each class file, or "own split" if there is none."""
         if self.arguments.class_subset == "all":
             return {}
-        given = {name: getattr(self.arguments, name) for name in ("base_classes", "novel_classes")}
-        files = {name: class_file(file) for name, file in given.items() if file}
-        hashes = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
+        files = {name: getattr(self.arguments, name) for name in ("base_classes", "novel_classes")}
+        hashes = {name: _sha256(class_file(file).read_bytes()) for name, file in files.items() if file}
         return {"class_split": hashes or "own split"}
 
     def record(self) -> dict[str, Any]:
         """The record of the data for `run.json`."""
         parts = {"train": self.train, "validation": self.validation}
-        names = hashlib.sha256("\n".join(self.class_names).encode()).hexdigest()
         return {
             "classes": len(self.class_names),
             "validation_from": self.validation_from,
-            "class_names_sha256": names,
+            "class_names_sha256": _sha256("\n".join(self.class_names).encode()),
             **self._class_split(),
             **{name: _described(part) for name, part in parts.items() if part is not None},
         }
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _described(part: Any) -> dict[str, Any]:
@@ -113,15 +106,15 @@ def read_training_data(arguments: DataArguments, seed: int) -> TrainingData:
         [`TrainingData`]
 
     Raises:
-        RecipeError: no videos are named, or an argument that these videos cannot use.
+        ValueError: no videos are named, or an argument that these videos cannot use.
         AnnotationError: annotations that cannot be used, or no videos.
     """
     if arguments.streaming and not (arguments.videos or "").startswith(HUB_PREFIX):
-        raise RecipeError("`streaming` is for data sets of the Hub (`videos` hub:ID)")
+        raise ValueError("`streaming` is for data sets of the Hub (`videos` hub:ID)")
     if arguments.videos is None:
-        raise RecipeError("no videos to train on; pass `videos` with a folder (or motion_shapes, or hub:ID)")
+        raise ValueError("no videos to train on; pass `videos` with a folder (or motion_shapes, or hub:ID)")
     if not 0 <= arguments.validation_share < 1:
-        raise RecipeError(f"`validation_share` must be at least 0 and less than 1, got {arguments.validation_share}")
+        raise ValueError(f"`validation_share` must be at least 0 and less than 1, got {arguments.validation_share}")
     _check_usable(arguments, arguments.videos)
     validation_from: str | None = "validation"
     if arguments.videos == GENERATED:
@@ -134,7 +127,7 @@ def read_training_data(arguments: DataArguments, seed: int) -> TrainingData:
         train, validation, validation_from = read_tables(arguments, arguments.videos, seed)
         names = train.class_names
     if len(names) < 2:
-        raise RecipeError(
+        raise ValueError(
             f"`videos` {arguments.videos}: only one class, {names[0]!r}; if that folder holds the class folders, pass "
             "it as `videos`"
         )
@@ -144,18 +137,16 @@ def read_training_data(arguments: DataArguments, seed: int) -> TrainingData:
 
 
 def _check_usable(arguments: DataArguments, videos: str) -> None:
-    """An argument that would change nothing is an error, on the command line and in the recipe."""
-    kind = "generated" if videos == GENERATED else "hub" if videos.startswith(HUB_PREFIX) else "files"
-    unusable = UNUSABLE["stream" if arguments.streaming else kind]
+    kind = SHAPES if videos == GENERATED else FILES
+    if videos.startswith(HUB_PREFIX):
+        kind = STREAM if arguments.streaming else HUB
     for item in fields(arguments):
-        value = getattr(arguments, item.name)
-        if item.name in unusable and value != item.default:
-            raise _unusable(videos, item.name, value, unusable[item.name], item.default)
-
-
-def _unusable(videos: str, name: str, value: Any, reason: str, default: Any) -> RecipeError:
-    leave = "leave it out, of the recipe too" + ("" if default is None else f", or pass `{name}` {default}")
-    return RecipeError(f"`{name}` {value} does not work with `videos` {videos}: {reason}; {leave}")
+        honoured_by, value = HONOURED_BY.get(item.name, (kind,)), getattr(arguments, item.name)
+        if kind not in honoured_by and value != item.default:
+            raise ValueError(
+                f"`{item.name}` {value} does not work with `videos` {videos}: it is for {' or '.join(honoured_by)}; "
+                f"leave it out, of the recipe too (default: {item.default})"
+            )
 
 
 def read_tables(
@@ -183,7 +174,7 @@ def _training_classes(arguments: DataArguments, table: AnnotationTable) -> Annot
     files = [arguments.base_classes, arguments.novel_classes]
     if arguments.class_subset == "all":
         if any(files):
-            raise RecipeError("`base_classes` and `novel_classes` are for `class_subset` base or novel")
+            raise ValueError("`base_classes` and `novel_classes` are for `class_subset` base or novel")
         return train
     base, novel = (read_class_names(class_file(file)) if file else None for file in files)
     if base is None and novel is None:
@@ -246,15 +237,11 @@ def hold_back(table: AnnotationTable, share: float, seed: int) -> tuple[Annotati
         by_class.setdefault(sample.label, []).append(sample)
     held = set()
     for samples in by_class.values():
-        ranked = sorted(samples, key=lambda sample: _rank(seed, sample.name))
+        ranked = sorted(samples, key=lambda sample: _sha256(f"{seed}/{sample.name}".encode(errors="surrogateescape")))
         held.update(ranked[: min(max(1, round(share * len(samples))), len(samples) - 1)])  # at least one stays
     kept = tuple(sample for sample in table.samples if sample not in held)
     validation = tuple(replace(sample, split="validation") for sample in table.samples if sample in held)
     return replace(table, samples=kept), replace(table, samples=validation)
-
-
-def _rank(seed: int, name: str) -> str:
-    return hashlib.sha256(f"{seed}/{name}".encode(errors="surrogateescape")).hexdigest()
 
 
 def _read_hub(arguments: DataArguments, videos: str, seed: int) -> tuple[Any, Any, str | None, Sequence[str]]:
@@ -263,7 +250,7 @@ def _read_hub(arguments: DataArguments, videos: str, seed: int) -> tuple[Any, An
 
     loaded = _by_known_names(datasets.load_dataset(videos.removeprefix(HUB_PREFIX), streaming=arguments.streaming))
     if "train" not in loaded:
-        raise RecipeError(f"`videos` {videos}: no train split, only {', '.join(loaded)}")
+        raise ValueError(f"`videos` {videos}: no train split, only {', '.join(loaded)}")
     if arguments.streaming:
         return _streams(arguments, videos, loaded)
     train, validation, source = _select_from_hub(arguments, videos, loaded, seed)
@@ -279,10 +266,9 @@ def _streams(arguments: DataArguments, videos: str, loaded: Any) -> tuple[Any, A
     label = (loaded["train"].features or {}).get(arguments.label_column)
     names = list(getattr(label, "names", None) or [])
     if not names:
-        raise RecipeError(f"`videos` {videos}: a stream needs a ClassLabel column with the class names")
+        raise ValueError(f"`videos` {videos}: a stream needs a ClassLabel column with the class names")
     if arguments.validation_share and "validation" not in loaded:
-        reason = "nothing can be held back from a stream (drop `streaming`)"
-        raise _unusable(videos, "validation_share", arguments.validation_share, reason, 0)
+        raise ValueError(f"`validation_share`: nothing can be held back from a stream ({videos}); pass 0")
     split = next((split for split in ("validation", "test") if split in loaded), None)
     return loaded["train"], None if split is None else loaded[split], split, names
 

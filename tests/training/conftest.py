@@ -1,4 +1,4 @@
-"""Fixtures of the tiny training, which runs once. Test files load them by `pytest_plugins`."""
+"""Fixtures of the tiny training, which runs once."""
 
 from pathlib import Path
 
@@ -24,3 +24,21 @@ def whole_run(start, videos, tmp_path_factory) -> Path:
     output = tmp_path_factory.mktemp("whole")
     assert train_script.train(arguments(start, videos, output, "--dataloader_num_workers", "2")) == 0
     return output
+
+
+@pytest.fixture(autouse=True)
+def no_curves(monkeypatch):
+    """Their picture takes a quarter of a tiny training; `whole_run` has one."""
+    monkeypatch.setattr(train_script, "plot_curves", lambda *_: None)
+
+
+@pytest.fixture
+def error_line(capsys):
+    """Runs the command, which must fail; returns the one line that says why."""
+
+    def run(given: list[str]) -> str:
+        assert train_script.main(given) == 2
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("train: ")]
+        return line
+
+    return run
