@@ -32,7 +32,7 @@ TextHeads = Annotated[
 
 def convert_original(
     checkpoint: Annotated[Path, typer.Argument(metavar="FILE", help="The .pth file of the authors' released code.")],
-    classes: Annotated[Path, typer.Option(metavar="FILE", help="Class names, one a line, in label order.")],
+    classes: Annotated[Path, typer.Option(metavar="FILE", help="Class names in label order.")],
     output: Output,
     tokenizer: Annotated[
         str, typer.Option(metavar="NAME", help="Folder or Hub id of CLIP's tokenizer.")
@@ -50,7 +50,7 @@ def convert_original(
     load_libraries()
     from ..conversion import convert_vita_clip_original
 
-    with reported(*_errors()):
+    with reported(OSError, ValueError):
         model = convert_vita_clip_original.convert_original(
             checkpoint,
             classes,
@@ -76,9 +76,7 @@ def convert_clip(
     preset: Annotated[
         str | None, typer.Option(metavar="NAME", help="Prompts as in a preset, such as vita-clip-b16, or a JSON file.")
     ] = None,
-    classes: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Class names, one a line, in label order.")
-    ] = None,
+    classes: Annotated[Path | None, typer.Option(metavar="FILE", help="Class names in label order.")] = None,
     tokenizer: Annotated[
         str | None, typer.Option(metavar="NAME", help="Folder or Hub id. Default: the CLIP's own, else OpenAI's.")
     ] = None,
@@ -97,7 +95,7 @@ def convert_clip(
     load_libraries(warnings=False)  # transformers would warn that the prompts are new, which is meant here
     from ..conversion import convert_clip as conversion
 
-    with reported(*_errors()):
+    with reported(OSError, ValueError):
         model = conversion.convert_clip(
             source,
             output,
@@ -111,13 +109,6 @@ def convert_clip(
             seed=seed,
         )
     _report(output, model)
-
-
-def _errors() -> tuple[type[Exception], ...]:
-    """What the libraries raise for files that do not fit; a ConversionError is a ValueError."""
-    from huggingface_hub.errors import StrictDataclassError
-
-    return OSError, ValueError, TypeError, StrictDataclassError
 
 
 def _report(output: Path, model: Any) -> None:

@@ -22,7 +22,7 @@ class ExportDtype(str, Enum):
 
 
 def export(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Folder or Hub id of a Vita-CLIP checkpoint.")],
+    model: Annotated[str, typer.Option(metavar="NAME", help="Folder or Hub id of a Vita-CLIP checkpoint.")],
     output: Annotated[Path, typer.Option(metavar="DIR", help="New folder to write.")],
     format: Annotated[ExportFormat, typer.Option(help="Format of the file.")] = ExportFormat.onnx,
     dtype: Annotated[ExportDtype, typer.Option(help="Number type; bfloat16 is for openvino.")] = ExportDtype.float32,
