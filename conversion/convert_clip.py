@@ -19,21 +19,7 @@ from vitaclip_hf.loading.checkpoint import save_checkpoint
 from vitaclip_hf.loading.guards import check_complete, prompt_names
 from vitaclip_hf.model.configuration_vita_clip import BACKBONES, PROMPT_FIELDS
 
-from .original_weights import (
-    OPENAI_BLOCK,
-    OPENAI_TOKENIZER,
-    as_float32,
-    block_rules,
-    check_output,
-    filled_model,
-    fitting_weights,
-    listed,
-    load_tensors,
-    rename,
-    text_rules,
-    text_sizes,
-    vision_sizes,
-)
+from . import original_weights as original
 
 
 PRESETS = configuration_folder("models")
@@ -45,7 +31,7 @@ OPEN_CLIP_NEUTRAL = {
     "model_cfg": {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "custom_text", "init_logit_scale"},
     "vision_cfg": {"image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio", "patch_dropout"},
     "text_cfg": {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio"},
-    "preprocess_cfg": {"mean", "std", "size", "mode", "interpolation", "fill_color"},
+    "preprocess_cfg": {"mean", "std", "size", "mode", "fill_color"},
 }
 # Those that make another model, and what they are in a CLIP.
 OPEN_CLIP_PLAIN = {
@@ -53,6 +39,7 @@ OPEN_CLIP_PLAIN = {
     "pos_embed_type": ("learnable",),
     "proj_type": ("linear",),
     "resize_mode": ("shortest",),
+    "interpolation": ("bicubic", "bilinear"),
 }
 # Only OpenAI's own state dicts have these three numbers among the weights.
 OPENAI_NUMBERS = {"input_resolution", "context_length", "vocab_size"}
@@ -70,8 +57,8 @@ RULES = {
     r"visual\.ln_pre\.(.*)": r"vision_model.pre_layrnorm.\1",
     r"visual\.ln_post\.(.*)": r"vision_model.post_layernorm.\1",
     r"visual\.proj": "visual_projection.weight",
-    **block_rules(r"visual\.transformer\.resblocks\.", "vision_model", OPENAI_BLOCK),
-    **text_rules(""),
+    **original.block_rules(r"visual\.transformer\.resblocks\.", "vision_model", original.OPENAI_BLOCK),
+    **original.text_rules(""),
 }
 
 
@@ -121,7 +108,7 @@ def from_transformers(source: str, revision: str | None, prompts: dict[str, dict
     model_type = PreTrainedConfig.get_config_dict(source, revision=revision)[0].get("model_type")
     if model_type not in BACKBONES:
         raise ValueError(f"`source` {source}: a model of type {model_type!r:.100}, not a CLIP.")
-    safe = any(find_file(source, f"model.safetensors{index}", revision) for index in ("", ".index.json"))
+    safe = any(find_file(source, name, revision) for name in ("model.safetensors", "model.safetensors.index.json"))
     try:
         model, info = VitaClipModel.from_pretrained(
             source,
@@ -134,13 +121,11 @@ def from_transformers(source: str, revision: str | None, prompts: dict[str, dict
         )
     except (pickle.UnpicklingError, SafetensorError, StrictDataclassError) as error:
         reason = " ".join(str(error).split())[:300]
-        raise ValueError(
-            f"`source` {source}: damaged, no plain tensors, or settings that do not fit ({reason})."
-        ) from error
+        raise ValueError(f"`source` {source}: damaged, no plain tensors, or wrong settings ({reason}).") from error
     check_complete(source, model, info, stock=True)
     if info["unexpected_keys"]:
-        raise ValueError(f"`source` {source}: no place in the model for {listed(info['unexpected_keys'])}.")
-    as_float32({name: t for name, t in model.state_dict().items() if name not in prompt_names(model)}, {}, "")
+        raise ValueError(f"`source` {source}: no place in the model for {original.listed(info['unexpected_keys'])}.")
+    original.as_float32({name: t for name, t in model.state_dict().items() if name not in prompt_names(model)}, {}, "")
     model.config.name_or_path = ""
     return model
 
@@ -153,7 +138,7 @@ def read_open_clip_config(path: Path) -> dict[str, Any]:
     """
     content = read_json(path)
     model = content.get("model_cfg") if isinstance(content, dict) else None
-    parts: dict[str, Any] = {} if not isinstance(model, dict) else {"model_cfg": model} | model | content
+    parts: dict[str, Any] = {"model_cfg": model} | model | content if isinstance(model, dict) else {}
     parts = {name: parts.get(name) or {} for name in OPEN_CLIP_NEUTRAL}
     pixels, vision, text = parts["preprocess_cfg"], parts["vision_cfg"], parts["text_cfg"]
     if not (vision and text and all(isinstance(part, dict) for part in parts.values())):
@@ -162,13 +147,8 @@ def read_open_clip_config(path: Path) -> dict[str, Any]:
         f"{part}.{field}={value!r:.100}"
         for part, settings in parts.items()
         for field, value in settings.items()
-        if field not in OPEN_CLIP_NEUTRAL[part]
-        and value not in (None, False)
-        and value not in OPEN_CLIP_PLAIN.get(field, ())
+        if field not in OPEN_CLIP_NEUTRAL[part] and value not in (None, False, *OPEN_CLIP_PLAIN.get(field, ()))
     ]
-    interpolation = pixels.get("interpolation", "bicubic")
-    if interpolation not in ("bicubic", "bilinear"):
-        refused.append(f"preprocess_cfg.interpolation={interpolation!r:.100}")
     if refused:
         raise ValueError(f"{path}: Vita-CLIP has no counterpart for {', '.join(refused)}.")
     sizes = (vision.get("width"), vision.get("head_width", 64), text.get("heads", 8))
@@ -179,7 +159,7 @@ def read_open_clip_config(path: Path) -> dict[str, Any]:
         "vision_heads": sizes[0] // sizes[1],
         "text_heads": sizes[2],
         "pixels": {f"image_{name}": pixels[name] for name in ("mean", "std") if name in pixels}
-        | {"resample": PILImageResampling[interpolation.upper()]},
+        | {"resample": PILImageResampling[(pixels.get("interpolation") or "bicubic").upper()]},
     }
 
 
@@ -217,27 +197,23 @@ def from_state_dict(
         The model, and the settings of the video processor that its configuration states.
     """
     path, config_file = find_state_dict(source, revision)
-    weights = load_tensors(path, "source")
+    weights = original.load_tensors(path, "source")
     said = {} if config_file is None else read_open_clip_config(config_file)
     if weights.keys() >= OPENAI_NUMBERS:
         said["activation"] = "quick_gelu"
         weights = {name: tensor for name, tensor in weights.items() if name not in OPENAI_NUMBERS}
     said |= {name: value for name, value in known.items() if value is not None}
     if "activation" not in said:
-        raise ValueError(
-            f"`source` {source} does not say its activation; pass `activation` quick_gelu (OpenAI, MetaCLIP, DFN) or "
-            "gelu (LAION)."
-        )
-    with fitting_weights():
+        activations = "quick_gelu (OpenAI, MetaCLIP, DFN) or gelu (LAION)"
+        raise ValueError(f"`source` {source} does not say its activation; pass `activation` {activations}.")
+    with original.fitting_weights():
         # open_clip's newer class keeps the text tower in a module called "text".
         weights = {name.removeprefix("text."): tensor for name, tensor in weights.items()}
         if "logit_scale" in weights:  # of shape [1] in some files
             weights["logit_scale"] = weights["logit_scale"].reshape(())
-        weights = as_float32(
-            weights, NEEDED, "it is no CLIP with a vision transformer in OpenAI's or open_clip's format"
-        )
+        weights = original.as_float32(weights, NEEDED, "it is no CLIP with a vision transformer in OpenAI's format")
         config = state_dict_config(weights, said, prompts, tokenizer)
-        model = filled_model(config, rename(weights, RULES), new_prompts=True)
+        model = original.filled_model(config, original.rename(weights, RULES), new_prompts=True)
     return model, said.get("pixels", {})
 
 
@@ -246,12 +222,13 @@ def state_dict_config(
 ) -> VitaClipConfig:
     """The configuration, from the shapes of the weights; for the arguments see [`from_state_dict`]."""
     names = ("visual.conv1.weight", "visual.positional_embedding", "visual.transformer.resblocks.", "mlp.c_fc.weight")
-    activation = {"hidden_act": said["activation"]}
+    vision = original.vision_sizes(weights, *names, said.get("vision_heads"))
+    text = original.text_sizes(weights, "", said.get("text_heads"), tokenizer)
     return VitaClipConfig(
-        projection_dim=weights["visual.proj"].shape[1],
+        projection_dim=vision["projection_dim"],
         logit_scale_init_value=weights["logit_scale"].item(),
-        vision_config=vision_sizes(weights, *names, said.get("vision_heads")) | activation | prompts["vision_config"],
-        text_config=text_sizes(weights, "", said.get("text_heads"), tokenizer) | activation | prompts["text_config"],
+        vision_config=vision | {"hidden_act": said["activation"]} | prompts["vision_config"],
+        text_config=text | {"hidden_act": said["activation"]} | prompts["text_config"],
     )
 
 
@@ -304,7 +281,7 @@ def convert_clip(
     ```
     """
     source, settings = str(source), read_preset(preset)
-    check_output(output)
+    original.check_output(output)
     if not 0 <= seed < 2**64:  # torch's range
         raise ValueError(f"`seed` {seed}: must be from 0 to 2**64 - 1.")
     names = None if classes is None else list(read_class_names(classes))
@@ -312,7 +289,7 @@ def convert_clip(
     if tokenizer is None and in_transformers_format:
         tokens = AutoTokenizer.from_pretrained(source, revision=revision)
     else:
-        tokens = AutoTokenizer.from_pretrained(tokenizer or OPENAI_TOKENIZER)
+        tokens = AutoTokenizer.from_pretrained(tokenizer or original.OPENAI_TOKENIZER)
     torch.manual_seed(seed)  # the new prompts
     if in_transformers_format:
         model = from_transformers(source, revision, prompt_settings(settings))
@@ -324,7 +301,7 @@ def convert_clip(
     if len(tokens) != model.config.text_config.vocab_size:  # transformers makes a small one for a folder without any
         raise ValueError(
             f"the tokenizer has {len(tokens):,} tokens, the CLIP {model.config.text_config.vocab_size:,}; give the "
-            f"folder or id of its own tokenizer as `tokenizer` (OpenAI's: {OPENAI_TOKENIZER})."
+            f"folder or id of its own tokenizer as `tokenizer` (OpenAI's: {original.OPENAI_TOKENIZER})."
         )
     check_preset(settings, model.config)
     if names is not None:

@@ -12,19 +12,7 @@ from vitaclip_hf.data.class_names import read_class_names
 from vitaclip_hf.loading.checkpoint import save_checkpoint
 from vitaclip_hf.model.prompts import AFTER_END, CONTEXT_SLOT, tokenize_class_prompts
 
-from .original_weights import (
-    OPENAI_TOKENIZER,
-    as_float32,
-    block_rules,
-    check_output,
-    filled_model,
-    fitting_weights,
-    load_tensors,
-    rename,
-    text_rules,
-    text_sizes,
-    vision_sizes,
-)
+from . import original_weights as original
 
 
 # The weights by which sizes are found, with their numbers of dimensions.
@@ -61,8 +49,8 @@ RULES = {
     r"visual\.ln_post\.(.*)": r"vision_model.post_layernorm.\1",
     r"visual\.proj": "visual_projection.weight",
     r"prompt_learner\.ctx": "class_prompts.context",
-    **block_rules(r"visual\.blocks\.", "vision_model", VISION_BLOCK),
-    **text_rules(r"textual\."),
+    **original.block_rules(r"visual\.blocks\.", "vision_model", VISION_BLOCK),
+    **original.text_rules(r"textual\."),
 }
 
 
@@ -71,7 +59,7 @@ def read_config(
 ) -> VitaClipConfig:
     """The configuration, from the shapes of the weights and from what the weights do not show."""
     context, global_prompts = weights["prompt_learner.ctx"], weights.get("visual.global_prompts")
-    vision = vision_sizes(
+    vision = original.vision_sizes(
         weights,
         "visual.patch_embed.proj.weight",
         "visual.pos_embed",
@@ -91,7 +79,7 @@ def read_config(
             "num_global_prompts": 0 if global_prompts is None else global_prompts.shape[1],
         },
         text_config={
-            **text_sizes(weights, "textual.", heads["text"], tokenizer),
+            **original.text_sizes(weights, "textual.", heads["text"], tokenizer),
             "num_context_tokens": context.shape[-2],
             "class_specific_context": context.ndim == 3,
             "context_position": position,
@@ -131,7 +119,7 @@ def convert_original(
     classes: Path,
     output: Path,
     *,
-    tokenizer: str = OPENAI_TOKENIZER,
+    tokenizer: str = original.OPENAI_TOKENIZER,
     vision_heads: int | None = None,
     text_heads: int | None = None,
     context_position: str = "end",
@@ -168,12 +156,12 @@ def convert_original(
 
     ```
     """
-    check_output(output)
-    weights, names = load_tensors(Path(checkpoint), "checkpoint"), list(read_class_names(classes))
-    with fitting_weights():
+    original.check_output(output)
+    weights, names = original.load_tensors(Path(checkpoint), "checkpoint"), list(read_class_names(classes))
+    with original.fitting_weights():
         context = weights.get("prompt_learner.ctx", torch.empty(0))  # one for each class, or one for all
         needed = NEEDED | {"prompt_learner.ctx": 3 if context.ndim == 3 else 2}
-        weights = as_float32(weights, needed, "only checkpoints trained with learned text prompts hold a whole model")
+        weights = original.as_float32(weights, needed, "only checkpoints with learned text prompts hold a whole model")
         trained = {len(weights[name]) for name in PROMPTS}
         trained |= {len(context)} if context.ndim == 3 else set()
         if trained != {len(names)}:
@@ -182,8 +170,8 @@ def convert_original(
         config = read_config(weights, names, tokens, {"vision": vision_heads, "text": text_heads}, context_position)
         ids = tokenize_class_prompts(names, tokens, config.text_config)
         check_class_names(weights, names, ids, weights["textual.token_embedding.weight"])
-        renamed = rename(in_our_layout(weights), RULES) | {"class_prompts.class_input_ids": ids}
-        model = filled_model(config, renamed, new_prompts=False)
+        renamed = original.rename(in_our_layout(weights), RULES) | {"class_prompts.class_input_ids": ids}
+        model = original.filled_model(config, renamed, new_prompts=False)
     size = config.vision_config.image_size
     video_processor = VitaClipVideoProcessor(
         num_frames=config.num_frames,

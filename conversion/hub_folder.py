@@ -31,7 +31,7 @@ PIPELINES: dict[str, tuple[type, str, str]] = {
     "zero-shot-video-classification": (ZeroShotVideoClassificationPipeline, "AutoModel", "multimodal"),
     "video-classification": (VitaClipVideoClassificationPipeline, "AutoModelForVideoClassification", "video"),
 }
-SENTENCE_TRANSFORMERS = "sentence_transformers.base.modules"
+MODULES = "sentence_transformers.base.modules"
 
 
 def reference(cls: type) -> str:
@@ -81,13 +81,12 @@ def sentence_transformers_files(config: VitaClipConfig) -> dict[str, Any]:
     Embeddings are the model's normalised video and text features. `Normalize` has no settings, so it has no folder.
     """
     features = {
-        modality: {"method": f"get_{modality}_features", "method_output_name": "pooler_output"}
-        for modality in ("text", "video")
+        name: {"method": f"get_{name}_features", "method_output_name": "pooler_output"} for name in ("text", "video")
     }
     return {
         "modules.json": [
-            {"idx": 0, "name": "0", "path": "", "type": f"{SENTENCE_TRANSFORMERS}.transformer.Transformer"},
-            {"idx": 1, "name": "1", "path": "1_Normalize", "type": f"{SENTENCE_TRANSFORMERS}.normalize.Normalize"},
+            {"idx": 0, "name": "0", "path": "", "type": f"{MODULES}.transformer.Transformer"},
+            {"idx": 1, "name": "1", "path": "1_Normalize", "type": f"{MODULES}.normalize.Normalize"},
         ],
         "sentence_bert_config.json": {
             "transformer_task": "feature-extraction",

@@ -216,8 +216,6 @@ def make_card(
         model_id=model_id,
         version=__version__,
         config=config,
-        vision=config.vision_config,
-        text=config.text_config,
         prompts={
             part: {name: harmless(str(getattr(getattr(config, part), name))) for name in names}
             for part, names in PROMPT_FIELDS.items()

@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,24 +34,16 @@ from .model_card import make_card, read_author_texts
 WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json")
 
 
-class PublishedFile(NamedTuple):
-    """Name, bytes and hash of a file of the folder."""
-
-    name: str
-    size: int
-    sha256: str
-
-
 class Publication(NamedTuple):
     """What [`publish`] did.
 
     Attributes:
-        files (`list[PublishedFile]`): the files of the folder.
+        files (`list[tuple[str, int, str]]`): name, bytes and SHA-256 of each file of the folder.
         url (`str`, *optional*): address of the commit; None if nothing was uploaded.
         deleted (`list[str]`): weights of an earlier publication that the commit deleted.
     """
 
-    files: list[PublishedFile]
+    files: list[tuple[str, int, str]]
     url: str | None = None
     deleted: tuple[str, ...] = ()
 
@@ -82,13 +73,8 @@ def outputs_without_package(folder: Path, video: Path, scratch: Path) -> dict[st
     output = scratch / "without_package.safetensors"
     command = [sys.executable, "-I", folder_outputs.__file__, str(folder), str(video), str(output)]
     environment = {"HF_MODULES_CACHE": str(scratch / "modules"), "HF_HUB_OFFLINE": "1"}
-    child = subprocess.run(
-        [*command, str(torch.get_num_threads())],
-        cwd=scratch,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-    )
+    command.append(str(torch.get_num_threads()))
+    child = subprocess.run(command, cwd=scratch, env=os.environ | environment, capture_output=True, text=True)
     if child.returncode:
         last = (child.stderr.strip().splitlines() or ["no message"])[-1]
         raise ValueError(f"the folder does not load without the package (exit {child.returncode}): {last}")
@@ -131,24 +117,25 @@ def check_folder(folder: Path, checkpoint: Path, frames: int, size: int, scratch
     compare_outputs(expected, outputs, "with the package")
 
 
-def outdated_weights(names: Iterable[str], folder: Path) -> tuple[str, ...]:
-    """The files of a repository that are weights of an earlier publication, by the names that this module writes.
-
-    Left there, they would be loaded instead of the new ones. Other files may be somebody else's and stay.
-    """
-    return tuple(name for name in names if WEIGHTS.fullmatch(name) and not (folder / name).exists())
-
-
 def upload(
     folder: Path, repo_id: str, revision: str | None, private: bool | None, commit_message: str
 ) -> tuple[str, tuple[str, ...]]:
-    """Uploads the folder in one commit; returns the commit's address and the outdated weights deleted with it."""
+    """
+    Uploads the folder in one commit.
+
+    Weights of an earlier publication, by the names that this module writes, are deleted with it: they would be loaded
+    instead of the new ones. Other files may be somebody else's and stay.
+
+    Returns:
+        The commit's address and the names of the deleted files.
+    """
     api = HfApi(token=get_token())
     try:
         api.create_repo(repo_id, private=private, exist_ok=True)
         if revision:
             api.create_branch(repo_id, branch=revision, exist_ok=True)
-        outdated = outdated_weights(api.list_repo_files(repo_id, revision=revision), folder)
+        names = api.list_repo_files(repo_id, revision=revision)
+        outdated = tuple(name for name in names if WEIGHTS.fullmatch(name) and not (folder / name).exists())
         commit = api.upload_folder(
             repo_id=repo_id,
             folder_path=folder,
@@ -234,7 +221,7 @@ def publish(
         clip, size = processor.video_processor.num_frames, processor.video_processor.crop_size["height"]
         del loaded, model
         check_folder(folder, whole, clip, size, scratch)
-        files = [PublishedFile(path.name, path.stat().st_size, sha256_of(path)) for path in sorted(folder.iterdir())]
+        files = [(path.name, path.stat().st_size, sha256_of(path)) for path in sorted(folder.iterdir())]
         if output is not None:
             shutil.copytree(folder, output, dirs_exist_ok=True)
         if not push:

@@ -51,9 +51,9 @@ def publish(
             commit_message=commit_message,
             max_shard_size=max_shard_size,
         )
-    for file in publication.files:
-        print(f"{file.sha256}  {file.size:>13,}  {file.name}")
-    print(f"{len(publication.files)} files, {sum(file.size for file in publication.files):,} bytes")
+    for name, size, sha256 in publication.files:
+        print(f"{sha256}  {size:>13,}  {name}")
+    print(f"{len(publication.files)} files, {sum(size for _, size, _ in publication.files):,} bytes")
     print("Checked: bit-identical outputs in a fresh process without the package, and with it.")
     if output is not None:
         print(f"Folder: {output}")
