@@ -1,9 +1,7 @@
 """Builds the Hub folder of a checkpoint: weights, configurations, processor, tokenizer, code and licence."""
 
-import json
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from transformers.dynamic_module_utils import custom_object_save
 
@@ -18,6 +16,8 @@ from vitaclip_hf import (
 )
 from vitaclip_hf.loading.checkpoint import save_checkpoint
 
+from .sentence_transformers_files import write_sentence_transformers_files
+
 
 AUTO_CLASSES: dict[str, type] = {
     "AutoConfig": VitaClipConfig,
@@ -31,7 +31,6 @@ PIPELINES: dict[str, tuple[type, str, str]] = {
     "zero-shot-video-classification": (ZeroShotVideoClassificationPipeline, "AutoModel", "multimodal"),
     "video-classification": (VitaClipVideoClassificationPipeline, "AutoModelForVideoClassification", "video"),
 }
-MODULES = "sentence_transformers.base.modules"
 
 
 def reference(cls: type) -> str:
@@ -66,38 +65,9 @@ def build(model: VitaClipModel, processor: VitaClipProcessor, folder: Path, max_
     processor.save_pretrained(folder)
     for cls in (*AUTO_CLASSES.values(), *(cls for cls, *_ in PIPELINES.values())):
         custom_object_save(cls, folder)  # its module, and those that it imports
-    for name, content in sentence_transformers_files(model.config).items():
-        (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_sentence_transformers_files(folder, model.config)
     # A source tree's egg-info has no licence, so all installed distributions are searched.
     licences = (
         distribution.read_text("licenses/LICENSE") for distribution in metadata.distributions(name="vitaclip_hf")
     )
     (folder / "LICENSE").write_text(next(filter(None, licences)), encoding="utf-8")
-
-
-def sentence_transformers_files(config: VitaClipConfig) -> dict[str, Any]:
-    """Content of the files by which sentence-transformers and mteb load the folder, by name.
-
-    Embeddings are the model's normalised video and text features. `Normalize` has no settings, so it has no folder.
-    """
-    features = {
-        name: {"method": f"get_{name}_features", "method_output_name": "pooler_output"} for name in ("text", "video")
-    }
-    return {
-        "modules.json": [
-            {"idx": 0, "name": "0", "path": "", "type": f"{MODULES}.transformer.Transformer"},
-            {"idx": 1, "name": "1", "path": "1_Normalize", "type": f"{MODULES}.normalize.Normalize"},
-        ],
-        "sentence_bert_config.json": {
-            "transformer_task": "feature-extraction",
-            "modality_config": features,
-            "module_output_name": "sentence_embedding",
-            "max_seq_length": config.text_config.max_position_embeddings,
-        },
-        "config_sentence_transformers.json": {
-            "model_type": "SentenceTransformer",
-            "prompts": {"query": "", "document": ""},
-            "default_prompt_name": None,
-            "similarity_fn_name": "cosine",
-        },
-    }

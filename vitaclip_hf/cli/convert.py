@@ -8,6 +8,7 @@ import typer
 
 from .errors import reported
 from .libraries import load_libraries
+from .options import NewFolder, Revision
 
 
 class ContextPosition(str, Enum):
@@ -21,7 +22,6 @@ class Activation(str, Enum):
     gelu = "gelu"
 
 
-Output = Annotated[Path, typer.Option(metavar="DIR", help="New folder to write.")]
 VisionHeads = Annotated[
     int | None, typer.Option(metavar="NUMBER", help="Attention heads of the vision tower. Default: width / 64.")
 ]
@@ -33,7 +33,7 @@ TextHeads = Annotated[
 def convert_original(
     checkpoint: Annotated[Path, typer.Argument(metavar="FILE", help="The .pth file of the authors' released code.")],
     classes: Annotated[Path, typer.Option(metavar="FILE", help="Class names in label order.")],
-    output: Output,
+    output: NewFolder,
     tokenizer: Annotated[
         str, typer.Option(metavar="NAME", help="Folder or Hub id of CLIP's tokenizer.")
     ] = "openai/clip-vit-base-patch16",
@@ -71,8 +71,8 @@ def convert_clip(
             help="Folder or Hub id in the format of transformers or open_clip, or a file with a plain state dict.",
         ),
     ],
-    output: Output,
-    revision: Annotated[str | None, typer.Option(metavar="NAME", help="Branch, tag or commit of the Hub id.")] = None,
+    output: NewFolder,
+    revision: Revision = None,
     preset: Annotated[
         str | None, typer.Option(metavar="NAME", help="Prompts as in a preset, such as vita-clip-b16, or a JSON file.")
     ] = None,

@@ -1,7 +1,6 @@
 """`vitaclip info`: what a checkpoint is, or what this installation can do."""
 
 import json
-from enum import Enum
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -10,11 +9,7 @@ import typer
 from ..model.shown_names import shown
 from .errors import reported
 from .libraries import load_libraries
-
-
-class Format(str, Enum):
-    table = "table"
-    json = "json"
+from .options import Revision, TableFormat, TableOrJson
 
 
 def info(
@@ -22,15 +17,15 @@ def info(
         str | None,
         typer.Option(metavar="NAME", help="Folder or Hub id of a Vita-CLIP, of prompts alone, or of a CLIP."),
     ] = None,
-    revision: Annotated[str | None, typer.Option(metavar="NAME", help="Branch, tag or commit of the Hub id.")] = None,
-    format: Annotated[Format, typer.Option(help="Output format.")] = Format.table,
+    revision: Revision = None,
+    format: TableFormat = TableOrJson.table,
 ) -> None:
     """Show facts of a checkpoint, or of this installation.
 
     Without a checkpoint: versions, devices, and the video decoders that can be used.
     """
     facts = describe_installation() if model is None else describe_checkpoint(model, revision)
-    if format is Format.json:
+    if format is TableOrJson.json:
         print(json.dumps(facts, indent=1, ensure_ascii=False))
         return
     width = max(map(len, facts))
