@@ -1,52 +1,65 @@
 """Makes a Vita-CLIP folder of a stock CLIP: the CLIP's weights to the bit, new prompts, processor and tokenizer."""
 
-import json
 import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.utils import HFValidationError, validate_repo_id
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import AutoTokenizer, CLIPImageProcessor, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.image_utils import PILImageResampling
 from transformers.utils.hub import cached_file
 
 from vitaclip_hf import VitaClipConfig, VitaClipModel, VitaClipProcessor, VitaClipVideoProcessor
+from vitaclip_hf.data.class_names import read_class_names
 from vitaclip_hf.data.configuration_files import configuration_folder
+from vitaclip_hf.data.text_files import read_json
 from vitaclip_hf.loading.checkpoint import save_checkpoint
-from vitaclip_hf.loading.guards import check_complete
-from vitaclip_hf.loading.prompts_alone import split_tensors
+from vitaclip_hf.loading.guards import check_complete, prompt_names
 from vitaclip_hf.model.configuration_vita_clip import BACKBONES, PROMPT_FIELDS
 
-from .original_weights import (
-    OPENAI_TOKENIZER,
-    ConversionError,
-    Renaming,
-    check_output,
-    check_values,
-    count_layers,
-    fitting_weights,
-    heads_for,
-    image_size_of,
-    listed,
-    load_tensors,
-    read_classes,
-    require_keys,
-)
+from . import original_weights as original
 
 
 PRESETS = configuration_folder("models")
+STATE_DICTS = (".pt", ".pth", ".bin", ".safetensors")
 OPEN_CLIP_CONFIG = "open_clip_config.json"
 OPEN_CLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-
 # open_clip's settings that the weights show as well, or that change nothing once it is trained.
 OPEN_CLIP_NEUTRAL = {
+    "model_cfg": {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "custom_text", "init_logit_scale"},
     "vision_cfg": {"image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio", "patch_dropout"},
     "text_cfg": {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio"},
+    "preprocess_cfg": {"mean", "std", "size", "mode", "fill_color"},
 }
 # Those that make another model, and what they are in a CLIP.
-OPEN_CLIP_PLAIN = {"pool_type": ("tok", "argmax"), "pos_embed_type": ("learnable",), "proj_type": ("linear",)}
+OPEN_CLIP_PLAIN = {
+    "pool_type": ("tok", "argmax"),
+    "pos_embed_type": ("learnable",),
+    "proj_type": ("linear",),
+    "resize_mode": ("shortest",),
+    "interpolation": ("bicubic", "bilinear"),
+}
+# Only OpenAI's own state dicts have these three numbers among the weights.
+OPENAI_NUMBERS = {"input_resolution", "context_length", "vocab_size"}
+# The weights by which sizes are found, with their numbers of dimensions.
+MATRICES = (
+    *("visual.positional_embedding", "visual.proj", "visual.transformer.resblocks.0.mlp.c_fc.weight"),
+    *("token_embedding.weight", "positional_embedding", "text_projection", "transformer.resblocks.0.mlp.c_fc.weight"),
+)
+NEEDED = {"visual.conv1.weight": 4, "logit_scale": 0, **dict.fromkeys(MATRICES, 2)}
+RULES = {
+    r"logit_scale": "logit_scale",
+    r"visual\.class_embedding": "vision_model.embeddings.class_embedding",
+    r"visual\.conv1\.weight": "vision_model.embeddings.patch_embedding.weight",
+    r"visual\.positional_embedding": "vision_model.embeddings.position_embedding.weight",
+    r"visual\.ln_pre\.(.*)": r"vision_model.pre_layrnorm.\1",
+    r"visual\.ln_post\.(.*)": r"vision_model.post_layernorm.\1",
+    r"visual\.proj": "visual_projection.weight",
+    **original.block_rules(r"visual\.transformer\.resblocks\.", "vision_model", original.OPENAI_BLOCK),
+    **original.text_rules(""),
+}
 
 
 def read_preset(name: str | None) -> dict[str, Any]:
@@ -56,13 +69,10 @@ def read_preset(name: str | None) -> dict[str, Any]:
     path = Path(name) if name.endswith(".json") else PRESETS / f"{name}.json"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in PRESETS.glob("*.json")))
-        raise ConversionError(f"`preset` {name}: no such file; known presets: {known}.")
-    try:
-        preset = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConversionError(f"`preset` {path}: not JSON ({error}).") from error
+        raise ValueError(f"`preset` {name}: no such file; known presets: {known}.")
+    preset = read_json(path)
     if not isinstance(preset, dict) or not all(isinstance(preset.get(part, {}), dict) for part in PROMPT_FIELDS):
-        raise ConversionError(f"`preset` {path}: expected an object with the objects {', '.join(PROMPT_FIELDS)}.")
+        raise ValueError(f"`preset` {path}: expected an object with the objects {', '.join(PROMPT_FIELDS)}.")
     return preset
 
 
@@ -75,43 +85,30 @@ def prompt_settings(preset: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def check_preset(preset: dict[str, Any], config: VitaClipConfig) -> None:
     """Checks that the sizes in a preset are those of the CLIP."""
-    values = {field: value for field, value in preset.items() if field not in PROMPT_FIELDS}
-    found = {field: getattr(config, field, None) for field in values}
-    for part in PROMPT_FIELDS:
-        for field, value in preset.get(part, {}).items():
-            values[f"{part}.{field}"], found[f"{part}.{field}"] = value, getattr(getattr(config, part), field, None)
-    different = [f"{field} is {found[field]}, not {values[field]}" for field in values if found[field] != values[field]]
+    parts = [(name, getattr(config, name), preset.get(name, {})) for name in PROMPT_FIELDS]
+    parts.append(("config", config, {name: value for name, value in preset.items() if name not in PROMPT_FIELDS}))
+    different = [
+        f"{part}.{field} is {getattr(owner, field, None)}, not {value!s:.100}"
+        for part, owner, values in parts
+        for field, value in values.items()
+        if getattr(owner, field, None) != value
+    ]
     if different:
-        raise ConversionError(f"`preset` does not fit this CLIP: {'; '.join(different)}.")
-
-
-def check_tokenizer(tokenizer: PreTrainedTokenizerBase, config: VitaClipConfig) -> None:
-    """Checks the number of tokens: transformers makes a tokenizer of a few tokens for a folder that has none."""
-    if len(tokenizer) != config.text_config.vocab_size:
-        raise ConversionError(
-            f"the tokenizer has {len(tokenizer):,} tokens, the CLIP {config.text_config.vocab_size:,}; give the folder "
-            f"or id of its own tokenizer as `tokenizer` (OpenAI's: {OPENAI_TOKENIZER})."
-        )
-
-
-def check_seed(seed: int) -> None:
-    if not 0 <= seed < 2**64:  # torch's range
-        raise ConversionError(f"`seed` {seed}: must be from 0 to 2**64 - 1.")
+        raise ValueError(f"`preset` does not fit this CLIP: {'; '.join(different[:5])}.")
 
 
 def find_file(source: str, name: str, revision: str | None) -> Path | None:
     """A file of a folder or of a Hub repository, or None."""
-    found = cached_file(source, name, revision=revision, _raise_exceptions_for_missing_entries=False)
-    return None if found is None else Path(found)
+    path = cached_file(source, name, revision=revision, _raise_exceptions_for_missing_entries=False)
+    return None if path is None else Path(path)
 
 
-def from_transformers(source: str, revision: str | None, preset: dict[str, Any]) -> VitaClipModel:
+def from_transformers(source: str, revision: str | None, prompts: dict[str, dict[str, Any]]) -> VitaClipModel:
     """Loads a CLIP in the Hugging Face format, in float32. Its own weights must be complete."""
-    stock = PreTrainedConfig.get_config_dict(source, revision=revision)[0]
-    if stock.get("model_type") not in BACKBONES:
-        raise ConversionError(f"`source` {source}: a model of type {stock.get('model_type')!r}, not a CLIP.")
-    safe = any(find_file(source, f"model.safetensors{index}", revision) for index in ("", ".index.json"))
-    pickled = not safe and find_file(source, "pytorch_model.bin", revision) is not None
+    model_type = PreTrainedConfig.get_config_dict(source, revision=revision)[0].get("model_type")
+    if model_type not in BACKBONES:
+        raise ValueError(f"`source` {source}: a model of type {model_type!r:.100}, not a CLIP.")
+    safe = any(find_file(source, name, revision) for name in ("model.safetensors", "model.safetensors.index.json"))
     try:
         model, info = VitaClipModel.from_pretrained(
             source,
@@ -119,158 +116,72 @@ def from_transformers(source: str, revision: str | None, preset: dict[str, Any])
             dtype=torch.float32,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # check_complete names them
-            use_safetensors=not pickled,  # from a pickle, only tensors are loaded
-            **prompt_settings(preset),
+            use_safetensors=safe or not find_file(source, "pytorch_model.bin", revision),  # a pickle gives tensors only
+            **prompts,
         )
-    except pickle.UnpicklingError as error:
-        raise ConversionError(
-            f"`source` {source}: its weights are not plain tensors, and nothing else is loaded."
-        ) from error
-    except SafetensorError as error:
-        raise ConversionError(f"`source` {source}: a weights file is damaged or incomplete ({error}).") from error
+    except (pickle.UnpicklingError, SafetensorError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"`source` {source}: damaged, no plain tensors, or wrong settings ({reason}).") from error
     check_complete(source, model, info, stock=True)
     if info["unexpected_keys"]:
-        names = listed(info["unexpected_keys"])
-        raise ConversionError(f"`source` {source}: these keys of its weights have no place in the model: {names}.")
+        raise ValueError(f"`source` {source}: no place in the model for {original.listed(info['unexpected_keys'])}.")
+    original.as_float32({name: t for name, t in model.state_dict().items() if name not in prompt_names(model)}, {}, "")
     model.config.name_or_path = ""
     return model
-
-
-def read_config(
-    weights: dict[str, torch.Tensor],
-    source: str,
-    said: dict[str, Any],
-    prompts: dict[str, dict[str, Any]],
-) -> VitaClipConfig:
-    """The configuration of an OpenAI or open_clip state dict, from the shapes of its weights.
-
-    Args:
-        weights: tensors by name, the text tower at the top level.
-        source: the file or folder, for messages.
-        said: what the shapes do not show, each perhaps None: `activation`, `vision_heads`, `text_heads`.
-        prompts: settings of the prompts for `vision_config` and `text_config`.
-    """
-    needed = ["visual.conv1.weight", "visual.class_embedding", "visual.positional_embedding", "visual.proj"]
-    needed += ["token_embedding.weight", "positional_embedding", "text_projection", "logit_scale"]
-    blocks = {"visual": "visual.transformer.resblocks.", "text": "transformer.resblocks."}
-    needed += [f"{prefix}0.mlp.c_fc.weight" for prefix in blocks.values()]
-    require_keys(weights, needed, "it is no CLIP with a vision transformer in OpenAI's or open_clip's format")
-    width, channels, patch, _ = weights["visual.conv1.weight"].shape
-    vocabulary, text_width = weights["token_embedding.weight"].shape
-    joint_width = weights["visual.proj"].shape[1]
-    activation = said["activation"]
-    if activation is None:
-        raise ConversionError(
-            f"`source` {source} does not say its activation; pass `activation` quick_gelu (OpenAI, MetaCLIP, DFN) or "
-            "gelu (LAION)."
-        )
-    return VitaClipConfig(
-        projection_dim=joint_width,
-        logit_scale_init_value=weights["logit_scale"].item(),
-        architectures=["VitaClipModel"],
-        vision_config={
-            "hidden_size": width,
-            "intermediate_size": weights[f"{blocks['visual']}0.mlp.c_fc.weight"].shape[0],
-            "num_hidden_layers": count_layers(weights, blocks["visual"]),
-            "num_attention_heads": heads_for(width, said["vision_heads"], "vision_heads"),
-            "num_channels": channels,
-            "image_size": image_size_of(weights["visual.positional_embedding"], patch),
-            "patch_size": patch,
-            "projection_dim": joint_width,
-            "hidden_act": activation,
-            **prompts["vision_config"],
-        },
-        text_config={
-            "vocab_size": vocabulary,
-            "hidden_size": text_width,
-            "intermediate_size": weights[f"{blocks['text']}0.mlp.c_fc.weight"].shape[0],
-            "num_hidden_layers": count_layers(weights, blocks["text"]),
-            "num_attention_heads": heads_for(text_width, said["text_heads"], "text_heads"),
-            "max_position_embeddings": len(weights["positional_embedding"]),
-            "projection_dim": joint_width,
-            "hidden_act": activation,
-            **prompts["text_config"],
-        },
-    )
-
-
-def rename(weights: dict[str, torch.Tensor], config: VitaClipConfig) -> Renaming:
-    """Renames the weights of OpenAI's format."""
-    names = Renaming(weights)
-    names.move("logit_scale", "logit_scale", lambda scale: scale.reshape(()))
-    names.move("visual.class_embedding", "vision_model.embeddings.class_embedding")
-    names.move("visual.conv1.weight", "vision_model.embeddings.patch_embedding.weight")
-    names.move("visual.positional_embedding", "vision_model.embeddings.position_embedding.weight")
-    names.move_layer("visual.ln_pre", "vision_model.pre_layrnorm")
-    names.move_layer("visual.ln_post", "vision_model.post_layernorm")
-    names.move("visual.proj", "visual_projection.weight", torch.t)
-    for layer in range(config.vision_config.num_hidden_layers):
-        names.move_openai_block(f"visual.transformer.resblocks.{layer}", f"vision_model.encoder.layers.{layer}")
-    names.move_text_tower("", config.text_config.num_hidden_layers)
-    return names
 
 
 def read_open_clip_config(path: Path) -> dict[str, Any]:
     """What `open_clip_config.json` says beyond the weights. Settings that make another model than CLIP are refused.
 
     Returns:
-        `activation`, `vision_heads`, `text_heads`, and the processor's `image_mean`, `image_std` and `resample`.
+        `activation`, `vision_heads`, `text_heads`, and `pixels`, arguments of the video processor.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        model, pixels = content["model_cfg"], content.get("preprocess_cfg") or {}
-        vision, text = model["vision_cfg"], model["text_cfg"]
-        refused = [
-            f"{part}.{field}={value!r}"
-            for part, neutral in OPEN_CLIP_NEUTRAL.items()
-            for field, value in model[part].items()
-            if field not in neutral and value not in (None, False) and value not in OPEN_CLIP_PLAIN.get(field, ())
-        ]
-        refused += [
-            f"{field}={model[field]!r}"
-            for field in model
-            if field not in ("embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "custom_text", "init_logit_scale")
-        ]
-        if pixels.get("resize_mode", "shortest") != "shortest":
-            refused.append(f"preprocess_cfg.resize_mode={pixels['resize_mode']!r}")
-        interpolation = pixels.get("interpolation", "bicubic")
-        if interpolation not in ("bicubic", "bilinear"):
-            refused.append(f"preprocess_cfg.interpolation={interpolation!r}")
-        head_width = vision.get("head_width", 64)
-        said = {
-            "activation": "quick_gelu" if model.get("quick_gelu", False) else "gelu",
-            "vision_heads": vision["width"] // head_width,
-            "text_heads": text.get("heads", 8),
-            "resample": PILImageResampling[interpolation.upper()] if not refused else None,
-        }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConversionError(f"{path}: not open_clip's configuration ({type(error).__name__}: {error}).") from error
+    content = read_json(path)
+    model = content.get("model_cfg") if isinstance(content, dict) else None
+    parts: dict[str, Any] = {"model_cfg": model} | model | content if isinstance(model, dict) else {}
+    parts = {name: parts.get(name) or {} for name in OPEN_CLIP_NEUTRAL}
+    pixels, vision, text = parts["preprocess_cfg"], parts["vision_cfg"], parts["text_cfg"]
+    if not (vision and text and all(isinstance(part, dict) for part in parts.values())):
+        raise ValueError(f"{path}: not open_clip's configuration; expected the objects {', '.join(parts)}.")
+    refused = [
+        f"{part}.{field}={value!r:.100}"
+        for part, settings in parts.items()
+        for field, value in settings.items()
+        if field not in OPEN_CLIP_NEUTRAL[part] and value not in (None, False, *OPEN_CLIP_PLAIN.get(field, ()))
+    ]
     if refused:
-        raise ConversionError(f"{path}: Vita-CLIP has no counterpart for {', '.join(refused)}.")
-    return said | {f"image_{name}": pixels[name] for name in ("mean", "std") if name in pixels}
+        raise ValueError(f"{path}: Vita-CLIP has no counterpart for {', '.join(refused)}.")
+    sizes = (vision.get("width"), vision.get("head_width", 64), text.get("heads", 8))
+    if not all(isinstance(size, int) and size > 0 for size in sizes):
+        raise ValueError(f"{path}: vision_cfg.width and head_width and text_cfg.heads must be whole numbers above 0.")
+    return {
+        "activation": "quick_gelu" if parts["model_cfg"].get("quick_gelu") else "gelu",
+        "vision_heads": sizes[0] // sizes[1],
+        "text_heads": sizes[2],
+        "pixels": {f"image_{name}": pixels[name] for name in ("mean", "std") if name in pixels}
+        | {"resample": PILImageResampling[(pixels.get("interpolation") or "bicubic").upper()]},
+    }
 
 
 def find_state_dict(source: str, revision: str | None) -> tuple[Path, Path | None]:
     """The weights file, and open_clip's configuration beside it or None."""
     path = Path(source)
-    if path.is_file():
+    if path.suffix in STATE_DICTS:
         config = path.parent / OPEN_CLIP_CONFIG
         return path, config if path.name in OPEN_CLIP_WEIGHTS and config.is_file() else None
     config_file = find_file(source, OPEN_CLIP_CONFIG, revision)
-    if config_file is None:
-        raise ConversionError(f"`source` {source}: neither config.json nor {OPEN_CLIP_CONFIG} is there.")
-    for name in OPEN_CLIP_WEIGHTS:
-        weights = find_file(source, name, revision)
-        if weights is not None:
-            return weights, config_file
-    raise ConversionError(f"`source` {source}: none of {', '.join(OPEN_CLIP_WEIGHTS)} is there.")
+    weights = [file for name in OPEN_CLIP_WEIGHTS if (file := find_file(source, name, revision))]
+    if config_file is None or not weights:
+        lacking = f"neither config.json nor {OPEN_CLIP_CONFIG}" if config_file is None else "no open_clip weights file"
+        raise ValueError(f"`source` {source}: {lacking} is there.")
+    return weights[0], config_file
 
 
 def from_state_dict(
     source: str,
     revision: str | None,
-    given: dict[str, Any],
-    preset: dict[str, Any],
+    known: dict[str, Any],
+    prompts: dict[str, dict[str, Any]],
     tokenizer: PreTrainedTokenizerBase,
 ) -> tuple[VitaClipModel, dict[str, Any]]:
     """
@@ -278,63 +189,47 @@ def from_state_dict(
 
     Args:
         source, revision: file, folder or Hub id, and its revision there.
-        given: `activation`, `vision_heads` and `text_heads` as the caller says them, each perhaps None.
-        preset: of [`read_preset`].
+        known: `activation`, `vision_heads` and `text_heads` as the caller says them, each perhaps None.
+        prompts: of [`prompt_settings`].
         tokenizer: its special tokens go into the configuration.
 
     Returns:
         The model, and the settings of the video processor that its configuration states.
     """
     path, config_file = find_state_dict(source, revision)
-    weights = load_tensors(path, "source")
-    said: dict[str, Any] = {"activation": None, "vision_heads": None, "text_heads": None}
-    if config_file is not None:
-        said = read_open_clip_config(config_file)
-    # Only OpenAI's own state dicts have these three numbers among the weights.
-    if {"input_resolution", "context_length", "vocab_size"} <= weights.keys():
+    weights = original.load_tensors(path, "source")
+    said = {} if config_file is None else read_open_clip_config(config_file)
+    if weights.keys() >= OPENAI_NUMBERS:
         said["activation"] = "quick_gelu"
-        for name in ("input_resolution", "context_length", "vocab_size"):
-            del weights[name]
-    # open_clip's newer class keeps the text tower in a module called "text".
-    weights = {name.removeprefix("text."): tensor for name, tensor in weights.items()}
-    said |= {name: value for name, value in given.items() if value is not None}
-    with fitting_weights():
-        check_values(weights)
-        weights = {name: tensor.float() for name, tensor in weights.items()}
-        config = read_config(weights, source, said, prompt_settings(preset))
-        for field in ("bos_token_id", "eos_token_id", "pad_token_id"):
-            setattr(config.text_config, field, getattr(tokenizer, field))
-        names = rename(weights, config)
-        with torch.device("meta"):  # before memory is taken for sizes that the weights only claim
-            empty = VitaClipModel(config)
-        kept = split_tensors(empty)[0].keys() - {"logit_scale"}
-        names.check(empty, kept)
-    model = VitaClipModel(config)
-    names.fill(model, kept)
-    pixels: dict[str, Any] = {name: said[name] for name in ("image_mean", "image_std", "resample") if name in said}
-    return model, pixels
+        weights = {name: tensor for name, tensor in weights.items() if name not in OPENAI_NUMBERS}
+    said |= {name: value for name, value in known.items() if value is not None}
+    if "activation" not in said:
+        activations = "quick_gelu (OpenAI, MetaCLIP, DFN) or gelu (LAION)"
+        raise ValueError(f"`source` {source} does not say its activation; pass `activation` {activations}.")
+    with original.fitting_weights():
+        # open_clip's newer class keeps the text tower in a module called "text".
+        weights = {name.removeprefix("text."): tensor for name, tensor in weights.items()}
+        if "logit_scale" in weights:  # of shape [1] in some files
+            weights["logit_scale"] = weights["logit_scale"].reshape(())
+        weights = original.as_float32(weights, NEEDED, "it is no CLIP with a vision transformer in OpenAI's format")
+        config = state_dict_config(weights, said, prompts, tokenizer)
+        model = original.filled_model(config, original.rename(weights, RULES), new_prompts=True)
+    return model, said.get("pixels", {})
 
 
-def pixels_of_transformers(source: str, revision: str | None) -> dict[str, Any]:
-    """Normalisation and resampling of a Hugging Face folder; nothing if it has no image processor."""
-    if not any(find_file(source, name, revision) for name in ("preprocessor_config.json", "processor_config.json")):
-        return {}
-    settings, _ = CLIPImageProcessor.get_image_processor_dict(source, revision=revision)
-    return {name: settings[name] for name in ("image_mean", "image_std", "resample") if name in settings}
-
-
-def check_source(source: str) -> None:
-    """Raises ConversionError for a name that is no file and no folder and cannot be an id on the Hub."""
-    if Path(source).exists():
-        return
-    if Path(source).suffix in (".pt", ".pth", ".bin", ".safetensors"):
-        raise ConversionError(f"`source` {source}: no such file.")
-    try:
-        validate_repo_id(source)
-    except HFValidationError as error:
-        raise ConversionError(
-            f"`source` {source}: no such folder, and not an id on the Hub (those are ORG/NAME); give one of the two."
-        ) from error
+def state_dict_config(
+    weights: dict[str, torch.Tensor], said: dict[str, Any], prompts: dict[str, dict[str, Any]], tokenizer: Any
+) -> VitaClipConfig:
+    """The configuration, from the shapes of the weights; for the arguments see [`from_state_dict`]."""
+    names = ("visual.conv1.weight", "visual.positional_embedding", "visual.transformer.resblocks.", "mlp.c_fc.weight")
+    vision = original.vision_sizes(weights, *names, said.get("vision_heads"))
+    text = original.text_sizes(weights, "", said.get("text_heads"), tokenizer)
+    return VitaClipConfig(
+        projection_dim=vision["projection_dim"],
+        logit_scale_init_value=weights["logit_scale"].item(),
+        vision_config=vision | {"hidden_act": said["activation"]} | prompts["vision_config"],
+        text_config=text | {"hidden_act": said["activation"]} | prompts["text_config"],
+    )
 
 
 def convert_clip(
@@ -361,7 +256,7 @@ def convert_clip(
         revision (`str`, *optional*): branch, tag or commit of the Hub id.
         preset (`str`, *optional*):
             Prompts as in a preset of the package (`configuration/models`), by name, or as in a JSON file, by path.
-        classes (`Path`, *optional*): text file with class names, one a line, in label order.
+        classes (`Path`, *optional*): file with class names, in label order.
         tokenizer (`str`, *optional*):
             Folder or Hub id. By default the CLIP's own; OpenAI's for a CLIP that is not in transformers' format.
         activation (`str`, *optional*):
@@ -373,9 +268,8 @@ def convert_clip(
         [`VitaClipModel`]: the model in float32.
 
     Raises:
-        ConversionError: the CLIP, the preset, the class list or an argument does not fit.
+        ValueError: the CLIP, the preset, the class list or an argument does not fit.
         OSError: files cannot be fetched, read or written.
-        ValueError: class names that repeat or are too long.
 
     Example:
 
@@ -386,26 +280,29 @@ def convert_clip(
 
     ```
     """
-    source = str(source)
-    check_output(output)
-    check_seed(seed)
-    settings = read_preset(preset)
-    names = None if classes is None else read_classes(Path(classes))
-    check_source(source)
-    in_transformers_format = not Path(source).is_file() and find_file(source, "config.json", revision)
-    default_tokenizer = source if in_transformers_format else OPENAI_TOKENIZER
-    tokens = AutoTokenizer.from_pretrained(
-        tokenizer or default_tokenizer, revision=revision if tokenizer is None and in_transformers_format else None
-    )
+    source, settings = str(source), read_preset(preset)
+    original.check_output(output)
+    if not 0 <= seed < 2**64:  # torch's range
+        raise ValueError(f"`seed` {seed}: must be from 0 to 2**64 - 1.")
+    names = None if classes is None else list(read_class_names(classes))
+    in_transformers_format = Path(source).suffix not in STATE_DICTS and find_file(source, "config.json", revision)
+    if tokenizer is None and in_transformers_format:
+        tokens = AutoTokenizer.from_pretrained(source, revision=revision)
+    else:
+        tokens = AutoTokenizer.from_pretrained(tokenizer or original.OPENAI_TOKENIZER)
     torch.manual_seed(seed)  # the new prompts
     if in_transformers_format:
-        model = from_transformers(source, revision, settings)
-        pixels = pixels_of_transformers(source, revision)
+        model = from_transformers(source, revision, prompt_settings(settings))
+        image = VitaClipProcessor.from_pretrained(source, revision=revision).video_processor
+        pixels = {name: getattr(image, name) for name in ("image_mean", "image_std", "resample")}
     else:
-        given = {"activation": activation, "vision_heads": vision_heads, "text_heads": text_heads}
-        model, pixels = from_state_dict(source, revision, given, settings, tokens)
-    check_values(split_tensors(model)[1] | {"logit_scale": model.logit_scale})
-    check_tokenizer(tokens, model.config)
+        known = {"activation": activation, "vision_heads": vision_heads, "text_heads": text_heads}
+        model, pixels = from_state_dict(source, revision, known, prompt_settings(settings), tokens)
+    if len(tokens) != model.config.text_config.vocab_size:  # transformers makes a small one for a folder without any
+        raise ValueError(
+            f"the tokenizer has {len(tokens):,} tokens, the CLIP {model.config.text_config.vocab_size:,}; give the "
+            f"folder or id of its own tokenizer as `tokenizer` (OpenAI's: {original.OPENAI_TOKENIZER})."
+        )
     check_preset(settings, model.config)
     if names is not None:
         model.set_classes(names, tokens)

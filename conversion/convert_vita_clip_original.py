@@ -1,141 +1,114 @@
 """Converts a checkpoint of the authors' released code into a folder that `AutoModel` and `AutoProcessor` load."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.image_utils import PILImageResampling
 
 from vitaclip_hf import VitaClipConfig, VitaClipModel, VitaClipProcessor, VitaClipVideoProcessor
+from vitaclip_hf.data.class_names import read_class_names
 from vitaclip_hf.loading.checkpoint import save_checkpoint
 from vitaclip_hf.model.prompts import AFTER_END, CONTEXT_SLOT, tokenize_class_prompts
 
-from .original_weights import (
-    OPENAI_TOKENIZER,
-    ConversionError,
-    Renaming,
-    check_output,
-    check_values,
-    count_layers,
-    fitting_weights,
-    heads_for,
-    image_size_of,
-    load_tensors,
-    read_classes,
-    require_keys,
+from . import original_weights as original
+
+
+# The weights by which sizes are found, with their numbers of dimensions.
+MATRICES = (
+    *("visual.pos_embed", "visual.time_embed", "visual.proj", "visual.blocks.0.mlp.fc1.weight"),
+    *("textual.token_embedding.weight", "textual.positional_embedding", "textual.text_projection"),
+    "textual.transformer.resblocks.0.mlp.c_fc.weight",
 )
+PROMPTS = ("prompt_learner.token_prefix", "prompt_learner.token_suffix")
+NEEDED = {
+    "visual.patch_embed.proj.weight": 4,
+    "logit_scale": 0,
+    **dict.fromkeys(MATRICES, 2),
+    **dict.fromkeys(PROMPTS, 3),
+}
+VISION_BLOCK = {
+    r"norm1\.": "layer_norm1.",
+    r"norm2\.": "layer_norm2.",
+    r"mlp\.": "mlp.",
+    r"attn\.": "self_attn.",
+    r"cls_proj\.": "prompts.cls_projection.",
+    r"summary_ln\.": "prompts.summary_norm.",
+    r"summary_attn_layer\.": "prompts.summary_attention.",
+    r"local_prompts": "prompts.local_prompts",
+    r"global_prompts": "prompts.global_prompts",
+}
+RULES = {
+    r"logit_scale": "logit_scale",
+    r"visual\.cls_token": "vision_model.embeddings.class_embedding",
+    r"visual\.patch_embed\.proj\.weight": "vision_model.embeddings.patch_embedding.weight",
+    r"visual\.pos_embed": "vision_model.embeddings.position_embedding.weight",
+    r"visual\.time_embed": "vision_model.time_embedding.weight",
+    r"visual\.ln_pre\.(.*)": r"vision_model.pre_layrnorm.\1",
+    r"visual\.ln_post\.(.*)": r"vision_model.post_layernorm.\1",
+    r"visual\.proj": "visual_projection.weight",
+    r"prompt_learner\.ctx": "class_prompts.context",
+    **original.block_rules(r"visual\.blocks\.", "vision_model", VISION_BLOCK),
+    **original.text_rules(r"textual\."),
+}
 
 
 def read_config(
-    weights: dict[str, torch.Tensor],
-    classes: list[str],
-    vision_heads: int | None,
-    text_heads: int | None,
-    context_position: str,
+    weights: dict[str, torch.Tensor], classes: list[str], tokenizer: Any, heads: dict[str, int | None], position: str
 ) -> VitaClipConfig:
     """The configuration, from the shapes of the weights and from what the weights do not show."""
-    needed = ["visual.patch_embed.proj.weight", "visual.pos_embed", "visual.time_embed", "visual.proj", "logit_scale"]
-    needed += ["textual.token_embedding.weight", "textual.positional_embedding", "textual.text_projection"]
-    needed += ["visual.blocks.0.mlp.fc1.weight", "textual.transformer.resblocks.0.mlp.c_fc.weight"]
-    needed += ["prompt_learner.ctx", "prompt_learner.token_prefix", "prompt_learner.token_suffix"]
-    require_keys(weights, needed, "only checkpoints trained with learned text prompts hold a whole model")
-    width, channels, patch, _ = weights["visual.patch_embed.proj.weight"].shape
-    vocabulary, text_width = weights["textual.token_embedding.weight"].shape
-    _, position_width = weights["textual.positional_embedding"].shape
-    if position_width != text_width:  # else a narrow one could claim any number of positions
-        raise ConversionError(f"textual.positional_embedding has the width {position_width}, tokens have {text_width}.")
-    context = weights["prompt_learner.ctx"]
-    global_prompts = weights.get("visual.global_prompts")
+    context, global_prompts = weights["prompt_learner.ctx"], weights.get("visual.global_prompts")
+    vision = original.vision_sizes(
+        weights,
+        "visual.patch_embed.proj.weight",
+        "visual.pos_embed",
+        "visual.blocks.",
+        "mlp.fc1.weight",
+        heads["vision"],
+    )
     return VitaClipConfig(
         id2label=dict(enumerate(classes)),
-        projection_dim=weights["visual.proj"].shape[1],
+        projection_dim=vision["projection_dim"],
         logit_scale_init_value=weights["logit_scale"].item(),
-        architectures=["VitaClipModel"],
         vision_config={
-            "hidden_size": width,
-            "intermediate_size": weights["visual.blocks.0.mlp.fc1.weight"].shape[0],
-            "num_hidden_layers": count_layers(weights, "visual.blocks."),
-            "num_attention_heads": heads_for(width, vision_heads, "vision_heads"),
-            "num_channels": channels,
-            "image_size": image_size_of(weights["visual.pos_embed"], patch),
-            "patch_size": patch,
-            "projection_dim": weights["visual.proj"].shape[1],
+            **vision,
             "num_frames": len(weights["visual.time_embed"]),
             "use_summary_prompt": "visual.blocks.0.summary_ln.weight" in weights,
             "use_local_prompts": "visual.blocks.0.local_prompts" in weights,
             "num_global_prompts": 0 if global_prompts is None else global_prompts.shape[1],
         },
         text_config={
-            "vocab_size": vocabulary,
-            "hidden_size": text_width,
-            "intermediate_size": weights["textual.transformer.resblocks.0.mlp.c_fc.weight"].shape[0],
-            "num_hidden_layers": count_layers(weights, "textual.transformer.resblocks."),
-            "num_attention_heads": heads_for(text_width, text_heads, "text_heads"),
-            "max_position_embeddings": len(weights["textual.positional_embedding"]),
-            "projection_dim": weights["visual.proj"].shape[1],
+            **original.text_sizes(weights, "textual.", heads["text"], tokenizer),
             "num_context_tokens": context.shape[-2],
             "class_specific_context": context.ndim == 3,
-            "context_position": context_position,
+            "context_position": position,
         },
     )
 
 
-VISION_BLOCK = {
-    "norm1": "layer_norm1",
-    "norm2": "layer_norm2",
-    "mlp.fc1": "mlp.fc1",
-    "mlp.fc2": "mlp.fc2",
-    **{f"attn.{name}": f"self_attn.{name}" for name in ("q_proj", "k_proj", "v_proj", "out_proj")},
-    "cls_proj": "prompts.cls_projection",
-    "summary_ln": "prompts.summary_norm",
-    **{
-        f"summary_attn_layer.{name}": f"prompts.summary_attention.{name}"
-        for name in ("q_proj", "k_proj", "v_proj", "out_proj")
-    },
-}
-
-
-def rename(weights: dict[str, torch.Tensor], config: VitaClipConfig) -> Renaming:
-    """Renames the released weights. Every key that finds its place is taken out of `weights`."""
-    names = Renaming(weights)
-    names.move("logit_scale", "logit_scale")
-    names.move("visual.cls_token", "vision_model.embeddings.class_embedding")
-    names.move("visual.patch_embed.proj.weight", "vision_model.embeddings.patch_embedding.weight")
-    positions = weights.pop("visual.pos_embed").clone()
+def in_our_layout(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors that we keep in another layout: patch bias, local and global prompts."""
+    weights = dict(weights)
     # Our patches have no bias, as in CLIP. The bias is the same for every patch, so it is added to their positions.
+    positions = weights["visual.pos_embed"].clone()
     positions[1:] += weights.pop("visual.patch_embed.proj.bias", torch.zeros(positions.shape[1]))
-    names.converted["vision_model.embeddings.position_embedding.weight"] = positions
-    names.move("visual.time_embed", "vision_model.time_embedding.weight")
-    names.move_layer("visual.ln_pre", "vision_model.pre_layrnorm")
-    names.move_layer("visual.ln_post", "vision_model.post_layernorm")
-    names.move("visual.proj", "visual_projection.weight", torch.t)
-    global_prompts = weights.pop("visual.global_prompts", None)
-    for layer in range(config.vision_config.num_hidden_layers):
-        old, new = f"visual.blocks.{layer}", f"vision_model.encoder.layers.{layer}"
-        for ours, theirs in VISION_BLOCK.items():
-            names.move_layer(f"{old}.{ours}", f"{new}.{theirs}")
-        names.move(f"{old}.local_prompts", f"{new}.prompts.local_prompts", lambda prompts: prompts[0])
-        if global_prompts is not None:
-            names.converted[f"{new}.prompts.global_prompts"] = global_prompts[layer]
-    names.move_text_tower("textual.", config.text_config.num_hidden_layers)
-    names.move("prompt_learner.ctx", "class_prompts.context")
-    return names
+    weights["visual.pos_embed"] = positions
+    for layer, prompts in enumerate(weights.pop("visual.global_prompts", ())):
+        weights[f"visual.blocks.{layer}.global_prompts"] = prompts
+    return {name: t.squeeze(0) if name.endswith("local_prompts") else t for name, t in weights.items()}
 
 
 def check_class_names(
     weights: dict[str, torch.Tensor], names: list[str], ids: torch.Tensor, embedding: torch.Tensor
 ) -> None:
-    """Checks the class list against the embedded tokens of the class prompts, which the checkpoint holds."""
-    prefix = weights.pop("prompt_learner.token_prefix")
-    suffix = weights.pop("prompt_learner.token_suffix")
-    if len(prefix) != len(names):
-        raise ConversionError(f"`classes` names {len(names)} classes, but the checkpoint was trained on {len(prefix)}.")
+    """Checks the class list against the embedded tokens of the class prompts, and takes these out of `weights`."""
+    prefix, suffix = (weights.pop(name) for name in PROMPTS)
     for index, name in enumerate(names):
-        row = ids[index]
-        tokens = row[(row != CONTEXT_SLOT) & (row != AFTER_END)]
-        found = torch.cat([prefix[index], suffix[index, : len(tokens) - 1]])
-        if found.shape != embedding[tokens].shape or not torch.equal(found, embedding[tokens]):
-            raise ConversionError(
+        tokens = ids[index][(ids[index] != CONTEXT_SLOT) & (ids[index] != AFTER_END)]
+        stored = torch.cat([prefix[index], suffix[index, : len(tokens) - 1]])
+        if not torch.equal(stored, embedding[tokens]):
+            raise ValueError(
                 f"class {index} is {name!r} in `classes`, but the checkpoint was trained with another name there; "
                 "give the class list of the training, in its order."
             )
@@ -146,7 +119,7 @@ def convert_original(
     classes: Path,
     output: Path,
     *,
-    tokenizer: str = OPENAI_TOKENIZER,
+    tokenizer: str = original.OPENAI_TOKENIZER,
     vision_heads: int | None = None,
     text_heads: int | None = None,
     context_position: str = "end",
@@ -159,7 +132,7 @@ def convert_original(
 
     Args:
         checkpoint (`Path`): the `.pth` file of the released code.
-        classes (`Path`): text file with the class names of the training, one a line, in label order.
+        classes (`Path`): file with the class names of the training, in label order.
         output (`Path`): new folder to write.
         tokenizer (`str`): folder or Hub id of CLIP's tokenizer.
         vision_heads (`int`, *optional*): attention heads of the video tower; width / 64 by default.
@@ -171,7 +144,7 @@ def convert_original(
         [`VitaClipModel`]: the converted model.
 
     Raises:
-        ConversionError: the checkpoint, the class list or an argument does not fit.
+        ValueError: the checkpoint, the class list or an argument does not fit.
         OSError: the tokenizer cannot be loaded, or the output cannot be written.
 
     Example:
@@ -183,33 +156,22 @@ def convert_original(
 
     ```
     """
-    check_output(output)
-    weights = load_tensors(Path(checkpoint), "checkpoint")
-    names = read_classes(Path(classes))
-    tokens: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(tokenizer)
-    with fitting_weights():
-        check_values(weights)
-        weights = {name: tensor.float() for name, tensor in weights.items()}
-        config = read_config(weights, names, vision_heads, text_heads, context_position)
-        context = weights["prompt_learner.ctx"]
-        if context.ndim == 3 and len(context) != len(names):
-            raise ConversionError(
-                f"`classes` names {len(names)} classes, but the checkpoint was trained on {len(context)}."
-            )
-    for field in ("bos_token_id", "eos_token_id", "pad_token_id"):
-        setattr(config.text_config, field, getattr(tokens, field))
-    try:
+    original.check_output(output)
+    weights, names = original.load_tensors(Path(checkpoint), "checkpoint"), list(read_class_names(classes))
+    with original.fitting_weights():
+        context = weights.get("prompt_learner.ctx", torch.empty(0))  # one for each class, or one for all
+        needed = NEEDED | {"prompt_learner.ctx": 3 if context.ndim == 3 else 2}
+        weights = original.as_float32(weights, needed, "only checkpoints with learned text prompts hold a whole model")
+        trained = {len(weights[name]) for name in PROMPTS}
+        trained |= {len(context)} if context.ndim == 3 else set()
+        if trained != {len(names)}:
+            raise ValueError(f"`classes` names {len(names)} classes, but the checkpoint was trained on {max(trained)}.")
+        tokens: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(tokenizer)
+        config = read_config(weights, names, tokens, {"vision": vision_heads, "text": text_heads}, context_position)
         ids = tokenize_class_prompts(names, tokens, config.text_config)
-    except ValueError as error:  # class names that repeat or are too long, or a text tower of another vocabulary
-        raise ConversionError(str(error)) from error
-    with fitting_weights():
         check_class_names(weights, names, ids, weights["textual.token_embedding.weight"])
-        renamed = rename(weights, config)
-        renamed.converted["class_prompts.class_input_ids"] = ids
-        with torch.device("meta"):  # before memory is taken for sizes that the weights only claim
-            renamed.check(VitaClipModel(config))
-    model = VitaClipModel(config)
-    renamed.fill(model)
+        renamed = original.rename(in_our_layout(weights), RULES) | {"class_prompts.class_input_ids": ids}
+        model = original.filled_model(config, renamed, new_prompts=False)
     size = config.vision_config.image_size
     video_processor = VitaClipVideoProcessor(
         num_frames=config.num_frames,

@@ -1,12 +1,12 @@
 """What a checkpoint folder computes, through transformers' public entry points alone; the package is not needed.
 
-    python -I conversion/folder_outputs.py --folder DIR --video clip.mp4 --output outputs.safetensors --without-package
+    python -I conversion/folder_outputs.py FOLDER VIDEO OUTPUT.safetensors [THREADS]
 
-With `--without-package` the process cannot import `vitaclip_hf` even where it is installed, so the folder is loaded by
-its own remote code, as on a machine that has nothing but transformers. `publish.py` compares the tensors to the bit.
+As a script, it cannot import `vitaclip_hf` even where that is installed, so the folder is loaded by its own remote
+code, as on a machine that has nothing but transformers. `publish.py` compares the tensors to the bit. The last bit of
+sums depends on the number of threads.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -81,27 +81,14 @@ def _scores(answers: list[dict], labels) -> torch.Tensor:
     return torch.tensor([by_label[label] for label in labels], dtype=torch.float64)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", required=True, help="folder or Hub id to load")
-    parser.add_argument("--video", required=True, help="video file to run on")
-    parser.add_argument("--output", required=True, help="safetensors file to write")
-    parser.add_argument("--threads", type=int, help="torch's threads: sums depend on them in the last bit")
-    parser.add_argument("--without-package", action="store_true", help="hide the package and trust the remote code")
-    options = parser.parse_args()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    if options.without_package:
-        sys.meta_path.insert(0, PackageBlocker())
-    else:
-        __import__(PACKAGE)
-    outputs = collect_outputs(options.folder, options.video, trust_remote_code=options.without_package or None)
-    loaded = sorted(name for name in sys.modules if name.split(".")[0] == PACKAGE)
-    if options.without_package and loaded:
-        raise RuntimeError(f"the package was imported after all: {', '.join(loaded)}")
-    save_file(outputs, options.output)
-    return 0
+def main(folder: str, video: str, output: str, threads: str | None = None) -> None:
+    if threads:
+        torch.set_num_threads(int(threads))
+    sys.meta_path.insert(0, PackageBlocker())
+    save_file(collect_outputs(folder, video, trust_remote_code=True), output)
+    if PACKAGE in sys.modules:
+        raise RuntimeError("the package was imported after all")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main(*sys.argv[1:])

@@ -1,7 +1,8 @@
 """Reads checkpoints of other formats without executing code in them, and renames their weights without losing one."""
 
+import re
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,17 +10,24 @@ from typing import Any
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors.torch import load_file
-from torch import nn
 
+from vitaclip_hf import VitaClipConfig, VitaClipModel
+from vitaclip_hf.loading.guards import prompt_names
 from vitaclip_hf.model.shown_names import check_utf8
 
 
 OPENAI_TOKENIZER = "openai/clip-vit-base-patch16"
-NOT_PLAIN = "not a checkpoint of plain tensors, and nothing else is loaded"
-
-
-class ConversionError(ValueError):
-    """The checkpoint, the class list or an argument does not fit; the message says what to change."""
+SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
+# OpenAI's names of the parts of a block, and ours. Its `in_proj` is queries, keys and values in one tensor.
+OPENAI_BLOCK = {
+    r"ln_1\.": "layer_norm1.",
+    r"ln_2\.": "layer_norm2.",
+    r"mlp\.c_fc\.": "mlp.fc1.",
+    r"mlp\.c_proj\.": "mlp.fc2.",
+    r"attn\.out_proj\.": "self_attn.out_proj.",
+    r"attn\.in_proj_": "self_attn.in_proj.",
+}
+TRANSPOSED = ("visual_projection.weight", "text_projection.weight")
 
 
 def load_tensors(path: Path, argument: str) -> dict[str, torch.Tensor]:
@@ -34,67 +42,25 @@ def load_tensors(path: Path, argument: str) -> dict[str, torch.Tensor]:
         `dict[str, torch.Tensor]`, without the wrapping that trainers add (`"model"`, `"state_dict"`, `"module."`).
 
     Raises:
-        ConversionError: the file is missing, damaged, a TorchScript archive, or holds more than plain tensors.
+        ValueError: the file is missing, damaged, a TorchScript archive, or holds more than plain tensors.
     """
+    where = f"`{argument}` {path}"
     if not path.is_file():
-        raise ConversionError(f"`{argument}` {path}: no such file.")
+        raise ValueError(f"{where}: no such file.")
+    is_safe = path.suffix == ".safetensors"
+    if not is_safe:
+        _check_archive(path, where)
     try:
-        if path.suffix == ".safetensors":
-            return _checked(load_file(path), path, argument)
-        content = _read_saved(path, argument)
-    except ConversionError:
-        raise
-    except (
-        Exception
-    ) as error:  # torch and zipfile raise nearly anything for a damaged file, zlib.error and IndexError too
-        kind = "damaged or not safetensors" if path.suffix == ".safetensors" else NOT_PLAIN
-        raise ConversionError(f"`{argument}` {path}: {kind} ({reason_of(error)}).") from error
+        content = load_file(path) if is_safe else torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises nearly anything for a damaged file
+        kind = "damaged or not safetensors" if is_safe else "not a checkpoint of plain tensors, nothing else is loaded"
+        raise ValueError(f"{where}: {kind} ({_in_one_line(error)}).") from error
     for wrapping in ("model", "state_dict"):  # of the released code, of open_clip's and MetaCLIP's trainers
         content = content.get(wrapping, content) if isinstance(content, dict) else content
     plain = isinstance(content, dict) and all(torch.is_tensor(v) and isinstance(k, str) for k, v in content.items())
     if not plain or not content:
-        raise ConversionError(
-            f"`{argument}` {path}: expected {{name: tensor}}, or the same within 'model' or 'state_dict', and nothing "
-            "else."
-        )
-    return _checked({key.removeprefix("module."): tensor for key, tensor in content.items()}, path, argument)
-
-
-def reason_of(error: Exception) -> str:
-    """What a library says, in one line of bounded length."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
-
-
-def listed(names: Iterable[str]) -> str:
-    """Names for a message: the first five in order, and how many more."""
-    ordered = sorted(names)
-    more = f" and {len(ordered) - 5} more" if len(ordered) > 5 else ""
-    return ", ".join(f"{name:.100}" for name in ordered[:5]) + more
-
-
-def _read_saved(path: Path, argument: str) -> Any:
-    """The content of a file of `torch.save`, which stores its parts as they are: no part is larger than the file."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            parts = archive.infolist()
-            if any("/code/" in part.filename or part.filename.endswith("constants.pkl") for part in parts):
-                raise ConversionError(
-                    f"`{argument}` {path}: a TorchScript archive (as OpenAI publishes). It holds code, which is not "
-                    "executed here. Give the Hub id of the same weights, such as openai/clip-vit-base-patch16. Or, if "
-                    "you trust the file, save its plain weights: "
-                    "torch.save(torch.jit.load(FILE, 'cpu').state_dict(), 'plain.pt')."
-                )
-            if sum(part.file_size for part in parts) > path.stat().st_size:
-                raise ConversionError(f"`{argument}` {path}: {NOT_PLAIN} (its parts are compressed).")
-            if damaged := archive.testzip():
-                raise ConversionError(
-                    f"`{argument}` {path}: damaged, wrong checksum of {damaged:.100}; fetch it again."
-                )
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _checked(tensors: dict[str, torch.Tensor], path: Path, argument: str) -> dict[str, torch.Tensor]:
-    """Refuses tensors that are larger in memory than in the file, or that are no plain arrays of numbers."""
+        raise ValueError(f"{where}: expected {{name: tensor}}, perhaps within 'model' or 'state_dict', and no more.")
+    tensors = {key.removeprefix("module."): tensor for key, tensor in content.items()}
     wrong = [
         name
         for name, tensor in tensors.items()
@@ -105,159 +71,199 @@ def _checked(tensors: dict[str, torch.Tensor], path: Path, argument: str) -> dic
         or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
     ]
     if wrong:
-        raise ConversionError(
-            f"`{argument}` {path}: these are no plain tensors (empty, sparse, quantized or expanded): {listed(wrong)}."
-        )
+        raise ValueError(f"{where}: no plain tensors (empty, sparse, quantized or expanded): {listed(wrong)}.")
     return tensors
 
 
-def check_values(weights: dict[str, torch.Tensor]) -> None:
-    """Checks that every weight is a finite floating-point number."""
-    wrong = [name for name, t in weights.items() if not t.is_floating_point() or not t.float().isfinite().all()]
-    if wrong:
-        raise ConversionError(f"these weights are no finite floating-point numbers: {listed(wrong)}.")
+def _check_archive(path: Path, where: str) -> None:
+    """Refuses TorchScript, and archives that would grow: `torch.save` stores its parts as they are."""
+    try:
+        parts = zipfile.ZipFile(path).infolist() if zipfile.is_zipfile(path) else []
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError):
+        return  # torch says what is wrong
+    if any("/code/" in part.filename or part.filename.endswith("constants.pkl") for part in parts):
+        raise ValueError(
+            f"{where}: a TorchScript archive (as OpenAI publishes). It holds code, which is not executed here. Give "
+            "the Hub id of the same weights, such as openai/clip-vit-base-patch16. Or, if you trust the file, save its "
+            "plain weights: torch.save(torch.jit.load(FILE, 'cpu').state_dict(), 'plain.pt')."
+        )
+    if sum(part.file_size for part in parts) > path.stat().st_size:
+        raise ValueError(f"{where}: not a checkpoint of plain tensors (its parts are compressed).")
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names for a message: the first five in order, and how many more."""
+    ordered = sorted(names)
+    more = f" and {len(ordered) - 5} more" if len(ordered) > 5 else ""
+    return ", ".join(f"{name:.100}" for name in ordered[:5]) + more
 
 
 @contextmanager
 def fitting_weights() -> Iterator[None]:
-    """Within it, tensors of another shape than the format has are a ConversionError, whatever step stumbles."""
+    """Within it, tensors of another shape than the format has are a ValueError, whatever step stumbles."""
     try:
         yield
-    except ConversionError:
+    except ValueError:
         raise
-    except (ValueError, TypeError, IndexError, KeyError, RuntimeError, StrictDataclassError) as error:
-        raise ConversionError(f"the weights do not have the shapes of this format ({reason_of(error)}).") from error
-
-
-def read_classes(path: Path) -> list[str]:
-    """One class name a line, in the order of the labels."""
-    if not path.is_file():
-        raise ConversionError(f"`classes` {path}: no such file.")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ConversionError(f"`classes` {path}: not UTF-8 ({error.reason}); save it as UTF-8.") from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    except (LookupError, RuntimeError, StrictDataclassError) as error:
+        raise ValueError(f"the weights do not have the shapes of this format ({_in_one_line(error)}).") from error
 
 
 def check_output(path: Path) -> None:
-    check_utf8(path, "safetensors", "output", ConversionError)
-    if Path(path).is_file():
-        raise ConversionError(f"`output` {path}: a file is there; give the name of a folder.")
-    if Path(path).is_dir() and any(Path(path).iterdir()):
-        raise ConversionError(f"`output` {path}: already there and not empty; give the name of a new folder.")
+    check_utf8(path, "safetensors", "output")
+    if Path(path).exists() and (Path(path).is_file() or any(Path(path).iterdir())):
+        raise ValueError(f"`output` {path}: already there; give the name of a new or empty folder.")
 
 
-def require_keys(weights: dict[str, torch.Tensor], needed: list[str], meaning: str) -> None:
-    missing = [key for key in needed if key not in weights]
+def as_float32(weights: Mapping[str, torch.Tensor], needed: Mapping[str, int], meaning: str) -> dict[str, torch.Tensor]:
+    """
+    The weights in float32. Checks that each is a finite number, and that those by which the sizes are found are there.
+
+    Args:
+        weights: tensors by name.
+        needed: their numbers of dimensions by name.
+        meaning: what it means that one of them is missing.
+    """
+    wrong = [name for name, t in weights.items() if not t.is_floating_point() or not t.float().isfinite().all()]
+    if wrong:
+        raise ValueError(f"these weights are no finite floating-point numbers: {listed(wrong)}.")
+    missing = [name for name, dimensions in needed.items() if name not in weights or weights[name].ndim != dimensions]
     if missing:
-        raise ConversionError(f"the checkpoint lacks {', '.join(missing)}; {meaning}.")
+        raise ValueError(f"the checkpoint lacks {', '.join(missing)}, or it has another shape; {meaning}.")
+    return {name: tensor.float() for name, tensor in weights.items()}
 
 
-def count_layers(weights: dict[str, torch.Tensor], prefix: str) -> int:
+def count_layers(weights: Mapping[str, torch.Tensor], prefix: str) -> int:
     numbers = {key[len(prefix) :].split(".")[0] for key in weights if key.startswith(prefix)}
     if numbers != set(map(str, range(len(numbers)))) or not numbers:
-        raise ConversionError(f"the checkpoint has no complete sequence of layers under {prefix!r}.")
+        raise ValueError(f"the checkpoint has no complete sequence of layers under {prefix!r}.")
     return len(numbers)
 
 
-def heads_for(width: int, given: int | None, argument: str) -> int:
+def heads_for(width: int, heads: int | None, argument: str) -> int:
     """The number of attention heads: as given, else by CLIP's rule, width / 64."""
-    heads = given or width // 64
+    heads = heads or width // 64
     if heads < 1 or width % heads:
-        raise ConversionError(f"a width of {width} does not divide into {heads} heads; pass `{argument}`.")
+        raise ValueError(f"a width of {width} does not divide into {heads} heads; pass `{argument}`.")
     return heads
 
 
-def image_size_of(positions: torch.Tensor, patch_size: int) -> int:
-    """Pixels along an image's side from the number of positions, class token included."""
-    grid = round((len(positions) - 1) ** 0.5)
-    if grid**2 + 1 != len(positions):
-        raise ConversionError(f"{len(positions) - 1} patch positions are no square of patches.")
-    return grid * patch_size
-
-
-class Renaming:
-    """
-    Moves the tensors of another format to our names.
+def vision_sizes(
+    weights: Mapping[str, torch.Tensor], patches: str, positions: str, blocks: str, mlp: str, heads: int | None
+) -> dict[str, Any]:
+    """Sizes of a vision tower, as arguments of its configuration.
 
     Args:
-        weights (`dict[str, torch.Tensor]`): the tensors by name. Each key that finds its place is taken out.
-
-    Attributes:
-        left: the tensors that have no place yet.
-        converted: the tensors by our names.
+        weights: tensors by name.
+        patches, positions: names of the patch embedding and of the positions.
+        blocks, mlp: beginning of the layers' names, and the name of the first MLP weight in one.
+        heads (`int`, *optional*): attention heads.
     """
-
-    OPENAI_BLOCK = {
-        "ln_1": "layer_norm1",
-        "ln_2": "layer_norm2",
-        "mlp.c_fc": "mlp.fc1",
-        "mlp.c_proj": "mlp.fc2",
-        "attn.out_proj": "self_attn.out_proj",
+    width, channels, patch, _ = weights[patches].shape
+    count = len(weights[positions]) - 1
+    grid = round(count**0.5)
+    if grid**2 != count:
+        raise ValueError(f"{count} patch positions are no square of patches.")
+    return {
+        "hidden_size": width,
+        "intermediate_size": len(weights[f"{blocks}0.{mlp}"]),
+        "num_hidden_layers": count_layers(weights, blocks),
+        "num_attention_heads": heads_for(width, heads, "vision_heads"),
+        "num_channels": channels,
+        "image_size": grid * patch,
+        "patch_size": patch,
+        "projection_dim": weights["visual.proj"].shape[1],
     }
 
-    def __init__(self, weights: dict[str, torch.Tensor]):
-        self.left = weights
-        self.converted: dict[str, torch.Tensor] = {}
 
-    def move(
-        self, old: str, new: str, change: Callable[[torch.Tensor], torch.Tensor] = torch.Tensor.contiguous
-    ) -> None:
-        """Moves a tensor if it is there; `change` gives it another layout."""
-        if old in self.left:
-            self.converted[new] = change(self.left.pop(old))
+def text_sizes(weights: Mapping[str, torch.Tensor], prefix: str, heads: int | None, tokenizer: Any) -> dict[str, Any]:
+    """Sizes and special tokens of OpenAI's text tower, whose names begin with `prefix`; like [`vision_sizes`]."""
+    vocabulary, width = weights[f"{prefix}token_embedding.weight"].shape
+    positions, position_width = weights[f"{prefix}positional_embedding"].shape
+    if position_width != width:  # else a narrow one could claim any number of positions
+        raise ValueError(f"{prefix}positional_embedding has the width {position_width}, tokens have {width}.")
+    blocks = f"{prefix}transformer.resblocks."
+    return {
+        "vocab_size": vocabulary,
+        "hidden_size": width,
+        "intermediate_size": len(weights[f"{blocks}0.mlp.c_fc.weight"]),
+        "num_hidden_layers": count_layers(weights, blocks),
+        "num_attention_heads": heads_for(width, heads, "text_heads"),
+        "max_position_embeddings": positions,
+        "projection_dim": weights["visual.proj"].shape[1],
+        **{name: getattr(tokenizer, name) for name in SPECIAL_TOKENS},
+    }
 
-    def move_layer(self, old: str, new: str) -> None:
-        """Moves a layer's weight and bias."""
-        for kind in ("weight", "bias"):
-            self.move(f"{old}.{kind}", f"{new}.{kind}")
 
-    def move_openai_block(self, old: str, new: str) -> None:
-        """Moves a block of OpenAI's transformer, which packs queries, keys and values into one matrix."""
-        for theirs, ours in self.OPENAI_BLOCK.items():
-            self.move_layer(f"{old}.{theirs}", f"{new}.{ours}")
-        for kind in ("weight", "bias"):
-            packed = self.left.pop(f"{old}.attn.in_proj_{kind}", None)
-            if packed is not None:
-                for name, part in zip("qkv", packed.chunk(3), strict=True):
-                    self.converted[f"{new}.self_attn.{name}_proj.{kind}"] = part
+def block_rules(old: str, new: str, parts: Mapping[str, str]) -> dict[str, str]:
+    """Rules for [`rename`]: the parts of each layer under `old` become those of our tower `new`."""
+    return {rf"{old}(\d+)\.{theirs}(.*)": rf"{new}.encoder.layers.\1.{ours}\2" for theirs, ours in parts.items()}
 
-    def move_text_tower(self, prefix: str, num_layers: int) -> None:
-        """Moves OpenAI's text tower and its projection."""
-        self.move(f"{prefix}token_embedding.weight", "text_model.embeddings.token_embedding.weight")
-        self.move(f"{prefix}positional_embedding", "text_model.embeddings.position_embedding.weight")
-        self.move_layer(f"{prefix}ln_final", "text_model.final_layer_norm")
-        self.move(f"{prefix}text_projection", "text_projection.weight", torch.t)
-        for layer in range(num_layers):
-            self.move_openai_block(f"{prefix}transformer.resblocks.{layer}", f"text_model.encoder.layers.{layer}")
 
-    def check(self, model: nn.Module, kept: frozenset[str] | set[str] = frozenset()) -> None:
-        """
-        Checks that the moved tensors are those of a model, which may be on the meta device.
+def text_rules(prefix: str) -> dict[str, str]:
+    """Rules for [`rename`]: OpenAI's text tower and its projection."""
+    return {
+        rf"{prefix}token_embedding\.weight": "text_model.embeddings.token_embedding.weight",
+        rf"{prefix}positional_embedding": "text_model.embeddings.position_embedding.weight",
+        rf"{prefix}ln_final\.(.*)": r"text_model.final_layer_norm.\1",
+        rf"{prefix}text_projection": "text_projection.weight",
+        **block_rules(rf"{prefix}transformer\.resblocks\.", "text_model", OPENAI_BLOCK),
+    }
 
-        Args:
-            model (`nn.Module`): the model to fill.
-            kept (`set[str]`): names of the model's tensors that the other format does not have.
 
-        Raises:
-            ConversionError: a key has no place, or a weight of the model is not filled or has another shape.
-        """
-        if self.left:
-            raise ConversionError(f"these keys of the checkpoint have no place in the model: {listed(self.left)}.")
-        places = model.state_dict()
-        surplus = [name for name in self.converted if name not in places]  # such as a prompt of some layers only
-        if surplus:
-            raise ConversionError(f"these weights have no place in a model of this kind: {listed(surplus)}.")
-        expected = {name: tensor.shape for name, tensor in places.items() if name not in kept}
-        found = self.converted
-        wrong = [name for name in expected if name not in found or found[name].shape != expected[name]]
-        if wrong:
-            raise ConversionError(
-                f"the checkpoint does not fill these weights, or gives them another shape: {listed(wrong)}."
-            )
+def rename(weights: Mapping[str, torch.Tensor], rules: Mapping[str, str]) -> dict[str, torch.Tensor]:
+    """
+    The tensors by our names.
 
-    def fill(self, model: nn.Module, kept: frozenset[str] | set[str] = frozenset()) -> None:
-        """Loads the moved tensors into a model; see [`check`]."""
-        self.check(model, kept)
-        model.load_state_dict(self.converted, strict=not kept)
+    Args:
+        weights: tensors by name.
+        rules: patterns of names, and our names for them; `in_proj` is divided into queries, keys and values.
+
+    Raises:
+        ValueError: a name without a rule.
+    """
+    renamed, unknown = {}, []
+    for name, tensor in weights.items():
+        matches = (match.expand(ours) for theirs, ours in rules.items() if (match := re.fullmatch(theirs, name)))
+        ours = next(matches, None)
+        if ours is None:
+            unknown.append(name)
+        elif ".in_proj." in ours:
+            for kind, part in zip("qkv", tensor.chunk(3), strict=True):
+                renamed[ours.replace(".in_proj.", f".{kind}_proj.")] = part
+        else:
+            renamed[ours] = tensor.t() if ours in TRANSPOSED else tensor
+    if unknown:
+        raise ValueError(f"these keys of the checkpoint have no place in the model: {listed(unknown)}.")
+    return renamed
+
+
+def filled_model(config: VitaClipConfig, weights: Mapping[str, torch.Tensor], new_prompts: bool) -> VitaClipModel:
+    """
+    A model with these weights.
+
+    Args:
+        config: of the model.
+        weights: tensors by our names.
+        new_prompts: whether the prompts start anew, since the weights are those of a stock CLIP.
+
+    Raises:
+        ValueError: a weight has no place, is missing or has another shape.
+    """
+    with torch.device("meta"):  # before memory is taken for sizes that the weights only claim
+        empty = VitaClipModel(config)
+    new = set(prompt_names(empty)) if new_prompts else set()
+    expected = {name: tensor.shape for name, tensor in empty.state_dict().items() if name not in new}
+    surplus = weights.keys() - expected.keys()  # such as a prompt of some layers only
+    if surplus:
+        raise ValueError(f"these weights have no place in a model of this kind: {listed(surplus)}.")
+    wrong = [name for name, shape in expected.items() if name not in weights or weights[name].shape != shape]
+    if wrong:
+        raise ValueError(f"the checkpoint does not fill these weights, or gives them another shape: {listed(wrong)}.")
+    model = VitaClipModel(config)
+    model.load_state_dict(weights, strict=not new)
+    return model

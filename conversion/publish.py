@@ -5,78 +5,60 @@ The check loads the folder twice: in a fresh process that cannot import this pac
 tokenizer and both pipelines must give the checkpoint's own outputs to the bit.
 """
 
-import hashlib
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from huggingface_hub import HfApi, get_token
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+from huggingface_hub.errors import HTTPError
 from huggingface_hub.utils import validate_repo_id
 from safetensors.torch import load_file
 
 from vitaclip_hf.data.motion_shapes import write_video
-from vitaclip_hf.loading.checkpoint import save_checkpoint
+from vitaclip_hf.loading.checkpoint import load_checkpoint, save_checkpoint
+from vitaclip_hf.loading.checksums import sha256_of
 
 from . import folder_outputs
-from .hub_folder import INDEX, WEIGHTS, PublishError, build, expected_errors, is_whole
+from .hub_folder import build
 from .model_card import make_card, read_author_texts
 
 
-try:
-    from huggingface_hub.utils import httpx  # its own choice of httpx or httpx2
-except ImportError:
-    import httpx
+# Weights as this module names them.
+WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json")
 
 
-SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
-
-
-@dataclass
-class PublishedFile:
-    """A file of the folder.
-
-    Attributes:
-        name (`str`): its name.
-        size (`int`): its bytes.
-        sha256 (`str`): its hash.
-    """
-
-    name: str
-    size: int
-    sha256: str
-
-
-@dataclass
-class Publication:
+class Publication(NamedTuple):
     """What [`publish`] did.
 
     Attributes:
-        files (`list[PublishedFile]`): the files of the folder.
+        files (`list[tuple[str, int, str]]`): name, bytes and SHA-256 of each file of the folder.
         url (`str`, *optional*): address of the commit; None if nothing was uploaded.
         deleted (`list[str]`): weights of an earlier publication that the commit deleted.
     """
 
-    files: list[PublishedFile]
+    files: list[tuple[str, int, str]]
     url: str | None = None
-    deleted: list[str] = field(default_factory=list)
+    deleted: tuple[str, ...] = ()
 
 
 def check_repo_id(repo_id: str) -> None:
-    try:
-        validate_repo_id(repo_id)
-    except HFValidationError as error:
-        raise PublishError(f"`repo_id` {repo_id!r}: {error}") from error
+    validate_repo_id(repo_id)
     if repo_id.count("/") != 1:
-        raise PublishError(f"`repo_id` {repo_id!r}: give it as ORG/NAME.")
+        raise ValueError(f"`repo_id` {repo_id!r:.200}: give it as ORG/NAME.")
+
+
+def check_links(folder: Path) -> None:
+    """Raises ValueError for a link that leaves the folder, by which another file could be published."""
+    for path in folder.rglob("*"):
+        if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"{path}: a link that leaves the folder; put a copy of the file in its place.")
 
 
 def write_test_video(file: Path, frames: int, size: int) -> None:
@@ -89,30 +71,31 @@ def write_test_video(file: Path, frames: int, size: int) -> None:
 def outputs_without_package(folder: Path, video: Path, scratch: Path) -> dict[str, torch.Tensor]:
     """The folder's outputs in a new, isolated process with its own module cache, without package and network."""
     output = scratch / "without_package.safetensors"
-    script = folder_outputs.__file__
-    command = [sys.executable, "-I", script, "--folder", folder, "--video", video, "--output", output]
-    command += ["--threads", torch.get_num_threads(), "--without-package"]
-    environment = os.environ | {"HF_MODULES_CACHE": str(scratch / "modules"), "HF_HUB_OFFLINE": "1"}
-    child = subprocess.run(
-        [str(part) for part in command], cwd=scratch, env=environment, capture_output=True, text=True
-    )
+    command = [sys.executable, "-I", folder_outputs.__file__, str(folder), str(video), str(output)]
+    environment = {"HF_MODULES_CACHE": str(scratch / "modules"), "HF_HUB_OFFLINE": "1"}
+    command.append(str(torch.get_num_threads()))
+    child = subprocess.run(command, cwd=scratch, env=os.environ | environment, capture_output=True, text=True)
     if child.returncode:
         last = (child.stderr.strip().splitlines() or ["no message"])[-1]
-        raise PublishError(f"the folder does not load without the package (exit {child.returncode}): {last}")
+        raise ValueError(f"the folder does not load without the package (exit {child.returncode}): {last}")
     return load_file(output)
 
 
-def compare_outputs(expected: dict[str, torch.Tensor], found: dict[str, torch.Tensor], where: str) -> None:
+def compare_outputs(expected: dict[str, torch.Tensor], outputs: dict[str, torch.Tensor], where: str) -> None:
+    """Raises ValueError unless both are equal to the bit and finite."""
+    none = torch.empty(0)
     different = sorted(
         name
-        for name in expected | found
-        if name not in expected or name not in found or not torch.equal(expected[name], found[name])
+        for name in expected | outputs
+        if not torch.equal(expected.get(name, none), outputs.get(name, none)) or not outputs[name].isfinite().all()
     )
     if different:
-        raise PublishError(f"the folder computes something else {where}: {', '.join(different)} differ.")
+        raise ValueError(
+            f"the folder computes something else {where}: {', '.join(different)} differ or are not finite."
+        )
 
 
-def check_folder(folder: Path, checkpoint: Path, frames: int, size: int, scratch: Path) -> list[str]:
+def check_folder(folder: Path, checkpoint: Path, frames: int, size: int, scratch: Path) -> None:
     """
     Checks that the folder gives the checkpoint's own outputs to the bit, with and without the package.
 
@@ -123,102 +106,47 @@ def check_folder(folder: Path, checkpoint: Path, frames: int, size: int, scratch
         size (`int`): pixels along a side of a frame.
         scratch (`Path`): folder for temporary files.
 
-    Returns:
-        The names of the outputs that agree.
-
     Raises:
-        PublishError: the folder does not load, or its outputs differ.
+        ValueError: the folder does not load, or its outputs differ.
     """
     video = scratch / "noise.mp4"
     write_test_video(video, 2 * frames, size)
-    with expected_errors("`checkpoint`: model and processor do not run together"):
-        expected = folder_outputs.collect_outputs(str(checkpoint), str(video), trust_remote_code=None)
-    if not all(torch.isfinite(tensor).all() for tensor in expected.values()):
-        raise PublishError("`checkpoint`: its outputs are not finite.")
+    expected = folder_outputs.collect_outputs(str(checkpoint), str(video), trust_remote_code=None)
     compare_outputs(expected, outputs_without_package(folder, video, scratch), "without the package")
-    found = folder_outputs.collect_outputs(str(folder), str(video), trust_remote_code=None)
-    compare_outputs(expected, found, "with the package")
-    return sorted(expected)
-
-
-def list_files(folder: Path) -> list[PublishedFile]:
-    """The files of a folder with their sizes and hashes."""
-    files = []
-    for path in sorted(folder.iterdir()):
-        with path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256") if hasattr(hashlib, "file_digest") else _sha256(stream)
-        files.append(PublishedFile(path.name, path.stat().st_size, digest.hexdigest()))
-    return files
-
-
-def _sha256(stream):
-    digest = hashlib.sha256()
-    while block := stream.read(1 << 20):
-        digest.update(block)
-    return digest
-
-
-def outdated_weights(there: Iterable[str], folder: Path) -> list[str]:
-    """The files of a repository that are weights of an earlier publication, by the names that this module writes.
-
-    Left there, they would be loaded instead of the new ones. Other files may be somebody else's and stay.
-    """
-    ours = {file.name for file in folder.iterdir()}
-    return [name for name in there if name not in ours and (name in (WEIGHTS, INDEX) or SHARD.fullmatch(name))]
+    outputs = folder_outputs.collect_outputs(str(folder), str(video), trust_remote_code=None)
+    compare_outputs(expected, outputs, "with the package")
 
 
 def upload(
-    folder: Path, repo_id: str, token: str, revision: str | None, private: bool | None, commit_message: str
-) -> tuple[str, list[str]]:
-    """Uploads the folder in one commit; returns the commit's address and the outdated weights deleted with it."""
-    api = HfApi(token=token)
+    folder: Path, repo_id: str, revision: str | None, private: bool | None, commit_message: str
+) -> tuple[str, tuple[str, ...]]:
+    """
+    Uploads the folder in one commit.
+
+    Weights of an earlier publication, by the names that this module writes, are deleted with it: they would be loaded
+    instead of the new ones. Other files may be somebody else's and stay.
+
+    Returns:
+        The commit's address and the names of the deleted files.
+    """
+    api = HfApi(token=get_token())
     try:
         api.create_repo(repo_id, private=private, exist_ok=True)
         if revision:
             api.create_branch(repo_id, branch=revision, exist_ok=True)
-        outdated = outdated_weights(api.list_repo_files(repo_id, revision=revision), folder)
+        names = api.list_repo_files(repo_id, revision=revision)
+        outdated = tuple(name for name in names if WEIGHTS.fullmatch(name) and not (folder / name).exists())
         commit = api.upload_folder(
             repo_id=repo_id,
             folder_path=folder,
             revision=revision,
             commit_message=commit_message,
-            delete_patterns=outdated,
+            delete_patterns=list(outdated),
         )
-    except HfHubHTTPError as error:
-        raise PublishError(f"the Hub refused {repo_id}: {_reason(error)}") from error
-    except (httpx.HTTPError, OfflineModeIsEnabled, OSError) as error:
-        raise PublishError(f"the Hub at {api.endpoint} cannot be reached: {_reason(error)}") from error
-    except ValueError as error:  # the Hub's answer to the card's metadata, such as an unknown licence
-        raise PublishError(f"the Hub refused the card of {repo_id}: {_reason(error)}") from error
+    except (HTTPError, OSError, ValueError) as error:  # ValueError: the card's metadata, such as an unknown licence
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(f"the Hub at {api.endpoint} did not take {repo_id} ({reason:.1000})") from error
     return commit.commit_url, outdated
-
-
-def _reason(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines) or type(error).__name__
-
-
-def stated_license(checkpoint: Path, license: str | None = None) -> str | None:
-    """The licence of the weights: the argument's, else that of card.yaml beside the checkpoint."""
-    return license or read_author_texts(checkpoint).get("license")
-
-
-def _check_push(checkpoint: Path, license: str | None) -> None:
-    if get_token() is None:
-        raise PublishError("`push` needs a token: run `hf auth login` or set HF_TOKEN. Nothing was built.")
-    if stated_license(checkpoint, license) is None:
-        raise PublishError(
-            "`push` needs the licence of the weights: pass `license` (such as cc-by-nc-4.0), or write `license: ID` "
-            f"into {checkpoint / 'card.yaml'}. Nothing was built."
-        )
-
-
-def _check_output(output: Path) -> None:
-    files = [path for path in output.parents if path.is_file()]
-    if files:
-        raise PublishError(f"`output` {output}: {files[0]} is a file.")
-    if output.exists() and (output.is_file() or any(output.iterdir())):
-        raise PublishError(f"`output` {output}: already there; give the name of a new or empty folder.")
 
 
 def publish(
@@ -253,7 +181,8 @@ def publish(
         [`Publication`]
 
     Raises:
-        PublishError: the checkpoint cannot be published as it is; nothing was uploaded.
+        ValueError: the checkpoint cannot be published as it is; nothing was uploaded.
+        OSError: files that cannot be read or written.
 
     Example:
 
@@ -266,32 +195,35 @@ def publish(
     ```
     """
     check_repo_id(repo_id)
-    if push:
-        _check_push(checkpoint, license)
-    if not re.fullmatch(r"0*[1-9]\d*[KMGT]B", max_shard_size):
-        raise PublishError(f"`max_shard_size` {max_shard_size}: give a size such as 5GB or 500MB.")
-    if output is not None:
-        _check_output(output)
-    with tempfile.TemporaryDirectory(prefix="publish-") as scratch_name:
-        scratch = Path(scratch_name)
-        folder = scratch / "folder"
-        with expected_errors(f"`checkpoint` {checkpoint}: the folder cannot be built"):
-            model, processor = build(checkpoint, folder, max_shard_size)
-            card = make_card(checkpoint, repo_id, model, processor, license=license)
-            (folder / "README.md").write_text(card, encoding="utf-8")
-            size = processor.video_processor.crop_size["height"]
-            whole = checkpoint
-            if not is_whole(checkpoint):
-                whole = scratch / "whole"
-                save_checkpoint(model, processor, whole)
-        frames = processor.video_processor.num_frames
-        del model
-        check_folder(folder, whole, frames, size, scratch)
-        files = list_files(folder)
+    if push and get_token() is None:
+        raise ValueError("`push` needs a token: run `hf auth login` or set HF_TOKEN. Nothing was built.")
+    if push and "license" not in read_author_texts(checkpoint, license):
+        raise ValueError(
+            "`push` needs the licence of the weights: pass `license` (such as cc-by-nc-4.0), or write `license: ID` "
+            f"into {checkpoint / 'card.yaml'}. Nothing was built."
+        )
+    if output is not None and output.exists() and (output.is_file() or any(output.iterdir())):
+        raise ValueError(f"`output` {output}: already there; give the name of a new or empty folder.")
+    if not checkpoint.is_dir():
+        raise ValueError(f"{checkpoint}: no such folder.")
+    check_links(checkpoint)
+    with tempfile.TemporaryDirectory(prefix="publish-") as name:
+        scratch = Path(name)
+        folder, whole = scratch / "folder", checkpoint
+        loaded = load_checkpoint(checkpoint)
+        model, processor = loaded.model, loaded.processor
+        if loaded.kind == "prompts":
+            whole = scratch / "whole"
+            save_checkpoint(model, processor, whole)
+        build(model, processor, folder, max_shard_size)
+        card = make_card(checkpoint, repo_id, model, processor, license=license)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        clip, size = processor.video_processor.num_frames, processor.video_processor.crop_size["height"]
+        del loaded, model
+        check_folder(folder, whole, clip, size, scratch)
+        files = [(path.name, path.stat().st_size, sha256_of(path)) for path in sorted(folder.iterdir())]
         if output is not None:
-            with expected_errors(f"`output` {output}: cannot be written"):
-                shutil.copytree(folder, output, dirs_exist_ok=True)
-        token = get_token()
-        if not push or token is None:
+            shutil.copytree(folder, output, dirs_exist_ok=True)
+        if not push:
             return Publication(files)
-        return Publication(files, *upload(folder, repo_id, token, revision, private, commit_message))
+        return Publication(files, *upload(folder, repo_id, revision, private, commit_message))

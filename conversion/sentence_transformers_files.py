@@ -9,22 +9,21 @@ from vitaclip_hf import VitaClipConfig
 MODULES = "sentence_transformers.base.modules"
 
 
-def sentence_transformers_files(config: VitaClipConfig) -> dict[str, list | dict]:
+def write_sentence_transformers_files(folder: Path, config: VitaClipConfig) -> None:
     """
-    Content of the files, by name. Embeddings are the model's normalised video and text features.
-
-    `Normalize` has no settings, so its folder is not needed.
+    Writes the files into a checkpoint folder. Embeddings are the model's normalised video and text features.
 
     Args:
-        config ([`VitaClipConfig`]): of the checkpoint.
+        folder (`Path`): with model, processor and tokenizer.
+        config ([`VitaClipConfig`]): of the model.
     """
     features = {
-        modality: {"method": f"get_{modality}_features", "method_output_name": "pooler_output"}
-        for modality in ("text", "video")
+        name: {"method": f"get_{name}_features", "method_output_name": "pooler_output"} for name in ("text", "video")
     }
-    return {
+    files = {
         "modules.json": [
             {"idx": 0, "name": "0", "path": "", "type": f"{MODULES}.transformer.Transformer"},
+            # It has no settings, so its folder is not needed.
             {"idx": 1, "name": "1", "path": "1_Normalize", "type": f"{MODULES}.normalize.Normalize"},
         ],
         "sentence_bert_config.json": {
@@ -40,14 +39,5 @@ def sentence_transformers_files(config: VitaClipConfig) -> dict[str, list | dict
             "similarity_fn_name": "cosine",
         },
     }
-
-
-def write_sentence_transformers_files(folder: Path, config: VitaClipConfig) -> None:
-    """Writes the files into a checkpoint folder.
-
-    Args:
-        folder (`Path`): with model, processor and tokenizer.
-        config ([`VitaClipConfig`]): of the model.
-    """
-    for name, content in sentence_transformers_files(config).items():
+    for name, content in files.items():
         (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -192,8 +192,8 @@ def test_inference_conversion_and_publication_need_no_extra(installed, elsewhere
     options = ["--classes", tmp_path / "classes.txt", "--preset", tmp_path / "prompts.json"]
     commands = [
         ["convert", "clip", stock_clip, "--output", initial, *options],
-        ["publish", initial, "--repo-id", "org/tiny", "--output", folder],
-        ["info", folder, "--format", "json"],
+        ["publish", "--model", initial, "--repo-id", "org/tiny", "--output", folder],
+        ["info", "--model", folder, "--format", "json"],
         ["classify", video, "--model", folder, "--labels", "a,b,c", "--format", "json"],
         ["classify", video, "--model", folder, "--format", "json"],
         ["info"],

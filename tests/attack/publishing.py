@@ -9,7 +9,6 @@ import yaml
 from attack.outcomes import Outcomes
 from markdown_it import MarkdownIt
 
-from vitaclip_hf.conversion.hub_folder import PublishError
 from vitaclip_hf.conversion.model_card import make_card
 from vitaclip_hf.conversion.publish import check_repo_id
 from vitaclip_hf.loading.prompts_alone import fingerprint_of_tensors
@@ -51,7 +50,7 @@ def results_with(text: str, sha256: str) -> dict[str, Any]:
         },
         "rows": {"vita_clip": {"splits": {text: figure}} | dict.fromkeys(figure, figures)},
         "splits": {text: split}, "limited": None, "warnings": [text], "date": text,
-        "model": {"name": text, "revision": text, "sha256": sha256},
+        "model": {"name": text, "revision": text, "sha256": sha256, "dtype": text},
         "cost": {"gmacs_per_view": {"vita_clip": 1.0, "plain_clip": 1.0}},
     }  # fmt: skip
 
@@ -76,11 +75,11 @@ def attack_cards(model: Any, processor: Any, scratch: Path) -> Outcomes:
             outcomes.attack(
                 f"card-{kind}-{number}",
                 lambda folder=folder: checked(make_card(folder, "org/name", model, processor)),
-                (PublishError,),
+                (ValueError,),
             )
     model.config.id2label = names
     for name in ("../x/y", "org/..", "a/b/c", "org/<script>", "org/na me", "", "/", "org/" + "x" * 1000, "org/a\nb"):
-        outcomes.attack(f"repo_id {name[:20]!r}", lambda name=name: check_repo_id(name), (PublishError,), success=None)
+        outcomes.attack(f"repo_id {name[:20]!r}", lambda name=name: check_repo_id(name), (ValueError,), success=None)
     return outcomes
 
 

@@ -13,7 +13,6 @@ from attack.outcomes import Outcomes
 from tiny_models import GoldenCase
 
 from vitaclip_hf.conversion.convert_vita_clip_original import convert_original
-from vitaclip_hf.conversion.original_weights import ConversionError
 
 
 KINDS = (
@@ -94,7 +93,7 @@ def attack_released_files(case: GoldenCase, tokenizer: Path, seed: int, count: i
             outcomes.attack(
                 name,
                 lambda: convert_original(**case.options(output, tokenizer, checkpoint=file)),
-                (ConversionError,),
+                (ValueError,),
                 "converted",
             )
             if output.exists():

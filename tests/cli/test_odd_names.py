@@ -142,9 +142,9 @@ def test_evaluation_and_training_of_videos_whose_folder_is_not_utf8(folder, tmp_
 @pytest.mark.parametrize(
     "command",
     [
-        ["export", "{model}", "--output", "{folder}/export"],
-        ["publish", "{folder}/model", "--repo-id", "a/b", "--output", "{folder}/published"],
-        ["card", "{folder}/model", "--output", "{folder}/card.md"],
+        ["export", "--model", "{model}", "--output", "{folder}/export"],
+        ["publish", "--model", "{folder}/model", "--repo-id", "a/b", "--output", "{folder}/published"],
+        ["card", "--model", "{folder}/model", "--output", "{folder}/card.md"],
         ["convert", "original", "{golden}", "--classes", "{labels}", "--output", "{folder}/converted"],
     ],
 )
@@ -170,7 +170,7 @@ def test_approximate_search_needs_utf8(folder, capsys):
 
 def test_a_model_whose_folder_is_not_utf8(folder, capsys):
     shutil.copytree(DEMO / "checkpoint", folder / "model")
-    assert main(["info", str(folder / "model")]) == 2
+    assert main(["info", "--model", str(folder / "model")]) == 2
     error = capsys.readouterr().err
     assert error.endswith("odd\\udcfe/model: this path is not UTF-8, so safetensors cannot open it; rename it.\n")
 
@@ -187,6 +187,6 @@ def test_a_model_whose_folder_is_not_utf8(folder, capsys):
     ],
 )
 def test_names_of_models(tmp_path, capsys, name, message):
-    assert main(["info", name.replace("{folder}", str(tmp_path))]) == 2
+    assert main(["info", "--model", name.replace("{folder}", str(tmp_path))]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1

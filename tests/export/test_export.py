@@ -34,7 +34,7 @@ def exported(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("export")
     (folder / "labels.txt").write_text("red star turning\nblue heart, bouncing\n")
     arguments = ["--output", folder / "onnx", "--labels-file", folder / "labels.txt"]
-    assert main(["export", str(DEMO), *map(str, arguments)]) == 0
+    assert main(["export", "--model", str(DEMO), *map(str, arguments)]) == 0
     return folder / "onnx"
 
 
@@ -81,7 +81,7 @@ def test_what_is_refused(checkpoint, tmp_path, capsys):
         (["--output", tmp_path / "full"], "--output"),
         (["--output", tmp_path / "new", "--dtype", "bfloat16"], "--dtype"),
     ):
-        assert main(["export", str(DEMO), *map(str, arguments)]) == 2
+        assert main(["export", "--model", str(DEMO), *map(str, arguments)]) == 2
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["full"]
@@ -101,7 +101,7 @@ def test_a_file_that_answers_otherwise_leaves_no_folder(checkpoint, tmp_path, mo
     module = pytest.importorskip("vitaclip_hf.export.onnx_file", exc_type=ImportError)
     monkeypatch.setattr(module, "write", lambda model, folder, dtype: folder / "model.onnx")
     monkeypatch.setattr(module, "Runner", lambda path, dtype: wrong(checkpoint.model))
-    assert main(["export", str(DEMO), "--output", str(tmp_path / "new")]) == 2
+    assert main(["export", "--model", str(DEMO), "--output", str(tmp_path / "new")]) == 2
     error = capsys.readouterr().err
     assert "cosine" in error and error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
@@ -132,7 +132,7 @@ def test_verification(checkpoint):
 def test_other_formats(format, dtype, tmp_path):
     pytest.importorskip({"onnx": "onnxruntime", "openvino": "openvino"}[format])
     arguments = ["--output", tmp_path / "out", "--format", format, "--dtype", dtype]
-    assert main(["export", str(DEMO), *map(str, arguments)]) == 0
+    assert main(["export", "--model", str(DEMO), *map(str, arguments)]) == 0
     assert json.loads((tmp_path / "out" / "export.json").read_text())["verification"]["least_cosine"] > 0.98
     code = re.search(r"```python\n(.*?)```", (tmp_path / "out" / "README.md").read_text(), re.S)[1]
     np.save(tmp_path / "out" / "frames.npy", np.zeros((8, 48, 48, 3), np.uint8))

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from tiny_models import tiny_model
 from torch.nn.functional import normalize
 
-from vitaclip_hf import VideoDecodingError, VitaClipModel, VitaClipProcessor, VitaClipVideoProcessor
+from vitaclip_hf import VideoDecodingError, VitaClipModel, VitaClipProcessor, VitaClipVideoProcessor, load_checkpoint
 from vitaclip_hf.conversion import hub_folder, publish
 
 
@@ -87,7 +87,8 @@ def checkpoint(tokenizer, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def published(checkpoint, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("published")
-    hub_folder.build(checkpoint, folder, "5GB")
+    loaded = load_checkpoint(checkpoint)
+    hub_folder.build(loaded.model, loaded.processor, folder)
     return folder
 
 

@@ -11,9 +11,7 @@ from .libraries import load_libraries
 
 
 def card(
-    checkpoint: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT", help="Folder with model, processor and tokenizer.")
-    ],
+    model: Annotated[Path, typer.Option(metavar="DIR", help="Folder with model, processor and tokenizer.")],
     output: Annotated[Path, typer.Option(metavar="FILE", help="Markdown file to write.")],
     model_id: Annotated[
         str | None,
@@ -26,11 +24,11 @@ def card(
     checkpoint; other texts from its card.yaml.
     """
     load_libraries()
-    from ..conversion.hub_folder import PublishError, load_checked
     from ..conversion.model_card import make_card
+    from ..loading.checkpoint import load_checkpoint
 
-    with reported(PublishError, OSError):
-        model, processor = load_checked(checkpoint)
-        name = model_id or checkpoint.as_posix()
-        text = make_card(checkpoint, name, model, processor, remote_code=model_id is not None)
+    with reported(OSError, ValueError):
+        loaded = load_checkpoint(model)
+        name = model_id or model.as_posix()
+        text = make_card(model, name, loaded.model, loaded.processor, remote_code=model_id is not None)
         replace_file(output, lambda beside: beside.write_text(text, encoding="utf-8"))

@@ -8,6 +8,7 @@ import typer
 
 from .errors import reported
 from .libraries import load_libraries
+from .options import NewFolder, Revision
 
 
 class ContextPosition(str, Enum):
@@ -21,7 +22,6 @@ class Activation(str, Enum):
     gelu = "gelu"
 
 
-Output = Annotated[Path, typer.Option(metavar="DIR", help="New folder to write.")]
 VisionHeads = Annotated[
     int | None, typer.Option(metavar="NUMBER", help="Attention heads of the vision tower. Default: width / 64.")
 ]
@@ -32,8 +32,8 @@ TextHeads = Annotated[
 
 def convert_original(
     checkpoint: Annotated[Path, typer.Argument(metavar="FILE", help="The .pth file of the authors' released code.")],
-    classes: Annotated[Path, typer.Option(metavar="FILE", help="Class names, one a line, in label order.")],
-    output: Output,
+    classes: Annotated[Path, typer.Option(metavar="FILE", help="Class names in label order.")],
+    output: NewFolder,
     tokenizer: Annotated[
         str, typer.Option(metavar="NAME", help="Folder or Hub id of CLIP's tokenizer.")
     ] = "openai/clip-vit-base-patch16",
@@ -50,7 +50,7 @@ def convert_original(
     load_libraries()
     from ..conversion import convert_vita_clip_original
 
-    with reported(*_errors()):
+    with reported(OSError, ValueError):
         model = convert_vita_clip_original.convert_original(
             checkpoint,
             classes,
@@ -71,14 +71,12 @@ def convert_clip(
             help="Folder or Hub id in the format of transformers or open_clip, or a file with a plain state dict.",
         ),
     ],
-    output: Output,
-    revision: Annotated[str | None, typer.Option(metavar="NAME", help="Branch, tag or commit of the Hub id.")] = None,
+    output: NewFolder,
+    revision: Revision = None,
     preset: Annotated[
         str | None, typer.Option(metavar="NAME", help="Prompts as in a preset, such as vita-clip-b16, or a JSON file.")
     ] = None,
-    classes: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Class names, one a line, in label order.")
-    ] = None,
+    classes: Annotated[Path | None, typer.Option(metavar="FILE", help="Class names in label order.")] = None,
     tokenizer: Annotated[
         str | None, typer.Option(metavar="NAME", help="Folder or Hub id. Default: the CLIP's own, else OpenAI's.")
     ] = None,
@@ -97,7 +95,7 @@ def convert_clip(
     load_libraries(warnings=False)  # transformers would warn that the prompts are new, which is meant here
     from ..conversion import convert_clip as conversion
 
-    with reported(*_errors()):
+    with reported(OSError, ValueError):
         model = conversion.convert_clip(
             source,
             output,
@@ -111,13 +109,6 @@ def convert_clip(
             seed=seed,
         )
     _report(output, model)
-
-
-def _errors() -> tuple[type[Exception], ...]:
-    """What the libraries raise for files that do not fit; a ConversionError is a ValueError."""
-    from huggingface_hub.errors import StrictDataclassError
-
-    return OSError, ValueError, TypeError, StrictDataclassError
 
 
 def _report(output: Path, model: Any) -> None:

@@ -8,6 +8,7 @@ import typer
 
 from .classify import loaded_checkpoint, read_labels
 from .errors import CommandError, needs_extra, reported
+from .options import Model, NewFolder, Template
 
 
 class ExportFormat(str, Enum):
@@ -22,17 +23,14 @@ class ExportDtype(str, Enum):
 
 
 def export(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Folder or Hub id of a Vita-CLIP checkpoint.")],
-    output: Annotated[Path, typer.Option(metavar="DIR", help="New folder to write.")],
+    model: Model,
+    output: NewFolder,
     format: Annotated[ExportFormat, typer.Option(help="Format of the file.")] = ExportFormat.onnx,
     dtype: Annotated[ExportDtype, typer.Option(help="Number type; bfloat16 is for openvino.")] = ExportDtype.float32,
     labels_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Labels whose embeddings are written too, one a line.")
     ] = None,
-    template: Annotated[
-        list[str] | None,
-        typer.Option(metavar="'TEXT {}'", help="Sentence with {} for the label. Repeatable: several are averaged."),
-    ] = None,
+    template: Template = None,
     check: Annotated[bool, typer.Option("--check/--no-check", help="Compare with torch, and time both.")] = True,
 ) -> int:
     """Write the video tower for another runtime.

@@ -1,7 +1,6 @@
 """`vitaclip info`: what a checkpoint is, or what this installation can do."""
 
 import json
-from enum import Enum
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -10,27 +9,23 @@ import typer
 from ..model.shown_names import shown
 from .errors import reported
 from .libraries import load_libraries
-
-
-class Format(str, Enum):
-    table = "table"
-    json = "json"
+from .options import Revision, TableFormat, TableOrJson
 
 
 def info(
     model: Annotated[
         str | None,
-        typer.Argument(metavar="MODEL", help="Folder or Hub id of a Vita-CLIP, of prompts alone, or of a CLIP."),
+        typer.Option(metavar="NAME", help="Folder or Hub id of a Vita-CLIP, of prompts alone, or of a CLIP."),
     ] = None,
-    revision: Annotated[str | None, typer.Option(metavar="NAME", help="Branch, tag or commit of the Hub id.")] = None,
-    format: Annotated[Format, typer.Option(help="Output format.")] = Format.table,
+    revision: Revision = None,
+    format: TableFormat = TableOrJson.table,
 ) -> None:
     """Show facts of a checkpoint, or of this installation.
 
     Without a checkpoint: versions, devices, and the video decoders that can be used.
     """
     facts = describe_installation() if model is None else describe_checkpoint(model, revision)
-    if format is Format.json:
+    if format is TableOrJson.json:
         print(json.dumps(facts, indent=1, ensure_ascii=False))
         return
     width = max(map(len, facts))
@@ -55,15 +50,15 @@ def describe_checkpoint(name: str, revision: str | None) -> dict[str, Any]:
     load_libraries(warnings=False)
     from ..loading.checkpoint import CheckpointError, load_checkpoint
     from ..loading.prompts_alone import find_prompts_alone
+    from ..model.configuration_vita_clip import PROMPT_FIELDS
     from ..model.version import __version__
 
     with reported(CheckpointError, OSError, about=name):
         checkpoint = load_checkpoint(name, revision, accept_clip=True)
         record = find_prompts_alone(name, {"revision": revision})
-    model, sampling = checkpoint.model, checkpoint.processor.video_processor
+    model = checkpoint.model
     model.freeze_backbone()
     trained, parameters = model.get_nb_trainable_parameters()
-    vision, text = model.config.vision_config, model.config.text_config
     named = model.class_prompts.have_names
     kinds = {
         "vita-clip": "a whole Vita-CLIP",
@@ -74,27 +69,20 @@ def describe_checkpoint(name: str, revision: str | None) -> dict[str, Any]:
         "model": name,
         "kind": kinds[checkpoint.kind],
         "revision": checkpoint.revision,
-        "base_model": None if record is None else base_of_prompts(record),
+        "base_model": record and record.base_model + (f" @ {record.base_revision}" if record.base_revision else ""),
         "classes": [model.config.id2label[index] for index in range(model.config.num_labels)] if named else [],
-        "frames": vision.num_frames,
-        "sampling": sampling.sampling,
-        "image_size": vision.image_size,
-        "vision_prompts": {
-            "summary": vision.use_summary_prompt,
-            "local": vision.use_local_prompts,
-            "global": vision.num_global_prompts,
+        "frames": model.config.num_frames,
+        "sampling": checkpoint.processor.video_processor.sampling,
+        "image_size": model.config.vision_config.image_size,
+        **{
+            part.replace("config", "prompts"): {name: getattr(getattr(model.config, part), name) for name in names}
+            for part, names in PROMPT_FIELDS.items()
         },
-        "context_tokens": text.num_context_tokens,
         "parameters": parameters,
         "trained_parameters": trained,
         "dtype": str(model.dtype).removeprefix("torch."),
         "vitaclip_hf": __version__,
     }
-
-
-def base_of_prompts(record: Any) -> str:
-    """The CLIP that prompts alone belong to, with its revision on the Hub."""
-    return record.base_model + (f" @ {record.base_revision}" if record.base_revision else "")
 
 
 def describe_installation() -> dict[str, Any]:
@@ -107,15 +95,9 @@ def describe_installation() -> dict[str, Any]:
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if accelerator is not None:
         kind = accelerator.type
-        devices += [device_name(kind, index) for index in range(torch.accelerator.device_count())]
+        names = [f"{kind}:{index}" for index in range(torch.accelerator.device_count())]
+        devices += [f"{name} ({torch.cuda.get_device_name(name)})" if kind == "cuda" else name for name in names]
     return package_versions() | {"devices": devices, "decoders": usable_decoders()}
-
-
-def device_name(kind: str, index: int) -> str:
-    """Such as `cuda:0 (NVIDIA H100)`."""
-    import torch
-
-    return f"cuda:{index} ({torch.cuda.get_device_name(index)})" if kind == "cuda" else f"{kind}:{index}"
 
 
 def usable_decoders() -> list[str]:

@@ -62,13 +62,13 @@ COMMANDS: dict[Callable, tuple[str, ...]] = {
         "vitaclip compare run/results.json run/results.json --rows frozen_clip vita_clip  # CLIP and its prompts",
     ),
     average: ("vitaclip average seed0/results.json seed1/results.json seed2/results.json --output mean.json",),
-    export: ("vitaclip export MODEL --output DIR", "vitaclip export MODEL --output DIR --format openvino"),
+    export: ("vitaclip export --model DIR --output OUT", "vitaclip export --model DIR --output OUT --format openvino"),
     publish: (
-        "vitaclip publish runs/own --repo-id ORG/NAME --output folder  # uploads nothing",
-        "vitaclip publish runs/own --repo-id ORG/NAME --license cc-by-nc-4.0 --push",
+        "vitaclip publish --model runs/own --repo-id ORG/NAME --output folder  # uploads nothing",
+        "vitaclip publish --model runs/own --repo-id ORG/NAME --license cc-by-nc-4.0 --push",
     ),
-    card: ("vitaclip card runs/own --output MODEL_CARD.md",),
-    info: ("vitaclip info", "vitaclip info runs/own", "vitaclip info ORG/NAME --format json"),
+    card: ("vitaclip card --model runs/own --output MODEL_CARD.md",),
+    info: ("vitaclip info", "vitaclip info --model runs/own", "vitaclip info --model ORG/NAME --format json"),
 }
 CONVERSIONS: dict[Callable, tuple[str, ...]] = {
     convert_original: ("vitaclip convert original k400.pth --classes classes.txt --output vita-clip-k400",),

@@ -10,16 +10,14 @@ from .libraries import load_libraries
 
 
 def publish(
-    checkpoint: Annotated[
-        Path,
-        typer.Argument(metavar="CHECKPOINT", help="Folder of a whole model, or of prompts alone, with its processor."),
+    model: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder of a whole model, or of prompts alone, with its processor.")
     ],
     repo_id: Annotated[str, typer.Option(metavar="ORG/NAME", help="Name on the Hub; the model card has it too.")],
     output: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep the built folder here.")] = None,
     push: Annotated[
         bool, typer.Option("--push", help="Upload after the check. Needs a token (hf auth login).")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Build and check only, even with --push.")] = False,
     license: Annotated[
         str | None,
         typer.Option(metavar="ID", help="Licence of the weights by the Hub's name. Default: that of card.yaml."),
@@ -41,32 +39,27 @@ def publish(
     load_libraries()
     from ..conversion import publish as publishing
 
-    upload = push and not dry_run
-    with reported(publishing.PublishError):
+    with reported(OSError, ValueError):
         publication = publishing.publish(
-            checkpoint,
+            model,
             repo_id,
             output=output,
-            push=upload,
+            push=push,
             license=license,
             revision=revision,
             private=private or None,  # None: as the organisation's setting says
             commit_message=commit_message,
             max_shard_size=max_shard_size,
         )
-    for file in publication.files:
-        print(f"{file.sha256}  {file.size:>13,}  {file.name}")
-    print(f"{len(publication.files)} files, {sum(file.size for file in publication.files):,} bytes")
+    for name, size, sha256 in publication.files:
+        print(f"{sha256}  {size:>13,}  {name}")
+    print(f"{len(publication.files)} files, {sum(size for _, size, _ in publication.files):,} bytes")
     print("Checked: bit-identical outputs in a fresh process without the package, and with it.")
     if output is not None:
         print(f"Folder: {output}")
-    if publication.url is not None:
+    if publication.url is None:
+        print(f"Nothing pushed; to publish as {repo_id}, run `hf auth login` once, then add --push and --license.")
+    else:
         print(f"Pushed in one commit: {publication.url}")
         if publication.deleted:
             print(f"Deleted with it, weights of an earlier publication: {', '.join(publication.deleted)}")
-        return
-    steps = [] if publishing.get_token() else ["run `hf auth login`"]
-    if publishing.stated_license(checkpoint, license) is None:
-        steps.append("state the weights' licence by --license")
-    steps.append("leave out --dry-run" if push else "add --push")
-    print(f"Dry run, nothing pushed; to publish as {repo_id}, {', then '.join(steps)}.")
