@@ -25,7 +25,7 @@ from vitaclip_hf import (
 )
 from vitaclip_hf.data import folder_lock
 from vitaclip_hf.data.folder_lock import FolderInUseError, FolderLock
-from vitaclip_hf.model import decoding
+from vitaclip_hf.model import decoding, decoding_process
 from vitaclip_hf.model.scorer import ScoreError
 
 
@@ -218,6 +218,7 @@ def test_a_decoder_that_hangs_is_ended(videos, monkeypatch):
             pass
 
     with monkeypatch.context() as patch:
+        patch.setattr(decoding_process, "IDLE", [])
         patch.setattr(decoding.PyAVVideo, "_decode", hang)
         started = time.monotonic()
         video = open_video(file, max_seconds=1)
@@ -230,6 +231,7 @@ def test_a_decoder_that_hangs_is_ended(videos, monkeypatch):
 def test_a_decoder_that_dies_is_an_error(videos, monkeypatch):
     file = min(videos.rglob("*.mp4"))
     with monkeypatch.context() as patch:
+        patch.setattr(decoding_process, "IDLE", [])
         patch.setattr(decoding.PyAVVideo, "_decode", lambda self, numbers: os._exit(1))
         with pytest.raises(VideoDecodingError, match="the decoding process ended"):
             open_video(file, max_seconds=60).read([0])

@@ -12,6 +12,7 @@ from vitaclip_hf.cli.main import main
 from vitaclip_hf.data.motion_shapes import all_scenes, draw_videos, write_video
 from vitaclip_hf.library.video_index import VideoIndex
 from vitaclip_hf.library.windows import read_windows
+from vitaclip_hf.model import decoding_process
 from vitaclip_hf.model.decoding import PyAVVideo
 
 
@@ -46,6 +47,7 @@ def hangs_after(monkeypatch):
                 yield frame
 
         monkeypatch.setattr(PyAVVideo, "_whole_frames", hanging)
+        monkeypatch.setattr(decoding_process, "IDLE", [])
 
     return patched
 

@@ -5,12 +5,14 @@ import socket
 from drawn_clips import HEIGHT, WIDTH, write
 
 from vitaclip_hf import open_video
+from vitaclip_hf.model import decoding_process
 
 
-def test_a_connection_that_its_parent_closes_is_closed(tmp_path):
+def test_a_connection_that_its_parent_closes_is_closed(tmp_path, monkeypatch):
     """Else the client of a web page waits for ever: the process would keep the server's end open."""
     write(tmp_path / "clip.mp4", g=12)
     server, client = socket.socketpair()
+    monkeypatch.setattr(decoding_process, "IDLE", [])
     video = open_video(tmp_path / "clip.mp4", max_seconds=60)  # forks while the connection is open
     server.close()
     client.settimeout(10)

@@ -22,6 +22,7 @@ pytest.importorskip("fastapi")
 
 from fastapi.testclient import TestClient  # noqa: E402
 
+from vitaclip_hf.model import decoding_process  # noqa: E402
 from vitaclip_hf.model.decoding import PyAVVideo  # noqa: E402
 from vitaclip_hf.server import app as server_app  # noqa: E402
 from vitaclip_hf.server.batching import ModelWorker  # noqa: E402
@@ -291,6 +292,7 @@ def test_a_decoder_that_hangs_or_crashes_ends_alone(client, service, monkeypatch
     limited(monkeypatch, service, decode_seconds=seconds, wait_seconds=300)
     with monkeypatch.context() as patch:
         patch.setattr(PyAVVideo, "_decode", decode)
+        patch.setattr(decoding_process, "IDLE", [])
         assert found in error_of(post(client), 422, kind)
     limited(monkeypatch, service, decode_seconds=60)
     assert post(client).json()["answer"] == "red star moving left"  # of a new process

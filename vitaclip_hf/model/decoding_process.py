@@ -1,7 +1,7 @@
 """An object in a forked process that the system ends after some time: decoders can hang, and threads cannot be ended.
 
-The process is a fork: it needs no imports, shares memory, and works in a data loader's workers, where `multiprocessing`
-allows no children. Its time limit is a timer of its own, so that it holds when the parent has died too.
+The process is a fork: it needs no imports, and works in a data loader's workers, where `multiprocessing` allows no
+children. It is used again for the next object. Its time limit is its own timer, which needs no living parent.
 """
 
 import gc
@@ -14,7 +14,23 @@ from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
 
-MAX_SECONDS = 1e6  # of a timer
+class _Process:
+    def __init__(self) -> None:
+        if not hasattr(os, "fork"):
+            raise ValueError("`max_seconds` needs a system with `fork`, such as Linux; leave it out here.")
+        self.connection, theirs = Pipe()
+        self.owner, pid = os.getpid(), os.fork()
+        if pid == 0:
+            _serve(theirs)
+        theirs.close()
+        self.end = weakref.finalize(self, _end, pid, self.owner, self.connection)
+
+    @property
+    def is_usable(self) -> bool:
+        return self.end.alive and self.owner == os.getpid()
+
+
+IDLE: list[_Process] = []  # wait for the next object
 
 
 class ForkedObject:
@@ -22,27 +38,13 @@ class ForkedObject:
     An object that lives in a forked process.
 
     Args:
-        make (`Callable`): makes the object, in that process.
+        make (`Callable`): makes the object, in that process. Can be pickled.
         seconds (`float`): most time for making the object and for all calls together.
-
-    Raises:
-        ValueError: this system cannot fork.
     """
 
     def __init__(self, make: Callable[[], Any], seconds: float):
-        if not hasattr(os, "fork"):
-            raise ValueError("`max_seconds` needs a system with `fork`, such as Linux; leave it out here.")
-        self._make, self._left = make, min(seconds, MAX_SECONDS)
-        self._start()
-
-    def _start(self) -> None:
-        self._owner = os.getpid()
-        self._connection, theirs = Pipe()
-        pid = os.fork()
-        if pid == 0:
-            _serve(theirs, self._make, self._left)
-        theirs.close()
-        self._end = weakref.finalize(self, _end, pid, self._owner, self._connection)
+        self._make, self._left = make, min(seconds, 1e6)
+        self._process: _Process | None = None
 
     def call(self, method: str, *arguments: Any) -> Any:
         """
@@ -51,29 +53,35 @@ class ForkedObject:
         Raises:
             TimeoutError: the time is used up; the process has ended.
             ChildProcessError: the process ended without an answer, for example because memory ran out.
+            ValueError: this system cannot fork.
             Exception: what the method raised.
         """
         if self._left <= 0:
             raise TimeoutError
-        if not self._end.alive or self._owner != os.getpid():  # it has ended, or belongs to a parent
-            self._start()
+        make, process = None, self._process
+        if process is None or not process.is_usable:
+            while IDLE and not (process := IDLE.pop()).is_usable:
+                pass
+            make, process = self._make, process if process is not None and process.is_usable else _Process()
+            self._process = process
+            weakref.finalize(self, IDLE.append, process).atexit = False
         try:
-            self._connection.send((method, arguments))
-            succeeded, result, self._left = self._connection.recv()
+            process.connection.send((make, self._left, method, arguments))
+            succeeded, result, self._left = process.connection.recv()
         except (EOFError, OSError):
-            if self._end() == signal.SIGALRM:
+            if process.end() == signal.SIGALRM:
                 self._left = 0
                 raise TimeoutError from None
             raise ChildProcessError("the decoding process ended") from None
-        except KeyboardInterrupt:  # an answer that comes later would be taken for the next one
-            self._end()
+        except BaseException:  # an answer that comes later would be taken for the next one
+            process.end()
             raise
         if not succeeded:
             raise result
         return result
 
 
-def _serve(connection: Connection, make: Callable[[], Any], left: float) -> None:
+def _serve(connection: Connection) -> None:
     """The whole life of the forked process. It ends with the connection, and runs no exit handlers of its parent."""
     try:
         gc.freeze()  # what the parent holds is not finalized here
@@ -83,20 +91,19 @@ def _serve(connection: Connection, make: Callable[[], Any], left: float) -> None
                 if number > 2 and number not in (connection.fileno(), nowhere):
                     os.dup2(nowhere, number, inheritable=False)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal; the connection ends it
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        for ending in (signal.SIGTERM, signal.SIGALRM):
+            signal.signal(ending, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
         served = None
         while True:
-            method, arguments = connection.recv()
+            make, left, method, arguments = connection.recv()
             signal.setitimer(signal.ITIMER_REAL, left)
             try:
-                served = served or make()
+                served = served if make is None else make()
                 answer = True, getattr(served, method)(*arguments)
             except Exception as error:  # raised again by `call`
                 answer = False, error
-            left = signal.setitimer(signal.ITIMER_REAL, 0)[0]
-            connection.send((*answer, left))
+            connection.send((*answer, signal.setitimer(signal.ITIMER_REAL, 0)[0]))
     finally:
         os._exit(0)
 
@@ -104,10 +111,9 @@ def _serve(connection: Connection, make: Callable[[], Any], left: float) -> None
 def _end(pid: int, owner: int, connection: Connection) -> int | None:
     """Ends the process; the signal that ended it."""
     connection.close()
-    if os.getpid() != owner:
-        return None
-    with suppress(ProcessLookupError, ChildProcessError):
-        os.kill(pid, signal.SIGKILL)
-        status = os.waitpid(pid, 0)[1]
-        return os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+    if os.getpid() == owner:
+        with suppress(ProcessLookupError, ChildProcessError):
+            os.kill(pid, signal.SIGKILL)
+            status = os.waitpid(pid, 0)[1]
+            return os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
     return None
