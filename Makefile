@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo reproduce-demo test lint slow contract attack docs clean
+.PHONY: demo reproduce-demo test matrix slow contract attack docs clean
 
 DEMO := examples/demo
 
@@ -25,6 +25,10 @@ test: $(VENV)/.test
 
 slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow
+
+# The demo and tests/model on every Python that is installed, with the newest and the lowest versions of the requirements.
+matrix:
+	$(PYTHON) .ci/matrix.py
 
 # transformers' own common tests, its slow ones too.
 contract: $(VENV)/.test
@@ -62,4 +66,4 @@ $(VENV)/.test: pyproject.toml | $(VENV)/bin/python
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache tests/contract/.transformers-*
+	rm -rf $(VENV) .venv-matrix build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache tests/contract/.transformers-*
