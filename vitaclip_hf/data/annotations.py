@@ -184,8 +184,8 @@ def _check_class_folders(listings: Sequence[Listing], index: ClassIndex) -> None
             other = other or listing
     if other is not None:
         raise AnnotationError(
-            f"{other.where}: label {other.label} is not the class of the folder in {other.name!r:.200}, and no other label "
-            "fits its folder either; labels count from 0 in the order of the class names."
+            f"{other.where}: label {other.label} is not the class of the folder in {other.name!r:.200}, and no other "
+            "label fits its folder either; labels count from 0 in the order of the class names."
         )
 
 

@@ -5,9 +5,10 @@ Two forms are always read: lines `path label` whose paths end in a video's exten
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -72,38 +73,34 @@ class ListFile:
 
     @cached_property
     def header(self) -> tuple[str, list[str]] | None:
-        """The separator and the column names of a text whose first line names a column of paths."""
+        """The separator and the columns of a text whose first line names a column of paths."""
         line = self.lines[0][1] if self.lines else ""
         for separator in (*SEPARATORS, " "):
-            names = line.lstrip("# ").split() if separator == " " else fields_of(line, separator)
+            names = line.split() if separator == " " else fields_of(line, separator)
             columns = list(map(column, names))
-            known = [name in _KNOWN for name in columns]
-            enough = all(known) and len(names) > 1 if separator == " " else len(names) > 1 or separator == ";"
-            if enough and set(columns) & set(PATHS) and not any(map(is_video_name, names)):
-                return separator, names
+            certain = len(columns) > 1 and separator != " " or set(columns) <= _KNOWN
+            if set(columns) & set(PATHS) and certain and not any(map(is_video_name, names)):
+                return separator, columns
         return None
 
-    def has_columns(self, *wanted: str) -> bool:
-        return self.header is not None and set(wanted) <= set(map(column, self.header[1]))
-
-    def rows(self) -> Iterable[tuple[int, Sequence[str]]]:
-        """The rows below the header, each with as many fields."""
+    def rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The number and the fields, by column, of each row below the header."""
         assert self.header is not None
-        separator, names = self.header
+        separator, columns = self.header
+        rows: Iterable[tuple[int, Sequence[str | None]]]
         if separator != " ":
-            rows: Iterable[tuple[int, Sequence[str]]] = read_rows(self.text, separator, self.path)
-        elif len(names) == 2 and column(names[0]) in PATHS:  # path and label may hold spaces
+            rows = islice(read_rows(self.text, separator, self.path), 1, None)
+        elif len(columns) == 2 and columns[0] in PATHS:  # path and label may hold spaces
             rows = ((number, path_and_label(line, f"{self.path}:{number}")[:2]) for number, line in self.lines[1:])
         else:
             rows = ((number, line.split()) for number, line in self.lines[1:])
         for number, fields in rows:
-            if number > self.lines[0][0]:
-                if len(fields) != len(names) or list(fields) == names:
-                    raise AnnotationError(
-                        f"{self.path}:{number}: expected {len(names)} fields ({', '.join(names)}), got {fields!r:.200}; quote "
-                        "a field that holds the separator."
-                    )
-                yield number, fields
+            if len(fields) != len(columns) or [column(field or "") for field in fields] == columns:
+                raise AnnotationError(
+                    f"{self.path}:{number}: expected {len(columns)} fields ({', '.join(columns)}), got {fields!r:.99}; "
+                    "quote a field that holds the separator."
+                )
+            yield number, dict(zip(columns, fields, strict=True))
 
 
 def column(text: str) -> str:
@@ -141,63 +138,54 @@ def read_list(file: ListFile) -> ListedVideos:
 # Tables
 
 
-def _listed_in_table(names: Sequence[str], rows: Iterable[tuple[int, Sequence[Any]]], path: Path) -> ListedVideos:
-    columns = list(map(column, names))
-    place_of = {name: columns.index(name) for name in columns}
-    paths = [name for name in PATHS if name in place_of]
-    labels = [name for name in (*NAMES, *LABELS, *NUMBERS) if name in place_of]
-    split = next((name for name in SPLIT_COLUMNS if name in place_of), None)
+def _listed_in_table(columns: Sequence[str], rows: Iterable[tuple[int, dict[str, Any]]], path: Path) -> ListedVideos:
+    paths, labels, splits = (
+        [name for name in known if name in columns] for known in (PATHS, (*NAMES, *LABELS, *NUMBERS), SPLIT_COLUMNS)
+    )
     repeated = [name for name in columns if name in _KNOWN and columns.count(name) > 1]
     if not paths or repeated:
-        problem = f"two columns are called {repeated[0]!r}" if repeated else f"no column of paths in {names!r:.200}"
+        problem = f"two columns are called {repeated[0]!r}" if repeated else f"no column of paths in {columns!r:.200}"
         raise AnnotationError(f"{path}: {problem}; {FORMS}. Known columns of paths: {', '.join(PATHS)}.")
-    if {"name", "id"} == set(paths) and len(names) <= 3 and not labels:
-        raise _class_file_error(path)
-    listings, others = [], []
+    listings: list[Listing] = []
+    others: list[list[Any]] = [[] for _ in labels[1:]]
     for line, row in rows:
-        where = Listing("", None, None, str(path), line).where
-        name = row[place_of[paths[0]]]
+        name, listing = row.get(paths[0]), Listing("", None, None, str(path), line)
         if not isinstance(name, str) or not name:
-            raise AnnotationError(f"{where}: the column of paths holds {name!r:.100}; expected a path.")
-        values = [_label(row[place_of[each]], where) for each in labels]
-        its_split = split_of_word(str(row[place_of[split]]), where) if split and row[place_of[split]] else None
-        listings.append(Listing(name, values[0] if values else None, its_split, str(path), line))
-        others.append(values[1:])
+            raise AnnotationError(f"{listing.where}: the column of paths holds {name!r:.100}; expected a path.")
+        values = [_label(row.get(each), listing) for each in labels] or [None]
+        split = split_of_word(str(row[splits[0]]), listing.where) if splits and row.get(splits[0]) else None
+        listings.append(listing._replace(name=name, label=values[0], split=split))
+        for column_values, value in zip(others, values[1:], strict=True):
+            column_values.append(value)
     if not listings:
         raise AnnotationError(f"{path} lists no videos.")
-    if paths[0] in ("name", "id") and _are_classes(listings):
-        raise _class_file_error(path)
-    ordered = [_names_in_order(listings, each, path) for each in zip(*others, strict=True)]
-    unread = [name for name in names if column(name) not in ("", paths[0], *labels, split)]
+    if paths[0] in ("name", "id") and _are_classes(listings, set(paths)):
+        raise AnnotationError(f"{path}: these are class names, not a list of videos; give the file as `classes`.")
+    ordered = [_names_in_order(listings, each, path) for each in others]
+    unread = [name for name in columns if name not in ("", paths[0], *labels, *splits[:1])]
     notes = [f"{path}: videos are read as a whole; columns not read: {', '.join(unread):.200}"] if unread else []
     missing = sum(listing.label is None for listing in listings)
     notes += [f"{path}: {missing} of {len(listings)} videos have no label"] if missing else []
-    kind = "" if not labels else "names" if labels[0] in NAMES else "numbers" if labels[0] in NUMBERS else ""
+    kind = next((kind for kind, known in (("names", NAMES), ("numbers", NUMBERS)) if {*labels[:1]} & {*known}), "")
     return ListedVideos(_numbered(listings, kind), next(filter(None, ordered), None), notes=tuple(notes))
 
 
-def _class_file_error(path: Path) -> AnnotationError:
-    return AnnotationError(
-        f"{path}: this is a file of class names, not a list of videos; give it as `classes`. (A list of videos has a "
-        "column `path`.)"
-    )
-
-
-def _are_classes(listings: list[Listing]) -> bool:
-    """Whether rows of two fields pair each class with its number: `0,run` or `run,0`."""
+def _are_classes(listings: list[Listing], paths: set[str]) -> bool:
+    """Whether rows pair each class with its number: `0,run` or `run,0`."""
     counts = [{str(first + number) for number in range(len(listings))} for first in (0, 1)]
     labels = {str(item.label) for item in listings}
-    return len(labels) == len(listings) and (labels in counts or {item.name for item in listings} in counts)
+    numbered = len(labels) == len(listings) and (labels in counts or {item.name for item in listings} in counts)
+    return numbered or paths == {"name", "id"} and labels == {"None"}
 
 
-def _label(value: Any, where: str) -> str | int | None:
+def _label(value: Any, row: Listing) -> str | int | None:
     """A label of a table: text or a whole number; an empty one is none."""
     if value is None or value == "":
         return None
     if isinstance(value, float) and value.is_integer():
-        value = int(value)
+        return int(value)
     if isinstance(value, bool) or not isinstance(value, (str, int)) or _SEVERAL.match(str(value)[:200]):
-        raise AnnotationError(f"{where}: expected one class name or class number as the label, got {value!r:.100}.")
+        raise AnnotationError(f"{row.where}: expected one class name or class number as the label, got {value!r:.100}.")
     return value
 
 
@@ -208,35 +196,29 @@ def _names_in_order(listings: list[Listing], others: Sequence[Any], path: Path) 
     Raises:
         AnnotationError: the two columns do not agree.
     """
-    pairs = {(item.label, other) for item, other in zip(listings, others, strict=True)}
-    names, numbers = {pair[0] for pair in pairs}, {str(pair[1]) for pair in pairs}
-    if not len(pairs) == len(names) == len(numbers):
+    name_of = {str(other): str(item.label) for item, other in zip(listings, others, strict=True)}
+    pairs = {(str(item.label), str(other)) for item, other in zip(listings, others, strict=True)}
+    if not len(pairs) == len(name_of) == len(set(name_of.values())):
         raise AnnotationError(f"{path}: two columns hold labels and do not agree; keep one of them.")
-    name_of = {str(number): name for name, number in pairs}
-    for first in (0, 1):
-        wanted = [str(number) for number in range(first, first + len(pairs))]
-        if numbers == set(wanted) and all(isinstance(name, str) for name in names):
-            return tuple(str(name_of[number]) for number in wanted)
-    return None
+    numbers = [[str(first + number) for number in range(len(pairs))] for first in (0, 1)]
+    return next((tuple(name_of[number] for number in each) for each in numbers if {*each} == {*name_of}), None)
 
 
 def _numbered(listings: list[Listing], kind: str = "") -> list[Listing]:
     """Labels as numbers if all of them are whole numbers, else as names."""
-    texts = {item.label: str(item.label)[:200] for item in listings if item.label is not None}
-    whole = {label: _NUMBER.fullmatch(text) for label, text in texts.items()}
-    if kind == "names":
-        return [item._replace(label=texts.get(item.label)) for item in listings]
-    if all(whole.values()):
-        numbers = {label: int(text.removesuffix(".0")) for label, text in texts.items()}
+    texts: dict[Any, str] = {item.label: str(item.label)[:200] for item in listings if item.label is not None}
+    whole = all(map(_NUMBER.fullmatch, texts.values()))
+    if whole and kind != "names":
+        numbers: dict[Any, int] = {label: int(text.removesuffix(".0")) for label, text in texts.items()}
         return [item._replace(label=numbers.get(item.label)) for item in listings]
     mixed = any(isinstance(label, int) for label in texts) or all(map(_LIKE_A_NUMBER.fullmatch, texts.values()))
-    if kind == "numbers" or mixed:
-        wrong = next(item for item in listings if item.label is not None and not whole[item.label])
+    if kind == "numbers" or mixed and kind != "names":
+        wrong = next(item for item in listings if not _NUMBER.fullmatch(texts.get(item.label, "0")))
         raise AnnotationError(
             f"{wrong.where}: expected class names, or whole numbers in all rows, got the label {wrong.label!r:.60}; a "
             "column of names that look like numbers is called `label_name`."
         )
-    return listings
+    return [item._replace(label=texts.get(item.label)) for item in listings]
 
 
 # Lines without a header
@@ -273,31 +255,22 @@ def path_and_label(line: str, where: str) -> tuple[str, str | None, str]:
     Raises:
         AnnotationError: there is not one way to divide the line.
     """
-    name, _, label = line.rpartition(" ")
-    if '"' not in line and is_video_name(name) and not is_video_name(label) and not set(",;\t") & set(label):
-        return name.rstrip(), label, " "  # most lines, quickly
-    found = _divided(line)
-    if found is None or not found[0] or found[1] == "" or found[1] and _SEVERAL.match(found[1]):
-        raise AnnotationError(f"{where}: {line!r:.200} is not clear; {FORMS}. Quote a path that holds a separator.")
-    return found
-
-
-def _divided(line: str) -> tuple[str, str | None, str] | None:
-    if line.startswith('"') and line.count('"') % 2:
-        return None
+    found: Sequence[Any] = ()
     if is_video_name(_unquoted(line)):
         return _unquoted(line), None, ""
-    if match := _PATH_THEN_LABEL.fullmatch(line):
-        return _unquoted(match[1]), _unquoted(match[3]), match[2]
-    if _PATH_INSIDE.search(line):
-        return None
-    # No path ends in a video's extension.
-    if separator := next((sign for sign in ("\t", ";", ",") if sign in line), None):
-        fields = fields_of(line, separator)
-        return (fields[0], fields[1], separator) if len(fields) == 2 else None
-    words = line.split()
-    number_last = len(words) > 2 and words[-1].isdecimal() and not words[-2].isdecimal()
-    return (*line.rsplit(None, 1), " ") if len(words) == 2 or number_last else None  # type: ignore[return-value]
+    if line.startswith('"') and line.count('"') % 2:
+        pass
+    elif match := _PATH_THEN_LABEL.fullmatch(line):
+        found = _unquoted(match[1]), _unquoted(match[3]), match[2]
+    elif not _PATH_INSIDE.search(line):  # no path ends in a video's extension
+        separator = next((sign for sign in ("\t", ";", ",") if sign in line), " ")
+        fields = fields_of(line, separator) if separator != " " else line.split()
+        number_last = separator == " " and fields[-1].isdecimal() and not fields[-2:][0].isdecimal()
+        if len(fields) == 2 or number_last:
+            found = (*(line.rsplit(None, 1) if separator == " " else fields), separator)
+    if len(found) < 3 or not all(found) or _SEVERAL.match(found[1]):
+        raise AnnotationError(f"{where}: {line!r:.200} is not clear; {FORMS}. Quote a path that holds a separator.")
+    return found[0], found[1], found[2]
 
 
 def _unquoted(text: str) -> str:
@@ -322,16 +295,18 @@ def _listed_in_json(content: Any, path: Path) -> ListedVideos:
 
 
 def _part_of_json(content: Any, path: Path) -> ListedVideos:
-    if isinstance(content, list) and content and all(isinstance(entry, dict) for entry in content):
-        names = list(dict.fromkeys(key for entry in content for key in entry))
-        return _listed_in_table(names, ((n, [*map(entry.get, names)]) for n, entry in enumerate(content, 1)), path)
-    if isinstance(content, Mapping) and content:
+    entries: Any = content
+    if isinstance(content, dict) and content:
         values = list(content.values())
         if all(isinstance(value, list) and len(value) == len(values[0]) for value in values):
-            return _listed_in_table(list(content), enumerate(zip(*values, strict=True), 1), path)
-        if all(map(is_video_name, content)):
-            return _listed_in_table(("path", "label"), enumerate(content.items(), 1), path)
-    raise AnnotationError(
-        f'{path}: expected a list of objects (`[{{"video": "a.mp4", "label": "run"}}]`), an object with such lists, or '
-        "an object from path to label."
-    )
+            entries = [dict(zip(content, row, strict=True)) for row in zip(*values, strict=True)]
+        elif all(map(is_video_name, content)):
+            entries = [{"path": name, "label": label} for name, label in content.items()]
+    if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
+        raise AnnotationError(
+            f'{path}: expected a list of objects (`[{{"video": "a.mp4", "label": "run"}}]`), an object with such '
+            "lists, or an object from path to label."
+        )
+    columns = list(dict.fromkeys(column(key) for entry in entries for key in entry))
+    rows = ({column(key): value for key, value in entry.items()} for entry in entries)
+    return _listed_in_table(columns, enumerate(rows, 1), path)

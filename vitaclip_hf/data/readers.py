@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from .class_names import read_class_names
 from .listings import ListedVideos, Listing, split_of_name, split_of_word
-from .lists import ListFile, column, path_and_label, read_list
+from .lists import ListFile, path_and_label, read_list
 from .text_files import AnnotationError
 
 
@@ -99,7 +99,7 @@ def is_kinetics(file: ListFile) -> bool:
         return isinstance(content, dict) and any(
             isinstance(entry, dict) and "annotations" in entry for entry in content.values()
         )
-    return file.has_columns("youtubeid", *_TIMES)
+    return file.header is not None and {"youtubeid", *_TIMES} <= set(file.header[1])
 
 
 def read_kinetics(file: ListFile, number: int = 1) -> ListedVideos:
@@ -112,7 +112,7 @@ def read_kinetics(file: ListFile, number: int = 1) -> ListedVideos:
     for line, row in _rows_of_kinetics(file):
         where = Listing("", None, None, str(file.path), line).where
         try:
-            start, end = (round(float(str(row[name]))) for name in _TIMES)
+            start, end = (round(float(str(row.get(name)))) for name in _TIMES)
         except (ValueError, OverflowError) as error:
             raise AnnotationError(
                 f"{where}: expected Kinetics' entries with `label`, `time_start` and `time_end` in seconds (json: "
@@ -127,16 +127,16 @@ def read_kinetics(file: ListFile, number: int = 1) -> ListedVideos:
 def _rows_of_kinetics(file: ListFile) -> Iterator[tuple[int, dict[str, Any]]]:
     if not is_kinetics(file):
         raise AnnotationError(f"{file.path}: expected a header with youtube_id, time_start and time_end.")
-    if file.header is not None:
-        columns = list(map(column, file.header[1]))
-        yield from ((line, dict(zip(columns, fields, strict=True))) for line, fields in file.rows())
+    if not file.is_json:
+        yield from file.rows()
         return
     for line, (name, entry) in enumerate(file.json.items(), 1):
         entry = entry if isinstance(entry, dict) else {}
-        about = entry.get("annotations") if isinstance(entry.get("annotations"), dict) else {}
-        times = about["segment"] if isinstance(about.get("segment"), list) else []
-        times = dict(zip(_TIMES, [*times, None, None], strict=False))
-        yield line, {"youtubeid": name, "label": about.get("label"), "split": entry.get("subset"), **times}
+        content = entry.get("annotations")
+        content = content if isinstance(content, dict) else {}
+        segment = content.get("segment")
+        times = dict(zip(_TIMES, segment if isinstance(segment, list) else (), strict=False))
+        yield line, {"youtubeid": name, "label": content.get("label"), "split": entry.get("subset"), **times}
 
 
 # Something-Something V2

@@ -8,7 +8,7 @@ from pathlib import Path, PureWindowsPath
 
 from .class_names import ClassIndex
 from .listings import SPLIT_WORDS, ListedVideos, Listing, is_url, is_video_name
-from .lists import ListFile, read_list
+from .lists import ListFile, column, read_list
 from .text_files import AnnotationError
 
 
@@ -95,7 +95,7 @@ def _metadata_of(root: Path, splits: dict[Path, str]) -> ListedVideos:
         file = ListFile(path)
         entry = next(iter(file.json), None) if file.is_json else None
         names = entry if isinstance(entry, dict) else file.header[1] if file.header else ()
-        is_list = any(name.strip().lower().endswith("file_name") for name in names)
+        is_list = any(column(name).endswith("filename") for name in names)
         listed = read_list(file) if is_list else ListedVideos()
         if all(listing.label is None for listing in listed.listings):
             notes.append(f"{path} is not read: it has no column {'of labels' if is_list else '`file_name`'}")
