@@ -18,8 +18,8 @@ from benchmark_pipeline import write_videos
 from torch import nn
 
 from vitaclip_hf import VitaClipVideoProcessor
-from vitaclip_hf.data.annotation_table import AnnotationTable, VideoSample
 from vitaclip_hf.data.clip_dataset import ClipDataset
+from vitaclip_hf.data.table import AnnotationTable, VideoSample
 from vitaclip_hf.model.video_reader import VideoReader
 
 

@@ -13,14 +13,14 @@ Three questions, each over generated videos of held-out scenes, with 95% interva
 
 import argparse
 import json
-from dataclasses import fields
 from pathlib import Path
 
 import torch
+from motion_stills import object_boxes
 from tqdm import tqdm
 
 from vitaclip_hf import load_checkpoint
-from vitaclip_hf.data.motion_shapes import Poses, Scene, all_scenes, draw_videos, object_boxes, trajectories
+from vitaclip_hf.data.motion_shapes import Scene, all_scenes, draw_videos, trajectories
 from vitaclip_hf.library.relevance import METHODS, attention_of_class_tokens, cosines_of, leave_one_out, processed
 
 
@@ -119,7 +119,7 @@ def never_touching(pairs: list[tuple[Scene, Scene]], frames: list[int], seed: in
         times = (torch.arange(LENGTH) + 0.5) / LENGTH
         motions = [pair[part].motion for pair in pairs]
         found = trajectories(motions, times, torch.Generator().manual_seed(seed + part))
-        poses.append(Poses(*(getattr(found, field.name)[:, frames] for field in fields(Poses))))
+        poses.append(found.at(frames))
     one, other = poses
     reach = 1.5 * (one.radius + other.radius)  # of the boxes' corners
     return (torch.hypot(one.x - other.x, one.y - other.y) > reach).all(1).nonzero()[:, 0].tolist()

@@ -14,23 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from motion_stills import PLACES, SIZES, STILL_TEMPLATES, draw_objects, draw_stills
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from tqdm import tqdm
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from vitaclip_hf.data.motion_shapes import (
-    COLORS,
-    MOTIONS,
-    PLACES,
-    SHAPES,
-    SIZES,
-    STILL_TEMPLATES,
-    Scene,
-    all_scenes,
-    draw_objects,
-    draw_stills,
-)
+from vitaclip_hf.data.motion_shapes import COLORS, MOTIONS, SHAPES, Scene, all_scenes
 
 
 IMAGE_SIZE = 48

@@ -23,8 +23,6 @@ from vitaclip_hf import (
     load_checkpoint,
     open_video,
 )
-from vitaclip_hf.data import folder_lock
-from vitaclip_hf.data.folder_lock import FolderInUseError, FolderLock
 from vitaclip_hf.model import decoding, decoding_process
 from vitaclip_hf.model.scorer import ScoreError
 
@@ -242,50 +240,6 @@ def test_a_decoder_that_dies_is_an_error(videos, monkeypatch):
 def test_wrong_time_limits(videos, seconds):
     with pytest.raises(ValueError, match="`max_seconds` must be a positive number"):
         open_video(min(videos.rglob("*.mp4")), max_seconds=seconds)
-
-
-# Locks
-
-
-def test_a_folder_is_held_by_one_run(tmp_path):
-    with FolderLock(tmp_path / "run", "training"):
-        (tmp_path / "run" / "result").write_text("x")
-        with (
-            pytest.raises(FolderInUseError, match=rf"another training works there \(process {os.getpid()} on "),
-            FolderLock(tmp_path / "run", "training"),
-        ):
-            pass
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["result"]
-    with FolderLock(tmp_path / "unused", "training"):
-        pass
-    assert not (tmp_path / "unused").exists()
-
-
-def test_a_lock_of_a_dead_run_is_taken_over(tmp_path):
-    with FolderLock(tmp_path, "training"):
-        left = (tmp_path / folder_lock.LOCK_FILE).read_text()
-    pid = os.fork()
-    if pid == 0:
-        os._exit(0)
-    os.waitpid(pid, 0)
-    for text in (left.replace(str(os.getpid()), str(pid)), "", "[]", '{"pid": -1}', "[" * 100_000):
-        (tmp_path / folder_lock.LOCK_FILE).write_text(text)
-        with FolderLock(tmp_path, "training"):
-            pass
-
-
-def test_a_lock_of_another_machine_counts_while_it_is_touched(tmp_path, monkeypatch):
-    monkeypatch.setattr(folder_lock, "SILENT_FOR", 0.6)
-    monkeypatch.setattr(folder_lock, "TOUCHED_EVERY", 0.05)
-    with FolderLock(tmp_path, "training"):
-        with monkeypatch.context() as patch:
-            patch.setattr(folder_lock.socket, "gethostname", lambda: "another-machine")
-            with pytest.raises(FolderInUseError), FolderLock(tmp_path, "training"):
-                pass
-        left = (tmp_path / folder_lock.LOCK_FILE).read_text()
-    (tmp_path / folder_lock.LOCK_FILE).write_text(left.replace('"host": "', '"host": "gone-'))
-    with FolderLock(tmp_path, "training"):
-        pass
 
 
 # Kills, each of them minutes

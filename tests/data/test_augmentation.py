@@ -17,7 +17,6 @@ from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from vitaclip_hf import VitaClipVideoProcessor
 from vitaclip_hf.data import augmentation
 from vitaclip_hf.data.augmentation import (
-    AugmentationError,
     ClipAugmentation,
     ClipMixer,
     draw_crop,
@@ -244,63 +243,16 @@ def test_odd_frames(shape):
 
 
 @pytest.mark.parametrize(
-    ("frames", "message"),
+    "settings",
     [
-        (torch.zeros(2, 3, 8, 8), "must be a uint8 tensor .* got torch.float32"),
-        (torch.zeros(2, 3, 8, 8, dtype=torch.bfloat16), "got torch.bfloat16"),
-        (np.zeros((2, 3, 8, 8), np.uint8), "got ndarray"),
-        (
-            torch.zeros(2, 8, 8, 3, dtype=torch.uint8),
-            r"must have the shape \(num_frames, 3, height, width\) and not be empty, got \[2, 8, 8, 3\]",
-        ),
-        (torch.zeros(3, 8, 8, dtype=torch.uint8), r"got \[3, 8, 8\]"),
-        (torch.zeros(0, 3, 8, 8, dtype=torch.uint8), r"got \[0, 3, 8, 8\]"),
-        (torch.zeros(2, 3, 8, 8, dtype=torch.uint8, device="meta"), "on the CPU, got meta"),
+        *({"size": 0}, {"shorter_side": 0}, {"scale": (0.5, 0.1)}, {"scale": (0.5, 1.5)}, {"scale": (0, 1)}),
+        *({"ratio": (2, 1)}, {"flip": 1.2}, {"erasing": -0.1}, {"erasing_mode": "rand"}, {"color_jitter": 2}),
+        *({"scale": (0.5, float("nan"))}, {"color_jitter": float("nan")}, {"resample": "nearest"}),
     ],
 )
-def test_unusable_frames(frames, message):
-    with pytest.raises(AugmentationError, match=message) as error:
-        ClipAugmentation(8)(frames, seeded())
-    assert "\n" not in str(error.value)
-
-
-def test_a_generator_is_needed():
-    with pytest.raises(AugmentationError, match="`generator` must be a torch.Generator on the CPU, got NoneType"):
-        ClipAugmentation(8)(pictures(), None)
-    with pytest.raises(AugmentationError, match="`generator` must be .* got int"):
-        ClipMixer(2, mixup=1.0)(torch.rand(1, 1, 3, 2, 2), torch.tensor([0]), 3)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"size": 0}, "`size` must be a whole number of pixels, at least 1, got 0"),
-        ({"size": 8.0}, "`size`"),
-        ({"size": None}, "`size`"),
-        ({"shorter_side": True}, "`shorter_side` must be a whole number of pixels, at least 1, got True"),
-        ({"scale": (0.5, 0.1)}, "`scale` must be two positive numbers, the smaller one first, at most 1"),
-        ({"scale": (0.5, 1.5)}, "`scale`"),
-        ({"scale": (0, 1)}, "`scale`"),
-        ({"ratio": (2, 1)}, "`ratio` must be two positive numbers, the smaller one first, got"),
-        ({"ratio": 1.0}, "`ratio`"),
-        ({"ratio": ("a", "b")}, "`ratio`"),
-        ({"scale": (0.5, float("nan"))}, "`scale`"),
-        ({"flip": 1.2}, "`flip` must be a number, between 0 and 1, got 1.2"),
-        ({"flip": True}, "`flip`"),
-        ({"erasing": -0.1}, "`erasing`"),
-        ({"erasing_mode": "rand"}, "`erasing_mode` must be one of pixel, const, got 'rand'"),
-        ({"color_jitter": 2}, "`color_jitter` must be a number, between 0 and 1"),
-        ({"color_jitter": float("nan")}, "`color_jitter`"),
-        ({"resample": "nearest"}, "`resample` must be one of bicubic, bilinear, got 'nearest'"),
-        ({"mean": (0.5,)}, "`mean` must be three numbers"),
-        ({"std": (0.5, 0, 1)}, "`std` must be three positive numbers"),
-        ({"rand_augment": "rand-x3"}, "Unknown part 'x3'"),
-    ],
-)
-def test_settings_out_of_range(settings, message):
-    with pytest.raises(ValueError, match=message) as error:
+def test_settings_out_of_range(settings):
+    with pytest.raises(ValueError, match=f"`{next(iter(settings))}`"):
         ClipAugmentation(**{"size": 8} | settings)
-    assert "\n" not in str(error.value)
 
 
 # Mixing
@@ -432,49 +384,10 @@ def test_half_precision_clips_keep_their_type(dtype):
     torch.testing.assert_close(half.float(), full, atol=1e-2, rtol=0)
 
 
-PIXELS = torch.rand(2, 1, 3, 4, 4)
-
-
-@pytest.mark.parametrize(
-    ("pixels", "labels", "message"),
-    [
-        (torch.zeros(2, 1, 3, 4, 4, dtype=torch.uint8), torch.tensor([0, 1]), "must be floats .* got torch.uint8"),
-        (
-            torch.rand(2, 3, 4, 4),
-            torch.tensor([0, 1]),
-            r"must be floats \(batch_size, num_frames, 3, .* got torch.float32 \[2, 3",
-        ),
-        (PIXELS[:0], torch.tensor([], dtype=torch.int64), r"got torch.float32 \[0, 1"),
-        ([PIXELS], torch.tensor([0, 1]), "got list"),
-        (PIXELS, torch.tensor([0, 1, 2]), r"`labels` must be 2 whole numbers.* got torch.int64 \[3\]"),
-        (PIXELS, torch.tensor([0.0, 1.0]), "whole numbers.* got torch.float32"),
-        (PIXELS, torch.eye(2), r"got torch.float32 \[2, 2\]"),
-        (PIXELS, [0, 1], "got list"),
-        (PIXELS, torch.tensor([0, 4]), "`labels` must be in 0 … 3, got 0 … 4"),
-        (PIXELS, torch.tensor([-100, 1]), "`labels` must be in 0 … 3, got -100 … 1"),
-    ],
-)
-def test_batches_that_cannot_be_mixed(pixels, labels, message):
-    with pytest.raises(AugmentationError, match=message) as error:
-        ClipMixer(4, mixup=1.0)(pixels, labels, seeded())
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"num_classes": 0},
-        {"num_classes": 2.0},
-        {"mixup": -1.0},
-        {"cutmix": float("nan")},
-        {"probability": 1.1},
-        {"label_smoothing": -0.1},
-        {"label_smoothing": "0.1"},
-    ],
-)
+@pytest.mark.parametrize("settings", [{"mixup": -1.0}, {"probability": 1.1}, {"label_smoothing": -0.1}])
 def test_mixer_settings_out_of_range(settings):
-    with pytest.raises(AugmentationError, match=f"`{next(iter(settings))}` must be"):
-        ClipMixer(**{"num_classes": 4} | settings)
+    with pytest.raises(ValueError, match=f"`{next(iter(settings))}`"):
+        ClipMixer(4, **settings)
 
 
 @pytest.mark.parametrize("module", ["augmentation", "rand_augment"])

@@ -352,10 +352,10 @@ def test_motion_shapes_draw_only_the_frames_asked_for(monkeypatch):
     assert len(MotionShapes(held_out=True, clips_per_class=1)) == 60
     assert not set(MotionShapes(held_out=True).class_names) & set(source.class_names)
     drawn = []
-    coverage = video_sources.draw_videos.__globals__["_coverage"]
+    coverage = video_sources.draw_videos.__globals__["coverage"]
     monkeypatch.setitem(
         video_sources.draw_videos.__globals__,
-        "_coverage",
+        "coverage",
         lambda shapes, poses, size: drawn.append(poses.x.shape[1]) or coverage(shapes, poses, size),
     )
     whole = source.open(301).read(range(32))

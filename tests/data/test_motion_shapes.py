@@ -4,6 +4,7 @@ import numpy as np
 import pretrain_tiny_clip
 import pytest
 import torch
+from motion_stills import draw_stills
 
 from vitaclip_hf import decode_video
 from vitaclip_hf.data.motion_shapes import (
@@ -13,7 +14,6 @@ from vitaclip_hf.data.motion_shapes import (
     SHAPES,
     Scene,
     all_scenes,
-    draw_stills,
     draw_videos,
     write_video,
 )

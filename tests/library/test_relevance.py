@@ -7,13 +7,14 @@ import evaluate_relevance
 import make_videos
 import pytest
 import torch
+from motion_stills import object_boxes
 from tiny_models import tiny_model
 from torch import nn
 from typer.testing import CliRunner
 
 from vitaclip_hf import load_checkpoint
 from vitaclip_hf.cli.main import app
-from vitaclip_hf.data.motion_shapes import Scene, all_scenes, draw_videos, object_boxes
+from vitaclip_hf.data.motion_shapes import Scene, all_scenes, draw_videos
 from vitaclip_hf.library import relevance as relevance_module
 from vitaclip_hf.library.relevance import KINDS_OF_TOKENS, METHODS, attention_of_class_tokens, explain, leave_one_out
 

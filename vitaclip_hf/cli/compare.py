@@ -56,10 +56,10 @@ def compare(
 
 def print_differences(found: dict[str, dict[str, Any]], confidence: float) -> None:
     """The differences in points as a Markdown table."""
-    from ..evaluation.results_table import FIGURE_TITLES
+    from ..data.metrics import METRICS
 
     print(f"| | A | B | B − A, points | {confidence:.0%} interval |\n| --- | ---: | ---: | ---: | ---: |")
     for over, figures in found.items():
         for name, value in figures.items():
             cells = f"{value.a:.1%} | {value.b:.1%} | {100 * value.difference:+.1f}"
-            print(f"| {over}, {FIGURE_TITLES[name]} | {cells} | {100 * value.low:+.1f} … {100 * value.high:+.1f} |")
+            print(f"| {over}, {METRICS[name].title} | {cells} | {100 * value.low:+.1f} … {100 * value.high:+.1f} |")

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from ..model.decoding import VideoDecodingError, decode_video
-from .annotation_table import AnnotationTable, is_url
+from .table import AnnotationTable, is_url
 from .text_files import one_line
 from .video_sources import HubVideos, TableVideos
 

@@ -12,9 +12,9 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from ..model.video_reader import VideoReader
-from .annotation_table import AnnotationTable
 from .clip_reading import ClipReading
 from .seeds import derive_seed
+from .table import AnnotationTable
 from .text_files import AnnotationError
 from .video_sources import TableVideos, VideoSource
 

@@ -1,108 +1,54 @@
-"""Top-1, top-5 and mean per-class accuracy, as a metric of Hugging Face's `evaluate` and for `Trainer`.
+"""Top-1, top-5 and mean per-class accuracy, for `Trainer`, the evaluation and Hugging Face's `evaluate`.
 
 All of them follow from one number a video: the *rank* of its true class, 0 for the highest score. Of equal scores the
 class with the lower index ranks first, so a tie has one outcome on every machine. A video whose label is -1 or -100 is
 missing: it counts in no accuracy and is reported by itself.
 """
 
-import os
-import sys
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import NamedTuple
 
-import datasets
 import numpy as np
 
 
-# A script called `evaluate.py`, such as ours in `examples/`, hides the library of that name from the scripts beside it.
-_path, sys.path = sys.path, [folder for folder in sys.path if not os.path.isfile(os.path.join(folder, "evaluate.py"))]
-try:
-    import evaluate
-finally:
-    sys.path = _path
-
-
 MISSING_LABELS = (-1, -100)
+TOP = 5  # classes of a ranking that all metrics here need
 
 
-class MetricError(ValueError):
-    """Scores and labels that no accuracy can be computed from; the message is one line."""
+def _top_k(ranks: np.ndarray, labels: np.ndarray, weights: np.ndarray, k: int) -> np.ndarray:
+    return weights @ (ranks < k) / weights.sum(1)
 
 
-class VideoAccuracy(evaluate.Metric):
+def _mean_class(ranks: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    order = np.argsort(labels, kind="stable")
+    starts = np.unique(labels[order], return_index=True)[1]
+    counts = np.add.reduceat(weights[:, order], starts, axis=1)  # [R, C]
+    hits = np.add.reduceat((weights * (ranks == 0))[:, order], starts, axis=1)
+    # A class without a video in a resample does not count there.
+    return (hits / np.maximum(counts, 1)).sum(1) / (counts > 0).sum(1)
+
+
+class Metric(NamedTuple):
     """
-    Top-1, top-5 and mean per-class accuracy of rankings, as a metric of `evaluate`. Nothing is fetched, and by default
-    the predictions stay in memory.
+    A metric of ranks.
 
-    Example:
-
-    ```python
-    >>> from vitaclip_hf.data.metrics import VideoAccuracy
-
-    >>> VideoAccuracy().compute(predictions=[[0, 1], [0, 1], [0, 1]], references=[0, 1, -1])
-    {'top1': 0.5, 'top5': 1.0, 'mean_class': 0.5, 'missing': 1}
-
-    ```
+    Attributes:
+        title (`str`): its name in tables.
+        compute (`Callable`): from ranks `[N]`, true classes `[N]` and weights `[R, N]` to values `[R]` in 0 … 1. A
+            weight says how often a video counts; each row is a resample.
     """
 
-    def __init__(self, *args, keep_in_memory: bool = True, num_process: int = 1, **kwargs):
-        keep_in_memory = keep_in_memory and num_process == 1
-        if keep_in_memory and "cache_dir" not in kwargs:
-            # `evaluate` makes a folder even if nothing is written; its default is a cache that may be read-only, and a
-            # name that all users of a machine share is one that another may have taken.
-            with tempfile.TemporaryDirectory() as folder:
-                super().__init__(*args, cache_dir=folder, keep_in_memory=True, **kwargs)
-        else:
-            super().__init__(*args, keep_in_memory=keep_in_memory, num_process=num_process, **kwargs)
-
-    def _info(self) -> evaluate.MetricInfo:
-        features = {"predictions": [datasets.Value("int64")], "references": datasets.Value("int64")}
-        return evaluate.MetricInfo(
-            description="Top-1, top-5 and mean per-class accuracy of videos.",
-            citation="",
-            inputs_description="""
-Args:
-    predictions: class indices `(num_videos, K)`, best first; all classes, or at least the best five.
-    references: class indices `(num_videos,)`; -1 or -100 for a missing video, which counts in no accuracy.
-""",
-            features=datasets.Features(features),
-        )
-
-    def _compute(self, predictions, references) -> dict[str, float]:
-        width = max(map(len, predictions), default=1)
-        if any(len(classes) != width for classes in predictions):
-            raise MetricError("The rankings have different lengths; give the same number of classes for each video.")
-        ranks = ranks_in_ranking(np.array(predictions, dtype=np.int64).reshape(len(predictions), width), references)
-        return {
-            "top1": top_k_accuracy(ranks, 1),
-            "top5": top_k_accuracy(ranks, min(5, width)),
-            "mean_class": mean_class_accuracy(ranks, references),
-            "missing": int((ranks < 0).sum()),
-        }
+    title: str
+    compute: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
-def true_class_ranks(scores, labels) -> np.ndarray:
-    """
-    Rank of each video's true class by its scores.
-
-    Args:
-        scores (`np.ndarray` of shape `(num_videos, num_classes)`): logits or probabilities, higher is better.
-        labels (`np.ndarray` of shape `(num_videos,)`): class indices; -1 or -100 for a missing video.
-
-    Returns:
-        `np.ndarray` of shape `(num_videos,)`: 0 for the best class, `num_classes - 1` for the last, -1 where the video
-        is missing.
-
-    Raises:
-        MetricError: shapes that do not match, labels outside the classes, or scores that are NaN.
-    """
-    scores, labels = _checked_scores(scores, labels)
-    present = ~np.isin(labels, MISSING_LABELS)
-    ranks = np.full(len(labels), -1)
-    own = scores[present, labels[present]][:, None]
-    before = np.arange(scores.shape[1]) < labels[present][:, None]
-    ranks[present] = (scores[present] > own).sum(1) + ((scores[present] == own) & before).sum(1)
-    return ranks
+# A new metric is one line here: results, comparisons and `metric_for_best_model` of a training take it from there.
+METRICS = {
+    "top1": Metric("top-1", partial(_top_k, k=1)),
+    "top5": Metric("top-5", partial(_top_k, k=TOP)),
+    "mean_class": Metric("mean per class", _mean_class),
+}
 
 
 def ranks_in_ranking(ranking, labels) -> np.ndarray:
@@ -114,34 +60,18 @@ def ranks_in_ranking(ranking, labels) -> np.ndarray:
         labels (`np.ndarray` of shape `(num_videos,)`): class indices; -1 or -100 for a missing video.
 
     Returns:
-        `np.ndarray` of shape `(num_videos,)`: 0 … K - 1, K where the true class is not in the ranking, -1 where the
-        video is missing.
-
-    Raises:
-        MetricError: shapes that do not match, or labels that are not class indices.
+        `np.ndarray` of shape `(num_videos,)`: 0 … K - 1, `max(K, 5)` where the true class is not in the ranking, -1
+        where the video is missing.
     """
-    ranking, labels = np.asarray(ranking), _checked_labels(labels)
-    if ranking.ndim != 2 or len(ranking) != len(labels):
-        raise MetricError(
-            f"Rankings must have the shape [videos, K] with a label each, got {list(ranking.shape)} and "
-            f"{len(labels)} labels."
-        )
+    ranking, labels = np.asarray(ranking), np.asarray(labels)
     hits = ranking == labels[:, None]
-    ranks = np.where(hits.any(1), hits.argmax(1), ranking.shape[1])
+    ranks = np.where(hits.any(1), hits.argmax(1), max(ranking.shape[1], TOP))
     return np.where(np.isin(labels, MISSING_LABELS), -1, ranks)
 
 
-def ranking(scores, k: int) -> np.ndarray:
+def ranking(scores, k: int = TOP) -> np.ndarray:
     """The best classes of each row of scores, best first, of shape `(num_videos, min(k, num_classes))`."""
     return np.argsort(-np.asarray(scores, dtype=np.float64), axis=1, kind="stable")[:, :k]
-
-
-def top_k_accuracy(ranks: np.ndarray, k: int) -> float:
-    """Share of the videos whose true class is among the best `k`, without missing ones; NaN if all are missing."""
-    if k < 1:
-        raise MetricError(f"`k` must be at least 1, got {k}.")
-    present = ranks[ranks >= 0]
-    return float((present < k).mean()) if len(present) else float("nan")
 
 
 def per_class_accuracy(ranks: np.ndarray, labels, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -149,7 +79,7 @@ def per_class_accuracy(ranks: np.ndarray, labels, num_classes: int) -> tuple[np.
     Accuracy of each class.
 
     Args:
-        ranks (`np.ndarray` of shape `(num_videos,)`): from [`true_class_ranks`] or [`ranks_in_ranking`].
+        ranks (`np.ndarray` of shape `(num_videos,)`): from [`ranks_in_ranking`].
         labels (`np.ndarray` of shape `(num_videos,)`): class indices; -1 or -100 for a missing video.
         num_classes (`int`): number of classes.
 
@@ -157,32 +87,32 @@ def per_class_accuracy(ranks: np.ndarray, labels, num_classes: int) -> tuple[np.
         `tuple[np.ndarray, np.ndarray]`, both of shape `(num_classes,)`: top-1 accuracies (NaN for a class without
         videos), and the number of videos.
     """
-    labels = _checked_labels(labels)
-    present = ranks >= 0
-    counts = np.bincount(labels[present], minlength=num_classes)
-    hits = np.bincount(labels[present & (ranks == 0)], minlength=len(counts))
+    labels = np.asarray(labels)
+    counts = np.bincount(labels[ranks >= 0], minlength=num_classes)
+    hits = np.bincount(labels[ranks == 0], minlength=num_classes)
     return np.where(counts > 0, hits / np.maximum(counts, 1), np.nan), counts
 
 
-def mean_class_accuracy(ranks: np.ndarray, labels) -> float:
-    """Mean of the top-1 accuracies of the classes that have videos; NaN without any video."""
-    accuracies, counts = per_class_accuracy(ranks, labels, 0)
-    return float(accuracies[counts > 0].mean()) if counts.any() else float("nan")
-
-
-def accuracies(ranking: np.ndarray, labels) -> dict[str, float]:
+def accuracies(ranking, labels) -> dict[str, float]:
     """
-    The figures of [`VideoAccuracy`].
+    All metrics of a ranking.
 
     Args:
-        ranking (`np.ndarray` of shape `(num_videos, K)`): class indices, best first.
+        ranking (`np.ndarray` of shape `(num_videos, K)`): class indices, best first; at least the best five, or all.
         labels (`np.ndarray` of shape `(num_videos,)`): class indices; -1 or -100 for a missing video.
 
     Returns:
-        `dict[str, float]`: `top1`, `top5` and `mean_class` in 0 … 1, and `missing`, the number of videos that count in
-        none of them.
+        `dict[str, float]`: `top1`, `top5` and `mean_class` in 0 … 1 (NaN without videos), and `missing`, the number of
+        videos that count in none of them.
     """
-    return VideoAccuracy().compute(predictions=ranking, references=labels)
+    ranks, labels = ranks_in_ranking(ranking, labels), np.asarray(labels)
+    present = ranks >= 0
+    every = np.ones((1, present.sum()))
+    found = {
+        name: float(metric.compute(ranks[present], labels[present], every)[0]) if present.any() else float("nan")
+        for name, metric in METRICS.items()
+    }
+    return found | {"missing": int((~present).sum())}
 
 
 def compute_metrics(prediction) -> dict[str, float]:
@@ -197,13 +127,15 @@ def compute_metrics(prediction) -> dict[str, float]:
         `dict[str, float]`: see [`accuracies`].
 
     Raises:
-        MetricError: shapes that do not match, labels outside the classes, or scores that are NaN.
+        ValueError: labels outside the classes, or scores that are NaN.
     """
-    scores, labels = (
-        (prediction.predictions, prediction.label_ids) if hasattr(prediction, "predictions") else prediction
-    )
-    scores, labels = _checked_scores(_first(scores), _first(labels))
-    return accuracies(ranking(scores, 5), labels)
+    pair = (prediction.predictions, prediction.label_ids) if hasattr(prediction, "predictions") else prediction
+    scores, labels = (np.asarray(_first(value)) for value in pair)
+    if len(labels) and labels.max() >= scores.shape[1]:
+        raise ValueError(f"The label {labels.max()} is outside the {scores.shape[1]} classes of the scores.")
+    if np.isnan(scores[~np.isin(labels, MISSING_LABELS)]).any():
+        raise ValueError("The scores of a video are not numbers (NaN); the model's output is broken.")
+    return accuracies(ranking(scores), labels)
 
 
 def _first(value):
@@ -212,31 +144,4 @@ def _first(value):
     return value
 
 
-def _checked_scores(scores, labels) -> tuple[np.ndarray, np.ndarray]:
-    scores, labels = np.asarray(scores), _checked_labels(labels)
-    if scores.ndim != 2 or len(scores) != len(labels):
-        raise MetricError(
-            f"Scores must have the shape [videos, classes] with a label each, got scores {list(scores.shape)} and "
-            f"{len(labels)} labels."
-        )
-    present = ~np.isin(labels, MISSING_LABELS)
-    if present.any() and labels[present].max() >= scores.shape[1]:
-        raise MetricError(f"The label {labels[present].max()} is outside the {scores.shape[1]} classes of the scores.")
-    if np.isnan(scores[present]).any():
-        first = int(np.flatnonzero(present)[np.isnan(scores[present]).any(1).argmax()])
-        raise MetricError(f"The scores of video {first} are not numbers (NaN); the model's output is broken.")
-    return scores, labels
-
-
-def _checked_labels(labels) -> np.ndarray:
-    labels = np.asarray(labels)
-    if labels.ndim != 1 or (len(labels) and labels.dtype.kind not in "iu"):
-        raise MetricError(f"Labels must be class indices [videos], got {labels.dtype} of shape {list(labels.shape)}.")
-    labels = labels.astype(np.int64)
-    wrong = labels[(labels < 0) & ~np.isin(labels, MISSING_LABELS)]
-    if len(wrong):
-        raise MetricError(f"The label {wrong[0]} is neither a class index nor {MISSING_LABELS} for a missing video.")
-    return labels
-
-
-__all__ = ["MetricError", "VideoAccuracy", "accuracies", "compute_metrics"]
+__all__ = ["METRICS", "Metric", "accuracies", "compute_metrics", "per_class_accuracy", "ranking", "ranks_in_ranking"]

@@ -1,12 +1,7 @@
 """`motion_shapes`: a small generated world of videos. No single frame of a video shows its motion.
 
-One coloured shape on a plain background does one thing: it moves left, grows, blinks, bounces … There are two ways to
-draw it:
-
-- **videos** show the shape sharply in every frame. Positions, sizes and angles are random, so that one frame alone says
-  nothing about the motion. Only the order of the frames does.
-- **stills** are single pictures that depict a motion as photographs and comics do, by multiple exposures that fade into
-  the past. They serve to pretrain a tiny CLIP, whose text tower learns the words for motions from them.
+One coloured shape on a plain background does one thing: it moves left, grows, blinks, bounces … Positions, sizes and
+angles are random, so that one frame alone says nothing about the motion. Only the order of the frames does.
 
 All draws come from a `torch.Generator`, so a seed names a data set. Lengths are fractions of the frame's side; x runs
 to the right and y runs down.
@@ -43,14 +38,6 @@ MOTIONS = {
     "bouncing": ("bouncing", "jumping", "hopping"),
     "shaking": ("shaking", "trembling", "wobbling"),
 }
-STILL_TEMPLATES = ("{}", "a {}", "the {}", "a photo of a {}", "a picture of a {}", "a video of a {}")
-PLACES = (
-    ("at the top left", "at the top", "at the top right"),
-    ("on the left", "in the middle", "on the right"),
-    ("at the bottom left", "at the bottom", "at the bottom right"),
-)
-SIZES = ("small", "big")
-
 # One object of every colour and of every shape is kept out of training: its motions are the zero-shot labels.
 HELD_OUT_OBJECTS = tuple(zip(COLORS, SHAPES[2:] + SHAPES[:2], strict=True))
 
@@ -106,7 +93,8 @@ def all_scenes(held_out: bool | None = None) -> list[Scene]:
     return [scene for scene in scenes if held_out is None or scene.held_out == held_out]
 
 
-def _uniform(generator: torch.Generator, low, high, *shape: int) -> torch.Tensor:
+def uniform(generator: torch.Generator, low, high, *shape: int) -> torch.Tensor:
+    """Uniform draws between `low` and `high`."""
     return low + (high - low) * torch.rand(*shape, generator=generator)
 
 
@@ -119,6 +107,12 @@ class Poses:
     radius: torch.Tensor
     angle: torch.Tensor
     opacity: torch.Tensor
+
+    def at(self, moments: list[int] | None) -> "Poses":
+        """The poses at some of the moments; at all if `moments` is `None`."""
+        if moments is None:
+            return self
+        return Poses(*(getattr(self, field.name)[:, moments] for field in fields(Poses)))
 
 
 def trajectories(motions: list[str], times: torch.Tensor, generator: torch.Generator) -> Poses:
@@ -134,14 +128,14 @@ def trajectories(motions: list[str], times: torch.Tensor, generator: torch.Gener
         [`Poses`]
     """
     count, s = len(motions), times[None]  # [1, K]
-    radius = _uniform(generator, 0.14, 0.21, count, 1)
-    tilt = _uniform(generator, -0.2, 0.2, count, 1)
-    travel = _uniform(generator, 0.28, 0.42, count, 1)
+    radius = uniform(generator, 0.14, 0.21, count, 1)
+    tilt = uniform(generator, -0.2, 0.2, count, 1)
+    travel = uniform(generator, 0.28, 0.42, count, 1)
     sign = torch.where(torch.rand(count, 1, generator=generator) < 0.5, -1.0, 1.0)
     phase = torch.rand(count, 1, generator=generator)
-    cycles = _uniform(generator, 1.5, 2.5, count, 1)
+    cycles = uniform(generator, 1.5, 2.5, count, 1)
     place = torch.rand(count, 2, 1, generator=generator)
-    turn = _uniform(generator, 0.6, 1.2, count, 1) * math.pi
+    turn = uniform(generator, 0.6, 1.2, count, 1) * math.pi
 
     def where(*names: str) -> torch.Tensor:
         return torch.tensor([motion in names for motion in motions])[:, None]
@@ -193,7 +187,7 @@ def _signed_distance(shape: str, u: torch.Tensor, v: torch.Tensor) -> torch.Tens
     return ((length * folded.cos() - tip_x) * notch_y + length * folded.sin() * (tip_x - notch_x)) / normal
 
 
-def _coverage(shapes: list[str], poses: Poses, size: int) -> torch.Tensor:
+def coverage(shapes: list[str], poses: Poses, size: int) -> torch.Tensor:
     """Share of each pixel that the shape covers at each pose, of shape `(num_scenes, num_moments, size, size)`."""
     grid = (torch.arange(size) + 0.5) / size
     covered = torch.zeros(*poses.x.shape, size, size)
@@ -206,21 +200,23 @@ def _coverage(shapes: list[str], poses: Poses, size: int) -> torch.Tensor:
     return covered * poses.opacity[:, :, None, None]
 
 
-def _backgrounds(count: int, size: int, generator: torch.Generator) -> torch.Tensor:
+def backgrounds(count: int, size: int, generator: torch.Generator) -> torch.Tensor:
     """Dark plain backgrounds with a slight colour cast and gradient, of shape `(count, size, size, 3)`."""
     grid = torch.linspace(-0.5, 0.5, size)
-    slope = _uniform(generator, -0.12, 0.12, count, 2, 1, 1)
+    slope = uniform(generator, -0.12, 0.12, count, 2, 1, 1)
     shade = slope[:, 0] * grid[None, None, :] + slope[:, 1] * grid[None, :, None]
-    base = _uniform(generator, 0.10, 0.32, count, 1) + _uniform(generator, -0.03, 0.03, count, 3)
+    base = uniform(generator, 0.10, 0.32, count, 1) + uniform(generator, -0.03, 0.03, count, 3)
     return (base[:, None, None, :] + shade[..., None]).clamp(0, 1)
 
 
-def _paints(colors: list[str], generator: torch.Generator) -> torch.Tensor:
+def paints(colors: list[str], generator: torch.Generator) -> torch.Tensor:
+    """The colours with a little noise, of shape `(num_scenes, 3)`."""
     paint = torch.tensor([COLORS[color] for color in colors])
-    return (paint + _uniform(generator, -0.05, 0.05, len(colors), 3)).clamp(0, 1)
+    return (paint + uniform(generator, -0.05, 0.05, len(colors), 3)).clamp(0, 1)
 
 
-def _to_pixels(pictures: torch.Tensor) -> torch.Tensor:
+def to_pixels(pictures: torch.Tensor) -> torch.Tensor:
+    """Values in 0 … 1 as uint8."""
     return (pictures * 255).round().clamp(0, 255).to(torch.uint8)
 
 
@@ -249,110 +245,11 @@ def draw_videos(
         `torch.Tensor` of shape `(num_scenes, num_frames, size, size, 3)`, uint8.
     """
     times = (torch.arange(num_frames) + 0.5) / num_frames if times is None else times
-    poses = trajectories([scene.motion for scene in scenes], times, generator)
-    if frames is not None:
-        poses = Poses(*(getattr(poses, field.name)[:, frames] for field in fields(Poses)))
-    covered = _coverage([scene.shape for scene in scenes], poses, size)[..., None]
-    paint = _paints([scene.color for scene in scenes], generator)[:, None, None, None]
-    background = _backgrounds(len(scenes), size, generator)[:, None]
-    return _to_pixels(background * (1 - covered) + paint * covered)
-
-
-def object_boxes(
-    scenes: list[Scene],
-    generator: torch.Generator,
-    num_frames: int = 32,
-    size: int = 96,
-    frames: list[int] | None = None,
-) -> torch.Tensor:
-    """
-    Where the objects are in the videos that `draw_videos` draws with a generator in the same state.
-
-    Args:
-        scenes (`list[Scene]`), generator (`torch.Generator`), num_frames (`int`), size (`int`), frames (`list[int]`):
-            as for [`draw_videos`].
-
-    Returns:
-        `torch.Tensor` of shape `(num_scenes, num_frames, 4)`: left, top, right and bottom of the smallest box that
-        holds every pixel of the object, as fractions of the frame's side; zeros where it cannot be seen.
-    """
-    poses = trajectories([scene.motion for scene in scenes], (torch.arange(num_frames) + 0.5) / num_frames, generator)
-    if frames is not None:
-        poses = Poses(*(getattr(poses, field.name)[:, frames] for field in fields(Poses)))
-    covered = _coverage([scene.shape for scene in scenes], poses, size) > 0  # [N, T, S, S]
-    edges = []
-    for axis in (2, 3):  # over rows, for the columns that are used; then the other way round
-        used = covered.any(axis)  # [N, T, S]
-        first, last = used.int().argmax(-1), size - used.flip(-1).int().argmax(-1)
-        edges.append((first, torch.where(used.any(-1), last, 0)))
-    (left, right), (top, bottom) = edges
-    return torch.stack([left, top, right, bottom], -1) / size
-
-
-def draw_stills(scenes: list[Scene], generator: torch.Generator, size: int = 48) -> torch.Tensor:
-    """
-    Draws pictures that depict a motion by 4 to 10 exposures that fade into the past.
-
-    Args:
-        scenes (`list[Scene]`): one for each picture.
-        generator (`torch.Generator`): source of all draws.
-        size (`int`, defaults to 48): side of the square picture in pixels.
-
-    Returns:
-        `torch.Tensor` of shape `(num_scenes, size, size, 3)`, uint8.
-    """
-    exposures = int(torch.randint(4, 11, (1,), generator=generator))
-    motions = [scene.motion for scene in scenes]
-    poses = trajectories(motions, torch.linspace(0, 1, exposures), generator)
-    blinking = torch.tensor([motion == "blinking" for motion in motions])[:, None]
-    poses.opacity = torch.ones_like(poses.opacity)
-    covered = _coverage([scene.shape for scene in scenes], poses, size)[..., None]  # [N, K, S, S, 1]
-    # A light that flickers under a shutter leaves bands; other motions leave ghosts.
-    stripes = (torch.arange(size) // max(1, size // 16) % 2).float()[None, None, :, None, None]
-    covered = torch.where(blinking[..., None, None, None], covered * (0.1 + 0.9 * stripes), covered)
-    paint = _paints([scene.color for scene in scenes], generator)[:, None, None]
-    picture = _backgrounds(len(scenes), size, generator)
-    fade = _uniform(generator, 0.8, 2.0, len(scenes), 1)
-    age = torch.linspace(0, 1, exposures)[None] ** fade  # [N, K]: 1 is now
-    growing = torch.tensor([motion == "growing" for motion in motions])
-    for step in range(exposures):
-        # The past is painted first. A growing shape would hide it, so its past is painted on top, darker.
-        turn = torch.where(growing, exposures - 1 - step, step)
-        rows = torch.arange(len(scenes))
-        now = age[rows, turn][:, None, None, None]
-        faint = torch.where(growing[:, None, None, None], 0.25 + 0.6 * now, 0.05 + 0.4 * now)
-        opacity = torch.where(now == 1, torch.ones(()), faint)
-        shade = torch.where(growing[:, None, None, None], 0.35 + 0.65 * now, torch.ones(()))
-        alpha = covered[rows, turn] * opacity
-        picture = picture * (1 - alpha) + paint * shade * alpha
-    return _to_pixels(picture)
-
-
-def draw_objects(
-    objects: list[tuple[str, str]], places: torch.Tensor, big: torch.Tensor, generator: torch.Generator, size: int = 48
-) -> torch.Tensor:
-    """
-    Draws pictures of objects at rest.
-
-    Args:
-        objects (`list[tuple[str, str]]`): colour and shape of each object.
-        places (`torch.LongTensor` of shape `(num_objects, 2)`): row and column of `PLACES`.
-        big (`torch.BoolTensor` of shape `(num_objects,)`): whether an object is drawn big or small.
-        generator (`torch.Generator`): source of all draws.
-        size (`int`, defaults to 48): side of the square picture in pixels.
-
-    Returns:
-        `torch.Tensor` of shape `(num_objects, size, size, 3)`, uint8.
-    """
-    count = len(objects)
-    large, small = _uniform(generator, 0.19, 0.24, count, 1), _uniform(generator, 0.10, 0.14, count, 1)
-    radius = torch.where(big[:, None], large, small)
-    corner = places[:, [1, 0], None] / 3 + _uniform(generator, 0.05, 0.28, count, 2, 1)
-    spot = corner.clamp(radius[:, None], 1 - radius[:, None])
-    poses = Poses(spot[:, 0], spot[:, 1], radius, _uniform(generator, -0.2, 0.2, count, 1), torch.ones(count, 1))
-    covered = _coverage([shape for _, shape in objects], poses, size)[:, 0, ..., None]
-    paint = _paints([color for color, _ in objects], generator)[:, None, None]
-    return _to_pixels(_backgrounds(count, size, generator) * (1 - covered) + paint * covered)
+    poses = trajectories([scene.motion for scene in scenes], times, generator).at(frames)
+    covered = coverage([scene.shape for scene in scenes], poses, size)[..., None]
+    paint = paints([scene.color for scene in scenes], generator)[:, None, None, None]
+    background = backgrounds(len(scenes), size, generator)[:, None]
+    return to_pixels(background * (1 - covered) + paint * covered)
 
 
 def write_video(path: str | Path, frames: np.ndarray, fps: int = 16) -> None:

@@ -14,10 +14,10 @@ from transformers.video_utils import VideoMetadata
 from ..model.decoding import Video, VideoDecodingError, open_video
 from ..model.read_options import ReadOptions
 from ..model.sources import failure
-from .annotation_table import AnnotationTable, VideoSample, is_url
 from .class_names import ClassIndex, checked_class_names
 from .motion_shapes import Scene, all_scenes, draw_videos
 from .seeds import derive_seed
+from .table import AnnotationTable, VideoSample, is_url
 from .text_files import AnnotationError
 
 

@@ -16,7 +16,6 @@ from ..data import metrics
 from .plan import OWN_SPLIT
 from .predictions import read_predictions
 from .result_files import ResultsError, read_results
-from .results_table import FIGURES
 
 
 BATCH = 250  # resamples at a time, to save memory
@@ -105,28 +104,18 @@ def figure(splits: Sequence[PairedSplit], name: str, weights: np.ndarray) -> np.
 
     Args:
         splits (`Sequence[PairedSplit]`): paired answers.
-        name (`str`): `"top1"`, `"top5"` or `"mean_class"`.
+        name (`str`): a key of `METRICS`.
         weights (`np.ndarray` of shape `(num_resamples, num_videos)`): how often each video counts.
 
     Returns:
         `np.ndarray` of shape `(num_resamples, 2)`.
     """
-    by_split = [_figure_of_split(split, name, weights[:, split.videos]) for split in splits]
-    return np.nanmean(by_split, axis=0)  # a small split may have no video in a resample
-
-
-def _figure_of_split(split: PairedSplit, name: str, weights: np.ndarray) -> np.ndarray:
-    hits = (split.ranks < (5 if name == "top5" else 1)).astype(np.float64)  # [2, N]
-    with np.errstate(invalid="ignore"):
-        if name != "mean_class":
-            return weights @ hits.T / weights.sum(1, keepdims=True)
-        order = np.argsort(split.labels, kind="stable")
-        starts = np.unique(split.labels[order], return_index=True)[1]
-        counts = np.add.reduceat(weights[:, order], starts, axis=1)  # [R, C]
-        right = [np.add.reduceat(weights[:, order] * hits[side, order], starts, axis=1) for side in (0, 1)]
-        # A class without a video in a resample does not count there.
-        there = (counts > 0).sum(1)
-        return np.stack([(side / np.maximum(counts, 1)).sum(1) / there for side in right], -1)
+    metric = metrics.METRICS[name]
+    with np.errstate(invalid="ignore"):  # a small split may have no video in a resample
+        by_split = [
+            [metric.compute(ranks, split.labels, weights[:, split.videos]) for ranks in split.ranks] for split in splits
+        ]
+    return np.nanmean(by_split, axis=0).T
 
 
 def compare(
@@ -142,7 +131,7 @@ def compare(
         seed (`int`, defaults to 0): of the resampling.
 
     Returns:
-        `dict[str, Difference]`: for `"top1"`, `"top5"` and `"mean_class"`, each averaged over the splits.
+        `dict[str, Difference]`: for each of `METRICS`, averaged over the splits.
 
     Raises:
         ResultsError: no resamples, a confidence outside 0 … 1, or a negative seed.
@@ -158,7 +147,7 @@ def compare(
     ]
 
     def figures(weights: np.ndarray) -> np.ndarray:  # [R, N] -> [F, R, 2]
-        return np.stack([figure(numbered, name, weights) for name in FIGURES])
+        return np.stack([figure(numbered, name, weights) for name in metrics.METRICS])
 
     def differences(drawn: np.ndarray, axis: int) -> np.ndarray:  # [R, N] -> [F, R]
         both = figures(_draws_of_each(drawn, len(videos)))
@@ -174,7 +163,7 @@ def compare(
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    found = zip(FIGURES, figures(np.ones((1, len(videos))))[:, 0], interval.low, interval.high, strict=True)
+    found = zip(metrics.METRICS, figures(np.ones((1, len(videos))))[:, 0], interval.low, interval.high, strict=True)
     return {
         name: Difference(float(a), float(b), float(b - a), float(low), float(high)) for name, (a, b), low, high in found
     }

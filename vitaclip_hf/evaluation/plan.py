@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from ..data.annotation_formats import PARTS, class_file_of_part, detect_format, list_of_part, read_listed
 from ..data.annotations import AnnotationError, AnnotationTable, VideoSample, read_annotations
 from ..data.class_names import read_class_names, spell_class_name
 from ..data.configuration_files import class_file
+from ..data.list_folders import PARTS, class_file_of_part, detect_format, list_of_part, read_listed
 from .protocols import Protocol
 
 
@@ -242,7 +242,7 @@ def _read_part(protocol: Protocol, name: str, videos, own_list: Path, classes, p
             f"{own_list}: lists the videos of the {name} classes, but no class file says which these are; give it as "
             f"`{name}_classes`."
         )
-    labels = {item.label for item in read_listed(own_list, "auto", 1).listings}
+    labels = {item.label for item in read_listed(own_list).listings}
     numbers = [label for label in labels if isinstance(label, int)]
     if not numbers or max(numbers) < len(names):  # names, or numbers within the part
         return read_annotations(videos, own_list, names, split=protocol.subset)

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ..data.metrics import METRICS
+
 
 ROW_TITLES = {"vita_clip": "Vita-CLIP", "frozen_clip": "frozen CLIP"}
-FIGURE_TITLES = {"top1": "top-1", "top5": "top-5", "mean_class": "mean per class"}
-FIGURES = tuple(FIGURE_TITLES)
+FIGURES = tuple(METRICS)
 
 
 def markdown_table(results: Mapping[str, Any]) -> str:
@@ -33,7 +34,7 @@ def markdown_table(results: Mapping[str, Any]) -> str:
 
 def table_head(title: str, rows: Mapping[str, Any], *more: str) -> tuple[str, str]:
     """The first two lines of a table: one column for each row of results and figure, then `more` columns."""
-    columns = [f"{ROW_TITLES[row]} {FIGURE_TITLES[name]}" for row in rows for name in FIGURES] + list(more)
+    columns = [f"{ROW_TITLES[row]} {METRICS[name].title}" for row in rows for name in FIGURES] + list(more)
     return f"| {title} | {' | '.join(columns)} |", "| --- |" + " ---: |" * len(columns)
 
 

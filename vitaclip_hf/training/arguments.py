@@ -13,6 +13,7 @@ from transformers import TrainingArguments
 from transformers.hf_argparser import HfArg
 from transformers.utils import logging
 
+from ..data.metrics import METRICS
 from ..model.configuration_vita_clip import (
     CONTEXT_POSITIONS,
     PROMPT_FIELDS,
@@ -25,7 +26,6 @@ from ..model.reading_ahead import usable_cores
 logger = logging.get_logger(__name__)
 
 MOST_WORKERS = 16  # by default; each holds batches ready, which takes memory
-METRICS = ("top1", "top5", "mean_class", "loss")
 CHOICES = {"context_position": CONTEXT_POSITIONS}
 RENAMED = {"eval_views": "num_views", "eval_spatial_views": "num_spatial_views"}
 
@@ -241,8 +241,8 @@ class VitaClipTrainingArguments(TrainingArguments):
         if self.max_steps == 0:
             raise ValueError("`max_steps` 0 would train one step; leave it out, or give the number of steps.")
         metric = (self.metric_for_best_model or "top1").removeprefix("eval_")
-        if metric not in METRICS:
-            raise ValueError(f"`metric_for_best_model` must be one of {', '.join(METRICS)}, got {metric!r}.")
+        if metric not in (*METRICS, "loss"):
+            raise ValueError(f"`metric_for_best_model` must be one of {', '.join(METRICS)} and loss, got {metric!r}.")
         if self.label_smoothing_factor:
             raise ValueError("`label_smoothing_factor` does not work with soft labels; use `label_smoothing`.")
         compiled = self.torch_compile or self.torch_compile_backend or self.torch_compile_mode

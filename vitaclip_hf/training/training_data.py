@@ -8,10 +8,11 @@ from typing import Any
 
 from transformers.utils import logging
 
-from ..data.annotation_formats import SPLIT_WORDS, SPLITS
 from ..data.annotations import AnnotationTable, read_annotations
 from ..data.class_names import read_class_names, spell_class_name
 from ..data.configuration_files import class_file
+from ..data.listings import SPLIT_WORDS, SPLITS
+from ..data.seeds import draw_order
 from ..data.video_sources import HubVideos, MotionShapes
 from .arguments import DataArguments
 from .recipes import GENERATED
@@ -237,7 +238,7 @@ def hold_back(table: AnnotationTable, share: float, seed: int) -> tuple[Annotati
         by_class.setdefault(sample.label, []).append(sample)
     held = set()
     for samples in by_class.values():
-        ranked = sorted(samples, key=lambda sample: _sha256(f"{seed}/{sample.name}".encode(errors="surrogateescape")))
+        ranked = sorted(samples, key=lambda sample: draw_order(seed, sample.name))
         held.update(ranked[: min(max(1, round(share * len(samples))), len(samples) - 1)])  # at least one stays
     kept = tuple(sample for sample in table.samples if sample not in held)
     validation = tuple(replace(sample, split="validation") for sample in table.samples if sample in held)

@@ -1,5 +1,6 @@
 """The table of labelled videos that lists and folders are read into, and the selections that protocols make from it."""
 
+import csv
 import hashlib
 import json
 import os
@@ -12,7 +13,8 @@ from pathlib import Path
 
 from .class_names import ClassIndex, checked_class_names
 from .listings import SPLITS, is_url
-from .text_files import AnnotationError, quoted
+from .seeds import draw_order
+from .text_files import AnnotationError
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,7 @@ class AnnotationTable:
                     f"few_shot: {shots} shots asked for, but class {self.class_names[label]!r} of {self.source} has "
                     f"{len(samples)} training videos; choose fewer shots or leave the class out."
                 )
-            chosen.update(sorted(samples, key=lambda sample: _rank(seed, sample))[:shots])
+            chosen.update(sorted(samples, key=lambda sample: draw_order(seed, sample.name or sample.path))[:shots])
         kept = tuple(sample for sample in self.samples if sample.split != "train" or sample in chosen)
         return replace(self, samples=kept)
 
@@ -203,13 +205,12 @@ class AnnotationTable:
         numbers = any(re.fullmatch(r"[+-]?\d+(\.0)?", name) for name in self.class_names)
         header = ["path", "label_name" if numbers else "label"]  # so that `7` is read as a name
         several = len({sample.split for sample in self.samples}) > 1
-        names = [quoted(name) for name in self.class_names]
         with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(",".join(header + ["split"] * several) + "\r\n")
+            writer = csv.writer(file)
+            writer.writerow(header + ["split"] * several)
             for sample in self.samples:
-                label = "" if sample.label is None else names[sample.label]
-                row = [quoted(sample.name or sample.path), label, *([sample.split] if several else ())]
-                file.write(",".join(row) + "\r\n")
+                label = "" if sample.label is None else self.class_names[sample.label]
+                writer.writerow([sample.name or sample.path, label, *([sample.split] if several else ())])
 
     def require_videos(self) -> None:
         """Raises an `AnnotationError` if none of the videos exists: the wrong folder was given, most likely."""
@@ -218,11 +219,6 @@ class AnnotationTable:
             raise AnnotationError(
                 f"{self.source}: none of the {len(self)} videos exist{first}; check the videos' folder."
             )
-
-
-def _rank(seed: int, sample: VideoSample) -> str:
-    name = f"{seed}/{sample.name or sample.path}"
-    return hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()
 
 
 def check_split(split: str) -> None:

@@ -1,0 +1,367 @@
+"""Lists are read as they are meant, or refused with one line that says why; nothing is guessed."""
+
+import contextlib
+import json
+import os
+import random
+
+import pytest
+
+from vitaclip_hf.data.annotations import AnnotationError, AnnotationTable, VideoSample, read_annotations
+
+
+PAIRS = [("a.mp4", "run"), ("b.mp4", "walk"), ("c.mp4", "run")]
+ROWS = [(*pair, "train") for pair in PAIRS]
+
+
+@pytest.fixture(autouse=True)
+def three_videos(touch):
+    touch(*(name for name, _ in PAIRS))
+
+
+# Lines
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "label"),
+    [
+        ("a.mp4 run", "a.mp4", "run"),
+        ("a.mp4,run", "a.mp4", "run"),
+        ("a.mp4\trun", "a.mp4", "run"),
+        ("my a.mp4 riding a bike", "my a.mp4", "riding a bike"),
+        ("my a.mp4, riding a bike ", "my a.mp4", "riding a bike"),
+        ("x, y.mp4 run", "x, y.mp4", "run"),
+        ('"x, y.mp4","put a, b"', "x, y.mp4", "put a, b"),
+        ("a.mp4,put a, b", "a.mp4", "put a, b"),
+        ('"say ""hi"".mp4" run', 'say "hi".mp4', "run"),
+        ("#20_clap_u.avi clap", "#20_clap_u.avi", "clap"),
+        ("b.mp4.avi run", "b.mp4.avi", "run"),
+        ("folder/clip_7 run", "folder/clip_7", "run"),
+        ("air drumming/clip_7 12", "air drumming/clip_7", 12),
+        ("clip 7,run", "clip 7", "run"),
+        ("https://host/a.mp4 run", "https://host/a.mp4", "run"),
+    ],
+)
+def test_lines(read, rows, line, name, label):
+    table = read(line + "\r\n\r\n", None if isinstance(label, str) else [f"class {n}" for n in range(13)], "l.txt")
+    assert rows(table) == [(name, label if isinstance(label, str) else f"class {label}", "train")]
+
+
+def test_numeric_labels_need_classes(read, rows, write, refused):
+    text = "a.mp4 1\nb.mp4 0\n"
+    refused(write("val.txt", text), "`classes`")
+    classes = write("c.csv", 'id,name\n0,"x, y"\n1,z\n')
+    assert rows(read(text, classes, "val.txt")) == [("a.mp4", "z", "validation"), ("b.mp4", "x, y", "validation")]
+    # A caller who says the split knows better than the file's name.
+    assert rows(read(text, ["x", "y"], "val.txt", split="test"))[0] == ("a.mp4", "y", "test")
+
+
+def test_names_with_commas_stay_names(read, rows):
+    text = "a.mp4,put a, then b\nb.mp4,put c, then d\nc.mp4,put a, then b\n"
+    assert [label for _, label, _ in rows(read(text))] == ["put a, then b", "put c, then d", "put a, then b"]
+    assert read("path,label\na.mp4,[Something] falls\n").class_names == ("[Something] falls",)
+
+
+def test_a_first_line_that_is_a_video_is_no_header(read, rows):
+    assert rows(read("a jump\nb walk\nc walk\n"))[0] == ("a", "jump", "train")  # the file a.mp4 exists
+    assert rows(read("x run\nb walk\nc run\n"))[0] == ("x", "run", "train")  # its label occurs again
+
+
+@pytest.mark.parametrize("separator", [",", "\t", ";", " "])
+@pytest.mark.parametrize("names", [PAIRS, [(name.removesuffix(".mp4"), label) for name, label in PAIRS]])
+def test_unknown_headers_are_refused(write, refused, separator, names):
+    lines = [separator.join(("datei", "klasse")), *(separator.join(pair) for pair in names)]
+    message = refused(write("l.txt", "\n".join(lines)), r"l.txt:1: .*'datei'")
+    assert "lines `path label`" in message and "header `path,label`" in message
+
+
+def test_numbers_before_paths_are_no_paths(read, touch, write, refused):
+    refused(write("l.csv", "0 a.mp4\n1 b.mp4\n"), "'0 a.mp4'", classes=["run", "swim"])
+    touch("0 a.mp4", "1 b.mp4")  # now such a video exists
+    assert [sample.label for sample in read("0 a.mp4 1\n1 b.mp4 0\n", ["x", "y"]).samples] == [1, 0]
+
+
+# What is refused, and the line that is named
+
+
+@pytest.mark.parametrize(
+    ("text", "token"),
+    [
+        ("", "empty"),
+        ("a.mp4 0\nb.mp4 2\n", ":2: label 2 .* subtract 1"),
+        ("a.mp4 0\nb.mp4 -1\n", ":2: label -1"),
+        ("a.mp4 0\na.mp4 1\n", ":2: 'a.mp4' .*l.csv:1"),
+        ("a.mp4,run\n./a.mp4,run\n", ":2: './a.mp4'"),
+        ("a.mp4 run\nA.mp4 walk\n", ":2: 'A.mp4' .*l.csv:1"),
+        ("a.mp4 0\nb.mp4\n", ":2: 'b.mp4'"),
+        ("a.mp4 120 1\n", ":1: "),
+        ("a.mp4 jog\n", "'jog' is none of the 2 classes"),
+        ("something\n", ":1: 'something'"),
+        ("a riding bike\nb run\n", ":1: "),
+        ("a,put x, then y\n", ":1: "),
+        ("a.mp4|run\nb.mp4|riding bike\n", ":1: "),
+        ("a.mp4: run\n", ":1: "),
+        ("sep=;\npath;label\n", "'sep=;'"),
+        ('a.mp4,run\n"b.mp4,walk\n', ":2: "),
+        ("run,a.mp4\nwalk,b.mp4\n", "label and a path"),
+        ("run\ta.mp4\nwalk\tb.mp4\n", "label and a path"),
+        ("run a.mp4\nwalk b.mp4\n", "label and a path"),
+        ("0,a.mp4,run\n1,b.mp4,walk\n", "'0,a.mp4'"),
+        ("a.mp4,run,train\nb.mp4,walk,val\n", "three columns"),
+        ("a.mp4,run,0\nb.mp4,walk,1\n", "three columns"),
+        ("a.mp4;3;run\nb.mp4;4;walk\n", "three columns"),
+        ("a.mp4, run, x1\nb.mp4, walk, x2\n", "three columns"),
+        ("a.mp4\trun\tx1\nb.mp4\twalk\tx2\n", "three columns"),
+        ("a.mp4,run,\nb.mp4,walk,\n", "three columns"),
+        ("media,run\na.mp4,run\nb.mp4,walk\n", ":1: .*'media'"),
+        ("0,1\na.mp4,0\nb.mp4,1\n", ":1: .*'0'"),
+        ("a.mp4 99999999999999999999\n", "99999999999999999999"),
+        ("a.mp4 run\x00\n", "NUL"),
+        ("path,path,label\na.mp4,b.mp4,run\n", "'path'"),
+        ("path,label\na.mp4,run,x\n", ":2: expected 2 fields"),
+        ("path\tlabel\na.mp4\n", ":2: expected 2 fields"),
+        ("label path\nriding bike a.mp4\n", ":2: expected 2 fields"),
+        ("path,label\na.mp4,run\npath,label\nb.mp4,walk\n", ":3: "),
+        ("path,label\n,run\n", ":2: the column of paths"),
+        ('path,label\n"a.mp4,run\nb.mp4,run\n', "quotes"),
+        ('path,label\n"a.mp4"x,run"\n', "quotes"),
+        ("path,label\n", "lists no videos"),
+        ("path,label,split\na.mp4,run,dev\n", ":2: unknown split 'dev'"),
+        ("path,label,action\na.mp4,run,x\nb.mp4,run,y\n", "do not agree"),
+        ("classname,youtube_id,label\nrun,abc,1\nrun,abd,-1\n", "do not agree"),  # HACS
+        ("path,label_id\na.mp4,run\n", ":2: .*'run'"),
+        ("path,label\na.mp4," + "7" * 6000 + "\nb.mp4,8\n", ":2: .*'77"),
+        ("path,label\na.mp4,1\nb.mp4,0.5\n", ":3: .*'0.5'"),
+        ("path,labels\na.mp4,\"['run', 'walk']\"\n", ":2: "),
+        ('path,labels\na.mp4,"[0, 1]"\n', ":2: "),
+        ("path,label\na.mp4,run\nftp://x/b.mp4,walk\n", ":3: 'ftp://x/b.mp4'"),
+        ("path,label\nfile://elsewhere/b.mp4,walk\n", ":2: 'file://elsewhere/b.mp4'"),
+        ("id,name\n0,run\n1,walk\n", "`classes`"),
+        ("name,id\nrun,0\nwalk,1\n", "`classes`"),
+        ("id,label\n0,run\n1,walk\n", "`classes`"),
+        ("label,name\n0,run\n1,walk\n", "`classes`"),
+        ("<!DOCTYPE html><html><body>404</body></html>", "web page"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 1\n", "Git LFS"),
+        *((start + b"rubbish", "save it as CSV") for start in (b"PK\x03\x04", b"PAR1", b"\x1f\x8b", b"\x80\x04")),
+        (b"a.mp4 caf\xe9\n", "UTF-8"),
+    ],
+)
+def test_refused(write, refused, text, token):
+    numbers = ["run", "walk"] if "caf" not in str(text) and "media" not in str(text) else None
+    message = refused(write("l.csv", text), token, classes=numbers)
+    assert "l.csv" in message
+
+
+@pytest.mark.parametrize("name", ["x" * 1001, "run\x1b[31m"])
+def test_labels_that_no_class_has(write, refused, name):
+    refused(write("l.csv", f"path,label\na.mp4,{name}\nb.mp4,run\n"), "the class name")
+
+
+def test_numbers_that_fit_no_class_folder_are_refused(read, touch, write, refused):
+    """Numbers from 1 without the last class would give each video the next class."""
+    touch("run/x.mp4", "walk/y.mp4")
+    file = write("l.txt", "run/x.mp4 1\nwalk/y.mp4 2\n")
+    assert "count from 0" in refused(file, "label 1", classes=["run", "walk", "sit"])
+    assert len(read("run/x.mp4 0\nwalk/y.mp4 1\n", ["run", "walk", "sit"])) == 2
+
+
+# Tables
+
+
+@pytest.mark.parametrize("separator", [",", "\t", ";", " "])
+@pytest.mark.parametrize(
+    "header",
+    [
+        *("path label", "video class", "FILE Category", "filename action", "clip label", "file_path category"),
+        *("uri label", "url target", "name label", "video_path class_name", "youtube_id label", "video_id Activity"),
+        *("file_name label", "clip_path label_name", "vid labels", "id class", "videoPath className"),
+        *("VIDEOPATH ClassName", "File-Name Class-Label", "\ufeffpath label", "#path label"),
+    ],
+)
+def test_known_headers(read, rows, separator, header):
+    lines = [header.replace(" ", separator), *(separator.join(pair) for pair in PAIRS)]
+    assert rows(read("\n".join(lines))) == ROWS
+
+
+@pytest.mark.parametrize("separator", [",", "\t", ";", " "])
+def test_columns_in_any_order(read, rows, separator):
+    lines = [separator.join(("split", "label", "path"))]
+    lines += [separator.join(("val", label, name)) for name, label in PAIRS]
+    assert rows(read("\r\n".join(lines))) == [(name, label, "validation") for name, label in PAIRS]
+
+
+def test_pandas_index_old_line_ends_and_utf16(read, rows):
+    text = ",File Name,Label\n" + "".join(f"{n},{name},{label}\n" for n, (name, label) in enumerate(PAIRS))
+    for form in (text, text.replace("\n", "\r"), "\ufeff" + text, text.encode("utf-16")):
+        assert rows(read(form)) == ROWS
+    text = "path,label\na.mp4,1.0\nb.mp4,0.0\n"  # as pandas writes numbers where some are missing
+    assert [sample.label for sample in read(text, ["x", "y"]).samples] == [1, 0]
+
+
+def test_several_label_columns(read, rows):
+    """A name and its number are one label; the numbers give the order of the classes."""
+    table = read("path,label,label_name\na.mp4,1,run\nb.mp4,0,walk\nc.mp4,1,run\n")
+    assert table.class_names == ("walk", "run") and rows(table) == ROWS
+    assert rows(read("path,class_name\na.mp4,7\nb.mp4,10\nc.mp4,7\n"))[1] == ("b.mp4", "10", "train")
+
+
+def test_fields_with_breaks_quotes_and_spaces(read, rows):
+    text = 'path,label\n"x\ny.mp4","say ""hi"", ok"\n z.mp4 , run \n b.mp4, "walk"\n5" disk.mp4,run\n'
+    assert [row[:2] for row in rows(read(text))] == [
+        *(("x\ny.mp4", 'say "hi", ok'), ("z.mp4", "run"), ("b.mp4", "walk"), ('5" disk.mp4', "run"))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "unread"),
+    [
+        ("path,mood\na.mp4,glad\n", "mood"),
+        ("path,start_time,end_time,label\na.mp4,0,5,run\n", "start_time, end_time"),
+        ("video_id,url,label\na,http://x/watch?v=a,run\n", "url"),  # MSR-VTT names a page beside each video
+        ("path,label,is_train\na.mp4,run,1\n", "is_train"),
+    ],
+)
+def test_columns_that_are_not_read_are_said(read, text, unread):
+    table = read(text, ["run", "glad"])
+    assert f"columns not read: {unread}" in table.notes[0]
+    assert os.path.isfile(table.samples[0].path)
+
+
+def test_file_addresses_are_paths(read, touch, videos):
+    touch("a b.mp4")
+    named = videos / "a b.mp4"
+    table = read(f"path,label\n{named.as_uri()},run\nfile://localhost{videos}/b.mp4,walk\n")
+    expected = [(str(named), "a b.mp4"), (f"{videos}/b.mp4", "b.mp4")]
+    assert [(sample.path, sample.name) for sample in table.samples] == expected
+
+
+# JSON
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("l.json", [{"video": name, "label": label} for name, label in PAIRS]),
+        ("l.json", [{"Path": name, "Category": label, "x": None} for name, label in PAIRS]),
+        ("l.json", {"video": [name for name, _ in PAIRS], "label": [label for _, label in PAIRS]}),
+        ("l.json", dict(PAIRS)),
+        ("l.json", {"train": [{"video": name, "label": label} for name, label in PAIRS]}),
+        ("l.jsonl", [{"file_name": name, "label": label} for name, label in PAIRS]),
+    ],
+)
+def test_json_lists(read, rows, name, content):
+    text = "\n".join(map(json.dumps, content)) + "\n" if name == "l.jsonl" else json.dumps(content)
+    assert rows(read(text, name=name)) == ROWS
+
+
+def test_json_splits_and_numbers(read, rows):
+    content = {"train": [{"video": "a.mp4", "label": 1}], "val": [{"video": "b.mp4", "label": 0}]}
+    table = read(json.dumps(content), ["x", "y"], "l.json")
+    assert rows(table) == [("a.mp4", "y", "train"), ("b.mp4", "x", "validation")]
+
+
+@pytest.mark.parametrize(
+    ("text", "token"),
+    [
+        ("[" * 100_000, "JSON"),
+        ('{"a":' * 100_000, "JSON"),
+        ('{"a": 1', "JSON"),
+        *((text, "list of objects") for text in ("{}", "null", "[]", "[1, 2]", '{"video": ["a.mp4"], "label": []}')),
+        ("NaN", "NaN"),
+        ('[{"video": "a.mp4", "label": NaN}]', "NaN"),
+        ('[{"video": "a.mp4", "label": 1e999}]', "entry 1: .*inf"),
+        ('[{"video": "a.mp4", "label": 0.5}]', "entry 1: .*0.5"),
+        ('[{"video": "a.mp4", "label": true}]', "entry 1: .*True"),
+        ('[{"video": "a.mp4", "label": ["run"]}]', "entry 1: "),
+        ('[{"video": "a.mp4", "label": ' + "9" * 5000 + "}]", "JSON"),
+        ('[{"video": "a.mp4", "label": ' + "9" * 3000 + "}]", "entry 1: "),
+        ('[{"video": 3, "label": "run"}]', "entry 1: .*3"),
+        ('[{"video": "a.mp4", "label": "run"}, {"label": "run"}]', "entry 2: "),
+        ('[{"video": "a.mp4", "label": "run"}, {"video": "b.mp4", "label": 0}]', "entry 1: .*'run'"),
+        ('[{"video": "a.mp4", "label": "run", "split": [1]}]', "split"),
+        ('[{"film": "a.mp4", "label": "run"}]', "'film'"),
+        ('[{"video": "a.mp4", "video": "b.mp4", "label": "run"}]', "'video' occurs twice"),
+        ('[{"video": "a\\u0000.mp4", "label": "run"}]', "not text"),
+        ('[{"video": "\\ud800.mp4", "label": "run"}]', "UTF-8"),
+        ('[{"video": "a.mp4", "label": "\\ud800"}]', "UTF-8"),
+        ('{"x": {"annotations": {"label": "run", "segment": [1e999, 1]}}}', "entry 1: .*Kinetics"),
+        ('{"x": {"annotations": []}}', "entry 1: .*Kinetics"),
+        ('[{"id": {}, "template": "x"}]', "entry 1: .*SSv2"),
+        ('[{"id": "1", "template": 3}]', "entry 1: .*SSv2"),
+        ('[{"id": "a", "template": "x"}, {"id": "b", "label": "x"}]', "entry 2: .*`template`"),
+    ],
+)
+def test_bad_json(write, refused, text, token):
+    refused(write("l.json", text), token)
+
+
+def test_bad_json_lines_name_their_line(write, refused):
+    good = '{"video": "a.mp4", "label": "run"}\n'
+    refused(write("l.jsonl", good + "{\n"), "l.jsonl:2")
+    refused(write("l.jsonl", good + "3\n"), "list of objects")
+
+
+# Files that are no text
+
+
+def test_what_is_no_file(tmp_path, videos, write, refused, monkeypatch):
+    os.mkfifo(tmp_path / "pipe.txt")
+    os.symlink("loop.txt", tmp_path / "loop.txt")
+    (tmp_path / "folder.csv").mkdir()
+    for file, token in (("pipe.txt", "pipe"), ("/dev/zero", "device"), ("loop.txt", "no annotation file")):
+        refused(tmp_path / file, token)
+    for file in ("a\0b", "x" * 5000, "none.txt"):
+        refused(str(tmp_path / file), "no annotation file")
+    refused(write("l.csv", "path,label\na.mp4,run\n"), "folder", classes=tmp_path / "folder.csv")
+    refused(tmp_path / "folder.csv", "no known lists")
+    with (tmp_path / "huge.txt").open("wb") as file:
+        file.truncate(1 << 40)
+    monkeypatch.setattr("vitaclip_hf.data.text_files.read_bytes.__defaults__", (1 << 16,))
+    refused(tmp_path / "huge.txt", "larger than 65,536 bytes")
+
+
+def test_random_bytes_end_in_one_kind_of_error(videos, write):
+    draw = random.Random(0)
+    pieces = [*b'path label , \t ; " \n \r { } [ ] : a.mp4 run 0 1 id name \\ 1e9 null v_a_g01_c01.avi'.split(b" ")]
+    pieces += [b" ", b"\xff", b"\x00", b"\xe2\x80\xa8"]
+    outcomes = set()
+    for number in range(400):
+        content = b"".join(draw.choices(pieces, k=draw.randint(1, 40)))
+        file = write(f"{number}{draw.choice(('.txt', '.csv', '.json', '.jsonl'))}", content)
+        try:
+            outcomes.add(type(read_annotations(videos, file)))
+        except AnnotationError as error:
+            assert "\n" not in str(error) and len(str(error)) < 1100
+            outcomes.add(AnnotationError)
+        with contextlib.suppress(AnnotationError):
+            read_annotations(videos, write("l.csv", "path,label\na.mp4,run\n"), file)
+        file.unlink()
+    assert AnnotationError in outcomes
+
+
+# Round trip
+
+HARD = ["a, b.mp4", 'say "hi".mp4', "x\ny.mp4", "c\r.mp4", "tab\t.mp4", "\u2028.mp4", "no ext", "semi;colon.mp4"]
+HARD += ["\udcff\udcfe.mp4", "\u00e9.mp4", "e\u0301.mp4", "path", "#1.mp4", "a\\b.mp4", '"', "'", "0", "-"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_what_we_write_reads_the_same(tmp_path, rows, there):
+    labels = ("0", "a, b", 'q"q', "line\nbreak", "7.0")  # `0` is a name here, and not class number 0
+    samples = []
+    for number, name in enumerate(HARD):
+        path = tmp_path / "v" / name
+        path.parent.mkdir(exist_ok=True)
+        if there:
+            path.write_bytes(b"x")
+        label = None if number == 3 else number % len(labels)
+        samples.append(VideoSample(str(path), label, ("train", "test")[number % 2], name))
+    table = AnnotationTable(tuple(samples), labels, "here")
+    table.write(tmp_path / "out.csv")
+    again = read_annotations(tmp_path / "v", tmp_path / "out.csv", labels)
+    assert (again.samples, again.class_names, again.sha256) == (table.samples, table.class_names, table.sha256)
+    assert rows(read_annotations(tmp_path / "v", tmp_path / "out.csv")) == rows(table)
+    one = table.split("test")
+    one.write(tmp_path / "one.csv")
+    assert (tmp_path / "one.csv").read_bytes().startswith(b"path,label_name\r\n")
+    assert read_annotations(tmp_path / "v", tmp_path / "one.csv", labels, split="test").samples == one.samples
