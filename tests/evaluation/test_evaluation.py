@@ -450,7 +450,7 @@ def test_script_with_bad_input(videos, tmp_path, monkeypatch, capsys, exit_code_
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     code = exit_code_of(script(videos, tmp_path / "r", *arguments))
     error = capsys.readouterr().err
-    assert code == 2 and not (tmp_path / "r").exists()
+    assert code == 2 and not list(tmp_path.glob("r/[!.]*"))
     assert message in error and error.startswith("evaluate: ") and error.count("\n") == 1
 
 
