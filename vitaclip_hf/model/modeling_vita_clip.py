@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -487,8 +488,10 @@ class VitaClipModel(VitaClipPreTrainedModel):
             class_input_ids, context_init_ids: of the processor's `tokenize_classes(names, config.text_config)`.
         """
         known = {label: int(index) for index, label in self.config.id2label.items()}
-        embedding = self.get_input_embeddings().weight.detach()
-        words = None if context_init_ids is None else embedding[context_init_ids.to(embedding.device)]
+        embedding: Any = self.get_input_embeddings()
+        words = None
+        if context_init_ids is not None:
+            words = embedding(context_init_ids.to(embedding.weight.device)).detach()
         self.class_prompts.set_names(names, known, class_input_ids, words)
         self.config.id2label = dict(enumerate(names))
         self.config.label2id = {name: index for index, name in enumerate(names)}
