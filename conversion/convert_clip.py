@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.image_utils import PILImageResampling
 from transformers.utils.hub import cached_file
 
@@ -16,8 +16,10 @@ from vitaclip_hf.data.class_names import read_class_names
 from vitaclip_hf.data.configuration_files import configuration_folder
 from vitaclip_hf.data.text_files import read_json
 from vitaclip_hf.loading.checkpoint import save_checkpoint
+from vitaclip_hf.loading.clip_backbones import BACKBONES, add_prompts, clip_processor
 from vitaclip_hf.loading.guards import check_complete, prompt_names
-from vitaclip_hf.model.configuration_vita_clip import BACKBONES, PROMPT_FIELDS
+from vitaclip_hf.model.configuration_vita_clip import PROMPT_FIELDS
+from vitaclip_hf.model.processing_vita_clip import tokenize_classes
 
 from . import original_weights as original
 
@@ -110,19 +112,20 @@ def from_transformers(source: str, revision: str | None, prompts: dict[str, dict
         raise ValueError(f"`source` {source}: a model of type {model_type!r:.100}, not a CLIP.")
     safe = any(find_file(source, name, revision) for name in ("model.safetensors", "model.safetensors.index.json"))
     try:
+        backbone = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
         model, info = VitaClipModel.from_pretrained(
             source,
+            config=add_prompts(backbone, prompts),
             revision=revision,
             dtype=torch.float32,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # check_complete names them
             use_safetensors=safe or not find_file(source, "pytorch_model.bin", revision),  # a pickle gives tensors only
-            **prompts,
         )
     except (pickle.UnpicklingError, SafetensorError, StrictDataclassError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"`source` {source}: damaged, no plain tensors, or wrong settings ({reason}).") from error
-    check_complete(source, model, info, stock=True)
+    check_complete(source, info, prompt_names(model), unexpected=False)
     if info["unexpected_keys"]:
         raise ValueError(f"`source` {source}: no place in the model for {original.listed(info['unexpected_keys'])}.")
     original.as_float32({name: t for name, t in model.state_dict().items() if name not in prompt_names(model)}, {}, "")
@@ -293,7 +296,7 @@ def convert_clip(
     torch.manual_seed(seed)  # the new prompts
     if in_transformers_format:
         model = from_transformers(source, revision, prompt_settings(settings))
-        image = VitaClipProcessor.from_pretrained(source, revision=revision).video_processor
+        image = clip_processor(source, model.config, {"revision": revision}).video_processor
         pixels = {name: getattr(image, name) for name in ("image_mean", "image_std", "resample")}
     else:
         known = {"activation": activation, "vision_heads": vision_heads, "text_heads": text_heads}
@@ -305,7 +308,7 @@ def convert_clip(
         )
     check_preset(settings, model.config)
     if names is not None:
-        model.set_classes(names, tokens)
+        model.set_classes(names, **tokenize_classes(names, tokens, model.config.text_config))
     size = model.config.vision_config.image_size
     video_processor = VitaClipVideoProcessor(
         num_frames=model.config.num_frames,

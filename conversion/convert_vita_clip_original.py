@@ -10,7 +10,8 @@ from transformers.image_utils import PILImageResampling
 from vitaclip_hf import VitaClipConfig, VitaClipModel, VitaClipProcessor, VitaClipVideoProcessor
 from vitaclip_hf.data.class_names import read_class_names
 from vitaclip_hf.loading.checkpoint import save_checkpoint
-from vitaclip_hf.model.prompts import AFTER_END, CONTEXT_SLOT, tokenize_class_prompts
+from vitaclip_hf.model.processing_vita_clip import tokenize_classes
+from vitaclip_hf.model.prompts import AFTER_END, CONTEXT_SLOT
 
 from . import original_weights as original
 
@@ -168,7 +169,7 @@ def convert_original(
             raise ValueError(f"`classes` names {len(names)} classes, but the checkpoint was trained on {max(trained)}.")
         tokens: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(tokenizer)
         config = read_config(weights, names, tokens, {"vision": vision_heads, "text": text_heads}, context_position)
-        ids = tokenize_class_prompts(names, tokens, config.text_config)
+        ids = tokenize_classes(names, tokens, config.text_config)["class_input_ids"]
         check_class_names(weights, names, ids, weights["textual.token_embedding.weight"])
         renamed = original.rename(in_our_layout(weights), RULES) | {"class_prompts.class_input_ids": ids}
         model = original.filled_model(config, renamed, new_prompts=False)

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from vitaclip_hf import VitaClipProcessor, __version__
 from vitaclip_hf.data.configuration_files import read_recipe_beside, read_yaml
 from vitaclip_hf.data.text_files import read_json
-from vitaclip_hf.loading.prompts_alone import checkpoint_sizes, fingerprint_of_tensors
+from vitaclip_hf.loading.prompts_alone import fingerprint_of_tensors, split_tensors
 from vitaclip_hf.model.configuration_vita_clip import PROMPT_FIELDS
 
 
@@ -226,7 +226,7 @@ def make_card(
         remote_code=remote_code,
         parameters=parameters,
         trained=trained,
-        sizes=checkpoint_sizes(model),
+        sizes=[sum(tensor.nbytes for tensor in part.values()) for part in split_tensors(model)],
         results=results,
         table=None if results is None else markdown_table(results).strip(),
         **describe_training(recipe, run),

@@ -50,13 +50,31 @@ def tiny_model(vision=None, text=None, tokenizer=None, seed: int = 0, cls=None, 
     model = (cls or VitaClipModel)(config).eval()
     torch.nn.init.normal_(model.vision_model.time_embedding.weight, std=0.1)
     if tokenizer is not None:
-        model.set_classes(list(config.id2label.values()), tokenizer)
+        set_classes(model, list(config.id2label.values()), tokenizer)
     return model
 
 
 def enable_checkpointing(model) -> None:
     """Activation checkpointing, by its name in this version of transformers 5."""
     getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
+
+
+def set_classes(model, names: list[str], tokenizer) -> None:
+    from vitaclip_hf.model.processing_vita_clip import tokenize_classes
+
+    model.set_classes(names, **tokenize_classes(names, tokenizer, model.config.text_config))
+
+
+def on_clip(folder, cls=None, settings=None, **loading):
+    """A Vita-CLIP with new prompts on the stock CLIP of a folder or Hub id."""
+    from transformers import AutoConfig
+
+    from vitaclip_hf import VitaClipModel
+    from vitaclip_hf.loading.clip_backbones import add_prompts
+
+    hub = {name: loading[name] for name in ("cache_dir", "local_files_only") if name in loading}
+    config = add_prompts(AutoConfig.from_pretrained(folder, **hub), settings)
+    return (cls or VitaClipModel).from_pretrained(folder, config=config, **loading)
 
 
 @dataclass

@@ -9,29 +9,29 @@ from .model.version import __version__
 
 
 # The `vitaclip` command registers when it starts to work (cli/libraries.py): its help needs no transformers.
-if TYPE_CHECKING or "vitaclip_command" not in sys.modules:
-    from .registration import (
-        VitaClipConfig,
-        VitaClipForVideoClassification,
-        VitaClipModel,
-        VitaClipProcessor,
-        VitaClipTextConfig,
-        VitaClipVideoProcessor,
-        VitaClipVisionConfig,
-        VitaClipVisionModel,
-        ZeroShotVideoClassificationPipeline,
-    )
+if "vitaclip_command" not in sys.modules:
+    from . import registration  # noqa: F401
 if TYPE_CHECKING:
     from .data.clip_dataset import ClipDataset
     from .evaluation.protocols import load_protocol
     from .loading.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
     from .loading.prompts_alone import load_prompts, save_prompts
+    from .model.configuration_vita_clip import VitaClipConfig, VitaClipTextConfig, VitaClipVisionConfig
     from .model.decoding import Video, VideoDecodingError, decode_video, open_video
     from .model.frame_sampling import ClipSpecification
-    from .model.modeling_vita_clip import VitaClipOutput, VitaClipPreTrainedModel
+    from .model.modeling_vita_clip import (
+        VitaClipForVideoClassification,
+        VitaClipModel,
+        VitaClipOutput,
+        VitaClipPreTrainedModel,
+        VitaClipVisionModel,
+    )
     from .model.pipeline_video_classification import VitaClipVideoClassificationPipeline
+    from .model.pipeline_zero_shot_video_classification import ZeroShotVideoClassificationPipeline
     from .model.precision import fast_dtype
+    from .model.processing_vita_clip import VitaClipProcessor
     from .model.read_options import ReadOptions
+    from .model.video_processing_vita_clip import VitaClipVideoProcessor
     from .model.video_reader import VideoReader
     from .training.arguments import VitaClipTrainingArguments
     from .training.trainer import VitaClipTrainer
@@ -79,10 +79,13 @@ _LAZY = {
     "loading.prompts_alone": ("load_prompts", "save_prompts"),
     "model.decoding": ("Video", "VideoDecodingError", "decode_video", "open_video"),
     "model.frame_sampling": ("ClipSpecification",),
-    "model.modeling_vita_clip": ("VitaClipOutput", "VitaClipPreTrainedModel"),
+    "model.configuration_vita_clip": ("VitaClipConfig", "VitaClipTextConfig", "VitaClipVisionConfig"),
     "model.pipeline_video_classification": ("VitaClipVideoClassificationPipeline",),
+    "model.pipeline_zero_shot_video_classification": ("ZeroShotVideoClassificationPipeline",),
     "model.precision": ("fast_dtype",),
+    "model.processing_vita_clip": ("VitaClipProcessor",),
     "model.read_options": ("ReadOptions",),
+    "model.video_processing_vita_clip": ("VitaClipVideoProcessor",),
     "model.video_reader": ("VideoReader",),
     "training.arguments": ("VitaClipTrainingArguments",),
     "training.trainer": ("VitaClipTrainer",),
@@ -92,7 +95,7 @@ _LAZY = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'vitaclip_hf' has no attribute {name!r}")
-    module = next((module for module, names in _LAZY.items() if name in names), "registration")
+    module = next((module for module, names in _LAZY.items() if name in names), "model.modeling_vita_clip")
     return getattr(import_module(f"vitaclip_hf.{module}"), name)
 
 

@@ -141,7 +141,7 @@ def measure(
     classifier, videos: list[str], labels: list[str], batch_size: int, num_workers: int | None
 ) -> tuple[float, float]:
     """Seconds of the whole run, and of its forward passes. The labels are encoded anew."""
-    classifier.model.text_embedding_cache.clear()
+    classifier.encoder.cache.clear()
     forward, computed = classifier.forward, []
 
     def timed(*args, **kwargs):

@@ -1,7 +1,7 @@
 """Times the text side: learned class prompts beside the released arithmetic, and labels beside plain CLIP.
 
-`benchmark.py text`. Class prompts are read at their own lengths here, at all 77 positions in the released code. Labels
-are padded to the longest of them here, to 77 tokens in CLIP's examples.
+`benchmark.py text`. Class prompts are padded to the longest of them here, to all 77 positions in the released
+code. Labels are padded to the longest of them here, to 77 tokens in CLIP's examples.
 """
 
 import argparse

@@ -34,7 +34,7 @@ from released_arithmetic import ReleasedVitaClip
 from torch import nn
 
 from vitaclip_hf import VitaClipConfig, VitaClipForVideoClassification
-from vitaclip_hf.model.prompts import CONTEXT_SLOT, pack_rows
+from vitaclip_hf.model.prompts import AFTER_END, CONTEXT_SLOT
 from vitaclip_hf.training.class_embeds_of_step import ClassEmbedsOfStep
 
 
@@ -69,7 +69,8 @@ def class_rows(num_classes: int, context_tokens: int) -> torch.Tensor:
     """Class prompts of random words, `[C, 77]`."""
     words, slots = random.Random(1), [CONTEXT_SLOT] * context_tokens
     rows = [[words.randrange(EOS - 1) for _ in range(length)] for length in name_lengths(num_classes)]
-    return pack_rows([[BOS, *slots, *row, EOS] for row in rows], 77)
+    prompts = [[BOS, *slots, *row, EOS] for row in rows]
+    return torch.tensor([prompt + [AFTER_END] * (77 - len(prompt)) for prompt in prompts])
 
 
 def build_ours(preset: str, frames: int, num_classes: int, context_tokens: int) -> VitaClipForVideoClassification:

@@ -15,10 +15,12 @@ from pathlib import Path
 import torch
 from pretrain_tiny_clip import IMAGE_SIZE, to_pixel_values
 from tqdm import tqdm
-from transformers import AutoTokenizer, CLIPModel
+from transformers import AutoTokenizer, CLIPConfig, CLIPModel
 
 from vitaclip_hf import VitaClipModel, VitaClipProcessor, VitaClipVideoProcessor, save_checkpoint
 from vitaclip_hf.data.motion_shapes import Scene, all_scenes, draw_videos
+from vitaclip_hf.loading.clip_backbones import add_prompts
+from vitaclip_hf.model.processing_vita_clip import tokenize_classes
 
 
 NUM_FRAMES = 8
@@ -26,12 +28,12 @@ NUM_FRAMES = 8
 
 def build_model(clip: Path, tokenizer, classes: list[str]) -> VitaClipModel:
     """The frozen tiny CLIP with fresh prompts; contexts start from the words "a video of a"."""
-    model = VitaClipModel.from_pretrained(
-        clip,
-        vision_config={"num_frames": NUM_FRAMES, "num_global_prompts": 8},
-        text_config={"num_context_tokens": 4, "context_init": "a video of a"},
-    )
-    model.set_classes(classes, tokenizer)
+    settings = {
+        "vision_config": {"num_frames": NUM_FRAMES, "num_global_prompts": 8},
+        "text_config": {"num_context_tokens": 4, "context_init": "a video of a"},
+    }
+    model = VitaClipModel.from_pretrained(clip, config=add_prompts(CLIPConfig.from_pretrained(clip), settings))
+    model.set_classes(classes, **tokenize_classes(classes, tokenizer, model.config.text_config))
     model.freeze_backbone()
     return model
 
@@ -99,7 +101,7 @@ def main():
     trained = all_scenes(held_out=False)
     model = build_model(arguments.clip, tokenizer, [scene.label for scene in trained]).to(arguments.device)
     clip = CLIPModel.from_pretrained(arguments.clip).to(arguments.device).eval()
-    model.print_trainable_parameters()
+    print("Trainable parameters, and all: {:,}, {:,}".format(*model.get_nb_trainable_parameters()))
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=arguments.lr, weight_decay=arguments.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(

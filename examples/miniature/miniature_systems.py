@@ -26,7 +26,9 @@ from transformers import (
 from transformers.models.clip.modeling_clip import CLIPEncoder
 
 from vitaclip_hf import VitaClipModel
-from vitaclip_hf.model.modeling_vita_clip import squared_distance
+from vitaclip_hf.loading.clip_backbones import add_prompts
+from vitaclip_hf.model.processing_vita_clip import tokenize_classes
+from vitaclip_hf.training.regularization import squared_distance
 
 
 NUM_FRAMES = 8
@@ -98,6 +100,17 @@ class System(nn.Module):
         return [{"params": [parameter for parameter in self.parameters() if parameter.requires_grad], "lr": lr}]
 
 
+def start(world: World, **settings) -> VitaClipModel:
+    """The world's CLIP with new prompts."""
+    return VitaClipModel.from_pretrained(
+        world.clip, config=add_prompts(CLIPConfig.from_pretrained(world.clip), settings)
+    )
+
+
+def set_classes(model: VitaClipModel, names: list[str], tokenizer) -> None:
+    model.set_classes(names, **tokenize_classes(names, tokenizer, model.config.text_config))
+
+
 class VitaClip(System):
     """Vita-CLIP with some of its prompts. Only the trained classes have contexts; other texts go in plain.
 
@@ -110,12 +123,12 @@ class VitaClip(System):
 
     def __init__(self, world: World, *, contexts: bool, distillation: float = 0, penalty: float = 0, **vision):
         super().__init__(world)
-        self.model = VitaClipModel.from_pretrained(
-            world.clip,
+        self.model = start(
+            world,
             vision_config=NO_PROMPTS | {"num_frames": NUM_FRAMES} | vision,
             text_config={"num_context_tokens": 4, "context_init": "a video of a"},
         )
-        self.model.set_classes(world.texts["trained"], world.tokenizer)
+        set_classes(self.model, world.texts["trained"], world.tokenizer)
         self.model.freeze_backbone()
         self.model.class_prompts.requires_grad_(contexts)
         self.contexts, self.distillation, self.penalty = contexts, distillation, penalty
@@ -160,7 +173,7 @@ class OnFrozenFrames(System):
         text = {"num_context_tokens": 4, "context_init": "a video of a"}
         if contexts == "shared":  # A5's is random and stands on both sides of the name
             text = {"num_context_tokens": 8, "context_position": "middle", "class_specific_context": False}
-        self.model = VitaClipModel.from_pretrained(world.clip, vision_config=NO_PROMPTS, text_config=text)
+        self.model = start(world, vision_config=NO_PROMPTS, text_config=text)
         self.contexts, self.named = contexts, ""
         self.name_classes("trained")
         self.model.requires_grad_(False)
@@ -170,7 +183,7 @@ class OnFrozenFrames(System):
 
     def name_classes(self, texts: str) -> None:
         if texts != self.named:
-            self.model.set_classes(self.world.texts[texts], self.world.tokenizer)
+            set_classes(self.model, self.world.texts[texts], self.world.tokenizer)
             self.named = texts
 
     def classes(self, texts: str) -> torch.Tensor:

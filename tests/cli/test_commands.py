@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import tiny_model
+from tiny_models import on_clip, set_classes, tiny_model
 from transformers import CLIPConfig, CLIPModel
 from typer.testing import CliRunner
 
@@ -144,8 +144,8 @@ def test_info_of_prompts_alone_and_of_a_clip(tokenizer, tmp_path):
     clip.save_pretrained(tmp_path / "clip")
     tokenizer.save_pretrained(tmp_path / "clip")
     assert facts("--model", tmp_path / "clip")["kind"].startswith("a stock CLIP")
-    model = VitaClipModel.from_pretrained(tmp_path / "clip")
-    model.set_classes(["archery", "tai chi"], tokenizer)
+    model = on_clip(tmp_path / "clip")
+    set_classes(model, ["archery", "tai chi"], tokenizer)
     save_prompts(model, tmp_path / "prompts", base=tmp_path / "clip")
     VitaClipProcessor(VitaClipVideoProcessor(), tokenizer).save_pretrained(tmp_path / "prompts")
     found = facts("--model", tmp_path / "prompts")

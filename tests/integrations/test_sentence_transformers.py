@@ -74,11 +74,11 @@ def demo():
 
 @pytest.fixture(scope="module")
 def checkpoint(tokenizer, tmp_path_factory) -> Path:
-    """As training leaves it, reading two views of a video."""
+    """As training leaves it."""
     folder = tmp_path_factory.mktemp("checkpoint")
     tiny_model(tokenizer=tokenizer).save_pretrained(folder)
     size = {"height": 32, "width": 32}
-    reads = {"num_frames": 4, "sampling": "dense", "frame_stride": 2, "num_views": 2}
+    reads = {"num_frames": 4, "sampling": "dense", "frame_stride": 2}
     video_processor = VitaClipVideoProcessor(size={"shortest_edge": 32}, crop_size=size, **reads)
     VitaClipProcessor(video_processor, tokenizer).save_pretrained(folder)
     return folder
@@ -125,32 +125,20 @@ def test_length_does_not_depend_on_the_tokenizers_files(tmp_path):
     assert load(tmp_path).encode(["turning " * 100]).shape == (1, 64)
 
 
-def test_two_views_are_two_vectors_of_two_videos(published):
+def test_vectors_of_a_published_folder(published):
     model = load(published)
-    found = model.encode(VIDEOS[:2], convert_to_tensor=True)
-    assert found.shape == (2, 24)
-    expected = []
-    for video in VIDEOS[:2]:
-        pixels = VitaClipProcessor.from_pretrained(published)(videos=video, return_tensors="pt").pixel_values_videos
-        assert pixels.shape[:2] == (1, 2)
-        with torch.no_grad():
-            views = [
-                normalize(model[0].model.get_video_features(view).pooler_output[0], dim=0)
-                for view in pixels[0, :, None]
-            ]
-        assert not torch.allclose(*views)
-        expected.append(normalize(sum(views), dim=0))
-    assert torch.allclose(found, torch.stack(expected), atol=1e-5)
-    assert not torch.allclose(found[0], found[1], atol=1e-3)
+    vectors = model.encode(VIDEOS[:2], convert_to_tensor=True)
+    assert torch.allclose(vectors, own_videos(published, VIDEOS[:2]), atol=1e-5)
+    assert not torch.allclose(vectors[0], vectors[1], atol=1e-3)
     one_by_one = model.encode(VIDEOS[:2], convert_to_tensor=True, batch_size=1)
-    assert torch.allclose(found, one_by_one, atol=1e-6)
+    assert torch.allclose(vectors, one_by_one, atol=1e-6)
 
 
-def test_views_of_a_call(demo):
-    settings = {"num_views": 2, "sampling": "dense", "frame_stride": 1}
-    found = demo.encode(VIDEOS[:2], convert_to_tensor=True, processing_kwargs={"video": settings})
-    assert torch.equal(found, own_videos(DEMO, VIDEOS[:2], **settings))
-    assert not torch.allclose(found, demo.encode(VIDEOS[:2], convert_to_tensor=True), atol=1e-3)
+def test_clips_of_a_call(demo):
+    settings = {"sampling": "dense", "frame_stride": 1}
+    vectors = demo.encode(VIDEOS[:2], convert_to_tensor=True, processing_kwargs={"video": settings})
+    assert torch.equal(vectors, own_videos(DEMO, VIDEOS[:2], **settings))
+    assert not torch.allclose(vectors, demo.encode(VIDEOS[:2], convert_to_tensor=True), atol=1e-3)
 
 
 def test_what_is_a_video_and_what_a_text(demo, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Prompts by themselves: switched off, saved alone, and put back on their base."""
+"""Prompts saved alone, and put back on their base."""
 
 import copy
 import hashlib
@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from tiny_models import tiny_model
+from tiny_models import on_clip, set_classes, tiny_model
 from transformers import (
     AutoModel,
     AutoModelForVideoClassification,
@@ -32,17 +32,13 @@ from vitaclip_hf import (
 )
 from vitaclip_hf.loading.checkpoint import CheckpointError, load_checkpoint
 from vitaclip_hf.loading.prompts_alone import (
-    PromptCheckpointError,
-    checkpoint_sizes,
     find_prompts_alone,
+    fingerprint_of_tensors,
     load_prompts,
     save_prompts,
 )
 from vitaclip_hf.training.arguments import ModelArguments
 from vitaclip_hf.training.starting_point import load_starting_point
-
-
-IDS = torch.tensor([[49406, 320, 1000, 49407], [49406, 7, 49407, 49407]])
 
 
 def stock_clip(patch: int = 8, activation: str = "quick_gelu", seed: int = 3) -> CLIPModel:
@@ -74,48 +70,6 @@ def scrambled(model):
     return model
 
 
-@pytest.mark.parametrize("attention", ["eager", "sdpa"])
-@pytest.mark.parametrize("activation", ["quick_gelu", "gelu"])
-def test_prompts_off_is_clip_to_the_bit(tmp_path, attention, activation):
-    stock_clip(activation=activation).save_pretrained(tmp_path)
-    clip = CLIPModel.from_pretrained(tmp_path, attn_implementation=attention).eval()
-    model = scrambled(VitaClipModel.from_pretrained(tmp_path, attn_implementation=attention).eval())
-    pixels = videos()
-    with torch.no_grad():
-        frames = clip.get_image_features(pixels.flatten(0, 1)).pooler_output.unflatten(0, (2, 5))
-        on = model.get_video_features(pixels).pooler_output
-        with model.prompts_disabled():
-            off = model.get_video_features(pixels).pooler_output
-            texts = model(pixels, input_ids=IDS).text_embeds
-        assert torch.equal(off, frames.mean(1))
-        assert torch.equal(texts, torch.nn.functional.normalize(clip.get_text_features(IDS).pooler_output, dim=-1))
-        assert torch.equal(model.get_video_features(pixels).pooler_output, on)
-    assert (on - off).abs().max() > 1e-3
-
-
-def test_prompts_come_back_after_nesting_and_errors(base):
-    model = scrambled(VitaClipModel.from_pretrained(base).eval())
-    pixels = videos()
-    with torch.no_grad():
-        on = model.get_video_features(pixels).pooler_output
-        with pytest.raises(KeyError), model.prompts_disabled():
-            with model.vision_model.prompts_disabled():
-                off = model.get_video_features(pixels).pooler_output
-            assert torch.equal(model.get_video_features(pixels).pooler_output, off)
-            raise KeyError
-        assert torch.equal(model.get_video_features(pixels).pooler_output, on)
-        assert not torch.equal(on, off)
-
-
-def test_learned_classes_without_prompts_are_an_error(tokenizer):
-    model = tiny_model(tokenizer=tokenizer, cls=VitaClipForVideoClassification)
-    with torch.no_grad():
-        logits = model(videos()).logits  # fills the cache of class features
-        with model.prompts_disabled(), pytest.raises(ValueError, match="no learned classes.*input_ids"):
-            model(videos())
-        assert torch.equal(model(videos()).logits, logits)
-
-
 NO_PROMPTS = {"use_summary_prompt": False, "use_local_prompts": False, "num_global_prompts": 0}
 
 
@@ -129,8 +83,8 @@ def same_tensors(one, other) -> bool:
 @pytest.fixture(scope="module")
 def trained(base, tokenizer):
     """A model on the base, with names and prompts as after a training."""
-    model = VitaClipModel.from_pretrained(base, vision_config={"num_frames": 4}, text_config={"num_context_tokens": 3})
-    model.set_classes(["archery", "riding a bike", "tai chi"], tokenizer)
+    model = on_clip(base, settings={"vision_config": {"num_frames": 4}, "text_config": {"num_context_tokens": 3}})
+    set_classes(model, ["archery", "riding a bike", "tai chi"], tokenizer)
     return scrambled(model.eval())
 
 
@@ -178,11 +132,6 @@ def test_the_files(trained, saved, base):
     tensors, clip = load_file(saved / "prompts.safetensors"), load_file(base / "model.safetensors")
     assert tensors.keys() & clip.keys() == {"logit_scale"}
     assert tensors.keys() | clip.keys() == trained.state_dict().keys()
-    sizes = checkpoint_sizes(trained)
-    assert sizes.prompts == sum(t.numel() * t.element_size() for t in tensors.values())
-    added = sizes.whole - sizes.prompts
-    assert added == sum(t.numel() * t.element_size() for name, t in clip.items() if name != "logit_scale")
-    assert 0 < (saved / "prompts.safetensors").stat().st_size - sizes.prompts < 8000
     digest = hashlib.sha256()
     for name in sorted(clip.keys() - {"logit_scale"}):
         digest.update(f"{name} torch.float32 {list(clip[name].shape)}\n".encode() + clip[name].numpy().tobytes())
@@ -210,12 +159,12 @@ def test_dtype_is_as_from_the_whole_folder(trained, saved, tmp_path, dtype):
 
 def test_half_precision_backbones(base, tmp_path):
     """The type of the training is kept, also where the base's file and the prompts have another."""
-    model = scrambled(VitaClipModel.from_pretrained(base, dtype=torch.bfloat16))
+    model = scrambled(on_clip(base, dtype=torch.bfloat16))
     model.vision_model.time_embedding.float()
     save_prompts(model, tmp_path / "bfloat16")
     assert same_tensors(load_prompts(tmp_path / "bfloat16"), model)
     CLIPModel.from_pretrained(base).half().save_pretrained(tmp_path / "half_base")
-    model = scrambled(VitaClipModel.from_pretrained(tmp_path / "half_base", dtype=torch.float32))
+    model = scrambled(on_clip(tmp_path / "half_base", dtype=torch.float32))
     save_prompts(model, tmp_path / "float32")
     loaded = load_prompts(tmp_path / "float32")
     assert loaded.logit_scale.dtype == torch.float32 and same_tensors(loaded, model)
@@ -225,7 +174,7 @@ def test_other_folders_with_the_same_base(trained, saved, base, tmp_path):
     """Shards, a whole Vita-CLIP with other prompts, another place on the disk: the weights decide."""
     CLIPModel.from_pretrained(base).save_pretrained(tmp_path / "shards", max_shard_size="50KB")
     assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 1
-    VitaClipModel.from_pretrained(base, vision_config=NO_PROMPTS).save_pretrained(tmp_path / "vita")
+    on_clip(base, settings={"vision_config": NO_PROMPTS}).save_pretrained(tmp_path / "vita")
     for folder in ("shards", "vita"):
         model = load_prompts(saved, base=tmp_path / folder)
         assert same_tensors(model, trained), folder
@@ -263,11 +212,9 @@ def test_prompts_and_base_from_the_hub(trained, base, tmp_path):
     base_commit = hub_cache(tmp_path, "test-org/clip", base)
     hub = {"cache_dir": tmp_path, "local_files_only": True}
     sizes = {"vision_config": {"num_frames": 4}, "text_config": {"num_context_tokens": 3}}
-    model = VitaClipModel.from_pretrained("test-org/clip", id2label=trained.config.id2label, **sizes, **hub)
+    model = on_clip("test-org/clip", settings={"id2label": trained.config.id2label, **sizes}, **hub)
     model.load_state_dict(trained.state_dict())
-    save_prompts(model, tmp_path / "local", verify=False)
-    assert record_of(tmp_path / "local")["base_model"] == "test-org/clip"
-    save_prompts(model, tmp_path / "local", **hub)
+    save_prompts(model, tmp_path / "local")
     record = record_of(tmp_path / "local")
     assert (record["base_model"], record["base_revision"]) == ("test-org/clip", base_commit)
     commit = hub_cache(tmp_path, "test-org/prompts", tmp_path / "local")
@@ -276,7 +223,7 @@ def test_prompts_and_base_from_the_hub(trained, base, tmp_path):
     assert (loaded.config.name_or_path, loaded.config._commit_hash) == ("test-org/clip", base_commit)
     with pytest.raises(OSError, match="test-org/prompts"):
         AutoModel.from_pretrained("test-org/prompts", **hub)
-    with pytest.raises(ValueError, match="test-org/nothing: no prompt_config.json"):
+    with pytest.raises(ValueError, match="test-org/nothing"):
         load_prompts("test-org/nothing", **hub)
     rewrite_record(tmp_path / "local", base_revision="0" * 40)
     with pytest.raises(ValueError, match="base model test-org/clip cannot be loaded.*pass `base`"):
@@ -286,10 +233,10 @@ def test_prompts_and_base_from_the_hub(trained, base, tmp_path):
 
 def test_wrong_base(saved, base, tmp_path):
     stock_clip(seed=4).save_pretrained(tmp_path / "other")
-    with pytest.raises(ValueError, match=f"Wrong base model: .* belong to {base} .* and {tmp_path}/other has other"):
+    with pytest.raises(ValueError, match=f"Wrong base model: .*{base}.*{tmp_path}/other"):
         load_prompts(saved, base=tmp_path / "other")
     stock_clip(patch=16).save_pretrained(tmp_path / "patches")
-    with pytest.raises(ValueError, match="Wrong base model"):
+    with pytest.raises(ValueError, match="patches.*patch_embedding"):
         load_prompts(saved, base=tmp_path / "patches")
     one_bit = load_file(base / "model.safetensors")
     one_bit["text_model.final_layer_norm.bias"][0] += 1e-7
@@ -328,29 +275,22 @@ def test_bases_that_cannot_be_loaded(saved, base, tmp_path):
             "cannot be loaded.*pass `base`, or write the right folder or id as `base_model` into prompt_config.json",
         ),
         ("truncated", "truncated cannot be loaded.*incomplete"),
-        ("bert", "of type 'bert', not a CLIP"),
-        ("lacking", "lacking lacks weights: visual_projection.weight"),
+        ("bert", "bert"),
+        ("lacking", "visual_projection.weight is missing"),
     ):
         with pytest.raises(ValueError, match=message) as caught:
             load_prompts(saved, base=tmp_path / folder, local_files_only=True)
         assert "\n" not in str(caught.value)
 
 
-def test_saving_without_the_right_base(trained, base, tmp_path, tokenizer):
+def test_what_cannot_be_saved(trained, base, tmp_path, tokenizer):
     with pytest.raises(ValueError, match="Pass `base`"):
         save_prompts(tiny_model(tokenizer=tokenizer), tmp_path / "out")
-    tuned = copy.deepcopy(trained)
-    torch.nn.init.zeros_(tuned.visual_projection.weight)  # a backbone that was not frozen
-    with pytest.raises(ValueError, match="Wrong base model"):
-        save_prompts(tuned, tmp_path / "out")
     mixed = copy.deepcopy(trained)
     mixed.text_model.half()
     with pytest.raises(ValueError, match="several types .float16, float32"):
         save_prompts(mixed, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    (tmp_path / "file").write_text("mine")
-    with pytest.raises(ValueError, match="a file is there"):
-        save_prompts(trained, tmp_path / "file")
     trained.save_pretrained(tmp_path / "whole")
     with pytest.raises(ValueError, match="holds a whole model"):
         save_prompts(trained, tmp_path / "whole")
@@ -362,31 +302,34 @@ def change_tensors(folder, change) -> None:
     save_file(tensors, folder / "prompts.safetensors", metadata={"format": "pt"})
 
 
+def refit_record(folder) -> None:
+    rewrite_record(folder, prompts_fingerprint=fingerprint_of_tensors(load_file(folder / "prompts.safetensors")))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.pop("class_prompts.context"), "lacks class_prompts.context"),
-        (lambda t: t.update(extra=torch.zeros(1)), "has no place for extra"),
-        (
-            lambda t: t.update({"vision_model.time_embedding.weight": torch.zeros(6, 48)}),
-            r"time_embedding.weight is \[6, 48\] and must be \[4, 48\]",
-        ),
-        (lambda t: t["class_prompts.context"].add_(1), "not the values that prompt_config.json describes"),
-        (lambda t: t.clear(), "lacks class_prompts.class_input_ids; .*; and [0-9]+ more"),
+        (lambda t: t.pop("class_prompts.context"), "class_prompts.context is missing"),
+        (lambda t: t.update(extra=torch.zeros(1)), "extra has no place"),
+        (lambda t: t.update({"vision_model.time_embedding.weight": torch.zeros(6, 48)}), "time_embedding.weight"),
+        (lambda t: t.clear(), "and [0-9]+ more"),
     ],
 )
 def test_tensors_that_do_not_fit(copied, change, message):
     change_tensors(copied, change)
-    with pytest.raises(ValueError, match=f"prompts.safetensors.*{message}") as caught:
+    with pytest.raises(CheckpointError, match="prompts.safetensors.*prompt_config.json"):
+        load_prompts(copied)
+    refit_record(copied)
+    with pytest.raises(CheckpointError, match=f"prompts.safetensors.*{message}") as caught:
         load_prompts(copied)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("keep", [0, 5, 500, -1])
+@pytest.mark.parametrize("keep", [0, 500])
 def test_truncated_prompts(copied, keep):
     path = copied / "prompts.safetensors"
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(ValueError, match="prompts.safetensors: damaged"):
+    with pytest.raises(CheckpointError, match=str(copied)):
         load_prompts(copied)
 
 
@@ -399,10 +342,9 @@ def test_damaged_record(copied, base):
         with pytest.raises(ValueError, match="prompt_config.json: damaged"):
             load_prompts(copied)
     (copied / "prompt_config.json").unlink()
-    with pytest.raises(ValueError, match="no prompt_config.json.*from_pretrained"):
-        load_prompts(copied)
-    with pytest.raises(ValueError, match="no prompt_config.json"):
-        load_prompts(base)
+    for folder in (copied, base):
+        with pytest.raises(CheckpointError, match="prompt_config.json"):
+            load_prompts(folder)
 
 
 @pytest.mark.parametrize(
@@ -429,7 +371,7 @@ def test_other_loading_errors(trained, tmp_path):
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(SafetensorError, match="incomplete"):
         AutoModel.from_pretrained(tmp_path)
-    with pytest.raises(CheckpointError, match="a weights file is damaged or incomplete") as caught:
+    with pytest.raises(CheckpointError, match="incomplete") as caught:
         load_checkpoint(tmp_path)
     assert str(tmp_path) in str(caught.value)
 
@@ -445,15 +387,14 @@ def test_prompts_and_base_move_together(trained, base, tmp_path, monkeypatch):
     rewrite_record(tmp_path / "there" / "prompts", base_model="there/clip")  # older records: seen from here
     assert same_tensors(load_prompts("there/prompts"), trained)
     rewrite_record(tmp_path / "there" / "prompts", base_model="../gone")
-    with pytest.raises(ValueError, match=f"base model {tmp_path}/there/gone cannot be loaded .no such folder.; pass"):
+    with pytest.raises(ValueError, match="gone cannot be loaded.*pass `base`"):
         load_prompts("there/prompts")
 
 
 def test_arguments_without_a_meaning(saved):
     assert load_prompts(saved, torch_dtype=torch.float16).dtype == torch.float16
-    for name in ("config", "state_dict", "ignore_mismatched_sizes", "output_loading_info"):
-        with pytest.raises(ValueError, match=f"takes no {name}: "):
-            load_prompts(saved, **{name: True})
+    with pytest.raises(ValueError, match="state_dict"):
+        load_prompts(saved, state_dict={})
 
 
 def test_folders_that_are_not_overwritten(trained, base, tmp_path):
@@ -470,36 +411,30 @@ def test_folders_that_are_not_overwritten(trained, base, tmp_path):
 def test_saved_configuration_points_to_no_code(trained, base, tmp_path):
     model = copy.deepcopy(trained)
     model.config.auto_map = {"AutoModel": "modeling.Model"}
-    save_prompts(model, tmp_path / "prompts", base=base, verify=False)
+    save_prompts(model, tmp_path / "prompts", base=base)
     assert not {"auto_map", "custom_pipelines"} & set(json.loads((tmp_path / "prompts" / "config.json").read_text()))
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    "change",
     [
-        ({"base_dtype": "nn"}, "wrong base_dtype"),
-        ({"base_dtype": "int64"}, "wrong base_dtype"),
-        ({"base_dtype": 5}, "wrong base_dtype"),
-        ({"base_fingerprint": 5}, "wrong fingerprints"),
-        ({"base_model": ""}, "wrong base_model"),
+        {"base_dtype": "nn"},
+        {"base_dtype": "int64"},
+        {"base_fingerprint": 5},
+        {"base_fingerprint": "x"},
+        {"base_model": ""},
     ],
 )
-def test_wrong_values_in_the_record(copied, change, message):
+def test_wrong_values_in_the_record(copied, change):
     rewrite_record(copied, **change)
-    with pytest.raises(ValueError, match=f"prompt_config.json: damaged.*{message}"):
+    with pytest.raises(CheckpointError, match="prompt_config.json: damaged"):
         load_prompts(copied)
 
 
 @pytest.mark.parametrize("content", ["{", '{"model_type": "vita_clip", "vision_config": {"num_frames": "8"}}'])
 def test_damaged_configuration_of_prompts(copied, content):
     (copied / "config.json").write_text(content)
-    with pytest.raises(PromptCheckpointError, match="its config.json is missing, damaged"):
-        load_prompts(copied)
-
-
-def test_prompts_of_another_kind(copied):
-    change_tensors(copied, lambda t: t.update({"class_prompts.context": t["class_prompts.context"].long()}))
-    with pytest.raises(PromptCheckpointError, match="class_prompts.context is stored as int64, the model has float32"):
+    with pytest.raises(CheckpointError, match=str(copied)):
         load_prompts(copied)
 
 
@@ -524,8 +459,6 @@ def test_training_goes_on_from_prompts_alone(trained, saved, base, tmp_path):
     assert without_base(tmp_path / "further") == without_base(saved)
     again = load_prompts(tmp_path / "further")
     assert same_tensors(again, trained) and again.config.name_or_path == str(base)
-    save_prompts(model, tmp_path / "unverified", base=saved, verify=False)
-    assert same_tensors(load_prompts(tmp_path / "unverified"), trained)
 
 
 def test_other_classes_and_fresh_prompts_from_prompts_alone(trained, saved):

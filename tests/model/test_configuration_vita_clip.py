@@ -6,6 +6,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, CLIPConfig
 
 from vitaclip_hf import VitaClipConfig, VitaClipModel, VitaClipTextConfig, VitaClipVisionConfig
+from vitaclip_hf.loading.clip_backbones import add_prompts
 
 
 MODELS = Path(__file__).parents[2] / "configuration" / "models"
@@ -58,38 +59,30 @@ def test_stock_clip_configurations_keep_their_sizes(tmp_path, patch):
     if patch == 32:  # CLIP's own default: old files leave it out
         del sparse["vision_config"]["patch_size"]
         (tmp_path / "config.json").write_text(json.dumps(sparse))
-    config = VitaClipConfig.from_pretrained(tmp_path)
+    config = add_prompts(CLIPConfig.from_pretrained(tmp_path), {"vision_config": {"num_global_prompts": 3}})
     assert (config.vision_config.patch_size, config.vision_config.hidden_size) == (patch, 1024)
-    assert (config.vision_config.model_type, config.text_config.model_type) == (
-        "vita_clip_vision_model",
-        "vita_clip_text_model",
-    )
-    direct = VitaClipConfig(vision_config=stock.vision_config, text_config=stock.text_config)
-    assert (direct.vision_config.patch_size, direct.vision_config.num_frames) == (patch, 8)
+    assert (config.num_frames, config.vision_config.num_global_prompts) == (8, 3)
+    assert type(config.vision_config) is VitaClipVisionConfig and type(config.text_config) is VitaClipTextConfig
+    assert config.model_type == "vita_clip" and config.text_config.model_type == "vita_clip_text_model"
 
 
 def test_stock_configurations_that_say_little(tmp_path):
     """Without `model_type` in its parts, or without parts, a stock file still means CLIP's own defaults."""
     for content in ({"vision_config": {"hidden_size": 768}}, {}):
         (tmp_path / "config.json").write_text(json.dumps({"model_type": "clip"} | content))
-        assert VitaClipConfig.from_pretrained(tmp_path).vision_config.patch_size == 32
-        changed = VitaClipConfig.from_pretrained(tmp_path, vision_config={"num_frames": 4})
-        assert (changed.vision_config.patch_size, changed.num_frames) == (32, 4)
+        assert add_prompts(CLIPConfig.from_pretrained(tmp_path)).vision_config.patch_size == 32
 
 
 def test_legacy_configurations(tmp_path):
     """OpenAI's published L/14 says its sizes twice, under `*_config_dict` too."""
     sizes = {"hidden_size": 1024, "num_attention_heads": 16, "patch_size": 14}
     text = {"hidden_size": 768, "num_attention_heads": 12}
-    legacy = {"vision_config_dict": sizes, "text_config_dict": text, "vision_config": sizes, "text_config": text}
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "clip"} | legacy))
-    for config in (
-        VitaClipConfig.from_pretrained(tmp_path),
-        VitaClipConfig(vision_config_dict=sizes, text_config_dict=text),
-    ):
-        assert type(config.vision_config) is VitaClipVisionConfig and type(config.text_config) is VitaClipTextConfig
-        assert (config.vision_config.patch_size, config.vision_config.hidden_size) == (14, 1024)
-        assert (config.text_config.hidden_size, config.num_frames) == (768, 8)
+    (tmp_path / "config.json").write_text(
+        json.dumps({"model_type": "clip", "vision_config_dict": sizes, "text_config_dict": text})
+    )
+    config = add_prompts(CLIPConfig.from_pretrained(tmp_path))
+    assert (config.vision_config.patch_size, config.vision_config.hidden_size) == (14, 1024)
+    assert (config.text_config.hidden_size, config.num_frames) == (768, 8)
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,19 @@
 import copy
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import pytest
 import torch
 from accelerate import cpu_offload
 from safetensors.torch import load_file, save_file
-from tiny_models import enable_checkpointing, tiny_config, tiny_model
+from tiny_models import enable_checkpointing, on_clip, set_classes, tiny_config, tiny_model
 from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification, CLIPConfig, CLIPModel
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
 from vitaclip_hf import VitaClipConfig, VitaClipForVideoClassification, VitaClipModel, VitaClipVisionModel
 from vitaclip_hf.loading.checkpoint import CheckpointError, load_checkpoint
-from vitaclip_hf.model.modeling_vita_clip import QuickGELU, classification_loss
+from vitaclip_hf.model.modeling_vita_clip import classification_loss
+from vitaclip_hf.model.quick_gelu import QuickGELU
 
 
 NO_PROMPTS = {"use_summary_prompt": False, "use_local_prompts": False, "num_global_prompts": 0}
@@ -50,7 +51,7 @@ def stock_folder(stock_clip, tmp_path_factory):
 
 @torch.no_grad()
 def test_without_prompts_it_is_clip_frame_by_frame(stock_clip, stock_folder):
-    model = VitaClipModel.from_pretrained(stock_folder, vision_config=NO_PROMPTS).eval()
+    model = on_clip(stock_folder, settings={"vision_config": NO_PROMPTS}).eval()
     pixels = videos(frames=5)
     frames = stock_clip.get_image_features(pixels.flatten(0, 1)).pooler_output.unflatten(0, (2, 5))
     features = model.get_video_features(pixels).pooler_output
@@ -67,7 +68,7 @@ def test_without_prompts_it_is_clip_frame_by_frame(stock_clip, stock_folder):
 
 
 def test_stock_clip_loads_bit_equal_and_prompts_are_initialised(stock_clip, stock_folder):
-    model, info = VitaClipModel.from_pretrained(stock_folder, output_loading_info=True)
+    model, info = on_clip(stock_folder, output_loading_info=True)
     stock = stock_clip.state_dict()
     ours = model.state_dict()
     assert info["unexpected_keys"] == set() and info["mismatched_keys"] == set()
@@ -95,7 +96,7 @@ def test_initialisation_of_the_prompts_is_no_leftover_memory(stock_folder):
 
     def load():
         torch.manual_seed(5)
-        return VitaClipModel.from_pretrained(stock_folder).state_dict()
+        return on_clip(stock_folder).state_dict()
 
     first = load()
     rubbish = [torch.full_like(tensor, 7) for tensor in first.values() for _ in range(3)]
@@ -139,7 +140,7 @@ def test_the_papers_parameter_count():
     }
 
 
-def test_freezing_leaves_exactly_the_prompts(stock_clip, capsys):
+def test_freezing_leaves_exactly_the_prompts(stock_clip):
     model = tiny_model()
     model.freeze_backbone()
     trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -151,9 +152,6 @@ def test_freezing_leaves_exactly_the_prompts(stock_clip, capsys):
         for layer in (0, 1)
         for kind in ("weight", "bias")
     }
-    model.print_trainable_parameters()
-    numbers = model.get_nb_trainable_parameters()
-    assert capsys.readouterr().out.startswith(f"trainable params: {numbers[0]:,} || all params: {numbers[1]:,} || ")
 
 
 def prompts_by_hand(layer, cls_tokens):
@@ -330,7 +328,7 @@ def test_compiles_as_one_graph():
 
 @torch.no_grad()
 def test_another_resolution(stock_clip, stock_folder):
-    model = VitaClipModel.from_pretrained(stock_folder, vision_config=NO_PROMPTS).eval()
+    model = on_clip(stock_folder, settings={"vision_config": NO_PROMPTS}).eval()
     pixels = videos(size=48)
     with pytest.raises(ValueError, match="48"):
         model.get_video_features(pixels)
@@ -339,11 +337,11 @@ def test_another_resolution(stock_clip, stock_folder):
     torch.testing.assert_close(features, frames.unflatten(0, (2, 4)).mean(1), atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 32, 32), (2, 0, 3, 32, 32), (0, 4, 3, 32, 32)])
+@pytest.mark.parametrize("shape", [(2, 3, 32, 32), (2, 0, 3, 32, 32), (0, 4, 3, 32, 32), (1, 2, 4, 3, 32, 32)])
 def test_wrong_video_shapes(shape):
     with pytest.raises(ValueError, match=r"pixel_values_videos.*num_frames, num_channels, height, width.*got"):
         tiny_model()(torch.zeros(shape))
-    with pytest.raises(ValueError, match="`pixel_values_videos` is missing"):
+    with pytest.raises(ValueError, match="pixel_values_videos.*got None"):
         tiny_model().vision_model()
 
 
@@ -365,7 +363,7 @@ def test_contexts_of_words_are_plain_texts(tokenizer, position, template, specif
 
 
 def test_order_of_tokens_in_each_position(tokenizer):
-    from vitaclip_hf.model.prompts import tokenize_class_prompts
+    from vitaclip_hf.model.processing_vita_clip import tokenize_classes
 
     name = tokenizer("riding a bike", add_special_tokens=False).input_ids
     stop = tokenizer(".", add_special_tokens=False).input_ids
@@ -377,7 +375,7 @@ def test_order_of_tokens_in_each_position(tokenizer):
     }
     for position, tokens in expected.items():
         config = tiny_config(text={"context_position": position, "num_context_tokens": 5}).text_config
-        row = tokenize_class_prompts(["riding_a_bike"], tokenizer, config)[0].tolist()
+        row = tokenize_classes(["riding_a_bike"], tokenizer, config)["class_input_ids"][0].tolist()
         assert row == tokens + [-2] * (77 - len(tokens))
 
 
@@ -385,7 +383,7 @@ def test_order_of_tokens_in_each_position(tokenizer):
 def test_new_classes_on_a_loaded_model(tokenizer):
     model = tiny_model(tokenizer=tokenizer)
     before = model.class_prompts.context.clone()
-    model.set_classes(["tai chi", "high jump"], tokenizer)
+    set_classes(model, ["tai chi", "high jump"], tokenizer)
     assert model.config.id2label == {0: "tai chi", 1: "high jump"} and model.config.num_labels == 2
     assert model.config.label2id == {"tai chi": 0, "high jump": 1}
     assert torch.equal(model.class_prompts.context[0], before[2])
@@ -397,7 +395,7 @@ def test_new_classes_on_a_loaded_model(tokenizer):
 def test_first_classes_of_a_fresh_model(tokenizer):
     torch.manual_seed(0)
     model = VitaClipModel(tiny_config(text={"num_context_tokens": 16}))
-    model.set_classes([f"class {index}" for index in range(40)], tokenizer)
+    set_classes(model, [f"class {index}" for index in range(40)], tokenizer)
     context = model.class_prompts.context
     assert std(context) == pytest.approx(0.02, rel=0.05)
     assert context.mean(0).std() < 0.006  # independent draws: their mean shrinks
@@ -409,14 +407,14 @@ def test_shared_context_stays(tokenizer):
     before = model.class_prompts.context.clone()
     with pytest.raises(ValueError, match="set_classes"):
         model(videos())
-    model.set_classes(["a", "b", "c", "d"], tokenizer)
+    set_classes(model, ["a", "b", "c", "d"], tokenizer)
     assert torch.equal(model.class_prompts.context, before)
     assert model(videos()).logits_per_video.shape == (2, 4)
 
 
 def test_frozen_state_survives_new_classes(tokenizer):
     model = tiny_model(tokenizer=tokenizer).requires_grad_(False)
-    model.set_classes(["one", "two"], tokenizer)
+    set_classes(model, ["one", "two"], tokenizer)
     assert not model.class_prompts.context.requires_grad
 
 
@@ -437,7 +435,7 @@ def test_bad_class_names_change_nothing(tokenizer, names, message):
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     labels = dict(model.config.id2label)
     with pytest.raises(ValueError, match=message):
-        model.set_classes(names, tokenizer)
+        set_classes(model, names, tokenizer)
     assert model.config.id2label == labels
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
@@ -445,13 +443,13 @@ def test_bad_class_names_change_nothing(tokenizer, names, message):
 def test_words_must_fill_the_context(tokenizer):
     model = VitaClipModel(tiny_config(text={"context_init": "a video of a person"}))
     with pytest.raises(ValueError, match="5 tokens long but `num_context_tokens` is 4"):
-        model.set_classes(["x", "y"], tokenizer)
+        set_classes(model, ["x", "y"], tokenizer)
 
 
 def test_tokenizer_of_another_vocabulary(tokenizer):
     model = VitaClipModel(tiny_config(text={"vocab_size": 1000}))
     with pytest.raises(ValueError, match="token id 49407, but the text tower knows only 1000"):
-        model.set_classes(["x", "y"], tokenizer)
+        set_classes(model, ["x", "y"], tokenizer)
 
 
 # Loss
@@ -531,7 +529,7 @@ def test_trainer_splits_a_step_as_it_likes(tokenizer, tmp_path, soft):
         )
         Trainer(model, arguments, train_dataset=data).train()
         step = before - model.class_prompts.context.detach()
-        torch.testing.assert_close(step, plain.class_prompts.context.grad, atol=1e-6, rtol=1e-4)
+        torch.testing.assert_close(step, plain.class_prompts.context.grad, atol=1e-5, rtol=1e-4)
 
 
 def test_evaluation_gathers_one_row_for_each_video(tokenizer, tmp_path):
@@ -540,11 +538,10 @@ def test_evaluation_gathers_one_row_for_each_video(tokenizer, tmp_path):
     model, pixels = tiny_model(tokenizer=tokenizer), videos(batch=5)
     data = [{"pixel_values_videos": p, "labels": label} for p, label in zip(pixels, (0, 1, 2, 0, 1), strict=True)]
     arguments = TrainingArguments(tmp_path, per_device_eval_batch_size=2, use_cpu=True, report_to=[], disable_tqdm=True)
-    logits, embeds = Trainer(model, arguments).predict(data).predictions
+    logits = Trainer(model, arguments).predict(data).predictions
     with torch.no_grad():
         expected = model(pixels)
     torch.testing.assert_close(torch.from_numpy(logits), expected.logits_per_video, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(torch.from_numpy(embeds), expected.video_embeds, atol=1e-5, rtol=1e-5)
 
 
 # Closed set, and its class matrix
@@ -577,25 +574,34 @@ def test_class_matrix_is_computed_once_and_never_stale(tokenizer):
     model.text_projection.weight.mul_(-1)
     check(3, "in place, the projection")
     layer = model.text_model.encoder.layers[0].self_attn.q_proj
-    layer.weight.data.copy_(layer.weight.data.flip(0))  # not counted by autograd
-    model.eval()
-    check(4, "a permutation through .data, before eval()")
-    model.class_prompts.context.data[0, 0, 0] += 1e-3
-    model.train()
-    model.eval()
-    check(5, "one value through .data, while it trained")
     layer.bias = torch.nn.Parameter(torch.ones_like(layer.bias))
-    check(6, "a replaced parameter")
-    model.set_classes(["tai chi", "archery"], tokenizer)
-    check(7, "new classes")
+    check(4, "a replaced parameter")
+    set_classes(model, ["tai chi", "archery"], tokenizer)
+    check(5, "new classes")
     model.load_state_dict(
         {name: tensor * 1.01 if tensor.is_floating_point() else tensor for name, tensor in model.state_dict().items()}
     )
-    check(8, "load_state_dict")
+    check(6, "load_state_dict")
     model.vision_model.time_embedding.weight.add_(1)
-    check(8, "the video side does not matter")
+    check(6, "the video side does not matter")
+    model.to(torch.bfloat16).to(torch.float32)
+    check(7, "rounded and back")
     model.to(torch.float64)
-    check(9, "another dtype")
+    check(8, "another dtype")
+
+
+def test_a_fused_optimizer_leaves_no_stale_classes(tokenizer):
+    """It writes without counting: a training pass in between drops what was kept."""
+    model = tiny_model(tokenizer=tokenizer, cls=VitaClipForVideoClassification)
+    optimizer = torch.optim.AdamW([model.class_prompts.context], lr=0.1, fused=True)
+    with torch.no_grad():
+        before = model(videos()).logits
+    model.train()(videos(), labels=torch.tensor([0, 1])).loss.backward()
+    optimizer.step()
+    with torch.no_grad():
+        after = model.eval()(videos()).logits
+        assert not torch.equal(after, before)
+        assert torch.equal(after, VitaClipModel.forward(model, videos()).logits_per_video)
 
 
 def test_class_matrix_in_training_has_gradients(tokenizer):
@@ -644,7 +650,7 @@ def test_round_trip_is_bit_equal(tokenizer, tmp_path, auto, subset):
     assert again.architectures == [type(loaded).__name__]
 
 
-def test_vision_tower_alone(tokenizer, tmp_path, stock_clip, stock_folder):
+def test_vision_tower_alone(tokenizer, tmp_path):
     model = tiny_model(tokenizer=tokenizer)
     model.save_pretrained(tmp_path / "whole")
     model.vision_model.save_pretrained(tmp_path / "tower")
@@ -656,8 +662,6 @@ def test_vision_tower_alone(tokenizer, tmp_path, stock_clip, stock_folder):
         assert type(loaded) is VitaClipVisionModel
         ours = model.vision_model.state_dict()
         assert all(torch.equal(tensor, ours[name]) for name, tensor in loaded.state_dict().items())
-    from_stock = VitaClipVisionModel.from_pretrained(stock_folder).state_dict()
-    assert all(torch.equal(t, from_stock[n]) for n, t in stock_clip.vision_model.state_dict().items())
 
 
 def test_tuples_by_configuration(tokenizer):
@@ -669,12 +673,12 @@ def test_tuples_by_configuration(tokenizer):
 
 def test_classifier_refuses_texts(tokenizer):
     model = tiny_model(tokenizer=tokenizer, cls=VitaClipForVideoClassification)
-    with pytest.raises(ValueError, match="takes no input_ids or attention_mask; .* VitaClipModel"):
-        model(videos(), input_ids=torch.tensor([[1, 2]]), attention_mask=torch.tensor([[1, 1]]))
+    with pytest.raises(ValueError, match="input_ids"):
+        model(videos(), input_ids=torch.tensor([[1, 2]]))
 
 
 def test_class_embeds_are_the_callers_own(tokenizer):
-    model = tiny_model(tokenizer=tokenizer)
+    model = tiny_model(tokenizer=tokenizer, cls=VitaClipForVideoClassification)
     with torch.no_grad():
         expected = model.get_class_embeds().clone()
         model.get_class_embeds().mul_(2)
@@ -691,7 +695,7 @@ def test_new_names_in_place(tokenizer):
     """As many classes as before: an optimizer's parameter stays the model's."""
     model = tiny_model(tokenizer=tokenizer)
     before = model.class_prompts.context
-    model.set_classes(["x", "y", "tai chi"], tokenizer)
+    set_classes(model, ["x", "y", "tai chi"], tokenizer)
     assert model.class_prompts.context is before
 
 
@@ -777,16 +781,6 @@ def test_a_weight_without_a_place_beside_the_towers(whole_folder, tmp_path):
         load_checkpoint(copy)
 
 
-@pytest.mark.parametrize("wrong", [-3, 49408])
-def test_class_prompts_beyond_the_vocabulary(whole_folder, tmp_path, wrong):
-    copy = shutil.copytree(whole_folder, tmp_path / "copy")
-    weights = load_file(copy / "model.safetensors")
-    weights["class_prompts.class_input_ids"][0, 1] = wrong
-    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ValueError, match="class_input_ids holds ids outside the vocabulary of 49408"):
-        load_checkpoint(copy)
-
-
 def test_offloaded_weights_give_the_same_classes(tokenizer):
     """accelerate's hooks move what a module is given: weights among the arguments would be moved for good."""
     model = tiny_model(tokenizer=tokenizer, cls=VitaClipForVideoClassification)
@@ -795,15 +789,6 @@ def test_offloaded_weights_give_the_same_classes(tokenizer):
         offloaded = cpu_offload(model, execution_device=torch.device("cpu"))
         assert torch.equal(offloaded(videos()).logits, expected)
         assert torch.equal(offloaded(videos()).logits, expected)
-
-
-def test_several_views_are_one_row_a_video():
-    model = tiny_model()
-    views = torch.randn(3, 2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(5))
-    each = torch.stack([model.get_video_features(clips).pooler_output for clips in views])  # [3, 2, E]
-    expected = torch.nn.functional.normalize(each, dim=-1).mean(1)
-    torch.testing.assert_close(model.get_video_features(views).pooler_output, expected, atol=1e-6, rtol=0)
-    assert VitaClipForVideoClassification(model.config).eval()(views).logits.shape == (3, 3)
 
 
 def test_an_image_is_a_video_of_one_frame():
@@ -867,25 +852,65 @@ def test_every_configuration_is_known_to_autoconfig():
     assert AutoConfig.for_model("vita_clip_vision_model").num_frames == 8
 
 
-@pytest.mark.parametrize("value", [None, 3, "x", [], [1], np.zeros((1, 3, 32, 32), np.float32)], ids=repr)
-def test_what_is_no_tensor_is_named(tokenizer, value):
-    model = tiny_model(tokenizer=tokenizer)
-    for method, argument in (("get_image_features", "pixel_values"), ("get_text_features", "input_ids")):
-        with pytest.raises(
-            TypeError, match=f"`{argument}` must be a tensor of shape .batch_size, .*got {type(value).__name__}"
-        ):
-            getattr(model, method)(value)
-    with pytest.raises((TypeError, ValueError), match="`pixel_values_videos` (must be a tensor of shape|is missing)"):
-        model.get_video_features(value)
-    with pytest.raises((TypeError, ValueError), match="`pixel_values_videos` (must be a tensor of shape|is missing)"):
-        model(pixel_values_videos=value, input_ids=torch.zeros(1, 5, dtype=torch.long))
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("activation", ["quick_gelu", "gelu"])
+def test_prompts_off_is_clip_to_the_bit(stock_clip, tmp_path, attention, activation):
+    """By the argument and by the context, which counts in its own thread only."""
+    config = copy.deepcopy(stock_clip.config)
+    config.text_config.hidden_act = config.vision_config.hidden_act = activation
+    CLIPModel(config).save_pretrained(tmp_path)
+    clip = CLIPModel.from_pretrained(tmp_path, attn_implementation=attention).eval()
+    model, pixels = on_clip(tmp_path, attn_implementation=attention).eval(), videos(frames=5)
+    torch.nn.init.normal_(model.vision_model.time_embedding.weight)
+    ids = torch.tensor([[49406, 320, 1000, 49407], [49406, 7, 49407, 49407]])
+    with torch.no_grad():
+
+        def features(**kwargs):
+            with torch.no_grad():  # each thread has its own mode
+                return model.get_video_features(pixels, **kwargs).pooler_output
+
+        expected = clip.get_image_features(pixels.flatten(0, 1)).pooler_output.unflatten(0, (2, 5)).mean(1)
+        prompted = features()
+        assert (prompted - expected).abs().max() > 1e-3
+        assert torch.equal(features(use_prompts=False), expected)
+        assert torch.equal(features(use_prompts=False, class_tokens_only=True), expected)
+        texts = model(pixels, input_ids=ids, use_prompts=False).text_embeds
+        assert torch.equal(texts, torch.nn.functional.normalize(clip.get_text_features(ids).pooler_output, dim=-1))
+        with pytest.raises(KeyError), model.prompts_disabled(), ThreadPoolExecutor(1) as other:
+            with model.vision_model.prompts_disabled():
+                assert torch.equal(features(), expected)
+            assert torch.equal(features(), expected)
+            assert torch.equal(other.submit(features).result(), prompted)
+            raise KeyError
+        assert torch.equal(features(), prompted)
 
 
-def test_texts_that_are_no_whole_numbers_are_named(tokenizer):
-    model = tiny_model(tokenizer=tokenizer)
-    for ids in (torch.zeros(1, 5), torch.zeros(1, 5, dtype=torch.bool), torch.zeros(1, 5, dtype=torch.complex64)):
-        with pytest.raises(TypeError, match="`input_ids` must hold whole numbers, got a tensor of torch"):
-            model.get_text_features(ids)
-    for shape in ((0, 5), (2, 0), ()):
-        with pytest.raises(ValueError, match="`input_ids` must have the shape .batch_size, sequence_length.*got"):
-            model.get_text_features(torch.zeros(shape, dtype=torch.long))
+def test_learned_classes_without_prompts_are_an_error(tokenizer):
+    for cls in (VitaClipModel, VitaClipForVideoClassification):
+        model = tiny_model(tokenizer=tokenizer, cls=cls)
+        with torch.no_grad():
+            model(videos())  # fills the cache of class features
+            with pytest.raises(ValueError, match="no learned classes"):
+                model(videos(), use_prompts=False)
+            with model.prompts_disabled(), pytest.raises(ValueError, match="no learned classes"):
+                model(videos())
+
+
+def test_loads_without_pyav(run_script):
+    """Models need no video code. What does says which package is missing."""
+    code = """
+import sys
+sys.modules["av"] = None
+import torch, vitaclip_hf
+from transformers import AutoModel, AutoModelForVideoClassification
+for auto in (AutoModel, AutoModelForVideoClassification):
+    model = auto.from_pretrained("examples/demo/checkpoint").eval()
+    print(type(model).__name__, tuple(model(torch.zeros(1, 8, 3, 48, 48))[0].shape))
+try:
+    vitaclip_hf.VitaClipProcessor
+except ModuleNotFoundError as error:
+    print(error.name)
+"""
+    result = run_script("-c", code)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split("\n")[2] == "av" and "VitaClipForVideoClassification (1, 300)" in result.stdout

@@ -471,15 +471,16 @@ def test_a_stock_clip_is_refused_in_one_line(tokenizer, tmp_path):
     with pytest.raises(ValueError, match="needs a Vita-CLIP, got a 'clip' model.*vitaclip convert clip") as caught:
         pipeline("zero-shot-video-classification", model=str(tmp_path))
     assert "\n" not in str(caught.value)
-    processor = VitaClipProcessor.from_pretrained(tmp_path)
+    processor = load_checkpoint(tmp_path, accept_clip=True).processor
     assert processor.video_processor.crop_size["height"] == 32
     image = {"image_mean": [0.1, 0.2, 0.3], "crop_size": {"height": 32, "width": 32}, "size": {"shortest_edge": 36}}
     CLIPImageProcessor(**image).save_pretrained(tmp_path)
-    own = VitaClipProcessor.from_pretrained(tmp_path).video_processor
+    checkpoint = load_checkpoint(tmp_path, accept_clip=True)
+    own = checkpoint.processor.video_processor
     assert list(own.image_mean) == [0.1, 0.2, 0.3] and own.crop_size["width"] == 32 and own.size["shortest_edge"] == 36
     classifier = pipeline(
         "zero-shot-video-classification",
-        model=vitaclip_hf.VitaClipModel.from_pretrained(tmp_path),
+        model=checkpoint.model,
         tokenizer=processor.tokenizer,
         video_processor=own,
     )

@@ -1,10 +1,10 @@
-"""The classes' text tower without padding, against transformers' own on padded sequences."""
+"""Class features of prompts padded to the longest, against all positions through transformers' own encoder."""
 
 import copy
 
 import pytest
 import torch
-from tiny_models import enable_checkpointing, tiny_config, tiny_model
+from tiny_models import enable_checkpointing, set_classes, tiny_config, tiny_model
 from transformers.activations import ACT2FN
 from transformers.masking_utils import create_causal_mask
 from transformers.models.clip.modeling_clip import CLIPEncoder
@@ -12,7 +12,6 @@ from transformers.models.clip.modeling_clip import CLIPEncoder
 from vitaclip_hf import VitaClipModel
 from vitaclip_hf.model.prompts import AFTER_END, CONTEXT_SLOT
 from vitaclip_hf.model.quick_gelu import QuickGELU
-from vitaclip_hf.model.text_tower import CACHE_ARGUMENT
 
 
 # 2, 5, 1, 2, 3 and 1 tokens: neither sorted nor all of one length.
@@ -43,7 +42,7 @@ def plain_class_features(model: VitaClipModel) -> torch.Tensor:
         )
     longer, ends = torch.stack(rows), (ids != AFTER_END).sum(1) - 1
     hidden_states = text.embeddings(inputs_embeds=longer)
-    mask = create_causal_mask(text.config, hidden_states, attention_mask=None, **{CACHE_ARGUMENT: None})
+    mask = create_causal_mask(text.config, hidden_states, None, None)
     hidden_states = encoder(hidden_states, mask, is_causal=True).last_hidden_state
     at_ends = text.final_layer_norm(hidden_states)[torch.arange(len(ends)), ends]
     return model.text_projection(at_ends)
@@ -58,10 +57,10 @@ def gradient(model: VitaClipModel, features: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("position", ["end", "front", "middle"])
 @pytest.mark.parametrize("specific", [True, False])
-def test_features_and_gradients_are_those_of_padded_sequences(tokenizer, position, specific, attention):
+def test_features_and_gradients_are_those_of_all_positions(tokenizer, position, specific, attention):
     model = named_model(tokenizer, context_position=position, class_specific_context=specific)
     model.set_attn_implementation(attention)
-    assert len(set(model.class_prompts.lengths)) >= 4
+    assert model.class_prompts.lengths[0] + 3 < model.class_prompts.lengths[1] < 20
     expected = plain_class_features(model)
     features = model.get_class_features().pooler_output
     # The eager softmax is transformers' own and works in float32.
@@ -75,23 +74,26 @@ def test_features_and_gradients_are_those_of_padded_sequences(tokenizer, positio
 @pytest.mark.parametrize(("layers", "names"), [(1, NAMES), (2, NAMES[:1]), (3, ["archery", "yoga"])])
 def test_few_layers_and_few_classes(tokenizer, layers, names):
     model = named_model(tokenizer, num_hidden_layers=layers)
-    model.set_classes(names, tokenizer)
+    set_classes(model, names, tokenizer)
     torch.testing.assert_close(
         model.get_class_features().pooler_output, plain_class_features(model), atol=1e-13, rtol=1e-11
     )
 
 
 @torch.no_grad()
-def test_nothing_is_computed_for_padding_and_only_ends_in_the_last_layer(tokenizer):
-    model = named_model(tokenizer, num_hidden_layers=3)
-    rows = []
-    for layer in model.text_model.encoder.layers:
-        layer.mlp.fc1.register_forward_hook(lambda _, given, __: rows.append(given[0].shape[:-1].numel()))
-    outputs = model.get_class_features()
-    tokens = sum(model.class_prompts.lengths)
-    assert tokens < len(NAMES) * 12
-    assert rows == [tokens, tokens, len(NAMES)]
-    assert outputs.last_hidden_state.shape == (len(NAMES), 1, 32)
+def test_no_position_behind_the_longest_prompt(tokenizer):
+    """Also where the prompts were never measured: then all positions are computed, with the same features."""
+    model = named_model(tokenizer)
+    longest = max((model.class_prompts.class_input_ids != AFTER_END).sum(1))
+    expected = model.get_class_features()
+    assert expected.last_hidden_state.shape == (len(NAMES), longest, 32)
+    loaded = VitaClipModel(model.config).double().train()
+    for name, tensor in model.state_dict().items():
+        owner, _, attribute = name.rpartition(".")
+        getattr(loaded.get_submodule(owner), attribute).data = tensor  # as `from_pretrained`, which measures nothing
+    compiled = torch.compile(loaded.get_class_features, fullgraph=True, backend="eager")()
+    assert compiled.last_hidden_state.shape == (len(NAMES), 77, 32)
+    torch.testing.assert_close(compiled.pooler_output, expected.pooler_output, atol=1e-13, rtol=1e-11)
 
 
 def test_checkpointed_layers_give_the_same_gradients(tokenizer):

@@ -11,37 +11,26 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoProcessor, CLIPConfig
 
-from ..model.configuration_vita_clip import BACKBONES, VitaClipConfig
+from ..model.configuration_vita_clip import VitaClipConfig
 from ..model.encoder import VitaClipEncoder
 from ..model.modeling_vita_clip import VitaClipModel
 from ..model.pipeline_zero_shot_video_classification import ZeroShotVideoClassificationPipeline
-from ..model.processing_vita_clip import VitaClipProcessor, check_tokenizer
+from ..model.processing_vita_clip import VitaClipProcessor
 from ..model.shown_names import check_utf8, shown
 from .checksums import CHECKSUMS_FILE, check_checksums, write_checksums
+from .clip_backbones import BACKBONES, add_prompts, clip_processor
 from .guards import (
-    HUB_ARGUMENTS,
-    UNFIT,
+    LOADING_ERRORS,
     CheckpointError,
     check_complete,
-    check_config_file,
     check_sizes,
     check_video_processor,
     find_file,
+    hub_arguments,
+    one_line,
+    prompt_names,
 )
 from .prompts_alone import find_prompts_alone, fingerprint_of_tensors, load_prompts
-
-
-# Arguments of `from_pretrained` by which the sizes are no longer those of the folder's configuration.
-OTHER_SIZES = {
-    "config",
-    "state_dict",
-    "variant",
-    "vision_config",
-    "text_config",
-    "num_frames",
-    "id2label",
-    "num_labels",
-}
 
 
 @dataclass
@@ -121,47 +110,77 @@ def load_checkpoint(
     """
     name = str(name)
     config = read_config(name, revision, accept_clip)
-    kwargs.setdefault("use_safetensors", True)
-    hub = {"revision": revision} | {argument: kwargs[argument] for argument in HUB_ARGUMENTS if argument in kwargs}
+    kwargs = {"use_safetensors": True, "revision": revision} | kwargs
+    hub = hub_arguments(kwargs)
     try:
-        load: Any = model_class.from_pretrained
         if not isinstance(config, VitaClipConfig):
             kind = "clip"
-            kwargs |= prompt_settings or {}
-        elif find_prompts_alone(name, {"revision": revision}) is None:
+            settings = {field: kwargs.pop(field) for field in (*kwargs,) if hasattr(config, field) and field != "dtype"}
+            config = add_prompts(config, settings | dict(prompt_settings or {}))
+            model = _load_whole(name, config, model_class, hub, kwargs, stock=True)
+        elif find_prompts_alone(name, hub) is None:
             kind = "vita-clip"
+            attention = {field: kwargs.pop(field) for field in ("attn_implementation",) if field in kwargs}
+            config, kwargs = VitaClipConfig.from_pretrained(name, return_unused_kwargs=True, **kwargs)
+            model = _load_whole(name, config, model_class, hub, hub | kwargs | attention)
         else:
             kind = "prompts"
-        if kind == "prompts":
-            model = load_prompts(name, model_class=model_class, revision=revision, **kwargs)
-        else:
-            if kwargs["use_safetensors"] and not kwargs.keys() & OTHER_SIZES - (prompt_settings or {}).keys():
-                if kind == "clip":
-                    config = VitaClipConfig.from_pretrained(name, **hub, **(prompt_settings or {}))
-                check_sizes(name, config, model_class, hub, stock=kind == "clip")
-            # Weights of another shape are named by check_complete, which transformers' own error does not do.
-            kwargs |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
-            model, info = load(name, revision=revision, **kwargs)
-            check_complete(name, model, info, stock=kind == "clip")
-            listing = find_file(name, CHECKSUMS_FILE, hub)
-            if listing is not None:
-                check_checksums(Path(listing).parent)
+            model = load_prompts(name, model_class=model_class, **kwargs)
         if not model.logit_scale.isfinite():
             raise CheckpointError(f"{name}: its logit_scale is {model.logit_scale.item()}; fetch or save it again.")
+        processor = _load_processor(name, model.config, kind, hub)
     except (CheckpointError, torch.OutOfMemoryError):
         raise
-    except SafetensorError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise CheckpointError(f"{name}: a weights file is damaged or incomplete ({reason}); fetch it again.") from error
-    except UNFIT as error:
-        raise CheckpointError(_about(name, error)) from error
-    processor = _load_processor(name, revision, kind)
-    try:
-        check_tokenizer(processor.tokenizer, model.config.text_config, name)
-    except ValueError as error:
-        raise CheckpointError(str(error)) from error
+    except (SafetensorError, *LOADING_ERRORS) as error:
+        raise CheckpointError(
+            f"{name}: damaged or incomplete, or of another kind ({one_line(error)}); fetch or save it again."
+        ) from error
     model = model.to(device=device, dtype=dtype).eval()
     return Checkpoint(name, kind, model, processor, getattr(model.config, "_commit_hash", None))
+
+
+def _load_whole(
+    name: str,
+    config: VitaClipConfig,
+    model_class: Any,
+    hub: dict[str, Any],
+    kwargs: dict[str, Any],
+    stock: bool = False,
+) -> VitaClipModel:
+    """A whole Vita-CLIP, or a stock CLIP with new prompts; complete, or a CheckpointError."""
+    if kwargs.get("use_safetensors"):
+        check_sizes(name, config, model_class, hub, new=None if stock else ())
+    # check_complete names weights of another shape, which transformers' own error does not do.
+    kwargs = {"output_loading_info": True, "ignore_mismatched_sizes": True} | kwargs
+    model, info = model_class.from_pretrained(name, config=config, **kwargs)
+    check_complete(name, info, prompt_names(model) if stock else (), unexpected=not stock)
+    listing = find_file(name, CHECKSUMS_FILE, hub)
+    if listing is not None:
+        check_checksums(Path(listing).parent)
+    return model
+
+
+def _load_processor(name: str, config: VitaClipConfig, kind: str, hub: dict[str, Any]) -> VitaClipProcessor:
+    """What was saved beside a Vita-CLIP; for a stock CLIP one that is made of its files."""
+    try:
+        if kind == "clip":
+            processor = clip_processor(name, config, hub)
+        else:
+            processor = AutoProcessor.from_pretrained(name, trust_remote_code=False, **hub)
+    except Exception as error:  # tokenizers raises `Exception` itself
+        raise CheckpointError(
+            f"{name}: no processor beside the model ({one_line(error)}); save the processor there too."
+        ) from error
+    if not isinstance(processor, VitaClipProcessor) or None in (processor.video_processor, processor.tokenizer):
+        raise CheckpointError(f"{name}: no complete VitaClipProcessor beside the model; save the processor there too.")
+    check_video_processor(name, processor.video_processor)
+    tokens, vocabulary = len(processor.tokenizer), config.text_config.vocab_size
+    if not vocabulary / 2 <= tokens <= vocabulary:  # transformers makes one of a few tokens for a folder without any
+        raise CheckpointError(
+            f"{name}: the tokenizer has {tokens:,} tokens, the text tower {vocabulary:,}. Save the tokenizer that "
+            "belongs to the model beside it."
+        )
+    return processor
 
 
 def save_checkpoint(
@@ -205,44 +224,19 @@ def read_config(name: str | Path, revision: str | None = None, accept_clip: bool
                 "ORG/NAME); give one of the two."
             ) from error
     try:
-        check_config_file(name, {"revision": revision})
         config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
-    except CheckpointError:
-        raise
-    except UNFIT as error:
-        raise CheckpointError(_about(name, error)) from error
+    except LOADING_ERRORS as error:
+        raise CheckpointError(f"{name}: its configuration does not load ({one_line(error)}).") from error
     except OSError as error:
         if Path(name).is_dir() or name in str(error):
             raise
-        reason = " ".join(str(error).split())[:300]  # of a connection; it names no model
-        raise CheckpointError(f"{name}: no such folder, and it cannot be fetched from the Hub ({reason})") from error
+        raise CheckpointError(  # of a connection; it names no model
+            f"{name}: no such folder, and it cannot be fetched from the Hub ({one_line(error)})"
+        ) from error
     if isinstance(config, VitaClipConfig) or (accept_clip and config.model_type in BACKBONES):
         return config
     needed = "a CLIP or a Vita-CLIP" if accept_clip else "a Vita-CLIP"
     raise CheckpointError(f"{name}: this is a {config.model_type!r:.100} model; give {needed} checkpoint.")
-
-
-def _about(name: str, error: Exception) -> str:
-    reason = " ".join(str(error)[:5000].split())[:300] or type(error).__name__
-    return reason if name in reason else f"{name}: {reason}"
-
-
-def _load_processor(name: str, revision: str | None, kind: str) -> VitaClipProcessor:
-    """What was saved beside a Vita-CLIP; for a stock CLIP one that is made of its files."""
-    try:
-        if kind == "clip":
-            processor = VitaClipProcessor.from_pretrained(name, revision=revision)
-        else:
-            processor = AutoProcessor.from_pretrained(name, revision=revision, trust_remote_code=False)
-    except Exception as error:  # tokenizers raises `Exception` itself
-        reason = " ".join(str(error)[:5000].split())[:200]
-        raise CheckpointError(
-            f"{name}: no processor beside the model ({reason}); save the processor there too."
-        ) from error
-    if not isinstance(processor, VitaClipProcessor) or None in (processor.video_processor, processor.tokenizer):
-        raise CheckpointError(f"{name}: no complete VitaClipProcessor beside the model; save the processor there too.")
-    check_video_processor(name, processor.video_processor)
-    return processor
 
 
 __all__ = ["Checkpoint", "CheckpointError", "load_checkpoint", "read_config", "save_checkpoint"]

@@ -1,15 +1,9 @@
 """Vita-CLIP configuration: what the model adds to CLIP's."""
 
-from dataclasses import fields
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
 from transformers.models.clip.configuration_clip import CLIPConfig, CLIPTextConfig, CLIPVisionConfig
-from transformers.models.metaclip_2.configuration_metaclip_2 import (
-    MetaClip2Config,
-    MetaClip2TextConfig,
-    MetaClip2VisionConfig,
-)
 from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
 
@@ -17,34 +11,11 @@ CONTEXT_POSITIONS = ("end", "front", "middle")
 REMOTE_CODE_FIELDS = ("auto_map", "custom_pipelines")
 
 
-def _require_positive(config, *fields: str, minimum: int = 1) -> None:
-    for field in fields:
-        value = getattr(config, field)
-        if value < minimum:
-            raise ValueError(f"{type(config).__name__}: `{field}` must be at least {minimum}, got {value}.")
-
-
-# Backbones by model type: the configurations of their text and vision towers.
-BACKBONES = {
-    CLIPConfig.model_type: (CLIPTextConfig, CLIPVisionConfig),
-    MetaClip2Config.model_type: (MetaClip2TextConfig, MetaClip2VisionConfig),
-}
-# Models without prompts: whole backbones, and their vision towers alone.
-STOCK_TYPES = (*BACKBONES, *(vision.model_type for _, vision in BACKBONES.values()))
-
-
-def _as_ours(given: Any, legacy: dict | None, stock: Any, ours: Any) -> Any:
-    """Our configuration of one tower, from a dictionary, a stock CLIP configuration or None.
-
-    CLIP's own defaults (patches of 32) fill what a stock CLIP configuration leaves out.
-    """
-    if isinstance(given, stock) and (legacy or not isinstance(given, ours)):
-        given = given.to_dict()
-    if legacy:
-        given = (given or {}) | stock(**legacy).to_dict()
-    if isinstance(given, dict) and given.get("model_type") == stock.model_type:
-        given = stock(**given).to_dict() | {"model_type": ours.model_type}
-    return ours(**(given or {})) if given is None or isinstance(given, dict) else given
+def _check_at_least(config, field: str, minimum: int) -> None:
+    if getattr(config, field) < minimum:
+        raise ValueError(
+            f"{type(config).__name__}: `{field}` must be at least {minimum}, got {getattr(config, field)}."
+        )
 
 
 @strict
@@ -78,7 +49,7 @@ class VitaClipTextConfig(CLIPTextConfig):
     def validate_architecture(self):
         """Checks fields that only make sense together; run by `@strict`."""
         super().validate_architecture()
-        _require_positive(self, "num_context_tokens")
+        _check_at_least(self, "num_context_tokens", 1)
         if self.context_position not in CONTEXT_POSITIONS:
             raise ValueError(
                 f"VitaClipTextConfig: `context_position` must be one of {', '.join(CONTEXT_POSITIONS)}, "
@@ -124,16 +95,14 @@ class VitaClipVisionConfig(CLIPVisionConfig):
     def validate_architecture(self):
         """Checks fields that only make sense together; run by `@strict`."""
         super().validate_architecture()
-        _require_positive(self, "num_frames")
-        _require_positive(self, "num_global_prompts", minimum=0)
+        _check_at_least(self, "num_frames", 1)
+        _check_at_least(self, "num_global_prompts", 0)
 
 
 @strict
 class VitaClipConfig(CLIPConfig):
     r"""
     Configuration of [`VitaClipModel`]: a text and a vision configuration, and the classes in `id2label`.
-
-    A stock CLIP configuration (its folder or dictionary) is accepted too and gains the prompts' defaults.
 
     Example:
 
@@ -153,6 +122,7 @@ class VitaClipConfig(CLIPConfig):
     keys_to_ignore_at_inference = [
         "logits_per_text",
         "text_embeds",
+        "video_embeds",
         "vision_model_output",
         "text_model_output",
         "hidden_states",
@@ -164,13 +134,13 @@ class VitaClipConfig(CLIPConfig):
 
     def __post_init__(self, **kwargs):
         num_frames = kwargs.pop("num_frames", None)
-        # OpenAI's published configurations have these two fields; their values win, as in CLIPConfig.
-        legacy_text, legacy_vision = kwargs.pop("text_config_dict", None), kwargs.pop("vision_config_dict", None)
-        self.text_config = _as_ours(self.text_config, legacy_text, CLIPTextConfig, VitaClipTextConfig)
-        self.vision_config = _as_ours(self.vision_config, legacy_vision, CLIPVisionConfig, VitaClipVisionConfig)
-        ours = self.text_config, self.vision_config
+        for name, part in self.sub_configs.items():
+            values = getattr(self, name)
+            if values is None or isinstance(values, dict):
+                setattr(self, name, part(**(values or {})))
+        parts = self.text_config, self.vision_config
         super().__post_init__(**kwargs)
-        self.text_config, self.vision_config = ours  # older CLIPConfigs (5.12) make CLIP's own of them
+        self.text_config, self.vision_config = parts  # older CLIPConfigs (5.12) make CLIP's own of them
         attention: Any = self._attn_implementation  # type: ignore[has-type]
         if attention is not None:
             self._attn_implementation = attention  # the setter passes it on to the parts
@@ -179,34 +149,17 @@ class VitaClipConfig(CLIPConfig):
         if num_frames is not None:
             self.num_frames = num_frames
         if self.id2label is not None and sorted(self.id2label) != list(range(len(self.id2label))):  # type: ignore[has-type]
-            found = ", ".join(map(str, list(self.id2label)[:5]))
+            first = ", ".join(map(str, list(self.id2label)[:5]))
             raise ValueError(
-                f"VitaClipConfig: `id2label` must number the classes 0, 1, 2 … without gaps, got {found} …"
+                f"VitaClipConfig: `id2label` must number the classes 0, 1, 2 … without gaps, got {first} …"
             )
 
     @classmethod
     def from_dict(cls, config_dict: dict, **kwargs):
-        """
-        Like every configuration's `from_dict`; a stock CLIP's configuration is accepted too.
-
-        The installed package is used instead of the copy of its code in a published folder. So the fields that point to
-        that copy are dropped: `pipeline()` would ask for `trust_remote_code` because of `custom_pipelines`, and a
-        folder that is saved from here holds no code.
-        """
+        """As for every configuration, without the fields that point to a published folder's own code."""
+        # The package goes before that code; because of `custom_pipelines`, `pipeline()` would ask for trust in it.
         if not cls.__module__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}."):
             config_dict = {key: value for key, value in config_dict.items() if key not in REMOTE_CODE_FIELDS}
-        backbone = config_dict.get("model_type")
-        if backbone in BACKBONES:
-            config_dict = dict(config_dict) | {"model_type": cls.model_type}
-            text, vision = BACKBONES[backbone]
-            for part, stock in (("text_config", text), ("vision_config", vision)):
-                config_dict[part] = {"model_type": stock.model_type} | (config_dict.get(part) or {})
-                if backbone != CLIPConfig.model_type:  # `__post_init__` fills in CLIP's own defaults
-                    config_dict[part] = stock(**config_dict[part]).to_dict() | {
-                        "model_type": getattr(cls.sub_configs[part], "model_type")  # noqa: B009
-                    }
-            if backbone == MetaClip2Config.model_type:
-                config_dict["text_config"]["pool_first_eos"] = True
         return super().from_dict(config_dict, **kwargs)
 
     @property
@@ -219,17 +172,10 @@ class VitaClipConfig(CLIPConfig):
         self.vision_config.num_frames = value
 
 
-# The settings of prompts: fields that are ours and neither CLIP's nor a fact of the backbone.
+# The settings of prompts: fields that are ours and no fact of the backbone.
 PROMPT_FIELDS = {
-    part: tuple(
-        item.name
-        for item in fields(ours)
-        if item.name not in {"pool_first_eos", *(theirs.name for theirs in fields(stock))}
-    )
-    for part, ours, stock in (
-        ("vision_config", VitaClipVisionConfig, CLIPVisionConfig),
-        ("text_config", VitaClipTextConfig, CLIPTextConfig),
-    )
+    name: tuple(field for field in part.__annotations__ if field not in ("patch_size", "pool_first_eos"))
+    for name, part in (("vision_config", VitaClipVisionConfig), ("text_config", VitaClipTextConfig))
 }
 
 

@@ -4,7 +4,6 @@ import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -154,9 +153,8 @@ class VitaClipEncoder(VideoEncoder):
         return embeds.unflatten(0, pixels.shape[:2])
 
     def _features(self, pixels: torch.Tensor, use_prompts: bool) -> torch.Tensor:
-        with nullcontext() if use_prompts else self.model.prompts_disabled():
-            features = self.model.get_video_features(pixels, class_tokens_only=True).pooler_output
-        return nn.functional.normalize(features, dim=-1)
+        outputs = self.model.get_video_features(pixels, class_tokens_only=True, use_prompts=use_prompts)
+        return nn.functional.normalize(outputs.pooler_output, dim=-1)
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:

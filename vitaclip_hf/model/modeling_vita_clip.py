@@ -4,41 +4,39 @@ Shapes, in the letters of the whole package: B videos, T frames, N patches of a 
 E joint width, C classes.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import initialization as init
+from transformers.masking_utils import create_causal_mask
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling, ImageClassifierOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.clip.modeling_clip import (
     CLIPAttention,
-    CLIPEncoder,
     CLIPEncoderLayer,
-    CLIPModel,
     CLIPPreTrainedModel,
-    CLIPVisionModel,
+    CLIPTextModel,
+    CLIPVisionEmbeddings,
     eager_attention_forward,
 )
 from transformers.processing_utils import Unpack
-from transformers.utils import ModelOutput, TransformersKwargs, logging
+from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .configuration_vita_clip import VitaClipConfig, VitaClipVisionConfig
-from .prompts import ClassPrompts, TimeEmbedding, VisionPrompts, prompts_disabled
-from .published_code import copy_pipeline_modules
+from .prompts import ClassPrompts, TimeEmbedding, VisionPrompts
 from .quick_gelu import QuickGELU
 from .text_embedding_cache import TextEmbeddingCache
-from .text_tower import VitaClipTextEncoder
 
 
-logger = logging.get_logger(__name__)
-
-VIDEO_SHAPE = "(batch_size, num_frames, num_channels, height, width)"
+# The models that run without prompts in this thread: see `prompts_disabled`.
+_WITHOUT_PROMPTS: ContextVar[frozenset[int]] = ContextVar("without_prompts", default=frozenset())
 
 
 @dataclass
@@ -52,8 +50,7 @@ class VitaClipOutput(ModelOutput):
         logits_per_text (`torch.Tensor` of shape `(num_texts, batch_size)`): the same, transposed.
         video_embeds (`torch.Tensor` of shape `(batch_size, projection_dim)`): normalised video features.
         text_embeds (`torch.Tensor` of shape `(num_texts, projection_dim)`): normalised text or class features.
-        vision_model_output (`BaseModelOutputWithPooling`): of [`VitaClipModel.get_video_features`].
-        text_model_output (`BaseModelOutputWithPooling`): of the text or class features.
+        vision_model_output, text_model_output (`BaseModelOutputWithPooling`): of the two towers.
     """
 
     loss: torch.Tensor | None = None
@@ -66,6 +63,13 @@ class VitaClipOutput(ModelOutput):
 
     def to_tuple(self) -> tuple:
         return tuple(v.to_tuple() if isinstance(v, ModelOutput) else v for v in self.values())
+
+
+@dataclass
+class VitaClipClassifierOutput(ImageClassifierOutput):
+    """Output of [`VitaClipForVideoClassification`]: that of every classifier, and the normalised video features."""
+
+    video_embeds: torch.Tensor | None = None
 
 
 class VitaClipVisionAttention(CLIPAttention):
@@ -124,23 +128,26 @@ class VitaClipVisionLayer(CLIPEncoderLayer):
         self.prompts = VisionPrompts(config)
 
     def forward(
-        self, hidden_states: torch.Tensor, num_queries: int | None = None, **kwargs: Unpack[TransformersKwargs]
+        self,
+        hidden_states: torch.Tensor,
+        num_queries: int | None = None,
+        use_prompts: bool = True,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> torch.Tensor:
         """`[B, T, 1+N, D]` in, `[B, T, num_queries, D]` out (all tokens by default)."""
-        prompts = [self.layer_norm1(tokens) for tokens in self.prompts(hidden_states[:, :, 0])]
+        prompts = self.prompts(hidden_states[:, :, 0]) if use_prompts else []
+        prompts = [self.layer_norm1(tokens) for tokens in prompts]
         attended, _ = self.self_attn(self.layer_norm1(hidden_states), prompts, num_queries, **kwargs)
         hidden_states = hidden_states[:, :, :num_queries] + attended
         return hidden_states + self.mlp(self.layer_norm2(hidden_states))
 
 
-class VitaClipVisionEncoder(CLIPEncoder):
+class VitaClipVisionEncoder(nn.Module):
     """CLIP's encoder. The last layer can be computed for the class tokens only."""
 
     def __init__(self, config: VitaClipVisionConfig):
-        nn.Module.__init__(self)  # CLIPEncoder's own would build CLIP's layers first
-        self.config = config
+        super().__init__()
         self.layers = nn.ModuleList([VitaClipVisionLayer(config) for _ in range(config.num_hidden_layers)])
-        self.gradient_checkpointing = False
 
     def forward(
         self, inputs_embeds: torch.Tensor, all_tokens: bool = True, **kwargs: Unpack[TransformersKwargs]
@@ -160,7 +167,7 @@ class VitaClipPreTrainedModel(CLIPPreTrainedModel):
     base_model_prefix = "vita_clip"
     main_input_name = "pixel_values_videos"
     input_modalities: tuple[str, ...] = ("video", "text")
-    _no_split_modules = ["VitaClipTextLayer", "CLIPVisionEmbeddings", "VitaClipVisionLayer"]
+    _no_split_modules = ["CLIPEncoderLayer", "CLIPVisionEmbeddings", "VitaClipVisionLayer"]
     # The summary prompts attend too; only the frames' own attention is reported.
     _can_record_outputs = {
         "hidden_states": CLIPEncoderLayer,
@@ -168,39 +175,23 @@ class VitaClipPreTrainedModel(CLIPPreTrainedModel):
     }
 
     @classmethod
-    def from_pretrained(cls, *args, **kwargs):
-        loaded = super().from_pretrained(*args, **kwargs)
-        for module in (loaded[0] if isinstance(loaded, tuple) else loaded).modules():
-            if isinstance(module, ClassPrompts):
-                module.lengths  # noqa: B018  measured now, since a traced forward pass cannot
-        return loaded
-
-    @classmethod
     def is_custom_code(cls) -> bool:
-        """`False`: initialise as transformers' own models do. `_init_weights` never overwrites loaded weights."""
+        """`False`, or modules without parameters of their own (`CLIPAttention`) would lose CLIP's initialisation."""
         return False
 
-    def save_pretrained(self, save_directory, **kwargs) -> None:
-        """As for every transformers model. The pipelines of a published folder's own code are saved too."""
-        super().save_pretrained(save_directory, **kwargs)
-        copy_pipeline_modules(self.config, save_directory)
+    @property
+    def _without_prompts(self) -> bool:
+        return id(self) in _WITHOUT_PROMPTS.get()
 
-    def prompts_disabled(self) -> AbstractContextManager[None]:
-        """
-        A context in which the prompts are off: both towers give the features of frozen CLIP, to the bit.
-
-        `get_video_features` is then the mean of CLIP's frame features. The learned contexts cannot be used: compare
-        with texts (`input_ids`). `logit_scale` stays the trained one.
-
-        Example:
-
-        ```python
-        >>> with model.prompts_disabled():  # doctest: +SKIP
-        ...     features = model.get_video_features(pixel_values_videos).pooler_output
-
-        ```
-        """
-        return prompts_disabled(self)
+    @contextmanager
+    def prompts_disabled(self) -> Iterator[None]:
+        """A context in which `use_prompts` is `False` for every forward pass of this thread."""
+        models = {id(module) for module in self.modules() if isinstance(module, VitaClipPreTrainedModel)}
+        token = _WITHOUT_PROMPTS.set(_WITHOUT_PROMPTS.get() | models)
+        try:
+            yield
+        finally:
+            _WITHOUT_PROMPTS.reset(token)
 
     @torch.no_grad()
     def _init_weights(self, module):
@@ -222,24 +213,27 @@ class VitaClipPreTrainedModel(CLIPPreTrainedModel):
             init.copy_(module.class_input_ids, module.nameless_ids(len(module.class_input_ids)))
         elif isinstance(module, VitaClipModel):
             init.constant_(module.logit_scale, self.config.logit_scale_init_value)
+            for projection in (module.text_projection, module.visual_projection):
+                init.normal_(projection.weight, std=projection.in_features**-0.5 * self.config.initializer_factor)
 
 
-class VitaClipVisionModel(VitaClipPreTrainedModel, CLIPVisionModel):
+class VitaClipVisionModel(VitaClipPreTrainedModel):
     """The video tower without the projection to the joint space."""
 
     config: VitaClipVisionConfig
     config_class = VitaClipVisionConfig
     base_model_prefix = "vision_model"  # loads from a whole model's folder, of which it leaves the rest
     input_modalities = ("video",)
+    _input_embed_layer = "patch_embedding"
     _no_split_modules = ["CLIPVisionEmbeddings", "VitaClipVisionLayer"]
 
     def __init__(self, config: VitaClipVisionConfig):
-        checkpointing = getattr(config, "gradient_checkpointing", False)
         super().__init__(config)
+        self.embeddings = CLIPVisionEmbeddings(config)
         self.time_embedding = TimeEmbedding(config)
+        self.pre_layrnorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.encoder = VitaClipVisionEncoder(config)
-        if checkpointing:  # CLIP's own `__init__` took it for the encoder just replaced
-            config.gradient_checkpointing = True
+        self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.post_init()
 
     @merge_with_config_defaults
@@ -249,6 +243,7 @@ class VitaClipVisionModel(VitaClipPreTrainedModel, CLIPVisionModel):
         pixel_values_videos: torch.Tensor | None = None,
         interpolate_pos_encoding: bool = False,
         class_tokens_only: bool = False,
+        use_prompts: bool = True,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
         r"""
@@ -258,61 +253,41 @@ class VitaClipVisionModel(VitaClipPreTrainedModel, CLIPVisionModel):
             interpolate_pos_encoding (`bool`, defaults to `False`): accept another size than the configuration's.
             class_tokens_only (`bool`, defaults to `False`):
                 Compute the last layer for the class tokens only, which saves time. `last_hidden_state` is then `None`.
-                Without effect where hidden states or attentions are asked for, and with disabled prompts.
+                Without effect where hidden states or attentions are asked for, and without prompts.
+            use_prompts (`bool`, defaults to `True`):
+                `False` for frozen CLIP: the features of each frame are CLIP's own, to the bit.
 
         Returns:
             `pooler_output` of shape `(batch_size, num_frames, hidden_size)`: each frame's class token after the final
             LayerNorm; and `last_hidden_state` of shape `(batch_size, num_frames, sequence_length, hidden_size)`.
         """
-        pixel_values_videos = _checked_videos(pixel_values_videos)
+        if pixel_values_videos is None or pixel_values_videos.ndim != 5 or 0 in pixel_values_videos.shape:
+            raise ValueError(
+                "`pixel_values_videos` must have the shape (batch_size, num_frames, num_channels, height, width), got "
+                f"{None if pixel_values_videos is None else tuple(pixel_values_videos.shape)}."
+            )
+        use_prompts = use_prompts and not self._without_prompts
         # Without prompts this is CLIP. It is computed as CLIP computes it, so that the result is bit-identical.
-        all_tokens = not (class_tokens_only and self.time_embedding.enabled) or any(
+        all_tokens = not (class_tokens_only and use_prompts) or any(
             kwargs.get(name, getattr(self.config, name, False))
             for name in ("output_hidden_states", "output_attentions")
         )
         frames = self.embeddings(pixel_values_videos.flatten(0, 1), interpolate_pos_encoding=interpolate_pos_encoding)
-        hidden_states = self.time_embedding(frames.unflatten(0, pixel_values_videos.shape[:2]))
-        hidden_states = self.encoder(self.pre_layrnorm(hidden_states), all_tokens, **kwargs).last_hidden_state
+        hidden_states = frames.unflatten(0, pixel_values_videos.shape[:2])
+        if use_prompts:
+            hidden_states = self.time_embedding(hidden_states)
+        hidden_states = self.encoder(
+            self.pre_layrnorm(hidden_states), all_tokens, use_prompts=use_prompts, **kwargs
+        ).last_hidden_state
         return BaseModelOutputWithPooling(
             last_hidden_state=hidden_states if all_tokens else None,
             pooler_output=self.post_layernorm(hidden_states[:, :, 0]),
         )
 
 
-def _check_tensor(name: str, value: Any, shape: str) -> None:
-    """Raises a TypeError for what is no tensor. Stand-ins of tracing have the methods of one."""
-    if not hasattr(value, "to"):
-        raise TypeError(f"`{name}` must be a tensor of shape {shape}, got {type(value).__name__}.")
-
-
-def _check_texts(input_ids: Any) -> None:
-    shape = "(batch_size, sequence_length)"
-    _check_tensor("input_ids", input_ids, shape)
-    if not isinstance(input_ids, torch.Tensor):
-        return
-    if input_ids.is_floating_point() or input_ids.is_complex() or input_ids.dtype == torch.bool:
-        raise TypeError(f"`input_ids` must hold whole numbers, got a tensor of {input_ids.dtype}.")
-    if input_ids.ndim == 0 or 0 in input_ids.shape:
-        raise ValueError(f"`input_ids` must have the shape {shape}, got {tuple(input_ids.shape)}.")
-
-
-def _checked_videos(pixel_values_videos: torch.Tensor | None) -> torch.Tensor:
-    if pixel_values_videos is None:
-        raise ValueError(f"`pixel_values_videos` is missing; pass videos of shape {VIDEO_SHAPE}.")
-    _check_tensor("pixel_values_videos", pixel_values_videos, VIDEO_SHAPE)
-    if pixel_values_videos.ndim != 5 or 0 in pixel_values_videos.shape:
-        raise ValueError(
-            f"`pixel_values_videos` must have the shape {VIDEO_SHAPE} with at least one video and one frame, "
-            f"got {tuple(pixel_values_videos.shape)}."
-        )
-    return pixel_values_videos
-
-
-class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
+class VitaClipModel(VitaClipPreTrainedModel):
     r"""
     Vita-CLIP: CLIP with learned video prompts and class-specific learned text contexts.
-
-    `VitaClipModel.from_pretrained` also loads a stock CLIP. Its weights are taken as they are; the prompts are new.
 
     Example:
 
@@ -331,31 +306,32 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
     """
 
     config: VitaClipConfig
+    logit_scale: nn.Parameter
     # The loss is a mean over the batch unless `num_items_in_batch` is given, which the forward uses.
     accepts_loss_kwargs = True
 
     def __init__(self, config: VitaClipConfig):
-        checkpointing = getattr(config, "gradient_checkpointing", False)
         super().__init__(config)
-        if checkpointing:  # CLIP's own `__init__` took it for the towers replaced here
-            config.gradient_checkpointing = True
+        self.text_model = CLIPTextModel._from_config(config.text_config)
         self.vision_model = VitaClipVisionModel._from_config(config.vision_config)
-        self.text_model.encoder = VitaClipTextEncoder(self.text_model.config)
+        self.visual_projection = nn.Linear(config.vision_config.hidden_size, config.projection_dim, bias=False)
+        self.text_projection = nn.Linear(config.text_config.hidden_size, config.projection_dim, bias=False)
+        self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale_init_value))
         self.class_prompts = ClassPrompts(config.text_config, config.num_labels)
-        self.text_embedding_cache = TextEmbeddingCache()
+        if config.text_config.hidden_act == "quick_gelu":
+            for layer in self.text_model.encoder.layers:
+                layer.mlp.activation_fn = QuickGELU()
         self.post_init()
-        self.class_prompts.lengths  # noqa: B018  measured now, since a traced forward pass cannot
-        # CLIP's own text tower adds its layers, which were replaced, and its embeddings, of which classes use a part.
-        replaced = {"CLIPEncoderLayer", "CLIPTextEmbeddings"}
-        self._no_split_modules = [name for name in self._no_split_modules or () if name not in replaced]
+        # The text tower adds its embeddings, of which the classes use a part.
+        self._no_split_modules = [name for name in self._no_split_modules or () if name != "CLIPTextEmbeddings"]
 
-    def get_input_embeddings(self) -> nn.Embedding:
+    def get_input_embeddings(self) -> nn.Module:
         """The text tower's token embedding."""
-        return self.text_model.embeddings.token_embedding
+        return self.text_model.get_input_embeddings()
 
-    def set_input_embeddings(self, value: nn.Embedding) -> None:
+    def set_input_embeddings(self, value: nn.Module) -> None:
         """Replaces the text tower's token embedding."""
-        self.text_model.embeddings.token_embedding = value
+        self.text_model.set_input_embeddings(value)
 
     @can_return_tuple
     def get_video_features(
@@ -363,39 +339,23 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
         pixel_values_videos: torch.Tensor,
         interpolate_pos_encoding: bool = False,
         class_tokens_only: bool = False,
+        use_prompts: bool = True,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
         r"""
         Args:
-            pixel_values_videos (`torch.Tensor` of shape `(batch_size, num_frames, num_channels, height, width)`):
-                Normalised frames; any number of frames from 1 up. Of shape
-                `(batch_size, num_views, num_frames, num_channels, height, width)` for several views of each video.
-            interpolate_pos_encoding (`bool`, defaults to `False`): accept another size than the configuration's.
-            class_tokens_only (`bool`, defaults to `False`):
-                Compute the last layer for the class tokens only, which saves time: nothing else enters the features.
-                `last_hidden_state` is then `None`.
+            pixel_values_videos, interpolate_pos_encoding, class_tokens_only, use_prompts:
+                As for [`VitaClipVisionModel`]. Without prompts the features are the mean of CLIP's frame features.
 
         Returns:
             `pooler_output` of shape `(batch_size, projection_dim)`: the mean over the frames of their projected class
-            tokens, before normalising. Of several views, the mean of their normalised features; the other outputs then
-            have one row a view.
+            tokens, before normalising.
         """
-        if pixel_values_videos is not None and getattr(pixel_values_videos, "ndim", 5) == 6:
-            views = pixel_values_videos.shape[1]
-            outputs = self.get_video_features(
-                pixel_values_videos.flatten(0, 1),
-                interpolate_pos_encoding,
-                class_tokens_only,
-                return_dict=True,
-                **kwargs,
-            )
-            features = nn.functional.normalize(outputs.pooler_output, dim=-1)
-            outputs.pooler_output = features.unflatten(0, (-1, views)).mean(1)
-            return outputs
         outputs = self.vision_model(
             pixel_values_videos,
             interpolate_pos_encoding=interpolate_pos_encoding,
             class_tokens_only=class_tokens_only,
+            use_prompts=use_prompts,
             return_dict=True,
             **kwargs,
         )
@@ -403,17 +363,7 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
         return outputs
 
     def get_image_features(self, pixel_values: torch.Tensor, **kwargs) -> BaseModelOutputWithPooling:
-        r"""
-        Features of images, each as a video of one frame.
-
-        Args:
-            pixel_values (`torch.Tensor` of shape `(batch_size, num_channels, height, width)`): normalised images.
-            kwargs: as for `get_video_features`.
-
-        Returns:
-            `pooler_output` of shape `(batch_size, projection_dim)`, before normalising.
-        """
-        _check_tensor("pixel_values", pixel_values, "(batch_size, num_channels, height, width)")
+        """Features of normalised images `(batch_size, num_channels, height, width)`, each as a video of one frame."""
         return self.get_video_features(pixel_values.unsqueeze(1), **kwargs)
 
     @can_return_tuple
@@ -424,26 +374,14 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
         position_ids: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
-        r"""
-        Args:
-            input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`): the texts.
-            attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*): of the texts.
-            position_ids (`torch.LongTensor`, *optional*): places of the tokens.
-
-        Returns:
-            `pooler_output` of shape `(batch_size, projection_dim)`: features through CLIP's plain text tower, before
-            normalising.
-
-        Raises:
-            TypeError, ValueError: no tensor of whole numbers, or one without texts.
-        """
-        _check_texts(input_ids)
-        outputs = super().get_text_features(input_ids, attention_mask, position_ids, return_dict=True, **kwargs)
-        text = self.config.text_config
+        """Features of texts through CLIP's plain text tower, `(batch_size, projection_dim)`, before normalising."""
+        outputs = self.text_model(input_ids, attention_mask, position_ids, return_dict=True, **kwargs)
+        pooled, text = outputs.pooler_output, self.config.text_config
         if text.pool_first_eos:  # MetaCLIP 2, whose end token is the 2 that CLIP takes for a mistake
             states = outputs.last_hidden_state
             first = (input_ids.to(states.device) == text.eos_token_id).int().argmax(-1)
-            outputs.pooler_output = self.text_projection(states[torch.arange(len(states), device=states.device), first])
+            pooled = states[torch.arange(len(states), device=states.device), first]
+        outputs.pooler_output = self.text_projection(pooled)
         return outputs
 
     @can_return_tuple
@@ -453,22 +391,20 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
 
         Returns:
             `pooler_output` of shape `(num_classes, projection_dim)`, before normalising, and `last_hidden_state` of
-            shape `(num_classes, 1, hidden_size)`, of each prompt's end. Hidden states and attentions are not recorded.
-
-        Raises:
-            ValueError: the classes have no names and share one context, or the prompts are disabled.
+            shape `(num_classes, longest_prompt, hidden_size)`. Hidden states and attentions are not recorded.
         """
+        if self._without_prompts:
+            raise ValueError("Without prompts there are no learned classes: compare with texts (`input_ids`).")
         text = self.text_model
         # A function, not the module: accelerate's hooks move modules among the arguments, and would move its weights.
-        packed = self.class_prompts(lambda ids: text.embeddings.token_embedding(ids))
-        positions = text.embeddings.position_embedding(packed.positions)
-        hidden_states = text.encoder(
-            packed.tokens + positions.to(packed.tokens.device), packed=packed, is_causal=True, **kwargs
-        ).last_hidden_state
+        tokens, ends = self.class_prompts(lambda ids: text.embeddings.token_embedding(ids))
+        hidden_states = text.embeddings(inputs_embeds=tokens)
+        mask = create_causal_mask(text.config, hidden_states, None, None)  # the cache's name differs between versions
+        hidden_states = text.encoder(hidden_states, mask, is_causal=True, **kwargs).last_hidden_state
         hidden_states = text.final_layer_norm(hidden_states)
-        return BaseModelOutputWithPooling(
-            last_hidden_state=hidden_states, pooler_output=self.text_projection(hidden_states[:, 0])
-        )
+        classes = torch.arange(len(ends), device=hidden_states.device)
+        pooled = hidden_states[classes, ends.to(hidden_states.device)]
+        return BaseModelOutputWithPooling(last_hidden_state=hidden_states, pooler_output=self.text_projection(pooled))
 
     @can_return_tuple
     def forward(
@@ -480,12 +416,12 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
         interpolate_pos_encoding: bool = False,
         num_items_in_batch: int | torch.Tensor | None = None,
         class_tokens_only: bool = True,
+        use_prompts: bool = True,
         **kwargs: Unpack[TransformersKwargs],
     ) -> VitaClipOutput:
         r"""
         Args:
-            pixel_values_videos (`torch.Tensor` of shape `(batch_size, num_frames, num_channels, height, width)`):
-                Normalised frames; any number of frames from 1 up.
+            pixel_values_videos, interpolate_pos_encoding, class_tokens_only: as for [`VitaClipVisionModel`].
             input_ids (`torch.LongTensor` of shape `(num_texts, sequence_length)`, *optional*):
                 Texts to compare with, through CLIP's plain text tower. Without them, the model's own classes through
                 their learned contexts.
@@ -493,19 +429,16 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
             labels (`torch.Tensor`, *optional*):
                 Which text each video shows, of shape `(batch_size,)` and integers, or the probability of each, of shape
                 `(batch_size, num_texts)`.
-            interpolate_pos_encoding (`bool`, defaults to `False`): accept another size than the configuration's.
             num_items_in_batch (`int`, *optional*):
                 Entries of `labels` in the whole optimizer step, as `Trainer` counts and passes them; the loss is then
                 this batch's sum divided by that number.
-            class_tokens_only (`bool`, defaults to `True`):
-                Compute the last layer of the video tower for the class tokens only. With `False` the output's
-                `vision_model_output` has `last_hidden_state`.
-
-        Returns:
-            [`VitaClipOutput`]
+            use_prompts (`bool`, defaults to `True`):
+                `False` for frozen CLIP; needs `input_ids`. `logit_scale` stays the trained one.
         """
+        if input_ids is None and not use_prompts:
+            raise ValueError("Without prompts there are no learned classes: compare with texts (`input_ids`).")
         video_outputs = self.get_video_features(
-            pixel_values_videos, interpolate_pos_encoding, class_tokens_only, return_dict=True, **kwargs
+            pixel_values_videos, interpolate_pos_encoding, class_tokens_only, use_prompts, return_dict=True, **kwargs
         )
         if input_ids is None:
             text_outputs = self.get_class_features(return_dict=True)
@@ -531,92 +464,35 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
         )
 
     def compare(self, video_embeds: torch.Tensor, text_embeds: torch.Tensor) -> torch.Tensor:
-        """
-        Scaled cosines.
-
-        Args:
-            video_embeds (`torch.Tensor` of shape `(batch_size, projection_dim)`): normalised.
-            text_embeds (`torch.Tensor` of shape `(num_texts, projection_dim)`): normalised.
-
-        Returns:
-            `torch.Tensor` of shape `(batch_size, num_texts)`.
-        """
+        """Scaled cosines `(batch_size, num_texts)` of normalised embeddings."""
         text_embeds = text_embeds.to(video_embeds.device, video_embeds.dtype)
         return video_embeds @ text_embeds.T * self.logit_scale.exp().to(video_embeds.device)
 
-    def text_side_modules(self) -> list[nn.Module]:
-        """Everything that text and class features depend on."""
-        return [self.text_model, self.text_projection, self.class_prompts]
-
     def get_class_embeds(self) -> torch.Tensor:
-        """
-        Normalised class features of shape `(num_classes, projection_dim)`.
+        """Normalised class features of shape `(num_classes, projection_dim)`."""
+        return nn.functional.normalize(self.get_class_features(return_dict=True).pooler_output, dim=-1)
 
-        In evaluation without gradients they are made once and kept until a weight changes.
-        """
-
-        def embed() -> torch.Tensor:
-            return nn.functional.normalize(self.get_class_features(return_dict=True).pooler_output, dim=-1)
-
-        keep = not (self.training or torch.is_grad_enabled() or torch.compiler.is_compiling())
-        if not keep or not self.class_prompts.enabled or self.class_prompts.class_input_ids.is_meta:
-            return embed()
-        return self.text_embedding_cache.get("classes", self.text_side_modules(), embed)
-
-    @torch.no_grad()
-    def get_plain_class_embeds(self) -> torch.Tensor:
-        """
-        Normalised features of the class names without their contexts, `[SOS] [class name] [.] [EOS]`, through the plain
-        text tower: shape `(num_classes, projection_dim)`.
-
-        Raises:
-            ValueError: the classes have no names.
-        """
-        if not self.class_prompts.have_names:
-            raise ValueError("The classes have no names: call `model.set_classes(names, tokenizer)` first.")
-        rows = [row[row >= 0] for row in self.class_prompts.class_input_ids]  # contexts and padding are negative
-        longest = max(map(len, rows))
-        # Padded by the end token, of which the text tower reads the first.
-        ids = torch.stack([torch.cat([row, row[-1:].expand(longest - len(row))]) for row in rows])
-        return nn.functional.normalize(self.get_text_features(ids, return_dict=True).pooler_output, dim=-1)
-
-    def train(self, mode: bool = True):
-        """As for every module; drops the kept text embeddings, whose weights may change now."""
-        self.text_embedding_cache.clear()
-        return super().train(mode)
-
-    def _apply(self, *args, **kwargs):
-        # `to()` and its kin: weights that were rounded and moved back may lie where they were.
-        self.text_embedding_cache.clear()
-        return super()._apply(*args, **kwargs)
-
-    def load_state_dict(self, *args, **kwargs):
-        """As for every module; drops the kept text embeddings."""
-        self.text_embedding_cache.clear()
-        return super().load_state_dict(*args, **kwargs)
-
-    def set_classes(self, names: list[str], tokenizer) -> None:
+    def set_classes(
+        self, names: list[str], class_input_ids: torch.Tensor, context_init_ids: torch.Tensor | None = None
+    ) -> None:
         """
         Replaces the model's classes: class prompts, `config.id2label` and `config.label2id`.
 
         With class-specific contexts, a name that the model already has keeps its learned context. A new name starts
-        from the words of `context_init`. Without them it starts from the mean of the learned contexts, or at random if
-        the model's classes never had names. A shared context stays as it is.
-
-        Call it before you make an optimizer: another number of classes needs a new parameter. Another `id2label` in
-        `from_pretrained` renames the answers only, not the prompts.
+        from the words of `context_init`, or else from the mean of the learned contexts, or at random if the classes
+        never had names. A shared context stays. Call it before you make an optimizer: another number of classes needs
+        a new parameter. Another `id2label` in `from_pretrained` renames the answers only, not the prompts.
 
         Args:
-            names (`list[str]`): class names; underscores become spaces in the prompts.
-            tokenizer: the model's.
-
-        Raises:
-            ValueError: no names, an empty or repeated name, or one that is too long for the text tower.
+            names (`list[str]`): class names.
+            class_input_ids, context_init_ids: of the processor's `tokenize_classes(names, config.text_config)`.
         """
-        names = list(names) if not isinstance(names, str) else names
         known = {label: int(index) for index, label in self.config.id2label.items()}
-        self.text_embedding_cache.clear()
-        self.class_prompts.set_names(names, known, tokenizer, self.text_model.embeddings.token_embedding)
+        embedding: Any = self.get_input_embeddings()
+        words = None
+        if context_init_ids is not None:
+            words = embedding(context_init_ids.to(embedding.weight.device)).detach()
+        self.class_prompts.set_names(names, known, class_input_ids, words)
         self.config.id2label = dict(enumerate(names))
         self.config.label2id = {name: index for index, name in enumerate(names)}
 
@@ -635,11 +511,6 @@ class VitaClipModel(VitaClipPreTrainedModel, CLIPModel):
         sizes = [(p.numel(), p.requires_grad) for p in self.parameters()]
         return sum(size for size, trainable in sizes if trainable), sum(size for size, _ in sizes)
 
-    def print_trainable_parameters(self) -> None:
-        """Prints how many parameters train, of how many."""
-        trainable, total = self.get_nb_trainable_parameters()
-        print(f"trainable params: {trainable:,} || all params: {total:,} || trainable%: {trainable / total:.4%}")
-
 
 class VitaClipForVideoClassification(VitaClipModel):
     """
@@ -651,6 +522,19 @@ class VitaClipForVideoClassification(VitaClipModel):
     `AutoModel` and `AutoModelForVideoClassification`, and training continues from either.
     """
 
+    def __init__(self, config: VitaClipConfig):
+        super().__init__(config)
+        self.text_embedding_cache = TextEmbeddingCache()
+
+    def get_class_embeds(self) -> torch.Tensor:
+        """Normalised class features of shape `(num_classes, projection_dim)`."""
+        if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling() or self._without_prompts:
+            if not torch.compiler.is_compiling():
+                self.text_embedding_cache.clear()  # fused optimizers do not count what they write
+            return super().get_class_embeds()
+        modules = (self.text_model, self.text_projection, self.class_prompts)
+        return self.text_embedding_cache.get("classes", modules, super().get_class_embeds)
+
     @can_return_tuple
     def forward(
         self,
@@ -659,88 +543,50 @@ class VitaClipForVideoClassification(VitaClipModel):
         interpolate_pos_encoding: bool = False,
         num_items_in_batch: int | torch.Tensor | None = None,
         class_embeds: torch.Tensor | None = None,
-        distillation_weight: float = 0.0,
-        context_penalty: float = 0.0,
-        plain_class_embeds: torch.Tensor | None = None,
+        use_prompts: bool = True,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> ImageClassifierOutput:
+    ) -> VitaClipClassifierOutput:
         r"""
         Args:
-            pixel_values_videos (`torch.Tensor` of shape `(batch_size, num_frames, num_channels, height, width)`):
-                Normalised frames, or several views of each video, see `get_video_features`.
+            pixel_values_videos, interpolate_pos_encoding: as for [`VitaClipVisionModel`].
             labels (`torch.Tensor`, *optional*):
                 Class indices of shape `(batch_size,)`, or probabilities of shape `(batch_size, num_classes)`.
-            interpolate_pos_encoding (`bool`, defaults to `False`): accept another size than the configuration's.
             num_items_in_batch (`int`, *optional*): entries of `labels` in the whole optimizer step (set by `Trainer`).
             class_embeds (`torch.Tensor` of shape `(num_classes, projection_dim)`, *optional*):
                 Normalised class features, where they are known already.
-            distillation_weight (`float`, defaults to 0):
-                With `labels`: adds this many times the squared distance of the normalised video features from those of
-                the frozen CLIP, mean over the videos. The teacher is this model with its prompts disabled. FROSTER
-                (arXiv 2402.03241) distils from a frozen CLIP with ratio 2.
-            context_penalty (`float`, defaults to 0):
-                With `labels`: adds this many times the squared distance of the class features from
-                `plain_class_embeds`, mean over the classes, as KgCoOp (arXiv 2303.13283) keeps learned contexts near
-                hand-written prompts.
-            plain_class_embeds (`torch.Tensor` of shape `(num_classes, projection_dim)`, *optional*):
-                Of `get_plain_class_embeds`, where they are known already.
-
-        Raises:
-            ValueError: texts were given; this model scores its own classes.
+            use_prompts (`bool`, defaults to `True`): `False` for frozen CLIP; needs `class_embeds`.
         """
-        texts = [name for name in ("input_ids", "attention_mask") if kwargs.get(name) is not None]
-        if texts:
+        if kwargs.get("input_ids") is not None:
             raise ValueError(
-                f"VitaClipForVideoClassification scores its own classes and takes no {' or '.join(texts)}; for other "
-                "texts use VitaClipModel (AutoModel) on the same folder."
+                "VitaClipForVideoClassification scores its own classes and takes no `input_ids`; for other texts use "
+                "VitaClipModel (AutoModel) on the same folder."
             )
+        if class_embeds is None and not use_prompts:
+            raise ValueError("Without prompts there are no learned classes: pass `class_embeds`.")
         outputs = self.get_video_features(
-            pixel_values_videos, interpolate_pos_encoding, class_tokens_only=True, return_dict=True, **kwargs
+            pixel_values_videos, interpolate_pos_encoding, True, use_prompts, return_dict=True, **kwargs
         )
         video_embeds = nn.functional.normalize(outputs.pooler_output, dim=-1)
         if class_embeds is None:
             class_embeds = self.get_class_embeds()
         logits = self.compare(video_embeds, class_embeds)
-        loss = None if labels is None else classification_loss(logits, labels, num_items_in_batch)
-        if loss is not None and labels is not None:
-            # This batch's part of the optimizer step, as in `classification_loss`.
-            part = 1 if num_items_in_batch is None else labels.numel() / torch.as_tensor(num_items_in_batch).to(loss)
-            if distillation_weight:
-                with torch.no_grad(), self.prompts_disabled():
-                    teacher = self.get_video_features(
-                        pixel_values_videos, interpolate_pos_encoding, class_tokens_only=True, return_dict=True
-                    ).pooler_output
-                loss = loss + part * distillation_weight * squared_distance(video_embeds, teacher)
-            if context_penalty:
-                plain = self.get_plain_class_embeds() if plain_class_embeds is None else plain_class_embeds
-                loss = loss + part * context_penalty * squared_distance(class_embeds, plain).to(loss.device)
-        return ImageClassifierOutput(
-            loss=loss,
+        return VitaClipClassifierOutput(
+            loss=None if labels is None else classification_loss(logits, labels, num_items_in_batch),
             logits=logits,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
+            video_embeds=video_embeds,
         )
-
-
-def squared_distance(embeds: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Mean squared distance of normalised vectors `(num_vectors, projection_dim)` from their targets, of any length."""
-    targets = nn.functional.normalize(targets.to(embeds.device).float(), dim=-1)
-    return (embeds.float() - targets).square().sum(-1).mean()
 
 
 def classification_loss(
     logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: int | torch.Tensor | None = None
 ) -> torch.Tensor:
     """
-    Cross-entropy over the classes.
+    Cross-entropy over the classes, of logits `(batch_size, num_classes)`.
 
-    Args:
-        logits (`torch.Tensor` of shape `(batch_size, num_classes)`): scaled cosines.
-        labels (`torch.Tensor`): class indices of shape `(batch_size,)`, or probabilities of the shape of `logits`.
-        num_items_in_batch (`int`, *optional*): entries of `labels` in the optimizer step; by default of this batch.
-
-    Raises:
-        ValueError: labels of another shape or kind.
+    `labels` are class indices `(batch_size,)`, or probabilities of the shape of the logits. `num_items_in_batch` is the
+    number of their entries in the optimizer step; by default of this batch.
     """
     soft = labels.is_floating_point()
     expected = logits.shape if soft else logits.shape[:1]
@@ -759,6 +605,7 @@ def classification_loss(
 
 
 __all__ = [
+    "VitaClipClassifierOutput",
     "VitaClipForVideoClassification",
     "VitaClipModel",
     "VitaClipOutput",

@@ -1,20 +1,14 @@
 """Processor for Vita-CLIP: a video processor and CLIP's tokenizer."""
 
+from collections import Counter
 from typing import Any
 
-from transformers import AutoTokenizer, CLIPImageProcessor, CLIPVisionConfig, PreTrainedConfig
+import torch
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin
 
-from .configuration_vita_clip import STOCK_TYPES
-from .video_processing_vita_clip import VitaClipVideoProcessor, VitaClipVideoProcessorKwargs
-
-
-HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
-# What a video processor takes over from CLIP's image processor.
-IMAGE_FIELDS = (
-    *("size", "crop_size", "image_mean", "image_std", "resample", "rescale_factor"),
-    *("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb"),
-)
+from .configuration_vita_clip import VitaClipTextConfig
+from .prompts import AFTER_END, CONTEXT_SLOT
+from .video_processing_vita_clip import VitaClipVideoProcessorKwargs
 
 
 class VitaClipProcessorKwargs(ProcessingKwargs, total=False):
@@ -44,30 +38,6 @@ class VitaClipProcessor(ProcessorMixin):
     def __init__(self, video_processor=None, tokenizer=None, **kwargs):
         super().__init__(video_processor, tokenizer, **kwargs)
 
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, **kwargs) -> "VitaClipProcessor":
-        """As for every processor. For a stock CLIP one is made of CLIP's own files."""
-        hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
-        try:
-            stored = PreTrainedConfig.get_config_dict(pretrained_model_name_or_path, **hub)[0]
-        except OSError:  # a folder of a processor alone
-            stored = {}
-        if stored.get("model_type") in STOCK_TYPES:
-            return cls._from_clip(pretrained_model_name_or_path, stored, hub)
-        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
-
-    @classmethod
-    def _from_clip(cls, name, config: dict, hub: dict) -> "VitaClipProcessor":
-        """Size, mean and standard deviation of CLIP's image processor, and its tokenizer."""
-        try:
-            image = CLIPImageProcessor.get_image_processor_dict(name, **hub)[0]
-        except OSError:  # the model's own image size
-            vision = config.get("vision_config_dict") or config.get("vision_config") or config
-            side = vision.get("image_size", CLIPVisionConfig().image_size)
-            image = {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
-        shared = {field: image[field] for field in IMAGE_FIELDS if image.get(field) is not None}
-        return cls(VitaClipVideoProcessor(**shared), AutoTokenizer.from_pretrained(name, **hub))
-
     def __call__(self, text=None, videos=None, **kwargs):
         """
         Args:
@@ -75,11 +45,7 @@ class VitaClipProcessor(ProcessorMixin):
             videos (*optional*): one video or a list of them, see [`VitaClipVideoProcessor`].
 
         Returns:
-            [`~transformers.BatchFeature`] with `pixel_values_videos`, and `input_ids` with `attention_mask`, for what
-            was given.
-
-        Raises:
-            ValueError: `images` or `audio` were given.
+            [`~transformers.BatchFeature`] with `pixel_values_videos`, and `input_ids` with `attention_mask`.
         """
         other = [name for name in ("images", "audio") if kwargs.get(name) is not None]
         if other:
@@ -88,18 +54,79 @@ class VitaClipProcessor(ProcessorMixin):
             )
         return super().__call__(text=text, videos=videos, **kwargs)
 
+    def tokenize_classes(self, names: list[str], text_config: VitaClipTextConfig) -> dict[str, Any]:
+        """
+        The arguments of [`VitaClipModel.set_classes`] besides the names: see [`tokenize_classes`].
 
-def check_tokenizer(tokenizer: Any, text_config: Any, source: Any) -> None:
-    """
-    Raises ValueError for a tokenizer that cannot be the model's.
+        Example:
 
-    transformers makes a tokenizer of a few tokens for a folder that has no tokenizer files.
+        ```python
+        >>> names = ["yoga", "juggling"]
+        >>> model.set_classes(names, **processor.tokenize_classes(names, model.config.text_config))  # doctest: +SKIP
+
+        ```
+        """
+        return tokenize_classes(names, self.tokenizer, text_config)
+
+
+def tokenize_classes(names: list[str], tokenizer: Any, config: VitaClipTextConfig) -> dict[str, Any]:
     """
-    if not text_config.vocab_size / 2 <= len(tokenizer) <= text_config.vocab_size:
+    Token ids of class prompts, laid out as `context_position` says; underscores in names count as spaces.
+
+    Args:
+        names: class names. As in CoOp, the name and the full stop are tokenized together.
+        tokenizer: CLIP's.
+        config: gives the number of context tokens and the place of the name.
+
+    Returns:
+        `class_input_ids` `[C, max_position_embeddings]`; and `context_init_ids` `[M_c]` of the words that new contexts
+        start from, or `None`.
+
+    Raises:
+        ValueError: no names, an empty or repeated name, a name too long, a tokenizer larger than the vocabulary, or
+            words that do not fill the context.
+    """
+    if isinstance(names, str) or not names:
+        raise ValueError(f"Class names must be a non-empty list of strings, got {names!r}.")
+    repeated = sorted(str(name) for name, count in Counter(names).items() if count > 1)
+    if repeated:
+        raise ValueError(f"Class names must differ; these are repeated: {', '.join(map(repr, repeated))}.")
+    slots = [CONTEXT_SLOT] * config.num_context_tokens
+    before = {"end": len(slots), "front": 0, "middle": len(slots) // 2}[config.context_position]
+    owners: dict[tuple[int, ...], str] = {}  # the prompts in order, with their classes
+    for name in names:
+        words = name.replace("_", " ").strip() if isinstance(name, str) else ""
+        if not words:
+            raise ValueError(f"Class names must be non-empty strings, got {name!r} at position {len(owners)}.")
+        name_and_stop = tokenizer(f"{words}.", add_special_tokens=False).input_ids
+        length = len(tokenizer(words, add_special_tokens=False).input_ids)
+        row: tuple[int, ...] = (*slots[:before], *name_and_stop[:length], *slots[before:], *name_and_stop[length:])
+        row = (tokenizer.bos_token_id, *row, tokenizer.eos_token_id)
+        if len(row) > config.max_position_embeddings:
+            raise ValueError(
+                f"The prompt of class {name!r} takes {len(row)} tokens ({len(slots)} of context), but the text tower "
+                f"has {config.max_position_embeddings} positions; shorten the name or use fewer context tokens."
+            )
+        if owners.setdefault(row, name) != name:
+            raise ValueError(f"Classes {owners[row]!r} and {name!r} have the same prompt; rename one of them.")
+    largest = max(map(max, owners))
+    if largest >= config.vocab_size:
         raise ValueError(
-            f"{source}: the tokenizer has {len(tokenizer):,} tokens, the text tower {text_config.vocab_size:,}. "
-            "Save the tokenizer that belongs to the model beside it."
+            f"The tokenizer gives token id {largest}, but the text tower knows only {config.vocab_size} tokens; "
+            "use the tokenizer that belongs to the model."
         )
+    context = None
+    if config.context_init is not None:
+        context = torch.tensor(tokenizer(config.context_init.replace("_", " "), add_special_tokens=False).input_ids)
+        if len(context) != len(slots):
+            raise ValueError(
+                f"`context_init` {config.context_init!r} is {len(context)} tokens long but `num_context_tokens` is "
+                f"{len(slots)}; make them equal in the text configuration."
+            )
+    ids = torch.full((len(owners), config.max_position_embeddings), AFTER_END)
+    for index, prompt in enumerate(owners):
+        ids[index, : len(prompt)] = torch.tensor(prompt)
+    return {"class_input_ids": ids, "context_init_ids": context}
 
 
 __all__ = ["VitaClipProcessor"]

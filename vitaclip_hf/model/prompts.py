@@ -6,18 +6,14 @@ Shapes, in the letters of the whole package: B videos, T frames, D vision width,
 M_v global prompts, M_c context tokens, L text positions.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensor
 from transformers.models.clip.modeling_clip import CLIPAttention
 from transformers.utils import logging
 
 from .configuration_vita_clip import VitaClipTextConfig, VitaClipVisionConfig
-from .packed_sequences import PackedSequences, Packing
 
 
 logger = logging.get_logger(__name__)
@@ -37,24 +33,8 @@ def resize_over_time(vectors: torch.Tensor, num_frames: int) -> torch.Tensor:
     return vectors.index_select(0, nearest)
 
 
-@contextmanager
-def prompts_disabled(model: nn.Module) -> Iterator[None]:
-    """A context in which no prompt of the model is used: the model is frozen CLIP."""
-    modules = [module for module in model.modules() if isinstance(module, (TimeEmbedding, VisionPrompts, ClassPrompts))]
-    before = [module.enabled for module in modules]
-    for module in modules:
-        module.enabled = False
-    try:
-        yield
-    finally:
-        for module, enabled in zip(modules, before, strict=True):
-            module.enabled = enabled
-
-
 class TimeEmbedding(nn.Module):
     """A learned vector for each frame, the same for every token of the frame (paper section 3.1)."""
-
-    enabled = True  # see `prompts_disabled`
 
     def __init__(self, config: VitaClipVisionConfig):
         super().__init__()
@@ -62,15 +42,11 @@ class TimeEmbedding(nn.Module):
 
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Adds time to tokens `[B, T, 1+N, D]`; T may differ from the trained number of frames."""
-        if not self.enabled:
-            return embeddings
         return embeddings + resize_over_time(self.weight, embeddings.shape[1])[:, None]
 
 
 class VisionPrompts(nn.Module):
     """The summary, local and global prompts of one layer (paper section 3.1, equations 2 to 6)."""
-
-    enabled = True  # see `prompts_disabled`
 
     def __init__(self, config: VitaClipVisionConfig):
         super().__init__()
@@ -96,8 +72,6 @@ class VisionPrompts(nn.Module):
             (every frame of the clip sees all T) and global `[1, 1, M_v, D]`.
         """
         prompts: list[torch.Tensor] = []
-        if not self.enabled:
-            return prompts
         if self.cls_projection is not None:
             projected = self.cls_projection(cls_tokens)
         if self.summary_norm is not None and self.summary_attention is not None:
@@ -121,11 +95,8 @@ class ClassPrompts(nn.Module):
     Class names with learned context tokens around them: `[SOS] [context] [class name] [.] [EOS]` (paper section 3.2).
 
     `class_input_ids` of shape `(num_classes, max_position_embeddings)` holds the token ids of each prompt, with
-    `CONTEXT_SLOT` where a context token goes and `AFTER_END` behind the end of the text. The lengths of the prompts are
-    facts of the names. They are kept as plain numbers, so that nothing in the forward pass depends on tensor values.
+    `CONTEXT_SLOT` where a context token goes and `AFTER_END` behind the end of the text.
     """
-
-    enabled = True  # see `prompts_disabled`
 
     def __init__(self, config: VitaClipTextConfig, num_classes: int):
         super().__init__()
@@ -133,8 +104,8 @@ class ClassPrompts(nn.Module):
         contexts = (num_classes,) if config.class_specific_context else ()
         self.context = nn.Parameter(torch.zeros(*contexts, config.num_context_tokens, config.hidden_size))
         self.class_input_ids = nn.Buffer(self.nameless_ids(num_classes))
-        self._lengths = (config.num_context_tokens + 2,) * num_classes
-        self._measured: tuple[int, int] | None = None
+        self._lengths = (0, config.max_position_embeddings)
+        self._measured: tuple[torch.Tensor, int] | None = None
 
     def nameless_ids(self, num_classes: int) -> torch.Tensor:
         """Prompts of classes without names: context tokens between start and end."""
@@ -143,84 +114,88 @@ class ClassPrompts(nn.Module):
             # OpenAI's published text configurations carry 0 and 2, which are not the tokens of their vocabulary.
             bos, eos = self.config.vocab_size - 2, self.config.vocab_size - 1
         eos = eos[0] if isinstance(eos, list) else eos
-        slots = [CONTEXT_SLOT] * self.config.num_context_tokens
-        return pack_rows([[bos, *slots, eos]], self.config.max_position_embeddings).repeat(num_classes, 1)
+        ids = torch.full((num_classes, self.config.max_position_embeddings), AFTER_END)
+        ids[:, 0], ids[:, self.config.num_context_tokens + 1] = bos, eos
+        ids[:, 1 : self.config.num_context_tokens + 1] = CONTEXT_SLOT
+        return ids
 
     def _load_from_state_dict(self, *args, **kwargs):
         super()._load_from_state_dict(*args, **kwargs)
         self.lengths  # noqa: B018  measured now, since a traced forward pass cannot
 
     @property
-    def lengths(self) -> tuple[int, ...]:
-        """Tokens of each prompt. Measured again when `class_input_ids` was replaced or written to."""
+    def lengths(self) -> tuple[int, int]:
+        """
+        Tokens of the shortest and of the longest prompt.
+
+        Measuring waits for the device. So it is done again only when `class_input_ids` was replaced or written to, and
+        not while tracing, where a prompt that was never measured counts as `max_position_embeddings` long.
+        """
         ids = self.class_input_ids
-        # Tracing and offloading put tensors without values in its place; the names are still the same.
-        if torch.compiler.is_compiling() or ids.is_meta or isinstance(ids, FakeTensor):
+        if torch.compiler.is_compiling() or ids.is_meta or type(ids) is not torch.Tensor:
             return self._lengths
-        now = (id(ids), 0 if ids.is_inference() else ids._version)
-        if now != self._measured:
-            self._lengths = tuple((ids != AFTER_END).sum(-1).tolist())
-            self._measured = now
+        version = 0 if ids.is_inference() else ids._version
+        if self._measured is None or self._measured[0] is not ids or self._measured[1] != version:
+            lengths = (ids != AFTER_END).sum(-1)
+            self._lengths = (int(lengths.min()), int(lengths.max()))
+            self._measured = ids, version
         return self._lengths
 
     @property
     def have_names(self) -> bool:
         """Whether every class has a name."""
-        return min(self.lengths) > self.config.num_context_tokens + 2
+        return self.lengths[0] > self.config.num_context_tokens + 2
 
-    def forward(self, embed: Callable[[torch.Tensor], torch.Tensor]) -> PackedSequences:
+    def forward(self, embed: Callable[[torch.Tensor], torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """
-        Embeds the tokens of all prompts, without padding.
+        Embeds the tokens of all prompts, padded to the longest.
 
         Args:
             embed: the text tower's token embedding.
 
         Returns:
-            [`PackedSequences`]: the tokens without position embeddings.
+            The tokens `[C, L, D_t]` without position embeddings, and where each prompt ends, `[C]`. Behind that place
+            are tokens without meaning, which the causal mask hides.
 
         Raises:
-            ValueError: the prompts are disabled, or classes without names share one context.
+            ValueError: classes without names share one context.
         """
-        if not self.enabled:
-            raise ValueError(
-                "The prompts are disabled, and CLIP alone has no learned classes: compare with texts (`input_ids`)."
-            )
-        if not self.have_names and not torch.compiler.is_compiling():
+        if not torch.compiler.is_compiling() and not self.have_names:
             self._warn_of_missing_names()
-        all_ids = self.class_input_ids
-        packing = Packing(self.lengths, (all_ids != AFTER_END).sum(-1))
-        ids = all_ids[packing.sequences, packing.positions]  # [N]
-        is_slot = ids == CONTEXT_SLOT
-        slot = (all_ids == CONTEXT_SLOT).cumsum(-1)[packing.sequences, packing.positions] - 1
-        slot = slot.clamp(0, self.config.num_context_tokens - 1)
-        context = self.context[packing.sequences, slot] if self.context.ndim == 3 else self.context[slot]
-        return packing.pack(torch.where(is_slot[:, None], context, embed(ids.clamp(min=0)).to(context.device)))
+        ids = self.class_input_ids[:, : self.lengths[1]]
+        is_slot = (ids == CONTEXT_SLOT)[..., None]  # [C, L, 1]
+        slots = (is_slot.cumsum(1) - 1).clamp(min=0).expand(-1, -1, self.context.shape[-1])
+        context = self.context.expand(len(ids), -1, -1).gather(1, slots)
+        tokens = torch.where(is_slot, context, embed(ids.clamp(min=0)).to(context.device))
+        return tokens, (ids != AFTER_END).sum(-1) - 1
 
     def _warn_of_missing_names(self) -> None:
         if not self.config.class_specific_context:
             raise ValueError(
                 "The classes have no names yet, and with one shared context they could not differ: "
-                "call `model.set_classes(names, tokenizer)` first."
+                "call `model.set_classes` first."
             )
         logger.warning_once(
-            "The classes have no names yet: only their learned contexts tell them apart. "
-            "Call `model.set_classes(names, tokenizer)` to use the names."
+            "The classes have no names yet: only their learned contexts tell them apart. Call `model.set_classes`."
         )
 
-    def set_names(self, names: list[str], known: dict[str, int], tokenizer, token_embedding: nn.Embedding) -> None:
+    def set_names(
+        self, names: list[str], known: dict[str, int], class_input_ids: torch.Tensor, words: torch.Tensor | None
+    ) -> None:
         """
         Replaces the classes.
 
-        A name in `known` (name to old class) keeps its class-specific context. A new name starts from the words of
-        `context_init`. Without them it starts from the mean of the learned contexts, or at random if the old prompts
-        had no names.
+        A name in `known` (name to old class) keeps its class-specific context. A new name starts from `words`, embedded
+        tokens `[M_c, D_t]`. Without them it starts from the mean of the learned contexts, or at random if the old
+        prompts had no names.
 
         Raises:
-            ValueError: no names, an empty or repeated name, or one too long for the text tower.
+            ValueError: token ids of another shape.
         """
-        ids = tokenize_class_prompts(names, tokenizer, self.config)
+        expected = (len(names), self.config.max_position_embeddings)
+        if class_input_ids.shape != expected:
+            raise ValueError(f"`class_input_ids` must have the shape {expected}, got {tuple(class_input_ids.shape)}.")
         fresh = not self.have_names
-        words = self._context_from_words(tokenizer, token_embedding)
         old = self.context.detach()
         if self.config.class_specific_context:
             new = old.new_empty(len(names), *old.shape[1:])
@@ -238,71 +213,5 @@ class ClassPrompts(nn.Module):
                 self.context.copy_(new)
         else:
             self.context = nn.Parameter(new.clone(), requires_grad=self.context.requires_grad)
-        self.class_input_ids = nn.Buffer(ids.to(old.device))
+        self.class_input_ids = nn.Buffer(class_input_ids.to(old.device))
         self.lengths  # noqa: B018  measured now, since a traced forward pass cannot
-
-    def _context_from_words(self, tokenizer, token_embedding: nn.Embedding) -> torch.Tensor | None:
-        if self.config.context_init is None:
-            return None
-        ids = tokenizer(self.config.context_init.replace("_", " "), add_special_tokens=False).input_ids
-        if len(ids) != self.config.num_context_tokens:
-            raise ValueError(
-                f"`context_init` {self.config.context_init!r} is {len(ids)} tokens long but `num_context_tokens` is "
-                f"{self.config.num_context_tokens}; make them equal in the text configuration."
-            )
-        return token_embedding.weight.detach()[torch.tensor(ids, device=token_embedding.weight.device)]
-
-
-def pack_rows(rows: list[list[int]], length: int) -> torch.Tensor:
-    """Token ids as one `[C, length]` matrix, filled up with `AFTER_END`."""
-    longest = max(map(len, rows))
-    ids = torch.tensor([row + [AFTER_END] * (longest - len(row)) for row in rows], dtype=torch.long)
-    # Tensors, since a list takes memory on the meta device too, where the sizes of a configuration are checked.
-    return nn.functional.pad(ids, (0, length - longest), value=AFTER_END)
-
-
-def tokenize_class_prompts(names: list[str], tokenizer, config: VitaClipTextConfig) -> torch.Tensor:
-    """Token ids of the class prompts, `[C, max_position_embeddings]`, laid out as `context_position` says.
-
-    Args:
-        names: class names; underscores count as spaces. As in CoOp, the name and the full stop are tokenized together.
-        tokenizer: CLIP's.
-        config: gives the number of context tokens and the place of the name.
-
-    Raises:
-        ValueError: no names, an empty or repeated name, a name too long, or a tokenizer larger than the vocabulary.
-    """
-    if isinstance(names, str) or not names:
-        raise ValueError(f"Class names must be a non-empty list of strings, got {names!r}.")
-    repeated = sorted(str(name) for name, count in Counter(names).items() if count > 1)
-    if repeated:
-        raise ValueError(f"Class names must differ; these are repeated: {', '.join(map(repr, repeated))}.")
-    slots = [CONTEXT_SLOT] * config.num_context_tokens
-    rows: list[list[int]] = []
-    for name in names:
-        words = name.replace("_", " ").strip() if isinstance(name, str) else ""
-        if not words:
-            raise ValueError(f"Class names must be non-empty strings, got {name!r} at position {len(rows)}.")
-        name_and_stop = tokenizer(f"{words}.", add_special_tokens=False).input_ids
-        length = len(tokenizer(words, add_special_tokens=False).input_ids)
-        before = {"end": len(slots), "front": 0, "middle": len(slots) // 2}[config.context_position]
-        head, tail = slots[:before], slots[before:]
-        row = [*head, *name_and_stop[:length], *tail, *name_and_stop[length:]]
-        row = [tokenizer.bos_token_id, *row, tokenizer.eos_token_id]
-        if len(row) > config.max_position_embeddings:
-            raise ValueError(
-                f"The prompt of class {name!r} takes {len(row)} tokens ({len(slots)} of context), but the text tower "
-                f"has {config.max_position_embeddings} positions; shorten the name or use fewer context tokens."
-            )
-        rows.append(row)
-    first: dict[tuple, str] = {}
-    for name, row in zip(names, rows, strict=True):
-        if first.setdefault(tuple(row), name) != name:
-            raise ValueError(f"Classes {first[tuple(row)]!r} and {name!r} have the same prompt; rename one of them.")
-    largest = max(max(row) for row in rows)
-    if largest >= config.vocab_size:
-        raise ValueError(
-            f"The tokenizer gives token id {largest}, but the text tower knows only {config.vocab_size} tokens; "
-            "use the tokenizer that belongs to the model."
-        )
-    return pack_rows(rows, config.max_position_embeddings)

@@ -12,9 +12,10 @@ class TextEmbeddingCache:
     """
     The latest few text embeddings, by key.
 
-    An entry is valid while the weights that made it are the same tensors with the same version counters of autograd,
-    which count in-place writes, and while the same adapters of peft are on. Writes through `.data` are not counted:
-    call `clear` after them. The model calls it in `train()`, `load_state_dict()`, `set_classes()` and `to()`.
+    All entries are dropped when the weights that made them are not the same memory with the same version counters of
+    autograd, which count in-place writes, or when adapters of peft are switched. The cache keeps the memory of those
+    weights alive, so that its address cannot come to mean others. Two kinds of writes are not counted: through `.data`,
+    and by fused optimizers. Call `clear` after them.
 
     Args:
         capacity (`int`, defaults to 8): entries to keep; the least recently used is dropped.
@@ -22,14 +23,16 @@ class TextEmbeddingCache:
 
     def __init__(self, capacity: int = 8):
         self.capacity = capacity
-        self._entries: OrderedDict[Hashable, torch.Tensor] = OrderedDict()
+        self.clear()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"capacity": self.capacity, "_entries": OrderedDict()}  # entries belong to these weights, not to copies
+        return {"capacity": self.capacity, "_state": None, "_entries": OrderedDict()}  # a copy has other weights
 
     def clear(self) -> None:
         """Drops all entries."""
-        self._entries.clear()
+        self._state: tuple | None = None
+        self._weights: list[torch.Tensor] = []
+        self._entries: OrderedDict[Hashable, torch.Tensor] = OrderedDict()
 
     def get(self, key: Hashable, modules: Iterable[nn.Module], compute: Callable[[], torch.Tensor]) -> torch.Tensor:
         """
@@ -37,36 +40,39 @@ class TextEmbeddingCache:
 
         Args:
             key: what is embedded.
-            modules: the modules that the value depends on.
+            modules: the modules that the value depends on; the same ones in each call.
             compute: makes the value.
         """
         modules = list(modules)
         weights = [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
-        if any(tensor.is_inference() for tensor in weights):  # they have no version counters
-            return self._computed(compute)
-        counters = tuple((tensor.data_ptr(), tensor._version, tensor.dtype, tensor.device) for tensor in weights)
-        types = sorted({tensor.device.type for tensor in weights} - {"meta"})
-        autocast = tuple(torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) for kind in types)
-        key = (key, counters, adapter_switches(modules), autocast)
+        # Offloaded tensors have no memory, those of inference mode no counter, and subclasses (FSDP 2) their own rules.
+        known = all(type(t) in (torch.Tensor, nn.Parameter) and not (t.is_meta or t.is_inference()) for t in weights)
+        if not known:
+            return _computed(compute)
+        state = (
+            [(tensor.data_ptr(), tensor._version, tensor.dtype, tensor.device) for tensor in weights],
+            [(layer.disable_adapters, layer.active_adapters, dict(layer.scaling)) for layer in _adapters(modules)],
+        )
+        if state != self._state:
+            self.clear()
+            self._state, self._weights = state, [tensor.detach() for tensor in weights]
+        types = sorted({tensor.device.type for tensor in weights})
+        key = (key, *(torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) for kind in types))
         if key not in self._entries:
-            self._entries[key] = self._computed(compute)
+            self._entries[key] = _computed(compute)
             while len(self._entries) > self.capacity:
                 self._entries.popitem(last=False)
         self._entries.move_to_end(key)
         return self._entries[key].clone()  # the caller may change it
 
-    @staticmethod
-    def _computed(compute: Callable[[], torch.Tensor]) -> torch.Tensor:
-        # A tensor made under inference_mode could not take part in a later backward pass.
-        with torch.inference_mode(False), torch.no_grad():
-            return compute()
+
+def _computed(compute: Callable[[], torch.Tensor]) -> torch.Tensor:
+    # A tensor made under inference_mode could not take part in a later backward pass.
+    with torch.inference_mode(False), torch.no_grad():
+        return compute()
 
 
-def adapter_switches(modules: Iterable[nn.Module]) -> tuple:
-    """Which adapters of peft are on, and how strongly. Switching them changes the output, but no weight."""
-    layers: Iterable[Any] = (layer for module in modules for layer in module.modules())
-    return tuple(
-        (layer.disable_adapters, tuple(layer.active_adapters), tuple(getattr(layer, "scaling", {}).values()))
-        for layer in layers
-        if isinstance(getattr(layer, "disable_adapters", None), bool)  # of transformers' models it is a method
-    )
+def _adapters(modules: list[nn.Module]) -> list[Any]:
+    """peft's layers: switching them changes the output, but no weight."""
+    layers = (layer for module in modules for layer in module.modules())
+    return [layer for layer in layers if isinstance(getattr(layer, "disable_adapters", None), bool)]

@@ -10,6 +10,7 @@ from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME, logging
 
 from .precision import fast_dtype
 from .processing_vita_clip import VitaClipProcessor
+from .published_code import copy_pipeline_modules
 from .reading_ahead import read_ahead, reading_threads
 from .scorer import ScoreError
 from .shown_names import one_line
@@ -126,6 +127,7 @@ class VideoPipeline(Pipeline):
         `Pipeline.save_pretrained` saves no video processor, and adds the pipeline's file as remote code.
         """
         self.model.save_pretrained(save_directory, **kwargs)
+        copy_pipeline_modules(self.model.config, save_directory)
         if __name__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}."):
             VitaClipProcessor.register_for_auto_class()  # as AutoProcessor does: its code goes along
         tokenizer = self.tokenizer

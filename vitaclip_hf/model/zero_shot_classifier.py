@@ -9,7 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from .text_embedding_cache import TextEmbeddingCache
 
+
+LABEL_CACHES: weakref.WeakKeyDictionary[nn.Module, TextEmbeddingCache] = weakref.WeakKeyDictionary()
 TEXTS_AT_ONCE = 1024  # of a forward pass of the text tower, whose memory grows with them
 
 
@@ -125,7 +128,9 @@ def build_zero_shot_classifier(
 
     given = tuple(labels) if descriptions is None else tuple(descriptions.items())
     key = ("labels", given, tuple(templates), weakref.ref(tokenizer))
-    return model.text_embedding_cache.get(key, model.text_side_modules(), embed)
+    return LABEL_CACHES.setdefault(model, TextEmbeddingCache()).get(
+        key, (model.text_model, model.text_projection), embed
+    )
 
 
 def _check_length(model: Any, tokenizer: Any, texts: list[str], input_ids: torch.Tensor) -> None:
@@ -219,8 +224,7 @@ def embed_views(model: Any, pixel_values_videos: torch.Tensor, blend: float = 0.
     features = nn.functional.normalize(features, dim=-1)
     if not blend:
         return features
-    with model.prompts_disabled():
-        plain = model.get_video_features(pixels, class_tokens_only=True).pooler_output
+    plain = model.get_video_features(pixels, use_prompts=False).pooler_output
     return blend_features(features, nn.functional.normalize(plain, dim=-1), blend)
 
 

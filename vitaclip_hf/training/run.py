@@ -30,6 +30,7 @@ from ..data.check import check_data
 from ..data.configuration_files import configuration_folder
 from ..data.folder_lock import FolderLock
 from ..data.text_files import one_line
+from ..loading.checksums import write_checksums
 from ..model.decoding import VideoDecodingError
 from ..model.frame_sampling import ClipSpecification
 from ..model.shown_names import check_utf8
@@ -129,6 +130,8 @@ def train_and_save(trainer: VitaClipTrainer, checkpoint: Path | None) -> None:
     final = trainer.evaluate(metric_key_prefix="final") if trainer.eval_dataset is not None else None
     with writing(folder, *(folder / name for name in FINAL_MODELS)):
         trainer.save_model()
+        if trainer.is_world_process_zero():
+            write_checksums(folder)
     if trainer.is_world_process_zero():
         trainer.save_state()
         plot_curves(history, folder / "curves.png")

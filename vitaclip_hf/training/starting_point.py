@@ -1,13 +1,10 @@
 """The model that a training starts from: any CLIP or Vita-CLIP, with the classes of the data and its processor."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import zip_longest
 from typing import Any
 
-from transformers.utils import logging
-
 from ..loading.checkpoint import CheckpointError, load_checkpoint
+from ..loading.guards import quietly
 from ..loading.prompts_alone import split_tensors
 from ..model.configuration_vita_clip import PROMPT_FIELDS, VitaClipConfig
 from ..model.modeling_vita_clip import VitaClipForVideoClassification
@@ -60,7 +57,7 @@ def load_starting_point(
     _check_layout(model.config, name, settings)
     own = [model.config.id2label[index] for index in range(model.config.num_labels)]
     if new_prompts or arguments.reset_classes:
-        model.set_classes(class_names, processor.tokenizer)
+        model.set_classes(class_names, **processor.tokenize_classes(class_names, model.config.text_config))
     elif own != list(class_names):
         first = next(index for index, pair in enumerate(zip_longest(own, class_names)) if pair[0] != pair[1])
         raise ValueError(
@@ -70,17 +67,6 @@ def load_starting_point(
         )
     model.freeze_backbone()
     return model, processor
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Hides transformers' warnings."""
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
 
 
 def _with_fresh_prompts(

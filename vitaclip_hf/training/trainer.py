@@ -3,7 +3,7 @@
 import math
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,12 @@ from ..data.clip_dataset import ClipDataset, EpochSampler
 from ..data.clip_stream import ClipStream
 from ..data.metrics import compute_metrics
 from ..loading.prompts_alone import save_prompts
-from ..model.modeling_vita_clip import VitaClipModel
+from ..model.modeling_vita_clip import VitaClipModel, classification_loss
 from ..model.zero_shot_classifier import view_scores
 from .arguments import VitaClipTrainingArguments, ready_batches
 from .checkpoints import INCOMPLETE, checkpoint_folder, finish_checkpoint, read_prompts_into, writing
 from .class_embeds_of_step import ClassEmbedsOfStep
+from .regularization import plain_class_embeds, squared_distance
 from .throughput import Throughput
 
 
@@ -66,7 +67,6 @@ class VitaClipTrainer(Trainer):
         self._class_embeds: ClassEmbedsOfStep | None = None
         self._gathers_for: nn.Module | None = None
         self._plain_class_embeds: torch.Tensor | None = None
-        self._base_verified = False
         self.throughput = Throughput(ready_batches(self.args))
         self._epoch: Iterator | None = None
         self._failures, self._reported = 0, set[str]()
@@ -141,27 +141,50 @@ class VitaClipTrainer(Trainer):
             with self.accelerator.autocast():
                 shared = self._class_embeds.for_micro_batch(is_last=self.accelerator.sync_gradients)
             inputs = {**inputs, "class_embeds": shared}
-        if model.training:
-            inputs = {**inputs, **self._regularization(model)}
+        if model.training and (self.args.distillation_weight or self.args.context_penalty):
+            self.compute_loss_func = self._regularized_loss(model, inputs)
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
-    def _regularization(self, model: nn.Module) -> dict[str, Any]:
-        """What the loss has besides the cross-entropy. The plain names' features are constant, and made once."""
-        weights: dict[str, Any] = {
-            name: weight for name in ("distillation_weight", "context_penalty") if (weight := getattr(self.args, name))
-        }
-        if "context_penalty" in weights:
+    def _regularized_loss(self, model: nn.Module, inputs: dict[str, Any]) -> Callable[..., torch.Tensor]:
+        """
+        The loss of these inputs: cross-entropy, and what keeps the model near its frozen CLIP.
+
+        `distillation_weight` adds the squared distance of the video features from those of CLIP, mean over the videos;
+        FROSTER (arXiv 2402.03241) distils from a frozen CLIP with ratio 2. `context_penalty` adds the squared distance
+        of the class features from those of the plain names, mean over the classes, as KgCoOp (arXiv 2303.13283) does.
+        """
+        own, teacher = self._own(model), None
+        if self.args.distillation_weight:
+            pixels = inputs["pixel_values_videos"]
+            no_classes = pixels.new_zeros(1, own.config.projection_dim)
+            with torch.no_grad():
+                teacher = model(pixel_values_videos=pixels, class_embeds=no_classes, use_prompts=False).video_embeds
+        if self.args.context_penalty:
             if self.is_fsdp_enabled:
                 raise ValueError("`context_penalty` does not work with FSDP; leave one of them out")
-            if self._plain_class_embeds is None:
-                own = self.accelerator.unwrap_model(model, keep_torch_compile=False)
-                self._plain_class_embeds = own.get_plain_class_embeds()
-            weights["plain_class_embeds"] = self._plain_class_embeds
-        return weights
+            if self._plain_class_embeds is None:  # constant, so made once
+                self._plain_class_embeds = plain_class_embeds(own)
+
+        def compute_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+            loss = classification_loss(outputs.logits, labels, num_items_in_batch)
+            # This batch's part of the optimizer step, as in `classification_loss`.
+            part = 1 if num_items_in_batch is None else labels.numel() / torch.as_tensor(num_items_in_batch).to(loss)
+            if teacher is not None:
+                distance = squared_distance(outputs.video_embeds, teacher)
+                loss = loss + part * self.args.distillation_weight * distance
+            if self._plain_class_embeds is not None:
+                distance = squared_distance(inputs["class_embeds"], self._plain_class_embeds)
+                loss = loss + part * self.args.context_penalty * distance.to(loss.device)
+            return loss
+
+        return compute_loss
+
+    def _own(self, model: nn.Module) -> VitaClipModel:
+        return self.accelerator.unwrap_model(model, keep_torch_compile=False)
 
     def _model_of_step(self, model: nn.Module) -> VitaClipModel:
         """The model itself. FSDP 2 is told to gather the weights for `get_class_embeds` as it does for `forward`."""
-        own = self.accelerator.unwrap_model(model, keep_torch_compile=False)
+        own = self._own(model)
         if self.is_fsdp_enabled and own is not self._gathers_for:
             from torch.distributed.fsdp import register_fsdp_forward_method
 
@@ -290,8 +313,7 @@ class VitaClipTrainer(Trainer):
             (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
         elif self.args.should_save:
             model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
-            verify, self._base_verified = not self._base_verified, True
-            save_prompts(model, folder, self.base, self.base_revision, self.processing_class, verify)
+            save_prompts(model, folder, self.base, self.base_revision, self.processing_class)
 
     def restore(self, checkpoint: str | Path) -> None:
         """
