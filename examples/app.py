@@ -37,10 +37,11 @@ from vitaclip_hf.cli.errors import CommandError  # noqa: E402
 from vitaclip_hf.data.listings import VIDEO_EXTENSIONS  # noqa: E402
 from vitaclip_hf.data.motion_shapes import write_video  # noqa: E402
 from vitaclip_hf.library.contact_sheet import middle_frame  # noqa: E402
+from vitaclip_hf.library.embedding import embed_videos  # noqa: E402
 from vitaclip_hf.library.figure import format_percent, format_times  # noqa: E402
+from vitaclip_hf.library.store import VideoStore  # noqa: E402
 from vitaclip_hf.library.timeline import ScoreCurve, Thumbnails, VideoTimeline  # noqa: E402
 from vitaclip_hf.library.timeline_picture import MOST_LANES, thumbnail_row  # noqa: E402
-from vitaclip_hf.library.video_index import VideoIndex  # noqa: E402
 from vitaclip_hf.library.windows import thumbnail_of  # noqa: E402
 from vitaclip_hf.model.decoding import VideoDecodingError  # noqa: E402
 from vitaclip_hf.server.limits import Limits  # noqa: E402
@@ -290,8 +291,8 @@ class Door:
         shutil.copytree(DEMO / "videos", self.folder)
         write_video(self.folder / LONG_SAMPLE, joined_scenes(10, seed=7)[0], FPS)
         self.samples = {path.name: str(path) for path in sorted(self.folder.glob("*.mp4"))}
-        self.index = VideoIndex(self.folder, folder / "index")
-        self.index.update(self.checkpoint, window=2.0)
+        self.index = VideoStore(folder / "index")
+        embed_videos(self.folder, self.index.place, self.checkpoint, window=2.0)
         self.classifier = self.checkpoint.classifier(return_details=True)
         self.reading = {"max_bytes": limits.decoded_bytes, "max_frame_pixels": limits.frame_pixels}
         self.reading["max_seconds"] = limits.decode_seconds

@@ -2,12 +2,11 @@
 
 python examples/demo/evaluate_search.py
 
-Prints Recall@1 and @5 of the index, of its approximate search if usearch is installed, and of the cosines of all pairs
-computed here. The videos of one label differ in their draws: finding any of them counts.
+Prints Recall@1 and @5 of the index, and of the cosines of all pairs computed here. The videos of one label differ in
+their draws: finding any of them counts.
 """
 
 import argparse
-import importlib.util
 import tempfile
 from pathlib import Path
 
@@ -16,7 +15,8 @@ import torch
 
 from vitaclip_hf import load_checkpoint
 from vitaclip_hf.data.motion_shapes import all_scenes, draw_videos, write_video
-from vitaclip_hf.library.video_index import VideoIndex
+from vitaclip_hf.library.embedding import embed_videos
+from vitaclip_hf.library.store import VideoStore
 
 
 DEMO = Path(__file__).resolve().parent
@@ -38,8 +38,8 @@ def main():
             for scene, frames in zip(scenes, draw_videos(scenes, generator), strict=True):
                 files.append(Path(folder, f"{copy}_{scene.label}.mp4"))
                 write_video(files[-1], frames.numpy())
-        index = VideoIndex(folder)
-        index.update(checkpoint, batch_size=32)
+        index = VideoStore(Path(folder, "index"))
+        embed_videos(folder, index.place, checkpoint, window=4, batch_size=32)
         queries = {scene.label: index.embed_text(checkpoint, scene.label) for scene in scenes}
         pixels = [checkpoint.processor(videos=str(file), return_tensors="pt")["pixel_values_videos"] for file in files]
         with torch.no_grad():
@@ -49,12 +49,10 @@ def main():
         def by_hand(query: np.ndarray) -> list[str]:
             return [files[row].stem for row in np.argsort(-(vectors @ query))[:5]]
 
-        def by_index(approximate: bool):
-            return lambda query: [Path(hit.path).stem for hit in index.search(query, 5, approximate=approximate)]
+        def by_index(query: np.ndarray) -> list[str]:
+            return [Path(hit.path).stem for hit in index.search(query, 5)]
 
-        ways = {"all pairs": by_hand, "index": by_index(False)}
-        if importlib.util.find_spec("usearch"):
-            ways["usearch"] = by_index(True)
+        ways = {"all pairs": by_hand, "index": by_index}
         print(f"{len(files)} videos, {len(queries)} queries")
         for name, search in ways.items():
             ranks = [[found.endswith(f"_{label}") for found in search(query)] for label, query in queries.items()]

@@ -162,7 +162,7 @@ def attack_evaluations(checkpoint: Path, videos: Path, scratch: Path, seed: int,
 
 def attack_indexes(checkpoint: Path, videos: Path, scratch: Path, seed: int, numbers: Iterable[int]) -> Outcomes:
     """Indexes of a folder that go on where they were."""
-    from vitaclip_hf.library.video_index import VideoIndex
+    from vitaclip_hf.library.store import read_embeddings
 
     outcomes = Outcomes("killed indexes")
 
@@ -170,13 +170,8 @@ def attack_indexes(checkpoint: Path, videos: Path, scratch: Path, seed: int, num
         return ["-m", "vitaclip_hf.cli", "index", str(videos), "--model", str(checkpoint), "--index", str(place)]
 
     def vectors(place: Path) -> list[tuple]:
-        table, values = VideoIndex(videos, place).vectors()
-        return sorted(
-            (content, begin, row.tobytes())
-            for content, begin, row in zip(
-                table["content"].to_pylist(), table["start"].to_pylist(), values, strict=True
-            )
-        )
+        rows = read_embeddings(place).to_pylist()
+        return [(row["video"], row["start"], row["content"], row["vector"]) for row in rows]
 
     seconds = usual_run(*command(scratch / "index"))
     for number in numbers:

@@ -14,8 +14,9 @@ from drawn_clips import RECIPES
 from vitaclip_hf import VideoDecodingError
 from vitaclip_hf.data.annotations import read_annotations
 from vitaclip_hf.data.clip_dataset import ClipCollator, ClipDataset
+from vitaclip_hf.library.embedding import embed_videos
+from vitaclip_hf.library.store import VideoStore
 from vitaclip_hf.library.timeline import VideoTimeline
-from vitaclip_hf.library.video_index import VideoIndex
 from vitaclip_hf.model.video_reader import VideoReader
 
 
@@ -84,12 +85,11 @@ class LibraryWork:
         return "an epoch"
 
     def _index(self, folder: Path, place: Path) -> str:
-        index = VideoIndex(folder, place)
-        report = index.update(self.checkpoint, window=0.6)
-        if report.windows:
-            index.search(index.embed_text(self.checkpoint, LABELS[0]), top_k=3)
-        again = index.update(self.checkpoint)
-        if again.new or again.windows:
+        store = VideoStore(place)
+        if embed_videos(folder, place, self.checkpoint, window=0.6)["windows"]:
+            store.search(store.embed_text(self.checkpoint, LABELS[0]), top_k=3)
+        again = embed_videos(folder, place, self.checkpoint)
+        if again["new"] or again["windows"]:
             raise AssertionError(f"a second run reads again: {again}")
         return "an index"
 

@@ -16,7 +16,7 @@ from tiny_training import arguments, save_start, write_videos
 
 from vitaclip_hf.cli.main import main
 from vitaclip_hf.data.output_files import storable
-from vitaclip_hf.library.video_index import VideoIndex
+from vitaclip_hf.library.store import VideoStore
 from vitaclip_hf.model.shown_names import shown
 
 
@@ -99,12 +99,13 @@ def test_bytes_that_are_not_utf8_in_videos_and_outputs(folder, capsys):
     for file in (folder / "why.png", folder / "why.json"):
         assert main(["explain", star, *MODEL, "--label", "red star", "--output", str(file)]) == 0
         assert file.stat().st_size > 500
-    assert main(["embed", str(videos), *MODEL, "--output", str(folder / "vectors")]) == 1
     capsys.readouterr()
+    vectors = ["--index", str(folder.parent / "vectors")]
     for expected in ("2 new, 0 unchanged, 1 failed, 2 windows\n", "0 new, 3 unchanged, 1 failed\n"):
-        assert main(["index", str(videos), *MODEL]) == 1
+        assert main(["index", str(videos), *MODEL, *vectors]) == 1
         assert capsys.readouterr().out == expected
-    search = ["search", "red star moving left", "--folder", str(videos), "--contact-sheet", str(folder / "sheet.png")]
+    search = ["search", "red star moving left", "--folder", str(videos), *vectors]
+    search += ["--contact-sheet", str(folder / "sheet.png")]
     assert main([*search, "--format", "json"]) == 0
     hits = json.loads(capsys.readouterr().out)
     assert [hit["path"] for hit in hits] == ["star\udcff.mp4", "heart.mp4"]
@@ -112,12 +113,12 @@ def test_bytes_that_are_not_utf8_in_videos_and_outputs(folder, capsys):
 
 
 def test_a_file_that_is_called_like_an_escape_is_another_one(tmp_path):
-    index = VideoIndex(tmp_path)
     names = ["a\\udcff.mp4", "b\udcff.mp4"]
     for name in names:
         (tmp_path / name).write_text(f"no video {name!a}")
     assert main(["index", str(tmp_path), *MODEL]) == 1
-    assert sorted(file.path for file in index.files()) == names
+    rows = VideoStore(tmp_path / ".vitaclip-index").rows(["video"])
+    assert sorted(rows["video"].to_pylist()) == [storable(name) for name in names]
 
 
 def test_evaluation_and_training_of_videos_whose_folder_is_not_utf8(folder, tmp_path, capsys):
@@ -145,6 +146,7 @@ def test_evaluation_and_training_of_videos_whose_folder_is_not_utf8(folder, tmp_
         ["export", "--model", "{model}", "--output", "{folder}/export"],
         ["publish", "--model", "{folder}/model", "--repo-id", "a/b", "--output", "{folder}/published"],
         ["card", "--model", "{folder}/model", "--output", "{folder}/card.md"],
+        ["index", "{folder}/videos", "--model", "{model}"],
         ["convert", "original", "{golden}", "--classes", "{labels}", "--output", "{folder}/converted"],
     ],
 )
@@ -158,14 +160,6 @@ def test_folders_that_other_libraries_cannot_open(folder, tmp_path, capsys, comm
     assert main([part.format(**places) for part in command]) == 2
     error = capsys.readouterr().err
     assert "this path is not UTF-8" in error and error.count("\n") == 1, error
-
-
-def test_approximate_search_needs_utf8(folder, capsys):
-    pytest.importorskip("usearch")
-    main(["index", str(folder / "videos"), *MODEL])
-    capsys.readouterr()
-    assert main(["search", "star", "--folder", str(folder / "videos"), "--approximate"]) == 2
-    assert "this path is not UTF-8, so usearch cannot open it" in capsys.readouterr().err
 
 
 def test_a_model_whose_folder_is_not_utf8(folder, capsys):

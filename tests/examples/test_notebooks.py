@@ -10,7 +10,7 @@ import pytest
 NOTEBOOKS = Path(__file__).parents[2] / "examples" / "notebooks"
 EXPECTED = {
     "quickstart": ["'red star moving left'", "something else: the cosine of the best label is"],
-    "search_my_videos": ["new=10", "unchanged=10", "yellow_moon_moving_down.mp4, 0.0 to 2.0 s", "(10, 64)"],
+    "search_my_videos": ["'new': 10", "'unchanged': 10", "yellow_moon_moving_down.mp4, 0.0 to 2.0 s", "'vector'"],
     "fine_tune_own_videos": ["of 80 right", "model and curves.png"],
 }
 

@@ -10,7 +10,7 @@ import torch
 from vitaclip_hf import VideoDecodingError, load_checkpoint, open_video
 from vitaclip_hf.cli.main import main
 from vitaclip_hf.data.motion_shapes import all_scenes, draw_videos, write_video
-from vitaclip_hf.library.video_index import VideoIndex
+from vitaclip_hf.library.store import read_embeddings
 from vitaclip_hf.library.windows import read_windows
 from vitaclip_hf.model import decoding_process
 from vitaclip_hf.model.decoding import PyAVVideo
@@ -122,5 +122,5 @@ def test_commands_cut_off_a_decoder_that_hangs(checkpoint, clip, hangs_after, tm
     assert "not decoded after 1 s" in printed.err and "0:00:0" in printed.out
     assert main(["index", str(tmp_path / "videos"), *limited]) == 1
     assert "not decoded after 1 s" in capsys.readouterr().err
-    [file] = VideoIndex(tmp_path / "videos").files()
-    assert "not decoded after 1 s" in file.error
+    [error] = read_embeddings(tmp_path / "videos" / ".vitaclip-index")["error"].to_pylist()
+    assert "not decoded after 1 s" in error

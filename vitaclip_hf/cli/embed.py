@@ -1,4 +1,4 @@
-"""`vitaclip embed`: vectors of many videos, in Parquet files."""
+"""`vitaclip index` and `vitaclip embed`: a table of vectors of videos, for `vitaclip search` and for other tools."""
 
 import sys
 import time
@@ -8,8 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from .classify import loaded_checkpoint, read_labels
-from .errors import CommandError, needs_extra
+from .classify import read_labels
+from .errors import CommandError, needs_extra, reported
+from .libraries import loaded_checkpoint
+from .options import BatchSize, Device, Labels, LabelsFile, MaxSeconds, NumberType, Template, Videos
 from .video_files import find_videos
 
 
@@ -18,57 +20,84 @@ class Engine(str, Enum):
     ray = "ray"
 
 
-def embed(
-    videos: Annotated[
-        list[str], typer.Argument(metavar="VIDEOS", help="Files, folders (with their subfolders), globs and URLs.")
-    ],
-    model: Annotated[str, typer.Option(metavar="MODEL", help="Folder or Hub id of a Vita-CLIP checkpoint.")],
-    output: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the Parquet files; a run goes on there.")],
-    labels: Annotated[
-        list[str] | None,
-        typer.Option(metavar="'A,B,...'", help="Labels to score too, separated by commas. Repeatable."),
-    ] = None,
-    labels_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Labels to score too, one a line; they may hold commas.")
-    ] = None,
-    template: Annotated[
-        list[str] | None,
-        typer.Option(metavar="'TEXT {}'", help="Sentence with {} for the label. Repeatable: several are averaged."),
-    ] = None,
-    window: Annotated[
-        float | None, typer.Option(metavar="S", help="A vector for each S seconds. Default: one of the whole video.")
-    ] = None,
-    stride: Annotated[
-        float | None, typer.Option(metavar="S", help="Seconds from one window to the next. Default: the window.")
-    ] = None,
-    engine: Annotated[Engine, typer.Option(help="This process, or Ray.")] = Engine.local,
-    batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Clips of a forward pass.")] = 8,
-    workers: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Videos read at a time. Default: by the free cores.")
-    ] = None,
-    num_model_actors: Annotated[int, typer.Option(min=1, metavar="N", help="Models at a time, with Ray.")] = 1,
-    device: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Device of --engine local. Default: a GPU, if any.")
-    ] = None,
-    retry: Annotated[bool, typer.Option("--retry", help="Read files again that could not be read before.")] = False,
-) -> int:
-    """Write the vectors of many videos, one row a video.
+ModelOfVectors = Annotated[
+    str | None, typer.Option(metavar="MODEL", help="Folder or Hub id of a checkpoint. Default: that of the vectors.")
+]
+Window = Annotated[
+    float | None,
+    typer.Option(
+        metavar="S",
+        help="A vector for each S seconds. Default: as before; first 4 (index) or whole videos (embed).",
+    ),
+]
+Stride = Annotated[
+    float | None, typer.Option(metavar="S", help="Seconds from one window to the next. Default: the window.")
+]
+Retry = Annotated[bool, typer.Option("--retry", help="Read files again that could not be read before.")]
 
-    A video that has its row is not read again, so a run that was stopped goes on. A video that cannot be read is a row
-    with its error.
+
+def index(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of videos, with its subfolders.")],
+    model: ModelOfVectors = None,
+    place: Annotated[
+        str | None,
+        typer.Option("--output", "--index", metavar="DIR", help="Folder or URI. Default: .vitaclip-index in DIR."),
+    ] = None,
+    window: Window = None,
+    stride: Stride = None,
+    batch_size: BatchSize = 8,
+    device: Device = None,
+    dtype: Annotated[
+        NumberType | None, typer.Option(help="Number type of the model. Default: auto, or as before.")
+    ] = None,
+    max_seconds: MaxSeconds = None,
+    retry: Retry = False,
+) -> int:
+    """Make the index of a folder of videos, or bring it up to date.
+
+    New and changed files are read; moved ones keep their vectors; deleted ones are dropped. A run that was stopped goes
+    on where it was.
+
+    Exit code: 0, 1 if some videos could not be read (each named), 2 if nothing could start.
+    """
+    with needs_extra("search"):
+        from ..library.store import FOLDER
+    if not folder.is_dir():
+        raise CommandError(f"{folder}: no such folder.")
+    options = {"batch_size": batch_size, "max_seconds": max_seconds, "retry": retry, "stride": stride}
+    return fill(folder, place or str(folder / FOLDER), model, device, dtype, window, 4.0, **options)
+
+
+def embed(
+    videos: Videos,
+    output: Annotated[str, typer.Option(metavar="DIR", help="Folder or URI of the vectors; a run goes on there.")],
+    model: ModelOfVectors = None,
+    labels: Labels = None,
+    labels_file: LabelsFile = None,
+    template: Template = None,
+    window: Window = None,
+    stride: Stride = None,
+    engine: Annotated[Engine, typer.Option(help="This process, or Ray.")] = Engine.local,
+    batch_size: BatchSize = 8,
+    workers: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Videos that a process reads at a time. Default: free cores.")
+    ] = None,
+    num_model_actors: Annotated[int, typer.Option(min=1, metavar="N", help="Processes of Ray.")] = 1,
+    device: Device = None,
+    retry: Retry = False,
+) -> int:
+    """Write the vectors of many videos.
+
+    A video that is there is not read again unless its file changed, so a run that was stopped goes on. A video that
+    cannot be read is a row with its error.
 
     Exit code: 0, 1 if some videos could not be read (each named), 2 if nothing could start.
     """
     with needs_extra("ray" if engine is Engine.ray else "embed"):
-        from ..library.embedding import embed_videos
+        import lancedb  # noqa: F401
 
         if engine is Engine.ray:
-            import ray.data  # noqa: F401
-
-    import torch
-    from tqdm import tqdm
-
-    started = time.perf_counter()
+            import ray  # noqa: F401
     candidates = read_labels(labels, labels_file)
     given = find_videos(videos)
     missing = [video.error for video in given if video.error]
@@ -76,37 +105,55 @@ def embed(
         raise CommandError(f"{missing[0]}.")
     for error in missing:
         print(f"vitaclip embed: {error}", file=sys.stderr)
-    checkpoint = loaded_checkpoint(model, "cpu" if engine is Engine.ray else device)
+    options = {"labels": candidates, "templates": template, "engine": engine.value, "batch_size": batch_size}
+    options |= {"workers": workers, "num_model_actors": num_model_actors, "retry": retry, "stride": stride}
     names = [video.name for video in given if not video.error]
-    with tqdm(total=len(names), unit="video", leave=False, disable=None) as bar:
+    device = "cpu" if engine is Engine.ray else device
+    return fill(names, output, model, device, None, window, None, **options) or int(bool(missing))
+
+
+def fill(
+    videos: Any,
+    place: str,
+    model: str | None,
+    device: str | None,
+    dtype: NumberType | None,
+    window: float | None,
+    first_window: float | None,
+    **options: Any,
+) -> int:
+    """What both commands do; `first_window` is the default of a new table."""
+    import torch
+    from tqdm import tqdm
+
+    from ..library.embedding import embed_videos
+    from ..library.store import VideoStore
+
+    started = time.perf_counter()
+    with reported(ValueError, OSError):
+        settings = VideoStore(place).settings
+    if settings is None:
+        if model is None:
+            raise CommandError(f"{place}: there are no vectors yet; name the model with `model`.")
+        settings = {"model": model, "dtype": "auto"}
+        window = window or first_window
+    checkpoint = loaded_checkpoint(model or settings["model"], device, dtype or NumberType(settings["dtype"]))
+    with tqdm(unit="video", leave=False, disable=None) as bar:
 
         def show(row: dict[str, Any]) -> None:
             bar.update()
             if row["error"] is not None:
                 bar.clear()
-                print(f"vitaclip embed: {row['error']}", file=sys.stderr)
+                print(f"vitaclip: {row['error']}", file=sys.stderr)
 
         try:
-            report = embed_videos(
-                names,
-                output,
-                checkpoint,
-                window=window,
-                stride=stride,
-                labels=candidates,
-                templates=template or ["{}"],
-                engine=engine.value,
-                batch_size=batch_size,
-                workers=workers,
-                num_model_actors=num_model_actors,
-                retry=retry,
-                on_video=show,
-            )
+            report = embed_videos(videos, place, checkpoint, window=window, on_video=show, **options)
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise CommandError("out of memory; lower `batch_size`.") from error
         except (ValueError, OSError) as error:
             raise CommandError(str(error).replace("`templates`", "`template`")) from error
-    errors = f" ({report.failed} of them failed)" if report.failed else ""
-    print(f"{report.new} new{errors}, {report.unchanged} unchanged")
-    print(f"{output}, {time.perf_counter() - started:.1f} s", file=sys.stderr)
-    return 1 if report.failed or missing else 0
+    names = ("new", "unchanged", "moved", "deleted", "failed", "windows")
+    print(", ".join(f"{report[name]} {name}" for name in names if report[name] or name in ("new", "unchanged")))
+    seconds = time.perf_counter() - started
+    print(f"{place}, {seconds:.1f} s in {checkpoint.model.dtype} on {checkpoint.model.device}", file=sys.stderr)
+    return int(report["failed"] > 0)

@@ -10,12 +10,11 @@ from .card import card
 from .classify import classify
 from .compare import compare
 from .convert import convert_clip, convert_original
-from .embed import embed
+from .embed import embed, index
 from .errors import Command, Group
 from .evaluate import evaluate
 from .explain import explain
 from .export import export
-from .index import index
 from .info import info
 from .publish import publish
 from .search import search
@@ -52,7 +51,7 @@ COMMANDS: dict[Callable, tuple[str, ...]] = {
     ),
     embed: (
         "vitaclip embed videos/ --model DIR --output vectors",
-        "vitaclip embed videos/ --model DIR --output vectors --engine ray --workers 14 --num-model-actors 2",
+        "vitaclip embed videos/ --model DIR --output vectors --engine ray --workers 7 --num-model-actors 2",
     ),
     serve: ("vitaclip serve --model DIR --host 0.0.0.0 --port 8000",),
     train: (),

@@ -1,6 +1,7 @@
 """Files that are there as a whole, or as they were."""
 
 import os
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -36,3 +37,8 @@ def replace_file(path: str | Path, write: Callable[[Path], Any]) -> None:
 def storable(text: str) -> str:
     """A name as UTF-8 can hold it: a byte that is none is written as `\\udcff`, which JSON reads back."""
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def unstored(text: str) -> str:
+    """The name that `storable` wrote."""
+    return re.sub(r"\\udc([89a-f][0-9a-f])", lambda byte: chr(0xDC00 + int(byte[1], 16)), text)

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from ..model.decoding import open_video
 from .figure import INK, LABEL_SIZE, MARGIN, QUIET, TIME_SIZE, TITLE_HEIGHT, WIDTH, Page, format_times
-from .video_index import Moment
+from .store import Moment
 from .windows import thumbnail_of
 
 
@@ -25,7 +25,7 @@ def draw_contact_sheet(hits: Sequence[Moment], folder: str | Path, title: str | 
     Draws the hits of a search, best first.
 
     Args:
-        hits ([`Moment`]): of [`VideoIndex.search`].
+        hits ([`Moment`]): of [`VideoStore.search`].
         folder: the indexed folder; one frame of each hit is read.
         title (`str`, *optional*): a line above, such as the query.
 
@@ -38,7 +38,7 @@ def draw_contact_sheet(hits: Sequence[Moment], folder: str | Path, title: str | 
     """
     if not hits:
         raise ValueError("`hits` is empty; there is nothing to draw.")
-    pictures = [middle_frame(Path(folder) / hit.path, hit) for hit in hits]
+    pictures = [middle_frame(folder, hit) for hit in hits]
     page = Page()
     columns = min(COLUMNS, len(hits))
     width = (WIDTH - 2 * MARGIN - (COLUMNS - 1) * GAP) / COLUMNS
@@ -65,12 +65,11 @@ def draw_contact_sheet(hits: Sequence[Moment], folder: str | Path, title: str | 
     return page.figure
 
 
-def middle_frame(path: Path, hit: Moment) -> np.ndarray:
+def middle_frame(folder: str | Path, hit: Moment) -> np.ndarray:
     """The frame in the middle of a hit, small, of shape `(height, width, 3)`."""
-    video = open_video(path)
-    about = video.metadata
-    middle = hit.times[len(hit.times) // 2] if hit.times else (hit.start + hit.end) / 2
-    number = min(round(middle * (about.fps or 0)), about.total_num_frames - 1)
+    video = open_video(hit.path if "://" in hit.path else Path(folder, hit.path))
+    metadata = video.metadata
+    number = min(round((hit.start + hit.end) / 2 * (metadata.fps or 0)), metadata.total_num_frames - 1)
     return thumbnail_of(video.read([max(number, 0)])[0].permute(1, 2, 0).numpy(), PICTURE_HEIGHT)
 
 

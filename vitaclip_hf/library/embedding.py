@@ -1,434 +1,326 @@
-"""Vectors of many videos as Parquet files, on this machine or on many through Ray Data.
+"""Fills a [`VideoStore`] with the vectors of videos, in this process or in many through Ray.
 
-    embedding.json       the model, its fingerprint, how videos are cut, the labels
-    part-<name>.parquet  exactly one row a video: its vectors, or the error
-
-Only the process that was started writes. A file is written beside its place and then renamed, and a video is done when
-its row is in such a file. A run that is killed loses at most the rows since the last file, and the next run reads those
-videos again. Needs pyarrow; Ray for `engine="ray"`.
+Threads read the next videos while the model computes. Only the process that was started writes, every 500 windows.
 """
 
 import json
 import logging
 import os
-import uuid
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
-from ..data.folder_lock import FolderLock
-from ..data.output_files import replace_file, storable
+from ..data.listings import is_video_name
+from ..data.output_files import storable
 from ..loading.checkpoint import Checkpoint, load_checkpoint
+from ..loading.checksums import sha256_of
 from ..model.decoding import VideoDecodingError
-from ..model.reading_ahead import read_ahead, reading_threads
-from ..model.video_reader import VideoReader
-from ..model.zero_shot_classifier import embed_views, view_scores
-from .video_index import fingerprint_of
-from .windows import check_window, read_windows
+from ..model.reading_ahead import reading_threads
+from ..model.scorer import Scorer
+from ..model.shown_names import one_line
+from .store import VideoStore, is_one_of, mean_vectors
+from .windows import VideoWindow, check_window, read_clips
 
 
-VERSION = 1
-ENGINES = ("local", "ray")
-ABOUT = "embedding.json"
+SAVED_EVERY = 500  # windows or videos
+SENT_AT_ONCE = 16  # videos that an actor of Ray gets
+
+Rows = list[dict[str, Any]]
 
 
-class EmbeddingError(ValueError):
-    """A folder of vectors cannot be used, or belongs to another model or other settings."""
+class _File(NamedTuple):
+    """A video to be read: its name in the table, where it is, bytes and time of change of a file."""
 
-
-@dataclass
-class EmbeddingReport:
-    """
-    What a run of [`embed_videos`] did.
-
-    Attributes:
-        new (`int`): videos that were read.
-        unchanged (`int`): videos that had their row.
-        failed (`int`): videos of this run that could not be read.
-    """
-
-    new: int = 0
-    unchanged: int = 0
-    failed: int = 0
+    video: str
+    source: str
+    size: int | None = None
+    changed: int | None = None
 
 
 def embed_videos(
-    videos: Iterable[str],
-    output: str | Path,
+    videos: str | Path | Iterable[str],
+    place: str | Path,
     checkpoint: Checkpoint,
     *,
     window: float | None = None,
     stride: float | None = None,
-    labels: Sequence[str] | None = None,
-    templates: str | Sequence[str] = "{}",
+    labels: Any = None,
+    templates: str | Sequence[str] | None = None,
     engine: str = "local",
     batch_size: int = 8,
     workers: int | None = None,
     num_model_actors: int = 1,
+    max_seconds: float | None = None,
     retry: bool = False,
-    save_every: int = 500,
     on_video: Callable[[dict[str, Any]], None] | None = None,
-) -> EmbeddingReport:
+) -> Counter[str]:
     """
-    Writes the vectors of videos, one row a video. Videos that have their row are not read again.
+    Brings a table of vectors up to date. Videos of known size and time of change are not read again.
 
     Args:
-        videos (`Iterable[str]`): paths or URLs. A name that is given twice is one video.
-        output (`str` or `Path`): folder of the Parquet files.
+        videos: a folder, or paths and URLs. The table follows a folder: videos have their paths within it, moved ones
+            keep their vectors, which belong to the content, and deleted ones are dropped.
+        place (`str` or `Path`): of the [`VideoStore`].
         checkpoint ([`Checkpoint`]): the model. Ray's actors load it by its name, which they must be able to find.
         window, stride (`float`, *optional*): a vector for each window of so many seconds, see [`read_windows`]; by
-            default one vector of the whole video.
-        labels (`Sequence[str]`, *optional*): to score; adds the columns `label`, `score` and `scores`.
-        templates: sentences with `{}` for the label.
-        engine (`str`, defaults to `"local"`): or `"ray"`: decoding in CPU tasks, the model in actors.
+            default as before, and in a new table one vector of the whole video.
+        labels (*optional*): to score, see [`Scorer`]; fills the columns `label`, `score` and `scores`. By default as
+            before.
+        templates (*optional*): sentences with `{}` for the label.
+        engine (`str`, defaults to `"local"`): or `"ray"`.
         batch_size (`int`, defaults to 8): clips of a forward pass.
-        workers (`int`, *optional*): reading threads, or Ray's decoding tasks at a time; by default the free cores.
-        num_model_actors (`int`, defaults to 1): of Ray; each takes a GPU if Ray has some, else a core.
-        retry (`bool`, defaults to `False`): read videos again whose row is an error.
-        save_every (`int`, defaults to 500): rows of a file.
-        on_video (`Callable`, *optional*): called with each new row.
+        workers (`int`, *optional*): reading threads of a process; by default the free cores.
+        num_model_actors (`int`, defaults to 1): processes of Ray; each takes a GPU if Ray has some.
+        max_seconds (`float`, *optional*): most time for decoding one video; by default the video processor's.
+        retry (`bool`, defaults to `False`): read videos again that could not be read.
+        on_video (`Callable`, *optional*): called with the first row of each video that was read or failed.
 
     Returns:
-        [`EmbeddingReport`]
+        `Counter`: `new` videos, which were read; `unchanged` ones; `moved`, new names of known content; `deleted` files
+        of the folder; `failed` videos that cannot be read, those of earlier runs too; `windows` that were embedded.
 
     Raises:
-        EmbeddingError: the folder belongs to another model or other settings, or is damaged.
-        ValueError: an argument out of range.
-        OSError: the folder cannot be written, or another run is writing to it (`FolderInUseError`).
-
-    Example:
-
-    ```python
-    >>> from vitaclip_hf import load_checkpoint
-    >>> from vitaclip_hf.library.embedding import embed_videos
-
-    >>> checkpoint = load_checkpoint("examples/demo/checkpoint")  # doctest: +SKIP
-    >>> embed_videos(["a.mp4", "b.mp4"], "vectors", checkpoint)  # doctest: +SKIP
-
-    ```
+        ValueError: an argument out of range, or a table of another model or other settings.
+        OSError: the folder cannot be written, or another run works on it (`FolderInUseError`).
     """
-    if engine not in ENGINES:
-        raise ValueError(f"`engine` must be one of {', '.join(ENGINES)}, got {engine!r}.")
-    for name, value in (("batch_size", batch_size), ("num_model_actors", num_model_actors), ("save_every", save_every)):
-        if value < 1:
-            raise ValueError(f"`{name}` must be at least 1, got {value}.")
-    if workers is not None and workers < 1:
-        raise ValueError(f"`workers` must be at least 1, got {workers}.")
-    if window is None and stride is not None:
-        raise ValueError("`stride` is for windows; pass `window` too.")
-    if window is not None:
-        stride = window if stride is None else stride
-        check_window(window, stride)
-    classes = None if labels is None else checkpoint.encoder().class_embeds(labels, templates)
-    folder = Path(output)
-    folder.mkdir(parents=True, exist_ok=True)
-    about = {
-        "version": VERSION,
-        "model": checkpoint.name,
-        "fingerprint": fingerprint_of(checkpoint),
-        "window": window,
-        "stride": stride,
-        "width": checkpoint.model.config.projection_dim,
-        "labels": None if classes is None else list(classes[0]),
-        "templates": None if classes is None else [templates] if isinstance(templates, str) else list(templates),
-    }
-    with FolderLock(folder, "embedding"):  # two runs would write rows for the same videos
-        _check_about(folder, about)
-        done = _finished(folder, retry)
-        given = {storable(video): video for video in videos}
-        unread = [video for name, video in given.items() if name not in done]
-        report = EmbeddingReport(unchanged=len(done))
-        settings = _Settings(window, stride, batch_size, None if classes is None else classes[1].float().cpu())
-        if engine == "local":
-            parts = _local(unread, checkpoint, settings, workers)
-        else:
-            parts = _with_ray(unread, checkpoint, settings, workers, num_model_actors)
-        rows: list[dict[str, Any]] = []
-        schema = schema_of(about)
+    if engine not in ("local", "ray") or batch_size < 1 or num_model_actors < 1:
+        raise ValueError("`engine` must be local or ray, `batch_size` and `num_model_actors` at least 1.")
+    folder = Path(videos) if isinstance(videos, (str, Path)) else None
+    if folder is not None and not folder.is_dir():
+        raise NotADirectoryError(f"{folder}: no such folder.")
+    store = VideoStore(place)
+    with store.lock():  # two runs would read the same videos
+        settings = _begin(store, checkpoint, window, stride, labels, templates)
+        files = map(_file, map(str, videos)) if folder is None else videos_in(folder)  # type: ignore[arg-type]
+        rows = store.rows(["video", "size", "changed", "content", "error"])
+        known = {row["video"]: row for row in rows.to_pylist()}
+        unread, report = _update(store, {file.video: file for file in files}, known, folder is not None, retry)
+        run = settings | {"batch_size": batch_size, "workers": workers, "max_seconds": max_seconds}
+        run["hash"] = folder is not None  # by which moved files are found
+        local = engine == "local"
+        produced = _Embedder(run, checkpoint).rows(unread) if local else _with_ray(unread, run, num_model_actors)
+        new_rows: Rows = []
         try:
-            for row in _joined(parts, unread, about["labels"]):
-                rows.append(row)
-                report.new += 1
-                report.failed += row["error"] is not None
+            for of_video in produced:
+                new_rows += of_video
+                failed = of_video[0]["error"] is not None
+                report.update({"failed": 1} if failed else {"new": 1, "windows": len(of_video)})
                 if on_video is not None:
-                    on_video(row)
-                if len(rows) >= save_every:
-                    full, rows = rows, []
-                    _write(folder, full, schema)
+                    on_video(of_video[0])
+                if len(new_rows) >= SAVED_EVERY:
+                    store.write(new_rows, known)
+                    new_rows = []
         finally:
-            if rows:
-                _write(folder, rows, schema)
-    return report
+            store.write(new_rows, known)
+        store.compact()
+    return +report
 
 
-def schema_of(about: dict[str, Any]) -> pa.Schema:
-    """The columns of the Parquet files, with the model's fingerprint."""
-    vector = pa.list_(pa.float32(), about["width"])
-    columns = [("video", pa.string()), ("error", pa.string())]
-    if about["window"] is None:
-        columns += [("vector", vector)]
-    else:
-        columns += [("starts", pa.list_(pa.float64())), ("ends", pa.list_(pa.float64())), ("vectors", pa.list_(vector))]
-    if about["labels"] is not None:
-        columns += [("label", pa.string()), ("score", pa.float32()), ("scores", pa.list_(pa.float32()))]
-    return pa.schema(columns, metadata={"fingerprint": about["fingerprint"], "model": about["model"]})
+def _begin(
+    store: VideoStore, checkpoint: Checkpoint, window: float | None, stride: float | None, labels: Any, templates: Any
+) -> dict[str, Any]:
+    """The settings of the table, which is made if there is none."""
+    own, settings = store.check_model(checkpoint), store.settings
+    if settings is None:
+        templates = templates or "{}"
+        if window is not None:
+            stride = stride or window
+            check_window(window, stride)
+        elif stride is not None:
+            raise ValueError("`stride` is for windows; pass `window` too.")
+        if labels is not None:
+            Scorer(checkpoint.encoder(), labels, templates)
+    templates = [templates] if isinstance(templates, str) else templates
+    chosen = {"window": window, "stride": stride, "labels": labels, "templates": templates}
+    chosen = json.loads(json.dumps(chosen))  # as the table has them
+    if settings is None:
+        store.create(settings := own | chosen)
+    for name, value in chosen.items():
+        if value not in (None, settings[name]):
+            raise ValueError(
+                f"{store.place}: these vectors were made with `{name}` {settings[name]!r:.100}, not {value!r:.100}; "
+                "leave it out, or use another folder."
+            )
+    return settings | own  # the model's folder may have moved
 
 
-def read_embeddings(folder: str | Path) -> pa.Table:
-    """All rows of a folder that [`embed_videos`] wrote, sorted by video."""
-    paths = sorted(Path(folder).glob("part-*.parquet"))
-    if not paths:
-        raise EmbeddingError(f"{folder}: there are no vectors here.")
-    return pa.concat_tables([_read(path) for path in paths]).sort_by("video")
+def videos_in(folder: Path) -> Iterator[_File]:
+    """The video files of a folder and its subfolders; hidden ones are left out."""
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        if is_video_name(path.name) and path.is_file() and not any(part.startswith(".") for part in name.parts):
+            yield _file(str(path), name.as_posix())
 
 
-# What is kept
+def _file(source: str, video: str | None = None) -> _File:
+    file = _File(storable(video or source), source)
+    with suppress(OSError, ValueError):  # a URL, or a file whose reading will say what is wrong
+        state = os.stat(source)
+        file = file._replace(size=state.st_size, changed=state.st_mtime_ns)
+    return file
 
 
-def _check_about(folder: Path, about: dict[str, Any]) -> None:
-    path = folder / ABOUT
-    if not path.exists():
-        replace_file(path, lambda beside: beside.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8"))
-        return
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(before, dict):
-            raise ValueError("it holds no object")
-    except (ValueError, RecursionError) as error:
-        raise EmbeddingError(f"`output` {folder}: {ABOUT} is damaged ({error!s:.200}); take another folder.") from error
-    # The fingerprint tells models apart; a folder may have moved.
-    different = [name for name in about if name != "model" and before.get(name) != about[name]]
-    if different:
-        raise EmbeddingError(
-            f"`output` {folder}: its vectors were made with another {' and '.join(different)}; take another folder."
-        )
+def _update(
+    store: VideoStore, files: dict[str, _File], known: dict[str, dict], follows_folder: bool, retry: bool
+) -> tuple[list[_File], Counter[str]]:
+    """The files to be read. Deleted ones are dropped; those of known content keep their vectors."""
+    contents = {row["content"]: row for row in known.values() if row["content"]}
+    sizes = {row["size"] for row in contents.values()}
+    relinked: dict[str, str] = {}  # to the video that has the content
+    unread: list[_File] = []
+    report: Counter[str] = Counter()
+    for file in files.values():
+        row = known.get(file.video)
+        if row and (row["size"], row["changed"]) == (file.size, file.changed) and not (retry and row["error"]):
+            report.update(unchanged=1, failed=int(row["error"] is not None))
+            continue
+        with suppress(OSError):  # reading the file will say what is wrong
+            if file.size in sizes and (row := contents.get(sha256_of(Path(file.source)))):
+                relinked[file.video] = row["video"]
+                report["unchanged" if file.video in known else "moved"] += 1
+                continue
+        unread.append(file)
+    gone = known.keys() - files.keys() if follows_folder else set()
+    report["deleted"] = len(gone - set(relinked.values()))
+    if relinked or gone:
+        rows = store.rows(where=is_one_of({"", *relinked.values()}))
+        places = defaultdict(list)
+        for place, video in enumerate(rows["video"].to_pylist()):
+            places[video].append(place)
+        taken = [(files[video], place) for video, origin in relinked.items() for place in places[origin]]
+        rows = rows.take(pa.array([place for _, place in taken], pa.int64()))
+        for name in ("video", "size", "changed"):
+            field = rows.schema.field(name)
+            column = pa.array([getattr(file, name) for file, _ in taken], field.type)
+            rows = rows.set_column(rows.schema.get_field_index(name), field, column)
+        store.write(rows, known, gone)
+    return unread, report
 
 
-def _finished(folder: Path, retry: bool) -> set[str]:
-    """Videos that have their row. With `retry`, rows of errors are dropped."""
-    for left in folder.glob("*.new-*"):  # of a run that was killed
-        left.unlink()
-    done: set[str] = set()
-    for path in sorted(folder.glob("part-*.parquet")):
-        try:
-            names = _read(path, ["video", "error"])
-            if retry and names["error"].null_count < len(names):
-                replace_file(path, partial(_write_table, _read(path).filter(names["error"].is_null())))
-                names = names.filter(names["error"].is_null())
-            found = names["video"].to_pylist()
-        except (pa.ArrowException, KeyError, ValueError, UnicodeDecodeError) as error:
-            reason = " ".join(str(error).split())
-            raise EmbeddingError(f"{path}: is damaged ({reason:.200}); delete it, and run again.") from error
-        if not all(isinstance(name, str) for name in found):
-            raise EmbeddingError(f"{path}: is damaged (a row without a video); delete it, and run again.")
-        done.update(found)
-    return done
+class _Embedder:
+    """One model in one process."""
 
+    def __init__(self, run: dict[str, Any], checkpoint: Checkpoint | None = None, device: str | None = None):
+        if checkpoint is None:  # in an actor of Ray
+            dtype = getattr(torch, run["dtype"])
+            checkpoint = load_checkpoint(run["model"], run["revision"], device=device, dtype=dtype)
+        self.run, self.encoder = run, checkpoint.encoder()
+        self.reader = self.encoder.reader(max_seconds=run["max_seconds"])
+        self.scorer = run["labels"] and Scorer(self.encoder, run["labels"], run["templates"])
 
-def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
-    # pyarrow gets open files, since it opens none whose path is not UTF-8.
-    with path.open("rb") as opened, pq.ParquetFile(opened, page_checksum_verification=True) as file:
-        return file.read(columns)
+    def rows(self, files: Iterable[_File]) -> Iterator[Rows]:
+        """The rows of each video: of its windows, or one with its error."""
+        threads, batch_size = self.run["workers"] or reading_threads(self.encoder.model.device), self.run["batch_size"]
+        ahead = threads + (batch_size if self.run["window"] is None else 1)  # films take more memory
+        rows: dict[str, Rows] = defaultdict(list)
+        batch: list[tuple[str, Any]] = []
 
+        def embedded() -> Iterator[Rows]:
+            windows = [part for _, part in batch if isinstance(part, VideoWindow)]
+            values = self._values(windows) if windows else iter(())
+            for video, part in batch:
+                if isinstance(part, VideoWindow):
+                    rows[video].append({"start": part.start, "end": part.end} | next(values))
+                else:
+                    yield _finished(part, rows.pop(video, []))
+            batch.clear()
 
-def _write(folder: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
-    table = pa.Table.from_pylist(rows, schema)
-    replace_file(folder / f"part-{uuid.uuid4().hex[:12]}.parquet", partial(_write_table, table))
-
-
-def _write_table(table: pa.Table, path: Path) -> None:
-    with path.open("wb") as file:
-        pq.write_table(table, file, write_page_checksum=True)
-
-
-# From videos to parts of rows
-
-
-@dataclass(frozen=True)
-class _Settings:
-    window: float | None
-    stride: float | None
-    batch_size: int
-    class_embeds: torch.Tensor | None
-
-
-def read_clips(video: str, video_processor: Any, window: float | None, stride: float | None) -> Iterator[dict]:
-    """
-    The clips of a video, one after the other. The last one says so; it holds the error if there is one.
-
-    Yields:
-        `video`, `place` (from 0), `last`, `error` (empty if there is none), `start`, `end` and `pixels`, an array of
-        shape `(num_views, num_frames, 3, height, width)`.
-    """
-    waiting: dict[str, Any] | None = None
-    name = storable(video)
-    place, error, shape = 0, "", None
-    try:
-        for start, end, pixels in _clips(video, video_processor, window, stride):
-            if waiting is not None:
-                yield waiting
-            shape = pixels.shape
-            waiting = {"video": name, "place": place, "last": False, "error": "", "start": start, "end": end}
-            waiting["pixels"] = pixels
-            place += 1
-        if waiting is None:
-            error = f"{name}: it has no frames"
-    except (VideoDecodingError, OSError, ValueError) as failure:
-        error = storable(" ".join(str(failure).split()) or type(failure).__name__)[:2000]
-    if waiting is None:
-        size, specification = video_processor.crop_size, video_processor.clip_specification
-        views = specification.num_spatial_views * (specification.num_views if window is None else 1)
-        shape = (views, video_processor.num_frames, 3, size["height"], size["width"])
-        waiting = {"video": name, "place": 0, "start": 0.0, "end": 0.0, "pixels": np.zeros(shape, np.float32)}
-    yield waiting | {"last": True, "error": error}
-
-
-def _clips(video: str, video_processor: Any, window: float | None, stride: float | None) -> Iterator[tuple]:
-    if window is None:
-        pixels, metadata = VideoReader(video_processor).read(video)
-        yield 0.0, metadata.duration or 0.0, pixels.numpy()
-    else:
-        for found in read_windows(VideoReader(video_processor), video, window, stride or window):
-            if found.pixels is not None:
-                yield found.start, found.end, found.pixels.numpy()
-
-
-@torch.no_grad()
-def embed_clips(model: Any, pixels: np.ndarray, class_embeds: torch.Tensor | None) -> dict[str, np.ndarray]:
-    """Vectors of clips `(num_clips, num_views, num_frames, 3, height, width)`, and their scores for labels."""
-    views = pixels.shape[1]
-    embeds = embed_views(model, torch.from_numpy(np.ascontiguousarray(pixels))).float()
-    vectors = torch.nn.functional.normalize(embeds.unflatten(0, (-1, views)).mean(1), dim=-1)
-    found = {"vector": vectors.cpu().numpy()}
-    if class_embeds is not None:
-        logits = embeds @ class_embeds.to(embeds).T * model.logit_scale.float().exp()
-        found["scores"] = view_scores(logits, views).cpu().numpy()
-    return found
-
-
-def _local(videos: list[str], checkpoint: Checkpoint, settings: _Settings, workers: int | None) -> Iterator[dict]:
-    """In this process. Whole videos are read ahead in threads; windows are read one by one, since a film has many."""
-    read = partial(
-        read_clips,
-        video_processor=checkpoint.processor.video_processor,
-        window=settings.window,
-        stride=settings.stride,
-    )
-    if settings.window is None:
-        threads = workers or reading_threads(checkpoint.model.device)
-        ahead = read_ahead(videos, lambda video: list(read(video)), threads, settings.batch_size + threads)
-        clips: Iterator[dict] = (clip for future in ahead for clip in future.result())
-    else:
-        clips = (clip for video in videos for clip in read(video))
-    batch: list[dict] = []
-
-    def embedded() -> Iterator[dict]:
-        found = embed_clips(checkpoint.model, np.stack([clip.pop("pixels") for clip in batch]), settings.class_embeds)
-        for number, clip in enumerate(batch):
-            yield clip | {name: values[number] for name, values in found.items()}
-
-    for clip in clips:
-        batch.append(clip)
-        if len(batch) == settings.batch_size:
-            yield from embedded()
-            batch = []
-    if batch:
+        for item in read_together(map(self._read, files), threads, ahead):
+            batch.append(item)
+            if sum(isinstance(part, VideoWindow) for _, part in batch) == batch_size:
+                yield from embedded()
         yield from embedded()
 
+    def all_rows(self, files: list[_File]) -> list[Rows]:
+        return list(self.rows(files))
 
-class _ModelActor:
-    """The model in an actor of Ray."""
+    def _read(self, file: _File) -> Iterator[tuple[str, Any]]:
+        """The windows of a video, and then what all its rows say: its content's hash or its error."""
+        row = file._asdict() | {"error": None}
+        try:
+            for window in read_clips(self.reader, file.source, self.run["window"], self.run["stride"]):
+                yield file.video, window
+            row["content"] = sha256_of(Path(file.source)) if self.run["hash"] else None
+        except (VideoDecodingError, OSError, ValueError) as error:
+            row["error"] = storable(one_line(error))
+        yield file.video, row
 
-    def __init__(self, name: str, revision: str | None, settings: _Settings, device: str, dtype: torch.dtype):
-        self._model = load_checkpoint(name, revision, device=device, dtype=dtype).model
-        self._class_embeds = settings.class_embeds
+    @torch.no_grad()
+    def _values(self, windows: list[Any]) -> Iterator[dict[str, Any]]:
+        """Vectors of windows, and their scores of labels."""
+        embeds = self.encoder.embed_videos(torch.stack([window.pixels for window in windows]))
+        scores = self.scorer.compare(embeds).scores.cpu().numpy() if self.scorer else None
+        for number, vector in enumerate(mean_vectors(embeds).numpy()):
+            row = {"vector": vector}
+            if scores is not None:
+                best = scores[number].argmax()
+                row |= {"label": self.scorer.labels[best], "score": scores[number, best], "scores": scores[number]}
+            yield row
 
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        pixels = batch.pop("pixels")
-        return batch | embed_clips(self._model, pixels, self._class_embeds)
+
+def _finished(row: dict[str, Any], windows: Rows) -> Rows:
+    """The rows of a video that was read to its end."""
+    if not all(np.isfinite(values.get(name, 0.0)).all() for values in windows for name in ("vector", "scores")):
+        row["error"] = f"{row['video']}: vector or scores are NaN or infinite; the model is damaged"
+    elif not windows:
+        row["error"] = row["error"] or f"{row['video']}: it has no frames"
+    return [row | {"start": 0.0, "end": 0.0}] if row["error"] else [row | values for values in windows]
 
 
-def _with_ray(
-    videos: list[str], checkpoint: Checkpoint, settings: _Settings, workers: int | None, num_model_actors: int
-) -> Iterator[dict]:
-    """Decoding in tasks, the model in actors. Ray runs again what a killed process was working on."""
+def read_together(streams: Iterator[Iterator[Any]], threads: int, ahead: int) -> Iterator[Any]:
+    """The items of several iterators by turns. Threads advance at most `ahead` of them at a time, by one item each."""
+    waiting: deque[tuple[Iterator[Any], Future]] = deque()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="video-reader")
+    try:
+        while True:
+            new = islice(streams, ahead - len(waiting))
+            waiting.extend((stream, pool.submit(next, stream, None)) for stream in new)
+            if not waiting:
+                return
+            stream, future = waiting.popleft()
+            if (item := future.result()) is not None:
+                waiting.append((stream, pool.submit(next, stream, None)))
+                yield item
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _with_ray(files: list[_File], run: dict[str, Any], num_actors: int) -> Iterator[Rows]:
+    """Actors of Ray read and embed. A video whose actor dies each time is a row with an error."""
     import ray
+    from ray.exceptions import RayError, RayTaskError
 
-    if not videos:
-        return
-    if not ray.is_initialized():
-        cores = (workers or 1) + num_model_actors
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, num_cpus=cores)
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    # A process that dies again and again takes its block with it; the videos of that block get an error.
-    context.max_errored_blocks = -1
+    ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
     gpus = int(ray.cluster_resources().get("GPU", 0) > 0)
-    processor, window, stride = checkpoint.processor.video_processor, settings.window, settings.stride
-
-    def read(row: dict[str, Any]) -> Iterator[dict]:
-        torch.set_num_threads(1)
-        return read_clips(os.fsdecode(row["item"]), processor, window, stride)
-
-    name = str(Path(checkpoint.name).resolve()) if Path(checkpoint.name).is_dir() else checkpoint.name
-    model = (name, checkpoint.revision, settings, "cuda" if gpus else "cpu", checkpoint.model.dtype)
-    blocks = min(len(videos), max(len(videos) // 16, 4 * (workers or 1)))  # a block is what is done again
-    tasks: dict[str, Any] = {} if workers is None else {"concurrency": workers}
-    items = [os.fsencode(video) for video in videos]  # Arrow has no names that are not UTF-8
-    clips = ray.data.from_items(items, override_num_blocks=blocks).flat_map(read, **tasks)
-    embedded = clips.map_batches(
-        _ModelActor,
-        fn_constructor_args=model,
-        batch_size=settings.batch_size,
-        concurrency=num_model_actors,
-        num_cpus=0 if gpus else 1,
-        num_gpus=gpus,
-    )
-    yield from embedded.iter_rows()
-
-
-def _joined(parts: Iterable[dict], videos: list[str], labels: list[str] | None) -> Iterator[dict[str, Any]]:
-    """One row a video, as soon as all of its parts are there. Videos whose parts never came are rows with an error."""
-    waiting: dict[str, dict[int, dict]] = {}
-    finished: set[str] = set()
-    for part in parts:
-        video = part["video"]
-        if video in finished:
-            continue
-        found = waiting.setdefault(video, {})
-        found[int(part["place"])] = part
-        last = [place for place, other in found.items() if other["last"]]
-        if last and len(found) == last[0] + 1:
-            finished.add(video)
-            del waiting[video]
-            yield _row(video, [found[place] for place in sorted(found)], labels)
-    for video in map(storable, videos):
-        if video not in finished:
-            yield {"video": video, "error": f"{video}: the process that read it was lost, each time it was tried"}
+    resources = {"num_cpus": run["workers"] or 1, "num_gpus": gpus}
+    actor = ray.remote(**resources, max_restarts=-1, max_task_retries=2)(_Embedder)
+    actors = [actor.remote(run, device="cuda" if gpus else "cpu") for _ in range(num_actors)]
+    ray.get([actor.__ray_ready__.remote() for actor in actors])  # a model that cannot be loaded ends the run
+    pool, left = ray.util.ActorPool(actors), {file.video: file for file in files}
+    for at_once in (SENT_AT_ONCE, 1):  # alone after that, since one video may end the actor of others
+        waiting = list(left.values())
+        for first in range(0, len(waiting), at_once):
+            pool.submit(lambda actor, part: actor.all_rows.remote(part), waiting[first : first + at_once])
+        while pool.has_next():
+            try:
+                for rows in pool.get_next_unordered():
+                    del left[rows[0]["video"]]
+                    yield rows
+            except RayTaskError:
+                raise
+            except RayError:
+                continue
+    for file in left.values():
+        error = f"{file.video}: the process that read it was lost, each time it was tried"
+        yield _finished(file._asdict() | {"error": error}, [])
 
 
-def _row(video: str, parts: list[dict], labels: list[str] | None) -> dict[str, Any]:
-    """The row of a video; a column that the file does not have is left out when it is written."""
-    error = parts[-1]["error"]
-    if error:
-        return {"video": video, "error": error}
-    vectors = [np.asarray(part["vector"], np.float32) for part in parts]
-    if not all(np.isfinite(part.get(name, 0.0)).all() for part in parts for name in ("vector", "scores")):
-        return {"video": video, "error": f"{video}: vector or scores are NaN or infinite; the model is damaged"}
-    row: dict[str, Any] = {"video": video, "error": None, "vector": vectors[0], "vectors": vectors}
-    row |= {"starts": [float(part["start"]) for part in parts], "ends": [float(part["end"]) for part in parts]}
-    if labels is not None:
-        scores = np.mean([part["scores"] for part in parts], axis=0)
-        row |= {"label": labels[int(scores.argmax())], "score": float(scores.max()), "scores": scores}
-    return row
-
-
-__all__ = ["EmbeddingError", "EmbeddingReport", "embed_videos", "read_embeddings", "schema_of"]
+__all__ = ["embed_videos"]

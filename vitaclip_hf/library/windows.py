@@ -157,6 +157,15 @@ def read_windows(
         yield opened.finished()
 
 
+def read_clips(reader: VideoReader, source: Any, window: float | None, stride: float | None) -> Iterator[VideoWindow]:
+    """The windows of a video, see [`read_windows`]; without a length, one that is the whole video in all its views."""
+    if window is not None:
+        yield from read_windows(reader, source, window, stride or window)
+    else:
+        pixels, metadata = reader.read(source)
+        yield VideoWindow(0.0, metadata.duration or 0.0, pixels=pixels)
+
+
 def embed_windows(
     encoder: VideoEncoder, windows: Iterable[VideoWindow], batch_size: int = 8
 ) -> Iterator[tuple[Any, torch.Tensor]]:

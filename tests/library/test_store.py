@@ -1,0 +1,434 @@
+"""The table of vectors: what is read, kept and found, against vectors and ranks by hand."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from vitaclip_hf import load_checkpoint
+from vitaclip_hf.cli.main import main
+from vitaclip_hf.data.folder_lock import FolderInUseError, FolderLock
+from vitaclip_hf.data.motion_shapes import Scene, draw_videos, write_video
+from vitaclip_hf.library import embedding
+from vitaclip_hf.library import store as store_module
+from vitaclip_hf.library.contact_sheet import draw_contact_sheet
+from vitaclip_hf.library.embedding import embed_videos
+from vitaclip_hf.library.store import Moment, VideoStore, read_embeddings
+
+
+DEMO = Path(__file__).parents[2] / "examples" / "demo"
+SAMPLES = sorted(map(str, (DEMO / "videos").iterdir()))
+TEXT = "red star moving left"
+MODEL = ["--model", str(DEMO / "checkpoint")]
+COMMAND = [sys.executable, "-m", "vitaclip_hf.cli"]
+
+
+@pytest.fixture(scope="module")
+def checkpoint():
+    return load_checkpoint(DEMO / "checkpoint")
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Three samples, one of them in a subfolder, a long video of two scenes, and a broken file."""
+    folder = tmp_path / "it's"
+    (folder / "more").mkdir(parents=True)
+    for name in ("red_star_moving_left", "red_star_turning"):
+        shutil.copy(DEMO / "videos" / f"{name}.mp4", folder)
+    shutil.copy(DEMO / "videos" / "yellow_moon_shaking.mp4", folder / "more")
+    scenes = [Scene("blue", "heart", "bouncing"), Scene("pink", "square", "growing")]
+    frames = draw_videos(scenes, torch.Generator().manual_seed(4)).numpy().reshape(-1, 96, 96, 3)
+    write_video(folder / "long.mp4", frames)
+    (folder / "broken.mp4").write_bytes(b"no video at all")
+    (folder / "notes.txt").write_text("no video, not looked at")
+    return folder
+
+
+@pytest.fixture
+def place(tmp_path) -> Path:
+    return tmp_path / "vectors"
+
+
+@pytest.fixture
+def read(monkeypatch) -> list[str]:
+    """The names of the videos that are read."""
+    names, original = [], embedding.read_clips
+    monkeypatch.setattr(
+        embedding,
+        "read_clips",
+        lambda reader, path, *rest: names.append(Path(path).name) or original(reader, path, *rest),
+    )
+    return names
+
+
+@torch.no_grad()
+def vector_by_hand(checkpoint, path) -> np.ndarray:
+    pixels = checkpoint.processor(videos=str(path), return_tensors="pt")["pixel_values_videos"]
+    return torch.nn.functional.normalize(checkpoint.model.get_video_features(pixels).pooler_output)[0].numpy()
+
+
+def test_a_folder_in_windows(checkpoint, folder, place):
+    report = embed_videos(folder, place, checkpoint, window=2, stride=1, batch_size=3)
+    assert report == {"new": 4, "failed": 1, "windows": 6}
+    rows = {(row["video"], row["start"]): row for row in read_embeddings(place).to_pylist()}
+    assert [*rows] == [
+        *(("broken.mp4", 0), ("long.mp4", 0), ("long.mp4", 1), ("long.mp4", 2), ("more/yellow_moon_shaking.mp4", 0)),
+        *(("red_star_moving_left.mp4", 0), ("red_star_turning.mp4", 0)),
+    ]
+    broken = rows.pop(("broken.mp4", 0))
+    assert "not supported" in broken["error"] and broken["vector"] is None
+    assert all(row["error"] is None and row["end"] == row["start"] + 2 for row in rows.values())
+    for name in ("red_star_turning.mp4", "more/yellow_moon_shaking.mp4"):
+        np.testing.assert_allclose(rows[name, 0]["vector"], vector_by_hand(checkpoint, folder / name), atol=1e-5)
+    assert np.allclose(np.linalg.norm([row["vector"] for row in rows.values()], axis=1), 1, atol=1e-5)
+
+
+def test_whole_videos_and_labels(checkpoint, folder, place):
+    labels, given = ["red star turning", "yellow moon shaking"], [*SAMPLES[:3], str(folder / "broken.mp4"), SAMPLES[0]]
+    report = embed_videos(given, place, checkpoint, labels=labels, batch_size=2)
+    assert report == {"new": 3, "failed": 1, "windows": 3}
+    rows = {row["video"]: row for row in read_embeddings(place).to_pylist()}
+    assert len(rows) == 4 and rows[given[3]]["label"] is None
+    embeds = torch.from_numpy(np.stack([vector_by_hand(checkpoint, path) for path in SAMPLES[:3]]))
+    with torch.no_grad():
+        inputs = checkpoint.processor.tokenizer(labels, padding=True, return_tensors="pt")
+        texts = torch.nn.functional.normalize(checkpoint.model.get_text_features(**inputs).pooler_output)
+        scores = checkpoint.model.compare(embeds, texts).softmax(-1)
+    for path, vector, expected in zip(SAMPLES[:3], embeds, scores, strict=True):
+        np.testing.assert_allclose(rows[path]["vector"], vector, atol=1e-5)
+        np.testing.assert_allclose(rows[path]["scores"], expected, atol=1e-4)
+        assert rows[path]["label"] == labels[int(expected.argmax())]
+        assert rows[path]["score"] == pytest.approx(float(expected.max()), abs=1e-4)
+    report = embed_videos(SAMPLES[:5], place, checkpoint, max_seconds=60)  # labels as before
+    assert report == {"new": 2, "unchanged": 3, "windows": 2}
+    assert read_embeddings(place)["label"].null_count == 1
+
+
+def test_only_what_is_new_is_read(checkpoint, folder, place, read):
+    embed_videos(folder, place, checkpoint, window=2)
+    store, before = VideoStore(place), read_embeddings(place)
+    read.clear()
+    assert embed_videos(folder, place, checkpoint) == {"unchanged": 5, "failed": 1} and not read
+    assert read_embeddings(place) == before
+
+    (folder / "long.mp4").rename(folder / "more" / "longer.mp4")
+    (folder / "red_star_turning.mp4").unlink()
+    shutil.copy(folder / "red_star_moving_left.mp4", folder / "copy.mp4")
+    os.utime(folder / "more" / "yellow_moon_shaking.mp4")
+    report = embed_videos(folder, place, checkpoint)
+    assert report == {"unchanged": 3, "moved": 2, "deleted": 1, "failed": 1} and not read
+    rows = read_embeddings(place)
+    names = ("broken.mp4", "copy.mp4", "more/longer.mp4", "more/longer.mp4", "more/yellow_moon_shaking.mp4")
+    assert rows["video"].to_pylist() == [*names, "red_star_moving_left.mp4"]
+    assert rows["vector"][2:4].to_pylist() == before["vector"][1:3].to_pylist()
+    hits = store.search(store.embed_text(checkpoint, TEXT), 10)
+    assert [hit.path for hit in hits[:2]] == ["copy.mp4", "red_star_moving_left.mp4"]
+    assert embed_videos(folder, place, checkpoint) == {"unchanged": 5, "failed": 1}
+
+    shutil.copy(SAMPLES[0], folder / "copy.mp4")  # changed
+    report = embed_videos(folder, place, checkpoint)
+    assert report == {"new": 1, "unchanged": 4, "failed": 1, "windows": 1} and read == ["copy.mp4"]
+    assert embed_videos(folder, place, checkpoint, retry=True) == {"unchanged": 4, "failed": 1}
+    shutil.copy(SAMPLES[1], folder / "broken.mp4")  # mended
+    assert embed_videos(folder, place, checkpoint) == {"new": 1, "unchanged": 4, "windows": 1}
+    assert read_embeddings(place)["error"].null_count == 6
+
+
+def test_a_file_that_breaks_midway_leaves_no_vectors(checkpoint, folder, place):
+    whole = (folder / "long.mp4").read_bytes()
+    damaged = bytearray(whole)
+    middle = whole.index(b"mdat") + int(0.7 * (len(whole) - whole.index(b"mdat")))
+    damaged[middle : middle + 800] = b"\xff" * 800
+    (folder / "long.mp4").write_bytes(bytes(damaged))
+    report = embed_videos(folder, place, checkpoint, window=0.5, batch_size=2)
+    assert report["failed"] == 2 and report["new"] == 3
+    rows = read_embeddings(place).to_pylist()
+    assert [row["vector"] for row in rows if row["video"] == "long.mp4"] == [None]
+
+
+def test_another_model_is_refused(checkpoint, folder, place):
+    embed_videos(folder, place, checkpoint, window=2)
+    other, reading = load_checkpoint(DEMO / "checkpoint"), load_checkpoint(DEMO / "checkpoint")
+    with torch.no_grad():
+        other.model.visual_projection.weight[0, 0] += 1e-3
+    reading.processor.video_processor.num_frames = 4
+    half = load_checkpoint(DEMO / "checkpoint", dtype=torch.bfloat16)
+    for model in (other, reading, half):
+        with pytest.raises(ValueError, match="another model"):
+            embed_videos(folder, place, model)
+        with pytest.raises(ValueError, match="another model"):
+            VideoStore(place).embed_text(model, TEXT)
+    for name, value in {"window": 3, "stride": 1, "labels": ["a", "b"], "templates": "a {}"}.items():
+        with pytest.raises(ValueError, match=f"`{name}`"):
+            embed_videos(folder, place, checkpoint, **{name: value})
+    for name, value in {"engine": "x", "batch_size": 0, "stride": 1, "labels": ["a", "a"]}.items():
+        with pytest.raises(ValueError, match=f"`{name}`"):
+            embed_videos([], place / "new", checkpoint, **{name: value})
+    assert not (place / "new").exists()
+
+
+def test_search_is_exact_and_takes_the_best_of_each_video(checkpoint, folder, place, monkeypatch):
+    embed_videos(folder, place, checkpoint, window=1, stride=0.5)
+    store = VideoStore(place)
+    query = store.embed_text(checkpoint, "pink square growing")
+    best: dict[str, tuple[float, float]] = {}
+    for row in read_embeddings(place).to_pylist():
+        if row["vector"]:
+            cosine = sum(a * float(b) for a, b in zip(row["vector"], query, strict=True))
+            best[row["video"]] = max(best.get(row["video"], (-2.0, 0.0)), (cosine, row["start"]))
+    expected = sorted(best, key=lambda path: -best[path][0])
+    hits = store.search(query, 10)
+    assert [hit.path for hit in hits] == expected
+    assert [(hit.cosine, hit.start) for hit in hits] == [pytest.approx(best[path], abs=1e-5) for path in expected]
+    assert hits[0].path == "long.mp4" and hits[0].start >= 2 and store.search(query, 2) == hits[:2]
+    several = [hit for hit in store.search(query, 50, per_video=3) if hit.path == "long.mp4"]
+    assert len(several) == 3
+    assert all(a.end <= b.start or b.end <= a.start for n, a in enumerate(several) for b in several[:n])
+    [hit] = store.search(store.embed_video(checkpoint, SAMPLES[0]), 1)
+    assert hit.path == "long.mp4" and hit.start < 2
+    monkeypatch.setattr(store_module, "FEW_WINDOWS", 0)
+    assert [hit.path for hit in store.search(query, 4, approximate=True)] == expected and store.table.list_indices()
+
+
+def test_many_windows_of_one_video_hide_no_other(place):
+    store, vector = VideoStore(place), np.eye(4, dtype=np.float32)
+    store.create({"width": 4})
+    rows = [{"video": "film", "start": n, "end": n + 1, "vector": vector[0]} for n in range(900)]
+    store.write([*rows, {"video": "other", "start": 0, "end": 1, "vector": vector[1]}])
+    assert [hit.path for hit in store.search(vector[0], 2)] == ["film", "other"]
+
+
+@pytest.mark.parametrize("place", ["memory://", "file://{}/vectors"])
+def test_object_storage(checkpoint, tmp_path, place):
+    store = VideoStore(place.format(tmp_path))
+    assert store.settings is None
+    store.create({"width": 2, "window": None})
+    row = {"video": "a'\\b", "start": 0.0, "end": 1.0, "vector": [1.0, 0.0]}
+    store.write([row])
+    store.write([row | {"vector": [0.0, 1.0]}], known={"a'\\b"})
+    assert store.search(np.array([0.0, 1.0])) == [Moment("a'\\b", 0.0, 1.0, 1.0)] and store.settings["width"] == 2
+    assert len(store.rows()) == 1 and store.table.version == 3
+    store.write([], deleted={"a'\\b"})
+    assert not store.search(np.array([0.0, 1.0]))
+
+
+def test_vectors_that_are_no_numbers_are_errors(checkpoint, place):
+    damaged = load_checkpoint(DEMO / "checkpoint")
+    damaged.model.visual_projection.weight.data.fill_(float("nan"))
+    assert embed_videos(SAMPLES[:1], place, damaged)["failed"] == 1
+    (row,) = read_embeddings(place).to_pylist()
+    assert "NaN or infinite" in row["error"] and row["vector"] is None
+    store = VideoStore(place)
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        store.write([{"video": "a", "vector": [float("inf")] * store.settings["width"]}])
+    with pytest.raises(ValueError, match="`query`"):
+        store.search(np.array([np.nan] * store.settings["width"]))
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan, 1e30])
+def test_a_damaged_vector_is_never_a_score(place, value):
+    store = VideoStore(place)
+    store.create({"width": 2})
+    store.table.add(pa.Table.from_pylist([{"video": "a", "vector": [7.0, 1.0]}], store.table.schema))
+    (file,) = place.glob("*/data/*.lance")
+    data = file.read_bytes()
+    file.write_bytes(data.replace(np.float32(7).tobytes(), np.float32(value).tobytes()))
+    if np.isnan(value):
+        assert VideoStore(place).search(np.array([1.0, 0.0])) == []  # the database leaves it out
+    else:
+        with pytest.raises(ValueError, match="damaged"):
+            VideoStore(place).search(np.array([1.0, 0.0]))
+    if not np.isfinite(value):
+        with pytest.raises(ValueError, match="damaged"):
+            read_embeddings(place)
+
+
+@pytest.mark.parametrize("part", ["data/*.lance", "_versions/*.manifest"])
+def test_damaged_tables(checkpoint, folder, place, part, capsys):
+    embed_videos(folder, place, checkpoint, window=2)
+    for file in place.glob(f"videos.lance/{part}"):
+        file.write_bytes(file.read_bytes()[:60])
+    assert main(["search", TEXT, "--index", str(place), *MODEL]) == 2
+    error = capsys.readouterr().err
+    assert f"{place}: the vectors cannot be read" in error and error.count("\n") == 1
+
+
+def test_two_runs_at_once(checkpoint, place):
+    embed_videos(SAMPLES[:1], place, checkpoint)
+    with FolderLock(place, "embedding"), pytest.raises(FolderInUseError, match=f"process {os.getpid()} on"):
+        embed_videos(SAMPLES[:1], place, checkpoint)
+    assert not embed_videos(SAMPLES[:1], place, checkpoint)["new"]
+
+
+def test_what_was_read_is_kept_when_a_run_is_interrupted(checkpoint, place, read):
+    def stop(row):
+        if row["video"] == SAMPLES[2]:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        embed_videos(SAMPLES[:6], place, checkpoint, batch_size=1, on_video=stop)
+    assert len(read_embeddings(place)) == 3
+    assert embed_videos(SAMPLES[:6], place, checkpoint) == {"new": 3, "unchanged": 3, "windows": 3}
+
+
+def copies(folder: Path, number: int) -> list[str]:
+    """Videos of different contents, and one that is none."""
+    folder.mkdir()
+    for n in range(number):
+        (folder / f"{n:04d}.mp4").write_bytes(Path(SAMPLES[n % len(SAMPLES)]).read_bytes() + bytes(n))
+    (folder / "broken.mp4").write_bytes(b"no video at all")
+    return sorted(map(str, folder.iterdir()))
+
+
+def test_a_run_that_is_killed_goes_on(checkpoint, tmp_path, place):
+    paths = copies(tmp_path / "videos", 33)
+    script = (
+        "import sys, time\n"
+        "from vitaclip_hf import load_checkpoint\n"
+        "from vitaclip_hf.library import embedding\n"
+        "embedding.SAVED_EVERY = 4\n"
+        "def slow(row): print(flush=True); time.sleep(0.1)\n"
+        f"checkpoint = load_checkpoint({str(DEMO / 'checkpoint')!r})\n"
+        f"place = {str(place)!r}\n"
+        f"embedding.embed_videos({str(tmp_path / 'videos')!r}, place, checkpoint, batch_size=1, on_video=slow)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    for _ in range(14):
+        process.stdout.readline()
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = len(read_embeddings(place))
+    assert 8 <= done <= 16
+    report = embed_videos(tmp_path / "videos", place, checkpoint)
+    assert (report["unchanged"], report["new"] + report["failed"]) == (done, len(paths) - done)
+    assert read_embeddings(place)["video"].to_pylist() == [Path(path).name for path in paths]
+
+
+def ray_actors(driver: int) -> list[int]:
+    psutil = pytest.importorskip("psutil")
+    try:
+        children = psutil.Process(driver).children(recursive=True)
+        return [child.pid for child in children if "_Embedder" in " ".join(child.cmdline())]
+    except psutil.Error:
+        return []
+
+
+@pytest.mark.slow
+def test_ray_with_killed_actors(checkpoint, tmp_path, place):
+    """Actors are killed while they work; the rows are those of the local engine."""
+    pytest.importorskip("ray")
+    paths = copies(tmp_path / "videos", 120)
+    arguments = [str(tmp_path / "videos"), *MODEL, "--output", str(place), "--engine", "ray", "--batch-size", "2"]
+    run = subprocess.Popen([*COMMAND, "embed", *arguments], start_new_session=True)
+    killed, end = 0, time.monotonic() + 240
+    while run.poll() is None and time.monotonic() < end and killed < 2:
+        for pid in ray_actors(run.pid)[:1]:
+            os.kill(pid, signal.SIGKILL)
+            killed += 1
+        time.sleep(2)
+    assert run.wait(400) == 1 and killed > 0
+    rows = read_embeddings(place)
+    assert rows["video"].to_pylist() == paths
+    embed_videos(paths, tmp_path / "local", checkpoint)
+    for row, expected in zip(rows.to_pylist(), read_embeddings(tmp_path / "local").to_pylist(), strict=True):
+        assert row["error"] == expected["error"]
+        if row["error"] is None:
+            np.testing.assert_allclose(row["vector"], expected["vector"], atol=1e-5)
+
+
+@pytest.mark.slow
+def test_ray_with_a_killed_driver(tmp_path, place):
+    pytest.importorskip("ray")
+    paths = copies(tmp_path / "videos", 700)
+    arguments = [str(tmp_path / "videos"), *MODEL, "--output", str(place), "--engine", "ray"]
+    run = subprocess.Popen([*COMMAND, "embed", *arguments])
+    end = time.monotonic() + 240
+    while run.poll() is None and not list(place.glob("*/data/*")) and time.monotonic() < end:
+        time.sleep(0.05)
+    run.kill()
+    run.wait()
+    assert 0 <= len(read_embeddings(place)) < len(paths)
+    assert main(["embed", *arguments]) == 1
+    assert read_embeddings(place)["video"].to_pylist() == paths
+
+
+def test_contact_sheet(folder):
+    hits = [Moment("long.mp4", 2.0, 4.0, 0.9), Moment("more/yellow_moon_shaking.mp4", 0.0, 2.0, 0.25)]
+    figure = draw_contact_sheet(hits, folder, "pink square")
+    texts = [text.get_text() for text in figure.texts]
+    assert texts[0] == "pink square" and "long.mp4" in texts and "2.0 – 4.0 s" in texts and "0.25" in texts
+    [long_name] = [text for text in texts if "yellow" in text or text.startswith("…")]
+    assert long_name.startswith("…") and "more/yellow_moon_shaking.mp4".endswith(long_name[1:])
+    assert len(long_name) > 10
+    pink, yellow = (axes.images[0].get_array().reshape(-1, 3).astype(int) for axes in figure.axes)
+    assert ((pink - [242, 89, 204]) ** 2).sum(1).min() < 2000 < ((yellow - [242, 89, 204]) ** 2).sum(1).min()
+    with pytest.raises(ValueError, match="nothing to draw"):
+        draw_contact_sheet([], folder)
+
+
+def test_commands(folder, tmp_path, place, capsys):
+    assert main(["index", str(folder), *MODEL, "--window", "2"]) == 1  # one file is broken
+    printed = capsys.readouterr()
+    assert printed.out == "4 new, 0 unchanged, 1 failed, 5 windows\n" and "broken.mp4" in printed.err
+    assert main(["index", str(folder)]) == 1  # the model of the table
+    assert capsys.readouterr().out == "0 new, 5 unchanged, 1 failed\n"
+    sheet = tmp_path / "hits.png"
+    search = ["search", TEXT, "--folder", str(folder), "--top-k", "2"]
+    assert main([*search, "--contact-sheet", str(sheet), "--format", "json"]) == 0
+    hits = json.loads(capsys.readouterr().out)
+    assert [hit["path"] for hit in hits] == ["red_star_moving_left.mp4", "red_star_turning.mp4"]
+    assert sheet.read_bytes().startswith(b"\x89PNG")
+    assert main(search) == 0
+    assert capsys.readouterr().out.splitlines()[0].endswith("  0:00:00.0  0:00:02.0  red_star_moving_left.mp4")
+    assert main(["embed", *SAMPLES, *MODEL, "--output", str(place)]) == 0
+    assert capsys.readouterr().out == "10 new, 0 unchanged, 10 windows\n"
+    assert main(["search", "--video", SAMPLES[0], "--index", str(place), "--top-k", "1", "--format", "json"]) == 0
+    [hit] = json.loads(capsys.readouterr().out)
+    assert hit["path"] == SAMPLES[0] and hit["cosine"] == pytest.approx(1, abs=1e-5)
+
+
+def test_the_number_type_is_that_of_the_table(folder, capsys):
+    command = ["index", str(folder), *MODEL, "--window", "2"]
+    assert main([*command, "--dtype", "bfloat16"]) == 1
+    store = VideoStore(folder / ".vitaclip-index")
+    assert store.settings["dtype"] == "bfloat16" and main(command) == 1
+    capsys.readouterr()
+    assert main([*command, "--dtype", "float32"]) == 2
+    assert "bfloat16" in capsys.readouterr().err
+    assert main(["search", TEXT, "--folder", str(folder), "--top-k", "1", "--format", "json"]) == 0
+    (hit,) = json.loads(capsys.readouterr().out)
+    half = load_checkpoint(DEMO / "checkpoint", dtype=torch.bfloat16)
+    assert hit["cosine"] == pytest.approx(store.search(store.embed_text(half, TEXT), 1)[0].cosine, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["index", "no/such", *MODEL], "no/such: no such folder"),
+        (["index", "{folder}"], "--model"),
+        (["index", "{folder}", *MODEL, "--window", "1", "--stride", "2"], "--stride must be above 0"),
+        (["embed", "no.mp4", *MODEL, "--output", "{folder}/x"], "no.mp4"),
+        (["embed", SAMPLES[0], *MODEL, "--output", "{folder}/x", "--stride", "1"], "--stride"),
+        (["search", "x", "--folder", "{folder}"], "no index of this version"),
+        (["search", "--folder", "{folder}"], "give either TEXT or --video"),
+        (["search", "x", "--folder", "{folder}", "--contact-sheet", "hits.doc"], "--contact-sheet hits.doc: the name"),
+        (["search", "x", "--index", "{folder}/old"], "no index of this version"),
+        (["search", "x", "--index", "nothing://x"], "nothing"),
+    ],
+)
+def test_what_is_refused(folder, capsys, arguments, message):
+    (folder / "old").mkdir()
+    (folder / "old" / "index.json").write_text("{}")
+    assert main([argument.format(folder=folder) for argument in arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not (folder / ".vitaclip-index").exists() and not (folder / "x").exists()

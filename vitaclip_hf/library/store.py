@@ -1,0 +1,320 @@
+"""One table of vectors of videos in LanceDB: [`embed_videos`] fills it, [`VideoStore.search`] searches it.
+
+A row is a window of a video, or a video that could not be read. Each change is one commit of the database: a run that
+is killed leaves the table as it was after the last one.
+"""
+
+import hashlib
+import json
+import warnings
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import lancedb
+import numpy as np
+import pyarrow as pa
+import torch
+from lancedb.index import IvfFlat
+
+from ..data.folder_lock import FolderLock
+from ..data.output_files import unstored
+from ..loading.checkpoint import Checkpoint
+from ..model.read_options import READ_OPTIONS
+from ..model.shown_names import check_utf8, one_line
+from .windows import read_clips
+
+
+FOLDER = ".vitaclip-index"
+TABLE = "videos"
+SETTINGS = b"vitaclip"  # in the table's metadata
+COMPACTED_EVERY = 100  # versions
+KEPT_FOR = timedelta(days=1)  # a version
+FEW_WINDOWS = 10_000  # are always searched exactly
+
+# Forked decoders and the processes of Ray do not use it.
+warnings.filterwarnings("ignore", "lancedb fork support", RuntimeWarning)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """
+    A hit of a search.
+
+    Attributes:
+        path (`str`): the video; within the folder for a table that follows one, else as given.
+        start, end (`float`): the window in seconds.
+        cosine (`float`): how near it is to what was searched for, from -1 to 1.
+    """
+
+    path: str
+    start: float
+    end: float
+    cosine: float
+
+
+class VideoStore:
+    """
+    A table of vectors of videos.
+
+    Args:
+        place (`str` or `Path`): a folder, or a URI of object storage that LanceDB knows, such as `s3://bucket/vectors`.
+
+    Example:
+
+    ```python
+    >>> from vitaclip_hf import load_checkpoint
+    >>> from vitaclip_hf.library.embedding import embed_videos
+    >>> from vitaclip_hf.library.store import VideoStore
+
+    >>> checkpoint = load_checkpoint("examples/demo/checkpoint")  # doctest: +SKIP
+    >>> embed_videos("videos", "vectors", checkpoint, window=4)  # doctest: +SKIP
+    >>> store = VideoStore("vectors")  # doctest: +SKIP
+    >>> store.search(store.embed_text(checkpoint, "a red star moving left"), top_k=3)  # doctest: +SKIP
+
+    ```
+    """
+
+    def __init__(self, place: str | Path):
+        self.place = str(place)
+        self._is_folder = "://" not in self.place
+
+    @cached_property  # since each connection to memory:// is a database of its own
+    def _database(self) -> Any:
+        check_utf8(self.place, "lancedb")
+        return lancedb.connect(self.place)
+
+    def lock(self) -> AbstractContextManager:
+        """Keeps other runs out of a folder; object storage has no locks."""
+        return FolderLock(self.place, "embedding") if self._is_folder else nullcontext()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Errors of the database in one line that names the place."""
+        try:
+            yield
+        except (RuntimeError, ValueError) as error:
+            if not str(error).startswith("lance error"):
+                raise
+            reason = one_line(error).removeprefix("lance error: ").split(", /")[0]
+            raise ValueError(f"{self.place}: the vectors cannot be read or written ({reason:.300}).") from error
+
+    def _open(self) -> Any:
+        """The table, or `None` if there is none yet."""
+        if self._is_folder and not Path(self.place, f"{TABLE}.lance").exists():
+            return None
+        try:
+            with self._errors():
+                return self._database.open_table(TABLE)
+        except ValueError as error:
+            if "was not found" not in str(error):
+                raise
+            return None
+
+    @property
+    def table(self) -> Any:
+        """
+        The table of LanceDB, for its own operations, such as versions.
+
+        Raises:
+            ValueError: there is none, or it is damaged.
+        """
+        table = self._open()
+        if table is None:
+            raise ValueError(
+                f"{self.place}: there are no vectors of this version; make them with `vitaclip index` or `embed`."
+            )
+        return table
+
+    @property
+    def settings(self) -> dict[str, Any] | None:
+        """Model, fingerprint, number type, windows and labels of the table; `None` if there is none yet."""
+        table = self._open()
+        return None if table is None else json.loads(table.schema.metadata[SETTINGS])
+
+    def check_model(self, checkpoint: Checkpoint) -> dict[str, Any]:
+        """
+        The model's part of the settings.
+
+        Raises:
+            ValueError: the vectors were made by another model, or in another number type, and cannot be compared.
+        """
+        given = model_settings(checkpoint)
+        own = self.settings or given
+        if any(own[name] != given[name] for name in ("fingerprint", "dtype")):
+            raise ValueError(
+                f"{self.place}: these vectors were made with another model, {own['model']} in `dtype` {own['dtype']}, "
+                f"not {given['model']} in {given['dtype']}. Pass that model and type, or use another folder."
+            )
+        return given
+
+    # Filling
+
+    def create(self, settings: Mapping[str, Any]) -> None:
+        """An empty table with these settings in its metadata."""
+        columns = {"video": pa.string(), "start": pa.float64(), "end": pa.float64()}
+        columns |= {"vector": pa.list_(pa.float32(), settings["width"]), "error": pa.string()}
+        columns |= {"label": pa.string(), "score": pa.float32(), "scores": pa.list_(pa.float32())}
+        columns |= {"size": pa.int64(), "changed": pa.int64(), "content": pa.string()}
+        with self._errors():
+            self._database.create_table(TABLE, schema=pa.schema(columns, {SETTINGS: json.dumps(settings)}))
+
+    def write(self, rows: Any, known: Collection[str] = (), deleted: Collection[str] = ()) -> None:
+        """
+        Writes rows in one commit.
+
+        Args:
+            rows: all rows of some videos, a table or a list of dictionaries.
+            known: videos that may have rows; those of `rows` take their place.
+            deleted: videos whose rows are dropped.
+
+        Raises:
+            ValueError: a vector is NaN or infinite, or the table cannot be written.
+        """
+        table = self.table
+        rows = pa.Table.from_pylist(rows, table.schema) if isinstance(rows, list) else rows
+        check_finite(rows, self.place)
+        replaced = {*deleted, *(video for video in rows["video"].to_pylist() if video in known)}
+        with self._errors():
+            if replaced:
+                merge = table.merge_insert(["video", "start"]).when_matched_update_all().when_not_matched_insert_all()
+                merge.when_not_matched_by_source_delete(is_one_of(replaced)).execute(rows, on_bad_vectors="null")
+            elif len(rows):
+                table.add(rows)
+            if table.version % COMPACTED_EVERY == 0:
+                self.compact()
+
+    def compact(self) -> None:
+        """Joins small files, brings the approximate index up to date, and drops versions older than a day."""
+        with self._errors():
+            self.table.optimize(cleanup_older_than=KEPT_FOR)
+
+    # Reading
+
+    def rows(self, columns: list[str] | None = None, where: str = "true") -> pa.Table:
+        """Columns of the table, by default all; `where` is a condition in SQL."""
+        table = self.table
+        with self._errors():
+            return table.search().where(where).select(columns or table.schema.names).to_arrow()
+
+    def embed_text(self, checkpoint: Checkpoint, text: str, templates: Any = "{}") -> np.ndarray:
+        """The normalised vector of a text, of shape `(projection_dim,)`."""
+        self.check_model(checkpoint)
+        return checkpoint.encoder().class_embeds((text,), templates)[1][0].float().cpu().numpy()
+
+    def embed_video(self, checkpoint: Checkpoint, video: Any) -> np.ndarray:
+        """
+        The normalised vector of a video, of shape `(projection_dim,)`: the mean of its windows.
+
+        Raises:
+            VideoDecodingError: it cannot be read.
+        """
+        self.check_model(checkpoint)
+        encoder, settings = checkpoint.encoder(), self.settings or {}
+        clips = read_clips(encoder.reader(), video, settings.get("window"), settings.get("stride"))
+        vectors = [mean_vectors(encoder.embed_videos(clip.pixels[None])) for clip in clips]  # type: ignore[index]
+        return mean_vectors(torch.stack(vectors, 1))[0].numpy()
+
+    def search(self, query: np.ndarray, top_k: int = 10, per_video: int = 1, approximate: bool = False) -> list[Moment]:
+        """
+        The windows nearest to a query.
+
+        Args:
+            query (`np.ndarray` of shape `(projection_dim,)`): of [`embed_text`] or [`embed_video`].
+            top_k (`int`, defaults to 10): how many hits.
+            per_video (`int`, defaults to 1): most hits of one video; they do not overlap.
+            approximate (`bool`, defaults to `False`): search with the database's index, which is made the first time,
+                for millions of windows. It can miss hits.
+
+        Returns:
+            `list[Moment]`, nearest first.
+
+        Raises:
+            ValueError: there is no table, it is damaged, or the query is NaN or infinite.
+        """
+        if not np.isfinite(query).all():
+            raise ValueError("`query` has values that are NaN or infinite.")
+        table, limit = self.table, max(100, 4 * top_k)
+        with self._errors():
+            if approximate and not table.list_indices() and table.count_rows() > FEW_WINDOWS:
+                table.create_index("vector", config=IvfFlat(distance_type="dot"))
+            while True:
+                nearest = table.search(query.astype(np.float32)).distance_type("dot").limit(limit)
+                nearest = nearest if approximate else nearest.bypass_vector_index()
+                rows = nearest.select(["video", "start", "end", "_distance"]).to_arrow().to_pylist()
+                hits = self._hits(rows, per_video)
+                if len(hits) >= top_k or len(rows) < limit:
+                    return hits[:top_k]
+                limit *= 8
+
+    def _hits(self, rows: list[dict[str, Any]], per_video: int) -> list[Moment]:
+        """The nearest windows of each video that do not overlap."""
+        hits: list[Moment] = []
+        taken: dict[str, list[Moment]] = defaultdict(list)
+        for row in sorted(rows, key=lambda row: (row["_distance"], row["video"], row["start"])):
+            hit = Moment(unstored(row["video"]), row["start"], row["end"], 1 - row["_distance"])
+            if not abs(hit.cosine) < 1.01:
+                raise ValueError(f"{self.place}: the vectors of {hit.path} are damaged; delete the folder.")
+            others = taken[hit.path]
+            if len(others) < per_video and all(hit.start >= other.end or other.start >= hit.end for other in others):
+                others.append(hit)
+                hits.append(hit)
+        return hits
+
+
+def read_embeddings(place: str | Path) -> pa.Table:
+    """
+    All rows of a [`VideoStore`], sorted by video and start.
+
+    Raises:
+        ValueError: there is no table, it is damaged, or a vector is NaN or infinite.
+    """
+    rows = VideoStore(place).rows()
+    check_finite(rows, str(place))
+    return rows.sort_by([("video", "ascending"), ("start", "ascending")])
+
+
+def is_one_of(videos: Collection[str]) -> str:
+    """The condition in SQL that a row is of one of these videos."""
+    return "video in ({})".format(", ".join("'" + video.replace("'", "''") + "'" for video in videos))
+
+
+def check_finite(rows: pa.Table, place: str) -> None:
+    """
+    Raises:
+        ValueError: a vector or a score is NaN or infinite.
+    """
+    for name in ("vector", "scores"):
+        if not all(np.isfinite(chunk.drop_null().flatten()).all() for chunk in rows[name].chunks):
+            raise ValueError(f"{place}: vectors or scores are NaN or infinite; they are damaged.")
+
+
+def mean_vectors(embeds: torch.Tensor) -> torch.Tensor:
+    """Means of normalised vectors `(batch_size, number, projection_dim)`, normalised again, float32 on the CPU."""
+    return torch.nn.functional.normalize(embeds.float().mean(1), dim=-1).cpu()
+
+
+def model_settings(checkpoint: Checkpoint) -> dict[str, Any]:
+    """
+    The model, and what its vectors depend on: the fingerprint covers all weights in their number type, and how frames
+    are made into model input.
+    """
+    processor = checkpoint.processor.video_processor.to_dict()
+    for name in (*READ_OPTIONS, "processor_class", "return_metadata", "seed"):
+        processor.pop(name, None)
+    text = f"{checkpoint.fingerprint()} {json.dumps(processor, sort_keys=True, default=str)}"
+    return {
+        "model": str(Path(checkpoint.name).resolve()) if Path(checkpoint.name).is_dir() else checkpoint.name,
+        "revision": checkpoint.revision,
+        "fingerprint": hashlib.sha256(text.encode()).hexdigest(),
+        "dtype": str(checkpoint.model.dtype).removeprefix("torch."),
+        "width": checkpoint.model.config.projection_dim,
+    }
+
+
+__all__ = ["Moment", "VideoStore", "read_embeddings"]
