@@ -147,12 +147,12 @@ def read_with_transformers(path: Path, indices: list[int]) -> np.ndarray:
 
 def older_reader(folder: Path) -> Reader:
     """`decode_video` of a checkout of another version of this package."""
-    sources = [folder / "model" / "decoding.py", folder / "video_decoding.py"]
+    sources = [folder / name for name in ("model/decoding.py", "model/video_decoding.py", "video_decoding.py")]
     source = next(path for path in sources if path.is_file())
     package = types.ModuleType("older")
     package.__path__ = [str(source.parent)]
     sys.modules["older"] = package
-    module = importlib.import_module("older.video_decoding")
+    module = importlib.import_module(f"older.{source.stem}")
     return lambda path, indices: module.decode_video(str(path), indices)[0]
 
 
