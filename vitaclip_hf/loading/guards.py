@@ -178,7 +178,8 @@ def check_video_processor(source: str, processor: Any) -> None:
         CheckpointError: a video would take gigabytes of model input, or the processor cannot be used at all.
     """
     try:
-        sides = [side for size in (processor.size, processor.crop_size) for side in dict(size).values() if side is not None]
+        sizes = (dict(processor.size), dict(processor.crop_size))
+        sides = [side for size in sizes for side in size.values() if side is not None]
         views = processor.num_views * processor.num_spatial_views
         if not 0 < 12 * views * processor.num_frames * max(sides) ** 2 <= MAX_PIXEL_BYTES:
             raise ValueError(f"views, frames or sizes are wrong: {views}, {processor.num_frames}, {sides}")
