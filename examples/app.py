@@ -40,7 +40,7 @@ from vitaclip_hf.library.contact_sheet import middle_frame  # noqa: E402
 from vitaclip_hf.library.embedding import embed_videos  # noqa: E402
 from vitaclip_hf.library.figure import format_percent, format_times  # noqa: E402
 from vitaclip_hf.library.store import VideoStore  # noqa: E402
-from vitaclip_hf.library.timeline import ScoreCurve, Thumbnails, VideoTimeline  # noqa: E402
+from vitaclip_hf.library.timeline import Thumbnails, VideoTimeline  # noqa: E402
 from vitaclip_hf.library.timeline_picture import MOST_LANES, thumbnail_row  # noqa: E402
 from vitaclip_hf.library.windows import thumbnail_of  # noqa: E402
 from vitaclip_hf.model.decoding import VideoDecodingError  # noqa: E402
@@ -204,9 +204,9 @@ def answer_panel(answer: dict[str, Any], frames: dict[int, np.ndarray]) -> str:
     )
 
 
-def timeline_panel(segments: list[Any], labels: tuple[str, ...], curve: Any, thumbnails: Any, note: str) -> str:
+def timeline_panel(segments: list[Any], labels: tuple[str, ...], cells: list[Any], thumbnails: Any, note: str) -> str:
     """Thumbnails along the time, a lane for each label with segments, and the segments as a list."""
-    duration = curve.cells[-1].end
+    duration = cells[-1].end
     segments = sorted(segments, key=lambda segment: segment.start)
     shown = list(dict.fromkeys(segment.label for segment in segments))[:MOST_LANES]
     pictures = "".join(picture(thumbnail, "") for thumbnail in thumbnail_row(thumbnails, duration, 8)[1])
@@ -222,7 +222,7 @@ def timeline_panel(segments: list[Any], labels: tuple[str, ...], curve: Any, thu
         scores = "".join(
             f'<i{within(cell, of_label)} style="--start:{cell.start};--end:{cell.end};'
             f'--score:{cell.scores[column]:.4f}"></i>'
-            for cell in curve.cells
+            for cell in cells
         )
         lanes += f'<span class="name">{escape(label)}</span><div class="lane">{parts}{scores}</div>'
     start, end = format_times([0.0, duration])
@@ -358,7 +358,7 @@ class Door:
             settings = {"window": window, "stride": window / 4, "high": high, "low": high / 3} | self.reading
             settings["max_seconds"] = None  # the whole waiting has a limit
             timeline = VideoTimeline(self.checkpoint.encoder(), labels, **settings)
-            curve, thumbnails, segments, note = ScoreCurve(300), Thumbnails(), [], ""
+            drawn, thumbnails, note = [], Thumbnails(), ""
             until = time.monotonic() + self.limits.wait_seconds
 
             def windows():
@@ -371,13 +371,12 @@ class Door:
 
             def cells():
                 for cell in timeline.cells(windows()):
-                    curve.add(cell)
+                    drawn.append(cell)
                     thumbnails.add(cell.start, cell.thumbnail)
                     yield cell
 
             segments = list(timeline.merge(cells()))
-            curve.close()
-            return timeline_panel(segments, timeline.labels, curve, thumbnails, note)
+            return timeline_panel(segments, timeline.labels, drawn, thumbnails, note)
         except (InputError, VideoDecodingError, OSError, ValueError) as error:
             return problem(error, path)
 

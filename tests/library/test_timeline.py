@@ -18,7 +18,6 @@ from vitaclip_hf.data.motion_shapes import Scene, all_scenes, draw_videos, write
 from vitaclip_hf.library import windows as windows_module
 from vitaclip_hf.library.figure import BEST, OTHER
 from vitaclip_hf.library.timeline import (
-    ScoreCurve,
     ScoredTime,
     Segment,
     Thumbnails,
@@ -257,32 +256,21 @@ def test_editing_programs(tmp_path, fps, rate):
     assert found == pytest.approx([0.0, 61.5], abs=0.1)
 
 
-def test_memory_of_a_picture_is_bounded():
-    curve, thumbnails = ScoreCurve(length=100), Thumbnails(count=5)
+def test_thumbnails_are_few_and_spread():
+    thumbnails = Thumbnails(count=5)
     for n in range(10_001):
-        curve.add(cell(n, n / 20_000, 1.0 if n == 7777 else 0.0))
-        thumbnails.add(n, np.full((2, 2, 3), n % 256, np.uint8))
-    curve.close()
-    assert len(curve.cells) <= 102 and len(thumbnails._kept) <= 21
-    assert (curve.cells[0].start, curve.cells[-1].end) == (0, 10_001)
-    assert all(a.end == b.start for a, b in zip(curve.cells, curve.cells[1:], strict=False))
-    [peak] = [c for c in curve.cells if c.scores[1] == 1]
-    assert peak.start <= 7777 < peak.end
-    assert all(
-        abs(time - 10_000 / 4 * place) < 700
-        for place in range(5)
-        for time in [min((kept for kept, _ in thumbnails._kept), key=lambda kept: abs(kept - 10_000 / 4 * place))]
-    )
+        thumbnails.add(n, np.full((2, 2, 3), n // 40, np.uint8))
+    pictures = thumbnails.nearest([10_000 / 4 * place for place in range(5)])
+    assert all(abs(int(picture[0, 0, 0]) * 40 - 2500 * place) < 700 for place, picture in enumerate(pictures))
+    assert len(set(map(id, thumbnails.nearest(range(10_001))))) <= 21
 
 
 def test_picture():
-    curve, thumbnails = ScoreCurve(), Thumbnails()
+    scored, thumbnails = [cell(n, 0.9 if n < 10 else 0.0, 0.8 if n >= 10 else 0.0) for n in range(20)], Thumbnails()
     for n in range(20):
-        curve.add(cell(n, 0.9 if n < 10 else 0.0, 0.8 if n >= 10 else 0.0))
         thumbnails.add(n + 0.5, np.full((36, 64, 3), n, np.uint8))
-    curve.close()
     segments = [Segment(0, 10, "yoga", 0.9, 0.3), Segment(10, 20, "tai chi", 0.8, 0.3)]
-    figure = draw_timeline(segments, ["yoga", "tai chi"], curve, thumbnails, "talk.mp4")
+    figure = draw_timeline(segments, ["yoga", "tai chi"], scored, thumbnails, "talk.mp4")
     [lanes] = [axes for axes in figure.axes if axes.get_label() == "lanes"]
     bars = [(bar.get_x(), bar.get_width()) for bars in lanes.containers for bar in bars]
     assert bars == [(0, 20), (0, 10), (0, 20), (10, 10)]  # each lane and its segment

@@ -259,7 +259,7 @@ def test_slow_uploads_and_clients_that_go(client, service, monkeypatch):
     started = time.monotonic()
     assert call(client, silent) == 408 and time.monotonic() - started < 20
     assert call(client, gone) == 499
-    assert service.in_house == 0 and post(client).status_code == 200
+    assert service.in_flight == 0 and post(client).status_code == 200
 
 
 def test_overload_is_answered_503_and_passes(client, service, monkeypatch):
@@ -271,7 +271,7 @@ def test_overload_is_answered_503_and_passes(client, service, monkeypatch):
     assert 0 < len(refused) < 12
     for response in refused:
         assert "try again later" in error_of(response, 503, "overloaded") and response.headers["Retry-After"] == "1"
-    assert client.get("/health").status_code == 200 and service.in_house == 0
+    assert client.get("/health").status_code == 200 and service.in_flight == 0
     assert count(client, 'vitaclip_requests_total{status="200"}') == served + 12 - len(refused)
     limited(monkeypatch, service, wait_seconds=0.001)
     late = post(client)
@@ -304,7 +304,7 @@ def test_a_failure_of_the_code_is_a_500_without_its_words(client, service, monke
 
     monkeypatch.setattr(service.worker, "scores", broken)
     assert "secret" not in error_of(post(client), 500, "internal")
-    assert service.in_house == 0
+    assert service.in_flight == 0
 
 
 def test_health_and_metrics(client):
@@ -314,7 +314,7 @@ def test_health_and_metrics(client):
     post(client, b"text")
     after = {name: count(client, f"vitaclip_{name}") - before[name] for name in METRICS}
     assert after == METRICS
-    assert count(client, "vitaclip_requests_in_house") == 0
+    assert count(client, "vitaclip_requests_in_flight") == 0
 
 
 METRICS = {

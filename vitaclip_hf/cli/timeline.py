@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -68,7 +69,7 @@ def timeline(
     Exit code: 0, 1 if the video could not be read to its end (segments up to there are written), 2 if nothing could
     start.
     """
-    from ..library.timeline import ScoreCurve, Thumbnails, VideoTimeline
+    from ..library.timeline import Thumbnails, VideoTimeline
     from ..model.decoding import VideoDecodingError
 
     outputs = check_outputs(output or [])
@@ -82,7 +83,8 @@ def timeline(
     with reported(VideoDecodingError, OSError):
         opened = searched.reader.open(video)
     metadata = opened.metadata
-    curve, thumbnails = ScoreCurve(), Thumbnails()
+    drawn_cells: list[Any] = []
+    thumbnails = Thumbnails()
     drawn = any(path.suffix.lower() in PICTURES for path in outputs)
     segments: list[Any] = []
     errors: list[str] = []
@@ -93,15 +95,16 @@ def timeline(
             with reported(OSError):
                 file = stack.enter_context(scores.open("w", encoding="utf-8", newline=""))
             windows = written(windows, searched.labels, file)
-        cells = kept(searched.cells(windows), curve if drawn else None, thumbnails)
+        cells = searched.cells(windows)
+        if drawn:
+            cells = remembered(cells, drawn_cells, thumbnails)
         for segment in searched.merge(cells):
             segments.append(segment)
             times = f"{clock(segment.start)}  {clock(segment.end)}"
             print(f"{times}  {segment.score:6.1%}  {shown(segment.label)}", flush=True)
-    curve.close()
     for path in outputs:
         with reported(OSError):
-            write(path, segments, video, metadata.fps, searched.labels, curve, thumbnails)
+            write(path, segments, video, metadata.fps, searched.labels, drawn_cells, thumbnails)
     for failure in errors:
         print(f"vitaclip timeline: {failure}", file=sys.stderr)
     seconds = time.perf_counter() - started
@@ -177,12 +180,11 @@ def written(windows: Iterable[Any], labels: tuple[str, ...], file: Any) -> Itera
         yield window
 
 
-def kept(cells: Iterable[Any], curve: Any, thumbnails: Any) -> Iterator[Any]:
-    """The cells, of which the picture keeps scores and thumbnails on the way."""
+def remembered(cells: Iterable[Any], drawn: list[Any], thumbnails: Any) -> Iterator[Any]:
+    """The cells, whose scores and thumbnails are remembered for the picture on the way."""
     for cell in cells:
-        if curve is not None:
-            curve.add(cell)
-            thumbnails.add((cell.start + cell.end) / 2, cell.thumbnail)
+        thumbnails.add((cell.start + cell.end) / 2, cell.thumbnail)
+        drawn.append(replace(cell, frames=[], times=[], thumbnail=None))
         yield cell
 
 
@@ -192,7 +194,7 @@ def clock(seconds: float) -> str:
 
 
 def write(
-    path: Path, segments: list[Any], video: str, fps: Any, labels: tuple[str, ...], curve: Any, thumbnails: Any
+    path: Path, segments: list[Any], video: str, fps: Any, labels: tuple[str, ...], cells: Any, thumbnails: Any
 ) -> None:
     from ..library.timeline_files import write_timeline
 
@@ -201,4 +203,4 @@ def write(
         return
     from ..library.timeline_picture import draw_timeline
 
-    replace_file(path, draw_timeline(segments, labels, curve, thumbnails, Path(video).name).savefig)
+    replace_file(path, draw_timeline(segments, labels, cells, thumbnails, Path(video).name).savefig)

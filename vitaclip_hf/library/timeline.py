@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -278,43 +278,7 @@ class Thumbnails:
         return [min(self._kept, key=lambda kept: abs(kept[0] - time))[1] for time in times] if self._kept else []
 
 
-class ScoreCurve:
-    """
-    Scores over time for a picture, in constant memory: neighbouring cells are joined when there are too many.
-
-    Args:
-        length (`int`): cells to keep at most.
-    """
-
-    def __init__(self, length: int = 1200):
-        self._length = length
-        self.cells: list[ScoredTime] = []
-        self._joined = 1  # cells in each of them
-        self._pending: list[ScoredTime] = []
-
-    def add(self, cell: ScoredTime) -> None:
-        self._pending.append(replace(cell, frames=[], times=[], thumbnail=None))
-        if len(self._pending) == self._joined:
-            self.close()
-        if len(self.cells) > self._length:
-            self.cells = [_joined(self.cells[start : start + 2]) for start in range(0, len(self.cells), 2)]
-            self._joined *= 2
-
-    def close(self) -> None:
-        """Takes over what is left at the end of the video."""
-        if self._pending:
-            self.cells.append(_joined(self._pending))
-            self._pending = []
-
-
-def _joined(cells: list[ScoredTime]) -> ScoredTime:
-    """The highest scores of some cells: short peaks stay visible."""
-    scores, cosines = (np.max([getattr(cell, name) for cell in cells], axis=0) for name in ("scores", "cosines"))
-    return ScoredTime(cells[0].start, cells[-1].end, scores, cosines)
-
-
 __all__ = [
-    "ScoreCurve",
     "ScoredTime",
     "Segment",
     "Thumbnails",

@@ -23,7 +23,7 @@ from .figure import (
     Page,
     format_times,
 )
-from .timeline import ScoreCurve, Segment, Thumbnails
+from .timeline import ScoredTime, Segment, Thumbnails
 
 
 LANE_HEIGHT = 0.46  # inches
@@ -39,7 +39,7 @@ TICK_STEPS = (*(0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30), *(60, 120, 300, 600, 900, 1
 def draw_timeline(
     segments: Sequence[Segment],
     labels: Sequence[str],
-    curve: ScoreCurve,
+    cells: Sequence[ScoredTime],
     thumbnails: Thumbnails,
     title: str | None = None,
 ) -> Figure:
@@ -52,7 +52,7 @@ def draw_timeline(
     Args:
         segments ([`Segment`]): the segments.
         labels (`Sequence[str]`): in the order of the scores.
-        curve ([`ScoreCurve`]): scores over time.
+        cells ([`ScoredTime`]): of [`VideoTimeline.cells`]; their thumbnails are not needed.
         thumbnails ([`Thumbnails`]): pictures of the video.
         title (`str`, *optional*): a line above them.
 
@@ -62,9 +62,9 @@ def draw_timeline(
     Raises:
         ValueError: there are no scores.
     """
-    if not curve.cells:
-        raise ValueError("`curve` has no scores; add those of a video first.")
-    duration = curve.cells[-1].end
+    if not cells:
+        raise ValueError("`cells` has no scores; give those of a video.")
+    duration = cells[-1].end
     length: dict[str, float] = {}
     for segment in sorted(segments, key=lambda segment: segment.start):
         length[segment.label] = length.get(segment.label, 0.0) + segment.end - segment.start
@@ -97,13 +97,13 @@ def draw_timeline(
     axes = page.add_axes(left, lanes_top, width, lanes_height, label="lanes")
     axes.set(xlim=(0, duration), ylim=(max(len(shown), 1) - 0.5, -0.5))
     bar = LANE_BAR / LANE_HEIGHT
-    edges = [cell.start for cell in curve.cells] + [duration]
+    edges = [cell.start for cell in cells] + [duration]
     for lane, label in enumerate(shown):
         axes.barh(lane, duration, bar, color=TRACK)
         spans = [(segment.start, segment.end) for segment in segments if segment.label == label]
         bottom = lane + bar / 2
-        scores = np.array([float(cell.scores[labels.index(label)]) for cell in curve.cells])
-        inside = [any(start <= (cell.start + cell.end) / 2 <= end for start, end in spans) for cell in curve.cells]
+        scores = np.array([float(cell.scores[labels.index(label)]) for cell in cells])
+        inside = [any(start <= (cell.start + cell.end) / 2 <= end for start, end in spans) for cell in cells]
         for shown_scores, color in ((scores, OTHER), (scores * inside, BEST)):
             axes.stairs(bottom - bar * shown_scores, edges, baseline=bottom, fill=True, color=color)
         for start, end in spans:

@@ -57,7 +57,7 @@ class Metrics:
         shared: dict[str, Any] = {"registry": self.registry}
         seconds = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
         self.requests = Counter("vitaclip_requests", "Requests for /classify by status.", ["status"], **shared)
-        self.in_house = Gauge("vitaclip_requests_in_house", "Requests that are worked on or wait.", **shared)
+        self.in_flight = Gauge("vitaclip_requests_in_flight", "Requests that are worked on or wait.", **shared)
         self.seconds = Histogram("vitaclip_request_seconds", "Time of an answer with 200.", buckets=seconds, **shared)
         self.decoding = Histogram("vitaclip_decode_seconds", "Time to decode.", buckets=seconds, **shared)
         self.batch = Histogram("vitaclip_batch_videos", "Videos of a batch.", buckets=(1, 2, 4, 8, 16, 32), **shared)
@@ -69,22 +69,22 @@ class VideoService:
     def __init__(self, checkpoint: Checkpoint, limits: Limits):
         self.checkpoint, self.limits = checkpoint, limits
         self.metrics = Metrics()
-        self.in_house = 0
+        self.in_flight = 0
         self.reader = UploadReader(checkpoint.processor.video_processor, limits)
         self.worker = ModelWorker(checkpoint.encoder(), limits.batch, self.metrics.batch.observe)
 
     @contextmanager
     def admitted(self) -> Iterator[None]:
         """A place for a request."""
-        if self.in_house >= self.limits.queue:
-            raise overloaded(f"{self.in_house} requests are being worked on; try again later.")
-        self.in_house += 1
-        self.metrics.in_house.set(self.in_house)
+        if self.in_flight >= self.limits.queue:
+            raise overloaded(f"{self.in_flight} requests are being worked on; try again later.")
+        self.in_flight += 1
+        self.metrics.in_flight.set(self.in_flight)
         try:
             yield
         finally:
-            self.in_house -= 1
-            self.metrics.in_house.set(self.in_house)
+            self.in_flight -= 1
+            self.metrics.in_flight.set(self.in_flight)
 
     async def classify(self, request: Request) -> dict[str, Any]:
         with self.admitted():
