@@ -216,9 +216,9 @@ def test_fields_with_breaks_quotes_and_spaces(read, rows):
     ("text", "unread"),
     [
         ("path,mood\na.mp4,glad\n", "mood"),
-        ("path,start_time,end_time,label\na.mp4,0,5,run\n", "start_time, end_time"),
+        ("path,start_time,end_time,label\na.mp4,0,5,run\n", "starttime, endtime"),
         ("video_id,url,label\na,http://x/watch?v=a,run\n", "url"),  # MSR-VTT names a page beside each video
-        ("path,label,is_train\na.mp4,run,1\n", "is_train"),
+        ("path,label,is_train\na.mp4,run,1\n", "istrain"),
     ],
 )
 def test_columns_that_are_not_read_are_said(read, text, unread):

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from .class_names import ClassIndex, checked_class_names
 from .text_files import AnnotationError, check_text, read_json
@@ -31,27 +30,21 @@ def read_class_descriptions(path: str | Path) -> dict[str, tuple[str, ...]]:
     content = read_json(path)
     if not isinstance(content, dict) or not content:
         raise AnnotationError(f"{path}: expected an object from class name to texts, `{{class: [texts]}}`.")
-    found = {name: tuple(_texts(value, f"{path}, class {name!r:.100}")) for name, value in content.items()}
+    found = {}
+    for name, value in content.items():
+        parts = value.values() if isinstance(value, dict) else [value]
+        texts = [text for part in parts for text in (part if isinstance(part, list) else [part])]
+        wrong = [text for text in texts if not isinstance(text, str) or not text.strip() or len(text) > MAX_TEXT]
+        if wrong or not texts:
+            raise AnnotationError(
+                f"{path}, class {name!r:.100}: expected a text, a list of texts or an object of lists, none empty or "
+                f"longer than {MAX_TEXT:,} characters, got {value!r:.100}."
+            )
+        for text in (name, *texts):
+            check_text(text, "the text", f"{path}, class {name!r:.100}")
+        found[name] = tuple(texts)
     checked_class_names(found, str(path))
-    for name in found:
-        check_text(name, "the class", str(path))
-    empty = next((name for name, texts in found.items() if not texts or not all(text.strip() for text in texts)), None)
-    if empty is not None:
-        raise AnnotationError(f"{path}: class {empty!r:.100} has no text, or an empty one.")
     return found
-
-
-def _texts(value: Any, where: str) -> list[str]:
-    if isinstance(value, str):
-        check_text(value, "the text", where)
-        if len(value) > MAX_TEXT:
-            raise AnnotationError(f"{where}: a text of {len(value):,} characters; at most {MAX_TEXT:,} are read.")
-        return [value]
-    if isinstance(value, list) and all(isinstance(text, str) for text in value):
-        return [text for item in value for text in _texts(item, where)]
-    if isinstance(value, dict) and all(isinstance(part, (str, list)) for part in value.values()):
-        return [text for part in value.values() for text in _texts(part, where)]
-    raise AnnotationError(f"{where}: expected a text, a list of texts or an object of lists, got {value!r:.100}.")
 
 
 def texts_of_classes(

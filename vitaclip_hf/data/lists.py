@@ -206,7 +206,7 @@ def _names_in_order(listings: list[Listing], others: Sequence[Any], path: Path) 
 
 def _numbered(listings: list[Listing], kind: str = "") -> list[Listing]:
     """Labels as numbers if all of them are whole numbers, else as names."""
-    texts: dict[Any, str] = {item.label: str(item.label)[:200] for item in listings if item.label is not None}
+    texts: dict[Any, str] = {item.label: str(item.label) for item in listings if item.label is not None}
     whole = all(map(_NUMBER.fullmatch, texts.values()))
     if whole and kind != "names":
         numbers: dict[Any, int] = {label: int(text.removesuffix(".0")) for label, text in texts.items()}

@@ -74,7 +74,7 @@ def check_and_report(data: TrainingData) -> int:
     """Decodes every video and prints what is wrong. Returns 0 if nothing is, else 2."""
     if not data.tables:
         raise ValueError(f"`check_data` reads a folder, list or data set, no stream: `videos` {data.arguments.videos}")
-    reports = [check_data(table, deep=True) for table in data.tables]
+    reports = [check_data(table) for table in data.tables]
     print(*(report.summary(limit=0) for report in reports), sep="\n")
     return 0 if all(report.ok for report in reports) else 2
 
