@@ -133,10 +133,9 @@ def run_launched(output: Path) -> None:
     parameters = dict(sharded.named_parameters())
     facts = {
         "fsdp2": trainer.accelerator.is_fsdp2,
+        "all sharded": all(isinstance(parameter, DTensor) for parameter in parameters.values()),
         "units": sorted({type(module).__name__ for module in sharded.modules() if isinstance(module, FSDPModule)}),
-        "shares": [
-            p.to_local().numel() / whole[name] if isinstance(p, DTensor) else 1 for name, p in parameters.items()
-        ],
+        "shares": [parameter.to_local().numel() / whole[name] for name, parameter in parameters.items()],
     }
     full = {name: parameter.full_tensor() for name, parameter in parameters.items() if parameter.requires_grad}
     if trainer.is_world_process_zero():

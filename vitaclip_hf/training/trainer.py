@@ -22,7 +22,6 @@ from ..data.clip_stream import ClipStream
 from ..data.metrics import compute_metrics
 from ..loading.prompts_alone import save_prompts
 from ..model.modeling_vita_clip import VitaClipModel, classification_loss
-from ..model.zero_shot_classifier import view_scores
 from .arguments import VitaClipTrainingArguments, ready_batches
 from .checkpoints import INCOMPLETE, checkpoint_folder, finish_checkpoint, read_prompts_into, writing
 from .class_embeds_of_step import ClassEmbedsOfStep
@@ -210,7 +209,8 @@ class VitaClipTrainer(Trainer):
         pixels = inputs["pixel_values_videos"]  # [B, views, T, 3, H, W]
         with torch.no_grad(), self.compute_loss_context_manager():
             logits = model(pixel_values_videos=pixels.flatten(0, 1)).logits
-        scores = view_scores(logits, pixels.shape[1])
+        # As in `Scorer`, but through the wrapped model, whose weights may be divided among ranks.
+        scores = logits.float().softmax(-1).unflatten(0, pixels.shape[:2]).mean(1)
         return None, scores, torch.stack([inputs["labels"], inputs["index"]], dim=1)
 
     def count_videos_once(self, prediction: EvalPrediction) -> dict[str, float]:
