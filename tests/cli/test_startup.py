@@ -58,7 +58,7 @@ def test_completion_loads_neither_torch_nor_transformers():
     "arguments",
     [
         ["classify", DEMO / "videos" / "red_star_turning.mp4", "--model", DEMO / "checkpoint", "--labels", "a,b"],
-        ["info", DEMO / "checkpoint"],
+        ["info", "--model", DEMO / "checkpoint"],
     ],
 )
 def test_a_command_at_work_registers_the_model(arguments):
@@ -82,6 +82,18 @@ assert type(AutoProcessor.from_pretrained(model)) is vitaclip_hf.VitaClipProcess
 assert type(pipeline("zero-shot-video-classification", model=model)) is new["impl"]
 assert type(pipeline("video-classification", model=model)) is not vitaclip_hf.VitaClipVideoClassificationPipeline
 assert all(hasattr(vitaclip_hf, name) for name in vitaclip_hf.__all__) and not hasattr(vitaclip_hf, "AutoModel")
+"""
+    result = in_a_new_process(code, DEMO / "checkpoint")
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_model_loads_without_pyav():
+    code = """
+sys.modules["av"] = None
+import vitaclip_hf
+from transformers import AutoModel, AutoTokenizer
+assert type(AutoModel.from_pretrained(sys.argv[1])) is vitaclip_hf.VitaClipModel
+assert len(AutoTokenizer.from_pretrained(sys.argv[1])("a star").input_ids) > 2
 """
     result = in_a_new_process(code, DEMO / "checkpoint")
     assert result.returncode == 0, result.stderr

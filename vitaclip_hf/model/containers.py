@@ -1,16 +1,19 @@
 """Opening a video file with FFmpeg: which containers, within which limits, and whether the file's end is missing."""
 
+from __future__ import annotations
+
 import io
 import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
-
-import av
-from av.stream import Disposition
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .sources import check_pixels, failure
+
+
+if TYPE_CHECKING:  # PyAV is imported when the first file is opened: a model needs none
+    import av
 
 
 # FFmpeg's names. Playlists, scripts, session descriptions and texts are not among them, since they make FFmpeg open
@@ -20,10 +23,6 @@ CONTAINERS = (
     "h264,hevc,vvc,obu,m4v,mpegvideo,mjpeg,png_pipe,jpeg_pipe,bmp_pipe"
 )
 _EXAMPLES = "mp4, mov, mkv, webm, avi, mpeg, ts, flv, wmv, ogv, gif, mxf, dv, or another container of videos"
-# Texts that are not UTF-8, which PyAV 19 replaces by itself.
-_METADATA_ERRORS: Any = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
-
-
 # Names of outermost boxes by which MP4 and QuickTime files begin; the first four hold the frames and where they are.
 MP4_BOXES = (b"moov", b"moof", b"mdat", b"mfra", b"ftyp", b"styp", b"free", b"skip", b"wide")
 OGG_PAGE = 65_307  # bytes at most
@@ -59,6 +58,11 @@ def opened_container(
         VideoTooLargeError: its frames are too large.
         DamageError: it has no video stream.
     """
+    import av
+    from av.stream import Disposition
+
+    # Texts that are not UTF-8, which PyAV 19 replaces by itself.
+    texts: Any = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
     # For sizes that the container does not say; decoders count the padding of each row too.
     limit = {"max_pixels": str(max_frame_pixels * 5 // 4 + 100_000)} if max_frame_pixels else {}
     with _binary(video) as file:
@@ -75,7 +79,7 @@ def opened_container(
                 "r",
                 options=limit,
                 container_options={"format_whitelist": CONTAINERS, "protocol_whitelist": "none"},
-                **_METADATA_ERRORS,
+                **texts,
             )
         except (av.error.InvalidDataError, av.error.ArgumentError) as error:
             reason = "this format is not supported, or its header is damaged"

@@ -6,6 +6,8 @@ before the wanted frames where the table of frames can be trusted (`frame_table`
 torchcodec and decord can be asked for by name.
 """
 
+from __future__ import annotations
+
 import io
 import multiprocessing
 import numbers
@@ -17,9 +19,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, partial
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import av
 import numpy as np
 import torch
 from transformers.video_utils import VideoMetadata
@@ -31,6 +32,10 @@ from .frame_table import FrameTable, UntrustedTableError, can_be_trusted, is_mp4
 from .read_options import ReadOptions
 from .reading_ahead import usable_cores
 from .sources import VideoDecodingError, VideoInput, VideoTooLargeError, failure, opened_source
+
+
+if TYPE_CHECKING:  # PyAV is imported when the first file is opened: a model needs none
+    import av
 
 
 # Decoders hold pictures of their own. They count against `max_bytes` beyond this size, which any decoding takes.
@@ -469,6 +474,8 @@ class PyAVVideo(Video):
         return table
 
     def _packets(self, container: av.container.InputContainer, *streams: av.VideoStream) -> Iterator[av.Packet]:
+        import av
+
         try:
             yield from container.demux(*streams)
         except av.error.FFmpegError:
@@ -477,6 +484,8 @@ class PyAVVideo(Video):
 
     def _decoded(self, packet: av.Packet) -> list[av.VideoFrame] | None:
         """The frames of a packet; `None` if it or one of them is damaged and `on_damage` is `"skip"`."""
+        import av
+
         try:
             if self._skips and packet.size and packet.is_corrupt:
                 raise DamageError("a packet is damaged")
@@ -544,6 +553,8 @@ class PyAVVideo(Video):
 
     def _read_by_table(self, numbers: list[int], take: Callable[[int, av.VideoFrame], None]) -> bool:
         """Whether the frames were found by the table. If not, decoding from the beginning says what is wrong."""
+        import av
+
         present = [number for number in numbers if number < self._table.num_frames]
         with self._opened() as (container, stream):
             if _threads_pay(self._table.frames_to_decode(present) * self._size[0] * self._size[1]):
@@ -635,7 +646,7 @@ class TorchcodecVideo(Video):
         super().__init__(name, metadata, max_bytes)
 
     @classmethod
-    def open(cls, name: str, video: str | bytes, max_bytes: int | None) -> "TorchcodecVideo":
+    def open(cls, name: str, video: str | bytes, max_bytes: int | None) -> TorchcodecVideo:
         try:
             from torchcodec.decoders import VideoDecoder
         except (ImportError, RuntimeError, OSError) as error:  # the last two: FFmpeg's libraries are missing

@@ -5,14 +5,19 @@ read and every frame that is decoded is compared with the table. The first diffe
 [`UntrustedTableError`]; the caller then decodes from the beginning.
 """
 
+from __future__ import annotations
+
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import av
 import numpy as np
+
+
+if TYPE_CHECKING:  # PyAV is imported when the first file is opened: a model needs none
+    import av
 
 
 # Codecs with one frame for each packet and keyframes that need nothing before them. Not: MPEG-4 in packed AVI, VP8 with
@@ -51,7 +56,7 @@ class FrameTable:
         return int(self.shown_before[-1])
 
     @classmethod
-    def from_rows(cls, rows: Iterable[tuple[int | None, int, int | None, bool, bool]], trusted: bool) -> "FrameTable":
+    def from_rows(cls, rows: Iterable[tuple[int | None, int, int | None, bool, bool]], trusted: bool) -> FrameTable:
         """
         Args:
             rows: position, size, time stamp, whether a keyframe, whether not shown; one for each packet.
@@ -63,7 +68,7 @@ class FrameTable:
         return cls._from_columns(*table.reshape(-1, 5).T, trusted=trusted and known)
 
     @classmethod
-    def from_index(cls, entries: Sequence[Any], trusted: bool) -> "FrameTable":
+    def from_index(cls, entries: Sequence[Any], trusted: bool) -> FrameTable:
         """
         Args:
             entries: PyAV's entries of the container's index, one for each packet. An hour has 90,000: no row of each.
@@ -85,14 +90,14 @@ class FrameTable:
         is_hidden: np.ndarray,
         *,
         trusted: bool,
-    ) -> "FrameTable":
+    ) -> FrameTable:
         keyframes = np.flatnonzero(is_keyframe)
         shown_before = np.concatenate([[0], np.cumsum(is_hidden == 0)])
         begins = len(keyframes) > 0 and keyframes[0] == 0
         once = _all_differ(positions) and _all_differ(stamps)
         return cls(positions, sizes, stamps, shown_before, keyframes, bool(trusted and once and begins))
 
-    def distrusted(self) -> "FrameTable":
+    def distrusted(self) -> FrameTable:
         return replace(self, trusted=False)
 
     def frames_to_decode(self, numbers: Sequence[int]) -> int:
