@@ -73,7 +73,7 @@ def read_measurements(checkpoint: Path, model: PreTrainedModel) -> dict[str, Any
     Raises:
         ValueError: the file is not of `vitaclip evaluate`, or measures other weights.
     """
-    from vitaclip_hf.evaluation.result_files import read_results
+    from vitaclip_hf.evaluation.average import read_results
 
     file = checkpoint / "results.json"
     if not file.is_file():
@@ -189,7 +189,7 @@ def make_card(
     Raises:
         ValueError: one of the files beside the weights is damaged, or measures other weights.
     """
-    from vitaclip_hf.evaluation.results_table import markdown_table
+    from vitaclip_hf.evaluation.accuracies import markdown_table
 
     texts, results = read_author_texts(checkpoint, license), read_measurements(checkpoint, model)
     recipe, run = training_record(checkpoint)

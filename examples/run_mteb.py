@@ -10,11 +10,12 @@ Templates are the task's. mteb writes the results below OUTPUT/results. Finished
 import argparse
 import sys
 import tempfile
+from dataclasses import fields
 from pathlib import Path
 
 from transformers.utils.logging import disable_progress_bar
 
-from vitaclip_hf import VideoDecodingError
+from vitaclip_hf import ClipSpecification, VideoDecodingError
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -35,9 +36,9 @@ def parse_arguments() -> argparse.Namespace:
     views = parser.add_argument_group("clips of a video (default: the checkpoint's)")
     views.add_argument("--num-frames", type=int)
     views.add_argument("--sampling", choices=("uniform", "dense"))
-    views.add_argument("--stride", type=int, dest="frame_stride", help="of dense clips")
-    views.add_argument("--views", type=int, dest="num_views", help="their features are averaged")
-    views.add_argument("--spatial-views", type=int, dest="num_spatial_views", choices=(1, 3))
+    views.add_argument("--frame-stride", type=int, help="of dense clips")
+    views.add_argument("--num-views", type=int, help="their features are averaged")
+    views.add_argument("--num-spatial-views", type=int, choices=(1, 3))
     return parser.parse_args()
 
 
@@ -64,7 +65,7 @@ def find_tasks(names: list[str], videos: Path) -> list:
 
 
 def evaluate(arguments: argparse.Namespace, videos: Path) -> None:
-    from vitaclip_hf.evaluation.mteb import VIEW_SETTINGS, VitaClipEncoder  # an error says what to install
+    from vitaclip_hf.evaluation.mteb import VitaClipEncoder  # an error says what to install
 
     import mteb  # isort: skip
 
@@ -77,7 +78,7 @@ def evaluate(arguments: argparse.Namespace, videos: Path) -> None:
         device=arguments.device,
         dtype=arguments.dtype,
         name=arguments.name,
-        **{name: getattr(arguments, name) for name in VIEW_SETTINGS},
+        **{field.name: getattr(arguments, field.name) for field in fields(ClipSpecification)},
     )
     cache = mteb.ResultCache(arguments.output)
     results = mteb.evaluate(

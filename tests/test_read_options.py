@@ -92,10 +92,9 @@ def by_evaluation(folder: Path, videos: Path, output: Path) -> None:
 
 def by_mteb(folder: Path, videos: Path, output: Path) -> None:
     pytest.importorskip("mteb")
-    from vitaclip_hf.evaluation.mteb import RowCollator, VitaClipEncoder
+    from vitaclip_hf.evaluation.mteb import VitaClipEncoder, read_rows
 
-    reader = VitaClipEncoder(str(folder)).reader
-    RowCollator(reader)([{"video": str(videos / "left" / "0.mp4"), "text": None}])
+    read_rows([{"video": str(videos / "left" / "0.mp4"), "text": None}], VitaClipEncoder(str(folder)).reader)
 
 
 def by_server(folder: Path, videos: Path, output: Path) -> None:

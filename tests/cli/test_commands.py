@@ -2,6 +2,7 @@
 
 import json
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -86,14 +87,16 @@ def test_underscores_are_hyphens():
 @pytest.mark.parametrize("command", ["train", "evaluate"])
 def test_arguments_are_passed_on_in_their_order(command, monkeypatch):
     """Whatever they look like: options of ours, of click's and of neither."""
-    from vitaclip_hf.evaluation import run as evaluation
-    from vitaclip_hf.training import run as training
-
     given = []
-    run = {"train": training, "evaluate": evaluation}[command]
-    monkeypatch.setattr(run, "main", lambda arguments, **_: given.append(list(arguments)) or 3)
+    if command == "train":
+        monkeypatch.setattr("vitaclip_hf.training.run.main", lambda arguments, **_: given.append(list(arguments)))
+    else:
+        monkeypatch.setattr(
+            "vitaclip_hf.cli.evaluate.parse_arguments", lambda arguments: given.append(arguments) or 1 / 0
+        )
     arguments = ["own-folder", "--videos", "a b", "-h", "--resume", "--help", "--x=1", "--templates", "a {}", "b {}"]
-    assert main([command, *arguments]) == 3
+    with suppress(ZeroDivisionError):
+        main([command, *arguments])
     assert given == [arguments]
 
 

@@ -23,12 +23,12 @@ def refused(*arguments) -> str:
 def test_differences_are_printed_and_written(tmp_path):
     a = write_answers(tmp_path / "a", [[0, 1], [0, 1], [2, 1]])
     other = {"limited": "a quick look", "classes": ["x", "why", "z", "w"]}
-    b = write_answers(tmp_path / "b", [[0, 1], [1, 0], [2, 1]], views=4, dtype="bfloat16", **other)
+    b = write_answers(tmp_path / "b", [[0, 1], [1, 0], [2, 1]], num_views=4, dtype="bfloat16", **other)
     result = call("compare", a, b, "--output", tmp_path / "difference.json", "--resamples", "100")
     assert result.exit_code == 0
     printed = result.stdout
     assert "| split 1, top-1 | 66.7% | 100.0% | +33.3 |" in printed
-    assert "not the same setting: views: 1 / 4" in printed
+    assert "not the same setting: num_views: 1 / 4" in printed
     assert "not the same setting: dtype: float32 / bfloat16" in printed
     assert "not the same setting: classes of split 1: 3 / 4, such as 'y' / 'why'" in printed
     assert printed.startswith(f"A: {a}, vita_clip\nB: {b}, vita_clip\n")

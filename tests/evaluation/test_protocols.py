@@ -6,28 +6,30 @@ import pytest
 
 from vitaclip_hf.data.annotations import AnnotationError
 from vitaclip_hf.evaluation.plan import plan_evaluation
-from vitaclip_hf.evaluation.protocols import OPTIONS, Protocol, ProtocolError, all_protocols, load_protocol
+from vitaclip_hf.evaluation.protocols import OPTIONS, EvaluationError, Protocol, load_protocol
 from vitaclip_hf.model.frame_sampling import ClipSpecification
 
 
 UCF_COUNTS = {"1": 3783, "2": 3734, "3": 3696}
 
 
-def test_every_protocol_of_the_issue_is_there():
-    protocols = all_protocols()
+def test_every_protocol_is_there():
     expected = {
         *(f"{data}-{task}" for data in ("hmdb51", "ucf101") for task in ("zero-shot", "supervised")),
         *(f"{data}-{task}" for data in ("hmdb51", "ucf101", "k400", "ssv2") for task in ("few-shot", "base-to-novel")),
         *("k600-zero-shot", "k400-supervised", "k600-supervised", "ssv2-supervised"),
         *("own-zero-shot", "own-supervised"),
     }
-    assert set(protocols) == expected
+    with pytest.raises(EvaluationError, match="'hmdb-zeroshot'; did you mean 'hmdb51-zero-shot'") as listing:
+        load_protocol("hmdb-zeroshot")
+    assert set(str(listing.value).partition("known: ")[2].rstrip(").").split(", ")) == expected
+    protocols = {name: load_protocol(name) for name in expected}
     assert protocols["hmdb51-zero-shot"].expected_videos == {"1": 1530, "2": 1530, "3": 1530}
     assert protocols["ucf101-zero-shot"].expected_videos == UCF_COUNTS
     assert protocols["ucf101-zero-shot"].spelling == "camel"
     assert (protocols["k600-zero-shot"].splits, protocols["k600-zero-shot"].expected_classes) == (("1", "2", "3"), 160)
     assert {protocols[name].text for name in protocols if name.endswith("zero-shot")} == {"zero-shot"}
-    few = load_protocol("hmdb51-few-shot").overridden({"shots": 2})
+    few = protocols["hmdb51-few-shot"].overridden({"shots": 2})
     assert (few.shots, few.splits, few.text) == (2, ("1",), "supervised")
 
 
@@ -38,82 +40,69 @@ def test_novel_classes_are_zero_shot_because_they_have_no_contexts():
 
 def test_overriding():
     protocol = load_protocol("k400-supervised").overridden(
-        {"frames": 16, "views": 4, "spatial_views": 3, "templates": ["{}", "a {}."], "text": "zero-shot"}
+        {"num_frames": 16, "num_views": 4, "num_spatial_views": 3, "templates": ["{}", "a {}."], "text": "zero-shot"}
     )
-    assert (protocol.frames, protocol.views, protocol.spatial_views, protocol.text) == (16, 4, 3, "zero-shot")
-    assert protocol.templates == ("{}", "a {}.") and protocol.stride == 16
+    assert (protocol.num_frames, protocol.num_views, protocol.num_spatial_views) == (16, 4, 3)
+    assert (protocol.templates, protocol.text, protocol.frame_stride) == (("{}", "a {}."), "zero-shot", 16)
     one = load_protocol("ucf101-zero-shot").overridden({"splits": [2]})
     assert one.splits == ("2",) and one.split_number("2") == 2
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "token"),
     [
-        ({"frame": 8}, "unknown field 'frame'; did you mean 'frames'"),
-        ({"views": 0}, "`views` must be a whole number of at least 1"),
-        ({"views": "many"}, "`views` must be a whole number, got 'many'"),
-        ({"spatial_views": 2}, "must be 1 .centre. or 3"),
-        ({"templates": ["no place"]}, "need {} where"),
-        ({"sampling": "dense_random"}, "is random"),
-        ({"sampling": "sparse"}, "one of uniform, dense"),
-        ({"spelling": "kebab"}, "one of as-given, camel"),
-        ({"splits": ["4"]}, "no split '4'; its splits are 1, 2, 3"),
-        ({"splits": ["1", "1"]}, "different names"),
-        ({"expected_videos": 5}, "a number for each split"),
+        ({"num_frame": 8}, "'num_frames'"),
+        ({"frames": 8}, "'frames'; use 'num_frames'"),
+        ({"spatial_views": 3}, "'num_spatial_views'"),
+        ({"num_views": 0}, "`num_views`"),
+        ({"num_views": "many"}, "`num_views`"),
+        ({"num_spatial_views": 2}, "`num_spatial_views`"),
+        ({"shots": 2}, "`shots`"),
+        ({"templates": ["no place"]}, "`templates`"),
+        ({"sampling": "dense_random"}, "random"),
+        ({"sampling": "sparse"}, "`sampling`"),
+        ({"spelling": "kebab"}, "`spelling`"),
+        ({"splits": ["4"]}, "'4'"),
+        ({"splits": ["1", "1"]}, "`splits`"),
+        ({"expected_videos": 5}, "`expected_videos`"),
     ],
 )
-def test_values_that_cannot_be(changes, message):
-    with pytest.raises(ProtocolError, match=message):
+def test_values_that_cannot_be(changes, token):
+    with pytest.raises(EvaluationError, match=token):
         load_protocol("hmdb51-zero-shot").overridden(changes)
 
 
 def test_figures_of_another_part_bear_its_name():
     """`--subset validation` of one's own data is no result on a test split; official splits keep their numbers."""
-    own = load_protocol("own-supervised").overridden({"subset": "validation", "views": 2})
-    assert (own.subset, own.splits, own.views) == ("validation", ("validation",), 2)
+    own = load_protocol("own-supervised").overridden({"subset": "validation", "num_views": 2})
+    assert (own.subset, own.splits, own.num_views) == ("validation", ("validation",), 2)
     assert load_protocol("ssv2-supervised").overridden({"subset": "test"}).splits == ("test",)
     assert load_protocol("hmdb51-zero-shot").overridden({"subset": "train"}).splits == ("1", "2", "3")
-    with pytest.raises(ProtocolError, match="`subset` must be one of"):
+    with pytest.raises(EvaluationError, match="`subset` must be one of"):
         load_protocol("own-supervised").overridden({"subset": "half"})
 
 
 def test_open_fields_are_the_checkpoints():
     own = ClipSpecification(num_frames=16, sampling="dense", frame_stride=4)
-    protocol = load_protocol("own-zero-shot").overridden({"stride": 2, "views": 4, "spatial_views": 3})
-    with pytest.raises(ProtocolError, match="leaves `frames`, `stride` or `sampling` open"):
-        _ = protocol.clip_specification
+    protocol = load_protocol("own-zero-shot").overridden({"frame_stride": 2, "num_views": 4, "num_spatial_views": 3})
     assert protocol.resolved(own).clip_specification == ClipSpecification(16, "dense", 2, 4, 3)
 
 
 def test_options_are_the_protocols_fields():
-    expected = {"frames": int, "stride": int, "sampling": str, "views": int, "spatial_views": int, "templates": tuple}
-    expected |= {"spelling": str, "text": str, "splits": tuple, "subset": str, "shots": int}
+    expected = {"num_frames": int, "frame_stride": int, "sampling": str, "num_views": int, "num_spatial_views": int}
+    expected |= {"templates": tuple, "spelling": str, "text": str, "splits": tuple, "subset": str, "shots": int}
     assert expected == OPTIONS
-
-
-def test_unknown_protocol_names_the_nearest():
-    with pytest.raises(ProtocolError, match="'hmdb-zeroshot'; did you mean 'hmdb51-zero-shot'"):
-        load_protocol("hmdb-zeroshot")
 
 
 def test_a_file_of_ones_own(tmp_path):
     file = tmp_path / "mine.yaml"
-    file.write_text("views: 2\ntasks:\n  zero-shot:\n    lists: [a.txt]\n")
+    file.write_text("num_views: 2\ntasks:\n  zero-shot:\n    lists: [a.txt]\n")
     protocol = load_protocol(str(file))
-    assert (protocol.name, protocol.views, protocol.lists) == ("mine-zero-shot", 2, ("a.txt",))
+    assert (protocol.name, protocol.num_views, protocol.lists) == ("mine-zero-shot", 2, ("a.txt",))
     assert load_protocol(f"{file}:zero-shot") == protocol
-    for content, message in {
-        "tasks:\n  zero-shot:\n    veiws: 2\n": "unknown field 'veiws'; did you mean 'views'",
-        "tasks:\n  one-shot:\n": "`task` must be one of",
-        "tasks:\n  zero-shot:\n    task: supervised\n": "`task` is not a field",
-        "name: x\ntasks:\n  zero-shot:\n": "`name` is not a field",
-        "views: 2\n": "needs `tasks:`",
-        "a: [\n": "is not YAML",
-    }.items():
-        file.write_text(content)
-        with pytest.raises(ProtocolError, match=message):
-            load_protocol(str(file))
-    with pytest.raises(ProtocolError, match="cannot be read"):
+    with pytest.raises(EvaluationError, match="mine-few-shot|zero-shot"):
+        load_protocol(f"{file}:few-shot")
+    with pytest.raises(EvaluationError, match=r"none\.yaml"):
         load_protocol(str(tmp_path / "none.yaml"))
 
 
@@ -191,14 +180,14 @@ def test_limit_is_spread_over_the_list_and_told(tmp_path):
     assert plan.warnings == ["split 1: only 51 of 1,530 videos (`limit`)"]
     whole = plan_evaluation(protocol, tmp_path, tmp_path)
     assert plan.splits[0].sha256 == whole.splits[0].sha256  # of the list, not of what was taken from it
-    with pytest.raises(AnnotationError, match="limit"):
+    with pytest.raises(EvaluationError, match="`limit`"):
         plan_evaluation(protocol, tmp_path, tmp_path, limit=0)
 
 
 def test_one_list_does_not_pass_for_three_splits(tmp_path):
     (tmp_path / "test.txt").write_text("a.avi run\nb.avi walk\n")
     for annotations in (tmp_path, tmp_path / "test.txt"):
-        with pytest.raises(AnnotationError, match="no list of its own for split 1 .hmdb51_val1.txt."):
+        with pytest.raises(AnnotationError, match="split 1"):
             plan_evaluation(load_protocol("hmdb51-zero-shot"), tmp_path, annotations)
     one = load_protocol("hmdb51-zero-shot").overridden({"splits": ["1"]})
     assert plan_evaluation(one, tmp_path, tmp_path / "test.txt").splits[0].listed == 2
@@ -211,20 +200,27 @@ def test_protocol_is_plain_data():
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "token"),
     [
-        (b"tasks:\n  zero-shot:\n    expected_videos: {1: many}\n", "`expected_videos` must give a number"),
-        (b"tasks:\n  zero-shot: 3\n", "needs fields"),
+        (b"tasks:\n  zero-shot:\n    veiws: 2\n", "'num_views'"),
+        (b"views: 2\ntasks:\n  zero-shot:\n", "'views'; use 'num_views'"),
+        (b"tasks:\n  one-shot:\n", "`task`"),
+        (b"tasks:\n  zero-shot:\n    task: supervised\n", "'task'"),
+        (b"name: x\ntasks:\n  zero-shot:\n", "'name'"),
+        (b"num_views: 2\n", "`tasks:`"),
+        (b"a: [\n", "not YAML"),
+        (b"tasks:\n  zero-shot:\n    expected_videos: {1: many}\n", "`expected_videos`"),
+        (b"tasks:\n  zero-shot: 3\n", "'zero-shot'"),
         (b"tasks:\n  base-to-novel:\n    splits: [1]\n", "base and novel"),
-        (b"tasks:\n  zero-shot:\n    splits: [a/b]\n", "'a/b' cannot name a split"),
-        (b"views:\ntasks:\n  zero-shot:\n", "`views` must be a whole number"),
-        (b"\xff\xfe\x00", "is not YAML"),
-        (b"tasks:\n  zero-shot:\n    splits: ['a/" + b"x" * 50_000 + b"']\n", "cannot name a split"),
-        (b'tasks:\n  zero-shot:\n    splits: ["a/\\n\\e[2J"]\n', "cannot name a split"),
+        (b"tasks:\n  zero-shot:\n    splits: [a/b]\n", "a/b"),
+        (b"num_views:\ntasks:\n  zero-shot:\n", "`num_views`"),
+        (b"\xff\xfe\x00", "not YAML"),
+        (b"tasks:\n  zero-shot:\n    splits: ['a/" + b"x" * 50_000 + b"']\n", "`splits`"),
+        (b'tasks:\n  zero-shot:\n    splits: ["a/\\n\\e[2J"]\n', "`splits`"),
     ],
 )
-def test_file_that_does_not_hold_together(tmp_path, content, message):
+def test_file_that_does_not_hold_together(tmp_path, content, token):
     (tmp_path / "own.yaml").write_bytes(content)
-    with pytest.raises(ProtocolError, match=message) as error:
+    with pytest.raises(EvaluationError, match=token) as error:
         load_protocol(str(tmp_path / "own.yaml"))
     assert str(error.value).isprintable() and len(str(error.value)) < 1100

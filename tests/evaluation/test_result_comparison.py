@@ -5,15 +5,9 @@ import pyarrow
 import pytest
 from written_results import write_answers
 
-from vitaclip_hf.evaluation.comparison import (
-    PairedSplit,
-    compare,
-    figure,
-    limits,
-    pair,
-    setting_differences,
-)
-from vitaclip_hf.evaluation.result_files import ResultsError
+from vitaclip_hf.evaluation.average import read_results
+from vitaclip_hf.evaluation.comparison import PairedSplit, accuracy, compare, pair, settings
+from vitaclip_hf.evaluation.protocols import EvaluationError
 
 
 def paired(a_right, b_right, labels=None, name="1", videos=None) -> PairedSplit:
@@ -41,9 +35,9 @@ def test_weights_count_videos_by_hand():
     """Videos drawn 2, 0, 1, 1 times: A right on 2 of 4; class 0 has three draws, class 1 one."""
     split = paired([1, 1, 0, 0], [1, 0, 1, 1], labels=[0, 0, 0, 1])
     weights = np.array([[2.0, 0, 1, 1], [1, 1, 2, 0]])
-    np.testing.assert_allclose(figure([split], "top1", weights), [[2 / 4, 4 / 4], [2 / 4, 3 / 4]])
+    np.testing.assert_allclose(accuracy([split], "top1", weights), [[2 / 4, 4 / 4], [2 / 4, 3 / 4]])
     # In the second resample class 1 has no video and does not count.
-    np.testing.assert_allclose(figure([split], "mean_class", weights), [[2 / 6, 1], [2 / 4, 3 / 4]])
+    np.testing.assert_allclose(accuracy([split], "mean_class", weights), [[2 / 6, 1], [2 / 4, 3 / 4]])
 
 
 def test_top5_looks_at_five():
@@ -113,7 +107,7 @@ def test_pairing_goes_by_path(tmp_path):
 
 def test_rows_of_one_result(tmp_path):
     a = write_answers(tmp_path / "a", [[0, 1], [0, 1], [2, 1]])
-    with pytest.raises(ResultsError, match="has no row 'frozen_clip', only vita_clip"):
+    with pytest.raises(EvaluationError, match="has no row 'frozen_clip', only vita_clip"):
         pair(a, a, ("frozen_clip", "vita_clip"))
 
 
@@ -129,30 +123,28 @@ def test_what_cannot_be_compared(tmp_path, changes, message):
     a = write_answers(tmp_path / "a", [[0, 1], [0, 1], [2, 1]])
     ids = pyarrow.array(changes.pop("ids", [[0, 1]] * 3), pyarrow.list_(pyarrow.int32()))
     b = write_answers(tmp_path / "b", ids, **changes)
-    with pytest.raises(ResultsError, match=message):
+    with pytest.raises(EvaluationError, match=message):
         pair(a, b)
 
 
 def test_settings_that_differ(tmp_path):
     a = write_answers(tmp_path / "a", [[0, 1], [0, 1], [2, 1]])
     other = {"limited": "a quick look", "classes": ["x", "why", "z", "w"]}
-    b = write_answers(tmp_path / "b", [[0, 1], [1, 0], [2, 1]], views=4, dtype="bfloat16", **other)
-    assert setting_differences(a, b) == [
-        "views: 1 / 4",
-        "dtype: float32 / bfloat16",
-        "classes of split 1: 3 / 4, such as 'y' / 'why'",
-    ]
-    assert limits(a, b) == ["B: a quick look"] and setting_differences(a, a) == []
+    b = write_answers(tmp_path / "b", [[0, 1], [1, 0], [2, 1]], num_views=4, dtype="bfloat16", **other)
+    different = ["num_views: 1 / 4", "dtype: float32 / bfloat16", "classes of split 1: 3 / 4, such as 'y' / 'why'"]
+    assert settings(a, b) == (different, ["B: a quick look"]) and settings(a, a) == ([], [])
+    a.write_text(a.read_text().replace("num_views", "views"))  # of an earlier version
+    assert settings(a, b)[0] == different
 
 
 def test_files_that_are_not_there(tmp_path):
-    with pytest.raises(ResultsError, match="none"):
+    with pytest.raises(EvaluationError, match="none"):
         pair(tmp_path / "none" / "results.json", tmp_path / "none" / "results.json")
-    with pytest.raises(ResultsError, match="not the results.json of an evaluation"):
-        setting_differences(tmp_path / "results.json", tmp_path / "results.json")
-    (tmp_path / "results.json").write_text('{"protocol": {}, "model": {}}')
-    with pytest.raises(ResultsError, match="it lacks limited, model.dtype, model.name, .*, rows, splits"):
-        setting_differences(tmp_path / "results.json", tmp_path / "results.json")
+    for content in (None, b"\xff\xfe", b"[]", b'{"limited": null, "protocol": {"name": ""}, "model": {"sha256": ""}}'):
+        if content is not None:
+            (tmp_path / "results.json").write_bytes(content)
+        with pytest.raises(EvaluationError, match=r"results\.json"):
+            read_results(tmp_path / "results.json")
 
 
 def test_one_video():
@@ -163,5 +155,5 @@ def test_one_video():
 
 def test_bad_choices():
     for choices in ({"resamples": 0}, {"confidence": 1.0}):
-        with pytest.raises(ResultsError):
+        with pytest.raises(EvaluationError):
             compare([random_pair(10)], **choices)

@@ -3,8 +3,8 @@
 import pytest
 from written_results import write_seed
 
-from vitaclip_hf.evaluation.result_files import ResultsError
-from vitaclip_hf.evaluation.seed_average import average_over_seeds, seeds_table
+from vitaclip_hf.evaluation.average import average_over_seeds, seeds_table
+from vitaclip_hf.evaluation.protocols import EvaluationError
 
 
 def test_by_hand(tmp_path):
@@ -23,7 +23,7 @@ def test_by_hand(tmp_path):
     ("changes", "message"),
     [
         ({"model": {"name": "b", "sha256": "model0", "dtype": "float32"}}, "the same model as .*0.json"),
-        ({"protocol": {"name": "mini-base-to-novel", "views": 4}}, "another protocol or other lists"),
+        ({"protocol": {"name": "mini-base-to-novel", "num_views": 4}}, "another protocol or other lists"),
         ({"splits": {"base": {"list_sha256": "x"}}}, "another protocol or other lists"),
         ({"limited": "limited to 3 videos"}, "limited to 3 videos"),
         ({"rows": None, "model": {}}, "not the results.json"),
@@ -32,17 +32,7 @@ def test_by_hand(tmp_path):
 def test_what_is_no_repetition(tmp_path, changes, message):
     first = write_seed(tmp_path / "0.json", 1.0, 0.5, "model0")
     second = write_seed(tmp_path / "1.json", 1.0, 0.5, "model1", **changes)
-    with pytest.raises(ResultsError, match=message):
+    with pytest.raises(EvaluationError, match=message):
         average_over_seeds([first, second])
-    with pytest.raises(ResultsError, match="two or more"):
+    with pytest.raises(EvaluationError, match="two or more"):
         average_over_seeds([first])
-
-
-@pytest.mark.parametrize(
-    "content", [b"\xff\xfe", b"[]", b'{"rows": 1, "protocol": {"name": 1}, "model": {"sha256": 1}, "splits": 1}']
-)
-def test_what_is_no_result(tmp_path, content):
-    first = write_seed(tmp_path / "0.json", 1.0, 0.5, "model0")
-    (tmp_path / "1.json").write_bytes(content)
-    with pytest.raises(ResultsError, match="1.json: not the results.json"):
-        average_over_seeds([first, tmp_path / "1.json"])

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from statistics import harmonic_mean
 
 import pyarrow
 import pyarrow.parquet
@@ -26,7 +27,7 @@ def write_answers(
     model = {"name": folder.name, "sha256": folder.name, "dtype": protocol.pop("dtype", "float32")}
     about = {"splits": splits, "model": model, "limited": protocol.pop("limited", None), "rows": {row: {}}}
     about["class_split"] = protocol.pop("class_split", None)
-    (folder / "results.json").write_text(json.dumps({"protocol": {"name": "mini", "views": 1} | protocol} | about))
+    (folder / "results.json").write_text(json.dumps({"protocol": {"name": "mini", "num_views": 1} | protocol} | about))
     return folder / "results.json"
 
 
@@ -36,10 +37,12 @@ def write_seed(file, base, novel, name, **changes) -> Path:
     def figures(value):
         return {"top1": value, "top5": 1.0, "mean_class": value}
 
-    row = {"splits": {"base": figures(base), "novel": figures(novel)}, "top1": {"harmonic_mean": 0.0}}
+    row = {"splits": {"base": figures(base), "novel": figures(novel)}}
+    means = zip(figures(base).items(), figures(novel).values(), strict=True)
+    row |= {name: {"harmonic_mean": harmonic_mean([a, b])} for (name, a), b in means}
     splits = {split: {"list_sha256": split} for split in ("base", "novel")}
     content = {
-        "protocol": {"name": "mini-base-to-novel", "views": 1},
+        "protocol": {"name": "mini-base-to-novel", "num_views": 1},
         "limited": None,
         "rows": {"vita_clip": row},
         "splits": splits,

@@ -8,9 +8,9 @@ import pytest
 import torch
 import typer
 
+from vitaclip_hf.cli import evaluate
 from vitaclip_hf.cli.main import app
 from vitaclip_hf.data.motion_shapes import Scene, draw_videos, write_video
-from vitaclip_hf.evaluation import run as evaluation
 from vitaclip_hf.training import run as training
 
 
@@ -153,7 +153,7 @@ def check_command(arguments: list[str]) -> None:
     if arguments[0] == "train":
         training.parse_arguments([*arguments[1:], "--use_cpu"])  # --bf16 would need a GPU here
     elif arguments[0] == "evaluate":
-        evaluation.parse_arguments(arguments[1:], None)
+        evaluate.parse_arguments(arguments[1:])
     else:
         command = typer.main.get_command(app)
         while hasattr(command, "commands"):

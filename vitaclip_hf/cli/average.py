@@ -18,9 +18,10 @@ def average(
     The results must be of one protocol on the same lists, each of another model.
     """
     with needs_extra("train"):
-        from ..evaluation.result_files import ResultsError, write_json
-        from ..evaluation.seed_average import average_over_seeds, seeds_table
-    with reported(OSError, ResultsError):
+        from ..evaluation.average import average_over_seeds, seeds_table
+        from ..evaluation.progress_log import write_json
+        from ..evaluation.protocols import EvaluationError
+    with reported(OSError, EvaluationError):
         means = average_over_seeds(results)
         print(seeds_table(means))
         if output is not None:

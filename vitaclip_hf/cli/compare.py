@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -27,18 +27,23 @@ def compare(
     results.json.
     """
     with needs_extra("train"):
+        from ..data.metrics import METRICS
         from ..evaluation import comparison
-        from ..evaluation.result_files import ResultsError, write_json
-    with reported(OSError, ResultsError):
-        comparison.check_class_splits(a, b)
-        settings, limited = comparison.setting_differences(a, b), comparison.limits(a, b)
+        from ..evaluation.progress_log import write_json
+        from ..evaluation.protocols import EvaluationError
+    with reported(OSError, EvaluationError):
+        settings, limited = comparison.settings(a, b)
         splits, left_out = comparison.pair(a, b, rows)
         choices = (resamples, confidence, seed)
-        found = {f"split {split.name}": comparison.compare([split], *choices) for split in splits}
+        differences = {f"split {split.name}": comparison.compare([split], *choices) for split in splits}
         if len(splits) > 1:
-            found["mean of the splits"] = comparison.compare(splits, *choices)
+            differences["mean of the splits"] = comparison.compare(splits, *choices)
         print(f"A: {a}, {rows[0]}\nB: {b}, {rows[1]}\n")
-        print_differences(found, confidence)
+        print(f"| | A | B | B − A, points | {confidence:.0%} interval |\n| --- | ---: | ---: | ---: | ---: |")
+        for over, metrics in differences.items():
+            for name, value in metrics.items():
+                cells = f"{value.a:.1%} | {value.b:.1%} | {100 * value.difference:+.1f}"
+                print(f"| {over}, {METRICS[name].title} | {cells} | {100 * value.low:+.1f} … {100 * value.high:+.1f} |")
         videos = len({number for split in splits for number in split.videos.tolist()})
         print(f"\n{videos:,} videos, {left_out} left out that not both could read; ", end="")
         print(f"paired bootstrap over videos, {resamples:,} resamples, seed {seed}.")
@@ -47,19 +52,7 @@ def compare(
         for difference in settings:
             print(f"not the same setting: {difference}")
         if output is not None:
-            differences = {
-                over: {name: asdict(value) for name, value in figures.items()} for over, figures in found.items()
+            content = {
+                over: {name: asdict(value) for name, value in metrics.items()} for over, metrics in differences.items()
             }
-            about = {"left_out": left_out, "settings": settings, "limited": limited}
-            write_json(output, {"differences": differences} | about)
-
-
-def print_differences(found: dict[str, dict[str, Any]], confidence: float) -> None:
-    """The differences in points as a Markdown table."""
-    from ..data.metrics import METRICS
-
-    print(f"| | A | B | B − A, points | {confidence:.0%} interval |\n| --- | ---: | ---: | ---: | ---: |")
-    for over, figures in found.items():
-        for name, value in figures.items():
-            cells = f"{value.a:.1%} | {value.b:.1%} | {100 * value.difference:+.1f}"
-            print(f"| {over}, {METRICS[name].title} | {cells} | {100 * value.low:+.1f} … {100 * value.high:+.1f} |")
+            write_json(output, {"differences": content, "left_out": left_out, "settings": settings, "limited": limited})

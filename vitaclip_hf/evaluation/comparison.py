@@ -6,16 +6,19 @@ three test splits of HMDB51 overlap).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 from scipy.stats import bootstrap
 
-from ..data import metrics
+from ..data.metrics import METRICS, ranks_in_ranking
+from .average import read_results
 from .plan import OWN_SPLIT
-from .predictions import read_predictions
-from .result_files import ResultsError, read_results
+from .progress_log import PREDICTIONS_FILE
+from .protocols import EvaluationError
 
 
 BATCH = 250  # resamples at a time, to save memory
@@ -50,6 +53,25 @@ class Difference:
     high: float
 
 
+def read_predictions(folder: Path, row: str) -> dict[tuple[str, str], tuple[int, list[int] | None]]:
+    """The label and the best classes, best first, of each split and video path; `None` for an unreadable video.
+
+    Raises:
+        EvaluationError: the file cannot be read, or it does not have the row.
+    """
+    file = folder / PREDICTIONS_FILE
+    try:
+        with file.open("rb") as stream:
+            table = pyarrow.parquet.read_table(stream)
+    except (OSError, pyarrow.ArrowInvalid) as error:
+        raise EvaluationError(f"{file}: cannot be read ({error}).") from error
+    if f"{row}_ids" not in table.column_names:
+        rows = [name.removesuffix("_ids") for name in table.column_names if name.endswith("_ids")]
+        raise EvaluationError(f"{file}: has no row {row!r}, only {', '.join(rows)}.")
+    split, path, label, ids = (table[name].to_pylist() for name in ("split", "path", "label", f"{row}_ids"))
+    return dict(zip(zip(split, path, strict=True), zip(label, ids, strict=True), strict=True))
+
+
 def pair(
     a: Path | str, b: Path | str, rows: tuple[str, str] = ("vita_clip", "vita_clip")
 ) -> tuple[list[PairedSplit], int]:
@@ -64,41 +86,33 @@ def pair(
         The splits, and how many answers were left out because one of the two could not read the video.
 
     Raises:
-        ResultsError: files that cannot be read, or videos, labels or splits that differ.
+        EvaluationError: files that cannot be read, or videos, labels or splits that differ.
     """
-    tables = [read_predictions(Path(file).parent, row) for file, row in zip((a, b), rows, strict=True)]
-    places = [
-        {key: place for place, key in enumerate(zip(table["split"], table["path"], strict=True))} for table in tables
-    ]
-    if places[0].keys() != places[1].keys():
-        only = sorted(places[0].keys() ^ places[1].keys())
-        raise ResultsError(
+    answers = [read_predictions(Path(file).parent, row) for file, row in zip((a, b), rows, strict=True)]
+    only = sorted(answers[0].keys() ^ answers[1].keys())
+    if only:
+        raise EvaluationError(
             f"{a} and {b} are of different videos: {len(only)} are in one only, such as {only[0][1]} (split "
             f"{only[0][0]}); evaluate both on the same lists."
         )
-    numbers = {path: number for number, path in enumerate(dict.fromkeys(tables[0]["path"]))}
+    numbers = {path: number for number, path in enumerate(dict.fromkeys(path for _, path in answers[0]))}
     splits, left_out = [], 0
-    for name in dict.fromkeys(tables[0]["split"]):
-        keys = [key for key in places[0] if key[0] == name]
-        in_order = [[place[key] for key in keys] for place in places]
-        labels = [[table["label"][i] for i in order] for table, order in zip(tables, in_order, strict=True)]
-        if labels[0] != labels[1]:
-            raise ResultsError(f"{a} and {b} have different labels for the same videos (split {name}).")
-        rankings = [[table["ids"][i] for i in order] for table, order in zip(tables, in_order, strict=True)]
-        both = [index for index in range(len(keys)) if rankings[0][index] and rankings[1][index]]
+    for name in dict.fromkeys(split for split, _ in answers[0]):
+        keys = [key for key in answers[0] if key[0] == name]
+        if any(answers[0][key][0] != answers[1][key][0] for key in keys):
+            raise EvaluationError(f"{a} and {b} have different labels for the same videos (split {name}).")
+        both = [key for key in keys if answers[0][key][1] and answers[1][key][1]]
         left_out += len(keys) - len(both)
-        if not both:
-            continue
-        kept = np.array([labels[0][index] for index in both])
-        ranks = [metrics.ranks_in_ranking([ranking[index] for index in both], kept) for ranking in rankings]
-        videos = np.array([numbers[keys[index][1]] for index in both])
-        splits.append(PairedSplit(name, videos, kept, np.stack(ranks)))
+        if both:
+            labels = np.array([answers[0][key][0] for key in both])
+            ranks = np.stack([ranks_in_ranking([side[key][1] for key in both], labels) for side in answers])
+            splits.append(PairedSplit(name, np.array([numbers[path] for _, path in both]), labels, ranks))
     if not splits:
-        raise ResultsError(f"{a} and {b} have no video that both could read.")
+        raise EvaluationError(f"{a} and {b} have no video that both could read.")
     return splits, left_out
 
 
-def figure(splits: Sequence[PairedSplit], name: str, weights: np.ndarray) -> np.ndarray:
+def accuracy(splits: Sequence[PairedSplit], name: str, weights: np.ndarray) -> np.ndarray:
     """
     One accuracy of both systems, averaged over the splits.
 
@@ -110,10 +124,10 @@ def figure(splits: Sequence[PairedSplit], name: str, weights: np.ndarray) -> np.
     Returns:
         `np.ndarray` of shape `(num_resamples, 2)`.
     """
-    metric = metrics.METRICS[name]
     with np.errstate(invalid="ignore"):  # a small split may have no video in a resample
         by_split = [
-            [metric.compute(ranks, split.labels, weights[:, split.videos]) for ranks in split.ranks] for split in splits
+            [METRICS[name].compute(ranks, split.labels, weights[:, split.videos]) for ranks in split.ranks]
+            for split in splits
         ]
     return np.nanmean(by_split, axis=0).T
 
@@ -134,23 +148,23 @@ def compare(
         `dict[str, Difference]`: for each of `METRICS`, averaged over the splits.
 
     Raises:
-        ResultsError: no resamples, a confidence outside 0 … 1, or a negative seed.
+        EvaluationError: no resamples, a confidence outside 0 … 1, or a negative seed.
     """
     if resamples < 1 or not 0 < confidence < 1 or seed < 0:
-        raise ResultsError(
+        raise EvaluationError(
             "`resamples` must be at least 1, `confidence` between 0 and 1 and `seed` at least 0, got "
             f"{resamples}, {confidence} and {seed}."
         )
     videos = np.unique(np.concatenate([split.videos for split in splits]))
-    numbered = [
-        PairedSplit(split.name, np.searchsorted(videos, split.videos), split.labels, split.ranks) for split in splits
-    ]
+    numbered = [replace(split, videos=np.searchsorted(videos, split.videos)) for split in splits]
 
-    def figures(weights: np.ndarray) -> np.ndarray:  # [R, N] -> [F, R, 2]
-        return np.stack([figure(numbered, name, weights) for name in metrics.METRICS])
+    def accuracies(weights: np.ndarray) -> np.ndarray:  # [R, N] -> [M, R, 2]
+        return np.stack([accuracy(numbered, name, weights) for name in METRICS])
 
-    def differences(drawn: np.ndarray, axis: int) -> np.ndarray:  # [R, N] -> [F, R]
-        both = figures(_draws_of_each(drawn, len(videos)))
+    def differences(drawn: np.ndarray, axis: int) -> np.ndarray:  # [R, K] -> [M, R]
+        offsets = np.arange(len(drawn))[:, None] * len(videos)
+        counts = np.bincount((drawn + offsets).ravel(), minlength=len(drawn) * len(videos))
+        both = accuracies(counts.reshape(len(drawn), len(videos)).astype(np.float64))
         return both[..., 1] - both[..., 0]
 
     interval = bootstrap(
@@ -163,63 +177,48 @@ def compare(
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    found = zip(metrics.METRICS, figures(np.ones((1, len(videos))))[:, 0], interval.low, interval.high, strict=True)
-    return {
-        name: Difference(float(a), float(b), float(b - a), float(low), float(high)) for name, (a, b), low, high in found
-    }
+    measured = accuracies(np.ones((1, len(videos))))[:, 0].tolist()
+    bounds = zip(METRICS, measured, interval.low.tolist(), interval.high.tolist(), strict=True)
+    return {name: Difference(a, b, b - a, low, high) for name, (a, b), low, high in bounds}
 
 
-def _draws_of_each(drawn: np.ndarray, videos: int) -> np.ndarray:
-    """How often each video was drawn: numbers of videos `[R, K]` to counts `[R, videos]`."""
-    offsets = np.arange(len(drawn))[:, None] * videos
-    counts = np.bincount((drawn + offsets).ravel(), minlength=len(drawn) * videos)
-    return counts.reshape(len(drawn), videos).astype(np.float64)
-
-
-def limits(a: Path | str, b: Path | str) -> list[str]:
-    """A note for each of two results that was limited to some of the videos, or is of an own split."""
-    notes = []
-    for side, file in (("A", a), ("B", b)):
-        results = read_results(file)
-        class_split = results.get("class_split") or {}
-        notes += [f"{side}: {results['limited']}"] if results["limited"] else []
-        notes += [f"{side}: {OWN_SPLIT}, not a published one"] if class_split.get("origin") == OWN_SPLIT else []
-    return notes
-
-
-def check_class_splits(a: Path | str, b: Path | str) -> None:
+def settings(a: Path | str, b: Path | str) -> tuple[list[str], list[str]]:
     """
+    Compares the settings of two results.
+
+    Returns:
+        Fields of the protocol, dtypes and classes that differ, with both values; and a note for each of the two that
+        was limited to some of the videos, or is of an own split.
+
     Raises:
-        ResultsError: base and novel classes are an own split in one of the two results, and published or given in the
-            other.
+        EvaluationError: base and novel classes are an own split in one of the two, and published or given in the other.
     """
-    origins = [(read_results(file).get("class_split") or {}).get("origin") for file in (a, b)]
+    results = [read_results(file) for file in (a, b)]
+    origins = [(result.get("class_split") or {}).get("origin") for result in results]
     if None not in origins and origins.count(OWN_SPLIT) == 1:
         own, other = (a, b) if origins[0] == OWN_SPLIT else (b, a)
-        raise ResultsError(
+        raise EvaluationError(
             f"{own} is of an own split (the first half of the classes is base), {other} is not: their accuracies are "
             "of different classes. Evaluate both with the same `base_classes` and `novel_classes`."
         )
-
-
-def setting_differences(a: Path | str, b: Path | str) -> list[str]:
-    """Fields of the protocol, number types and classes that differ between two results, with both values."""
-    results = [read_results(file) for file in (a, b)]
-    settings = [
+    notes = []
+    for side, result, origin in zip("AB", results, origins, strict=True):
+        notes += [f"{side}: {result['limited']}"] if result["limited"] else []
+        notes += [f"{side}: {OWN_SPLIT}, not a published one"] if origin == OWN_SPLIT else []
+    first, second = (
         result["protocol"] | {"dtype": result["model"]["dtype"]} | (result.get("options") or {}) for result in results
-    ]
+    )
     different = [
-        f"{name}: {settings[0].get(name)} / {settings[1].get(name)}"
-        for name in dict.fromkeys([*settings[0], *settings[1]])
-        if settings[0].get(name) != settings[1].get(name)
+        f"{name}: {first.get(name)} / {second.get(name)}"
+        for name in dict.fromkeys([*first, *second])
+        if first.get(name) != second.get(name)
     ]
     for split in results[0]["splits"].keys() & results[1]["splits"].keys():
         classes = [list(result["splits"][split]["classes"].values()) for result in results]
         if classes[0] != classes[1]:
-            first = next((pair for pair in zip(*classes, strict=False) if pair[0] != pair[1]), None)
-            such = f", such as {first[0]!r} / {first[1]!r}" if first else ""
+            such = next((f", such as {a!r} / {b!r}" for a, b in zip(*classes, strict=False) if a != b), "")
             different.append(f"classes of split {split}: {len(classes[0])} / {len(classes[1])}{such}")
-    return different
+    return different, notes
 
 
-__all__ = ["Difference", "PairedSplit", "check_class_splits", "compare", "limits", "pair", "setting_differences"]
+__all__ = ["Difference", "PairedSplit", "compare", "pair", "settings"]

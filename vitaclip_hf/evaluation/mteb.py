@@ -9,35 +9,29 @@ A video's embedding is the normalised video feature, a text's the normalised fea
 are the task's. Frames are sampled and decoded by this package, not by mteb.
 """
 
-from dataclasses import asdict, fields, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub import metadata_load
 from torch.nn.functional import normalize
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers.utils import logging
-from transformers.utils.hub import cached_file
 
 from ..data.video_sources import encoded_video
 from ..loading.checkpoint import Checkpoint, load_checkpoint
-from ..model.decoding import TorchcodecVideo, Video, open_video
-from ..model.frame_sampling import ClipSpecification
-from ..model.video_inputs import video_from
+from ..model.decoding import TorchcodecVideo
 from ..model.video_reader import VideoReader
-from ..model.zero_shot_classifier import embed_views
 from .evaluator import DTYPES
-from .result_files import fingerprint_of_json
+from .progress_log import fingerprint_of_json
 
 
 try:
     from mteb.models.abs_encoder import AbsEncoder
     from mteb.models.model_implementations import MODEL_REGISTRY
     from mteb.models.model_meta import ModelMeta, ScoringFunction
-    from mteb.types import Licenses
 except ImportError as error:  # not installed, or a version before 2
     raise ImportError(
         f'vitaclip_hf.evaluation.mteb needs mteb: pip install "mteb>=2.26", with Python 3.11 or newer ({error}).'
@@ -46,16 +40,6 @@ except ImportError as error:  # not installed, or a version before 2
 logger = logging.get_logger(__name__)
 
 MODALITIES = ("video", "text")
-VIEW_SETTINGS = tuple(field.name for field in fields(ClipSpecification))
-# No error if the checkpoint has no card, or the machine no connection.
-QUIET = {f"_raise_exceptions_for_{case}": False for case in ("missing_entries", "connection_errors", "gated_repo")}
-CITATION = """\
-@inproceedings{wasim2023vitaclip,
-  title     = {Vita-CLIP: Video and text adaptive CLIP via multimodal prompting},
-  author    = {Wasim, Syed Talal and Naseer, Muzammal and Khan, Salman and Khan, Fahad Shahbaz and Shah, Mubarak},
-  booktitle = {Proceedings of the IEEE/CVF Conference on Computer Vision and Pattern Recognition},
-  year      = {2023}
-}"""
 
 
 class VitaClipEncoder(AbsEncoder):
@@ -69,15 +53,16 @@ class VitaClipEncoder(AbsEncoder):
         dtype (`str`, defaults to `"float32"`): of the model, `"float32"`, `"bfloat16"` or `"float16"`. Embeddings are
             float32.
         name (`str`, *optional*): `ORGANISATION/NAME` in the results; by default the id, or `local/FOLDER`.
-        license (`str`, *optional*): of the weights; by default the one in the checkpoint's README.md, if mteb knows it.
-        views (*optional*): `num_frames`, `sampling`, `frame_stride`, `num_views`, `num_spatial_views`, see
-            [`ClipSpecification`]; by default the checkpoint's. The normalised features of several views are averaged
-            and normalised again. (The package's own evaluation averages softmax scores, which mteb does not use.)
+        license (`str`, *optional*): of the weights, one that mteb knows.
+        settings: fields of [`ClipSpecification`] and [`ReadOptions`], such as `num_views` or `max_seconds`; by default
+            the checkpoint's. The normalised features of several views are averaged and normalised again. (The package's
+            own evaluation averages scores, which mteb does not use.)
 
     Raises:
         CheckpointError: not a complete Vita-CLIP checkpoint.
         OSError: files that cannot be fetched or read.
-        ValueError: an unknown setting, or a value that it cannot have.
+        TypeError: an unknown setting.
+        ValueError: an unusable value of a setting.
     """
 
     def __init__(
@@ -89,20 +74,23 @@ class VitaClipEncoder(AbsEncoder):
         dtype: str = "float32",
         name: str | None = None,
         license: str | None = None,
-        **views: Any,
+        **settings: Any,
     ):
         if dtype not in DTYPES:
             raise ValueError(f"`dtype` must be one of {', '.join(DTYPES)}, got {dtype!r}.")
         if device is None:
             device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
         self.checkpoint = load_checkpoint(model_name, revision)
-        own = self.checkpoint.processor.video_processor
-        specification = chosen_specification(own.clip_specification, views)
-        self.reader = VideoReader(own, **vars(specification))
+        self.encoder = self.checkpoint.encoder()
+        self.reader = self.encoder.reader(**settings)
+        if self.reader.specification.is_random:
+            raise ValueError(f"`sampling` must be uniform or dense, got {self.reader.specification.sampling!r}.")
         # mteb keeps apart the results of an experiment: of settings that are not the checkpoint's own.
-        experiment = {key: value for key, value in asdict(specification).items() if value != getattr(own, key)}
+        own, chosen = self.encoder.video_processor, vars(self.reader.specification) | vars(self.reader.options)
+        experiment = {key: value for key, value in chosen.items() if value != getattr(own, key)}
         experiment |= {"dtype": dtype} if dtype != "float32" else {}
-        version = content_revision(self.checkpoint)  # of the weights as loaded, before they are rounded to `dtype`
+        # A hash of the weights as loaded, before they are rounded to `dtype`.
+        version = fingerprint_of_json([self.checkpoint.fingerprint(), own.to_dict()])[:40]
         self.model = self.checkpoint.model.to(device=device or "cpu", dtype=DTYPES[dtype])
         self.mteb_model_meta = model_meta(self.checkpoint, version, name, license, experiment)
 
@@ -132,184 +120,90 @@ class VitaClipEncoder(AbsEncoder):
             VideoDecodingError: a video that cannot be read.
             ValueError: a row without video and text, or another `precision` than float32.
         """
-        if kwargs.get("precision") not in (None, "float32"):
-            raise ValueError(f"VitaClipEncoder gives float32 embeddings, not `precision={kwargs['precision']!r}`.")
-        batches = tqdm(self._batches(inputs), desc=task_metadata.name, disable=not show_progress_bar, leave=False)
-        return torch.cat([self._embed_batch(batch) for batch in batches]).numpy()
-
-    def _batches(self, inputs: DataLoader) -> DataLoader:
-        """The same rows in a loader that decodes their videos with this package, in the loader's processes."""
         from datasets import Video
 
+        if kwargs.get("precision") not in (None, "float32"):
+            raise ValueError(f"VitaClipEncoder gives float32 embeddings, not `precision={kwargs['precision']!r}`.")
         dataset: Any = inputs.dataset
         columns = [column for column in MODALITIES if column in dataset.column_names]
         if not columns:
             raise ValueError(f"VitaClipEncoder takes `video` and `text`; the data has {', '.join(dataset.features)}.")
         dataset = dataset.select_columns(columns)
         if isinstance(dataset.features.get("video"), Video) and dataset.format["type"] != "custom":
-            dataset = dataset.cast_column("video", Video(decode=False))
-        return DataLoader(
-            dataset,
-            batch_size=inputs.batch_size,
-            num_workers=inputs.num_workers,
-            collate_fn=RowCollator(self.reader),
-        )
+            dataset = dataset.cast_column("video", Video(decode=False))  # decoded here, in the loader's processes
+        collate = partial(read_rows, reader=self.reader)
+        loader = DataLoader(dataset, inputs.batch_size, num_workers=inputs.num_workers, collate_fn=collate)
+        batches = tqdm(loader, desc=task_metadata.name, disable=not show_progress_bar, leave=False)
+        return torch.cat([self.embed_rows(rows) for rows in batches]).numpy()
 
-    def _embed_batch(self, batch: dict[str, Any]) -> torch.Tensor:
-        embeds = torch.zeros(batch["rows"], self.model.config.projection_dim)
-        if batch["video_rows"]:
-            embeds[batch["video_rows"]] += self.embed_videos(batch["pixel_values_videos"])
-        if batch["text_rows"]:
-            embeds[batch["text_rows"]] += self.embed_texts(batch["texts"])
+    def embed_rows(self, rows: list[dict[str, Any]]) -> torch.Tensor:
+        """Normalised embeddings of rows of [`read_rows`], of shape `(num_rows, projection_dim)`, float32 on the CPU."""
+        embeds = torch.zeros(len(rows), self.model.config.projection_dim)
+        for column, embed in (("video", self.embed_videos), ("text", self.embed_texts)):
+            places = [place for place, row in enumerate(rows) if row.get(column) is not None]
+            if places:
+                embeds[places] += embed([rows[place][column] for place in places])
         return normalize(embeds, dim=-1)
 
-    @torch.no_grad()
-    def embed_videos(self, pixel_values_videos: torch.Tensor) -> torch.Tensor:
-        """
-        Args:
-            pixel_values_videos (`torch.Tensor` of shape `(batch_size, num_views, num_frames, 3, height, width)`):
-                All views of each video.
-
-        Returns:
-            `torch.Tensor` of shape `(batch_size, projection_dim)`, normalised, float32 on the CPU.
-        """
-        views = embed_views(self.model, pixel_values_videos).float().unflatten(0, pixel_values_videos.shape[:2])
-        return normalize(views.mean(1), dim=-1).cpu()
+    def embed_videos(self, clips: list[torch.Tensor]) -> torch.Tensor:
+        """Normalised embeddings of all views of videos, each `[num_views, num_frames, 3, height, width]`."""
+        return normalize(self.encoder.embed_videos(torch.stack(clips)).float().mean(1), dim=-1).cpu()
 
     @torch.no_grad()
     def embed_texts(self, texts: list[str]) -> torch.Tensor:
-        """
-        Args:
-            texts (`list[str]`): a text that is too long for the text tower is cut.
-
-        Returns:
-            `torch.Tensor` of shape `(batch_size, projection_dim)`, normalised, float32 on the CPU.
-        """
-        longest = self.model.config.text_config.max_position_embeddings
-        tokenizer: Any = self.checkpoint.processor.tokenizer
+        """Normalised embeddings of texts; a text that is too long for the text tower is cut."""
+        longest, tokenizer = self.model.config.text_config.max_position_embeddings, self.encoder.tokenizer
         too_long = sum(len(ids) > longest for ids in tokenizer(texts, verbose=False)["input_ids"])
         if too_long:
             logger.warning(f"{too_long} of {len(texts)} texts are longer than {longest} tokens and were cut.")
         inputs = tokenizer(texts, padding=True, truncation=True, max_length=longest, return_tensors="pt")
-        features = self.model.get_text_features(**inputs.to(self.model.device)).pooler_output
-        return normalize(features.float(), dim=-1).cpu()
+        return normalize(
+            self.model.get_text_features(**inputs.to(self.model.device)).pooler_output.float(), dim=-1
+        ).cpu()
 
 
-class RowCollator:
+def read_rows(rows: list[dict[str, Any]], reader: VideoReader) -> list[dict[str, Any]]:
     """
-    Makes a batch of a task's rows: clips and texts, each with the numbers of their rows.
+    A task's rows with all views of their videos as model input. A row has a video, a text or both.
 
-    A row can have a video, a text or both. What it does not have is `None`.
-
-    Args:
-        reader ([`VideoReader`]): reads the views of a video.
+    A video is an undecoded value of a `datasets.Video` column (path and bytes); a path, bytes or a file object; a
+    torchcodec `VideoDecoder`; or all frames of a video, as an array, a tensor or a list of images.
     """
-
-    def __init__(self, reader: VideoReader):
-        self.reader = reader
-
-    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        having = {column: [i for i, row in enumerate(rows) if row.get(column) is not None] for column in MODALITIES}
-        if set(having["video"]) | set(having["text"]) != set(range(len(rows))):
+    batch = []
+    for row in rows:
+        video: Any = row.get("video")
+        if video is None and row.get("text") is None:
             raise ValueError("VitaClipEncoder: a row of the data has neither video nor text.")
-        videos = [opened(rows[i]["video"], self.reader.options.decoder) for i in having["video"]]
-        clips = [self.reader.read(video)[0] for video in videos]  # [views, T, 3, S, S] each
-        return {
-            "rows": len(rows),
-            "video_rows": having["video"],
-            "pixel_values_videos": torch.stack(clips) if clips else None,
-            "text_rows": having["text"],
-            "texts": [rows[i]["text"] for i in having["text"]],
-        }
-
-
-def opened(video: Any, decoder: str) -> Video:
-    """
-    Opens a video in any form that a data set of mteb may have.
-
-    Args:
-        video: an undecoded value of a `datasets.Video` column (path and bytes); a path, bytes or a file object; a
-            torchcodec `VideoDecoder`; or all frames of a video, as an array, a tensor or a list of images.
-        decoder (`str`): for encoded videos, see [`open_video`].
-
-    Raises:
-        VideoDecodingError: a video that cannot be read.
-    """
-    if isinstance(video, dict):
-        return open_video(encoded_video(video, "of the task"), decoder=decoder)
-    if hasattr(video, "get_frames_at"):
-        return TorchcodecVideo(getattr(video.metadata, "path", None) or "of the task", video)
-    return video_from(video, decoder=decoder, scale=False)
-
-
-def chosen_specification(own: ClipSpecification, views: dict[str, Any]) -> ClipSpecification:
-    """How videos are read: the checkpoint's own specification with the settings that are given.
-
-    Raises:
-        ValueError: an unknown setting, a value that it cannot have, or a random sampling.
-    """
-    unknown = sorted(set(views) - set(VIEW_SETTINGS))
-    if unknown:
-        raise ValueError(f"VitaClipEncoder: unknown setting {unknown[0]!r}; known are {', '.join(VIEW_SETTINGS)}.")
-    specification = replace(own, **{name: value for name, value in views.items() if value is not None})
-    if specification.is_random:
-        raise ValueError(f"`sampling` must be uniform or dense for evaluation, got {specification.sampling!r}.")
-    return specification
+        if isinstance(video, dict):
+            video = encoded_video(video, "of the task")
+        elif hasattr(video, "get_frames_at"):
+            video = TorchcodecVideo(getattr(video.metadata, "path", None) or "of the task", video)
+        batch.append(row | {"video": None if video is None else reader.read(video)[0]})
+    return batch
 
 
 def model_meta(
     checkpoint: Checkpoint, version: str, name: str | None, license: str | None, experiment: dict[str, Any]
 ) -> ModelMeta:
-    """
-    What mteb records about the model. Facts that the checkpoint does not state (its data, its date) are `None`.
-
-    Args:
-        checkpoint ([`Checkpoint`]): the model.
-        version (`str`): revision of a checkpoint that has no commit on the Hub, of [`content_revision`].
-        name (`str`, *optional*): `ORGANISATION/NAME`; by default the id, or `local/FOLDER`.
-        license (`str`, *optional*): of the weights; by default the one in the checkpoint's card.
-        experiment (`dict`): settings that are not the checkpoint's own.
-    """
+    """What mteb records about the model. Facts that the checkpoint does not state (its data, its date) are `None`."""
     model, folder = checkpoint.model, Path(checkpoint.name)
-    is_folder = folder.is_dir()
-    parameters = list(model.parameters())
-    facts: dict[str, Any] = {
-        "loader": None if is_folder else VitaClipEncoder,
-        "name": name or (f"local/{folder.resolve().name}" if is_folder else checkpoint.name),
-        "revision": version if is_folder or checkpoint.revision is None else checkpoint.revision,
-        "release_date": None,
+    facts = {
+        "loader": None if folder.is_dir() else VitaClipEncoder,
+        "name": name or (f"local/{folder.resolve().name}" if folder.is_dir() else checkpoint.name),
+        "revision": version if folder.is_dir() or checkpoint.revision is None else checkpoint.revision,
         "languages": ["eng-Latn"],
-        "n_parameters": sum(parameter.numel() for parameter in parameters),
-        "n_embedding_parameters": model.text_model.get_input_embeddings().weight.numel(),
-        "memory_usage_mb": sum(parameter.nbytes for parameter in parameters) / 2**20,
+        "n_parameters": model.num_parameters(),
         "max_tokens": model.config.text_config.max_position_embeddings,
         "embed_dim": model.config.projection_dim,
-        "license": license or stated_license(checkpoint),
-        "open_weights": None,
-        "public_training_code": None,
-        "public_training_data": None,
+        "license": license,
         "framework": ["PyTorch", "Transformers"],
         "reference": "https://arxiv.org/abs/2304.03307",
         "similarity_fn_name": ScoringFunction.COSINE,
         "use_instructions": False,
-        "training_datasets": None,
         "modalities": list(MODALITIES),
-        "citation": CITATION,
         "experiment_kwargs": experiment or None,
     }
-    return ModelMeta(**facts)
-
-
-def content_revision(checkpoint: Checkpoint) -> str:
-    """A revision for a folder: a hash of its weights and of its video processor."""
-    return fingerprint_of_json([checkpoint.fingerprint(), checkpoint.processor.video_processor.to_dict()])[:40]
-
-
-def stated_license(checkpoint: Checkpoint) -> str | None:
-    """The licence in the checkpoint's README.md, if mteb knows it."""
-    card = cached_file(checkpoint.name, "README.md", revision=checkpoint.revision, **QUIET)
-    stated = (metadata_load(card) or {}).get("license") if card else None
-    return stated if stated in get_args(Licenses) else None
+    return ModelMeta.create_empty(facts)
 
 
 def register(model_name: str, revision: str | None = None, **options: Any) -> ModelMeta:
@@ -325,19 +219,13 @@ def register(model_name: str, revision: str | None = None, **options: Any) -> Mo
 
     Returns:
         `ModelMeta`: the entry.
-
-    Raises:
-        CheckpointError: not a complete Vita-CLIP checkpoint.
-        OSError: files that cannot be fetched or read.
-        ValueError: an unknown setting, or a value that it cannot have.
     """
 
     def load(name: str, **settings: Any) -> VitaClipEncoder:
         return VitaClipEncoder(model_name, **{**options, **settings, "revision": revision})
 
     facts: Any = VitaClipEncoder(model_name, revision, **options).mteb_model_meta
-    entry = facts.model_copy(update={"loader": load})
-    MODEL_REGISTRY[str(entry.name)] = entry
+    entry = MODEL_REGISTRY[facts.name] = facts.model_copy(update={"loader": load})
     return entry
 
 

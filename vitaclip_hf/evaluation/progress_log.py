@@ -5,18 +5,21 @@ each finished video. Each rank writes its own file and reads all of them at the 
 go on. A folder with another setup is refused, so that results of two setups are never mixed.
 """
 
+import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 from ..data.folder_lock import LOCK_FILE
-from ..data.output_files import storable
-from .result_files import fingerprint_of_json, write_json
+from ..data.output_files import replace_file, storable
+from .protocols import EvaluationError
 
 
-SETUP_FILE = "setup.json"
+SETUP_FILE, PREDICTIONS_FILE = "setup.json", "predictions.parquet"
 
 
 @dataclass(frozen=True)
@@ -42,17 +45,20 @@ class VideoResult:
     attempt: int = 0
 
 
-class SetupMismatchError(ValueError):
-    """The results folder holds something else than this evaluation; the message is one line."""
+def write_json(file: Path, content: Mapping[str, Any]) -> None:
+    """Writes a JSON file in one step: a killed run leaves the old file or the new one, never half a file.
+
+    Raises:
+        OSError: the file cannot be written.
+        ValueError: a number that JSON does not have (NaN or infinity).
+    """
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+    replace_file(file, lambda beside: beside.write_text(storable(text) + "\n", encoding="utf-8"))
 
 
-def _flat(setup: Mapping) -> dict[str, str]:
-    """Every entry as text; an entry of a table is named after it: `protocol.views`."""
-    flat: dict[str, str] = {}
-    for name, value in setup.items():
-        entries = {f"{name}.{key}": entry for key, entry in value.items()} if isinstance(value, dict) else {name: value}
-        flat |= {key: json.dumps(entry, sort_keys=True) for key, entry in entries.items()}
-    return flat
+def fingerprint_of_json(content: Any) -> str:
+    """SHA-256 of plain data. The order of a table's entries does not matter."""
+    return hashlib.sha256(storable(json.dumps(content, sort_keys=True, ensure_ascii=False)).encode()).hexdigest()
 
 
 class EvaluationLog:
@@ -64,109 +70,81 @@ class EvaluationLog:
         setup (`Mapping`): plain data that says what is evaluated. Two runs can share a folder if their setup is equal.
 
     Raises:
-        SetupMismatchError: the folder holds results of another setup, other files, or damaged ones.
+        EvaluationError: the folder holds results of another setup, other files, or damaged ones.
     """
 
     def __init__(self, folder: Path | str, setup: Mapping):
         self.folder = Path(folder)
         self.setup = json.loads(json.dumps(setup))
         self.finished: dict[str, VideoResult] = {}
-        self._check_setup()
-        self.read()
-
-    def _check_setup(self) -> None:
         file = self.folder / SETUP_FILE
-        if not file.exists():
-            partial = f"{SETUP_FILE}.partial"  # of a run that was killed while it wrote the setup
-            if self.folder.exists() and any(
-                entry.name != partial and not entry.name.startswith(LOCK_FILE) for entry in self.folder.iterdir()
-            ):
-                raise SetupMismatchError(
-                    f"{self.folder}: is not empty and holds no evaluation; choose another `output`."
+        if file.exists():
+            other = _loaded(file, lambda: _table(file.read_bytes()))
+            different = [name for name in self.setup | other if self.setup.get(name) != other.get(name)]
+            if different:
+                raise EvaluationError(
+                    f"{folder}: holds results of another setup (different: {', '.join(different)[:500]}); choose "
+                    "another `output`, or delete the folder to start anew."
                 )
-            return
-        try:
-            there = json.loads(file.read_text(encoding="utf-8"))
-            if not isinstance(there, dict):
-                raise ValueError("no table")
-        except (ValueError, RecursionError) as error:
-            raise SetupMismatchError(
-                f"{file}: is damaged ({error!s:.200}); delete the folder to start anew."
-            ) from error
-        different = sorted(dict({*_flat(there).items()} ^ {*_flat(self.setup).items()}))
-        if different:
-            names = ", ".join(different)[:500]
-            raise SetupMismatchError(
-                f"{self.folder}: holds results of another setup (different: {names}); choose another `output`, or "
-                "delete the folder to start anew."
-            )
+        elif any(not entry.name.startswith((LOCK_FILE, ".new-")) for entry in self.folder.glob("*")):
+            raise EvaluationError(f"{folder}: is not empty and holds no evaluation; choose another `output`.")
+        self.read()
 
     def read(self) -> None:
         """Reads what all ranks have written by now.
 
         Raises:
-            SetupMismatchError: a file that is damaged or belongs to another setup.
+            EvaluationError: a file is damaged.
         """
-        expected = fingerprint_of_json(self.setup)
         for file in sorted(self.folder.glob("progress/rank-*.jsonl")):
-            lines = [line for line in file.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-            try:
-                rows = [json.loads(line) for line in lines]
-                results = [VideoResult(**row) for row in rows[1:]]
-            except (TypeError, ValueError, RecursionError) as error:
-                raise SetupMismatchError(
-                    f"{file}: is damaged ({error!s:.200}); delete it to do its videos again."
-                ) from error
-            if rows and rows[0] != {"setup": expected}:
-                raise SetupMismatchError(f"{file}: belongs to another setup; delete the folder to start anew.")
-            for result in results:
+            for result in _loaded(file, lambda: [_result(line) for line in file.read_bytes().split(b"\n")[:-1]]):  # noqa: B023
                 earlier = self.finished.get(result.name)  # may come from the file of another rank
                 if earlier is None or result.attempt >= earlier.attempt:
                     self.finished[result.name] = result
-
-    def numbered(self, results: Sequence[VideoResult]) -> list[VideoResult]:
-        """The results as the next attempt at their videos."""
-        tried = [self.finished[result.name].attempt + 1 if result.name in self.finished else 0 for result in results]
-        return [replace(result, attempt=attempt) for result, attempt in zip(results, tried, strict=True)]
 
     def write_setup(self) -> None:
         """Makes the folder and its `setup.json`. Only one rank may call this, after all have checked the folder."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / SETUP_FILE, self.setup)
+
+    @contextmanager
+    def writer(self, rank: int) -> Iterator[Callable[[Sequence[VideoResult]], None]]:
+        """A function that appends results to the file of one rank; they are on the disk when it returns."""
         (self.folder / "progress").mkdir(exist_ok=True)
+        with open(self.folder / "progress" / f"rank-{rank}.jsonl", "a+b") as file:
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)  # a line that a killed run left unfinished
 
-    def writer(self, rank: int) -> "LogWriter":
-        """The file of one rank, to append to."""
-        return LogWriter(self.folder / "progress" / f"rank-{rank}.jsonl", fingerprint_of_json(self.setup))
+            def append(results: Sequence[VideoResult]) -> None:
+                for result in results:
+                    earlier = self.finished.get(result.name)
+                    numbered = replace(result, attempt=0 if earlier is None else earlier.attempt + 1)
+                    file.write(storable(json.dumps(asdict(numbered), ensure_ascii=False) + "\n").encode())
+                file.flush()
+                os.fsync(file.fileno())
 
-
-class LogWriter:
-    """Appends to one rank's file. A line that a killed run left unfinished is cut off first."""
-
-    def __init__(self, file: Path, setup: str):
-        content = file.read_bytes() if file.exists() else b""
-        if not content.endswith(b"\n") and content:
-            with open(file, "r+b") as stream:
-                stream.truncate(content.rfind(b"\n") + 1)
-        self._stream = open(file, "ab")  # noqa: SIM115  closed in `__exit__`
-        if self._stream.tell() == 0:
-            self._write([{"setup": setup}])
-
-    def _write(self, rows: Sequence[Mapping]) -> None:
-        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        self._stream.write(storable(lines).encode())
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
-
-    def append(self, results: Sequence[VideoResult]) -> None:
-        """Writes the results of one batch; they are on the disk when this returns."""
-        self._write([asdict(result) for result in results])
-
-    def __enter__(self) -> "LogWriter":
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._stream.close()
+            yield append
 
 
-__all__ = ["EvaluationLog", "SetupMismatchError", "VideoResult"]
+def _table(content: bytes) -> dict[str, Any]:
+    table = json.loads(content)
+    if not isinstance(table, dict):
+        raise ValueError("no table")
+    return table
+
+
+def _result(line: bytes) -> VideoResult:
+    row = _table(line)
+    if row.keys() != {item.name for item in fields(VideoResult)}:
+        raise ValueError("no result of a video")
+    return VideoResult(**row)
+
+
+def _loaded(file: Path, load: Callable[[], Any]) -> Any:
+    try:
+        return load()
+    except (ValueError, RecursionError) as error:
+        raise EvaluationError(f"{file}: is damaged ({error!s:.200}); delete {file.parent} to start anew.") from error
+
+
+__all__ = ["EvaluationLog", "VideoResult", "fingerprint_of_json", "write_json"]

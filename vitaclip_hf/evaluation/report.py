@@ -7,27 +7,34 @@ per_class_SPLIT.csv      videos and accuracy of each class; .png beside
 confusion_SPLIT.csv      videos of each true class (lines) by predicted class (columns); .png beside
 """
 
+import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+from matplotlib.figure import Figure  # without pyplot: no display, no global state
+
+from ..data.metrics import per_class_accuracy
+from ..data.output_files import replace_file
 from ..model.version import package_versions
 from . import cost
+from .accuracies import ROW_TITLES, SplitOutcome, markdown_table, outcomes, summarize
 from .evaluator import Evaluator
-from .per_class import write_per_class
-from .predictions import write_predictions
-from .progress_log import VideoResult
-from .protocols import Protocol
-from .result_files import write_json
-from .results_table import markdown_table
-from .split_outcome import SplitOutcome, outcomes
-from .summary import summarize
+from .progress_log import PREDICTIONS_FILE, VideoResult, write_json
 
 
-def write_report(folder: Path, evaluator: Evaluator, finished: Mapping[str, VideoResult], command: str = "") -> str:
+READABLE = 80  # classes whose names fit beside a picture
+
+
+def write_report(
+    folder: Path, evaluator: Evaluator, finished: Mapping[str, VideoResult], command: str = ""
+) -> dict[str, Any]:
     """Writes every file of a finished evaluation.
 
     Args:
@@ -37,73 +44,130 @@ def write_report(folder: Path, evaluator: Evaluator, finished: Mapping[str, Vide
         command: the command line, for `results.json`.
 
     Returns:
-        The Markdown table of `results.md`.
+        The content of `results.json`: accuracies in 0 … 1, and all that is needed to measure them again.
     """
-    done = outcomes(evaluator.plan, finished)
-    write_predictions(folder, done, evaluator.rows)
-    results = build_results(evaluator, done, command)
-    write_json(folder / "results.json", results)
-    table = markdown_table(results)
-    (folder / "results.md").write_text(table, encoding="utf-8")
-    notes = [results["limited"], (results["class_split"] or {}).get("label")]
-    note = f" of {evaluator.protocol.name}" + "".join(f" ({note})" for note in notes if note)
-    for outcome in done:
-        write_per_class(folder, outcome, evaluator.rows, note)
-    return table
-
-
-def build_results(evaluator: Evaluator, done: Sequence[SplitOutcome], command: str) -> dict[str, Any]:
-    """The content of `results.json`: accuracies in 0 … 1, and all that is needed to measure them again."""
-    plan, protocol, checkpoint = evaluator.plan, evaluator.protocol, evaluator.checkpoint
-    model = checkpoint.model
-    views = protocol.views * protocol.spatial_views
-    return {
+    plan, protocol, checkpoint, model = evaluator.plan, evaluator.protocol, evaluator.checkpoint, evaluator.model
+    done = outcomes(plan, finished)
+    _write_predictions(folder / PREDICTIONS_FILE, done, evaluator.rows)
+    views = evaluator.batch_size * protocol.num_views * protocol.num_spatial_views
+    results = {
         "protocol": protocol.to_dict(),
         "limited": f"limited to {plan.limit} videos a split: a quick look, no result" if plan.limit else None,
         "rows": summarize(done, evaluator.rows, protocol),
         "std": "over the splits, of a sample (n - 1)",
-        "splits": describe_splits(done, protocol),
-        "options": evaluator.options(),
-        "class_split": None
-        if plan.class_split is None
-        else {**asdict(plan.class_split), "label": plan.class_split.label},
-        "warnings": evaluator.warnings,
+        "splits": {outcome.split.name: _split_facts(outcome, protocol.spelling) for outcome in done},
+        "options": evaluator.options,
+        "class_split": plan.class_split and {**asdict(plan.class_split), "label": plan.class_split.label},
+        "warnings": plan.warnings,
         "model": {
             "name": checkpoint.name,
             "revision": checkpoint.revision,
             "sha256": evaluator.sha256,
-            "dtype": str(model.dtype).removeprefix("torch."),
+            "dtype": evaluator.setup["dtype"],
             "logit_scale": model.logit_scale.exp().item(),
         },
         "video_processor": json.loads(checkpoint.processor.video_processor.to_json_string()),
-        "cost": cost.cost(model, protocol.clip_specification.num_frames, evaluator.batch_size * views),
+        "cost": cost.cost(model, protocol.clip_specification.num_frames, views),
         "batch_size": evaluator.batch_size,
         "machine": cost.machine(model.device),
         "versions": package_versions(),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": command,
     }
+    write_json(folder / "results.json", results)
+    (folder / "results.md").write_text(markdown_table(results), encoding="utf-8")
+    notes = [results["limited"], plan.class_split and plan.class_split.label]
+    title = f" of {protocol.name}" + "".join(f" ({note})" for note in notes if note)
+    for outcome in done:
+        _write_per_class(folder, outcome, evaluator.rows, f"split {outcome.split.name}{title}")
+        _write_confusion(folder, outcome, evaluator.rows[0], f"split {outcome.split.name}{title}")
+    return results
 
 
-def describe_splits(done: Sequence[SplitOutcome], protocol: Protocol) -> dict[str, dict]:
-    """The videos, classes and lists that each split's figures were measured on."""
+def _split_facts(outcome: SplitOutcome, spelling: str) -> dict[str, Any]:
+    """The videos, classes and lists that a split's figures were measured on."""
+    split = outcome.split
+    failed = [result for result in outcome.results if result.status == "failed"]
     return {
-        outcome.split.name: {
-            "list": Path(outcome.split.table.source).name,
-            "list_sha256": outcome.split.sha256,
-            "files_sha256": outcome.split.files,
-            "text": outcome.split.text,
-            "videos": outcome.videos(),
-            "missing": [result.name for result in outcome.results if result.status == "missing"],
-            "failed": [
-                {"path": result.name, "reason": result.reason}
-                for result in outcome.results
-                if result.status == "failed"
-            ],
-            "classes": dict(zip(outcome.split.table.class_names, outcome.split.texts(protocol.spelling), strict=True)),
-        }
-        for outcome in done
+        "list": Path(split.table.source).name,
+        "list_sha256": split.sha256,
+        "files_sha256": split.files,
+        "text": split.text,
+        "videos": outcome.videos(),
+        "missing": [result.name for result in outcome.results if result.status == "missing"],
+        "failed": [{"path": result.name, "reason": result.reason} for result in failed],
+        "classes": dict(zip(split.table.class_names, split.texts(spelling), strict=True)),
     }
+
+
+def _write_predictions(file: Path, done: Sequence[SplitOutcome], rows: Sequence[str]) -> None:
+    """Writes the predictions of all splits. The same results give the same bytes."""
+    texts = {name: pyarrow.string() for name in ("split", "path", "label", "class", "status", "reason")}
+    lists = {f"{row}_ids": pyarrow.list_(pyarrow.int32()) for row in rows}
+    lists |= {f"{row}_scores": pyarrow.list_(pyarrow.float32()) for row in rows}
+    lines = []
+    for outcome in done:
+        split, classes = outcome.split.name, outcome.split.table.class_names
+        for sample, result in zip(outcome.split.table.samples, outcome.results, strict=True):
+            label = sample.label or 0  # a plan has labelled videos only
+            line: list[Any] = [split, sample.name, label, classes[label], result.status, result.reason]
+            if result.status == "ok":
+                answers = [result.scores[row][split] for row in rows]
+                line += [ids for ids, _ in answers] + [scores for _, scores in answers]
+            lines.append(dict(zip((*texts, *lists), line, strict=False)))
+    table = pyarrow.Table.from_pylist(lines, pyarrow.schema(texts | {"label": pyarrow.int32()} | lists))
+
+    def write(beside: Path) -> None:
+        with beside.open("wb") as stream:  # pyarrow opens no path that is not UTF-8
+            pyarrow.parquet.write_table(table, stream)
+
+    replace_file(file, write)
+
+
+def _write_per_class(folder: Path, outcome: SplitOutcome, rows: Sequence[str], title: str) -> None:
+    """The accuracy of each class, as CSV and PNG."""
+    names, labels, stem = outcome.split.table.class_names, outcome.labels, f"per_class_{outcome.split.name}"
+    measured = [per_class_accuracy(outcome.ranks(row), labels, len(names)) for row in rows]
+    accuracy, counts = np.array([values for values, _ in measured]), measured[0][1]
+    cells = [["" if np.isnan(value) else f"{value:.6f}" for value in values] for values in accuracy.T]
+    lines = [[name, count, *values] for name, count, values in zip(names, counts, cells, strict=True)]
+    _write_csv(folder / f"{stem}.csv", [["class", "videos", *rows], *lines])
+    order = np.argsort(np.nan_to_num(accuracy[0], nan=-1.0), kind="stable")
+    figure = Figure(figsize=(8, 1.5 + 0.18 * min(len(names), READABLE)), layout="constrained")
+    axes = figure.subplots()
+    for row, values, marker in zip(rows, accuracy, "ox"[: len(rows)], strict=True):
+        axes.plot(100 * values[order], range(len(names)), marker, label=ROW_TITLES[row], markersize=5)
+    shown = [names[index] for index in order] if len(names) <= READABLE else []
+    axes.set_yticks(range(len(shown)), shown, fontsize=7)
+    axes.set(xlabel="top-1 accuracy of the class, %", xlim=(-2, 102), ylim=(-1, len(names)), title=title)
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower right", ncols=2)
+    figure.savefig(folder / f"{stem}.png", dpi=120)
+
+
+def _write_confusion(folder: Path, outcome: SplitOutcome, row: str, title: str) -> None:
+    """Counts of videos by true class (lines) and predicted class (columns), as CSV and PNG."""
+    names, labels, stem = outcome.split.table.class_names, outcome.labels, f"confusion_{outcome.split.name}"
+    matrix = np.zeros((len(names), len(names)), dtype=np.int64)
+    present = labels >= 0  # missing and failed ones do not count
+    np.add.at(matrix, (labels[present], outcome.ranking(row)[present, 0]), 1)
+    lines = [[name, *line] for name, line in zip(names, matrix.tolist(), strict=True)]
+    _write_csv(folder / f"{stem}.csv", [["true \\ predicted", *names], *lines])
+    figure = Figure(figsize=(8, 7.5), layout="constrained")
+    axes = figure.subplots()
+    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    image = axes.imshow(100 * shares, cmap="viridis", vmin=0, vmax=100)
+    if len(names) <= READABLE:
+        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=5)
+        axes.set_yticks(range(len(names)), names, fontsize=5)
+    axes.set(xlabel="predicted class", ylabel="true class", title=title)
+    figure.colorbar(image, label="% of the true class's videos", shrink=0.8)
+    figure.savefig(folder / f"{stem}.png", dpi=150)
+
+
+def _write_csv(file: Path, lines: Iterable[Sequence]) -> None:
+    with open(file, "w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows(lines)
 
 
 __all__ = ["write_report"]

@@ -1,0 +1,143 @@
+"""Accuracies of each split and over the splits, and their Markdown table for the results folder and model cards."""
+
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..data.metrics import METRICS, accuracies, ranks_in_ranking
+from .plan import EvaluationPlan, EvaluationSplit
+from .progress_log import VideoResult
+from .protocols import OLD_NAMES, Protocol
+
+
+ROW_TITLES = {"vita_clip": "Vita-CLIP", "frozen_clip": "frozen CLIP"}
+
+
+@dataclass(frozen=True)
+class SplitOutcome:
+    """One split with the results of its videos, in the order of its list."""
+
+    split: EvaluationSplit
+    results: tuple[VideoResult, ...]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The true classes, shape `(num_videos,)`; -1 where the video is missing or failed."""
+        pairs = zip(self.split.table.samples, self.results, strict=True)
+        return np.array([sample.label if result.status == "ok" else -1 for sample, result in pairs], dtype=np.int64)
+
+    def ranking(self, row: str) -> np.ndarray:
+        """The best classes, best first, shape `(num_videos, k)`; -1 where the video is missing or failed."""
+        width = min(5, len(self.split.table.class_names))
+        scores = [result.scores[row][self.split.name][0] if result.scores else [-1] * width for result in self.results]
+        return np.array(scores, dtype=np.int64).reshape(len(scores), width)
+
+    def ranks(self, row: str) -> np.ndarray:
+        """The rank of each true class, shape `(num_videos,)`; -1 where the video is missing or failed."""
+        return ranks_in_ranking(self.ranking(row), self.labels)
+
+    def videos(self) -> dict[str, int]:
+        """How many videos are listed, asked for under the limit, evaluated, missing and failed."""
+        count = Counter(result.status for result in self.results)
+        counts = {"evaluated": count["ok"], "missing": count["missing"], "failed": count["failed"]}
+        return {"listed": self.split.listed, "asked_for": len(self.results)} | counts
+
+
+def outcomes(plan: EvaluationPlan, finished: Mapping[str, VideoResult]) -> list[SplitOutcome]:
+    """The splits of a plan with their results."""
+    return [
+        SplitOutcome(split, tuple(finished[sample.name] for sample in split.table.samples)) for split in plan.splits
+    ]
+
+
+def summarize(done: Sequence[SplitOutcome], rows: Sequence[str], protocol: Protocol) -> dict[str, dict]:
+    """Accuracies by row: of each split, and over the splits.
+
+    Returns:
+        For each row `{"splits": {split: {"top1", "top5", "mean_class"}}, "top1": {"mean", "std"}, …}`, in 0 … 1.
+        For base-to-novel, `{"harmonic_mean"}` of the two splits replaces mean and deviation.
+    """
+    summary: dict[str, dict] = {}
+    for row in rows:
+        measured = {outcome.split.name: accuracies(outcome.ranking(row), outcome.labels) for outcome in done}
+        summary[row] = {"splits": {}}
+        for name in METRICS:
+            values = [figures[name] for figures in measured.values()]
+            for split, value in zip(measured, values, strict=True):
+                summary[row]["splits"].setdefault(split, {})[name] = None if np.isnan(value) else value
+            if np.isnan(values).any():  # no video of a split could be read
+                summary[row][name] = {"mean": None, "std": None}
+            elif protocol.task == "base-to-novel" and len(values) == 2:
+                summary[row][name] = {"harmonic_mean": statistics.harmonic_mean(values)}
+            else:
+                summary[row][name] = mean_and_std(values)
+    return summary
+
+
+def mean_and_std(values: Sequence[float]) -> dict[str, float | None]:
+    """Mean, and sample standard deviation (n - 1) if there are several values."""
+    return {"mean": statistics.fmean(values), "std": statistics.stdev(values) if len(values) > 1 else None}
+
+
+def markdown_table(results: Mapping[str, Any]) -> str:
+    """Accuracies in percent, one line for each split, with the setting below.
+
+    Args:
+        results: the content of a `results.json`.
+    """
+    rows, class_split = results["rows"], results.get("class_split")
+    title = results["protocol"]["name"] + (f" ({class_split['label']})" if class_split else "")
+    lines = table_head(title, rows, "videos")
+    for split, facts in results["splits"].items():
+        cells = [percent({"mean": rows[row]["splits"][split][name]}) for row in rows for name in METRICS]
+        videos = facts["videos"]
+        counts = f"{videos['evaluated']:,} of {videos['asked_for']:,}; {videos['missing']} missing, "
+        lines.append(f"| {split} | {' | '.join(cells)} | {counts}{videos['failed']} failed |")
+    if len(results["splits"]) > 1:
+        harmonic = "harmonic_mean" in next(iter(rows.values()))["top1"]
+        cells = [percent(rows[row][name]) for row in rows for name in METRICS]
+        lines.append(f"| {'harmonic mean' if harmonic else 'mean ± std (n − 1)'} | {' | '.join(cells)} | |")
+    notes = [*([results["limited"]] if results["limited"] else []), *results["warnings"]]
+    listed = ["", *(f"- **{note}**" for note in notes)] if notes else []
+    return "\n".join([*lines, "", _setting(results), *listed]) + "\n"
+
+
+def table_head(title: str, rows: Mapping[str, Any], *more: str) -> list[str]:
+    """The first two lines of a table: one column for each row of results and metric, then `more` columns."""
+    columns = [f"{ROW_TITLES[row]} {metric.title}" for row in rows for metric in METRICS.values()] + list(more)
+    return [f"| {title} | {' | '.join(columns)} |", "| --- |" + " ---: |" * len(columns)]
+
+
+def percent(figures: Mapping[str, float | None]) -> str:
+    """A mean in 0 … 1 in percent, with its deviation if there is one; a dash without a mean."""
+    mean, std = figures.get("harmonic_mean", figures.get("mean")), figures.get("std")
+    return "–" if mean is None else f"{100 * mean:.1f}" + ("" if std is None else f" ± {100 * std:.1f}")
+
+
+def protocol_of(results: Mapping[str, Any]) -> dict[str, Any]:
+    """The protocol in a `results.json`; clip settings have their new names in results of earlier versions too."""
+    return {OLD_NAMES.get(name, name): value for name, value in results["protocol"].items()}
+
+
+def _setting(results: Mapping[str, Any]) -> str:
+    """One line with the model and the setting: frames, views, texts and cost."""
+    protocol, model, gmacs = protocol_of(results), results["model"], results["cost"]["gmacs_per_view"]
+    dense = f", stride {protocol['frame_stride']}" if protocol["sampling"] == "dense" else ""
+    templates = "; ".join(f"`{template}`" for template in protocol["templates"])
+    if any(split["text"] == "supervised" for split in results["splits"].values()):
+        templates = f"learned contexts (frozen CLIP and novel classes: {templates})"
+    else:
+        templates = f"templates {templates}"
+    options = results.get("options") or {}
+    more = f", blend {options['blend']:g} with frozen CLIP" if "blend" in options else ""
+    more += ", texts of a class descriptions file" if "descriptions" in options else ""
+    return (
+        f"{model['name']} ({(model['revision'] or model['sha256'])[:12]}), {results['date'][:10]}: "
+        f"{protocol['num_frames']} frames ({protocol['sampling']}{dense}), "
+        f"{protocol['num_views']} × {protocol['num_spatial_views']} views, {templates}, class names "
+        f"{protocol['spelling']}{more}; {gmacs['vita_clip']:.1f} GMACs a view (plain CLIP {gmacs['plain_clip']:.1f})."
+    )

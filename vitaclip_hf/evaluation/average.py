@@ -1,0 +1,101 @@
+"""Reads the results of evaluations; mean and deviation over models that differ in their training seed."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..data.metrics import METRICS
+from .accuracies import mean_and_std, percent, protocol_of, table_head
+from .protocols import EvaluationError
+
+
+# What `results.json` must have, and what must be in each of these tables.
+REQUIRED = {"protocol": ("name",), "model": ("name", "sha256", "dtype"), "rows": (), "splits": ()}
+
+
+def read_results(file: Path | str) -> dict[str, Any]:
+    """Reads the `results.json` of an evaluation.
+
+    Raises:
+        EvaluationError: the file cannot be read, or it is not the `results.json` of an evaluation.
+    """
+    try:
+        content = json.loads(Path(file).read_bytes())
+    except (OSError, RecursionError, ValueError) as error:
+        raise EvaluationError(f"{file}: not the results.json of an evaluation ({error!s:.300}).") from error
+    tables = content if isinstance(content, dict) else {}
+    for table, names in REQUIRED.items():
+        if not isinstance(tables.get(table), dict) or not tables[table].keys() >= set(names) or "limited" not in tables:
+            raise EvaluationError(f"{file}: not the results.json of an evaluation (`{table}` is incomplete).")
+    return content | {"protocol": protocol_of(content)}
+
+
+def average_over_seeds(files: Sequence[Path | str]) -> dict[str, Any]:
+    """
+    Averages the figures of several results of one protocol on the same lists.
+
+    Args:
+        files (`Sequence[Path]`): the `results.json` of each seed.
+
+    Returns:
+        `{"protocol", "models", "figures": {row: {column: {"top1": {"mean", "std"}, …}}}}`, in 0 … 1. The columns are
+        the splits and, of several splits, `"mean"`, or `"harmonic mean"` for base-to-novel. The harmonic mean is taken
+        within each seed.
+
+    Raises:
+        EvaluationError: fewer than two files, a model twice, different protocols or lists, or limited evaluations.
+    """
+    results = [read_results(file) for file in files]
+    if len(results) < 2:
+        raise EvaluationError("Give the results.json of two or more seeds.")
+    first: dict[str, Any] = {}
+    for file, result in zip(files, results, strict=True):
+        sha256 = result["model"]["sha256"]
+        if result["limited"]:
+            raise EvaluationError(f"{file}: {result['limited']}.")
+        if sha256 in first:
+            raise EvaluationError(f"{file}: the same model as {first[sha256]}; each seed counts once.")
+        first[sha256] = file
+        if _lists(result) != _lists(results[0]):
+            raise EvaluationError(f"{file}: another protocol or other lists than {files[0]}.")
+    rows = [row for row in results[0]["rows"] if all(row in result["rows"] for result in results)]
+    seeds = {row: [_columns(result["rows"][row]) for result in results] for row in rows}
+    return {
+        "protocol": results[0]["protocol"]["name"],
+        "models": [result["model"]["name"] for result in results],
+        "figures": {
+            row: {
+                column: {name: mean_and_std([seed[column][name] for seed in seeds[row]]) for name in METRICS}
+                for column in seeds[row][0]
+            }
+            for row in rows
+        },
+    }
+
+
+def _lists(results: Mapping[str, Any]) -> tuple:
+    return results["protocol"], {name: split["list_sha256"] for name, split in results["splits"].items()}
+
+
+def _columns(row: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    columns = dict(row["splits"])
+    if len(columns) > 1:
+        kind = "harmonic_mean" if "harmonic_mean" in row["top1"] else "mean"
+        columns[kind.replace("_", " ")] = {name: row[name][kind] for name in METRICS}
+    if any(figures[name] is None for figures in columns.values() for name in METRICS):
+        raise EvaluationError("A split has no video that could be read.")
+    return columns
+
+
+def seeds_table(average: Mapping[str, Any]) -> str:
+    """The averages of [`average_over_seeds`] in percent, as a Markdown table."""
+    rows = average["figures"]
+    lines = table_head(f"{average['protocol']}, {len(average['models'])} seeds", rows)
+    for column in next(iter(rows.values())):
+        cells = [percent(rows[row][column][name]) for row in rows for name in METRICS]
+        lines.append(f"| {column} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+__all__ = ["average_over_seeds", "read_results", "seeds_table"]
