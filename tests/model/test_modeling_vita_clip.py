@@ -894,23 +894,3 @@ def test_learned_classes_without_prompts_are_an_error(tokenizer):
                 model(videos(), use_prompts=False)
             with model.prompts_disabled(), pytest.raises(ValueError, match="no learned classes"):
                 model(videos())
-
-
-def test_loads_without_pyav(run_script):
-    """Models need no video code. What does says which package is missing."""
-    code = """
-import sys
-sys.modules["av"] = None
-import torch, vitaclip_hf
-from transformers import AutoModel, AutoModelForVideoClassification
-for auto in (AutoModel, AutoModelForVideoClassification):
-    model = auto.from_pretrained("examples/demo/checkpoint").eval()
-    print(type(model).__name__, tuple(model(torch.zeros(1, 8, 3, 48, 48))[0].shape))
-try:
-    vitaclip_hf.VitaClipProcessor
-except ModuleNotFoundError as error:
-    print(error.name)
-"""
-    result = run_script("-c", code)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.split("\n")[2] == "av" and "VitaClipForVideoClassification (1, 300)" in result.stdout

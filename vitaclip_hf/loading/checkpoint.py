@@ -10,6 +10,8 @@ import torch
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoProcessor, CLIPConfig
+from transformers.utils import CONFIG_NAME
+from transformers.utils.hub import extract_commit_hash
 
 from ..model.configuration_vita_clip import VitaClipConfig
 from ..model.encoder import VitaClipEncoder
@@ -135,8 +137,10 @@ def load_checkpoint(
         raise CheckpointError(
             f"{name}: damaged or incomplete, or of another kind ({one_line(error)}); fetch or save it again."
         ) from error
+    if kind != "prompts":  # those have the commit of their base
+        model.config._commit_hash = extract_commit_hash(find_file(name, CONFIG_NAME, hub), None)
     model = model.to(device=device, dtype=dtype).eval()
-    return Checkpoint(name, kind, model, processor, getattr(model.config, "_commit_hash", None))
+    return Checkpoint(name, kind, model, processor, model.config._commit_hash)
 
 
 def _load_whole(

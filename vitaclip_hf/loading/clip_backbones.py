@@ -37,9 +37,7 @@ def add_prompts(backbone: Any, settings: Mapping[str, Any] | None = None) -> Vit
         del values[part]["model_type"]
     for field in ("model_type", "architectures", "transformers_version", *(("id2label",) * ("num_labels" in settings))):
         values.pop(field, None)
-    config = VitaClipConfig(**values | settings)
-    config._commit_hash = getattr(backbone, "_commit_hash", None)
-    return config
+    return VitaClipConfig(**values | settings)
 
 
 def clip_processor(name: str, config: VitaClipConfig, hub: Mapping[str, Any]) -> VitaClipProcessor:
