@@ -299,8 +299,9 @@ def _with_ray(files: list[_File], run: dict[str, Any], num_actors: int) -> Itera
     from ray.exceptions import RayError, RayTaskError
 
     ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
-    gpus = int(ray.cluster_resources().get("GPU", 0) > 0)
-    resources = {"num_cpus": run["workers"] or 1, "num_gpus": gpus}
+    # No more than there is: an actor that does not fit would be waited for without end.
+    cpus, gpus = (ray.cluster_resources().get(name, 0) for name in ("CPU", "GPU"))
+    resources = {"num_cpus": min(run["workers"] or 1, cpus // num_actors), "num_gpus": min(1, gpus / num_actors)}
     actor = ray.remote(**resources, max_restarts=-1, max_task_retries=2)(_Embedder)
     actors = [actor.remote(run, device="cuda" if gpus else "cpu") for _ in range(num_actors)]
     ray.get([actor.__ray_ready__.remote() for actor in actors])  # a model that cannot be loaded ends the run
