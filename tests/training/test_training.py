@@ -20,7 +20,13 @@ from vitaclip_hf.data.annotations import read_annotations
 from vitaclip_hf.model.decoding import VideoDecodingError
 from vitaclip_hf.training import run as train_script
 from vitaclip_hf.training.arguments import NAMES as ARGUMENTS
-from vitaclip_hf.training.arguments import DataArguments, ModelArguments, VitaClipTrainingArguments
+from vitaclip_hf.training.arguments import (
+    AugmentationArguments,
+    DataArguments,
+    ModelArguments,
+    VitaClipTrainingArguments,
+)
+from vitaclip_hf.training.clip_datasets import make_datasets
 from vitaclip_hf.training.recipes import read_recipe
 from vitaclip_hf.training.starting_point import load_starting_point
 from vitaclip_hf.training.trainer import VitaClipTrainer
@@ -153,10 +159,14 @@ def test_unreadable_videos_stop_a_run_or_are_replaced_and_counted(start, videos,
     assert history(tmp_path / "b")[-1]["unreadable_videos"] == 1
 
 
-def test_generated_videos_take_the_reading_options_too(start, videos, tmp_path):
-    more = ["--videos", "motion_shapes", "--validation_share", "0", "--clips_per_class", "1", "--max_seconds", "5"]
-    more += ["--max_steps", "1", "--eval_strategy", "no"]
-    assert train_script.train(arguments(start, videos, tmp_path, *more)) == 0
+def test_generated_videos_take_the_reading_options_too(start, tmp_path):
+    data = read_training_data(DataArguments("motion_shapes", max_seconds=5, frame_stride=1), seed=0)
+    processor = VitaClipProcessor.from_pretrained(start).video_processor
+    training = VitaClipTrainingArguments(str(tmp_path), use_cpu=True)
+    datasets = make_datasets(data, processor, AugmentationArguments(), training)
+    for dataset in (datasets.train, datasets.validation):
+        assert dataset.reader.options.max_seconds == 5
+        assert dataset[0]["labels"] == 0
 
 
 def test_datasets_library_trains_and_resumes_as_list_and_as_stream(start, videos, tmp_path):
