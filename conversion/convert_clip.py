@@ -20,6 +20,7 @@ from vitaclip_hf.loading.clip_backbones import BACKBONES, add_prompts, clip_proc
 from vitaclip_hf.loading.guards import check_complete, prompt_names
 from vitaclip_hf.model.configuration_vita_clip import PROMPT_FIELDS
 from vitaclip_hf.model.processing_vita_clip import tokenize_classes
+from vitaclip_hf.model.shown_names import one_line
 
 from . import original_weights as original
 
@@ -123,8 +124,8 @@ def from_transformers(source: str, revision: str | None, prompts: dict[str, dict
             use_safetensors=safe or not find_file(source, "pytorch_model.bin", revision),  # a pickle gives tensors only
         )
     except (pickle.UnpicklingError, SafetensorError, StrictDataclassError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"`source` {source}: damaged, no plain tensors, or wrong settings ({reason}).") from error
+        reason = f"damaged, no plain tensors, or wrong settings ({one_line(error)})"
+        raise ValueError(f"`source` {source}: {reason}.") from error
     check_complete(source, info, prompt_names(model), unexpected=False)
     if info["unexpected_keys"]:
         raise ValueError(f"`source` {source}: no place in the model for {original.listed(info['unexpected_keys'])}.")

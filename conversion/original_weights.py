@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from vitaclip_hf import VitaClipConfig, VitaClipModel
 from vitaclip_hf.loading.guards import prompt_names
-from vitaclip_hf.model.shown_names import check_utf8
+from vitaclip_hf.model.shown_names import check_utf8, one_line
 
 
 OPENAI_TOKENIZER = "openai/clip-vit-base-patch16"
@@ -54,7 +54,7 @@ def load_tensors(path: Path, argument: str) -> dict[str, torch.Tensor]:
         content = load_file(path) if is_safe else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises nearly anything for a damaged file
         kind = "damaged or not safetensors" if is_safe else "not a checkpoint of plain tensors, nothing else is loaded"
-        raise ValueError(f"{where}: {kind} ({_in_one_line(error)}).") from error
+        raise ValueError(f"{where}: {kind} ({one_line(error)}).") from error
     for wrapping in ("model", "state_dict"):  # of the released code, of open_clip's and MetaCLIP's trainers
         content = content.get(wrapping, content) if isinstance(content, dict) else content
     plain = isinstance(content, dict) and all(torch.is_tensor(v) and isinstance(k, str) for k, v in content.items())
@@ -91,10 +91,6 @@ def _check_archive(path: Path, where: str) -> None:
         raise ValueError(f"{where}: not a checkpoint of plain tensors (its parts are compressed).")
 
 
-def _in_one_line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
-
-
 def listed(names: Iterable[str]) -> str:
     """Names for a message: the first five in order, and how many more."""
     ordered = sorted(names)
@@ -110,7 +106,7 @@ def fitting_weights() -> Iterator[None]:
     except ValueError:
         raise
     except (LookupError, RuntimeError, StrictDataclassError) as error:
-        raise ValueError(f"the weights do not have the shapes of this format ({_in_one_line(error)}).") from error
+        raise ValueError(f"the weights do not have the shapes of this format ({one_line(error)}).") from error
 
 
 def check_output(path: Path) -> None:

@@ -24,6 +24,7 @@ from safetensors.torch import load_file
 from vitaclip_hf.data.motion_shapes import write_video
 from vitaclip_hf.loading.checkpoint import load_checkpoint, save_checkpoint
 from vitaclip_hf.loading.checksums import sha256_of
+from vitaclip_hf.model.shown_names import one_line
 
 from . import folder_outputs
 from .hub_folder import build
@@ -83,15 +84,13 @@ def outputs_without_package(folder: Path, video: Path, scratch: Path) -> dict[st
 
 def compare_outputs(expected: dict[str, torch.Tensor], outputs: dict[str, torch.Tensor], where: str) -> None:
     """Raises ValueError unless both are equal to the bit and finite."""
-    none = torch.empty(0)
-    different = sorted(
-        name
-        for name in expected | outputs
-        if not torch.equal(expected.get(name, none), outputs.get(name, none)) or not outputs[name].isfinite().all()
-    )
+    different = expected.keys() ^ outputs.keys()
+    for name in expected.keys() & outputs.keys():
+        if not torch.equal(expected[name], outputs[name]) or not outputs[name].isfinite().all():
+            different.add(name)
     if different:
         raise ValueError(
-            f"the folder computes something else {where}: {', '.join(different)} differ or are not finite."
+            f"the folder computes something else {where}: {', '.join(sorted(different))} differ or are not finite."
         )
 
 
@@ -144,8 +143,7 @@ def upload(
             delete_patterns=list(outdated),
         )
     except (HTTPError, OSError, ValueError) as error:  # ValueError: the card's metadata, such as an unknown licence
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ValueError(f"the Hub at {api.endpoint} did not take {repo_id} ({reason:.1000})") from error
+        raise ValueError(f"the Hub at {api.endpoint} did not take {repo_id} ({one_line(error)})") from error
     return commit.commit_url, outdated
 
 
@@ -202,6 +200,8 @@ def publish(
             "`push` needs the licence of the weights: pass `license` (such as cc-by-nc-4.0), or write `license: ID` "
             f"into {checkpoint / 'card.yaml'}. Nothing was built."
         )
+    if not re.fullmatch(r"0*[1-9]\d*[KMGT]B", max_shard_size):
+        raise ValueError(f"`max_shard_size` {max_shard_size}: give a size such as 5GB or 500MB.")
     if output is not None and output.exists() and (output.is_file() or any(output.iterdir())):
         raise ValueError(f"`output` {output}: already there; give the name of a new or empty folder.")
     if not checkpoint.is_dir():

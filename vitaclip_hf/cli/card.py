@@ -23,7 +23,7 @@ def card(
     Training and results are read from the files that `vitaclip train` and `vitaclip evaluate` leave beside the
     checkpoint; other texts from its card.yaml.
     """
-    load_libraries()
+    load_libraries(warnings=False)
     from ..conversion.model_card import make_card
     from ..loading.checkpoint import load_checkpoint
 

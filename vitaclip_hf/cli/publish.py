@@ -36,7 +36,7 @@ def publish(
     The folder holds weights, processor, code, model card and licence. It must give the checkpoint's own outputs to the
     bit, with the package and without it. Nothing is uploaded without --push; all files go up in one commit.
     """
-    load_libraries()
+    load_libraries(warnings=False)
     from ..conversion import publish as publishing
 
     with reported(OSError, ValueError):
