@@ -97,6 +97,13 @@ def embed_videos(
     if folder is not None and not folder.is_dir():
         raise NotADirectoryError(f"{folder}: no such folder.")
     store = VideoStore(place)
+    if store.settings is None:  # before the folder is made
+        if window is not None:
+            check_window(window, stride or window)
+        elif stride is not None:
+            raise ValueError("`stride` is for windows; pass `window` too.")
+        if labels is not None:
+            Scorer(checkpoint.encoder(), labels, templates or "{}")
     with store.lock():  # two runs would read the same videos
         settings = _begin(store, checkpoint, window, stride, labels, templates)
         files = map(_file, map(str, videos)) if folder is None else videos_in(folder)  # type: ignore[arg-type]
@@ -130,14 +137,7 @@ def _begin(
     """The settings of the table, which is made if there is none."""
     own, settings = store.check_model(checkpoint), store.settings
     if settings is None:
-        templates = templates or "{}"
-        if window is not None:
-            stride = stride or window
-            check_window(window, stride)
-        elif stride is not None:
-            raise ValueError("`stride` is for windows; pass `window` too.")
-        if labels is not None:
-            Scorer(checkpoint.encoder(), labels, templates)
+        templates, stride = templates or "{}", stride or window
     templates = [templates] if isinstance(templates, str) else templates
     chosen = {"window": window, "stride": stride, "labels": labels, "templates": templates}
     chosen = json.loads(json.dumps(chosen))  # as the table has them
