@@ -65,7 +65,7 @@ def test_every_frame_alone_and_together(clips):
 
 def test_what_is_not_needed_is_not_decoded(clips, monkeypatch):
     """Ten frames of a group of pictures are decoded for one of them, and not all of the file."""
-    monkeypatch.setattr(decoding.PyAVVideo, "_whole_frames", None)  # decoding through would fail
+    monkeypatch.setattr(decoding.PyAVVideo, "_decode_through", None)  # decoding through would fail
     data = clips["dense_keyframes.mp4"]
     video = open_video(data)
     table = video._table
@@ -82,33 +82,12 @@ def test_threads_give_the_same_frames(clips, monkeypatch, threads):
         assert numbers(decode_video(data, [3, 17, 18, 41, 59])[0]) == [3, 17, 18, 41, 59]
 
 
-def test_a_table_without_time_stamps_or_with_repeated_ones_is_not_trusted():
+def test_a_table_with_repeated_rows_or_no_keyframe_at_its_beginning_is_not_trusted():
     rows = [(10 * n, 9, n, n % 4 == 0, False) for n in range(12)]
-    assert FrameTable.from_rows(rows, True).trusted and not FrameTable.from_rows(rows, False).trusted
-    for bad in (
-        (30, 9, None, False, False),
-        (None, 9, 3, False, False),
-        (30, 9, 2, False, False),
-        (20, 9, 3, False, False),
-    ):
-        assert not FrameTable.from_rows([*rows[:3], bad, *rows[4:]], True).trusted
-    assert not FrameTable.from_rows(rows[1:], True).trusted  # begins between keyframes
-    assert not FrameTable.from_rows([], True).trusted
-
-
-def test_the_table_of_an_index_is_that_of_its_rows(clips):
-    for name in ("open_gop.mp4", "dense_keyframes.mp4 as mov"):
-        with av.open(io.BytesIO(clips[name])) as container:
-            entries = list(container.streams.video[0].index_entries)
-            rows = [(e.pos, e.size, e.timestamp, e.is_keyframe, e.is_discard) for e in entries]
-            for trusted in (True, False):
-                found, expected = FrameTable.from_index(entries, trusted), FrameTable.from_rows(rows, trusted)
-                for column in ("positions", "sizes", "stamps", "shown_before", "keyframes"):
-                    assert np.array_equal(getattr(found, column), getattr(expected, column)), (name, column)
-                assert found.trusted is expected.trusted is trusted
-            # Out of order is fine, twice is not.
-            assert FrameTable.from_index([entries[0], *entries[:0:-1]], True).trusted
-            assert not FrameTable.from_index([*entries, entries[3]], True).trusted
+    assert FrameTable.of(rows, True).trusted and not FrameTable.of(rows, False).trusted
+    assert FrameTable.of([rows[0], *rows[:0:-1]], True).trusted  # out of order is fine
+    for bad in ([*rows[:3], (30, 9, 2, False, False), *rows[4:]], [*rows, rows[3]], rows[1:], []):
+        assert not FrameTable.of(bad, True).trusted
 
 
 def test_a_table_that_lies_is_noticed(clips):

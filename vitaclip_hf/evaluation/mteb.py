@@ -22,7 +22,7 @@ from transformers.utils import logging
 
 from ..data.video_sources import encoded_video
 from ..loading.checkpoint import Checkpoint, load_checkpoint
-from ..model.decoding import TorchcodecVideo
+from ..model.decoding import torchcodec_video
 from ..model.video_reader import VideoReader
 from .evaluator import DTYPES
 from .progress_log import fingerprint_of_json
@@ -177,7 +177,7 @@ def read_rows(rows: list[dict[str, Any]], reader: VideoReader) -> list[dict[str,
         if isinstance(video, dict):
             video = encoded_video(video, "of the task")
         elif hasattr(video, "get_frames_at"):
-            video = TorchcodecVideo(getattr(video.metadata, "path", None) or "of the task", video)
+            video = torchcodec_video(getattr(video.metadata, "path", None) or "of the task", video)
         batch.append(row | {"video": None if video is None else reader.read(video)[0]})
     return batch
 

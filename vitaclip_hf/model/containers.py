@@ -32,9 +32,7 @@ class DamageError(Exception):
     """Damage that was noticed here and not by a library."""
 
 
-class _Nameless:
-    """A file without its name, by which FFmpeg would choose a container."""
-
+class _Nameless:  # by its name, FFmpeg would choose a container
     def __init__(self, file: Any):
         self.read, self.seek, self.tell = file.read, file.seek, file.tell
 
@@ -54,9 +52,8 @@ def opened_container(
         max_frame_pixels (`int`, *optional*): most pixels of a frame; `None` for no limit.
 
     Raises:
-        VideoDecodingError: this is none of `CONTAINERS`.
-        VideoTooLargeError: its frames are too large.
-        DamageError: it has no video stream.
+        VideoDecodingError: none of `CONTAINERS`, or frames that are too large.
+        DamageError: no video stream.
     """
     import av
     from av.stream import Disposition
@@ -74,13 +71,8 @@ def opened_container(
         if head[:4] == b"\x89PNG":
             check_pixels(name, *struct.unpack(">II", head[16:24].ljust(8, b"\0")), max_frame_pixels)
         try:
-            container = av.open(
-                _Nameless(file),
-                "r",
-                options=limit,
-                container_options={"format_whitelist": CONTAINERS, "protocol_whitelist": "none"},
-                **texts,
-            )
+            whitelists = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}
+            container = av.open(_Nameless(file), options=limit, container_options=whitelists, **texts)
         except (av.error.InvalidDataError, av.error.ArgumentError) as error:
             reason = "this format is not supported, or its header is damaged"
             refusal = failure(name, reason, "opening", f"Give {_EXAMPLES}.")
@@ -104,9 +96,6 @@ def opened_container(
 
 def _binary(video: str | bytes) -> Any:
     return io.BytesIO(video) if isinstance(video, bytes) else open(video, "rb", buffering=0)
-
-
-# The end of a file
 
 
 def check_end(video: str | bytes) -> None:
@@ -156,12 +145,10 @@ def _ebml_number(data: bytes) -> tuple[int, int]:
     return int.from_bytes(data[:digits], "big") & ((1 << 7 * digits) - 1), digits
 
 
-def has_fragments(video: str | bytes | BinaryIO) -> bool:
+def has_fragments(video: str | bytes) -> bool:
     """Whether an MP4 has frames that the table in its header does not list."""
-    if isinstance(video, (str, bytes)):
-        with _binary(video) as file:
-            return has_fragments(file)
-    return any(name == b"moof" for name, _ in _boxes(video, video.seek(0, io.SEEK_END)))
+    with _binary(video) as file:
+        return any(name == b"moof" for name, _ in _boxes(file, file.seek(0, io.SEEK_END)))
 
 
 def _boxes(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int]]:
@@ -169,12 +156,8 @@ def _boxes(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int]]:
     position = 0
     while position + 8 <= size:
         file.seek(position)
-        head = file.read(16)
-        length, name = int.from_bytes(head[:4], "big"), head[4:8]
-        if length == 1:
-            length = int.from_bytes(head[8:], "big")
-        elif length == 0:  # to the end of the file
-            length = size - position
+        length, name, large = struct.unpack(">I4sQ", file.read(16).ljust(16, b"\0"))
+        length = {0: size - position, 1: large}.get(length, length)  # 0: to the end of the file
         if length < 8:
             return
         position += length

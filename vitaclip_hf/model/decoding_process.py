@@ -1,7 +1,7 @@
 """An object in a forked process that the system ends after some time: decoders can hang, and threads cannot be ended.
 
-The process is a fork: it needs no imports, and works in a data loader's workers, where `multiprocessing` allows no
-children. It is used again for the next object. Its time limit is its own timer, which needs no living parent.
+A fork needs no imports, and works in a data loader's workers, where `multiprocessing` allows no children. It is used
+again for the next object. Its time limit is its own timer, which needs no living parent.
 """
 
 import gc
@@ -48,22 +48,20 @@ class ForkedObject:
 
     def call(self, method: str, *arguments: Any) -> Any:
         """
-        The result of a method.
+        The result of a method, or what it raised.
 
         Raises:
             TimeoutError: the time is used up; the process has ended.
             ChildProcessError: the process ended without an answer, for example because memory ran out.
             ValueError: this system cannot fork.
-            Exception: what the method raised.
         """
         if self._left <= 0:
             raise TimeoutError
         make, process = None, self._process
         if process is None or not process.is_usable:
-            while IDLE and not (process := IDLE.pop()).is_usable:
-                pass
-            make, process = self._make, process if process is not None and process.is_usable else _Process()
-            self._process = process
+            usable = (idle for idle in iter(lambda: IDLE.pop() if IDLE else None, None) if idle.is_usable)
+            make, self._process = self._make, next(usable, None) or _Process()
+            process = self._process
             weakref.finalize(self, IDLE.append, process).atexit = False
         try:
             process.connection.send((make, self._left, method, arguments))

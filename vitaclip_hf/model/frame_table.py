@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -31,7 +31,7 @@ class UntrustedTableError(Exception):
     """The file does not agree with its table of frames."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class FrameTable:
     """
     The packets of a video stream in the order of decoding.
@@ -56,49 +56,18 @@ class FrameTable:
         return int(self.shown_before[-1])
 
     @classmethod
-    def from_rows(cls, rows: Iterable[tuple[int | None, int, int | None, bool, bool]], trusted: bool) -> FrameTable:
+    def of(cls, rows: Iterable[tuple[int, int, int, bool, bool]], trusted: bool) -> FrameTable:
         """
         Args:
             rows: position, size, time stamp, whether a keyframe, whether not shown; one for each packet.
-            trusted (`bool`): whether container and codec are among those that can be trusted.
+            trusted (`bool`): whether container, codec and time stamps can be trusted.
         """
-        rows = list(rows)
-        known = all(position is not None and stamp is not None for position, _, stamp, _, _ in rows)
-        table = np.array([tuple(-1 if value is None else value for value in row) for row in rows], np.int64)
-        return cls._from_columns(*table.reshape(-1, 5).T, trusted=trusted and known)
-
-    @classmethod
-    def from_index(cls, entries: Sequence[Any], trusted: bool) -> FrameTable:
-        """
-        Args:
-            entries: PyAV's entries of the container's index, one for each packet. An hour has 90,000: no row of each.
-            trusted (`bool`): whether container and codec are among those that can be trusted.
-        """
-        columns = [
-            np.fromiter(map(attrgetter(name), entries), np.int64, len(entries))
-            for name in ("pos", "size", "timestamp", "is_keyframe", "is_discard")
-        ]
-        return cls._from_columns(*columns, trusted=trusted)
-
-    @classmethod
-    def _from_columns(
-        cls,
-        positions: np.ndarray,
-        sizes: np.ndarray,
-        stamps: np.ndarray,
-        is_keyframe: np.ndarray,
-        is_hidden: np.ndarray,
-        *,
-        trusted: bool,
-    ) -> FrameTable:
+        columns = np.fromiter(chain.from_iterable(rows), np.int64).reshape(-1, 5).T
+        positions, sizes, stamps, is_keyframe, is_hidden = np.ascontiguousarray(columns)
         keyframes = np.flatnonzero(is_keyframe)
         shown_before = np.concatenate([[0], np.cumsum(is_hidden == 0)])
-        begins = len(keyframes) > 0 and keyframes[0] == 0
-        once = _all_differ(positions) and _all_differ(stamps)
-        return cls(positions, sizes, stamps, shown_before, keyframes, bool(trusted and once and begins))
-
-    def distrusted(self) -> FrameTable:
-        return replace(self, trusted=False)
+        sound = 0 in keyframes[:1] and _all_differ(positions) and _all_differ(stamps)
+        return cls(positions, sizes, stamps, shown_before, keyframes, trusted and sound)
 
     def frames_to_decode(self, numbers: Sequence[int]) -> int:
         """About how many frames [`read_by_table`] decodes for these numbers."""
@@ -130,13 +99,10 @@ def is_mp4(container: av.container.InputContainer) -> bool:
 
 def can_be_trusted(container: av.container.InputContainer, stream: av.VideoStream) -> bool:
     """Whether container and codec are of a kind where each packet is one frame with its own time stamp."""
-    # Two packets may be one frame. PyAV 17 does not tell: its files are decoded through.
+    # Two packets of interlaced video may be one frame. PyAV 17 does not tell: its files are decoded through.
     interlaced = getattr(stream.codec_context, "field_order", 2) > 1
-    return (
-        (is_mp4(container) or "matroska" in container.format.name)  # both give each frame a time stamp of its own
-        and stream.codec_context.name in CODECS
-        and not interlaced
-    )
+    stamped = is_mp4(container) or "matroska" in container.format.name
+    return stamped and stream.codec_context.name in CODECS and not interlaced
 
 
 def _stamp(packet: av.Packet) -> int:
@@ -157,12 +123,9 @@ class _Run:
         self._stamps: list[int] = []  # a heap: when the decoded packets are shown
         self._seen: set[int] = set()
         self._begun = False
-        first = self._look_ahead()
-        self._first_stamp = _stamp(first)
+        self._look_ahead()
         # Frames of an open group of pictures: after the keyframe in the file, before it on the screen.
-        leading = sum(
-            bool(packet.size) and _stamp(packet) < self._first_stamp and not packet.is_discard for packet in self._ahead
-        )
+        leading = sum(p.size > 0 and _stamp(p) < self._first_stamp and not p.is_discard for p in self._ahead)
         if leading and row == 0:
             raise UntrustedTableError("the first keyframe is not the first frame")
         self.number = int(table.shown_before[row]) + leading  # of the next frame to be given
@@ -181,9 +144,8 @@ class _Run:
                     raise UntrustedTableError("the seek missed its keyframe")
                 continue
             started = True
-            if row == len(self._table.sizes):
-                raise UntrustedTableError("the file goes on after its table")
-            if packet.pos != self._table.positions[row] or packet.size != self._table.sizes[row]:
+            place = packet.pos, packet.size
+            if row == len(self._table.sizes) or place != (self._table.positions[row], self._table.sizes[row]):
                 raise UntrustedTableError("a packet differs from the table")
             if (stamp := _stamp(packet)) in self._seen:
                 raise UntrustedTableError("two packets have one time stamp")
@@ -191,20 +153,19 @@ class _Run:
             row += 1
             yield packet
 
-    def _look_ahead(self) -> av.Packet:
+    def _look_ahead(self) -> None:
         """Reads the keyframe and all that may be shown before it."""
         keyframes = self._table.keyframes
         place = int(np.searchsorted(keyframes, self.row, "right"))
         end = int(keyframes[place]) if place < len(keyframes) else len(self._table.sizes)
-        first = next(self._packets)
-        self._ahead.append(first)
-        for packet in self._packets if self.row + 1 < end else ():
+        for packet in self._packets:
             self._ahead.append(packet)
+            if len(self._ahead) == 1:
+                self._first_stamp = _stamp(packet)
             # A frame is never shown before it is decoded.
-            decoded_later = packet.dts is not None and packet.dts >= _stamp(first)
+            decoded_later = len(self._ahead) > 1 and packet.dts is not None and packet.dts >= self._first_stamp
             if self.row + len(self._ahead) >= end or packet.size == 0 or decoded_later:
                 break
-        return first
 
     def _decode(self) -> None:
         packet = self._ahead.pop(0) if self._ahead else next(self._packets)
@@ -232,7 +193,7 @@ class _Run:
                 self._decode()
             frame = self._frames.pop(0)
             self.number += 1
-            if self.number == number + 1:
+            if self.number > number:
                 return frame
 
 
@@ -244,13 +205,12 @@ def read_by_table(
     take: Callable[[int, av.VideoFrame], None],
 ) -> None:
     """
-    Hands over the frames of some numbers.
+    Calls `take` with each number and its frame.
 
     Args:
         container, stream: just opened.
         table ([`FrameTable`]): a trusted one.
         numbers: different frame numbers, ascending, below `table.num_frames`.
-        take: called with each number and its frame.
 
     Raises:
         UntrustedTableError: the file does not agree with the table.
@@ -259,17 +219,10 @@ def read_by_table(
     for number in numbers:
         row = table.keyframe_before(number)
         if table.shown_before[row] - run.number > SEEK_FRAMES:
-            run = _run_before(container, stream, table, number, row)
+            while True:  # frames that are shown before their keyframe need the keyframe before it
+                container.seek(int(table.stamps[row]), stream=stream)
+                run = _Run(container, stream, table, row)
+                if run.number <= number:
+                    break
+                row = int(table.keyframes[np.searchsorted(table.keyframes, row) - 1])
         take(number, run.give(number))
-
-
-def _run_before(
-    container: av.container.InputContainer, stream: av.VideoStream, table: FrameTable, number: int, row: int
-) -> _Run:
-    """A run that begins at a keyframe shown at or before a frame."""
-    while True:
-        container.seek(int(table.stamps[row]), stream=stream)
-        run = _Run(container, stream, table, row)
-        if run.number <= number:
-            return run
-        row = int(table.keyframes[np.searchsorted(table.keyframes, row) - 1])

@@ -18,7 +18,8 @@ class ReadOptions:
     How a video is opened and decoded.
 
     Args:
-        decoder (`str`, defaults to `"auto"`): see [`decode_video`].
+        decoder (`str`, defaults to `"auto"`): `"auto"` is `"pyav"`: the same frames and errors on every machine.
+            `"torchcodec"` and `"decord"` return wrong frames of some files, see docs/decoding.md.
         verify (`str`, defaults to `"read"`): of PyAV. `"read"` decodes what the frames asked for need: damage is
             noticed there. `"full"` decodes the whole file: damage is noticed anywhere.
         on_damage (`str`, defaults to `"error"`): of PyAV. `"skip"` leaves damaged frames out, numbers the others, and

@@ -70,22 +70,20 @@ def failure(
 def check_pixels(name: str, width: int, height: int, limit: int | None) -> None:
     """Raises `VideoTooLargeError` if a frame exceeds `max_frame_pixels`, or a side 65,535 pixels."""
     if limit and (width * height > limit or max(width, height) > MAX_FRAME_SIDE):
-        reason = f"one frame has {width} x {height} = {width * height:,} pixels, the limit is {limit:,}"
+        reason = f"{width} x {height} = {width * height:,} pixels, the limit is {limit:,}"
         if max(width, height) > MAX_FRAME_SIDE:
-            reason = f"one frame has {width} x {height} pixels, the limit of a side is {MAX_FRAME_SIDE:,}"
-        raise failure(name, reason, "opening", "Make it smaller, or raise `max_frame_pixels`.", VideoTooLargeError)
+            reason = f"{width} x {height} pixels, the limit of a side is {MAX_FRAME_SIDE:,}"
+        advice = "Make it smaller, or raise `max_frame_pixels`."
+        raise failure(name, f"one frame has {reason}", "opening", advice, VideoTooLargeError)
 
 
 def opened_source(source: Any, options: ReadOptions) -> tuple[str, str | bytes]:
     """
-    A source as a file or as bytes.
+    What to call a source in messages, and the absolute path of its file or its bytes, which are not empty.
 
     Args:
         source: path, http(s) or file URL, bytes, a binary file object, or `{"path": …, "bytes": …}` as in `datasets`.
         options ([`ReadOptions`]): limits of a download.
-
-    Returns:
-        What to call the source in messages, and the absolute path of its file or its bytes, which are not empty.
 
     Raises:
         VideoDecodingError: there is no such file, it is empty, or the URL cannot be read.
@@ -138,12 +136,7 @@ def _located(source: Any, options: ReadOptions) -> tuple[str, str | bytes]:
 
 def download(url: str, options: ReadOptions | None = None) -> bytes:
     """
-    The body of an http(s) address.
-
-    Args:
-        url (`str`): the address; redirects are followed to http(s) addresses only.
-        options ([`ReadOptions`], *optional*): its `max_download_bytes`, `download_seconds` and
-            `allow_private_addresses` are used.
+    The body of an http(s) address, within the limits of the options; redirects lead to http(s) addresses only.
 
     Raises:
         VideoTooLargeError: the body has more than `max_download_bytes`.
@@ -205,10 +198,9 @@ class _PublicTransport(httpx.HTTPTransport):
         url = request.url
         entries = socket.getaddrinfo(url.host, url.port or (443 if url.scheme == "https" else 80))
         numbers = [str(entry[4][0]) for entry in entries]
-        for number in numbers:
-            if not is_public(number):
-                reason = f"{url.host:.200} is the private address {number}"
-                raise failure(str(url), reason, "download", "Give a public address.")
+        if private := [number for number in numbers if not is_public(number)]:
+            reason = f"{url.host:.200} is the private address {private[0]}"
+            raise failure(str(url), reason, "download", "Give a public address.")
         request.extensions = request.extensions | {"sni_hostname": url.host}
         request.url = url.copy_with(host=numbers[0])
         try:
@@ -224,7 +216,6 @@ _NOT_PUBLIC = ("168.63.129.16/32", "192.0.0.0/24", "192.88.99.0/24", "3fff::/20"
 def is_public(number: str) -> bool:
     """Whether an IP address is reached through the internet; of IPv6, global unicast without translated IPv4."""
     address = ipaddress.ip_address(number.partition("%")[0])
-    if address.version == 6 and address not in ipaddress.ip_network("2000::/3"):
-        return False
     listed = any(address in ipaddress.ip_network(network) for network in _NOT_PUBLIC)
-    return address.is_global and not address.is_multicast and not listed
+    unicast = address.version == 4 or address in ipaddress.ip_network("2000::/3")
+    return unicast and address.is_global and not address.is_multicast and not listed

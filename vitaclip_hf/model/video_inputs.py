@@ -17,33 +17,24 @@ from transformers.video_utils import VideoMetadata
 
 from .decoding import Video, open_video
 from .read_options import ReadOptions
-from .sources import (
-    NotAVideoError,
-    VideoTooLargeError,
-    check_pixels,
-    failure,
-    opened_source,
-)
+from .sources import NotAVideoError, VideoDecodingError, VideoTooLargeError, check_pixels, failure, opened_source
+
+
+# Pillow reads more, but for some it starts another program (EPS) or reads other files.
+IMAGE_FORMATS = {"AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "SGI", "TGA", "TIFF", "WEBP"}
 
 
 class VideoOfFrames(Video):
-    """A video whose frames are in memory already.
-
-    Args:
-        frames (`torch.Tensor` of shape `(num_frames, 3, height, width)`): the frames.
-        metadata: what is known beside the frames, such as `fps`.
-    """
+    """Frames `[T, 3, H, W]` in memory, and what is known beside them, such as `fps`."""
 
     def __init__(self, frames: torch.Tensor, metadata: VideoMetadata | dict | None = None):
-        given = dict(metadata or {})
-        given.pop("frames_left_out", None)  # of encoded videos
-        about = VideoMetadata(**({"total_num_frames": len(frames)} | given))
-        about.total_num_frames, about.height, about.width = len(frames), *frames.shape[-2:]
-        super().__init__("frames in memory", about, max_bytes=None)
+        known = {name: value for name, value in dict(metadata or {}).items() if name != "frames_left_out"}
+        size = {"total_num_frames": len(frames), "height": frames.shape[-2], "width": frames.shape[-1]}
+        super().__init__("frames in memory", VideoMetadata(**known | size), max_bytes=None)
         self._frames = frames
 
     def _decode(self, numbers: list[int]) -> torch.Tensor:
-        return self._frames[[number for number in numbers if number < len(self._frames)]]
+        return self._frames[self.present(numbers)]
 
 
 def video_from(
@@ -62,8 +53,7 @@ def video_from(
         source: path, URL, bytes, file object, `{"path": …, "bytes": …}`, array or tensor of frames, or a list of
             images, arrays or image files; or an opened [`Video`], which is returned.
         options ([`ReadOptions`], *optional*): of encoded videos; its limits hold for lists of image files too.
-        metadata: what is known of frames in memory.
-        layout, scale: of frames in memory, see [`to_frames`].
+        metadata, layout, scale: of frames in memory: what is known of them, and see [`to_frames`].
         fields: fields of [`ReadOptions`] in place of those of `options`.
 
     Raises:
@@ -80,81 +70,60 @@ def video_from(
     return VideoOfFrames(to_frames(source, layout, scale), metadata)
 
 
-def is_encoded(source) -> bool:
+def is_encoded(source: Any) -> bool:
     """Whether the decoder has to read it: a path, a URL, bytes, a file object or `{"path": …, "bytes": …}`."""
     if isinstance(source, dict):
         return bool(source) and source.keys() <= {"path", "bytes"}
-    return isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview)) or (
-        callable(getattr(source, "read", None))
-    )
+    is_named = isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview))
+    return is_named or callable(getattr(source, "read", None))
 
 
-def is_list_of_image_files(item) -> bool:
+def is_list_of_image_files(item: Any) -> bool:
     """Whether these are the frames of one video as paths or URLs of images, told by their extensions."""
-    return (
-        isinstance(item, (list, tuple))
-        and len(item) > 0
-        and all(isinstance(part, (str, os.PathLike)) for part in item)
-        and all(_suffix(part) in Image.registered_extensions() for part in item)
-        and not any(_suffix(part) in (".gif", ".mpg", ".mpeg") for part in item)
-    )
+    if not (isinstance(item, (list, tuple)) and item and all(isinstance(part, (str, os.PathLike)) for part in item)):
+        return False
+    extensions = {PurePath(urlsplit(os.fsdecode(part)).path).suffix.lower() for part in item}
+    return extensions <= Image.registered_extensions().keys() - {".gif", ".mpg", ".mpeg"}
 
 
-def _suffix(path: str | os.PathLike) -> str:
-    """The extension of a path or URL."""
-    return PurePath(urlsplit(os.fsdecode(path)).path).suffix.lower()
-
-
-def is_frame(item) -> bool:
+def is_frame(item: Any) -> bool:
     return isinstance(item, Image.Image) or (isinstance(item, (np.ndarray, torch.Tensor)) and item.ndim in (2, 3))
 
 
-def is_single_video(videos) -> bool:
+def is_single_video(videos: Any) -> bool:
     """Whether this is one video: an opened or encoded one, an array `[T, …]`, or a list of frames."""
-    if isinstance(videos, Video) or is_encoded(videos):
-        return True
     if isinstance(videos, (np.ndarray, torch.Tensor)):
         return videos.ndim == 4
-    return isinstance(videos, (list, tuple)) and len(videos) > 0 and all(is_frame(item) for item in videos)
+    if isinstance(videos, (list, tuple)):
+        return len(videos) > 0 and all(is_frame(item) for item in videos)
+    return isinstance(videos, Video) or is_encoded(videos)
 
 
-def batch_of_videos(videos) -> list:
+def batch_of_videos(videos: Any) -> list:
     """
     One video, or a list of them, as a list of videos.
 
-    Other processors take batches nested by sample, `[[video], [video]]`: inner lists of videos are joined. A list of
-    image files or of frames is one video.
+    Other processors take batches nested by sample, `[[video], [video]]`: inner lists of videos are joined. An inner
+    list of image files or of frames is one video.
     """
+    is_array = isinstance(videos, (np.ndarray, torch.Tensor))
     if is_single_video(videos):
         return [videos]
-    if isinstance(videos, (np.ndarray, torch.Tensor)) and videos.ndim == 5:
+    if is_array and videos.ndim == 5:
         return list(videos)
     if isinstance(videos, (list, tuple)) and len(videos) and not any(is_frame(item) for item in videos):
-        return [video for item in videos for video in _videos_of(item)]
+        parts = [[item] if is_list_of_image_files(item) else batch_of_videos(item) for item in videos]
+        return [video for part in parts for video in part]
+    kind = f"an array of shape {list(videos.shape)}" if is_array else type(videos).__name__
+    if isinstance(videos, (list, tuple)):
+        kind = f"a {kind} of {', '.join(sorted({type(part).__name__ for part in videos})) or 'nothing'}"
     raise NotAVideoError(
         "Expected a video or a list of videos: paths, URLs, bytes, file objects, arrays [T, H, W, 3], or lists of "
-        f"frames; got {_describe(videos)}."
+        f"frames; got {kind}."
     )
 
 
-def _videos_of(item) -> list:
-    """An item of a batch: a video, or a nested list of videos."""
-    if is_single_video(item) or is_list_of_image_files(item):
-        return [item]
-    if isinstance(item, (list, tuple)) and item and all(is_single_video(part) for part in item):
-        return list(item)
-    raise NotAVideoError(f"Expected a video within the list of videos, got {_describe(item)}.")
-
-
-def _describe(item) -> str:
-    if isinstance(item, (np.ndarray, torch.Tensor)):
-        return f"an array of shape {list(item.shape)}"
-    if isinstance(item, (list, tuple)):
-        return f"a {type(item).__name__} of {', '.join(sorted({type(part).__name__ for part in item})) or 'nothing'}"
-    return type(item).__name__
-
-
-def to_frames(video, layout: str | ChannelDimension | None = None, scale: bool = True) -> torch.Tensor:
+def to_frames(video: Any, layout: str | ChannelDimension | None = None, scale: bool = True) -> torch.Tensor:
     """Frames that are already there as one tensor `[T, 3, H, W]`, uint8 or float32.
 
     Args:
@@ -162,18 +131,17 @@ def to_frames(video, layout: str | ChannelDimension | None = None, scale: bool =
         layout: where the channels are (`"channels_first"` or `"channels_last"`), if the shape does not tell.
         scale: whether floats, which lie in 0 … 1, become 0 … 255 as uint8 frames are.
     """
-    if isinstance(video, (list, tuple)):
-        if not video:
-            raise ValueError("A video needs at least one frame, got an empty list.")
-        frames = [_image_to_frame(frame, layout, scale) for frame in opened_images(video)]
-        if len({frame.shape for frame in frames}) > 1:
-            sizes = ", ".join(sorted({f"{frame.shape[-2]} x {frame.shape[-1]}" for frame in frames}))
-            raise ValueError(f"All frames of a video must have one size, got {sizes}.")
-        return torch.stack(frames)
-    return _to_rgb(_to_tensor(video), layout, scale)
+    if not isinstance(video, (list, tuple)):
+        return _to_rgb(_to_tensor(video), layout, scale)
+    if not video:
+        raise ValueError("A video needs at least one frame, got an empty list.")
+    frames = [_image_to_frame(frame, layout, scale) for frame in opened_images(video)]
+    if len(sizes := {f"{frame.shape[-2]} x {frame.shape[-1]}" for frame in frames}) > 1:
+        raise ValueError(f"All frames of a video must have one size, got {', '.join(sorted(sizes))}.")
+    return torch.stack(frames)
 
 
-def _to_tensor(array: np.ndarray | torch.Tensor) -> torch.Tensor:
+def _to_tensor(array: Any) -> torch.Tensor:
     if isinstance(array, torch.Tensor):
         return array.detach()
     if not isinstance(array, np.ndarray):
@@ -183,54 +151,42 @@ def _to_tensor(array: np.ndarray | torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(array, array.dtype.newbyteorder("=")))
 
 
-# Pillow reads more, but for some it starts another program (EPS) or reads other files.
-IMAGE_FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "SGI", "TGA", "TIFF", "WEBP")
-
-
 def opened_images(images: Sequence[Any], options: ReadOptions | None = None) -> list[Any]:
     """
-    The images of a list, those of paths and URLs opened but not decoded.
-
-    Args:
-        images: images, arrays, or image files: paths, URLs, bytes, file objects or `{"path": …, "bytes": …}`.
-        options ([`ReadOptions`], *optional*): its limits hold for the whole list.
+    Images and arrays as they are, and image files (as of [`is_encoded`]) opened; the limits are of the whole list.
 
     Raises:
         VideoTooLargeError: the images exceed a limit.
         VideoDecodingError: an image file cannot be read.
     """
-    opened, size, received = [], 0, 0
     options = options or ReadOptions()
-    end = None if options.download_seconds is None else time.monotonic() + options.download_seconds
+    most_bytes, most_seconds = options.max_download_bytes, options.download_seconds
+    opened, size, received, start = [], 0, 0, time.monotonic()
+    Image.init()
     for image in images:
         if is_encoded(image):
-            bytes_left = None if options.max_download_bytes is None else max(options.max_download_bytes - received, 1)
-            seconds_left = None if end is None else max(end - time.monotonic(), 1e-3)
+            bytes_left = most_bytes and max(most_bytes - received, 1)
+            seconds_left = most_seconds and max(start + most_seconds - time.monotonic(), 1e-3)
             left = replace(options, max_download_bytes=bytes_left, download_seconds=seconds_left)
             name, file = opened_source(image, left)
             received += len(file) if isinstance(file, bytes) else 0
             try:
-                image = Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=_image_formats())
+                content: Any = io.BytesIO(file) if isinstance(file, bytes) else file
+                image = Image.open(content, formats=sorted(IMAGE_FORMATS & Image.OPEN.keys()))
+                check_pixels(name, *image.size, options.max_frame_pixels)
+                size += image.width * image.height * 3
+                if options.max_bytes is not None and size > options.max_bytes:
+                    reason = f"the images up to here take {size:,} bytes, the limit is {options.max_bytes:,}"
+                    raise failure(name, reason, "opening", "Take fewer, or raise `max_bytes`.", VideoTooLargeError)
+                image = ImageOps.exif_transpose(image)  # reads the pixels
+            except VideoDecodingError:
+                raise
             except Image.DecompressionBombError as error:
                 raise failure(name, error, "opening", "Make it smaller.", VideoTooLargeError) from error
             except Exception as error:  # Pillow raises SyntaxError and others for damaged files
-                raise failure(name, error, "opening", "Give the path or URL of an image file.") from error
-            check_pixels(name, *image.size, options.max_frame_pixels)
-            size += image.width * image.height * 3
-            if options.max_bytes is not None and size > options.max_bytes:
-                reason = f"the images up to here take {size:,} bytes, the limit is {options.max_bytes:,}"
-                raise failure(name, reason, "opening", "Take fewer, or raise `max_bytes`.", VideoTooLargeError)
-            try:
-                image = ImageOps.exif_transpose(image)  # reads the pixels
-            except Exception as error:
-                raise failure(name, error, "decoding", "The image is damaged: fetch it again.") from error
+                raise failure(name, error, "opening", "Give the path or URL of a whole image file.") from error
         opened.append(image)
     return opened
-
-
-def _image_formats() -> list[str]:
-    Image.init()  # registers them, once
-    return [name for name in IMAGE_FORMATS if name in Image.OPEN]
 
 
 def _image_to_frame(image: Any, layout: str | ChannelDimension | None, scale: bool) -> torch.Tensor:
@@ -248,7 +204,7 @@ def _image_to_frame(image: Any, layout: str | ChannelDimension | None, scale: bo
     return _to_rgb(frame[None], layout, scale)[0]
 
 
-def _to_rgb(frames: torch.Tensor, layout, scale: bool) -> torch.Tensor:
+def _to_rgb(frames: torch.Tensor, layout: str | ChannelDimension | None, scale: bool) -> torch.Tensor:
     """`[T, H, W, C]` or `[T, C, H, W]` with 1, 3 or 4 channels to `[T, 3, H, W]`."""
     if 0 in frames.shape:
         raise ValueError(f"A video needs at least one frame, got an array of shape {list(frames.shape)}.")
@@ -262,17 +218,9 @@ def _to_rgb(frames: torch.Tensor, layout, scale: bool) -> torch.Tensor:
     if frames.dtype == torch.uint8:
         return frames
     if frames.dtype == torch.bool or frames.is_complex():
-        kind = "booleans" if frames.dtype == torch.bool else "complex numbers"
-        raise NotAVideoError(f"Frames of {kind} are no pictures; give uint8, or floats in 0 … 1.")
-    if not frames.is_floating_point():
-        frames = frames.to(torch.int64)
-        if frames.min() < 0 or frames.max() > 255:
-            found = f"{int(frames.min())} … {int(frames.max())}"
-            raise ValueError(f"Whole-number frames must lie in 0 … 255, got {found}.")
-        return frames.to(torch.uint8)
-    low, high = float(frames.min()), float(frames.max())
-    if not (low >= 0 and high <= 1):
-        raise ValueError(
-            f"Floating-point frames must lie in 0 … 1, got {low:.3g} … {high:.3g}; normalising comes later."
-        )
-    return frames.float() * 255 if scale else frames.float()
+        raise NotAVideoError(f"Frames of {frames.dtype} are no pictures; give uint8, or floats in 0 … 1.")
+    frames = frames.float() if frames.is_floating_point() else frames.to(torch.int64)
+    low, high, most = frames.min().item(), frames.max().item(), 1 if frames.is_floating_point() else 255
+    if not (low >= 0 and high <= most):
+        raise ValueError(f"Frames of {frames.dtype} must lie in 0 … {most}, got {low:.6g} … {high:.6g}.")
+    return frames.to(torch.uint8) if most == 255 else frames * 255 if scale else frames
