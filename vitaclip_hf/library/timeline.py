@@ -59,7 +59,7 @@ class VideoTimeline:
     Scores labels over the time of videos.
 
     A score is the softmax over the labels within one window: it says nothing about "none of these", see
-    [`VideoClassifier`]. Add a label for what else there is, or set `min_cosine`.
+    [`ZeroShotVideoClassificationPipeline`]. Add a label for what else there is, or set `min_cosine`.
 
     Args:
         encoder ([`VideoEncoder`]): the model, for example `load_checkpoint(name).encoder()`.
