@@ -17,6 +17,7 @@ from vitaclip_hf.cli.main import app
 from vitaclip_hf.data.motion_shapes import Scene, all_scenes, draw_videos
 from vitaclip_hf.library import relevance as relevance_module
 from vitaclip_hf.library.relevance import KINDS_OF_TOKENS, METHODS, attention_of_class_tokens, explain, leave_one_out
+from vitaclip_hf.library.relevance_picture import draw_relevance
 
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo"
@@ -196,7 +197,7 @@ def test_unknown_method_and_label(checkpoint):
 
 
 def test_picture_shows_what_was_found(explained):
-    drawn = explained.figure("clip.mp4")
+    drawn = draw_relevance(explained, "clip.mp4")
     texts = [text.get_text() for text in drawn.texts]
     assert {"clip.mp4", f"Where it looks for “{LABEL}”", "Relevance", "Attention"} <= set(texts)
     assert "0.1 s" in texts and "1.9 s" in texts

@@ -70,7 +70,9 @@ def explain(
             content = json.dumps(relevance.as_dict(), ensure_ascii=False) + "\n"
             replace_file(output, lambda beside: beside.write_text(content, encoding="utf-8"))
         else:
-            replace_file(output, relevance.figure(Path(video).name).savefig)
+            from ..library.relevance_picture import draw_relevance
+
+            replace_file(output, draw_relevance(relevance, Path(video).name).savefig)
     most = max(range(len(relevance.frames)), key=lambda index: float(relevance.frame_relevance[index]))
     print(
         f"{shown(relevance.label)}: cosine {relevance.cosine:.3f}; frame {relevance.frames[most]} adds most; {output}"

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,10 +11,6 @@ from transformers.image_utils import ChannelDimension
 
 from ..loading.checkpoint import Checkpoint
 from ..model.video_reader import VideoReader
-
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 PICTURE_SIDE = 224  # pixels; small models are shown with sharper pictures than they see
@@ -74,17 +70,6 @@ class Relevance:
             "attention_to_frames": rounded(self.attention_to_frames),
         }
 
-    def figure(self, title: str | None = None) -> "Figure":
-        """
-        Frames, relevance and attention as one picture. Needs matplotlib.
-
-        Args:
-            title (`str`, *optional*): a line above the frames.
-        """
-        from .relevance_picture import draw_relevance
-
-        return draw_relevance(self, title)
-
 
 def explain(
     checkpoint: Checkpoint,
@@ -118,11 +103,12 @@ def explain(
     ```python
     >>> from vitaclip_hf import load_checkpoint
     >>> from vitaclip_hf.library.relevance import explain
+    >>> from vitaclip_hf.library.relevance_picture import draw_relevance
 
     >>> checkpoint = load_checkpoint("examples/demo/checkpoint")  # doctest: +SKIP
     >>> relevance = explain(checkpoint, "clip.mp4", "red star moving left")  # doctest: +SKIP
     >>> relevance.frame_relevance, relevance.patch_relevance.shape  # doctest: +SKIP
-    >>> relevance.figure("clip.mp4").savefig("grid.png")  # doctest: +SKIP
+    >>> draw_relevance(relevance, "clip.mp4").savefig("grid.png")  # doctest: +SKIP
 
     ```
     """
