@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from .class_names import read_class_file, read_class_names
@@ -19,7 +19,6 @@ CLASS_FILES = tuple(
     for ending in (".txt", ".csv", ".json")
     for name in ("classInd", "classes", "class_names", "labels")
 )
-PARTS = ("base", "novel")
 
 
 def detect_format(path: Path) -> str:
@@ -157,70 +156,12 @@ def _lists_below(folder: Path, number: int) -> dict[str | None, Path]:
     return {split: by_split[split][0] for split in (*SPLITS, None) if split in by_split}
 
 
-def list_of_part(folder: Path, part: str, split: str = "test", prefer: str = "") -> Path | None:
-    """
-    The list of the base or of the novel classes, below a folder.
-
-    A file belongs to the part if its name, or that of a folder above it, has the word `base` or `novel`
-    (`val_novel.txt`, `novel/val1.txt`). Its content says whether it lists videos or names classes.
-
-    Args:
-        folder (`Path`): for example a clone of ViFi-CLIP.
-        part (`str`): `"base"` or `"novel"`.
-        split (`str`, defaults to `"test"`): of the list. For `"test"`, a list of a `val` split is taken if there is no
-            list of a test split: the data sets' test lists are often called `val`.
-        prefer (`str`, *optional*): of several files, those with this word in their path are taken, such as `"hmdb"`.
-
-    Returns:
-        `Path`, or `None` if there is none.
-
-    Raises:
-        AnnotationError: several files fit.
-    """
-    lists: dict[str | None, list[Path]] = {}
-    for file in filter(_is_list, _files_of_part(folder, part)):
-        lists.setdefault(split_of_name(file) or split_of_name(file.parent), []).append(file)
-    fitting = lists.get(split) or (lists.get("validation") if split == "test" else None) or lists.get(None, [])
-    return _the_one(folder, fitting, f"lists of {part} classes", prefer)
-
-
-def class_file_of_part(folder: Path, part: str, prefer: str = "") -> Path | None:
-    """The class file of the base or of the novel classes, below a folder; see [`list_of_part`].
-
-    Raises:
-        AnnotationError: several files fit.
-    """
-    files = [file for file in _files_of_part(folder, part) if not _is_list(file) and _names_of(file)[0][1:]]
-    return _the_one(folder, files, f"class files of the {part} classes", prefer)
-
-
-def _files_of_part(folder: Path, part: str) -> Iterator[Path]:
-    for file in _files_below(folder):
-        steps = (file.stem, *file.relative_to(folder).parent.parts[::-1])
-        # Digits, signs and capitals end a word.
-        words = [{word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", step)} for step in steps]
-        if next((found for word in words if (found := word & set(PARTS))), None) == {part}:
-            yield file
-
-
 def _names_of(file: Path) -> tuple[tuple[str, ...], bool]:
     """The class names of a file and whether they are numbered; none if it is another kind of file."""
     try:
         return read_class_file(file)
     except AnnotationError:
         return (), False
-
-
-def _the_one(folder: Path, files: list[Path], what: str, prefer: str) -> Path | None:
-    if len(files) > 1 and prefer:
-        files = [file for file in files if prefer in str(file.relative_to(folder)).lower()] or files
-    if len({file.read_bytes() for file in files}) > 1:
-        names = ", ".join(str(file.relative_to(folder)) for file in files[:4])
-        raise AnnotationError(
-            f"{folder}: several {what} ({names}); give the folder of one data set and one seed as `annotations`, or "
-            "the class files as `base_classes` and `novel_classes`."
-        )
-    return files[0] if files else None
 
 
 def matching_class_file(place: Path, count: int, lists: Collection[str] = ()) -> Path | None:
