@@ -2,6 +2,7 @@
 
 import functools
 import io
+import struct
 import tempfile
 from fractions import Fraction
 from pathlib import Path
@@ -120,6 +121,17 @@ def test_a_first_frame_that_comes_at_the_end_of_a_file_that_begins_with_sound():
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     assert numbers(decode_video(file.getvalue(), [0, 1])[0]) == [0, 1]
+
+
+def test_a_table_of_more_frames_than_bytes():
+    """An stsz box that gives all frames one size needs 20 bytes, whatever their number is."""
+    data = bytearray(clip("header_first.mp4"))
+    sizes, times, chunks = (data.index(name) + 8 for name in (b"stsz", b"stts", b"stsc"))
+    data[sizes : sizes + 8] = struct.pack(">II", 1, 5_000_000)  # one byte each
+    data[times + 4 : times + 8] = struct.pack(">I", 5_000_000)
+    data[chunks + 8 : chunks + 12] = struct.pack(">I", 5_000_000)
+    with pytest.raises(VideoDecodingError, match=f"{len(data)} bytes for 5000000 frames"):
+        open_video(bytes(data), on_damage="skip")
 
 
 def test_what_is_appended_is_no_missing_end():

@@ -389,12 +389,14 @@ class PyAVVideo(Video):
 
     def _index(self, stream: av.VideoStream, trusted: bool) -> FrameTable | None:
         """The table of samples of an MP4 without fragments; other containers list keyframes only."""
-        entries = list(stream.index_entries) if stream.duration is not None else []
-        if not entries:
+        entries = stream.index_entries
+        if stream.duration is None or not len(entries):
             return None
+        size = len(self._video) if isinstance(self._video, bytes) else os.path.getsize(self._video)
+        if len(entries) > size:  # before gigabytes are taken for it
+            raise DamageError(f"it is cut short, {size} bytes for {len(entries)} frames")
         columns = attrgetter("pos", "size", "timestamp", "is_keyframe", "is_discard")
         table = FrameTable.of(map(columns, entries), trusted)
-        size = len(self._video) if isinstance(self._video, bytes) else os.path.getsize(self._video)
         present = int((table.positions <= size - table.sizes).sum())
         if present < len(entries) and not self._skips:
             raise DamageError(f"it is cut short, {present} of {len(entries)} frames")
