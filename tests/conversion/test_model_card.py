@@ -201,7 +201,7 @@ def test_texts_of_the_author(make):
         *(("card", text, text.split(":")[0]) for text in ("summary: 5", "tags: abc", "labels: [true]", "limits:")),
         *(("card", text, text.split(":")[0]) for text in ("limits: ' '", "labels: []", "base_model: /home/me/clip")),
         ("recipe", "- a", "recipe.yaml"),
-        ("results", "{}", "lacks"),
+        ("results", "{}", "protocol"),
         *(("results", json.dumps(RESULTS | {part: 5}), part) for part in ("protocol", "rows", "splits", "model")),
         ("results", json.dumps(RESULTS), "of another model: its weights are ffffffffffff"),
         ("run", "{", "run.json"),

@@ -295,7 +295,7 @@ def test_views_are_averaged_and_kept_apart(encoder, files, tmp_path):
     checkpoint = other.checkpoint
     pixels = checkpoint.processor.video_processor([files[8]], return_tensors="pt", **views)["pixel_values_videos"]
     with torch.no_grad():
-        features = checkpoint.model.get_video_features(pixels).pooler_output  # [6, E]
+        features = checkpoint.model.get_video_features(pixels[0]).pooler_output  # [6, E]
     expected = normalize(normalize(features, dim=-1).mean(0), dim=-1)
     assert np.abs(encode(other, files[8:9])[0] - expected.numpy()).max() < 1e-6
     # One side of the checkpoint's own settings is not named.
