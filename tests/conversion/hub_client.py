@@ -15,7 +15,7 @@ def main(task: dict) -> dict:
     sys.path[:0] = task["path"]
     import folder_outputs  # the script by itself: its package imports all of vitaclip_hf
     from safetensors.torch import save_file
-    from transformers import AutoModel, AutoProcessor
+    from transformers import pipeline
 
     if task["without_package"]:
         sys.meta_path.insert(0, folder_outputs.PackageBlocker())
@@ -33,8 +33,9 @@ def main(task: dict) -> dict:
         except (OSError, ValueError) as error:
             answer["attempts"][repo] = [type(error).__name__, str(error)]
     if "resave" in task:
-        for auto_class in (AutoModel, AutoProcessor):
-            auto_class.from_pretrained(task["repo"], trust_remote_code=trust).save_pretrained(task["resave"])
+        # The pipeline's own save: a model's alone has no code of pipelines.
+        loaded = pipeline("zero-shot-video-classification", model=task["repo"], trust_remote_code=trust)
+        loaded.save_pretrained(task["resave"])
         resaved = folder_outputs.collect_outputs(task["resave"], task["video"], trust)
         save_file(resaved, f"{task['resave']}.safetensors")
     answer["printed"] = []

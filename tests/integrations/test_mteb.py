@@ -78,7 +78,7 @@ def encoder() -> VitaClipEncoder:
 
 def test_own_loader_gives_the_same_video_vectors(encoder):
     pixels = encoder.checkpoint.processor(videos=VIDEOS, return_tensors="pt").pixel_values_videos
-    expected = encoder.embed_videos(pixels[:, None])
+    expected = encoder.embed_videos(list(pixels[:, None]))
     assert torch.allclose(with_own_loader("video", VIDEOS), expected, atol=1e-5)
 
 

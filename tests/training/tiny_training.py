@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from tiny_models import tiny_model
 
-from vitaclip_hf import VitaClipProcessor, VitaClipVideoProcessor
+from vitaclip_hf import VitaClipProcessor, VitaClipVideoProcessor, save_checkpoint
 from vitaclip_hf.data.motion_shapes import Scene, draw_videos, write_video
 
 
@@ -16,9 +16,10 @@ NAMES = ("left", "growing", "blinking")
 
 def save_start(folder: Path, tokenizer) -> Path:
     """A tiny random Vita-CLIP folder to start from; trainings from it take its CLIP and fresh prompts."""
-    tiny_model(tokenizer=tokenizer).save_pretrained(folder)
     size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
-    VitaClipProcessor(VitaClipVideoProcessor(**size), tokenizer).save_pretrained(folder)
+    save_checkpoint(
+        tiny_model(tokenizer=tokenizer), VitaClipProcessor(VitaClipVideoProcessor(**size), tokenizer), folder
+    )
     return folder
 
 

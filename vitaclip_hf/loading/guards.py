@@ -21,7 +21,10 @@ from ..model.prompts import ClassPrompts, TimeEmbedding, VisionPrompts
 # What `from_pretrained` takes to find files; the last two are about the folder itself, not about a base model.
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 # What the libraries raise for files that do not fit; a missing file is an OSError, which passes.
-LOADING_ERRORS = (ValueError, TypeError, AttributeError, LookupError, RuntimeError, ImportError, StrictDataclassError)
+LOADING_ERRORS = (
+    *(ValueError, TypeError, AttributeError, LookupError, RuntimeError, ArithmeticError, ImportError),
+    StrictDataclassError,
+)
 MAX_LAYERS = 1000  # of a tower; the largest CLIPs have fewer than 100
 MAX_PIXEL_BYTES = 4 << 30  # of one video's clips
 LARGE_TENSOR = 1 << 28  # entries

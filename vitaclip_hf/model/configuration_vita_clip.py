@@ -55,6 +55,9 @@ class VitaClipTextConfig(CLIPTextConfig):
                 f"VitaClipTextConfig: `context_position` must be one of {', '.join(CONTEXT_POSITIONS)}, "
                 f"got {self.context_position!r}."
             )
+        _check_at_least(self, "num_attention_heads", 1)
+        if not isinstance(self.eos_token_id, int):
+            raise ValueError(f"VitaClipTextConfig: `eos_token_id` must be one number, got {self.eos_token_id!r:.100}.")
         if self.num_context_tokens > self.max_position_embeddings - 3:
             raise ValueError(
                 f"VitaClipTextConfig: `num_context_tokens` ({self.num_context_tokens}) leaves no room for a class name "
@@ -96,6 +99,7 @@ class VitaClipVisionConfig(CLIPVisionConfig):
         """Checks fields that only make sense together; run by `@strict`."""
         super().validate_architecture()
         _check_at_least(self, "num_frames", 1)
+        _check_at_least(self, "num_attention_heads", 1)
         _check_at_least(self, "num_global_prompts", 0)
 
 

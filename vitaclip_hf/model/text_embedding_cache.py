@@ -51,7 +51,7 @@ class TextEmbeddingCache:
             return _computed(compute)
         state = (
             [(tensor.data_ptr(), tensor._version, tensor.dtype, tensor.device) for tensor in weights],
-            [(layer.disable_adapters, layer.active_adapters, dict(layer.scaling)) for layer in _adapters(modules)],
+            [(a.disable_adapters, a.active_adapters, dict(getattr(a, "scaling", {}))) for a in _adapters(modules)],
         )
         if state != self._state:
             self.clear()
