@@ -97,3 +97,15 @@ assert len(AutoTokenizer.from_pretrained(sys.argv[1])("a star").input_ids) > 2
 """
     result = in_a_new_process(code, DEMO / "checkpoint")
     assert result.returncode == 0, result.stderr
+
+
+def test_missing_package_is_one_line():
+    code = """
+sys.modules["pyarrow"] = None
+from vitaclip_command import main
+sys.exit(main())
+"""
+    result = in_a_new_process(code, "evaluate", "--model", "m", "--protocol", "p", "--videos", "v")
+    (error,) = result.stderr.splitlines()
+    assert result.returncode == 2 and error.startswith("vitaclip evaluate: ")
+    assert "pyarrow" in error and "vitaclip_hf[train]" in error

@@ -98,15 +98,6 @@ def test_evaluate_from_python(videos, tmp_path, finished):
             EvaluationArguments("m", "p", "v", **{wrong: -1})
 
 
-def test_missing_package_is_one_line(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    for module in [name for name in sys.modules if name.startswith("vitaclip_hf.evaluation")]:
-        monkeypatch.delitem(sys.modules, module)
-    assert main(["evaluate", "--model", "m", "--protocol", "p", "--videos", "v"]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("vitaclip evaluate: ") and "pyarrow" in error and "vitaclip_hf[train]" in error
-
-
 @pytest.mark.parametrize(
     ("stop", "code", "token"),
     [
