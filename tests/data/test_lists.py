@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import re
 
 import pytest
 
@@ -70,7 +71,7 @@ def test_a_first_line_that_is_a_video_is_no_header(read, rows):
 @pytest.mark.parametrize("separator", [",", "\t", ";", " "])
 @pytest.mark.parametrize("names", [PAIRS, [(name.removesuffix(".mp4"), label) for name, label in PAIRS]])
 def test_unknown_headers_are_refused(write, refused, separator, names):
-    lines = [separator.join(("datei", "klasse")), *(separator.join(pair) for pair in names)]
+    lines = [separator.join(pair) for pair in [("datei", "klasse"), *names]]
     message = refused(write("l.txt", "\n".join(lines)), r"l.txt:1: .*'datei'")
     assert "lines `path label`" in message and "header `path,label`" in message
 
@@ -91,64 +92,44 @@ def test_numbers_before_paths_are_no_paths(read, touch, write, refused):
         ("a.mp4 0\nb.mp4 2\n", ":2: label 2 .* subtract 1"),
         ("a.mp4 0\nb.mp4 -1\n", ":2: label -1"),
         ("a.mp4 0\na.mp4 1\n", ":2: 'a.mp4' .*l.csv:1"),
-        ("a.mp4,run\n./a.mp4,run\n", ":2: './a.mp4'"),
-        ("a.mp4 run\nA.mp4 walk\n", ":2: 'A.mp4' .*l.csv:1"),
+        ("a.mp4 run\n./A.mp4 walk\n", ":2: './A.mp4' .*l.csv:1"),
         ("a.mp4 0\nb.mp4\n", ":2: 'b.mp4'"),
-        ("a.mp4 120 1\n", ":1: "),
         ("a.mp4 jog\n", "'jog' is none of the 2 classes"),
-        ("something\n", ":1: 'something'"),
-        ("a riding bike\nb run\n", ":1: "),
-        ("a,put x, then y\n", ":1: "),
-        ("a.mp4|run\nb.mp4|riding bike\n", ":1: "),
-        ("a.mp4: run\n", ":1: "),
-        ("sep=;\npath;label\n", "'sep=;'"),
+        *((text, ":1: ") for text in ("something\n", "a.mp4 120 1\n", "a riding bike\nb run\n", "a,put x, then y\n")),
+        *((text, ":1: ") for text in ("a.mp4|run\nb.mp4|riding bike\n", "a.mp4: run\n", "sep=;\npath;label\n")),
         ('a.mp4,run\n"b.mp4,walk\n', ":2: "),
-        ("run,a.mp4\nwalk,b.mp4\n", "label and a path"),
-        ("run\ta.mp4\nwalk\tb.mp4\n", "label and a path"),
-        ("run a.mp4\nwalk b.mp4\n", "label and a path"),
+        *((f"run{sign}a.mp4\nwalk{sign}b.mp4\n", "label and a path") for sign in ", \t"),
         ("0,a.mp4,run\n1,b.mp4,walk\n", "'0,a.mp4'"),
-        ("a.mp4,run,train\nb.mp4,walk,val\n", "three columns"),
-        ("a.mp4,run,0\nb.mp4,walk,1\n", "three columns"),
-        ("a.mp4;3;run\nb.mp4;4;walk\n", "three columns"),
-        ("a.mp4, run, x1\nb.mp4, walk, x2\n", "three columns"),
-        ("a.mp4\trun\tx1\nb.mp4\twalk\tx2\n", "three columns"),
-        ("a.mp4,run,\nb.mp4,walk,\n", "three columns"),
+        *((f"a.mp4,run,{one}\nb.mp4,walk,{two}\n", "three columns") for one, two in (("train", "val"), "01", ("", ""))),
+        *((f"a.mp4{sign}3{sign}run\nb.mp4{sign}4{sign}walk\n", "three columns") for sign in (";", "\t", ", ")),
         ("media,run\na.mp4,run\nb.mp4,walk\n", ":1: .*'media'"),
         ("0,1\na.mp4,0\nb.mp4,1\n", ":1: .*'0'"),
+        ("label path\nriding bike a.mp4\n", ":2: "),
         ("a.mp4 99999999999999999999\n", "99999999999999999999"),
         ("a.mp4 run\x00\n", "NUL"),
         ("path,path,label\na.mp4,b.mp4,run\n", "'path'"),
-        ("path,label\na.mp4,run,x\n", ":2: expected 2 fields"),
-        ("path\tlabel\na.mp4\n", ":2: expected 2 fields"),
-        ("label path\nriding bike a.mp4\n", ":2: expected 2 fields"),
+        *((text, ":2: expected 2 fields") for text in ("path,label\na.mp4,run,x\n", "path\tlabel\na.mp4\n")),
         ("path,label\na.mp4,run\npath,label\nb.mp4,walk\n", ":3: "),
         ("path,label\n,run\n", ":2: the column of paths"),
-        ('path,label\n"a.mp4,run\nb.mp4,run\n', "quotes"),
-        ('path,label\n"a.mp4"x,run"\n', "quotes"),
+        *((f'path,label\n"a.mp4{text}\n', "quotes") for text in (",run\nb.mp4,run", '"x,run"')),
         ("path,label\n", "lists no videos"),
         ("path,label,split\na.mp4,run,dev\n", ":2: unknown split 'dev'"),
         ("path,label,action\na.mp4,run,x\nb.mp4,run,y\n", "do not agree"),
         ("classname,youtube_id,label\nrun,abc,1\nrun,abd,-1\n", "do not agree"),  # HACS
-        ("path,label_id\na.mp4,run\n", ":2: .*'run'"),
         ("path,label\na.mp4," + "7" * 6000 + "\nb.mp4,8\n", ":2: .*'77"),
         ("path,label\na.mp4,1\nb.mp4,0.5\n", ":3: .*'0.5'"),
-        ("path,labels\na.mp4,\"['run', 'walk']\"\n", ":2: "),
-        ('path,labels\na.mp4,"[0, 1]"\n', ":2: "),
-        ("path,label\na.mp4,run\nftp://x/b.mp4,walk\n", ":3: 'ftp://x/b.mp4'"),
-        ("path,label\nfile://elsewhere/b.mp4,walk\n", ":2: 'file://elsewhere/b.mp4'"),
-        ("id,name\n0,run\n1,walk\n", "`classes`"),
-        ("name,id\nrun,0\nwalk,1\n", "`classes`"),
-        ("id,label\n0,run\n1,walk\n", "`classes`"),
-        ("label,name\n0,run\n1,walk\n", "`classes`"),
+        *((f'path,labels\na.mp4,"{label}"\n', ":2: ") for label in ("['run', 'walk']", "[0, 1]")),
+        *((f"path,label\n{name},walk\n", f":2: '{name}'") for name in ("ftp://x/b.mp4", "file:///x/b.mp4")),
         ("<!DOCTYPE html><html><body>404</body></html>", "web page"),
         ("version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 1\n", "Git LFS"),
-        *((start + b"rubbish", "save it as CSV") for start in (b"PK\x03\x04", b"PAR1", b"\x1f\x8b", b"\x80\x04")),
+        (b"PK\x03\x04rubbish", "save it as CSV"),
         (b"a.mp4 caf\xe9\n", "UTF-8"),
     ],
 )
 def test_refused(write, refused, text, token):
-    numbers = ["run", "walk"] if "caf" not in str(text) and "media" not in str(text) else None
-    message = refused(write("l.csv", text), token, classes=numbers)
+    message = refused(
+        write("l.csv", text), token, classes=["run", "walk"] if not re.search("media|caf", str(text)) else None
+    )
     assert "l.csv" in message
 
 
@@ -168,7 +149,7 @@ def test_numbers_that_fit_no_class_folder_are_refused(read, touch, write, refuse
 # Tables
 
 
-@pytest.mark.parametrize("separator", [",", "\t", ";", " "])
+@pytest.mark.parametrize("separator", [",", "\t", ";"])
 @pytest.mark.parametrize(
     "header",
     [
@@ -183,7 +164,7 @@ def test_known_headers(read, rows, separator, header):
     assert rows(read("\n".join(lines))) == ROWS
 
 
-@pytest.mark.parametrize("separator", [",", "\t", ";", " "])
+@pytest.mark.parametrize("separator", [",", "\t", ";"])
 def test_columns_in_any_order(read, rows, separator):
     lines = [separator.join(("split", "label", "path"))]
     lines += [separator.join(("val", label, name)) for name, label in PAIRS]
@@ -227,14 +208,6 @@ def test_columns_that_are_not_read_are_said(read, text, unread):
     assert os.path.isfile(table.samples[0].path)
 
 
-def test_file_addresses_are_paths(read, touch, videos):
-    touch("a b.mp4")
-    named = videos / "a b.mp4"
-    table = read(f"path,label\n{named.as_uri()},run\nfile://localhost{videos}/b.mp4,walk\n")
-    expected = [(str(named), "a b.mp4"), (f"{videos}/b.mp4", "b.mp4")]
-    assert [(sample.path, sample.name) for sample in table.samples] == expected
-
-
 # JSON
 
 
@@ -243,7 +216,6 @@ def test_file_addresses_are_paths(read, touch, videos):
     [
         ("l.json", [{"video": name, "label": label} for name, label in PAIRS]),
         ("l.json", [{"Path": name, "Category": label, "x": None} for name, label in PAIRS]),
-        ("l.json", {"video": [name for name, _ in PAIRS], "label": [label for _, label in PAIRS]}),
         ("l.json", dict(PAIRS)),
         ("l.json", {"train": [{"video": name, "label": label} for name, label in PAIRS]}),
         ("l.jsonl", [{"file_name": name, "label": label} for name, label in PAIRS]),
@@ -260,34 +232,29 @@ def test_json_splits_and_numbers(read, rows):
     assert rows(table) == [("a.mp4", "y", "train"), ("b.mp4", "x", "validation")]
 
 
+def entry(label, **more):
+    return json.dumps([{"video": "a.mp4", "label": label} | more])
+
+
 @pytest.mark.parametrize(
     ("text", "token"),
     [
-        ("[" * 100_000, "JSON"),
-        ('{"a":' * 100_000, "JSON"),
-        ('{"a": 1', "JSON"),
+        *((text, "JSON") for text in ("[" * 100_000, '{"a":' * 100_000, '{"a": 1', entry(5).replace("5", "9" * 5000))),
         *((text, "list of objects") for text in ("{}", "null", "[]", "[1, 2]", '{"video": ["a.mp4"], "label": []}')),
-        ("NaN", "NaN"),
-        ('[{"video": "a.mp4", "label": NaN}]', "NaN"),
-        ('[{"video": "a.mp4", "label": 1e999}]', "entry 1: .*inf"),
-        ('[{"video": "a.mp4", "label": 0.5}]', "entry 1: .*0.5"),
-        ('[{"video": "a.mp4", "label": true}]', "entry 1: .*True"),
-        ('[{"video": "a.mp4", "label": ["run"]}]', "entry 1: "),
-        ('[{"video": "a.mp4", "label": ' + "9" * 5000 + "}]", "JSON"),
-        ('[{"video": "a.mp4", "label": ' + "9" * 3000 + "}]", "entry 1: "),
-        ('[{"video": 3, "label": "run"}]', "entry 1: .*3"),
+        *((text, "NaN") for text in ("NaN", entry(float("nan")))),
+        (entry(5).replace("5", "1e999"), "entry 1: .*inf"),
+        *((entry(label), f"entry 1: .*{label}") for label in (0.5, True)),
+        *((text, "entry 1: ") for text in (entry(["run"]), entry(int("9" * 3000)), entry("run", video=3))),
         ('[{"video": "a.mp4", "label": "run"}, {"label": "run"}]', "entry 2: "),
         ('[{"video": "a.mp4", "label": "run"}, {"video": "b.mp4", "label": 0}]', "entry 1: .*'run'"),
-        ('[{"video": "a.mp4", "label": "run", "split": [1]}]', "split"),
+        (entry("run", split=[1]), "split"),
         ('[{"film": "a.mp4", "label": "run"}]', "'film'"),
         ('[{"video": "a.mp4", "video": "b.mp4", "label": "run"}]', "'video' occurs twice"),
-        ('[{"video": "a\\u0000.mp4", "label": "run"}]', "not text"),
-        ('[{"video": "\\ud800.mp4", "label": "run"}]', "UTF-8"),
-        ('[{"video": "a.mp4", "label": "\\ud800"}]', "UTF-8"),
+        (entry("run", video="a\0.mp4"), "not text"),
+        *((text, "UTF-8") for text in (entry("run", video="\ud800.mp4"), entry("\ud800"))),
         ('{"x": {"annotations": {"label": "run", "segment": [1e999, 1]}}}', "entry 1: .*Kinetics"),
         ('{"x": {"annotations": []}}', "entry 1: .*Kinetics"),
-        ('[{"id": {}, "template": "x"}]', "entry 1: .*SSv2"),
-        ('[{"id": "1", "template": 3}]', "entry 1: .*SSv2"),
+        *((text, "entry 1: .*SSv2") for text in ('[{"id": {}, "template": "x"}]', '[{"id": "1", "template": 3}]')),
         ('[{"id": "a", "template": "x"}, {"id": "b", "label": "x"}]', "entry 2: .*`template`"),
     ],
 )

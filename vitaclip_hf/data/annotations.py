@@ -8,15 +8,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import unquote
 
 from transformers.utils import logging
 
 from .class_names import ClassIndex, alike_names, read_class_names
-from .list_folders import matching_class_file, read_listed
 from .listings import ListedVideos, Listing, is_url
 from .lists import FORMS
-from .readers import READERS
+from .readers import READERS, matching_class_file, read_listed
 from .table import AnnotationTable, VideoSample, check_split
 from .text_files import AnnotationError, check_text
 from .video_folders import VideoFolder, listed_folder
@@ -24,7 +22,7 @@ from .video_folders import VideoFolder, listed_folder
 
 logger = logging.get_logger(__name__)
 
-FORMATS = ("auto", "lists", *READERS)
+FORMATS = ("auto", *READERS)
 
 
 def read_annotations(
@@ -46,21 +44,20 @@ def read_annotations(
 
     - a list with path and label on each line, separated by a space, a tab, a comma or a semicolon; the label is a class
       name or a number from 0,
-    - a table with such a separator and a header (`path` and `label`, or other known names, and `split`),
+    - a table with a header (`path` and `label`, or other known names, and `split`),
     - JSON or JSON lines with such names (see [`read_list`]),
     - one of UCF101's own lists, Kinetics' csv or json, or SSv2's json.
 
-    They can be a folder: UCF101's own, HMDB51's own, one with a file for each split, or one whose lists and class file
-    are told apart by their content. Labels that are numbers need `classes`, or one file with as many numbered names
-    near the list.
+    They can be a folder: UCF101's own, HMDB51's own, or one with a file for each split. Labels that are numbers need
+    `classes`, or one file with as many numbered names near the list.
 
-    What is not clear is refused, such as a header with unknown names. What is left out is counted in the table's
-    `notes`, which are logged as warnings.
+    Ambiguous input raises `AnnotationError`. Files that are left out are counted in the table's `notes`, which are
+    logged as warnings.
 
     Listed videos that do not exist stay in the table; `check_data` lists them. A video that is not where the list says
-    is also looked for in the folders below `videos`. It is taken if exactly one file fits, outside other classes'
-    folders. Windows' separators, another form of accents (NFC, NFD) and another case fit where nothing else does. A
-    name without an extension fits any video's extension.
+    is looked for in the folders below `videos`, and taken if exactly one file fits outside other classes' folders.
+    Windows' separators, another form of accents (NFC, NFD) and another case fit where nothing else does. A name without
+    an extension fits any video's extension.
 
     Args:
         videos (`str` or `Path`): the folder of the videos, or an http(s) address that the listed paths are appended to.
@@ -106,26 +103,27 @@ def _read(root: str, annotations, classes, split: str | None, format: str, numbe
     listed = listed_folder(Path(root)) if annotations is None else read_listed(Path(annotations), format, number)
     if not listed.listings:
         raise AnnotationError(f"{source} lists no videos.")
+    lists = list(dict.fromkeys(listing.file for listing in listed.listings))
     if classes is None and listed.class_names is None:
-        listed = _with_class_file(listed, Path(source))
+        listed = _with_class_file(listed, Path(source), lists)
     index = _class_index(listed, classes, source)
     samples = _samples(listed, index, root, split or listed.suggested_split or "train")
-    files = list(dict.fromkeys(listing.file for listing in listed.listings)) if annotations is not None else []
+    files = [] if annotations is None else lists
     files += [listed.class_file] if listed.class_file and classes is None else []
     files += [str(classes)] if isinstance(classes, (str, Path)) else []
-    notes = (*listed.notes, *_alike(index, source))
+    notes = listed.notes
+    if pairs := alike_names(index.names):
+        shown = ", ".join(f"{one!r:.60} and {other!r:.60}" for one, other in pairs[:3])
+        notes += (f"{source}: {len(pairs)} pairs of classes differ only in case, spaces or underscores: {shown}",)
     return AnnotationTable(samples, index.names, source, tuple(dict.fromkeys(files)), notes)
 
 
-def _with_class_file(listed: ListedVideos, source: Path) -> ListedVideos:
+def _with_class_file(listed: ListedVideos, source: Path, lists: list[str]) -> ListedVideos:
     """Adds the class names of a file near the list, if the labels are numbers and exactly one file fits."""
-    numbers = [item.label for item in listed.listings if isinstance(item.label, int)]
-    if not numbers:
+    count = max((item.label for item in listed.listings if isinstance(item.label, int)), default=-1) + 1
+    if not count or (file := matching_class_file(source, count, lists)) is None:
         return listed
-    file = matching_class_file(source, max(numbers) + 1, {listing.file for listing in listed.listings})
-    if file is None:
-        return listed
-    note = f"{source}: the labels are numbers; their {max(numbers) + 1} class names are those of {file}"
+    note = f"{source}: the labels are numbers; their {count} class names are those of {file}"
     return replace(listed, class_names=read_class_names(file), class_file=str(file), notes=(*listed.notes, note))
 
 
@@ -156,10 +154,12 @@ def _samples(listed: ListedVideos, index: ClassIndex, root: str, split: str) -> 
     for listing in listed.listings:
         where = listing.where
         if listing.label is not None and listing.label not in labels:
-            if isinstance(listing.label, str):
-                check_text(listing.label, "the label", where)
             labels[listing.label] = index.label(listing.label, where)
-        label, its_split, name = labels[listing.label], listing.split or split, _path_of(listing)
+        label, its_split, name = labels[listing.label], listing.split or split, listing.name
+        if re.search("[\0\ud800-\udc7f\udd00-\udfff]", name):  # \udc80 … \udcff are bytes that are not UTF-8
+            check_text(name, "the path", where)
+        if re.match("[A-Za-z][A-Za-z0-9+.-]+://", name) and not is_url(name):
+            raise AnnotationError(f"{where}: {name!r:.200} is not read; list paths or http(s) addresses.")
         path, exists = folder.locate(name, label, its_split, where)
         if not samples and not exists and (listed.header_suspected or re.match(r"\d+[\s,;]+\S", name)):
             raise AnnotationError(
@@ -177,9 +177,9 @@ def _check_class_folders(listings: Sequence[Listing], index: ClassIndex) -> None
     """Raises an `AnnotationError` if no class number is that of the folder's class: they may count from 1."""
     other = None
     for listing in listings:
-        found = index.find(listing.name.replace("\\", "/").rpartition("/")[0].rpartition("/")[2] or "/")
-        if isinstance(listing.label, int) and found is not None:
-            if found == listing.label:
+        label = index.find(listing.name.replace("\\", "/").rpartition("/")[0].rpartition("/")[2] or "/")
+        if isinstance(listing.label, int) and label is not None:
+            if label == listing.label:
                 return
             other = other or listing
     if other is not None:
@@ -187,34 +187,6 @@ def _check_class_folders(listings: Sequence[Listing], index: ClassIndex) -> None
             f"{other.where}: label {other.label} is not the class of the folder in {other.name!r:.200}, and no other "
             "label fits its folder either; labels count from 0 in the order of the class names."
         )
-
-
-def _path_of(listing: Listing) -> str:
-    """The listed path, that of a `file:///` address too. Raises an `AnnotationError` for other addresses."""
-    name = listing.name
-    if re.search("[\0\ud800-\udc7f\udd00-\udfff]", name):  # \udc80 … \udcff are bytes of a name that is not UTF-8
-        check_text(name, "the path", listing.where)
-    scheme, separator, rest = name.partition("://")
-    if not separator or is_url(name) or not re.fullmatch("[A-Za-z][A-Za-z0-9+.-]+", scheme):
-        return name
-    host, slash, path = rest.partition("/")
-    if scheme.lower() != "file" or host.lower() not in ("", "localhost"):
-        raise AnnotationError(
-            f"{listing.where}: {name!r:.200} is not read; list paths, http(s) addresses or file:///path."
-        )
-    return slash + unquote(path, errors="surrogateescape")
-
-
-def _alike(index: ClassIndex, source: str) -> list[str]:
-    """A note on class names that are probably one class."""
-    pairs = alike_names(index.names)
-    if not pairs:
-        return []
-    shown = ", ".join(f"{one!r:.60} and {other!r:.60}" for one, other in pairs[:3])
-    return [
-        f"{source}: {len(pairs)} pairs of classes differ only in case, spaces or underscores, and are classes of their "
-        f"own: {shown}; rename one if they are the same"
-    ]
 
 
 def _name_within(root: str, name: str, path: str) -> str:

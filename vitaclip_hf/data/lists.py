@@ -21,7 +21,16 @@ from .listings import (
     split_of_name,
     split_of_word,
 )
-from .text_files import JSON_ENDINGS, AnnotationError, fields_of, read_json, read_rows, read_text, split_lines
+from .text_files import (
+    JSON_ENDINGS,
+    AnnotationError,
+    fields_of,
+    read_json,
+    read_rows,
+    read_text,
+    split_lines,
+    unquoted,
+)
 
 
 # Column names without case, spaces, hyphens and underscores. Of several paths, the first of these is taken: addresses
@@ -39,7 +48,6 @@ SPLIT_COLUMNS = ("split", "subset", "set", "partition")
 SEPARATORS = (",", "\t", ";")
 FORMS = "expected lines `path label` (`videos/a.mp4 run`), or CSV with a header `path,label` (and `split`)"
 
-_KNOWN = {*PATHS, *NAMES, *LABELS, *NUMBERS, *SPLIT_COLUMNS}
 _EXTENSION = "|".join(map(re.escape, VIDEO_EXTENSIONS))
 _PATH_THEN_LABEL = re.compile(rf'("(?:[^"]|"")+"|.+(?:{_EXTENSION}))(\s*[,;]\s*|\s+)(\S.*)', re.IGNORECASE)
 _PATH_INSIDE = re.compile(rf"(?:{_EXTENSION})[^\w./\\ -]", re.IGNORECASE)
@@ -72,30 +80,20 @@ class ListFile:
         return [(number, line.strip()) for number, line in enumerate(split_lines(self.text), 1) if line.strip()]
 
     @cached_property
-    def header(self) -> tuple[str, list[str]] | None:
-        """The separator and the columns of a text whose first line names a column of paths."""
-        line = self.lines[0][1] if self.lines else ""
-        for separator in (*SEPARATORS, " "):
-            names = line.split() if separator == " " else fields_of(line, separator)
+    def header(self) -> tuple[str, list[str]]:
+        """The separator and the columns of a text whose first line names a column of paths; no columns otherwise."""
+        for separator in SEPARATORS if self.lines else "":
+            names = fields_of(self.lines[0][1], separator)
             columns = list(map(column, names))
-            certain = len(columns) > 1 and separator != " " or set(columns) <= _KNOWN
-            if set(columns) & set(PATHS) and certain and not any(map(is_video_name, names)):
+            if set(columns) & set(PATHS) and not any(map(is_video_name, names)):
                 return separator, columns
-        return None
+        return "", []
 
     def rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """The number and the fields, by column, of each row below the header."""
-        assert self.header is not None
         separator, columns = self.header
-        rows: Iterable[tuple[int, Sequence[str | None]]]
-        if separator != " ":
-            rows = islice(read_rows(self.text, separator, self.path), 1, None)
-        elif len(columns) == 2 and columns[0] in PATHS:  # path and label may hold spaces
-            rows = ((number, path_and_label(line, f"{self.path}:{number}")[:2]) for number, line in self.lines[1:])
-        else:
-            rows = ((number, line.split()) for number, line in self.lines[1:])
-        for number, fields in rows:
-            if len(fields) != len(columns) or [column(field or "") for field in fields] == columns:
+        for number, fields in islice(read_rows(self.text, separator, self.path), 1, None):
+            if len(fields) != len(columns) or list(map(column, fields)) == columns:
                 raise AnnotationError(
                     f"{self.path}:{number}: expected {len(columns)} fields ({', '.join(columns)}), got {fields!r:.99}; "
                     "quote a field that holds the separator."
@@ -115,9 +113,9 @@ def read_list(file: ListFile) -> ListedVideos:
     - Lines of path and label, separated by a space, a tab, a comma or a semicolon. Paths and class names may hold
       spaces and commas if the path is quoted or ends in a video's extension. There are no comments, since names can
       begin with `#`.
-    - A table whose header names its columns, with one of these separators.
-    - JSON: a list of objects, an object of lists, an object from path to label, or one of these for each split; or one
-      object on each line (`.jsonl`).
+    - A table whose header names its columns, separated by a tab, a comma or a semicolon.
+    - JSON: a list of objects, an object from path to label, or one of these for each split; or one object on each line
+      (`.jsonl`).
 
     If all labels are numbers, they are class numbers, else class names.
 
@@ -125,14 +123,33 @@ def read_list(file: ListFile) -> ListedVideos:
         AnnotationError: the file cannot be read, or it is not clear what is a path and what a label.
     """
     if file.is_json:
-        listed = _listed_in_json(file.json, file.path)
+        entries = [{column(key): value for key, value in entry.items()} for entry in _json_entries(file)]
+        columns = list(dict.fromkeys(key for entry in entries for key in entry))
+        listed = _listed_in_table(columns, enumerate(entries, 1), file.path)
     elif not file.lines:
         raise AnnotationError(f"{file.path} is empty.")
-    elif file.header is None:
-        listed = _listed_in_lines(file)
-    else:
+    elif file.header[1]:
         listed = _listed_in_table(file.header[1], file.rows(), file.path)
+    else:
+        listed = _listed_in_lines(file)
     return replace(listed, suggested_split=split_of_name(file.path))
+
+
+def _json_entries(file: ListFile) -> list[dict[str, Any]]:
+    """The objects of a JSON list; those of each split get the column `split`."""
+    content = file.json
+    by_split = isinstance(content, dict) and content and all(key.lower() in SPLIT_WORDS for key in content)
+    entries: list[dict[str, Any]] = []
+    for split, part in content.items() if by_split else [(None, content)]:
+        if isinstance(part, dict) and all(map(is_video_name, part)):
+            part = [{"path": name, "label": label} for name, label in part.items()]
+        if not part or not isinstance(part, list) or not all(isinstance(entry, dict) for entry in part):
+            raise AnnotationError(
+                f'{file.path}: expected a list of objects (`[{{"video": "a.mp4", "label": "run"}}]`), an object from '
+                f"path to label, or a text: {FORMS}."
+            )
+        entries += [{"split": split} | entry for entry in part] if split else part
+    return entries
 
 
 # Tables
@@ -142,40 +159,29 @@ def _listed_in_table(columns: Sequence[str], rows: Iterable[tuple[int, dict[str,
     paths, labels, splits = (
         [name for name in known if name in columns] for known in (PATHS, (*NAMES, *LABELS, *NUMBERS), SPLIT_COLUMNS)
     )
-    repeated = [name for name in columns if name in _KNOWN and columns.count(name) > 1]
+    repeated = [name for name in (*paths, *labels, *splits) if columns.count(name) > 1]
     if not paths or repeated:
         problem = f"two columns are called {repeated[0]!r}" if repeated else f"no column of paths in {columns!r:.200}"
         raise AnnotationError(f"{path}: {problem}; {FORMS}. Known columns of paths: {', '.join(PATHS)}.")
     listings: list[Listing] = []
-    others: list[list[Any]] = [[] for _ in labels[1:]]
+    values: list[list[Any]] = []  # of each label column
     for line, row in rows:
         name, listing = row.get(paths[0]), Listing("", None, None, str(path), line)
         if not isinstance(name, str) or not name:
             raise AnnotationError(f"{listing.where}: the column of paths holds {name!r:.100}; expected a path.")
-        values = [_label(row.get(each), listing) for each in labels] or [None]
+        values.append([_label(row.get(each), listing) for each in labels] or [None])
         split = split_of_word(str(row[splits[0]]), listing.where) if splits and row.get(splits[0]) else None
-        listings.append(listing._replace(name=name, label=values[0], split=split))
-        for column_values, value in zip(others, values[1:], strict=True):
-            column_values.append(value)
+        listings.append(listing._replace(name=name, label=values[-1][0], split=split))
     if not listings:
         raise AnnotationError(f"{path} lists no videos.")
-    if paths[0] in ("name", "id") and _are_classes(listings, set(paths)):
-        raise AnnotationError(f"{path}: these are class names, not a list of videos; give the file as `classes`.")
-    ordered = [_names_in_order(listings, each, path) for each in others]
+    first, *others = zip(*values, strict=True)
+    ordered = [_names_in_order(first, other, path) for other in others]
     unread = [name for name in columns if name not in ("", paths[0], *labels, *splits[:1])]
     notes = [f"{path}: videos are read as a whole; columns not read: {', '.join(unread):.200}"] if unread else []
-    missing = sum(listing.label is None for listing in listings)
-    notes += [f"{path}: {missing} of {len(listings)} videos have no label"] if missing else []
-    kind = next((kind for kind, known in (("names", NAMES), ("numbers", NUMBERS)) if {*labels[:1]} & {*known}), "")
-    return ListedVideos(_numbered(listings, kind), next(filter(None, ordered), None), notes=tuple(notes))
-
-
-def _are_classes(listings: list[Listing], paths: set[str]) -> bool:
-    """Whether rows pair each class with its number: `0,run` or `run,0`."""
-    counts = [{str(first + number) for number in range(len(listings))} for first in (0, 1)]
-    labels = {str(item.label) for item in listings}
-    numbered = len(labels) == len(listings) and (labels in counts or {item.name for item in listings} in counts)
-    return numbered or paths == {"name", "id"} and labels == {"None"}
+    if missing := first.count(None):
+        notes.append(f"{path}: {missing} of {len(listings)} videos have no label")
+    listings = _numbered(listings, names=bool(labels) and labels[0] in NAMES)
+    return ListedVideos(listings, next(filter(None, ordered), None), notes=tuple(notes))
 
 
 def _label(value: Any, row: Listing) -> str | int | None:
@@ -189,58 +195,58 @@ def _label(value: Any, row: Listing) -> str | int | None:
     return value
 
 
-def _names_in_order(listings: list[Listing], others: Sequence[Any], path: Path) -> tuple[str, ...] | None:
+def _names_in_order(names: Sequence[Any], numbers: Sequence[Any], path: Path) -> tuple[str, ...] | None:
     """
     The class names in the order of their numbers, if another column numbers them without gaps.
 
     Raises:
         AnnotationError: the two columns do not agree.
     """
-    name_of = {str(other): str(item.label) for item, other in zip(listings, others, strict=True)}
-    pairs = {(str(item.label), str(other)) for item, other in zip(listings, others, strict=True)}
+    pairs = {(str(number), str(name)) for name, number in zip(names, numbers, strict=True)}
+    name_of = dict(pairs)
     if not len(pairs) == len(name_of) == len(set(name_of.values())):
         raise AnnotationError(f"{path}: two columns hold labels and do not agree; keep one of them.")
-    numbers = [[str(first + number) for number in range(len(pairs))] for first in (0, 1)]
-    return next((tuple(name_of[number] for number in each) for each in numbers if {*each} == {*name_of}), None)
+    counts = [[str(first + number) for number in range(len(pairs))] for first in (0, 1)]
+    return next((tuple(name_of[number] for number in count) for count in counts if {*count} == {*name_of}), None)
 
 
-def _numbered(listings: list[Listing], kind: str = "") -> list[Listing]:
-    """Labels as numbers if all of them are whole numbers, else as names."""
+def _numbered(listings: list[Listing], names: bool = False) -> list[Listing]:
+    """Labels as numbers if all of them are whole numbers and not known to be `names`, else as names."""
     texts: dict[Any, str] = {item.label: str(item.label) for item in listings if item.label is not None}
-    whole = all(map(_NUMBER.fullmatch, texts.values()))
-    if whole and kind != "names":
+    if names:
+        return [item._replace(label=texts.get(item.label)) for item in listings]
+    if all(map(_NUMBER.fullmatch, texts.values())):
         numbers: dict[Any, int] = {label: int(text.removesuffix(".0")) for label, text in texts.items()}
         return [item._replace(label=numbers.get(item.label)) for item in listings]
-    mixed = any(isinstance(label, int) for label in texts) or all(map(_LIKE_A_NUMBER.fullmatch, texts.values()))
-    if kind == "numbers" or mixed and kind != "names":
+    if any(isinstance(label, int) for label in texts) or all(map(_LIKE_A_NUMBER.fullmatch, texts.values())):
         wrong = next(item for item in listings if not _NUMBER.fullmatch(texts.get(item.label, "0")))
         raise AnnotationError(
             f"{wrong.where}: expected class names, or whole numbers in all rows, got the label {wrong.label!r:.60}; a "
             "column of names that look like numbers is called `label_name`."
         )
-    return [item._replace(label=texts.get(item.label)) for item in listings]
+    return listings
 
 
 # Lines without a header
 
 
 def _listed_in_lines(file: ListFile) -> ListedVideos:
-    listings, columns, unclear = [], True, True
+    listings, three_columns, label_first = [], True, True
     labels: dict[str, str] = {}
     for number, line in file.lines:
         name, label, separator = path_and_label(line, f"{file.path}:{number}")
-        if label is not None:
-            label = labels.setdefault(label, label)  # one string for all videos of a class
-            own = separator.strip() and re.search(re.escape(separator) + r"(?!\s)", label)
-            columns &= bool(own or _COLUMN_AFTER_LABEL.search(label)) and not line.endswith('"')
+        if label is None:
+            label_first &= bool(re.search(r"[,;\s]", line)) and not line.startswith('"')  # `run a.mp4`
         else:
-            unclear &= bool(re.search(r"[,;\s]", line)) and not line.startswith('"')  # `run a.mp4`
+            label = labels.setdefault(label, label)  # one string for all videos of a class
+            again = separator.strip() and re.search(re.escape(separator) + r"(?!\s)", label)
+            three_columns &= bool(again or _COLUMN_AFTER_LABEL.search(label)) and not line.endswith('"')
         listings.append(Listing(name, label, None, str(file.path), number))
     first, rest = listings[0], listings[1:]
     unlabelled = [item for item in listings if item.label is None]
     if 0 < len(unlabelled) < len(listings):
         raise AnnotationError(f"{unlabelled[0].where}: {unlabelled[0].name!r:.200} has no label; {FORMS}.")
-    if unlabelled and unclear or not unlabelled and columns:
+    if label_first if unlabelled else three_columns:
         problem = "may be a label and a path" if unlabelled else "has three columns"
         raise AnnotationError(f"{first.where}: {file.lines[0][1]!r:.200} {problem}; {FORMS}.")
     unlike = all(is_video_name(item.name) for item in rest) or all(item.label != first.label for item in rest)
@@ -255,58 +261,18 @@ def path_and_label(line: str, where: str) -> tuple[str, str | None, str]:
     Raises:
         AnnotationError: there is not one way to divide the line.
     """
-    found: Sequence[Any] = ()
-    if is_video_name(_unquoted(line)):
-        return _unquoted(line), None, ""
+    fields: Sequence[str] = ()
+    separator = next((sign for sign in ("\t", ";", ",") if sign in line), " ")
+    if is_video_name(unquoted(line)):
+        return unquoted(line), None, ""
     if line.startswith('"') and line.count('"') % 2:
         pass
     elif match := _PATH_THEN_LABEL.fullmatch(line):
-        found = _unquoted(match[1]), _unquoted(match[3]), match[2]
+        fields, separator = (unquoted(match[1]), unquoted(match[3])), match[2]
     elif not _PATH_INSIDE.search(line):  # no path ends in a video's extension
-        separator = next((sign for sign in ("\t", ";", ",") if sign in line), " ")
         fields = fields_of(line, separator) if separator != " " else line.split()
-        number_last = separator == " " and fields[-1].isdecimal() and not fields[-2:][0].isdecimal()
-        if len(fields) == 2 or number_last:
-            found = (*(line.rsplit(None, 1) if separator == " " else fields), separator)
-    if len(found) < 3 or not all(found) or _SEVERAL.match(found[1]):
+        if separator == " " and fields[-1].isdecimal() and not fields[-2:][0].isdecimal():
+            fields = line.rsplit(None, 1)
+    if len(fields) != 2 or not all(fields) or _SEVERAL.match(fields[1]):
         raise AnnotationError(f"{where}: {line!r:.200} is not clear; {FORMS}. Quote a path that holds a separator.")
-    return found[0], found[1], found[2]
-
-
-def _unquoted(text: str) -> str:
-    """A field without the spaces around it and its CSV quotes; doubled quotes in it become single."""
-    text = text.strip()
-    return text[1:-1].replace('""', '"') if re.fullmatch(r'"(?:[^"]|"")*"', text) else text
-
-
-# JSON
-
-
-def _listed_in_json(content: Any, path: Path) -> ListedVideos:
-    if isinstance(content, dict) and content and all(key.lower() in SPLIT_WORDS for key in content):
-        parts = {key: _part_of_json(value, path) for key, value in content.items()}
-        listings = [
-            item if item.split else item._replace(split=SPLIT_WORDS[key.lower()])
-            for key, part in parts.items()
-            for item in part.listings
-        ]
-        return replace(next(iter(parts.values())), listings=_numbered(listings))
-    return _part_of_json(content, path)
-
-
-def _part_of_json(content: Any, path: Path) -> ListedVideos:
-    entries: Any = content
-    if isinstance(content, dict) and content:
-        values = list(content.values())
-        if all(isinstance(value, list) and len(value) == len(values[0]) for value in values):
-            entries = [dict(zip(content, row, strict=True)) for row in zip(*values, strict=True)]
-        elif all(map(is_video_name, content)):
-            entries = [{"path": name, "label": label} for name, label in content.items()]
-    if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
-        raise AnnotationError(
-            f'{path}: expected a list of objects (`[{{"video": "a.mp4", "label": "run"}}]`), an object with such '
-            "lists, or an object from path to label."
-        )
-    columns = list(dict.fromkeys(column(key) for entry in entries for key in entry))
-    rows = ({column(key): value for key, value in entry.items()} for entry in entries)
-    return _listed_in_table(columns, enumerate(rows, 1), path)
+    return fields[0], fields[1], separator

@@ -4,14 +4,24 @@ To add a format, write the two functions and add a line to `READERS`.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .class_names import read_class_names
-from .listings import ListedVideos, Listing, split_of_name, split_of_word
+from .class_names import read_class_file, read_class_names
+from .listings import SPLIT_WORDS, SPLITS, ListedVideos, Listing, split_of_name, split_of_word
 from .lists import ListFile, path_and_label, read_list
-from .text_files import AnnotationError
+from .text_files import JSON_ENDINGS, AnnotationError
+
+
+ENDINGS = (".txt", ".csv", ".tsv", ".lst", ".list", *JSON_ENDINGS)
+MAX_SEARCHED = 1000  # files of a folder that are looked into
+CLASS_FILES = tuple(
+    f"{name}{ending}"
+    for ending in (".txt", ".csv", ".json")
+    for name in ("classInd", "classes", "class_names", "labels")
+)
 
 
 _UCF_NAME = re.compile(r"(?:.*[/\\])?[^/\\]+[/\\]v_[^/\\]+_g\d+_c\d+\.\w+(?:\s*[\s,;]\s*\d+)?", re.IGNORECASE)
@@ -20,8 +30,13 @@ _HMDB_LIST = re.compile(r"(.+)(_test_split\d+\.txt)")
 _TIMES = ("timestart", "timeend")
 
 
-def _names_in(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+def _files_in(folder: Path) -> list[Path]:
+    """The text files of a folder, sorted, without hidden ones."""
+    try:
+        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise AnnotationError(f"{folder} cannot be read: {error.strerror or error}.") from error
+    return [entry for entry in entries if entry.suffix.lower() in ENDINGS and entry.is_file()]
 
 
 # UCF101
@@ -29,7 +44,7 @@ def _names_in(folder: Path) -> list[str]:
 
 def is_ucf101(file: ListFile) -> bool:
     if file.path.is_dir():
-        return any(map(_UCF_LIST.fullmatch, _names_in(file.path)))
+        return any(_UCF_LIST.fullmatch(entry.name) for entry in _files_in(file.path))
     return bool(file.lines) and all(_UCF_NAME.fullmatch(line) for _, line in file.lines)
 
 
@@ -61,7 +76,7 @@ def read_ucf101(file: ListFile, number: int = 1) -> ListedVideos:
 
 def is_hmdb51(file: ListFile) -> bool:
     if file.path.is_dir():
-        return any(map(_HMDB_LIST.fullmatch, _names_in(file.path)))
+        return any(_HMDB_LIST.fullmatch(entry.name) for entry in _files_in(file.path))
     return bool(_HMDB_LIST.fullmatch(file.path.name)) and all(re.fullmatch(r"\S.*\s\d", line) for _, line in file.lines)
 
 
@@ -99,7 +114,7 @@ def is_kinetics(file: ListFile) -> bool:
         return isinstance(content, dict) and any(
             isinstance(entry, dict) and "annotations" in entry for entry in content.values()
         )
-    return file.header is not None and {"youtubeid", *_TIMES} <= set(file.header[1])
+    return {"youtubeid", *_TIMES} <= {*file.header[1]}
 
 
 def read_kinetics(file: ListFile, number: int = 1) -> ListedVideos:
@@ -108,6 +123,8 @@ def read_kinetics(file: ListFile, number: int = 1) -> ListedVideos:
 
     A video's file is called `ID_000012_000022`, by its seconds.
     """
+    if not is_kinetics(file):
+        raise AnnotationError(f"{file.path}: expected a header with youtube_id, time_start and time_end.")
     listings = []
     for line, row in _rows_of_kinetics(file):
         where = Listing("", None, None, str(file.path), line).where
@@ -125,18 +142,16 @@ def read_kinetics(file: ListFile, number: int = 1) -> ListedVideos:
 
 
 def _rows_of_kinetics(file: ListFile) -> Iterator[tuple[int, dict[str, Any]]]:
-    if not is_kinetics(file):
-        raise AnnotationError(f"{file.path}: expected a header with youtube_id, time_start and time_end.")
     if not file.is_json:
         yield from file.rows()
         return
     for line, (name, entry) in enumerate(file.json.items(), 1):
-        entry = entry if isinstance(entry, dict) else {}
-        content = entry.get("annotations")
-        content = content if isinstance(content, dict) else {}
-        segment = content.get("segment")
-        times = dict(zip(_TIMES, segment if isinstance(segment, list) else (), strict=False))
-        yield line, {"youtubeid": name, "label": content.get("label"), "split": entry.get("subset"), **times}
+        row = {"youtubeid": name}
+        match entry:
+            case {"annotations": {"segment": [start, end], **content}}:
+                row |= dict(zip(_TIMES, (start, end), strict=True))
+                row |= {"label": content.get("label"), "split": entry.get("subset")}
+        yield line, row
 
 
 # Something-Something V2
@@ -152,10 +167,11 @@ def is_ssv2(file: ListFile) -> bool:
 def read_ssv2(file: ListFile, number: int = 1) -> ListedVideos:
     """Reads SSv2's json: a list of `id`, `label` and `template`; the class is the template without its brackets."""
     listings = []
-    labelled = is_ssv2(file) and any("template" in entry for entry in file.json)
-    for line, entry in enumerate(file.json if is_ssv2(file) else [None], 1):
-        template = entry.get("template") if entry else None
-        if not entry or isinstance(template, str) != labelled or not isinstance(entry.get("id"), (str, int)):
+    entries = file.json if is_ssv2(file) else [{}]
+    labelled = any("template" in entry for entry in entries)
+    for line, entry in enumerate(entries, 1):
+        template = entry.get("template")
+        if isinstance(template, str) != labelled or not isinstance(entry.get("id"), (str, int)):
             raise AnnotationError(
                 f"{file.path}, entry {line}: expected SSv2's list of objects with `id`, and `template` in all or in "
                 f"none, got {entry!r:.200}."
@@ -164,6 +180,68 @@ def read_ssv2(file: ListFile, number: int = 1) -> ListedVideos:
         listings.append(Listing(str(entry["id"]), label, split_of_name(file.path), str(file.path), line))
     names = sorted(file.path.parent.glob("*labels.json"))
     return ListedVideos(listings, read_class_names(names[0]) if len(names) == 1 else None)
+
+
+# Folders of lists
+
+
+def split_files(folder: Path) -> dict[str, Path]:
+    """The annotation file of each split in a folder; its name ends in the split's, as in `…-validation.json`."""
+    files: dict[str, Path] = {}
+    for file in _files_in(folder):
+        split = SPLIT_WORDS.get(re.split(r"[^a-z]", file.stem.lower())[-1])
+        if split in files:
+            raise AnnotationError(f"{folder}: two files for {split}, {files[split].name} and {file.name}; name one.")
+        if split:
+            files[split] = file
+    return {split: files[split] for split in SPLITS if split in files}
+
+
+def _read_folder(folder: Path, format: str, number: int) -> ListedVideos:
+    parts = {split: read_listed(file, format, number) for split, file in split_files(folder).items()}
+    if not parts:
+        raise AnnotationError(
+            f"{folder}: no known lists; name the file. A folder can be UCF101's or HMDB51's own, or hold a file for "
+            "each split, such as train.csv, validation.json or test.txt."
+        )
+    listings = [
+        item if item.split else item._replace(split=split) for split, part in parts.items() for item in part.listings
+    ]
+    if len({type(item.label) for item in listings if item.label is not None}) > 1:
+        raise AnnotationError(f"{folder}: some lists have class names and others have class numbers as labels.")
+    class_names = next((part.class_names for part in parts.values() if part.class_names), None)
+    beside = () if class_names else (folder / name for name in CLASS_FILES if (folder / name).exists())
+    if class_file := next(map(str, beside), None):
+        class_names = read_class_names(class_file)
+    notes = tuple(note for part in parts.values() for note in part.notes)
+    suspected = next(iter(parts.values())).header_suspected
+    return ListedVideos(listings, class_names, None, suspected, notes, class_file)
+
+
+def matching_class_file(place: Path, count: int, lists: Collection[str] = ()) -> Path | None:
+    """
+    The one file of `count` numbered class names near a list: beside it, in a folder `labels` beside it, or in the
+    `labels` of the two folders above. `lists` are the files that were read as lists.
+
+    Raises:
+        AnnotationError: several different ones.
+    """
+    folder = place if place.is_dir() else place.parent
+    near = [folder, *(above / "labels" for above in (folder, *list(folder.absolute().parents)[:2]))]
+    matches: dict[tuple[str, ...], Path] = {}
+    for file in (file for folder in near if folder.is_dir() for file in _files_in(folder)[:MAX_SEARCHED]):
+        if str(file) in lists or file.stat().st_size > 1000 + 300 * count:  # larger: names of more classes
+            continue
+        with suppress(AnnotationError):  # another kind of file
+            names, numbered = read_class_file(file)
+            if numbered and len(names) == count:
+                matches.setdefault(names, file)
+    if len(matches) > 1:
+        first, second, *_ = matches.values()
+        raise AnnotationError(
+            f"{place}: the labels are numbers, and {first} and {second} both hold {count} names; choose with `classes`."
+        )
+    return next(iter(matches.values()), None)
 
 
 class Reader(NamedTuple):
@@ -186,4 +264,36 @@ READERS = {
     "hmdb51": Reader(is_hmdb51, read_hmdb51),
     "ucf101": Reader(is_ucf101, read_ucf101),
     "list": Reader(lambda file: not file.path.is_dir(), lambda file, number: read_list(file)),
+    "lists": Reader(
+        lambda file: file.path.is_dir() and bool(split_files(file.path)),
+        lambda file, number: _read_folder(file.path, "auto", number),
+    ),
 }
+
+
+def read_listed(path: Path, format: str = "auto", number: int = 1) -> ListedVideos:
+    """
+    Reads everything that an annotation file or folder lists.
+
+    Args:
+        path (`Path`): the file or folder.
+        format (`str`): a name of `READERS`, or `"auto"`.
+        number (`int`): number of the official split, for UCF101 and HMDB51.
+
+    Returns:
+        [`ListedVideos`]
+
+    Raises:
+        AnnotationError: files that cannot be read, or that the format does not fit.
+    """
+    file = ListFile(path)
+    if path.is_dir() and format in ("kinetics", "ssv2", "list"):
+        return _read_folder(path, format, number)
+    if format != "auto":
+        return READERS[format].read(file, number)
+    fitting = [name for name, reader in READERS.items() if reader.fits(file)]
+    if path.is_dir() and len(fitting) > 1:
+        raise AnnotationError(
+            f"{path}: several kinds of lists ({', '.join(fitting)}); name the file, or choose the `format`."
+        )
+    return READERS[fitting[0] if fitting else "lists"].read(file, number)

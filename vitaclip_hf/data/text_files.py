@@ -4,6 +4,7 @@ import codecs
 import csv
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,14 +21,8 @@ JSON_ENDINGS = (".json", *JSON_LINES)
 _NO_LISTS = {
     b"<!doctype": "a web page",
     b"<html": "a web page",
-    b"<?xml": "XML",
     b"version https://git-lfs": "a pointer of Git LFS",
     b"pk\x03\x04": "an Excel workbook or a zip archive",
-    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
-    b"par1": "a Parquet file",
-    b"\x1f\x8b": "a gzip archive",
-    b"\x80\x04": "a Python pickle",
-    b"\x80\x05": "a Python pickle",
 }
 
 
@@ -87,6 +82,11 @@ def read_text(path: str | Path, errors: str = "strict") -> str:
     if "\0" in text:
         raise AnnotationError(f"{path} is not text (NUL at character {text.index(chr(0))}); save it as UTF-8.")
     return text
+
+
+def unquoted(text: str) -> str:
+    """A field without its CSV quotes; doubled quotes in it become single."""
+    return text[1:-1].replace('""', '"') if re.fullmatch(r'"(?:[^"]|"")*"', text) else text
 
 
 def split_lines(text: str) -> list[str]:

@@ -28,42 +28,35 @@ def listed_folder(root: Path) -> ListedVideos:
     splits = {folder: SPLIT_WORDS[folder.name.lower()] for folder in folders if folder.name.lower() in SPLIT_WORDS}
     files = sorted(_files_below(root), key=lambda name: name.split("/"))
     metadata = _metadata_of(root, splits)
+    notes = metadata.notes
     if metadata.listings:
-        videos, listed = sum(map(is_video_name, files)), len(metadata.listings)
-        left = (f"{root}: {videos - listed} videos are not in the list and are left out",) if videos > listed else ()
-        return ListedVideos(metadata.listings, notes=metadata.notes + left)
+        if (left := sum(map(is_video_name, files)) - len(metadata.listings)) > 0:
+            notes += (f"{root}: {left} videos are not in the list and are left out",)
+        return ListedVideos(metadata.listings, notes=notes)
     has_splits = bool(splits) and (len(splits) == len(folders) or "train" in splits.values() and len(splits) > 1)
-    listings, others, classes = [], [], {folder.name for folder in folders}
-    if has_splits:
-        classes = {folder.name for top in splits for folder in _subfolders(top)}
+    listings, others = [], []
+    class_folders = [folder for top in splits for folder in _subfolders(top)] if has_splits else folders
     for name in files:
         *above, _ = name.split("/")
-        if above and has_splits and root / above[0] not in splits:
-            if is_video_name(name):
-                raise AnnotationError(
-                    f"{root}: {above[0]} holds videos and lies beside split folders; move it into one of them or "
-                    "somewhere else."
-                )
-        elif len(above) > has_splits and is_video_name(name) and os.path.isfile(root / name):
-            top = splits[root / above[0]] if has_splits else None
-            listings.append(Listing(name, above[has_splits], top, str(root / "/".join(above[: has_splits + 1]))))
-        else:
+        if above and has_splits and root / above[0] not in splits and is_video_name(name):
+            raise AnnotationError(
+                f"{root}: {above[0]} holds videos and lies beside split folders; move it into one of them or somewhere "
+                "else."
+            )
+        if len(above) > has_splits and is_video_name(name) and os.path.isfile(root / name):
+            split = splits[root / above[0]] if has_splits else None
+            listings.append(Listing(name, above[has_splits], split, str(root / "/".join(above[: has_splits + 1]))))
+        elif not above or not has_splits or root / above[0] in splits:
             others.append(name)
-    notes = metadata.notes
     if others:
-        notes += (
-            f"{root}: {len(others)} files beside the class folders or without video are left out: {_some(others)}",
-        )
+        some = ", ".join(sorted(others)[:3]) + (", …" if len(others) > 3 else "")
+        notes += (f"{root}: {len(others)} files beside the class folders or without video are left out: {some}",)
     if not listings:
         raise AnnotationError(
             f"{root}: no videos found; expected a folder of videos for each class (or such folders in train, val and "
             f"test). Otherwise give `annotations`. {' '.join(notes)}"
         )
-    return ListedVideos(listings, tuple(sorted(classes)), notes=notes)
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(sorted(names)[:3]) + (", …" if len(names) > 3 else "")
+    return ListedVideos(listings, tuple(sorted({folder.name for folder in class_folders})), notes=notes)
 
 
 def _refuse(error: OSError) -> None:
@@ -93,9 +86,8 @@ def _metadata_of(root: Path, splits: dict[Path, str]) -> ListedVideos:
     listings, notes, places = [], [], []
     for path in paths:
         file = ListFile(path)
-        entry = next(iter(file.json), None) if file.is_json else None
-        names = entry if isinstance(entry, dict) else file.header[1] if file.header else ()
-        is_list = any(column(name).endswith("filename") for name in names)
+        columns = map(column, next(iter(file.json), {})) if file.is_json else file.header[1]
+        is_list = any(name.endswith("filename") for name in columns)
         listed = read_list(file) if is_list else ListedVideos()
         if all(listing.label is None for listing in listed.listings):
             notes.append(f"{path} is not read: it has no column {'of labels' if is_list else '`file_name`'}")
@@ -104,8 +96,9 @@ def _metadata_of(root: Path, splits: dict[Path, str]) -> ListedVideos:
         notes += [*listed.notes, f"{root}: videos and labels are those of {path.relative_to(root)}"]
         start = "" if path.parent == root else f"{path.parent.name}/"
         for listing in listed.listings:
-            split = listing.split or SPLIT_WORDS.get((start + listing.name).replace("\\", "/").split("/")[0].lower())
-            listings.append(listing._replace(name=start + listing.name, split=split))
+            name = start + listing.name
+            split = listing.split or SPLIT_WORDS.get(name.replace("\\", "/").split("/")[0].lower())
+            listings.append(listing._replace(name=name, split=split))
     if len(set(places)) < len(places) or root in places and len(places) > 1:
         raise AnnotationError(f"{root}: two metadata files list one folder; keep one, or give it as `annotations`.")
     return ListedVideos(listings, notes=tuple(notes))
@@ -132,7 +125,7 @@ class VideoFolder:
     @cached_property
     def _files(self) -> dict[str, list[str]]:
         """Paths relative to the root by folded file name, with and without extension."""
-        found: dict[str, list[str]] = {}
+        paths: dict[str, list[str]] = {}
         visited = {os.path.realpath(self.root)}
         for place, folders, files in os.walk(self.root, followlinks=True, onerror=_refuse):
             real = {name: os.path.realpath(os.path.join(place, name)) for name in folders}
@@ -141,8 +134,8 @@ class VideoFolder:
             for name in filter(is_video_name, sorted(files)):
                 path = os.path.relpath(os.path.join(place, name), self.root)
                 for key in {_folded(name), _folded(os.path.splitext(name)[0])}:
-                    found.setdefault(key, []).append(path)
-        return found
+                    paths.setdefault(key, []).append(path)
+        return paths
 
     def locate(self, name: str, label: int | None, split: str, where: str) -> tuple[str, bool]:
         """
@@ -160,8 +153,8 @@ class VideoFolder:
         path = os.path.join(self.root, name)
         if os.path.isfile(path):
             return path, True
-        found = self._search(name, label, split, where)
-        return (path, False) if found is None else (os.path.join(self.root, found), True)
+        match = self._search(name, label, split, where)
+        return (path, False) if match is None else (os.path.join(self.root, match), True)
 
     def _search(self, name: str, label: int | None, split: str, where: str) -> str | None:
         """The one file that fits a listed name, within the root."""
@@ -175,14 +168,14 @@ class VideoFolder:
             fitting = [file for file in files if self._fits(file, plain, label)]
         exact = [file for file in fitting if _ends_in(plain, file) or _ends_in(file, plain)]
         of_split = [file for file in fitting if split in map(SPLIT_WORDS.get, file.lower().split("/"))]
-        for chosen in (fitting, exact, of_split):  # Kinetics has a folder for each split
-            if len(chosen) == 1:
-                return chosen[0]
-        if fitting:
-            raise AnnotationError(
-                f"{where}: {name!r:.200} may be {fitting[0]} or {fitting[1]}; list the path within {self.root}."
-            )
-        return None
+        for matches in (fitting, exact, of_split):  # Kinetics has a folder for each split
+            if len(matches) == 1:
+                return matches[0]
+        if not fitting:
+            return None
+        raise AnnotationError(
+            f"{where}: {name!r:.200} may be {fitting[0]} or {fitting[1]}; list the path within {self.root}."
+        )
 
     def _fits(self, file: str, name: str, label: int | None) -> bool:
         """Whether the file lies in the listed folders, in their order, and not in another class's folder."""
@@ -190,8 +183,8 @@ class VideoFolder:
         remaining = iter(map(_folded, folders))
         if not all(_folded(part) in remaining for part in name.split("/")[:-1] if part != "."):
             return False
-        found = self.classes.find(folders[-1]) if folders else None
-        return found is None or label is None or found == label
+        class_of_folder = self.classes.find(folders[-1]) if folders else None
+        return class_of_folder is None or label in (None, class_of_folder)
 
 
 def _ends_in(path: str, end: str) -> bool:
@@ -201,6 +194,4 @@ def _ends_in(path: str, end: str) -> bool:
 
 def _folded(text: str) -> str:
     """A name without regard to case and to how its accents are stored."""
-    return (
-        text.lower() if text.isascii() else unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
-    )
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
