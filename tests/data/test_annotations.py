@@ -314,9 +314,7 @@ def test_base_to_novel():
     assert (base.class_names, novel.class_names) == (("a", "b"), ("c",))
     assert [sample.label for sample in base.samples] == [0, 1, 1]
     assert [(sample.name, sample.label) for sample in novel.samples] == [("2.mp4", 0), ("3.mp4", 0), ("5.mp4", 0)]
-    base, novel = table.base_to_novel("frequent")
-    assert (base.class_names, novel.class_names) == (("b", "c"), ("a",))
-    with pytest.raises(AnnotationError, match="two are needed"):
+    with pytest.raises(AnnotationError, match="none are left"):
         table_of(0, classes=("a",)).base_to_novel()
 
 

@@ -300,7 +300,6 @@ def test_too_large_frames_are_refused_before_decoding(table, decoded):
     ("options", "message"),
     [
         ({"on_error": "ignore"}, "`on_error` must be error or skip, got 'ignore'"),
-        ({"max_retries": -1}, "`max_retries` must not be negative"),
         ({"sampling": "random"}, "`sampling` must be one of"),
         ({"num_frames": 0}, "`num_frames` must be at least 1"),
         ({"num_spatial_views": 2}, "must be 1 .* or 3"),

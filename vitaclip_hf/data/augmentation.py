@@ -22,6 +22,8 @@ ERASED_AREA = (0.02, 1 / 3)  # of the frame's, as in timm
 ERASED_RATIO = (0.3, 1 / 0.3)
 ATTEMPTS = 10  # at a box that fits into the frame
 
+Range = tuple[float, float]  # smallest and largest
+
 
 @dataclass
 class ClipAugmentation:
@@ -134,14 +136,10 @@ class ClipAugmentation:
 
     def _erase(self, pixels: torch.Tensor, generator: torch.Generator) -> None:
         box = draw_erased_box(self.size, generator)
-        if box is None:
-            return
-        top, left, height, width = box
-        if self.erasing_mode == "pixel":
-            patch = torch.randn((3, height, width), generator=generator)
-        else:
-            patch = torch.zeros((3, height, width))
-        functional.erase(pixels, top, left, height, width, patch, inplace=True)
+        if box is not None:
+            shape = (3, *box[2:])
+            patch = torch.randn(shape, generator=generator) if self.erasing_mode == "pixel" else torch.zeros(shape)
+            functional.erase(pixels, *box, patch, inplace=True)
 
 
 @dataclass
@@ -212,13 +210,7 @@ class ClipMixer:
         return clips.as_subclass(torch.Tensor), targets
 
 
-def draw_crop(
-    height: int,
-    width: int,
-    scale: tuple[float, float],
-    ratio: tuple[float, float],
-    generator: torch.Generator,
-) -> Box:
+def draw_crop(height: int, width: int, scale: Range, ratio: Range, generator: torch.Generator) -> Box:
     """
     Box of a random resized crop: torchvision's rule, with draws from `generator`.
 
@@ -233,12 +225,9 @@ def draw_crop(
         `tuple[int, int, int, int]`: top, left, height and width. If ten boxes do not fit, the largest centred one
         within `ratio`.
     """
-    for _ in range(ATTEMPTS):
-        area = height * width * _draw_uniform(generator, *scale)
-        aspect = math.exp(_draw_uniform(generator, math.log(ratio[0]), math.log(ratio[1])))
-        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
-        if 0 < w <= width and 0 < h <= height:
-            return _draw_index(height - h + 1, generator), _draw_index(width - w + 1, generator), h, w
+    box = _draw_box(height, width, scale, ratio, generator)
+    if box is not None:
+        return box
     aspect = min(max(width / height, ratio[0]), ratio[1])
     w, h = min(width, max(1, round(height * aspect))), min(height, max(1, round(width / aspect)))
     return (height - h) // 2, (width - w) // 2, h, w
@@ -246,12 +235,19 @@ def draw_crop(
 
 def draw_erased_box(size: int, generator: torch.Generator) -> Box | None:
     """Box for random erasing in frames of `size` x `size`, by timm's rule; `None` if ten boxes did not fit."""
+    return _draw_box(size, size, ERASED_AREA, ERASED_RATIO, generator, smaller=1)
+
+
+def _draw_box(
+    height: int, width: int, scale: Range, ratio: Range, generator: torch.Generator, smaller: int = 0
+) -> Box | None:
+    """The first of ten drawn boxes that fits into the frame, or into one that is `smaller` by some pixels."""
     for _ in range(ATTEMPTS):
-        area = size * size * _draw_uniform(generator, *ERASED_AREA)
-        aspect = math.exp(_draw_uniform(generator, math.log(ERASED_RATIO[0]), math.log(ERASED_RATIO[1])))
-        h, w = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
-        if 0 < h < size and 0 < w < size:
-            return _draw_index(size - h + 1, generator), _draw_index(size - w + 1, generator), h, w
+        area = height * width * _draw_uniform(generator, *scale)
+        aspect = math.exp(_draw_uniform(generator, math.log(ratio[0]), math.log(ratio[1])))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width - smaller and 0 < h <= height - smaller:
+            return _draw_index(height - h + 1, generator), _draw_index(width - w + 1, generator), h, w
     return None
 
 

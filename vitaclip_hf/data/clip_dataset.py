@@ -16,7 +16,7 @@ from .clip_reading import ClipReading
 from .seeds import derive_seed
 from .table import AnnotationTable
 from .text_files import AnnotationError
-from .video_sources import TableVideos, VideoSource
+from .video_sources import MotionShapes, TableVideos
 
 
 class SampleKey(NamedTuple):
@@ -67,9 +67,9 @@ class ClipDataset(ClipReading, Dataset):
     ```
     """
 
-    def __init__(self, table: AnnotationTable | VideoSource, reader: VideoReader, **options: Any):
+    def __init__(self, table: AnnotationTable | TableVideos | MotionShapes, reader: VideoReader, **options: Any):
         super().__init__(reader, **options)
-        self.source: VideoSource = TableVideos(table) if isinstance(table, AnnotationTable) else table
+        self.source = TableVideos(table) if isinstance(table, AnnotationTable) else table
         self.epoch = 0  # for `EpochSampler`; samples use the epoch of their key
         if len(self.source) == 0:
             raise AnnotationError("`table` has no videos.")

@@ -41,8 +41,6 @@ class ClipReading:
     ):
         if on_error not in ON_ERROR:
             raise ValueError(f"`on_error` must be {' or '.join(ON_ERROR)}, got {on_error!r:.100}.")
-        if max_retries < 0:
-            raise ValueError(f"`max_retries` must not be negative, got {max_retries}.")
         self.training = augmentation is not None if training is None else training
         views = (reader.specification.num_views, reader.specification.num_spatial_views)
         if self.training and views != (1, 1):

@@ -108,12 +108,6 @@ class Poses:
     angle: torch.Tensor
     opacity: torch.Tensor
 
-    def at(self, moments: list[int] | None) -> "Poses":
-        """The poses at some of the moments; at all if `moments` is `None`."""
-        if moments is None:
-            return self
-        return Poses(*(getattr(self, field.name)[:, moments] for field in fields(Poses)))
-
 
 def trajectories(motions: list[str], times: torch.Tensor, generator: torch.Generator) -> Poses:
     """
@@ -245,7 +239,9 @@ def draw_videos(
         `torch.Tensor` of shape `(num_scenes, num_frames, size, size, 3)`, uint8.
     """
     times = (torch.arange(num_frames) + 0.5) / num_frames if times is None else times
-    poses = trajectories([scene.motion for scene in scenes], times, generator).at(frames)
+    poses = trajectories([scene.motion for scene in scenes], times, generator)
+    if frames is not None:
+        poses = Poses(*(getattr(poses, field.name)[:, frames] for field in fields(Poses)))
     covered = coverage([scene.shape for scene in scenes], poses, size)[..., None]
     paint = paints([scene.color for scene in scenes], generator)[:, None, None, None]
     background = backgrounds(len(scenes), size, generator)[:, None]
@@ -265,10 +261,6 @@ def write_video(path: str | Path, frames: np.ndarray, fps: int = 16) -> None:
         ValueError: frames of another type or shape.
     """
     frames = np.asarray(frames)
-    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
-        raise ValueError(
-            f"`frames` must be uint8 of shape (num_frames, height, width, 3), got {frames.dtype} {frames.shape}."
-        )
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=fps, options={"crf": "20", "preset": "medium"})
         stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"

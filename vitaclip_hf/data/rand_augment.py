@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn.functional import grid_sample
@@ -25,10 +25,6 @@ FILL = 128  # grey where a warp looks outside the frame: timm's default, and wha
 Box = tuple[int, int, int, int]  # top, left, height, width
 
 
-class RandAugmentError(ValueError):
-    """Text that is not RandAugment in timm's notation."""
-
-
 # Arguments that several operations share. `level` is magnitude / 10, `sign` is 1 or -1.
 def _no_argument(level: float, sign: int) -> float:
     return 0.0
@@ -38,7 +34,7 @@ def _shear(level: float, sign: int) -> float:
     return sign * level * 0.3
 
 
-def _fraction_of_side(level: float, sign: int) -> float:
+def _part_of_side(level: float, sign: int) -> float:
     return sign * level * 0.45
 
 
@@ -79,41 +75,38 @@ def _rotation(degrees: float, height: int, width: int) -> tuple[float, ...]:
 
 
 class Operation(NamedTuple):
-    """One operation: its argument from level and sign, and exactly one of three kinds of kernel."""
+    """One operation: its argument from level and sign, and its kernel."""
 
     argument: Callable[[float, int], float]
-    pixel: Callable[[torch.Tensor, float], torch.Tensor] | None = None  # each value depends on its own pixel only
-    frame: Callable[[torch.Tensor, float], torch.Tensor] | None = None  # needs the frame's statistics or neighbours
-    # Of argument, height and width: the pixel (x, y) comes from a x + b y + c, d x + e y + f.
-    warp: Callable[[float, int, int], tuple[float, ...]] | None = None
+    # "pixel": each value depends on its own pixel only; "frame": on the frame's statistics or on neighbours, too. Both
+    # kernels map frames and argument to frames. "warp": of argument, height and width; the pixel (x, y) comes from
+    # (a x + b y + c, d x + e y + f).
+    kind: str
+    kernel: Callable[..., Any]
 
 
 OPERATIONS: dict[str, Operation] = {
-    "AutoContrast": Operation(_no_argument, frame=_autocontrast),
-    "Equalize": Operation(_no_argument, frame=lambda frames, _: functional.equalize(frames)),
-    "Invert": Operation(_no_argument, pixel=lambda frames, _: functional.invert(frames)),
-    "Rotate": Operation(lambda level, sign: sign * level * 30.0, warp=_rotation),
-    "Posterize": Operation(lambda level, _: int(level * 4), pixel=_posterize),
-    "PosterizeIncreasing": Operation(lambda level, _: 4 - int(level * 4), pixel=_posterize),
-    "Solarize": Operation(lambda level, _: min(256, int(level * 256)), pixel=_solarize),
-    "SolarizeIncreasing": Operation(lambda level, _: 256 - min(256, int(level * 256)), pixel=_solarize),
-    "SolarizeAdd": Operation(lambda level, _: min(128, int(level * 110)), pixel=_solarize_add),
-    "Color": Operation(_factor, pixel=functional.adjust_saturation),
-    "ColorIncreasing": Operation(_factor_increasing, pixel=functional.adjust_saturation),
-    "Contrast": Operation(_factor, frame=functional.adjust_contrast),
-    "ContrastIncreasing": Operation(_factor_increasing, frame=functional.adjust_contrast),
-    "Brightness": Operation(_factor, pixel=functional.adjust_brightness),
-    "BrightnessIncreasing": Operation(_factor_increasing, pixel=functional.adjust_brightness),
-    "Sharpness": Operation(_factor, frame=_sharpness),
-    "SharpnessIncreasing": Operation(_factor_increasing, frame=_sharpness),
-    "ShearX": Operation(_shear, warp=lambda factor, height, width: (1.0, factor, 0.0, 0.0, 1.0, 0.0)),
-    "ShearY": Operation(_shear, warp=lambda factor, height, width: (1.0, 0.0, 0.0, factor, 1.0, 0.0)),
-    "TranslateXRel": Operation(
-        _fraction_of_side, warp=lambda fraction, height, width: (1.0, 0.0, fraction * width, 0.0, 1.0, 0.0)
-    ),
-    "TranslateYRel": Operation(
-        _fraction_of_side, warp=lambda fraction, height, width: (1.0, 0.0, 0.0, 0.0, 1.0, fraction * height)
-    ),
+    "AutoContrast": Operation(_no_argument, "frame", _autocontrast),
+    "Equalize": Operation(_no_argument, "frame", lambda frames, _: functional.equalize(frames)),
+    "Invert": Operation(_no_argument, "pixel", lambda frames, _: functional.invert(frames)),
+    "Rotate": Operation(lambda level, sign: sign * level * 30.0, "warp", _rotation),
+    "Posterize": Operation(lambda level, _: int(level * 4), "pixel", _posterize),
+    "PosterizeIncreasing": Operation(lambda level, _: 4 - int(level * 4), "pixel", _posterize),
+    "Solarize": Operation(lambda level, _: min(256, int(level * 256)), "pixel", _solarize),
+    "SolarizeIncreasing": Operation(lambda level, _: 256 - min(256, int(level * 256)), "pixel", _solarize),
+    "SolarizeAdd": Operation(lambda level, _: min(128, int(level * 110)), "pixel", _solarize_add),
+    "Color": Operation(_factor, "pixel", functional.adjust_saturation),
+    "ColorIncreasing": Operation(_factor_increasing, "pixel", functional.adjust_saturation),
+    "Contrast": Operation(_factor, "frame", functional.adjust_contrast),
+    "ContrastIncreasing": Operation(_factor_increasing, "frame", functional.adjust_contrast),
+    "Brightness": Operation(_factor, "pixel", functional.adjust_brightness),
+    "BrightnessIncreasing": Operation(_factor_increasing, "pixel", functional.adjust_brightness),
+    "Sharpness": Operation(_factor, "frame", _sharpness),
+    "SharpnessIncreasing": Operation(_factor_increasing, "frame", _sharpness),
+    "ShearX": Operation(_shear, "warp", lambda factor, height, width: (1.0, factor, 0.0, 0.0, 1.0, 0.0)),
+    "ShearY": Operation(_shear, "warp", lambda factor, height, width: (1.0, 0.0, 0.0, factor, 1.0, 0.0)),
+    "TranslateXRel": Operation(_part_of_side, "warp", lambda part, _, width: (1.0, 0.0, part * width, 0.0, 1.0, 0.0)),
+    "TranslateYRel": Operation(_part_of_side, "warp", lambda part, height, _: (1.0, 0.0, 0.0, 0.0, 1.0, part * height)),
 }
 # `inc1`: 15 operations whose effects grow with the magnitude. `inc0`, timm's default: 15 too, most of them the same.
 INCREASING = tuple(name for name in OPERATIONS if f"{name}Increasing" not in OPERATIONS)
@@ -125,6 +118,17 @@ class Step(NamedTuple):
 
     name: str
     argument: float
+
+
+# Parts of the notation: a field of `RandAugment`, and its type and range.
+_PARTS: dict[str, tuple[str, type, float, float]] = {
+    "m": ("magnitude", int, 0, math.inf),
+    "n": ("num_operations", int, 0, math.inf),
+    "p": ("probability", float, 0, 1),
+    "mstd": ("magnitude_std", float, 0, math.inf),
+    "mmax": ("max_magnitude", int, 1, math.inf),
+    "inc": ("increasing", bool, 0, 1),
+}
 
 
 @dataclass(frozen=True)
@@ -163,25 +167,32 @@ class RandAugment:
             [`RandAugment`]
 
         Raises:
-            RandAugmentError: an unknown, repeated or malformed part, or a value out of range.
+            ValueError: an unknown, repeated or malformed part, or a value out of range.
 
         Example:
             >>> RandAugment.from_notation("rand-m7-n4-mstd0.5-inc1").num_operations
             4
         """
-        head, *parts = notation.split("-") if isinstance(notation, str) else [""]
+        head, *parts = notation.split("-")
         if head != "rand":
-            raise RandAugmentError(
-                f"Invalid RandAugment notation: it begins with 'rand', got {notation!r:.100}; expected for example "
-                "'rand-m7-n4-mstd0.5-inc1'."
+            raise ValueError(
+                f"{notation!r:.100} is not RandAugment's notation; expected such as 'rand-m7-n4-mstd0.5-inc1'."
             )
-        values: dict[str, float] = {}
+        values: dict[str, Any] = {}
         for part in parts:
-            name, value = _parse_part(part, notation)
-            if name in values:
-                raise RandAugmentError(f"{part!r} in {notation!r:.100} gives a value twice; keep one of them.")
-            values[name] = value
-        return cls(**values)  # type: ignore[arg-type]
+            match = re.fullmatch(rf"({'|'.join(_PARTS)})(inf|\d+(?:\.\d+)?)", part)
+            if match is None or _PARTS[match[1]][0] in values:
+                raise ValueError(
+                    f"Unknown or repeated part {part!r:.40} in {notation!r:.100}; known are {', '.join(_PARTS)}, each "
+                    "with a number."
+                )
+            field, kind, lowest, highest = _PARTS[match[1]]
+            value = float(match[2])
+            if not lowest <= value <= highest or kind is not float and not value.is_integer():
+                numbers = "a number" if kind is float else "a whole number"
+                raise ValueError(f"{part!r} in {notation!r:.100} must be {numbers} from {lowest:g} to {highest:g}.")
+            values[field] = math.inf if field == "magnitude_std" and value > 100 else kind(value)  # timm's rule
+        return cls(**values)
 
     def draw(self, generator: torch.Generator) -> list[Step]:
         """The steps for one clip, at most `num_operations`; all draws come from `generator`."""
@@ -202,43 +213,6 @@ class RandAugment:
         elif self.magnitude_std > 0:
             magnitude += self.magnitude_std * torch.randn(1, generator=generator, dtype=torch.float64).item()
         return max(0.0, min(magnitude, float(self.max_magnitude)))
-
-
-class _Part(NamedTuple):
-    field: str
-    kind: type
-    lowest: float
-    highest: float
-
-
-_PARTS = {
-    "m": _Part("magnitude", int, 0, math.inf),
-    "n": _Part("num_operations", int, 0, math.inf),
-    "p": _Part("probability", float, 0, 1),
-    "mstd": _Part("magnitude_std", float, 0, math.inf),
-    "mmax": _Part("max_magnitude", int, 1, math.inf),
-    "inc": _Part("increasing", int, 0, 1),
-}
-
-
-def _parse_part(part: str, notation: str) -> tuple[str, float]:
-    """Name of the field and value of one part such as `mstd0.5`."""
-    matched = re.fullmatch(r"([a-z]+?)(inf|\d+(?:\.\d+)?)", part)
-    if matched is None or matched[1] not in _PARTS:
-        known = ", ".join(_PARTS)
-        raise RandAugmentError(
-            f"Unknown part {part!r:.40} in {notation!r:.100}; known are {known}, each with a number."
-        )
-    field, kind, lowest, highest = _PARTS[matched[1]]
-    value = float(matched[2])
-    if kind is int and not value.is_integer():
-        raise RandAugmentError(f"{part!r} in {notation!r:.100} must be a whole number.")
-    if not lowest <= value <= highest:
-        limit = f"at least {lowest:g}" if math.isinf(highest) else f"between {lowest:g} and {highest:g}"
-        raise RandAugmentError(f"{part!r} in {notation!r:.100} must be {limit}.")
-    if field == "magnitude_std":
-        return field, math.inf if value > 100 else value  # timm's rule
-    return field, bool(value) if field == "increasing" else kind(value)
 
 
 def apply_steps(
@@ -263,8 +237,7 @@ def apply_steps(
         `torch.Tensor` of shape `(num_frames, 3, box_height, box_width)`, uint8.
     """
     whole = (0, 0, *frames.shape[-2:])
-    wide = [OPERATIONS[name].pixel is None for name, _ in steps]
-    last_wide = max((index for index, is_wide in enumerate(wide) if is_wide), default=-1)
+    last_wide = max((index for index, step in enumerate(steps) if OPERATIONS[step.name].kind != "pixel"), default=-1)
     box = whole if box is None else box
     if last_wide == -1:
         frames = functional.crop(frames, *box)
@@ -277,12 +250,9 @@ def _apply_step(frames: torch.Tensor, step: Step, box: Box | None, fill: int, re
     operation, argument = OPERATIONS[step.name], step.argument
     height, width = frames.shape[-2:]
     box = (0, 0, height, width) if box is None else box
-    if operation.warp is not None:
-        return warp_frames(frames, operation.warp(argument, height, width), box, fill, resample)
-    kernel = operation.pixel or operation.frame
-    if kernel is None:
-        raise TypeError(f"The operation {step.name} has no kernel.")
-    return functional.crop(kernel(frames, argument), *box)
+    if operation.kind == "warp":
+        return warp_frames(frames, operation.kernel(argument, height, width), box, fill, resample)
+    return functional.crop(operation.kernel(frames, argument), *box)
 
 
 def warp_frames(

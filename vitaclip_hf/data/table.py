@@ -78,8 +78,8 @@ class AnnotationTable:
             check_split(name)
         samples = tuple(sample for sample in self.samples if sample.split in names)
         if not samples:
-            there = ", ".join(sorted({sample.split for sample in self.samples})) or "no split"
-            raise AnnotationError(f"{self.source} has no videos for {' or '.join(names)}, only for {there}.")
+            splits = ", ".join(sorted({sample.split for sample in self.samples})) or "no split"
+            raise AnnotationError(f"{self.source} has no videos for {' or '.join(names)}, only for {splits}.")
         return replace(self, samples=samples)
 
     def counts(self) -> list[int]:
@@ -133,64 +133,41 @@ class AnnotationTable:
                     f"{len(samples)} training videos; choose fewer shots or leave the class out."
                 )
             chosen.update(sorted(samples, key=lambda sample: draw_order(seed, sample.name or sample.path))[:shots])
-        kept = tuple(sample for sample in self.samples if sample.split != "train" or sample in chosen)
-        return replace(self, samples=kept)
+        samples_left = tuple(sample for sample in self.samples if sample.split != "train" or sample in chosen)
+        return replace(self, samples=samples_left)
 
     def base_to_novel(
-        self,
-        order: str = "listed",
-        base: Sequence[str] | None = None,
-        novel: Sequence[str] | None = None,
+        self, base: Sequence[str] | None = None, novel: Sequence[str] | None = None
     ) -> tuple["AnnotationTable", "AnnotationTable"]:
         """
         The table of the base classes, and that of the novel classes. Each table has labels from 0.
 
         Published figures are of published classes: give them as `base` and `novel`. Without them, the first half of the
-        classes is base. Of an odd number, the first half has one more.
+        classes is base (CoOp's rule). Of an odd number, the first half has one more.
 
         Args:
-            order (`str`, defaults to `"listed"`): `"listed"` takes the classes in their order (CoOp's rule);
-                `"frequent"` takes those with most training videos first (the rule of ViFi-CLIP's paper).
             base, novel (`Sequence[str]`, *optional*): names of the classes. If one of both is given, the other is all
                 other classes.
 
         Raises:
-            AnnotationError: an unknown order, fewer than two classes, or names that are unknown or in both parts.
+            AnnotationError: fewer than two classes, or names that are unknown or in both parts.
         """
-        if base is not None or novel is not None:
-            return self._named_parts(base, novel)
-        if order not in ("listed", "frequent"):
-            raise AnnotationError(f'base_to_novel: `order` must be "listed" or "frequent", got {order!r:.100}.')
-        if len(self.class_names) < 2:
-            raise AnnotationError(f"base_to_novel: {self.source} has {len(self.class_names)} classes; two are needed.")
-        labels = list(range(len(self.class_names)))
-        half = (len(labels) + 1) // 2
-        if order == "frequent":
-            count = Counter(sample.label for sample in self.samples if sample.split == "train")
-            labels.sort(key=lambda label: -count[label])
-        halves = sorted(labels[:half]), sorted(labels[half:])
-        return tuple(self.with_classes([self.class_names[label] for label in part]) for part in halves)  # type: ignore[return-value]
-
-    def _named_parts(
-        self, base: Sequence[str] | None, novel: Sequence[str] | None
-    ) -> tuple["AnnotationTable", "AnnotationTable"]:
+        if base is None and novel is None:
+            base = self.class_names[: (len(self.class_names) + 1) // 2]
         index = ClassIndex(self.class_names, self.source)
-        parts = {
-            part: None if names is None else [index.label(name, f"{part} classes") for name in names]
+        parts = [
+            None if names is None else [index.label(name, f"{part} classes") for name in names]
             for part, names in (("base", base), ("novel", novel))
-        }
-        given = [label for labels in parts.values() if labels for label in labels]
-        repeated = next((label for label, count in Counter(given).items() if count > 1), None)
+        ]
+        chosen = [label for labels in parts for label in labels or ()]
+        repeated = next((label for label, count in Counter(chosen).items() if count > 1), None)
         if repeated is not None:
             raise AnnotationError(f"{self.class_names[repeated]!r:.200} is named twice among base and novel classes.")
-        rest = [label for label in range(len(self.class_names)) if label not in given]
-        if not rest and None in parts.values():
-            raise AnnotationError(f"All {len(given)} classes of {self.source} are in one part; none are left.")
-        tables = [
-            self.with_classes([self.class_names[label] for label in (rest if labels is None else labels)])
-            for labels in parts.values()
-        ]
-        return tables[0], tables[1]
+        rest = [label for label in range(len(self.class_names)) if label not in chosen]
+        if not rest and None in parts:
+            raise AnnotationError(f"All {len(chosen)} classes of {self.source} are in one part; none are left.")
+        first, second = ([self.class_names[label] for label in (rest if part is None else part)] for part in parts)
+        return self.with_classes(first), self.with_classes(second)
 
     def write(self, path: str | Path) -> None:
         """

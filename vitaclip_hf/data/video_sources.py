@@ -3,10 +3,10 @@
 A source gives its classes, and for each index a label, a name and the opened video.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from transformers.video_utils import VideoMetadata
@@ -14,30 +14,11 @@ from transformers.video_utils import VideoMetadata
 from ..model.decoding import Video, VideoDecodingError, open_video
 from ..model.read_options import ReadOptions
 from ..model.sources import failure
-from .class_names import ClassIndex, checked_class_names
+from .class_names import ClassIndex
 from .motion_shapes import Scene, all_scenes, draw_videos
 from .seeds import derive_seed
 from .table import AnnotationTable, VideoSample, is_url
 from .text_files import AnnotationError
-
-
-@runtime_checkable
-class VideoSource(Protocol):
-    """Labelled videos by number."""
-
-    @property
-    def class_names(self) -> tuple[str, ...]: ...
-
-    def __len__(self) -> int: ...
-
-    def label(self, index: int) -> int | None:
-        """Class of a video; `None` if it has no label."""
-
-    def name(self, index: int) -> str:
-        """Name of a video in messages and results."""
-
-    def open(self, index: int, options: ReadOptions | None = None) -> Video:
-        """Opens a video to read frames from."""
 
 
 class TableVideos:
@@ -165,24 +146,12 @@ class HubColumns:
         label_column: str,
         class_names: Sequence[str] | None,
     ):
-        self.video = _video_column(features, video_column)
-        self.label = label_column
-        if features is not None and label_column not in features:
-            raise AnnotationError(f"The data set has no column {label_column!r}, only {', '.join(features)}.")
+        for name in (video_column, label_column):
+            if name is not None and features is not None and name not in features:
+                raise AnnotationError(f"The data set has no column {name!r}, only {', '.join(features)}.")
+        self.video, self.label = video_column or _video_column(features), label_column
         names = class_names or getattr((features or {}).get(label_column), "names", None)
         self.index = ClassIndex(names, "the data set") if names else None
-
-    def with_names_of(self, labels: Iterable) -> "HubColumns":
-        """Takes the class names from the labels, in alphabetical order, if there are no others."""
-        if self.index is None:
-            known = {label for label in labels if label is not None}
-            if not known or not all(isinstance(label, str) for label in known):
-                raise AnnotationError(
-                    f"The column {self.label!r} holds numbers without names; cast it to ClassLabel, or give "
-                    "`class_names`."
-                )
-            self.index = ClassIndex(sorted(known), "the data set")
-        return self
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -202,21 +171,17 @@ class HubColumns:
         return dataset.cast_column(self.video, Video(decode=False))
 
 
-def _video_column(features: Any, chosen: str | None) -> str:
-    if chosen is not None:
-        if features is not None and chosen not in features:
-            raise AnnotationError(f"The data set has no column {chosen!r}, only {', '.join(features)}.")
-        return chosen
+def _video_column(features: Any) -> str:
     if features is None:
         return "video"
-    found = [name for name, feature in features.items() if type(feature).__name__ == "Video"]
-    found = found or [name for name in ("video", "mp4") if name in features]
-    if len(found) != 1:
+    names = [name for name, feature in features.items() if type(feature).__name__ == "Video"]
+    names = names or [name for name in ("video", "mp4") if name in features]
+    if len(names) != 1:
         problem = (
-            f"several video columns ({', '.join(found)})" if found else f"no video column in {', '.join(features)}"
+            f"several video columns ({', '.join(names)})" if names else f"no video column in {', '.join(features)}"
         )
         raise AnnotationError(f"The data set has {problem}; name it with `video_column`.")
-    return found[0]
+    return names[0]
 
 
 def video_name(video: Any, place: str) -> str:
@@ -306,8 +271,15 @@ class HubVideos(TableVideos):
         root: str | Path | None = None,
         source: str = "the data set",
     ):
-        columns = HubColumns(dataset.features, video_column, label_column, class_names)
-        self.columns = columns.with_names_of(dataset.unique(label_column)) if columns.index is None else columns
+        self.columns = HubColumns(dataset.features, video_column, label_column, class_names)
+        if self.columns.index is None:
+            known = {label for label in dataset.unique(label_column) if label is not None}
+            if not known or not all(isinstance(label, str) for label in known):
+                raise AnnotationError(
+                    f"The column {label_column!r} holds numbers without names; cast it to ClassLabel, or give "
+                    "`class_names`."
+                )
+            self.columns.index = ClassIndex(sorted(known), "the data set")
         self.dataset = self.columns.undecoded(dataset.with_format(None))
         values = dataset.with_format(None)[label_column]
         labels = [self.columns.label_of(value, f"row {row}") for row, value in enumerate(values)]
@@ -317,18 +289,16 @@ class HubVideos(TableVideos):
             place = f"row {row}" if split is None else f"{split} row {row}"
             shown = place if path is None else f"{place} ({path})"
             samples.append(VideoSample(shown, label, split or "train", path or f"row {row}"))
-        names = checked_class_names(self.columns.class_names, "the data set")
-        super().__init__(AnnotationTable(tuple(samples), names, source))
+        super().__init__(AnnotationTable(tuple(samples), self.columns.class_names, source))
         self._rows = list(range(len(samples)))
 
     def _paths_within(self, root: Path) -> list[str | None]:
         """Paths of the videos within a folder; `None` for a video outside it."""
         # Flattened columns leave the videos' bytes unread.
         paths = self.dataset.select_columns([self.columns.video]).flatten()[f"{self.columns.video}.path"]
-        inside = [path is not None and Path(path).is_relative_to(root) for path in paths]
         return [
-            Path(path).relative_to(root).as_posix() if within else None
-            for path, within in zip(paths, inside, strict=True)
+            Path(path).relative_to(root).as_posix() if path is not None and Path(path).is_relative_to(root) else None
+            for path in paths
         ]
 
     def select(self, table: AnnotationTable) -> "HubVideos":
