@@ -32,8 +32,7 @@ sys.path.insert(0, str(DEMO))
 from evaluate_timeline import FPS, joined_scenes  # noqa: E402
 
 from vitaclip_hf import load_checkpoint, open_video  # noqa: E402
-from vitaclip_hf.cli.classify import read_labels  # noqa: E402
-from vitaclip_hf.cli.errors import CommandError  # noqa: E402
+from vitaclip_hf.cli.inputs import read_labels  # noqa: E402
 from vitaclip_hf.data.listings import VIDEO_EXTENSIONS  # noqa: E402
 from vitaclip_hf.data.motion_shapes import write_video  # noqa: E402
 from vitaclip_hf.library.contact_sheet import middle_frame  # noqa: E402
@@ -310,7 +309,7 @@ class Door:
             raise InputError("URLs are not read. Upload the file, and type labels as words.")
         try:
             labels = read_labels(text.splitlines(), None) or []
-        except CommandError as error:
+        except ValueError as error:
             raise InputError(str(error)) from error
         if len(labels) > self.limits.labels:
             raise InputError(f"There are {len(labels)} labels; the limit is {self.limits.labels}.")

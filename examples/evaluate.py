@@ -6,8 +6,8 @@ accelerate launch examples/evaluate.py --model M --protocol own-zero-shot --vide
 
 import sys
 
-from vitaclip_hf.cli.evaluate import main
+from vitaclip_hf.cli.main import main
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["evaluate", *sys.argv[1:]]))

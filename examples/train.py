@@ -9,8 +9,8 @@
 
 import sys
 
-from vitaclip_hf.cli.train import main
+from vitaclip_hf.cli.main import main
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["train", *sys.argv[1:]]))

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 import pytest
 import yaml
 
-from vitaclip_hf.arguments import ArgumentParser, with_options
+from vitaclip_hf.arguments import ArgumentParser
+from vitaclip_hf.option_names import with_options
 
 
 @dataclass
@@ -74,4 +75,5 @@ def test_help_has_one_spelling_and_no_opposites():
 
 
 def test_names_in_backticks_become_options():
-    assert with_options("`batch_size` 3 and `other`", ["batch_size"]) == "--batch-size 3 and `other`"
+    options = {"batch_size": "--batch-size", "template": "--template"}
+    assert with_options("`batch_size`, `templates`, `x`", options) == "--batch-size, --template, `x`"

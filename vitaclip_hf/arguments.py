@@ -1,9 +1,7 @@
 """Command-line arguments from dataclasses, with values of a YAML file below them; for training and evaluation."""
 
 import json
-import re
 from argparse import SUPPRESS, ArgumentDefaultsHelpFormatter, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
@@ -13,17 +11,6 @@ from .data.configuration_files import nearest_names
 
 
 UNSET = object()
-
-
-def with_options(message: str, names: Iterable[str]) -> str:
-    """The message with each `name` in backticks as the command line writes it: `--name`, with hyphens."""
-    names = set(names)
-    return re.sub(r"`(\w+)`", lambda match: option(match[1]) if match[1] in names else match[0], message)
-
-
-def option(name: str) -> str:
-    """`--batch-size` of `batch_size`."""
-    return "--" + name.replace("_", "-")
 
 
 class _HelpFormatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):

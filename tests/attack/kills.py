@@ -21,7 +21,7 @@ from tiny_training import arguments
 
 ROOT = Path(__file__).parents[2]
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-TRAIN = ("-m", "vitaclip_hf.cli.train")
+TRAIN = ("-m", "vitaclip_hf.cli", "train")
 MAX_STARTS = 6
 
 

@@ -15,8 +15,8 @@ from transformers import pipeline
 from typer.testing import CliRunner
 
 from vitaclip_hf import VitaClipProcessor, VitaClipVideoProcessor, ZeroShotVideoClassificationPipeline, fast_dtype
+from vitaclip_hf.cli.inputs import find_videos
 from vitaclip_hf.cli.main import app
-from vitaclip_hf.cli.video_files import find_videos
 
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo"
@@ -123,7 +123,7 @@ def test_folders_globs_and_files(tmp_path):
 
     def names(*arguments) -> list[str]:
         found = find_videos([str(tmp_path / argument) for argument in arguments])
-        return [os.path.relpath(video.name, tmp_path) for video in found if not video.error]
+        return [os.path.relpath(name, tmp_path) for name, error in found.items() if not error]
 
     assert names("") == ["a.MP4", "b/2.mp4", "b/deep/1.webm", "odd[1].mp4"]
     assert names("b") == ["b/2.mp4", "b/deep/1.webm"]
@@ -131,10 +131,12 @@ def test_folders_globs_and_files(tmp_path):
     assert names("**/*.[mw]*") == ["b/2.mp4", "b/deep/1.webm", "odd[1].mp4"]
     assert names("odd[1].mp4", "o/d") == ["odd[1].mp4", "o/d"]  # files as they are given, whatever their names
     assert names("b/2.mp4", "b", "b/2.mp4") == ["b/2.mp4", "b/deep/1.webm"]  # each once
-    errors = [video.error for video in find_videos([str(tmp_path / name) for name in ("empty", "none", "n*")])]
-    for error, message in zip(errors, ("no video file in this folder", "no such file", "no file matches"), strict=True):
+    errors = find_videos([str(tmp_path / name) for name in ("b", "empty", "none", "n*")]).values()
+    for error, message in zip(
+        filter(None, errors), ("no video file in this folder", "no such file", "no file matches"), strict=True
+    ):
         assert message in error
-    assert find_videos(["http://host/a.mp4"])[0].name == "http://host/a.mp4"
+    assert find_videos(["http://host/a.mp4"]) == {"http://host/a.mp4": None}
 
 
 def test_urls(tmp_path):

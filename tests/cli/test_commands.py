@@ -12,7 +12,6 @@ from transformers import CLIPConfig, CLIPModel
 from typer.testing import CliRunner
 
 from vitaclip_hf import VitaClipModel, VitaClipProcessor, VitaClipVideoProcessor, __version__, save_prompts
-from vitaclip_hf.cli.errors import CommandError, reported
 from vitaclip_hf.cli.main import app, main
 
 
@@ -70,10 +69,6 @@ def test_errors_name_flags_and_stay_on_one_line(tmp_path):
     assert error.startswith("vitaclip convert clip: --seed -1: must be")
     error = refused("publish", "--model", DEMO, "--repo-id", "nobody")
     assert error.startswith("vitaclip publish: --repo-id 'nobody'")
-    with pytest.raises(CommandError, match="^name: a b$"), reported(ValueError, about="name"):
-        raise ValueError("a b")
-    with pytest.raises(KeyError), reported(ValueError):
-        raise KeyError("a defect of ours keeps its traceback")
 
 
 def test_underscores_are_hyphens():
@@ -92,7 +87,7 @@ def test_arguments_are_passed_on_in_their_order(command, monkeypatch):
         monkeypatch.setattr("vitaclip_hf.training.run.main", lambda arguments, **_: given.append(list(arguments)))
     else:
         monkeypatch.setattr(
-            "vitaclip_hf.cli.evaluate.parse_arguments", lambda arguments: given.append(arguments) or 1 / 0
+            "vitaclip_hf.cli.evaluate.parse_arguments", lambda arguments, _: given.append(arguments) or 1 / 0
         )
     arguments = ["own-folder", "--videos", "a b", "-h", "--resume", "--help", "--x=1", "--templates", "a {}", "b {}"]
     with suppress(ZeroDivisionError):
@@ -114,9 +109,9 @@ def test_errors_of_training_are_one_line(capsys):
 
 
 def test_training_as_a_module(run_script):
-    result = run_script("-m", "vitaclip_hf.cli.train", "own-foldr", "--videos", "nowhere")
+    result = run_script("-m", "vitaclip_hf.cli", "train", "own-foldr", "--videos", "nowhere")
     assert result.returncode == 2 and "own-folder" in result.stderr and result.stderr.count("\n") == 1
-    result = run_script("-m", "vitaclip_hf.cli.evaluate", "--help")
+    result = run_script("-m", "vitaclip_hf.cli", "evaluate", "--help")
     assert result.returncode == 0 and "--protocol" in result.stdout
 
 

@@ -321,15 +321,17 @@ def test_script_runs_by_itself(run_script, videos):
     finished = run_script("examples/train.py", "own-foldr", "--videos", videos)
     assert finished.returncode == 2
     (line,) = finished.stderr.splitlines()
-    assert line.startswith("train: ") and "'own-folder'" in line
+    assert line.startswith("vitaclip train: ") and "'own-folder'" in line
 
 
 @pytest.mark.parametrize("package", ["accelerate", "datasets", "evaluate", "matplotlib", "pyarrow"])
 def test_a_missing_package_is_one_line(package, run_script):
-    program = f"import sys; sys.modules[{package!r}] = None; from vitaclip_hf.cli.train import main; sys.exit(main([]))"
+    program = (
+        f"import sys; sys.modules[{package!r}] = None; from vitaclip_hf.cli.main import main; sys.exit(main(['train']))"
+    )
     finished = run_script("-c", program)
     assert finished.returncode == 2
-    assert finished.stderr == f'train: not installed: {package}; pip install "vitaclip_hf[train]"\n'
+    assert finished.stderr == f'vitaclip train: not installed: {package}; pip install "vitaclip_hf[train]"\n'
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory.\nTried"), MemoryError()])

@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from .errors import needs_extra, reported
 from .options import JsonOutput
 
 
@@ -17,12 +16,10 @@ def average(
 
     The results must be of one protocol on the same lists, each of another model.
     """
-    with needs_extra("train"):
-        from ..evaluation.average import average_over_seeds, seeds_table
-        from ..evaluation.progress_log import write_json
-        from ..evaluation.protocols import EvaluationError
-    with reported(OSError, EvaluationError):
-        means = average_over_seeds(results)
-        print(seeds_table(means))
-        if output is not None:
-            write_json(output, means)
+    from ..evaluation.average import average_over_seeds, seeds_table
+    from ..evaluation.progress_log import write_json
+
+    means = average_over_seeds(results)
+    print(seeds_table(means))
+    if output is not None:
+        write_json(output, means)

@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 from ..data.output_files import replace_file
-from .errors import reported
-from .libraries import load_libraries
+from .libraries import loaded_checkpoint
 
 
 def card(
@@ -23,12 +22,9 @@ def card(
     Training and results are read from the files that `vitaclip train` and `vitaclip evaluate` leave beside the
     checkpoint; other texts from its card.yaml.
     """
-    load_libraries(warnings=False)
     from ..conversion.model_card import make_card
-    from ..loading.checkpoint import load_checkpoint
 
-    with reported(OSError, ValueError):
-        loaded = load_checkpoint(model)
-        name = model_id or model.as_posix()
-        text = make_card(model, name, loaded.model, loaded.processor, remote_code=model_id is not None)
-        replace_file(output, lambda beside: beside.write_text(text, encoding="utf-8"))
+    checkpoint = loaded_checkpoint(str(model), "cpu", warnings=False)
+    name = model_id or model.as_posix()
+    text = make_card(model, name, checkpoint.model, checkpoint.processor, remote_code=model_id is not None)
+    replace_file(output, lambda beside: beside.write_text(text, encoding="utf-8"))

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from .errors import needs_extra, reported
 from .options import JsonOutput
 
 
@@ -26,33 +25,31 @@ def compare(
     Differences have paired bootstrap confidence intervals. The predictions are read from the files beside the two
     results.json.
     """
-    with needs_extra("train"):
-        from ..data.metrics import METRICS
-        from ..evaluation import comparison
-        from ..evaluation.progress_log import write_json
-        from ..evaluation.protocols import EvaluationError
-    with reported(OSError, EvaluationError):
-        settings, limited = comparison.settings(a, b)
-        splits, left_out = comparison.pair(a, b, rows)
-        choices = (resamples, confidence, seed)
-        differences = {f"split {split.name}": comparison.compare([split], *choices) for split in splits}
-        if len(splits) > 1:
-            differences["mean of the splits"] = comparison.compare(splits, *choices)
-        print(f"A: {a}, {rows[0]}\nB: {b}, {rows[1]}\n")
-        print(f"| | A | B | B − A, points | {confidence:.0%} interval |\n| --- | ---: | ---: | ---: | ---: |")
-        for over, metrics in differences.items():
-            for name, value in metrics.items():
-                cells = f"{value.a:.1%} | {value.b:.1%} | {100 * value.difference:+.1f}"
-                print(f"| {over}, {METRICS[name].title} | {cells} | {100 * value.low:+.1f} … {100 * value.high:+.1f} |")
-        videos = len({number for split in splits for number in split.videos.tolist()})
-        print(f"\n{videos:,} videos, {left_out} left out that not both could read; ", end="")
-        print(f"paired bootstrap over videos, {resamples:,} resamples, seed {seed}.")
-        for note in limited:
-            print(f"**{note}**")
-        for difference in settings:
-            print(f"not the same setting: {difference}")
-        if output is not None:
-            content = {
-                over: {name: asdict(value) for name, value in metrics.items()} for over, metrics in differences.items()
-            }
-            write_json(output, {"differences": content, "left_out": left_out, "settings": settings, "limited": limited})
+    from ..data.metrics import METRICS
+    from ..evaluation import comparison
+    from ..evaluation.progress_log import write_json
+
+    settings, limited = comparison.settings(a, b)
+    splits, left_out = comparison.pair(a, b, rows)
+    choices = (resamples, confidence, seed)
+    differences = {f"split {split.name}": comparison.compare([split], *choices) for split in splits}
+    if len(splits) > 1:
+        differences["mean of the splits"] = comparison.compare(splits, *choices)
+    print(f"A: {a}, {rows[0]}\nB: {b}, {rows[1]}\n")
+    print(f"| | A | B | B − A, points | {confidence:.0%} interval |\n| --- | ---: | ---: | ---: | ---: |")
+    for over, metrics in differences.items():
+        for name, value in metrics.items():
+            cells = f"{value.a:.1%} | {value.b:.1%} | {100 * value.difference:+.1f}"
+            print(f"| {over}, {METRICS[name].title} | {cells} | {100 * value.low:+.1f} … {100 * value.high:+.1f} |")
+    videos = len({number for split in splits for number in split.videos.tolist()})
+    print(f"\n{videos:,} videos, {left_out} left out that not both could read; ", end="")
+    print(f"paired bootstrap over videos, {resamples:,} resamples, seed {seed}.")
+    for note in limited:
+        print(f"**{note}**")
+    for difference in settings:
+        print(f"not the same setting: {difference}")
+    if output is not None:
+        content = {
+            over: {name: asdict(value) for name, value in metrics.items()} for over, metrics in differences.items()
+        }
+        write_json(output, {"differences": content, "left_out": left_out, "settings": settings, "limited": limited})

@@ -1,32 +1,16 @@
 """`vitaclip convert original` and `vitaclip convert clip`."""
 
-from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from .errors import reported
 from .libraries import load_libraries
 from .options import NewFolder, Revision
 
 
-class ContextPosition(str, Enum):
-    end = "end"
-    front = "front"
-    middle = "middle"
-
-
-class Activation(str, Enum):
-    quick_gelu = "quick_gelu"
-    gelu = "gelu"
-
-
-VisionHeads = Annotated[
-    int | None, typer.Option(metavar="NUMBER", help="Attention heads of the vision tower. Default: width / 64.")
-]
-TextHeads = Annotated[
-    int | None, typer.Option(metavar="NUMBER", help="Attention heads of the text tower. Default: width / 64.")
+Heads = Annotated[
+    int | None, typer.Option(metavar="NUMBER", help="Attention heads of this tower. Default: width / 64.")
 ]
 
 
@@ -37,11 +21,11 @@ def convert_original(
     tokenizer: Annotated[
         str, typer.Option(metavar="NAME", help="Folder or Hub id of CLIP's tokenizer.")
     ] = "openai/clip-vit-base-patch16",
-    vision_heads: VisionHeads = None,
-    text_heads: TextHeads = None,
-    context_position: Annotated[ContextPosition, typer.Option(help="Where the class name stands.")] = (
-        ContextPosition.end
-    ),
+    vision_heads: Heads = None,
+    text_heads: Heads = None,
+    context_position: Annotated[
+        Literal["end", "front", "middle"], typer.Option(help="Where the class name stands.")
+    ] = "end",
 ) -> None:
     """Convert a checkpoint of the authors' released code.
 
@@ -50,16 +34,15 @@ def convert_original(
     load_libraries()
     from ..conversion import convert_vita_clip_original
 
-    with reported(OSError, ValueError):
-        model = convert_vita_clip_original.convert_original(
-            checkpoint,
-            classes,
-            output,
-            tokenizer=tokenizer,
-            vision_heads=vision_heads,
-            text_heads=text_heads,
-            context_position=context_position.value,
-        )
+    model = convert_vita_clip_original.convert_original(
+        checkpoint,
+        classes,
+        output,
+        tokenizer=tokenizer,
+        vision_heads=vision_heads,
+        text_heads=text_heads,
+        context_position=context_position,
+    )
     _report(output, model)
 
 
@@ -81,11 +64,11 @@ def convert_clip(
         str | None, typer.Option(metavar="NAME", help="Folder or Hub id. Default: the CLIP's own, else OpenAI's.")
     ] = None,
     activation: Annotated[
-        Activation | None,
+        Literal["quick_gelu", "gelu"] | None,
         typer.Option(help="Of a state dict: quick_gelu (OpenAI, MetaCLIP, DFN) or gelu (LAION)."),
     ] = None,
-    vision_heads: VisionHeads = None,
-    text_heads: TextHeads = None,
+    vision_heads: Heads = None,
+    text_heads: Heads = None,
     seed: Annotated[int, typer.Option(metavar="NUMBER", help="Seed of the new prompts.")] = 0,
 ) -> None:
     """Make an untrained Vita-CLIP of a stock CLIP.
@@ -95,19 +78,18 @@ def convert_clip(
     load_libraries(warnings=False)  # transformers would warn that the prompts are new, which is meant here
     from ..conversion import convert_clip as conversion
 
-    with reported(OSError, ValueError):
-        model = conversion.convert_clip(
-            source,
-            output,
-            revision=revision,
-            preset=preset,
-            classes=classes,
-            tokenizer=tokenizer,
-            activation=None if activation is None else activation.value,
-            vision_heads=vision_heads,
-            text_heads=text_heads,
-            seed=seed,
-        )
+    model = conversion.convert_clip(
+        source,
+        output,
+        revision=revision,
+        preset=preset,
+        classes=classes,
+        tokenizer=tokenizer,
+        activation=activation,
+        vision_heads=vision_heads,
+        text_heads=text_heads,
+        seed=seed,
+    )
     _report(output, model)
 
 

@@ -2,22 +2,14 @@
 
 import sys
 import time
-from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from .classify import read_labels
-from .errors import CommandError, needs_extra, reported
-from .libraries import loaded_checkpoint
-from .options import BatchSize, Device, Labels, LabelsFile, MaxSeconds, NumberType, Template, Videos
-from .video_files import find_videos
-
-
-class Engine(str, Enum):
-    local = "local"
-    ray = "ray"
+from .inputs import find_videos, read_labels
+from .libraries import loaded_checkpoint, print_summary
+from .options import BatchSize, Device, DtypeName, Labels, LabelsFile, MaxSeconds, Template, Videos
 
 
 ModelOfVectors = Annotated[
@@ -48,7 +40,7 @@ def index(
     batch_size: BatchSize = 8,
     device: Device = None,
     dtype: Annotated[
-        NumberType | None, typer.Option(help="Number type of the model. Default: auto, or as before.")
+        DtypeName | None, typer.Option(help="Number type of the model. Default: auto, or as before.")
     ] = None,
     max_seconds: MaxSeconds = None,
     retry: Retry = False,
@@ -60,10 +52,10 @@ def index(
 
     Exit code: 0, 1 if some videos could not be read (each named), 2 if nothing could start.
     """
-    with needs_extra("search"):
-        from ..library.store import FOLDER
+    from ..library.store import FOLDER
+
     if not folder.is_dir():
-        raise CommandError(f"{folder}: no such folder.")
+        raise ValueError(f"{folder}: no such folder.")
     options = {"batch_size": batch_size, "max_seconds": max_seconds, "retry": retry, "stride": stride}
     return fill(folder, place or str(folder / FOLDER), model, device, dtype, window, 4.0, **options)
 
@@ -77,7 +69,7 @@ def embed(
     template: Template = None,
     window: Window = None,
     stride: Stride = None,
-    engine: Annotated[Engine, typer.Option(help="This process, or Ray.")] = Engine.local,
+    engine: Annotated[Literal["local", "ray"], typer.Option(help="This process, or Ray.")] = "local",
     batch_size: BatchSize = 8,
     workers: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Videos that a process reads at a time. Default: free cores.")
@@ -93,23 +85,20 @@ def embed(
 
     Exit code: 0, 1 if some videos could not be read (each named), 2 if nothing could start.
     """
-    with needs_extra("ray" if engine is Engine.ray else "embed"):
-        import lancedb  # noqa: F401
+    import lancedb  # noqa: F401
 
-        if engine is Engine.ray:
-            import ray  # noqa: F401
-    candidates = read_labels(labels, labels_file)
-    given = find_videos(videos)
-    missing = [video.error for video in given if video.error]
-    if len(missing) == len(given):
-        raise CommandError(f"{missing[0]}.")
-    for error in missing:
+    if engine == "ray":
+        import ray  # noqa: F401
+
+        device = "cpu"
+    texts = read_labels(labels, labels_file)
+    sources = find_videos(videos)
+    for error in filter(None, sources.values()):
         print(f"vitaclip embed: {error}", file=sys.stderr)
-    options = {"labels": candidates, "templates": template, "engine": engine.value, "batch_size": batch_size}
+    options = {"labels": texts, "templates": template, "engine": engine, "batch_size": batch_size}
     options |= {"workers": workers, "num_model_actors": num_model_actors, "retry": retry, "stride": stride}
-    names = [video.name for video in given if not video.error]
-    device = "cpu" if engine is Engine.ray else device
-    return fill(names, output, model, device, None, window, None, **options) or int(bool(missing))
+    names = [name for name, error in sources.items() if not error]
+    return fill(names, output, model, device, None, window, None, **options) or int(len(names) < len(sources))
 
 
 def fill(
@@ -117,27 +106,25 @@ def fill(
     place: str,
     model: str | None,
     device: str | None,
-    dtype: NumberType | None,
+    dtype: str | None,
     window: float | None,
     first_window: float | None,
     **options: Any,
 ) -> int:
     """What both commands do; `first_window` is the default of a new table."""
-    import torch
     from tqdm import tqdm
 
     from ..library.embedding import embed_videos
     from ..library.store import VideoStore
 
     started = time.perf_counter()
-    with reported(ValueError, OSError):
-        settings = VideoStore(place).settings
+    settings = VideoStore(place).settings
     if settings is None:
         if model is None:
-            raise CommandError(f"{place}: there are no vectors yet; name the model with `model`.")
+            raise ValueError(f"{place}: there are no vectors yet; name the model with `model`.")
         settings = {"model": model, "dtype": "auto"}
         window = window or first_window
-    checkpoint = loaded_checkpoint(model or settings["model"], device, dtype or NumberType(settings["dtype"]))
+    checkpoint = loaded_checkpoint(model or settings["model"], device, dtype or settings["dtype"])
     with tqdm(unit="video", leave=False, disable=None) as bar:
 
         def show(row: dict[str, Any]) -> None:
@@ -146,14 +133,8 @@ def fill(
                 bar.clear()
                 print(f"vitaclip: {row['error']}", file=sys.stderr)
 
-        try:
-            report = embed_videos(videos, place, checkpoint, window=window, on_video=show, **options)
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            raise CommandError("out of memory; lower `batch_size`.") from error
-        except (ValueError, OSError) as error:
-            raise CommandError(str(error).replace("`templates`", "`template`")) from error
+        report = embed_videos(videos, place, checkpoint, window=window, on_video=show, **options)
     names = ("new", "unchanged", "moved", "deleted", "failed", "windows")
     print(", ".join(f"{report[name]} {name}" for name in names if report[name] or name in ("new", "unchanged")))
-    seconds = time.perf_counter() - started
-    print(f"{place}, {seconds:.1f} s in {checkpoint.model.dtype} on {checkpoint.model.device}", file=sys.stderr)
+    print_summary(place, started, checkpoint.model)
     return int(report["failed"] > 0)

@@ -1,58 +1,58 @@
 """How the command reports errors: one line on stderr that names the command, and exit code 2."""
 
-import re
+import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from ..model.shown_names import shown
+from ..option_names import with_options
 
 
 # typer brings its own copy of click, older versions use click itself: this is the base of usage errors in both.
 UsageError: Any = typer.BadParameter.__base__
-
-
-class CommandError(Exception):
-    """A command cannot start or go on; the message is for the user. It names parameters in backticks."""
-
-
-@contextmanager
-def reported(*kinds: type[BaseException], about: str = "") -> Iterator[None]:
-    """Within it, exceptions of these kinds end the command with their message, which names `about`."""
-    try:
-        yield
-    except BrokenPipeError:  # whoever read stdout has stopped
-        raise
-    except kinds as error:
-        message = str(error) or type(error).__name__
-        if isinstance(error, OSError) and error.strerror and error.filename:
-            message = f"{error.filename}: {error.strerror}"
-        raise CommandError(message if about in message else f"{about}: {message}") from error
-
-
-@contextmanager
-def needs_extra(extra: str) -> Iterator[None]:
-    """Within it, a package that is not installed is reported with the extra that brings it."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise CommandError(
-            f"the package {error.name} is missing; install what this command needs: pip install 'vitaclip_hf[{extra}]'"
-        ) from error
+# The extra that installs a package.
+EXTRAS = {
+    **dict.fromkeys(("accelerate", "datasets", "evaluate", "pyarrow", "scipy"), "train"),
+    **dict.fromkeys(("fastapi", "prometheus_client", "uvicorn"), "serve"),
+    **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "onnx"),
+    **dict.fromkeys(("nncf", "openvino"), "openvino"),
+    **{"lancedb": "search", "matplotlib": "plots", "opentimelineio": "timeline", "ray": "ray"},
+}
 
 
 class Command(TyperCommand):
-    """A command that reports a [`CommandError`] in one line."""
+    """A command that reports the user's errors in one line."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except CommandError as error:
-            return report(ctx.command_path, with_flags(str(error), self.params))
+        except Exception as error:
+            message = message_of(error)
+            if message is None:
+                raise
+            options: Any = {
+                item.name: item.opts[0] if item.param_type_name == "option" else item.metavar for item in self.params
+            }
+            return report(ctx.command_path, with_options(message, options | (ctx.obj or {})))
+
+
+def message_of(error: Exception) -> str | None:
+    """The message of an error that users can mend; `None` for others, whose traceback says more."""
+    if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
+        extra = f"'vitaclip_hf[{EXTRAS[error.name]}]'"
+        return f"the package {error.name} is missing; install what this command needs: pip install {extra}"
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # of torch
+        return "out of memory; lower `batch_size`."
+    if isinstance(error, BrokenPipeError):  # whoever read stdout has stopped
+        return None
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, (OSError, ValueError)) or type(error).__module__.startswith("vitaclip_hf."):
+        return str(error) or type(error).__name__
+    return None
 
 
 class Group(TyperGroup):
@@ -77,15 +77,6 @@ class Group(TyperGroup):
 
 def report(command: str, message: str) -> int:
     """Prints one line on stderr; returns the exit code."""
-    print(f"{command}: {shown(' '.join(message.split()))}", file=sys.stderr)
+    rank = f"rank {os.environ['RANK']}: " if int(os.environ.get("WORLD_SIZE", "1")) > 1 else ""
+    print(f"{command}: {rank}{shown(' '.join(message.split()))}", file=sys.stderr)
     return 2
-
-
-def with_flags(message: str, parameters: list[Any]) -> str:
-    """The message with `name` as the command line writes it: `--name`, or the placeholder of a positional argument."""
-    written = {
-        parameter.name: parameter.opts[0] if parameter.param_type_name == "option" else parameter.metavar
-        for parameter in parameters
-    }
-    # A library speaks of `templates` where an option is repeated, `--template`.
-    return re.sub(r"`(\w+?)(s?)`", lambda name: written.get(name[1] + name[2], written.get(name[1], name[0])), message)

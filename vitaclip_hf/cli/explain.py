@@ -3,15 +3,15 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from ..data.output_files import replace_file
-from ..model.shown_names import shown
-from .errors import CommandError, needs_extra, reported
+from ..model.shown_names import one_line, shown
+from .inputs import check_ending
 from .libraries import loaded_checkpoint
-from .options import PICTURES, Device, Model, OneVideo, Template
+from .options import Device, Model, OneVideo, Template
 
 
 def explain(
@@ -27,11 +27,8 @@ def explain(
     ] = None,
     template: Template = None,
     method: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="How the relevance of patches is found: integrated_gradients or gradient_attention.",
-        ),
+        Literal["integrated_gradients", "gradient_attention"],
+        typer.Option(help="How the relevance of patches is found."),
     ] = "integrated_gradients",
     device: Device = None,
 ) -> int:
@@ -43,36 +40,25 @@ def explain(
 
     Exit code: 0, 1 if the video could not be read, 2 if nothing could start.
     """
-    ending = output.suffix.lower()
-    if ending not in (*PICTURES, ".json"):
-        raise CommandError(f"`output` {output}: the name must end in {', '.join((*PICTURES, '.json'))}.")
+    check_ending("output", output, ".json")
     if label is None and template:
-        raise CommandError("`template` is for `label`; the classes of a checkpoint need none.")
-    if ending != ".json":
-        with needs_extra("plots"):
-            import matplotlib  # noqa: F401
-    from ..library.relevance import METHODS
+        raise ValueError("`template` is for `label`; the classes of a checkpoint need none.")
     from ..library.relevance import explain as explained
     from ..model.decoding import VideoDecodingError
 
-    if method not in METHODS:
-        raise CommandError(f"`method` {method}: choose one of {', '.join(METHODS)}.")
     checkpoint = loaded_checkpoint(model, device)
     try:
         relevance = explained(checkpoint, video, label, template or "{}", method=method)
     except VideoDecodingError as error:
-        print(f"vitaclip explain: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"vitaclip explain: {one_line(error)}", file=sys.stderr)
         return 1
-    except ValueError as error:
-        raise CommandError(str(error).replace("`templates`", "`template`").replace("`labels`", "`label`")) from error
-    with reported(OSError):
-        if ending == ".json":
-            content = json.dumps(relevance.as_dict(), ensure_ascii=False) + "\n"
-            replace_file(output, lambda beside: beside.write_text(content, encoding="utf-8"))
-        else:
-            from ..library.relevance_picture import draw_relevance
+    if output.suffix.lower() == ".json":
+        content = json.dumps(relevance.as_dict(), ensure_ascii=False) + "\n"
+        replace_file(output, lambda beside: beside.write_text(content, encoding="utf-8"))
+    else:
+        from ..library.relevance_picture import draw_relevance
 
-            replace_file(output, draw_relevance(relevance, Path(video).name).savefig)
+        replace_file(output, draw_relevance(relevance, Path(video).name).savefig)
     most = max(range(len(relevance.frames)), key=lambda index: float(relevance.frame_relevance[index]))
     print(
         f"{shown(relevance.label)}: cosine {relevance.cosine:.3f}; frame {relevance.frames[most]} adds most; {output}"

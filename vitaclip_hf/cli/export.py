@@ -1,32 +1,22 @@
 """`vitaclip export`: the video tower as ONNX or OpenVINO."""
 
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from .classify import loaded_checkpoint, read_labels
-from .errors import CommandError, needs_extra, reported
+from .inputs import read_labels
+from .libraries import loaded_checkpoint
 from .options import Model, NewFolder, Template
-
-
-class ExportFormat(str, Enum):
-    onnx = "onnx"
-    openvino = "openvino"
-
-
-class ExportDtype(str, Enum):
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    int8 = "int8"
 
 
 def export(
     model: Model,
     output: NewFolder,
-    format: Annotated[ExportFormat, typer.Option(help="Format of the file.")] = ExportFormat.onnx,
-    dtype: Annotated[ExportDtype, typer.Option(help="Number type; bfloat16 is for openvino.")] = ExportDtype.float32,
+    format: Annotated[Literal["onnx", "openvino"], typer.Option(help="Format of the file.")] = "onnx",
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "int8"], typer.Option(help="Number type; bfloat16 is for openvino.")
+    ] = "float32",
     labels_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Labels whose embeddings are written too, one a line.")
     ] = None,
@@ -40,25 +30,11 @@ def export(
 
     Exit code: 0, or 2 if nothing was written.
     """
-    with needs_extra(format.value):
-        from ..export.folder import export_checkpoint
-        from ..export.verification import VerificationError
+    from ..export.folder import export_checkpoint
 
-    labels = read_labels(None, labels_file)
+    texts = {"labels": read_labels(None, labels_file), "templates": template or "{}"}
     checkpoint = loaded_checkpoint(model, "cpu")
-    with needs_extra(format.value), reported(VerificationError, OSError):
-        try:
-            result = export_checkpoint(
-                checkpoint,
-                output,
-                format.value,
-                dtype.value,
-                labels=labels,
-                templates=template or ["{}"],
-                check=check,
-            )
-        except ValueError as error:
-            raise CommandError(str(error).replace("`templates`", "`template`")) from error
+    result = export_checkpoint(checkpoint, output, format, dtype, **texts, check=check)
     print(output)
     if result is not None:
         print(f"largest difference of a logit  {result.max_difference:.2g}")

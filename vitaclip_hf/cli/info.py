@@ -7,9 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from ..model.shown_names import shown
-from .errors import reported
-from .libraries import load_libraries
-from .options import Revision, TableFormat, TableOrJson
+from .libraries import dtype_of, loaded_checkpoint
+from .options import Revision, TableFormat
 
 
 def info(
@@ -18,14 +17,14 @@ def info(
         typer.Option(metavar="NAME", help="Folder or Hub id of a Vita-CLIP, of prompts alone, or of a CLIP."),
     ] = None,
     revision: Revision = None,
-    format: TableFormat = TableOrJson.table,
+    format: TableFormat = "table",
 ) -> None:
     """Show facts of a checkpoint, or of this installation.
 
     Without a checkpoint: versions, devices, and the video decoders that can be used.
     """
     facts = describe_installation() if model is None else describe_checkpoint(model, revision)
-    if format is TableOrJson.json:
+    if format == "json":
         print(json.dumps(facts, indent=1, ensure_ascii=False))
         return
     width = max(map(len, facts))
@@ -47,15 +46,12 @@ def as_text(value: Any) -> str:
 
 def describe_checkpoint(name: str, revision: str | None) -> dict[str, Any]:
     """Facts of a checkpoint by name."""
-    load_libraries(warnings=False)
-    from ..loading.checkpoint import CheckpointError, load_checkpoint
     from ..loading.prompts_alone import find_prompts_alone
     from ..model.configuration_vita_clip import PROMPT_FIELDS
     from ..model.version import __version__
 
-    with reported(CheckpointError, OSError, about=name):
-        checkpoint = load_checkpoint(name, revision, accept_clip=True)
-        record = find_prompts_alone(name, {"revision": revision})
+    checkpoint = loaded_checkpoint(name, "cpu", warnings=False, revision=revision, accept_clip=True)
+    record = find_prompts_alone(name, {"revision": revision})
     model = checkpoint.model
     model.freeze_backbone()
     trained, parameters = model.get_nb_trainable_parameters()
@@ -80,7 +76,7 @@ def describe_checkpoint(name: str, revision: str | None) -> dict[str, Any]:
         },
         "parameters": parameters,
         "trained_parameters": trained,
-        "dtype": str(model.dtype).removeprefix("torch."),
+        "dtype": dtype_of(model),
         "vitaclip_hf": __version__,
     }
 

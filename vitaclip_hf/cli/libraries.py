@@ -1,13 +1,12 @@
 """torch and transformers, which a command loads when it starts to work: help and wrong usage need neither."""
 
+import sys
+import time
 from typing import Any
-
-from .errors import CommandError, reported
-from .options import NumberType
 
 
 def load_libraries(warnings: bool = True) -> None:
-    """Registers the model with transformers, and shows no progress bars of loading weights."""
+    """Registers the model with transformers, and hides progress bars of loading weights and, if asked, warnings."""
     from transformers.utils import logging
 
     from .. import registration  # noqa: F401
@@ -17,32 +16,44 @@ def load_libraries(warnings: bool = True) -> None:
         logging.set_verbosity_error()
 
 
-def loaded_checkpoint(name: str, device: str | None, dtype: NumberType | None = None) -> Any:
+def loaded_checkpoint(
+    name: str, device: str | None = None, dtype: str | None = None, warnings: bool = True, **kwargs: Any
+) -> Any:
     """
-    A checkpoint on the device that was asked for; on a GPU, if there is one, by default. `dtype` as the option of that
-    name; by default that of the checkpoint.
+    The checkpoint of a command.
+
+    Args:
+        name (`str`): folder or Hub id.
+        device (`str`, *optional*): by default a GPU, if there is one.
+        dtype (`str`, *optional*): as the option of that name; by default that of the checkpoint.
+        warnings (`bool`, defaults to `True`): whether transformers may warn.
+        kwargs: for [`load_checkpoint`].
     """
+    load_libraries(warnings)
     import torch
 
-    load_libraries()
-    from ..loading.checkpoint import CheckpointError, load_checkpoint
+    from ..loading.checkpoint import load_checkpoint
     from ..model.precision import fast_dtype
 
-    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+    place: Any = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
     if device is not None:
         try:
-            found = torch.device(device)
-            torch.zeros(1, device=found).item()
+            place = torch.device(device)
+            torch.zeros(1, device=place).item()
         except (RuntimeError, AssertionError, NotImplementedError) as error:
             reason = str(error).strip().splitlines()[0][:200]
-            raise CommandError(f"`device` {device}: cannot be used here ({reason})") from error
-    number_type = None
+            raise ValueError(f"`device` {device}: cannot be used here ({reason})") from error
     if dtype is not None:
-        number_type = fast_dtype(found or "cpu") if dtype == NumberType.auto else getattr(torch, dtype.value)
-    with reported(CheckpointError, OSError, about=name):
-        return load_checkpoint(name, device=found, dtype=number_type)
+        kwargs["dtype"] = fast_dtype(place) if dtype == "auto" else getattr(torch, dtype)
+    return load_checkpoint(name, device=place, **kwargs)
+
+
+def print_summary(text: str, started: float, model: Any) -> None:
+    """Prints what was done on stderr, with the seconds that it took and where the model ran."""
+    seconds = time.perf_counter() - started
+    print(f"{text}, {seconds:.1f} s in {dtype_of(model)} on {model.device}", file=sys.stderr)
 
 
 def dtype_of(model: Any) -> str:
-    """The name of the number type that a model runs in."""
+    """The name of the dtype that a model runs in."""
     return str(model.dtype).removeprefix("torch.")

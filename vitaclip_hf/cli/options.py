@@ -1,27 +1,12 @@
 """Arguments and options that several commands share. A command gives the default."""
 
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 
-PICTURES = (".png", ".pdf", ".svg", ".jpg")
-
-
-class NumberType(str, Enum):
-    auto = "auto"
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-
-
-class TableOrJson(str, Enum):
-    table = "table"
-    json = "json"
-
-
+DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 Videos = Annotated[
     list[str], typer.Argument(metavar="VIDEOS", help="Files, folders (with their subfolders), globs and URLs.")
 ]
@@ -45,7 +30,7 @@ Device = Annotated[
     str | None, typer.Option(metavar="NAME", help="Device, such as cpu or cuda:1. Default: a GPU, if any.")
 ]
 Dtype = Annotated[
-    NumberType, typer.Option(help="Number type of the model; auto: bfloat16 where the hardware multiplies it fast.")
+    DtypeName, typer.Option(help="Number type of the model; auto: bfloat16 where the hardware multiplies it fast.")
 ]
 MaxSeconds = Annotated[
     float | None,
@@ -56,6 +41,6 @@ MinCosine = Annotated[
     float,
     typer.Option(min=-1, max=1, metavar="X", help="A label whose cosine is lower is no answer (-1 to 1)."),
 ]
-TableFormat = Annotated[TableOrJson, typer.Option(help="Output format.")]
+TableFormat = Annotated[Literal["table", "json"], typer.Option(help="Output format.")]
 JsonOutput = Annotated[Path | None, typer.Option(metavar="FILE", help="JSON file to write.")]
 NewFolder = Annotated[Path, typer.Option(metavar="DIR", help="New folder to write.")]

@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from .errors import reported
 from .libraries import load_libraries
 
 
@@ -39,18 +38,17 @@ def publish(
     load_libraries(warnings=False)
     from ..conversion import publish as publishing
 
-    with reported(OSError, ValueError):
-        publication = publishing.publish(
-            model,
-            repo_id,
-            output=output,
-            push=push,
-            license=license,
-            revision=revision,
-            private=private or None,  # None: as the organisation's setting says
-            commit_message=commit_message,
-            max_shard_size=max_shard_size,
-        )
+    publication = publishing.publish(
+        model,
+        repo_id,
+        output=output,
+        push=push,
+        license=license,
+        revision=revision,
+        private=private or None,  # None: as the organisation's setting says
+        commit_message=commit_message,
+        max_shard_size=max_shard_size,
+    )
     for name, size, sha256 in publication.files:
         print(f"{sha256}  {size:>13,}  {name}")
     print(f"{len(publication.files)} files, {sum(size for _, size, _ in publication.files):,} bytes")

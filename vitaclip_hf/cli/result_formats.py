@@ -8,22 +8,16 @@ A row is `{"video": str, "answer": str, "scores": [{"label": str, "score": float
 import csv
 import json
 from collections.abc import Callable, Iterable
-from enum import Enum
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 from ..model.shown_names import shown
 
 
+Format = Literal["table", "json", "jsonl", "csv"]
+ENDINGS: dict[str, Format] = {".json": "json", ".jsonl": "jsonl", ".csv": "csv", ".txt": "table"}
 Rows = Iterable[dict[str, Any]]
 FIELDS = ("video", "rank", "label", "score", "cosine", "answer", "error")
 BAR = 30  # characters of a score of 1
-
-
-class Format(str, Enum):
-    table = "table"
-    json = "json"
-    jsonl = "jsonl"
-    csv = "csv"
 
 
 def write_table(rows: Rows, file: TextIO) -> None:
@@ -68,8 +62,8 @@ def write_csv(rows: Rows, file: TextIO) -> None:
 
 
 WRITERS: dict[Format, Callable[[Rows, TextIO], None]] = {
-    Format.table: write_table,
-    Format.json: write_json_rows,
-    Format.jsonl: write_jsonl,
-    Format.csv: write_csv,
+    "table": write_table,
+    "json": write_json_rows,
+    "jsonl": write_jsonl,
+    "csv": write_csv,
 }

@@ -2,11 +2,10 @@
 
 import sys
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from .errors import CommandError, needs_extra
 from .libraries import loaded_checkpoint
 from .options import BatchSize, Device, Model
 
@@ -23,7 +22,9 @@ def serve(
     max_decoded: Annotated[int, typer.Option(min=1, metavar="MIB", help="Most decoded frames of a video.")] = 1024,
     decode_seconds: Annotated[float, typer.Option(min=0.1, metavar="S", help="Most time to decode a video.")] = 20.0,
     wait_seconds: Annotated[float, typer.Option(min=0.1, metavar="S", help="Most time from upload to answer.")] = 30.0,
-    log_level: Annotated[str, typer.Option(metavar="NAME", help="critical, error, warning, info or debug.")] = "info",
+    log_level: Annotated[
+        Literal["critical", "error", "warning", "info", "debug", "trace"], typer.Option(help="What the log holds.")
+    ] = "info",
 ) -> int:
     """Classify videos over HTTP.
 
@@ -32,14 +33,11 @@ def serve(
 
     SIGTERM and Ctrl-C end the server after the requests that it is working on.
     """
-    with needs_extra("serve"):
-        import uvicorn
+    import uvicorn
 
-        from ..server.app import create_app
+    from ..server.app import create_app
     from ..server.limits import MEBIBYTE, Limits
 
-    if log_level not in uvicorn.config.LOG_LEVELS:
-        raise CommandError(f"`log_level` {log_level}: choose one of {', '.join(uvicorn.config.LOG_LEVELS)}.")
     limits = Limits(
         upload_bytes=max_upload * MEBIBYTE,
         decoded_bytes=max_decoded * MEBIBYTE,

@@ -13,11 +13,9 @@ import typer
 
 from ..data.output_files import replace_file
 from ..model.shown_names import shown
-from .classify import read_labels
-from .errors import CommandError, needs_extra, reported
-from .libraries import dtype_of, loaded_checkpoint
+from .inputs import PICTURES, check_ending, read_labels
+from .libraries import loaded_checkpoint, print_summary
 from .options import (
-    PICTURES,
     BatchSize,
     Device,
     Dtype,
@@ -26,7 +24,6 @@ from .options import (
     MaxSeconds,
     MinCosine,
     Model,
-    NumberType,
     OneVideo,
     Stride,
     Template,
@@ -49,7 +46,7 @@ def timeline(
     batch_size: BatchSize = 8,
     max_seconds: MaxSeconds = None,
     device: Device = None,
-    dtype: Dtype = NumberType.auto,
+    dtype: Dtype = "auto",
     output: Annotated[
         list[Path] | None,
         typer.Option(
@@ -69,31 +66,34 @@ def timeline(
     Exit code: 0, 1 if the video could not be read to its end (segments up to there are written), 2 if nothing could
     start.
     """
-    from ..library.timeline import Thumbnails, VideoTimeline
-    from ..model.decoding import VideoDecodingError
+    from ..library.timeline_files import WRITERS
 
-    outputs = check_outputs(output or [])
-    candidates = read_labels(labels, labels_file)
+    for path in output or ():
+        check_ending("output", path, *WRITERS)
+        if path.suffix.lower() in (".otio", ".edl"):
+            import opentimelineio
+
+            if path.suffix.lower()[1:] not in opentimelineio.adapters.suffixes_with_defined_adapters(write=True):
+                raise ValueError(f"`output` {path}: needs an adapter: pip install 'vitaclip_hf[timeline]'.")
+    texts = read_labels(labels, labels_file)
+    from ..library.timeline import Thumbnails, VideoTimeline
+
     started = time.perf_counter()
     checkpoint = loaded_checkpoint(model, device, dtype)
     settings: dict[str, Any] = {"high": high, "low": low, "min_length": min_length, "min_cosine": min_cosine}
     settings |= {"window": window, "stride": stride, "batch_size": batch_size, "max_seconds": max_seconds}
-    with reported(ValueError):
-        searched = VideoTimeline(checkpoint.encoder(), candidates, template or ["{}"], **settings)
-    with reported(VideoDecodingError, OSError):
-        opened = searched.reader.open(video)
-    metadata = opened.metadata
-    drawn_cells: list[Any] = []
+    searched = VideoTimeline(checkpoint.encoder(), texts, template or "{}", **settings)
+    opened = searched.reader.open(video)
     thumbnails = Thumbnails()
-    drawn = any(path.suffix.lower() in PICTURES for path in outputs)
+    drawn_cells: list[Any] = []
     segments: list[Any] = []
     errors: list[str] = []
+    drawn = any(path.suffix.lower() in PICTURES for path in output or ())
     with ExitStack() as stack:
         windows = while_readable(searched.scores(opened, thumbnails=drawn), errors)
-        windows = stack.enter_context(progress(windows, metadata.duration))
+        windows = with_progress(windows, opened.metadata.duration)
         if scores is not None:
-            with reported(OSError):
-                file = stack.enter_context(scores.open("w", encoding="utf-8", newline=""))
+            file = stack.enter_context(scores.open("w", encoding="utf-8", newline=""))
             windows = written(windows, searched.labels, file)
         cells = searched.cells(windows)
         if drawn:
@@ -102,73 +102,34 @@ def timeline(
             segments.append(segment)
             times = f"{clock(segment.start)}  {clock(segment.end)}"
             print(f"{times}  {segment.score:6.1%}  {shown(segment.label)}", flush=True)
-    for path in outputs:
-        with reported(OSError):
-            write(path, segments, video, metadata.fps, searched.labels, drawn_cells, thumbnails)
-    for failure in errors:
-        print(f"vitaclip timeline: {failure}", file=sys.stderr)
-    seconds = time.perf_counter() - started
-    found = f"{len(segments)} segments, {len(searched.labels)} labels"
-    print(f"{found}, {seconds:.1f} s in {dtype_of(checkpoint.model)} on {checkpoint.model.device}", file=sys.stderr)
+    for path in output or ():
+        write(path, segments, video, opened.metadata.fps, searched.labels, drawn_cells, thumbnails)
+    for error in errors:
+        print(f"vitaclip timeline: {error}", file=sys.stderr)
+    print_summary(f"{len(segments)} segments, {len(searched.labels)} labels", started, checkpoint.model)
     return 1 if errors else 0
-
-
-def check_outputs(outputs: list[Path]) -> list[Path]:
-    """All formats are known and their packages are there, before anything is read."""
-    from ..library.timeline_files import WRITERS
-
-    for path in outputs:
-        ending = path.suffix.lower()
-        if ending not in (*WRITERS, *PICTURES):
-            raise CommandError(f"`output` {path}: the name must end in {', '.join((*WRITERS, *PICTURES))}.")
-        if ending in PICTURES:
-            with needs_extra("plots"):
-                import matplotlib  # noqa: F401
-        if ending in (".otio", ".edl"):
-            with needs_extra("timeline"):
-                import opentimelineio
-
-            if ending == ".edl" and "edl" not in opentimelineio.adapters.suffixes_with_defined_adapters(write=True):
-                raise CommandError("`output`: EDL needs its adapter: pip install 'vitaclip_hf[timeline]'.")
-    return outputs
 
 
 def while_readable(windows: Iterable[Any], errors: list[str]) -> Iterator[Any]:
     """Windows up to an error of the file, which goes to `errors`: what was seen is not lost."""
-    import torch
-
     from ..model.decoding import VideoDecodingError
 
     try:
         yield from windows
     except VideoDecodingError as error:
         errors.append(str(error))
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise CommandError("out of memory; lower `batch_size`.") from error
 
 
-class progress:
-    """Seconds of the video on stderr."""
+def with_progress(windows: Iterable[Any], duration: float | None) -> Iterator[Any]:
+    """The windows, with the seconds of the video on stderr."""
+    from tqdm import tqdm
 
-    def __init__(self, windows: Iterable[Any], duration: float | None):
-        self._windows, self._duration = windows, duration
-
-    def __enter__(self) -> Iterator[Any]:
-        from tqdm import tqdm
-
-        total = None if self._duration is None else round(self._duration)
-        self._bar = tqdm(total=total, unit="s", leave=False, disable=None)
-        return self._shown()
-
-    def _shown(self) -> Iterator[Any]:
-        for window in self._windows:
-            self._bar.n = round(window.end)
-            self._bar.refresh()
+    with tqdm(total=duration and round(duration), unit="s", leave=False, disable=None) as bar:
+        for window in windows:
+            bar.n = round(window.end)
+            bar.refresh()
             yield window
-            self._bar.clear()
-
-    def __exit__(self, *_: Any) -> None:
-        self._bar.close()
+            bar.clear()
 
 
 def written(windows: Iterable[Any], labels: tuple[str, ...], file: Any) -> Iterator[Any]:

@@ -4,7 +4,7 @@ Trains Vita-CLIP's prompts on a frozen CLIP.
   vitaclip train own-folder --videos my_videos
   vitaclip train own-folder --videos my_videos --resume                   # continue after an interruption
   vitaclip train motion_shapes --model examples/demo/checkpoint           # in a clone: generated videos, no download
-  accelerate launch --config_file configuration/accelerate/ddp.yaml -m vitaclip_hf.cli.train vita-clip-k400 \\
+  accelerate launch --config_file configuration/accelerate/ddp.yaml -m vitaclip_hf.cli train vita-clip-k400 \\
       --videos k400/videos --annotations k400/annotations --total-batch-size 256 --bf16
 
 RECIPE is the name of a file in configuration/recipes, or your own YAML file. Every argument below can stand in a
@@ -25,7 +25,7 @@ from transformers import PrinterCallback, ProgressCallback, set_seed
 from transformers.image_utils import PILImageResampling
 from transformers.utils import logging
 
-from ..arguments import ArgumentParser, option, with_options
+from ..arguments import ArgumentParser
 from ..data.check import check_data
 from ..data.configuration_files import configuration_folder
 from ..data.folder_lock import FolderLock
@@ -34,6 +34,7 @@ from ..loading.checksums import write_checksums
 from ..model.decoding import VideoDecodingError
 from ..model.frame_sampling import ClipSpecification
 from ..model.shown_names import check_utf8
+from ..option_names import option, with_options
 from .arguments import CHECKPOINTING, GROUPS, NAMES, RENAMED, VitaClipTrainingArguments
 from .checkpoints import FINAL_MODELS, is_finished, step_of, writing
 from .clip_datasets import make_datasets
@@ -209,7 +210,7 @@ def explain(error: BaseException) -> str:
         text = f"{error.filename or 'writing'}: {error.strerror}"
     elif "Original Traceback" in text:  # from a worker of the data loader; the last line is the message
         text = text.splitlines()[-1].partition(": ")[2]
-    return with_options(one_line(" ".join(text.split()).rstrip(".")), NAMES)
+    return with_options(one_line(" ".join(text.split()).rstrip(".")), {name: option(name) for name in NAMES})
 
 
 def main(arguments: list[str] | None = None, prog: str = "train") -> int:

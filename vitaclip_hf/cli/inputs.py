@@ -1,0 +1,109 @@
+"""What a command line names: videos, labels, and files to write."""
+
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ..data.listings import is_url, is_video_name
+
+
+PICTURES = (".png", ".pdf", ".svg", ".jpg")
+
+
+def find_videos(arguments: Iterable[str]) -> dict[str, str | None]:
+    """
+    The videos that arguments name, each once, in the order of the arguments.
+
+    A file or URL is taken as it is. A folder gives its video files, in its subfolders too, sorted. A glob (`*`, `?`,
+    `[…]`, `**`) gives what it matches, sorted.
+
+    Args:
+        arguments (`Iterable[str]`): files, folders, globs and URLs.
+
+    Returns:
+        `dict`: paths and URLs. The value is `None`, or for an argument without a video the reason.
+
+    Raises:
+        ValueError: no argument names a video.
+    """
+    videos = {name: error for argument in arguments for name, error in _videos_of(argument)}
+    errors = [error for error in videos.values() if error]
+    if len(errors) == len(videos):
+        more = f", and {len(errors) - 1} more" if len(errors) > 1 else ""
+        raise ValueError(f"{errors[0]}{more}.")
+    return videos
+
+
+def _videos_of(argument: str) -> Iterator[tuple[str, str | None]]:
+    if is_url(argument):
+        yield argument, None
+    elif os.path.exists(argument):  # first, since a file's name can look like a glob
+        yield from _videos_at(argument)
+    elif matches := sorted(glob.glob(argument, recursive=True)):
+        for match in matches:
+            yield from _videos_at(match)
+    else:
+        missing = "no file matches" if glob.has_magic(argument) else "no such file or folder"
+        yield argument, f"{argument}: {missing}"
+
+
+def _videos_at(path: str) -> Iterator[tuple[str, str | None]]:
+    if not os.path.isdir(path):
+        yield path, None
+        return
+    files = [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names if is_video_name(name)]
+    yield from ((file, None) for file in sorted(files))
+    if not files:
+        yield path, f"{path}: there is no video file in this folder"
+
+
+def read_labels(labels: list[str] | None, file: Path | None) -> Any:
+    """
+    The labels of both options.
+
+    Args:
+        labels (`list[str]`, *optional*): separated by commas.
+        file (`Path`, *optional*): labels, one a line, or a JSON file with the texts of each label.
+
+    Returns:
+        `list[str]`, `dict[str, list[str]]` of a JSON file, or `None` without options.
+
+    Raises:
+        ValueError: no label, or a file that is not read as labels.
+    """
+    from ..data.class_descriptions import read_class_descriptions
+    from ..data.class_names import read_text
+
+    if labels is None and file is None:
+        return None
+    if file is not None and file.suffix.lower() == ".json":
+        if labels is not None:
+            raise ValueError("`labels` and a JSON file of `labels_file` exclude each other.")
+        texts = read_class_descriptions(file)
+        if all(name.isdecimal() for name in texts):
+            raise ValueError(f"{file}: names no labels, only numbers; write the labels in their place.")
+        return texts
+    names = [label for part in labels or () for label in part.split(",")]
+    if file is not None:
+        names += read_text(file).splitlines()
+    names = [name.strip() for name in names if name.strip()]
+    if not names:
+        raise ValueError("`labels` and `labels_file` hold no label.")
+    return names
+
+
+def check_ending(argument: str, path: Path, *others: str) -> None:
+    """
+    Checks that a file can be written, before any work: a picture, for which matplotlib is needed, or another format.
+
+    Raises:
+        ValueError: the path ends in none of the pictures' endings and the others.
+        ModuleNotFoundError: matplotlib is missing.
+    """
+    ending = path.suffix.lower()
+    if ending in PICTURES:
+        import matplotlib  # noqa: F401
+    elif ending not in others:
+        raise ValueError(f"`{argument}` {path}: the name must end in {', '.join((*others, *PICTURES))}.")
