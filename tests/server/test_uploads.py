@@ -73,7 +73,7 @@ def test_damaged_videos(client, content):
         ({"labels": json.dumps(["a"] * 1001)}, "the limit is 1000"),
         (LABELS | {"template": '["{} \\ud800"]'}, "`template` needs"),
         (LABELS | {"template": "no place"}, "`template` needs"),
-        (LABELS | {"template": [f"{n} {{}}" for n in range(21)]}, "2 labels in 21 templates are 42 sentences"),
+        (LABELS | {"template": [f"{n} {{}}" for n in range(21)]}, "are 42 sentences"),
         (LABELS | {"top_k": "9" * 5000}, "`top_k` must be a whole number of at least 1"),
         (LABELS | {"top_k": "nan"}, "`top_k` must be a whole number"),
         (LABELS | {"top_k": "0"}, "`top_k` must be a whole number"),

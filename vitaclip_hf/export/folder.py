@@ -3,7 +3,6 @@
 import importlib
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -111,33 +110,25 @@ def export_checkpoint(
     if labels is not None or model.class_prompts.have_names:
         names, classes = checkpoint.encoder().class_embeds(labels, templates)
     output.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
-    try:
-        path = backend.write(model, beside, dtype)
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as temporary:
+        folder = Path(temporary, output.name)
+        folder.mkdir()
+        path = backend.write(model, folder, dtype)
         result = verify(model, backend.Runner(path, dtype), dtype) if check else None
-        checkpoint.processor.save_pretrained(beside)
-        model.config.save_pretrained(beside)
+        checkpoint.processor.save_pretrained(folder)
+        model.config.save_pretrained(folder)
         if classes is not None:
-            np.save(beside / "class_embeds.npy", classes.float().cpu().numpy())
+            np.save(folder / "class_embeds.npy", classes.float().cpu().numpy())
             lines = (" ".join(name.splitlines()) for name in names)  # one line a label, whatever it holds
-            (beside / "labels.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        about: dict[str, Any] = {
-            "model": checkpoint.name,
-            "fingerprint": checkpoint.fingerprint(),
-            "format": format,
-            "dtype": dtype,
-        }
-        about["verification"] = None if result is None else asdict(result)
-        (beside / "export.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+            (folder / "labels.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        record: dict[str, Any] = {"model": checkpoint.name, "fingerprint": checkpoint.fingerprint()}
+        record |= {"format": format, "dtype": dtype, "verification": None if result is None else asdict(result)}
+        (folder / "export.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         readme = _readme(checkpoint, format, dtype)
-        (beside / "README.md").write_text(readme, encoding="utf-8", errors="backslashreplace")
-        beside.chmod(0o755)
+        (folder / "README.md").write_text(readme, encoding="utf-8", errors="backslashreplace")
         if output.exists():
             output.rmdir()
-        os.replace(beside, output)
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
+        os.replace(folder, output)
     return result
 
 

@@ -33,7 +33,7 @@ def write(model: Any, folder: Path, dtype: str) -> Path:
     """
     path = folder / FILE
     shapes = tuple(DYNAMIC_SIZES[name] for name in INPUTS)
-    program = torch.onnx.export(
+    program: Any = torch.onnx.export(
         VideoScorer(model).eval(),
         sample_inputs(model, 2, 4, 3),
         dynamic_shapes=shapes,
@@ -42,8 +42,6 @@ def write(model: Any, folder: Path, dtype: str) -> Path:
         dynamo=True,
         verbose=False,
     )
-    if program is None:
-        raise RuntimeError("torch.onnx.export gave no program")
     program.save(path)
     if dtype == "int8":
         whole = path.rename(folder / "float32.onnx")

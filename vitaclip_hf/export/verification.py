@@ -1,7 +1,7 @@
 """What an exported file answers, beside torch: differences, ranks and times."""
 
 import statistics
-import time
+import timeit
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -90,12 +90,5 @@ def rank_agreement(found: np.ndarray, expected: np.ndarray) -> float:
 
 def timed(calls: tuple[Callable[[], Any], ...], rounds: int) -> list[float]:
     """Median seconds of each call, measured in turn after one call to warm up."""
-    seconds: list[list[float]] = [[] for _ in calls]
-    for call in calls:
-        call()
-    for _ in range(rounds):
-        for call, taken in zip(calls, seconds, strict=True):
-            start = time.perf_counter()
-            call()
-            taken.append(time.perf_counter() - start)
-    return [statistics.median(taken) for taken in seconds]
+    seconds = [[timeit.timeit(call, number=1) for call in calls] for _ in range(rounds + 1)]
+    return [statistics.median(taken) for taken in zip(*seconds[1:], strict=True)]

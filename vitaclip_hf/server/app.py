@@ -57,7 +57,7 @@ class Metrics:
         shared: dict[str, Any] = {"registry": self.registry}
         seconds = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
         self.requests = Counter("vitaclip_requests", "Requests for /classify by status.", ["status"], **shared)
-        self.in_flight = Gauge("vitaclip_requests_in_flight", "Requests that are worked on or wait.", **shared)
+        self.in_flight = Gauge("vitaclip_requests_in_flight", "Requests in work or waiting.", **shared)
         self.seconds = Histogram("vitaclip_request_seconds", "Time of an answer with 200.", buckets=seconds, **shared)
         self.decoding = Histogram("vitaclip_decode_seconds", "Time to decode.", buckets=seconds, **shared)
         self.batch = Histogram("vitaclip_batch_videos", "Videos of a batch.", buckets=(1, 2, 4, 8, 16, 32), **shared)
@@ -107,7 +107,7 @@ class VideoService:
         length = request.headers.get("Content-Length", "")
         if length.isdecimal() and int(length) > limit:
             raise too_many_bytes(limit)
-        counted = Request(request.scope, within(request.receive, limit))
+        counted = Request(request.scope, limit_body(request.receive, limit))
         try:
             with anyio.fail_after(seconds):
                 return await counted.form(max_files=1, max_fields=self.limits.labels + 20, max_part_size=1 << 20)
@@ -125,24 +125,24 @@ class VideoService:
             missing = "the file is missing" if upload is None else "`video` must be a file; URLs and paths are not read"
             raise RequestError(400, "no_video", f"{missing}: curl -F video=@clip.mp4 -F labels=yoga …")
         try:
-            labels = self._texts(form, "labels")
-            template = self._texts(form, "template")
-            chosen = None if labels is None else check_labels(labels, "labels")
+            texts, template = self._texts(form, "labels"), self._texts(form, "template")
+            labels = None if texts is None else check_labels(texts)
             templates = check_templates(template or "{}", "template")
-            sentences = len(chosen or ()) * len(templates)
+            sentences = len(labels or ()) * len(templates)
             if sentences > self.limits.sentences:
                 raise ValueError(
-                    f"{len(chosen or ())} labels in {len(templates)} templates are {sentences:,} sentences, the limit "
-                    f"is {self.limits.sentences:,}."
+                    f"labels times templates are {sentences:,} sentences, the limit is {self.limits.sentences:,}."
                 )
-            top_k = number_above_0(str(form.get("top_k", "3")).strip(), "top_k")
+            if labels is None and template:
+                raise ValueError("`template` is for `labels`; a checkpoint's classes need none.")
+            if labels is None and not self.checkpoint.model.class_prompts.have_names:
+                raise ValueError("this checkpoint was not trained on classes; send `labels`.")
+            top_k = str(form.get("top_k", "3"))
+            if not re.fullmatch("[1-9][0-9]{0,8}", top_k):
+                raise ValueError(f"`top_k` must be a whole number of at least 1, got {top_k[:50]!r}.")
         except ValueError as error:
             raise RequestError(400, "invalid_field", str(error)) from error
-        if chosen is None and template:
-            raise RequestError(400, "invalid_field", "`template` is for `labels`; a checkpoint's classes need none.")
-        if chosen is None and not self.checkpoint.model.class_prompts.have_names:
-            raise RequestError(400, "invalid_field", "this checkpoint was not trained on classes; send `labels`.")
-        return upload, chosen, templates, top_k
+        return upload, labels, templates, int(top_k)
 
     def _texts(self, form: FormData, name: str) -> list[str] | None:
         """The texts of a field that is repeated, or that holds a JSON list."""
@@ -175,25 +175,15 @@ class VideoService:
         with tempfile.NamedTemporaryFile(prefix="vitaclip-") as file:
             await asyncio.to_thread(shutil.copyfileobj, upload.file, file)
             file.flush()
-            clip = await self.reader.read(file.name, name)
+            pixels, metadata = await self.reader.read(file.name, name)
         self.metrics.decoding.observe(time.perf_counter() - started)
-        scores = await self.worker.scores(clip.pixels, labels, templates)
-        times = None if clip.times is None else [round(moment, 3) for moment in clip.times]
-        about = {"video": name, "answer": scores[0]["label"], "scores": scores[:top_k]}
-        return about | {"frames": clip.frames, "times": times}
+        scores = await self.worker.scores(pixels, labels, templates)
+        times = [round(moment, 3) for moment in metadata.timestamps] if metadata.fps else None
+        answer = {"video": name, "answer": scores[0]["label"], "scores": scores[:top_k]}
+        return answer | {"frames": list(metadata.frames_indices or ()), "times": times}
 
 
-def number_above_0(text: str, name: str) -> int:
-    """
-    Raises:
-        ValueError: no whole number, or one below 1.
-    """
-    if not re.fullmatch("[0-9]{1,9}", text) or int(text) < 1:
-        raise ValueError(f"`{name}` must be a whole number of at least 1, got {text[:50]!r}.")
-    return int(text)
-
-
-def within(receive: Receive, limit: int) -> Receive:
+def limit_body(receive: Receive, limit: int) -> Receive:
     """`receive`, which raises when a request has more bytes."""
     received = 0
 
@@ -255,8 +245,8 @@ def create_app(checkpoint: Checkpoint, limits: Limits | None = None) -> FastAPI:
     async def health() -> dict[str, Any]:
         """That the server is up, and with which model."""
         model = checkpoint.model
-        about = {"model": os.path.basename(os.path.normpath(checkpoint.name)), "device": str(model.device)}
-        return {"status": "ok", "version": __version__} | about
+        name = os.path.basename(os.path.normpath(checkpoint.name))
+        return {"status": "ok", "version": __version__, "model": name, "device": str(model.device)}
 
     @app.get("/metrics")
     async def metrics(request: Request) -> Response:

@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 
 from ..model.encoder import VideoEncoder
@@ -17,7 +16,7 @@ from ..model.scorer import Scorer
 class Job:
     """A video that waits for the model, and the labels to score."""
 
-    pixels: np.ndarray
+    pixels: torch.Tensor
     labels: tuple[str, ...] | None
     templates: tuple[str, ...]
     result: asyncio.Future = field(default_factory=lambda: asyncio.get_running_loop().create_future())
@@ -63,7 +62,7 @@ class ModelWorker:
         await asyncio.get_running_loop().run_in_executor(self._thread, self.encoder.class_embeds, labels, templates)
 
     async def scores(
-        self, pixels: np.ndarray, labels: tuple[str, ...] | None, templates: tuple[str, ...]
+        self, pixels: torch.Tensor, labels: tuple[str, ...] | None, templates: tuple[str, ...]
     ) -> list[dict[str, Any]]:
         """`{"label": …, "score": …, "cosine": …}` of every label, best first."""
         job = Job(pixels, labels, templates)
@@ -92,15 +91,10 @@ class ModelWorker:
     def _scored(self, jobs: Sequence[Job]) -> list[list[dict[str, Any]] | Exception]:
         """The rows of each job; if a batch fails, each job by itself."""
         try:
-            return self._scored_together(jobs)
+            embeds = self.encoder.embed_videos(torch.stack([job.pixels for job in jobs]))  # [B, views, E]
+            return [self._rows(job, video[None]) for job, video in zip(jobs, embeds, strict=True)]
         except Exception as error:  # whatever it is, the worker goes on
-            if len(jobs) == 1:
-                return [error]
-            return [self._scored([job])[0] for job in jobs]
-
-    def _scored_together(self, jobs: Sequence[Job]) -> list[list[dict[str, Any]] | Exception]:
-        embeds = self.encoder.embed_videos(torch.from_numpy(np.stack([job.pixels for job in jobs])))  # [B, views, E]
-        return [self._rows(job, video[None]) for job, video in zip(jobs, embeds, strict=True)]
+            return [error] if len(jobs) == 1 else [self._scored([job])[0] for job in jobs]
 
     def _rows(self, job: Job, embeds: torch.Tensor) -> list[dict[str, Any]]:
         scorer = Scorer(self.encoder, job.labels, job.templates)
