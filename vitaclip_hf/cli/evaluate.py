@@ -1,6 +1,7 @@
 """`vitaclip evaluate`; on several GPUs `accelerate launch -m vitaclip_hf.cli evaluate`."""
 
 import shlex
+import sys
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -29,7 +30,7 @@ def parse_arguments(
     return parsed, {name: value for name, value in vars(changes).items() if value is not None}
 
 
-def evaluate(context: typer.Context) -> None:
+def evaluate(context: typer.Context) -> int:
     """Measure a checkpoint under a protocol."""
     import torch
 
@@ -37,6 +38,11 @@ def evaluate(context: typer.Context) -> None:
 
     load_libraries()
     arguments, changes = parse_arguments(context.args, context)
-    run.evaluate(arguments, command=shlex.join(["vitaclip", "evaluate", *context.args]), **changes)
+    try:
+        run.evaluate(arguments, command=shlex.join(["vitaclip", "evaluate", *context.args]), **changes)
+    except KeyboardInterrupt:
+        print("vitaclip evaluate: interrupted; the same command goes on where it was", file=sys.stderr)
+        return 130
     if torch.distributed.is_initialized():  # not after an error: other ranks may wait in it, and exiting ends the wait
         torch.distributed.destroy_process_group()
+    return 0
