@@ -6,8 +6,16 @@ import pytest
 import torch
 from matplotlib.colors import to_hex
 
-from vitaclip_hf.library import figure as figure_module
-from vitaclip_hf.library.figure import BEST, OTHER, draw_answer, format_percent, format_times, frame_grid
+from vitaclip_hf.library.figure import (
+    BEST,
+    HIGHEST_FRAME,
+    OTHER,
+    TRACK,
+    columns_of,
+    draw_answer,
+    format_percent,
+    format_times,
+)
 
 
 SCORES = [{"label": "tai chi", "score": 0.2}, {"label": "yoga", "score": 0.75}, {"label": "archery", "score": 0.05}]
@@ -17,81 +25,81 @@ def frames(count: int, height: int = 36, width: int = 64) -> torch.Tensor:
     return torch.randint(256, (count, 3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 
 
-def parts(drawn):
-    """The axes of the frames, the axes of the bars, and the texts."""
-    [bars] = [axes for axes in drawn.axes if axes.get_label() == "scores"]
-    return [axes for axes in drawn.axes if axes is not bars], bars, [text.get_text() for text in drawn.texts]
+def texts_of(drawn) -> list[str]:
+    return [text.get_text() for text in drawn.axes[0].texts]
 
 
 def extents(drawn) -> list:
-    """Where the texts stand, in pixels."""
+    """Where texts and bars stand, in pixels."""
     drawn.canvas.draw()
-    return [text.get_window_extent() for text in drawn.texts if text.get_text()]
+    texts = [text for text in drawn.axes[0].texts if text.get_text()]
+    tracks = [bar for bar in drawn.axes[0].patches if to_hex(bar.get_facecolor()).upper() == TRACK]
+    return [part.get_window_extent() for part in (*texts, *tracks)]
 
 
 def test_frames_times_and_bars():
-    given = frames(8)
-    drawn = draw_answer(given, [0.125 + 0.25 * n for n in range(8)], SCORES, "clip.mp4")
-    pictures, bars, texts = parts(drawn)
-    assert len(pictures) == 8
-    for axes, frame in zip(pictures, given, strict=True):
-        assert np.array_equal(axes.images[0].get_array(), frame.permute(1, 2, 0).numpy())
+    pixels = frames(8)
+    drawn = draw_answer(pixels, [0.125 + 0.25 * n for n in range(8)], SCORES, "clip.mp4")
+    for image, frame in zip(drawn.axes[0].images, pixels, strict=True):
+        assert np.array_equal(image.get_array(), frame.permute(1, 2, 0).numpy())
     times = ["0.1 s", "0.4 s", "0.6 s", "0.9 s", "1.1 s", "1.4 s", "1.6 s", "1.9 s"]
-    assert texts == ["clip.mp4", *times, "yoga", "75.0%", "tai chi", "20.0%", "archery", "5.0%"]
-    tracks, values = bars.containers
-    assert [bar.get_width() for bar in tracks] == [1, 1, 1]
-    assert [bar.get_width() for bar in values] == [0.75, 0.2, 0.05]
-    assert [to_hex(bar.get_facecolor(), keep_alpha=False).upper() for bar in values] == [BEST, OTHER, OTHER]
-    assert bars.get_xlim() == (0, 1) and bars.get_ylim() == (2.5, -0.5)
+    assert texts_of(drawn) == ["clip.mp4", *times, "yoga", "75.0%", "tai chi", "20.0%", "archery", "5.0%"]
+    bars = drawn.axes[0].patches
+    tracks, values = bars[::2], bars[1::2]
+    shares = [value.get_width() / track.get_width() for track, value in zip(tracks, values, strict=True)]
+    assert shares == pytest.approx([0.75, 0.2, 0.05])
+    assert [to_hex(bar.get_facecolor()).upper() for bar in values] == [BEST, OTHER, OTHER]
+    noted = draw_answer(pixels, None, SCORES, note="none: too far")  # then no bar is stressed
+    assert {to_hex(bar.get_facecolor()).upper() for bar in noted.axes[0].patches} == {OTHER, TRACK}
+    assert "none: too far" in texts_of(noted)
 
 
 @pytest.mark.parametrize("count, height, width", [(1, 36, 64), (8, 64, 36), (16, 36, 64), (16, 64, 36), (11, 40, 40)])
 def test_frames_keep_their_shape_and_stay_on_the_page(count, height, width):
     drawn = draw_answer(frames(count, height, width), None, SCORES[:1])
     page_width, page_height = drawn.get_size_inches()
-    pictures, bars, texts = parts(drawn)
-    boxes = [axes.get_position() for axes in pictures]
-    assert len(boxes) == count and not [text for text in texts if text.endswith(" s")]
+    assert drawn.axes[0].get_xlim() == (0, page_width) and drawn.axes[0].get_ylim() == (page_height, 0)
+    boxes = [image.get_window_extent() for image in drawn.axes[0].images]
+    assert len(boxes) == count and not [text for text in texts_of(drawn) if text.endswith(" s")]
+    bars = max(bar.get_window_extent().y1 for bar in drawn.axes[0].patches)
     for box in boxes:
-        assert (box.width * page_width) / (box.height * page_height) == pytest.approx(width / height)
-        assert 0 < box.x0 < box.x1 < 1 and bars.get_position().y1 < box.y0 < box.y1 < 1
-    assert len({round(box.y0, 6) for box in boxes}) == (count + 7) // 8
+        assert box.width / box.height == pytest.approx(width / height)
+        assert box.height <= HIGHEST_FRAME * drawn.dpi + 1  # few frames are not blown up
+        assert box.x0 > 0 and box.x1 < page_width * drawn.dpi and bars < box.y0 and box.y1 < page_height * drawn.dpi
+    assert len({round(box.y0) for box in boxes}) == (count + 7) // 8
     assert all(not a.overlaps(b) for n, a in enumerate(boxes) for b in boxes[:n])
+    assert (columns_of(16), columns_of(10)) == (8, 5)
 
 
 def test_ten_long_labels_overlap_nothing():
     label = "a person who explains how to assemble a wooden bookshelf from a flat package, number {}"
     scores = [{"label": label.format(n), "score": 0.1 - n / 1000} for n in range(10)]
     drawn = draw_answer(frames(16), [60.0 * n for n in range(16)], scores, "a very long title " * 20)
-    found = extents(drawn)
+    boxes = extents(drawn)
     width, height = drawn.canvas.get_width_height()
-    assert all(box.x0 > 0 and box.x1 < width and box.y0 > 0 and box.y1 < height for box in found)
-    assert not [1 for n, a in enumerate(found) for b in found[:n] if a.overlaps(b)]
-    bars = parts(drawn)[1].get_window_extent()
-    assert not [box for box in found if box.overlaps(bars)]
-    title, *_, shortened, _ = parts(drawn)[2]
-    assert title.endswith(" very…") and title.count("\n") == 0
+    assert all(box.x0 > 0 and box.x1 < width and box.y0 > 0 and box.y1 < height for box in boxes)
+    assert not [1 for n, a in enumerate(boxes) for b in boxes[:n] if a.overlaps(b)]
+    title, *_, shortened, _ = texts_of(drawn)
+    assert title.startswith("a very long title a very") and title.endswith("…") and "\n" not in title
     assert shortened == "a person who explains how to assemble a\nwooden bookshelf from a flat package…"
 
 
-def test_a_word_longer_than_a_line_is_cut():
-    drawn = draw_answer(frames(1), None, [{"label": "x" * 500, "score": 1.0}])
-    label, percent = parts(drawn)[2][-2:]
+def test_words_longer_than_a_line_are_cut_and_odd_signs_are_no_formulas():
+    drawn = draw_answer(frames(1), None, [{"label": "x" * 500, "score": 1.0000001}], "long_" * 60)
+    title, _, label, percent = texts_of(drawn)
     first, second = label.split("\n")
     assert set(first) == {"x"} and second == first[: len(second) - 1] + "…" and percent == "100.0%"
-
-
-def test_dollars_and_underscores_are_no_formulas():
-    drawn = draw_answer(frames(1), None, [{"label": "$5_off$ and $\\nothing$", "score": 0.5}], "$x^2$.mp4")
+    assert title.startswith("long_long_") and title.endswith("…")
+    drawn = draw_answer(frames(1), None, [{"label": "$5_off$ and\n$\\nothing$ \x1b", "score": 0.5}], "$x^2$.mp4")
     drawn.canvas.draw()
-    assert parts(drawn)[2] == ["$x^2$.mp4", "", "$5_off$ and $\\nothing$", "50.0%"]
+    assert texts_of(drawn) == ["$x^2$.mp4", "", "$5_off$ and $\\nothing$ \\x1b", "50.0%"]
 
 
 def test_texts_of_a_row_share_a_baseline():
-    drawn = draw_answer(frames(1), None, SCORES)
-    heights = [text.get_position()[1] for text in drawn.texts[1:]]
+    texts = draw_answer(frames(1), None, SCORES).axes[0].texts
+    heights = [text.get_position()[1] for text in texts[1:]]
     assert heights[0::2] == heights[1::2]
-    assert {text.get_va() for text in drawn.texts} == {"baseline"}
+    assert {text.get_va() for text in texts} == {"baseline"}
 
 
 def test_nothing_of_matplotlib_is_changed(tmp_path):
@@ -118,34 +126,14 @@ def test_times(times, texts):
     assert format_times(times) == texts
 
 
-@pytest.mark.parametrize(
-    "score, text",
-    [(0, "0.0%"), (0.0004, "<0.1%"), (0.0005, "0.1%"), (0.9994, "99.9%"), (0.99951, ">99.9%"), (1, "100.0%")],
-)
-def test_percentages(score, text):
-    assert format_percent(score) == text
+def test_percentages():
+    texts = {0: "0.0%", 0.0004: "<0.1%", 0.0005: "0.1%", 0.9994: "99.9%", 0.99951: ">99.9%", 1: "100.0%"}
+    assert [format_percent(score) for score in texts] == list(texts.values())
 
 
-def test_scores_may_be_rounded_above_one():
-    drawn = draw_answer(frames(1), None, [{"label": "yoga", "score": 1.0000001}])
-    assert parts(drawn)[2][-1] == "100.0%"
-
-
-def test_few_frames_are_not_blown_up():
-    columns, width, height = frame_grid(1, 16 / 9)
-    assert (columns, height) == (1, figure_module.HIGHEST_FRAME) and width == pytest.approx(height * 16 / 9)
-    assert frame_grid(16, 1.0)[0] == 8 and frame_grid(10, 1.0)[0] == 5
-
-
-@pytest.mark.parametrize(
-    "times, scores, message",
-    [
-        ([0.0], SCORES, "`times` must have one entry for each frame, got 1 for 2 frames"),
-        (None, [], "`scores` is empty"),
-        (None, [{"label": "a", "score": 1.5}], "`scores` must lie in 0 … 1, got 1.5 for 'a'"),
-        (None, [*SCORES, {"label": "b", "score": float("nan")}], "got nan for 'b'"),
-    ],
-)
-def test_what_cannot_be_drawn(times, scores, message):
-    with pytest.raises(ValueError, match=message):
-        draw_answer(frames(2), times, scores)
+@pytest.mark.parametrize("scores", [[], [{"label": "a", "score": 1.5}], [*SCORES, {"label": "b", "score": np.nan}]])
+def test_scores_that_cannot_be_drawn(scores):
+    with pytest.raises(ValueError, match="`scores`"):
+        draw_answer(frames(2), None, scores)
+    with pytest.raises(ValueError):
+        draw_answer(frames(2), [0.0], SCORES)

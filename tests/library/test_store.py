@@ -32,11 +32,6 @@ MODEL = ["--model", str(DEMO / "checkpoint")]
 COMMAND = [sys.executable, "-m", "vitaclip_hf.cli"]
 
 
-@pytest.fixture(scope="module")
-def checkpoint():
-    return load_checkpoint(DEMO / "checkpoint")
-
-
 @pytest.fixture
 def folder(tmp_path) -> Path:
     """Three samples, one of them in a subfolder, a long video of two scenes, and a broken file."""
@@ -363,13 +358,13 @@ def test_ray_with_a_killed_driver(tmp_path, place):
 
 def test_contact_sheet(folder):
     hits = [Moment("long.mp4", 2.0, 4.0, 0.9), Moment("more/yellow_moon_shaking.mp4", 0.0, 2.0, 0.25)]
-    figure = draw_contact_sheet(hits, folder, "pink square")
-    texts = [text.get_text() for text in figure.texts]
+    [axes] = draw_contact_sheet(hits, folder, "pink square").axes
+    texts = [text.get_text() for text in axes.texts]
     assert texts[0] == "pink square" and "long.mp4" in texts and "2.0 – 4.0 s" in texts and "0.25" in texts
     [long_name] = [text for text in texts if "yellow" in text or text.startswith("…")]
     assert long_name.startswith("…") and "more/yellow_moon_shaking.mp4".endswith(long_name[1:])
     assert len(long_name) > 10
-    pink, yellow = (axes.images[0].get_array().reshape(-1, 3).astype(int) for axes in figure.axes)
+    pink, yellow = (image.get_array().reshape(-1, 3).astype(int) for image in axes.images)
     assert ((pink - [242, 89, 204]) ** 2).sum(1).min() < 2000 < ((yellow - [242, 89, 204]) ** 2).sum(1).min()
     with pytest.raises(ValueError, match="nothing to draw"):
         draw_contact_sheet([], folder)

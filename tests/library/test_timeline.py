@@ -12,7 +12,7 @@ from evaluate_timeline import temporal_average_precision, temporal_iou
 from matplotlib.colors import to_hex
 from matplotlib.patches import StepPatch
 
-from vitaclip_hf import VideoDecodingError, fast_dtype, load_checkpoint, open_video
+from vitaclip_hf import VideoDecodingError, fast_dtype, open_video
 from vitaclip_hf.cli.main import main
 from vitaclip_hf.data.motion_shapes import Scene, all_scenes, draw_videos, write_video
 from vitaclip_hf.library import windows as windows_module
@@ -26,7 +26,7 @@ from vitaclip_hf.library.timeline import (
     merge_segments,
 )
 from vitaclip_hf.library.timeline_files import clock, write_timeline
-from vitaclip_hf.library.timeline_picture import LANE_BAR, LANE_HEIGHT, draw_timeline
+from vitaclip_hf.library.timeline_picture import LANE_BAR, draw_timeline
 from vitaclip_hf.library.windows import check_window, read_windows
 from vitaclip_hf.model.decoding import DecodedFrame, PyAVVideo
 from vitaclip_hf.model.video_reader import VideoReader
@@ -40,11 +40,6 @@ SCENES = [
     Scene("pink", "square", "growing"),
 ]
 LABELS = [scene.label for scene in all_scenes(held_out=True)]
-
-
-@pytest.fixture(scope="module")
-def checkpoint():
-    return load_checkpoint(DEMO / "checkpoint")
 
 
 @pytest.fixture(scope="module")
@@ -270,22 +265,23 @@ def test_picture():
     for n in range(20):
         thumbnails.add(n + 0.5, np.full((36, 64, 3), n, np.uint8))
     segments = [Segment(0, 10, "yoga", 0.9, 0.3), Segment(10, 20, "tai chi", 0.8, 0.3)]
-    figure = draw_timeline(segments, ["yoga", "tai chi"], scored, thumbnails, "talk.mp4")
-    [lanes] = [axes for axes in figure.axes if axes.get_label() == "lanes"]
-    bars = [(bar.get_x(), bar.get_width()) for bars in lanes.containers for bar in bars]
-    assert bars == [(0, 20), (0, 10), (0, 20), (10, 10)]  # each lane and its segment
-    curves = [patch for patch in lanes.patches if isinstance(patch, StepPatch)]
-    heights = [(to_hex(curve.get_facecolor()).upper(), curve.get_data()) for curve in curves]
-    assert [color for color, _ in heights] == [OTHER, BEST, OTHER, BEST]
+    [axes] = draw_timeline(segments, ["yoga", "tai chi"], scored, thumbnails, "talk.mp4").axes
+    bars = [bar for bars in axes.containers for bar in bars]
+    left, width = bars[0].get_x(), bars[0].get_width()
+    spans = [((bar.get_x() - left) / width * 20, bar.get_width() / width * 20) for bar in bars]
+    expected = [(0, 20), (0, 10), (0, 20), (10, 10)]  # each lane and its segment
+    assert spans == [pytest.approx(span, abs=1e-6) for span in expected]
+    curves = [patch for patch in axes.patches if isinstance(patch, StepPatch)]
+    assert [to_hex(curve.get_facecolor()).upper() for curve in curves] == [OTHER, BEST, OTHER, BEST]
     for place, score in enumerate([0.9, 0.8]):  # dark within the segment, nothing outside
-        values = (heights[2 * place + 1][1].baseline - heights[2 * place + 1][1].values) / (LANE_BAR / LANE_HEIGHT)
+        data = curves[2 * place + 1].get_data()
         inside = np.arange(20) < 10 if place == 0 else np.arange(20) >= 10
-        assert np.allclose(values, inside * score, atol=1e-6)
-    texts = [text.get_text() for text in figure.texts]
+        assert np.allclose((data.baseline - data.values) / LANE_BAR, inside * score, atol=1e-6)
+    texts = [text.get_text() for text in axes.texts]
     assert texts[:3] == ["talk.mp4", "yoga", "tai chi"] and "0.0 s" in texts and "20.0 s" in texts
-    shown = [int(axes.images[0].get_array()[0, 0, 0]) for axes in figure.axes if axes.images]
-    step = 20 / len(shown)
-    assert all(abs(value + 0.5 - (n + 0.5) * step) <= 1 for n, value in enumerate(shown))
+    step = 20 / len(axes.images)
+    for place, image in enumerate(axes.images):
+        assert abs(int(image.get_array()[0, 0, 0]) - place * step - step / 2 + 0.5) <= 1
 
 
 def test_command(joined, tmp_path, capsys):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from vitaclip_hf import VideoDecodingError, load_checkpoint, open_video
+from vitaclip_hf import VideoDecodingError, open_video
 from vitaclip_hf.cli.main import main
 from vitaclip_hf.data.motion_shapes import all_scenes, draw_videos, write_video
 from vitaclip_hf.library.store import read_embeddings
@@ -17,11 +17,6 @@ from vitaclip_hf.model.decoding import PyAVVideo
 
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo"
-
-
-@pytest.fixture(scope="module")
-def checkpoint():
-    return load_checkpoint(DEMO / "checkpoint")
 
 
 @pytest.fixture(scope="module")

@@ -1,20 +1,24 @@
 """One picture of an answer: the frames that were read, and the scores of the labels. Needs matplotlib."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.text import Text
 
-from ..data.output_files import storable
 from ..model.read_options import ReadOptions
+from ..model.shown_names import one_line
 from ..model.video_inputs import to_frames, video_from
 
 
 # Inches.
 WIDTH = 10.0
 MARGIN = 0.45
+INNER_WIDTH = WIDTH - 2 * MARGIN
 FRAME_GAP = 0.08
 FRAMES_IN_A_ROW = 8
 HIGHEST_FRAME = 2.4
@@ -26,7 +30,7 @@ BAR_HEIGHT = 0.19
 COLUMN_GAP = 0.25
 PERCENT_WIDTH = 0.98
 COSINE_WIDTH = 1.0
-WIDEST_LABEL = 0.45  # share of the width
+WIDEST_LABEL = 0.45 * INNER_WIDTH
 
 # Okabe and Ito's blue, and a light grey-blue: they differ in lightness, so that all readers can tell them apart.
 BEST, OTHER, TRACK = "#0072B2", "#A9BFD1", "#F0F2F5"
@@ -80,67 +84,46 @@ def draw_answer(
     ```
     """
     pictures = to_frames(frames).permute(0, 2, 3, 1).numpy()
-    if times is not None and len(times) != len(pictures):
-        raise ValueError(f"`times` must have one entry for each frame, got {len(times)} for {len(pictures)} frames.")
-    if not scores:
-        raise ValueError("`scores` is empty; give at least one label with its score.")
-    wrong = [row for row in scores if not 0 <= row["score"] <= 1 + ROUNDING]
-    if wrong:
-        raise ValueError(f"`scores` must lie in 0 … 1, got {wrong[0]['score']:.3g} for {wrong[0]['label'][:100]!r}.")
+    if not scores or not all(0 <= row["score"] <= 1 + ROUNDING for row in scores):
+        raise ValueError(f"`scores` must be in 0 … 1, for at least one label; got {list(scores)!r:.200}.")
     ranked = sorted(scores, key=lambda row: -row["score"])
 
-    page = Page()
-    weights = ["normal" if note else "bold"] + ["normal"] * (len(ranked) - 1)
-    widest = WIDEST_LABEL * (WIDTH - 2 * MARGIN)
-    labels = [
-        page.wrap(row["label"], widest, 2, LABEL_SIZE, weight) for row, weight in zip(ranked, weights, strict=True)
-    ]
-    label_width = max(page.width_of(label, LABEL_SIZE, weight) for label, weight in zip(labels, weights, strict=True))
-    row_height = ROW_HEIGHT[max(label.count("\n") + 1 for label in labels)]
-    columns, width, height = frame_grid(len(pictures), pictures.shape[2] / pictures.shape[1])
-    rows = -(-len(pictures) // columns)
-    stamp_height = FRAME_GAP if times is None else TIME_HEIGHT
-    frames_top = MARGIN + (TITLE_HEIGHT if title else 0)
-    note_top = frames_top + rows * (height + stamp_height) + GAP_ABOVE_SCORES
-    bars_top = note_top + (ROW_HEIGHT[1] if note else 0)
-    page.figure.set_size_inches(WIDTH, bars_top + len(ranked) * row_height + MARGIN - 0.1)
-
-    page.title(title)
+    page = Page(title)
+    columns = columns_of(len(pictures))
+    shape = pictures.shape[2] / pictures.shape[1]
+    width = min((INNER_WIDTH + FRAME_GAP) / columns - FRAME_GAP, HIGHEST_FRAME * shape)
     stamps = [""] * len(pictures) if times is None else format_times(times)
+    row_height = width / shape + (FRAME_GAP if times is None else TIME_HEIGHT)
     for index, (picture, stamp) in enumerate(zip(pictures, stamps, strict=True)):
-        line_number, column = divmod(index, columns)
-        left, top = MARGIN + column * (width + FRAME_GAP), frames_top + line_number * (height + stamp_height)
-        axes = page.add_axes(left, top, width, height)
-        axes.imshow(picture, aspect="auto", interpolation="lanczos")
-        page.write(left + width / 2, top + height + 0.16, stamp, TIME_SIZE, QUIET, align="center")
-
+        row, column = divmod(index, columns)
+        left, top = MARGIN + column * (width + FRAME_GAP), page.top + row * row_height
+        page.add_picture(picture, left, top, width, width / shape)
+        page.write(left + width / 2, top + width / shape + 0.16, stamp, ha="center")
+    page.top += -(-len(pictures) // columns) * row_height + GAP_ABOVE_SCORES
     if note:
-        line = page.wrap(note, WIDTH - 2 * MARGIN, 1, LABEL_SIZE, "bold")
-        page.write(MARGIN, note_top + ROW_HEIGHT[1] / 2, line, LABEL_SIZE, INK, weight="bold")
+        line = page.wrap(note, INNER_WIDTH, 1, LABEL_SIZE, "bold")
+        page.write(MARGIN, page.top + ROW_HEIGHT[1] / 2, line, LABEL_SIZE, INK, weight="bold")
+        page.top += ROW_HEIGHT[1]
 
-    bars_left = MARGIN + label_width + COLUMN_GAP
-    numbers_width = PERCENT_WIDTH + (COSINE_WIDTH if any("cosine" in row for row in ranked) else 0)
-    axes = page.add_axes(
-        bars_left, bars_top, WIDTH - MARGIN - numbers_width - bars_left, len(ranked) * row_height, label="scores"
-    )
-    axes.set(xlim=(0, 1), ylim=(len(ranked) - 0.5, -0.5))
-    places, thickness = range(len(ranked)), BAR_HEIGHT / row_height
-    axes.barh(places, 1, thickness, color=TRACK)
-    axes.barh(
-        places,
-        [row["score"] for row in ranked],
-        thickness,
-        color=[OTHER if note else BEST] + [OTHER] * (len(ranked) - 1),
-    )
+    weights = ["normal" if note else "bold"] + ["normal"] * (len(ranked) - 1)
+    labels = [
+        page.wrap(row["label"], WIDEST_LABEL, 2, LABEL_SIZE, weight)
+        for row, weight in zip(ranked, weights, strict=True)
+    ]
+    left = MARGIN + COLUMN_GAP + max(map(page.width_of, labels, [LABEL_SIZE] * len(labels), weights))
+    right = WIDTH - MARGIN - PERCENT_WIDTH - (COSINE_WIDTH if any("cosine" in row for row in ranked) else 0)
+    row_height = ROW_HEIGHT[max(label.count("\n") + 1 for label in labels)]
     for place, (row, label, weight) in enumerate(zip(ranked, labels, weights, strict=True)):
-        color = QUIET if place or note else INK
-        middle = bars_top + (place + 0.5) * row_height
-        percent_right = WIDTH - MARGIN - numbers_width + PERCENT_WIDTH
+        middle = page.top + (place + 0.5) * row_height
+        color, bar = (QUIET, OTHER) if place or note else (INK, BEST)
+        page.axes.barh(middle, right - left, BAR_HEIGHT, left, color=TRACK)
+        page.axes.barh(middle, row["score"] * (right - left), BAR_HEIGHT, left, color=bar)
         page.write(MARGIN, middle, label, LABEL_SIZE, color, weight=weight)
-        page.write(percent_right, middle, format_percent(row["score"]), LABEL_SIZE, color, align="right", weight=weight)
+        percent = format_percent(row["score"])
+        page.write(right + PERCENT_WIDTH, middle, percent, LABEL_SIZE, color, weight=weight, ha="right")
         if "cosine" in row:
-            page.write(WIDTH - MARGIN, middle, f"cosine {row['cosine']:.2f}", TIME_SIZE, QUIET, align="right")
-    return page.figure
+            page.write(WIDTH - MARGIN, middle, f"cosine {row['cosine']:.2f}", ha="right")
+    return page.finish(page.top + len(ranked) * row_height + MARGIN - 0.1)
 
 
 def draw_details(
@@ -165,22 +148,9 @@ def draw_details(
     return draw_answer(video_from(video, options).read(numbers), stamps, details["scores"], title, note)
 
 
-def frame_grid(count: int, shape: float) -> tuple[int, float, float]:
-    """
-    How frames are laid out.
-
-    Args:
-        count: frames.
-        shape: width of a frame by its height.
-
-    Returns:
-        Frames in a row, and the width and height of one in inches.
-    """
-    rows = -(-count // FRAMES_IN_A_ROW)
-    columns = -(-count // rows)
-    width = (WIDTH - 2 * MARGIN - (columns - 1) * FRAME_GAP) / columns
-    width = min(width, HIGHEST_FRAME * shape)
-    return columns, width, width / shape
+def columns_of(count: int) -> int:
+    """Frames in a row, so that all rows are about equally long."""
+    return -(-count // -(-count // FRAMES_IN_A_ROW))
 
 
 def format_times(times: Sequence[float]) -> list[str]:
@@ -208,71 +178,81 @@ def format_percent(score: float) -> str:
 
 
 class Page:
-    """A figure of fixed width on which things are placed in inches from the upper left corner."""
+    """
+    A figure of fixed width with one axes, whose units are inches from the upper left corner.
 
-    def __init__(self):
+    Attributes:
+        top (`float`): where the next row begins.
+    """
+
+    def __init__(self, title: str | None = None):
         self.figure = Figure(figsize=(WIDTH, 1), dpi=DOTS_PER_INCH, facecolor="white")
-        self.renderer = FigureCanvasAgg(self.figure).get_renderer()
+        self._renderer = FigureCanvasAgg(self.figure).get_renderer()
+        self.axes = self.figure.add_axes((0, 0, 1, 1))
+        self.axes.set_axis_off()
+        self.top = MARGIN
+        if title:
+            line = self.wrap(title, INNER_WIDTH, 1, TITLE_SIZE, "bold")
+            self.write(MARGIN, MARGIN + 0.12, line, TITLE_SIZE, INK, weight="bold")
+            self.top += TITLE_HEIGHT
 
-    def add_axes(self, left: float, top: float, width: float, height: float, **kwargs: Any):
-        page_width, page_height = self.figure.get_size_inches()
-        place = (left / page_width, 1 - (top + height) / page_height, width / page_width, height / page_height)
-        axes = self.figure.add_axes(place, **kwargs)
-        axes.set_axis_off()
-        return axes
+    def finish(self, height: float) -> Figure:
+        """The figure, cut at this height."""
+        self.figure.set_size_inches(WIDTH, height)
+        self.axes.set(xlim=(0, WIDTH), ylim=(height, 0))
+        return self.figure
 
-    def write(self, left: float, middle: float, text: str, size: float, color: str, align="left", weight="normal"):
-        """Capitals stand centred on `middle`, so that texts beside each other share a baseline."""
-        page_width, page_height = self.figure.get_size_inches()
-        one_line = "\n" not in text
-        self.figure.text(
-            left / page_width,
-            1 - (middle + (CAPITAL_HEIGHT * size / 72 / 2 if one_line else 0)) / page_height,
-            storable(text),
-            size=size,
-            color=color,
-            weight=weight,
-            ha=align,
-            va="baseline" if one_line else "center",
-            linespacing=1.1,
-            parse_math=False,
+    def add_picture(self, picture: np.ndarray, left: float, top: float, width: float, height: float) -> None:
+        extent = (left, left + width, top + height, top)
+        self.axes.imshow(picture, extent=extent, aspect="auto", interpolation="lanczos")
+
+    def add_legend(self, colors: Mapping[str, str], left: float, top: float) -> None:
+        self.axes.legend(
+            handles=[Patch(color=color, label=name) for name, color in colors.items()],
+            loc="upper left",
+            bbox_to_anchor=(left, top),
+            bbox_transform=self.axes.transData,
+            ncols=len(colors),
+            fontsize=TIME_SIZE,
+            labelcolor=QUIET,
+            frameon=False,
+            borderpad=0,
+            handlelength=0.9,
+            handleheight=0.9,
         )
 
-    def title(self, text: str | None) -> None:
-        """A line at the top, if there is a title. The page's size must be set."""
-        if text:
-            line = self.wrap(text, WIDTH - 2 * MARGIN, 1, TITLE_SIZE, "bold")
-            self.write(MARGIN, MARGIN + 0.12, line, TITLE_SIZE, INK, weight="bold")
+    def write(
+        self, left: float, middle: float, text: str, size: float = TIME_SIZE, color: str = QUIET, **style: Any
+    ) -> None:
+        """Capitals stand centred on `middle`, so that texts beside each other share a baseline."""
+        if "\n" in text:
+            style |= {"va": "center", "linespacing": 1.1}
+        else:
+            middle += CAPITAL_HEIGHT * size / 72 / 2
+        self.axes.text(left, middle, text, size=size, color=color, parse_math=False, **style)
 
-    def width_of(self, text: str, size: float, weight: str) -> float:
+    def width_of(self, text: str, size: float, weight: str = "normal") -> float:
         """In inches, of the longest line."""
-        drawn = Text(0, 0, storable(text), size=size, weight=weight, figure=self.figure, parse_math=False)
-        return drawn.get_window_extent(self.renderer).width / self.figure.dpi
+        drawn = Text(0, 0, text, size=size, weight=weight, figure=self.figure, parse_math=False)
+        return drawn.get_window_extent(self._renderer).width / self.figure.dpi
 
-    def wrap(self, text: str, width: float, lines: int, size: float, weight: str) -> str:
-        """A text in at most so many lines of this width in inches, cut with an ellipsis."""
-        rest = " ".join(text.split())
-        wrapped: list[str] = []
-        while rest:
-            is_last = len(wrapped) == lines - 1
-            taken = self._break(rest, width, size, weight)
-            if is_last and taken < len(rest):
-                taken = self._break(rest, width, size, weight, end="…")
-                return "\n".join([*wrapped, rest[:taken].rstrip(" ,;:.") + "…"])
-            wrapped.append(rest[:taken].rstrip())
-            rest = rest[taken:].lstrip()
-        return "\n".join(wrapped)
+    def wrap(self, text: str, width: float, most_lines: int, size: float, weight: str = "normal") -> str:
+        """A text in lines of at most this width in inches, cut with an ellipsis; control characters are escaped."""
+        text = one_line(text)
+        columns = len(text)
+        while True:
+            lines = textwrap.wrap(text, columns)
+            if len(lines) > most_lines:
+                lines = lines[:most_lines]
+                lines[-1] = lines[-1][: columns - 1].rstrip(" ,;:.") + "…"
+            wrapped = "\n".join(lines)
+            too_wide = self.width_of(wrapped, size, weight) / width
+            if too_wide <= 1:
+                return wrapped
+            columns = min(columns - 1, int(1.2 * columns / too_wide))
 
-    def keep_end(self, text: str, width: float, size: float, weight: str) -> str:
+    def keep_end(self, text: str, width: float, size: float) -> str:
         """A text in one line of this width in inches. Its beginning is cut off, since paths differ at their ends."""
+        text = one_line(text)
         shorter = (f"…{text[start:]}" for start in range(1, len(text)))
-        return next((line for line in (text, *shorter) if self.width_of(line, size, weight) <= width), "…")
-
-    def _break(self, text: str, width: float, size: float, weight: str, end: str = "") -> int:
-        """How many letters to take for a line: up to a space if there is one, at least one letter."""
-        if self.width_of(text, size, weight) <= width:
-            return len(text)
-        fits = (n for n in range(len(text) - 1, 1, -1) if self.width_of(text[:n].rstrip() + end, size, weight) <= width)
-        longest = next(fits, 1)
-        space = text.rfind(" ", 0, longest + 1)
-        return space if space > 0 else longest
+        return next((line for line in (text, *shorter) if self.width_of(line, size) <= width), "…")

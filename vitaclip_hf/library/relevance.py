@@ -10,7 +10,6 @@ from torch import nn
 from transformers.image_utils import ChannelDimension
 
 from ..loading.checkpoint import Checkpoint
-from ..model.video_reader import VideoReader
 
 
 PICTURE_SIDE = 224  # pixels; small models are shown with sharper pictures than they see
@@ -55,20 +54,16 @@ class Relevance:
     def as_dict(self) -> dict[str, Any]:
         """All of it but the pictures, for JSON."""
 
-        def rounded(values: torch.Tensor | None) -> Any:
-            return None if values is None else (values.double() * 1e6).round().div(1e6).tolist()
+        def plain(value: Any) -> Any:
+            if isinstance(value, torch.Tensor):
+                return plain(value.tolist())
+            if isinstance(value, dict):
+                return {name: plain(part) for name, part in value.items()}
+            if isinstance(value, list):
+                return [plain(part) for part in value]
+            return round(value, 6) if isinstance(value, float) else value
 
-        return {
-            "label": self.label,
-            "cosine": round(self.cosine, 6),
-            "frames": self.frames,
-            "times": None if self.times is None else [round(time, 3) for time in self.times],
-            "frame_relevance": rounded(self.frame_relevance),
-            "patch_relevance": rounded(self.patch_relevance),
-            "patch_attention": rounded(self.patch_attention),
-            "attention": {kind: rounded(values) for kind, values in self.attention.items()},
-            "attention_to_frames": rounded(self.attention_to_frames),
-        }
+        return {name: plain(value) for name, value in vars(self).items() if name != "pictures"}
 
 
 def explain(
@@ -114,30 +109,25 @@ def explain(
     """
     if method not in METHODS:
         raise ValueError(f"unknown `method` {method!r:.100}; choose one of {', '.join(METHODS)}.")
-    labels, embeds = checkpoint.encoder().class_embeds(None if label is None else [label], templates)
-    processor, model = checkpoint.processor.video_processor, checkpoint.model
-    reader = VideoReader(processor)
+    encoder = checkpoint.encoder()
+    labels, embeds = encoder.class_embeds(None if label is None else [label], templates)
+    processor, model, reader = encoder.video_processor, encoder.model, encoder.reader()
     opened = reader.open(video)
     clip = opened.read_clips(reader.specification, seed=0)[0]
     metadata = opened.metadata
-    frames = list(metadata.frames_indices or range(len(clip)))[: len(clip)]
-    times = metadata.timestamps[: len(clip)] if metadata.fps else None
 
     pixels = processed(processor, clip).to(model.device, model.dtype)
-    with torch.no_grad():
-        found = nn.functional.normalize(model.get_video_features(pixels[None]).pooler_output, dim=-1)[0]
-    cosines = embeds.float() @ found.float().to(embeds.device)
+    cosines = encoder.embed_videos(pixels[None, None])[0, 0].float() @ embeds.float().T
     best = int(cosines.argmax())
-    attended = attention_of_class_tokens(model, pixels)
     return Relevance(
         label=labels[best],
         cosine=float(cosines[best]),
-        frames=frames,
-        times=times,
+        frames=list(metadata.frames_indices or range(len(clip)))[: len(clip)],
+        times=metadata.timestamps[: len(clip)] if metadata.fps else None,
         pictures=shown_pictures(processor, clip),
         frame_relevance=leave_one_out(model, pixels, embeds[best]),
         patch_relevance=METHODS[method](model, pixels, embeds[best]),
-        **attended,
+        **attention_of_class_tokens(model, pixels),
     )
 
 
@@ -189,12 +179,12 @@ def leave_one_out(model: Any, pixels: torch.Tensor, class_embed: torch.Tensor) -
     count = len(pixels)
     if count == 1:
         return torch.zeros(1)
-    numbers = torch.arange(count)
     whole = cosines_of(model, pixels[None], class_embed)
     losses = []
     for left_out in range(count):
-        kept = torch.where(numbers == left_out, left_out - 1 if left_out else 1, numbers)
-        losses.append(whole - cosines_of(model, pixels[kept.to(pixels.device)][None], class_embed))
+        others = pixels.clone()
+        others[left_out] = pixels[left_out - 1 if left_out else 1]
+        losses.append(whole - cosines_of(model, others[None], class_embed))
     return torch.cat(losses).cpu()
 
 
@@ -212,7 +202,8 @@ def integrated_gradients(model: Any, pixels: torch.Tensor, class_embed: torch.Te
         with torch.enable_grad():
             [gradient] = torch.autograd.grad(cosines_of(model, between[None], class_embed)[0], between)
         gradients += gradient.float() / steps
-    return sum_over_patches(model, ((pixels - plain).float() * gradients).sum(1))
+    relevance = ((pixels - plain).float() * gradients).sum(1, keepdim=True)
+    return normalised(nn.functional.avg_pool2d(relevance, model.config.vision_config.patch_size)[:, 0])
 
 
 def gradient_attention(model: Any, pixels: torch.Tensor, class_embed: torch.Tensor) -> torch.Tensor:
@@ -230,7 +221,8 @@ def gradient_attention(model: Any, pixels: torch.Tensor, class_embed: torch.Tens
         )[0]
         gradients = torch.autograd.grad(cosine, outputs.attentions)
     products = [(a.detach() * g).float().sum(1)[:, 0] for a, g in zip(outputs.attentions, gradients, strict=True)]
-    return normalised(split_patches(model, pixels, torch.stack(products).sum(0)))
+    rows, columns = patch_grid(model, pixels)  # behind the class token, before the prompts
+    return normalised(torch.stack(products).sum(0)[:, 1 : 1 + rows * columns].unflatten(1, (rows, columns)))
 
 
 METHODS: dict[str, Callable[..., torch.Tensor]] = {
@@ -243,17 +235,6 @@ def patch_grid(model: Any, pixels: torch.Tensor) -> tuple[int, int]:
     """Rows and columns of patches."""
     size = model.config.vision_config.patch_size
     return pixels.shape[-2] // size, pixels.shape[-1] // size
-
-
-def split_patches(model: Any, pixels: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
-    """The patches of values of keys `(num_frames, num_keys)`: behind the class token, before the prompts."""
-    rows, columns = patch_grid(model, pixels)
-    return keys[:, 1 : 1 + rows * columns].unflatten(1, (rows, columns))
-
-
-def sum_over_patches(model: Any, values: torch.Tensor) -> torch.Tensor:
-    """Values of pixels `(num_frames, height, width)`, summed in each patch and normalised."""
-    return normalised(nn.functional.avg_pool2d(values[:, None], model.config.vision_config.patch_size)[:, 0])
 
 
 def normalised(relevance: torch.Tensor) -> torch.Tensor:
@@ -278,16 +259,11 @@ def recorded_attention(model: Any) -> Iterator[None]:
 
 
 @torch.no_grad()
-def attentions_of(model: Any, pixels: torch.Tensor) -> list[torch.Tensor]:
-    """The attention of each layer, mean over heads, of shape `(num_frames, num_tokens, num_keys)`."""
-    with recorded_attention(model):
-        outputs = model.get_video_features(pixels[None], output_attentions=True)
-    return [weights.float().mean(1) for weights in outputs.attentions]
-
-
 def attention_of_class_tokens(model: Any, pixels: torch.Tensor) -> dict[str, Any]:
     """The fields `patch_attention`, `attention` and `attention_to_frames` of [`Relevance`]."""
-    weights = torch.stack([layer[:, 0] for layer in attentions_of(model, pixels)]).mean(0).cpu()  # [T, keys]
+    with recorded_attention(model):
+        layers = model.get_video_features(pixels[None], output_attentions=True).attentions  # [T, heads, tokens, keys]
+    weights = torch.stack([layer[:, :, 0].float().mean(1) for layer in layers]).mean(0).cpu()  # [T, keys]
     rows, columns = patch_grid(model, pixels)
     vision = model.config.vision_config
     local = len(pixels) if vision.use_local_prompts else 0

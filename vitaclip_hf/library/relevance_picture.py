@@ -1,35 +1,18 @@
 """One picture of where a model looks: frames, maps on them, and bars below. Needs matplotlib."""
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from matplotlib import colormaps
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
-from .figure import (
-    BEST,
-    FRAME_GAP,
-    FRAMES_IN_A_ROW,
-    INK,
-    MARGIN,
-    OTHER,
-    QUIET,
-    TIME_SIZE,
-    TITLE_HEIGHT,
-    TRACK,
-    WIDTH,
-    Page,
-    format_times,
-)
+from .figure import BEST, FRAME_GAP, INK, INNER_WIDTH, MARGIN, OTHER, TRACK, WIDTH, Page, columns_of, format_times
 from .relevance import KINDS_OF_TOKENS, Relevance
 
 
 NAME_WIDTH = 1.75  # inches
 HIGHEST_PICTURE = 1.5
 BARS_HEIGHT = 0.5
-QUESTION_HEIGHT = 0.36
+QUESTION_HEIGHT = 0.5
 BLOCK_GAP = 0.3
 NAME_SIZE = 10.5
 LEGEND_HEIGHT = 0.3
@@ -53,110 +36,69 @@ def draw_relevance(relevance: Relevance, title: str | None = None) -> Figure:
     Returns:
         `matplotlib.figure.Figure`: `figure.savefig("grid.png")`.
     """
-    count = len(relevance.pictures)
-    blocks = -(-count // FRAMES_IN_A_ROW)
-    columns = -(-count // blocks)
-    shape = relevance.pictures.shape[3] / relevance.pictures.shape[2]
-    width = min((WIDTH - 2 * MARGIN - NAME_WIDTH - (columns - 1) * FRAME_GAP) / columns, HIGHEST_PICTURE * shape)
-    height = width / shape
-
-    page = Page()
-    top = MARGIN + (QUESTION_HEIGHT if title else 0) + TITLE_HEIGHT
-    block = 3 * (height + FRAME_GAP) + 2 * BARS_HEIGHT + 0.6 + LEGEND_HEIGHT
-    page.figure.set_size_inches(WIDTH, top + blocks * block + (blocks - 1) * BLOCK_GAP + LEGEND_HEIGHT + MARGIN - 0.25)
-    page.title(title)
-    question = page.wrap(
-        f"Where it looks for “{relevance.label}”", WIDTH - 2 * MARGIN - 1.5, 1, NAME_SIZE + 2, "normal"
-    )
-    page.write(MARGIN, top - TITLE_HEIGHT + 0.12, question, NAME_SIZE + 2, INK)
-    page.write(
-        WIDTH - MARGIN, top - TITLE_HEIGHT + 0.12, f"cosine {relevance.cosine:.2f}", TIME_SIZE + 1, QUIET, align="right"
-    )
-
-    stamps = format_times(relevance.times) if relevance.times else [f"frame {number}" for number in relevance.frames]
     pictures = relevance.pictures.permute(0, 2, 3, 1).numpy()
-    rows: list[tuple[str, str, Callable[[int], np.ndarray]]] = [
-        ("Frames", "the part it is shown", lambda index: pictures[index]),
-        ("Relevance", "evidence for the label", heated(pictures, relevance.patch_relevance)),
-        ("Attention", "of the class token", heated(pictures, relevance.patch_attention)),
-    ]
-    lowest = min(0.0, float(relevance.frame_relevance.min()))
-    largest = max(float(relevance.frame_relevance.abs().max()), 1e-9)
-    for number in range(blocks):
-        numbers = range(number * columns, min((number + 1) * columns, count))
-        lefts = [MARGIN + NAME_WIDTH + place * (width + FRAME_GAP) for place in range(len(numbers))]
-        down = top + number * (block + BLOCK_GAP)
-        for name, about, picture in rows:
-            _name(page, down + height / 2, name, about)
-            for left, index in zip(lefts, numbers, strict=True):
-                axes = page.add_axes(left, down, width, height)
-                axes.imshow(picture(index), aspect="auto", interpolation="lanczos")
-            down += height + FRAME_GAP
-        for left, index in zip(lefts, numbers, strict=True):
-            page.write(left + width / 2, down + 0.08, stamps[index], TIME_SIZE, QUIET, align="center")
-        down += LEGEND_HEIGHT
+    count, shape = len(pictures), pictures.shape[2] / pictures.shape[1]
+    columns = columns_of(count)
+    width = min((INNER_WIDTH - NAME_WIDTH + FRAME_GAP) / columns - FRAME_GAP, HIGHEST_PICTURE * shape)
+    height, bar = width / shape, BAR_SHARE * width
+    stamps = format_times(relevance.times) if relevance.times else [f"frame {number}" for number in relevance.frames]
+    maps = {
+        ("Frames", "the part it is shown"): pictures,
+        ("Relevance", "evidence for the label"): heat_map(pictures, relevance.patch_relevance),
+        ("Attention", "of the class token"): heat_map(pictures, relevance.patch_attention),
+    }
+    parts = relevance.frame_relevance.numpy() / max(float(relevance.frame_relevance.abs().max()), 1e-9)
+    part_height = BARS_HEIGHT / (1 - min(parts.min(), 0.0))
+    attention = {kind: values.numpy() for kind, values in relevance.attention.items()}
 
-        _name(page, down + BARS_HEIGHT / 2, "Frame’s part", "lost if left out")
-        for left, index in zip(lefts, numbers, strict=True):
-            axes = page.add_axes(left, down, width, BARS_HEIGHT, label=f"part of frame {index}")
-            value = float(relevance.frame_relevance[index]) / largest
-            axes.set(xlim=(0, 1), ylim=(min(0.0, lowest / largest), 1))
-            axes.plot((0, 1), (0, 0), color=TRACK, linewidth=1.5, solid_capstyle="butt")
-            axes.bar(0.5, value, BAR_SHARE, color=BEST if value > 0 else OTHER)
-            text = f"{float(relevance.frame_relevance[index]):+.3f}".replace("-", "−")
-            page.write(left + width / 2, down + BARS_HEIGHT + 0.12, text, TIME_SIZE - 1, QUIET, align="center")
-        down += BARS_HEIGHT + 0.4
+    page = Page(title)
+    question = page.wrap(f"Where it looks for “{relevance.label}”", INNER_WIDTH - 1.5, 1, NAME_SIZE + 2)
+    page.write(MARGIN, page.top + 0.12, question, NAME_SIZE + 2, INK)
+    page.write(WIDTH - MARGIN, page.top + 0.12, f"cosine {relevance.cosine:.2f}", ha="right")
+    page.top += QUESTION_HEIGHT
 
-        _name(page, down + BARS_HEIGHT / 2, "Attention to", "patches and prompts")
-        for left, index in zip(lefts, numbers, strict=True):
-            axes = page.add_axes(left, down, width, BARS_HEIGHT, label=f"attention of frame {index}")
-            axes.set(xlim=(0, 1), ylim=(0, 1))
-            bottom = 0.0
-            for kind in KINDS_OF_TOKENS:
-                share = float(relevance.attention[kind][index])
-                axes.bar(0.5, share, BAR_SHARE, bottom=bottom, color=KIND_COLORS[kind])
-                bottom += share
-        down += BARS_HEIGHT + 0.2
-    _legend(page, MARGIN + NAME_WIDTH, down + 0.08, relevance)
-    return page.figure
+    def name_row(name: str, meaning: str, row_height: float) -> None:
+        middle = page.top + row_height / 2
+        page.write(MARGIN, middle - 0.09, name, NAME_SIZE, INK, weight="bold")
+        page.write(MARGIN, middle + 0.11, meaning)
 
+    for first in range(0, count, columns):
+        block = slice(first, first + columns)
+        lefts = MARGIN + NAME_WIDTH + np.arange(len(pictures[block])) * (width + FRAME_GAP)
+        for names, images in maps.items():
+            name_row(*names, height)
+            for left, image in zip(lefts, images[block], strict=True):
+                page.add_picture(image, left, page.top, width, height)
+            page.top += height + FRAME_GAP
+        for left, stamp in zip(lefts, stamps[block], strict=True):
+            page.write(left + width / 2, page.top + 0.08, stamp, ha="center")
+        page.top += LEGEND_HEIGHT
 
-def heated(pictures: np.ndarray, patches: torch.Tensor) -> Callable[[int], np.ndarray]:
-    """What gives the grey frame of a number under the colours of its map."""
-    size = pictures.shape[1:3]
-    maps = torch.nn.functional.interpolate(patches[:, None].float(), size=size, mode="bilinear")[:, 0]
-    maps = (maps / maps.max().clamp(min=1e-12)).clamp(0, 1)
+        name_row("Frame’s part", "lost if left out", BARS_HEIGHT)
+        colors = [BEST if part > 0 else OTHER for part in parts[block]]
+        zero = page.top + part_height
+        page.axes.hlines([zero] * len(lefts), lefts, lefts + width, color=TRACK, linewidth=1.5)
+        page.axes.bar(lefts + width / 2, -part_height * parts[block], bar, zero, color=colors, label="part")
+        for left, value in zip(lefts, relevance.frame_relevance[block].tolist(), strict=True):
+            text = f"{value:+.3f}".replace("-", "−")
+            page.write(left + width / 2, page.top + BARS_HEIGHT + 0.12, text, ha="center")
+        page.top += BARS_HEIGHT + 0.4
 
-    def picture(index: int) -> np.ndarray:
-        heat = maps[index].numpy()
-        grey = pictures[index].mean(-1, keepdims=True) / 255
-        colors = HEAT(heat)[..., :3]
-        strength = 0.8 * heat[..., None] ** 0.7
-        return (grey * 0.75 * (1 - strength) + colors * strength).clip(0, 1)
-
-    return picture
+        name_row("Attention to", "patches and prompts", BARS_HEIGHT)
+        bottom = page.top + BARS_HEIGHT
+        for kind, color in KIND_COLORS.items():
+            heights = BARS_HEIGHT * attention[kind][block]
+            page.axes.bar(lefts + width / 2, -heights, bar, bottom, color=color, label=kind)
+            bottom = bottom - heights
+        page.top += BARS_HEIGHT + 0.2 + BLOCK_GAP
+    shares = {f"{kind} {attention[kind].mean():.0%}": color for kind, color in KIND_COLORS.items()}
+    page.add_legend(shares, MARGIN + NAME_WIDTH, page.top - BLOCK_GAP)
+    return page.finish(page.top - BLOCK_GAP + LEGEND_HEIGHT + MARGIN - 0.25)
 
 
-def _name(page: Page, middle: float, name: str, about: str) -> None:
-    page.write(MARGIN, middle - 0.09, name, NAME_SIZE, INK, weight="bold")
-    page.write(MARGIN, middle + 0.11, about, TIME_SIZE - 0.5, QUIET)
-
-
-def _legend(page: Page, left: float, middle: float, relevance: Relevance) -> None:
-    page_width, page_height = page.figure.get_size_inches()
-    for kind in KINDS_OF_TOKENS:
-        share = float(relevance.attention[kind].mean())
-        text = f"{kind} {share:.0%}"
-        side = 0.11
-        page.figure.add_artist(
-            Rectangle(
-                (left / page_width, 1 - (middle + side / 2) / page_height),
-                side / page_width,
-                side / page_height,
-                transform=page.figure.transFigure,
-                color=KIND_COLORS[kind],
-                linewidth=0,
-            )
-        )
-        page.write(left + 0.17, middle, text, TIME_SIZE, QUIET)
-        left += 0.17 + page.width_of(text, TIME_SIZE, "normal") + 0.22
+def heat_map(pictures: np.ndarray, patches: torch.Tensor) -> np.ndarray:
+    """The frames in grey under the colours of their map, of shape `(num_frames, height, width, 3)`."""
+    maps = torch.nn.functional.interpolate(patches[:, None].float(), size=pictures.shape[1:3], mode="bilinear")[:, 0]
+    heat = (maps / maps.max().clamp(min=1e-12)).clamp(0, 1).numpy()
+    grey, strength = pictures.mean(-1, keepdims=True) / 255, 0.8 * heat[..., None] ** 0.7
+    return (grey * 0.75 * (1 - strength) + HEAT(heat)[..., :3] * strength).clip(0, 1)

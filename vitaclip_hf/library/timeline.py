@@ -201,20 +201,6 @@ def mean_of_windows(windows: Iterable[ScoredTime], stride: float) -> Iterator[Sc
         number += 1
 
 
-@dataclass
-class _OpenSegment:
-    start: float
-    end: float
-    peak: float
-    score_time: float = 0.0  # integral of the score
-    cosine_time: float = 0.0
-
-    def extend(self, start: float, end: float, score: float, cosine: float) -> None:
-        self.end, self.peak = end, max(self.peak, score)
-        self.score_time += score * (end - start)
-        self.cosine_time += cosine * (end - start)
-
-
 def merge_segments(
     cells: Iterable[ScoredTime],
     labels: Sequence[str],
@@ -234,22 +220,23 @@ def merge_segments(
     Yields:
         [`Segment`], as soon as it is over.
     """
-    opened: dict[int, _OpenSegment] = {}
+    opened: dict[int, list[tuple[float, float, float, float]]] = {}  # start, end, score and cosine of each cell
 
     def closed(index: int) -> Iterator[Segment]:
-        found = opened.pop(index)
-        length = found.end - found.start
-        if found.peak >= high and length >= min_length - MOMENT:
-            yield Segment(found.start, found.end, labels[index], found.score_time / length, found.cosine_time / length)
+        start, end, scores, cosines = np.array(opened.pop(index)).T
+        lengths = end - start
+        if scores.max() >= high and lengths.sum() >= min_length - MOMENT:
+            score, cosine = (float(np.average(values, weights=lengths)) for values in (scores, cosines))
+            yield Segment(float(start[0]), float(end[-1]), labels[index], score, cosine)
 
     for cell in cells:
-        shown = np.flatnonzero((cell.scores >= low) & (cell.cosines >= min_cosine)).tolist()
-        for index in [index for index in opened if index not in shown]:
+        present = np.flatnonzero((cell.scores >= low) & (cell.cosines >= min_cosine)).tolist()
+        for index in [index for index in opened if index not in present]:
             yield from closed(index)
-        for index in shown:
-            segment = opened.setdefault(index, _OpenSegment(cell.start, cell.end, 0.0))
-            segment.extend(cell.start, cell.end, float(cell.scores[index]), float(cell.cosines[index]))
-    for index in sorted(opened, key=lambda index: opened[index].start):
+        for index in present:
+            cells_of_label = opened.setdefault(index, [])
+            cells_of_label.append((cell.start, cell.end, cell.scores[index], cell.cosines[index]))
+    for index in sorted(opened, key=lambda index: opened[index][0]):
         yield from closed(index)
 
 
@@ -278,11 +265,4 @@ class Thumbnails:
         return [min(self._kept, key=lambda kept: abs(kept[0] - time))[1] for time in times] if self._kept else []
 
 
-__all__ = [
-    "ScoredTime",
-    "Segment",
-    "Thumbnails",
-    "VideoTimeline",
-    "mean_of_windows",
-    "merge_segments",
-]
+__all__ = ["ScoredTime", "Segment", "Thumbnails", "VideoTimeline", "mean_of_windows", "merge_segments"]

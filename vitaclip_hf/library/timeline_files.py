@@ -3,31 +3,13 @@
 import csv
 import json
 from collections.abc import Callable, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
 from ..data.output_files import replace_file, storable
+from ..model.shown_names import one_line
 from .timeline import Segment
-
-
-def activitynet_form(segments: Sequence[Segment], video: str) -> dict[str, Any]:
-    """
-    Results as ActivityNet's evaluation reads them.
-
-    Args:
-        segments ([`Segment`]): the segments.
-        video (`str`): the video's name in the results.
-    """
-    rows = [
-        {
-            "label": segment.label,
-            "score": round(segment.score, 6),
-            "cosine": round(segment.cosine, 6),
-            "segment": [round(segment.start, 3), round(segment.end, 3)],
-        }
-        for segment in segments
-    ]
-    return {"version": "VERSION 1.3", "results": {video: rows}, "external_data": {"used": False, "details": ""}}
 
 
 def clock(seconds: float, decimal: str = ".") -> str:
@@ -38,9 +20,19 @@ def clock(seconds: float, decimal: str = ".") -> str:
     return f"{minutes // 60:02d}:{minutes % 60:02d}:{whole:02d}{decimal}{thousandths:03d}"
 
 
-def write_json_segments(path: Path, segments: Sequence[Segment], source: Path, fps: float | None) -> None:
-    content = activitynet_form(segments, source.stem)
-    text = json.dumps(content, indent=1, ensure_ascii=False)
+def write_json(path: Path, segments: Sequence[Segment], source: Path, fps: float | None) -> None:
+    """In the form that ActivityNet's evaluation reads."""
+    rows = [
+        {
+            "label": segment.label,
+            "score": round(segment.score, 6),
+            "cosine": round(segment.cosine, 6),
+            "segment": [round(segment.start, 3), round(segment.end, 3)],
+        }
+        for segment in segments
+    ]
+    results = {"results": {source.stem: rows}, "external_data": {"used": False, "details": ""}}
+    text = json.dumps({"version": "VERSION 1.3"} | results, indent=1, ensure_ascii=False)
     path.write_text(storable(text) + "\n", encoding="utf-8")
 
 
@@ -53,91 +45,58 @@ def write_csv(path: Path, segments: Sequence[Segment], source: Path, fps: float 
             writer.writerow((*times, segment.label, f"{segment.score:.6f}", f"{segment.cosine:.6f}"))
 
 
-def write_vtt(path: Path, segments: Sequence[Segment], source: Path, fps: float | None) -> None:
-    cues = ["WEBVTT\n"]
-    for segment in segments:
-        label = one_line(segment.label).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-        cues.append(f"{clock(segment.start)} --> {clock(segment.end)}\n{label} ({segment.score:.0%})\n")
+def write_subtitles(path: Path, segments: Sequence[Segment], source: Path, fps: float | None) -> None:
+    """WebVTT, or SRT with numbers and commas."""
+    is_vtt = path.suffix.lower() == ".vtt"
+    cues, decimal = (["WEBVTT\n"], ".") if is_vtt else ([], ",")
+    for number, segment in enumerate(segments, start=1):
+        label = one_line(segment.label)
+        times = f"{clock(segment.start, decimal)} --> {clock(segment.end, decimal)}"
+        cue = f"{times}\n{escape(label, quote=False) if is_vtt else label} ({segment.score:.0%})\n"
+        cues.append(cue if is_vtt else f"{number}\n{cue}")
     path.write_text("\n".join(cues), encoding="utf-8")
 
 
-def write_srt(path: Path, segments: Sequence[Segment], source: Path, fps: float | None) -> None:
-    cues = [
-        f"{number}\n{clock(segment.start, ',')} --> {clock(segment.end, ',')}\n"
-        f"{one_line(segment.label)} ({segment.score:.0%})\n"
-        for number, segment in enumerate(segments, start=1)
-    ]
-    path.write_text("\n".join(cues), encoding="utf-8")
-
-
-def one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
-def opentimelineio_timeline(segments: Sequence[Segment], source: Path, fps: float, duration: float) -> Any:
+def write_edit(path: Path, segments: Sequence[Segment], source: Path, fps: float | None) -> None:
     """
     An OpenTimelineIO timeline: the video as one clip, with a marker for each segment.
 
-    Args:
-        segments ([`Segment`]): the segments.
-        source (`Path`): the video file.
-        fps (`float`): its frame rate.
-        duration (`float`): its length in seconds.
-
-    Returns:
-        `opentimelineio.schema.Timeline`
+    An EDL is in the nearest frame rate that has a time code: 16 frames a second have none. Times in seconds stay.
     """
     import opentimelineio as otio
 
-    def span(start: float, end: float) -> Any:
-        first = otio.opentime.RationalTime(round(start * fps), fps)
-        return otio.opentime.TimeRange(first, otio.opentime.RationalTime(max(round(end * fps) - first.value, 1), fps))
+    rate, options = fps or 25.0, {}
+    if path.suffix.lower() == ".edl":
+        rate = otio.opentime.RationalTime.nearest_valid_timecode_rate(rate) or 25.0  # 0 where none is near
+        options = {"adapter_name": "cmx_3600", "rate": rate}
 
-    whole = span(0, duration)
+    def span(start: float, end: float) -> Any:
+        first = otio.opentime.RationalTime(round(start * rate), rate)
+        return otio.opentime.TimeRange(first, otio.opentime.RationalTime(max(round(end * rate) - first.value, 1), rate))
+
+    whole = span(0, max((segment.end for segment in segments), default=1.0))
     media = otio.schema.ExternalReference(target_url=source.absolute().as_uri(), available_range=whole)
     clip = otio.schema.Clip(name=source.name, media_reference=media, source_range=whole)
-    colors = otio.schema.MarkerColor
-    palette = [colors.BLUE, colors.GREEN, colors.ORANGE, colors.MAGENTA, colors.CYAN, colors.YELLOW, colors.RED]
+    colors = ("BLUE", "GREEN", "ORANGE", "MAGENTA", "CYAN", "YELLOW", "RED")
     labels = list(dict.fromkeys(segment.label for segment in segments))
     for segment in segments:
         marker = otio.schema.Marker(
             name=one_line(segment.label),
             marked_range=span(segment.start, segment.end),
-            color=palette[labels.index(segment.label) % len(palette)],
+            color=colors[labels.index(segment.label) % len(colors)],
             metadata={"vitaclip": {"score": segment.score, "cosine": segment.cosine}},
         )
         clip.markers.append(marker)
     timeline = otio.schema.Timeline(name=source.stem)
-    track = otio.schema.Track(name="video", kind=otio.schema.TrackKind.Video)
-    track.append(clip)
-    timeline.tracks.append(track)
-    return timeline
-
-
-def write_otio(path: Path, segments: Sequence[Segment], source: Path, fps: float | None) -> None:
-    import opentimelineio as otio
-
-    end = max((segment.end for segment in segments), default=1.0)
-    otio.adapters.write_to_file(opentimelineio_timeline(segments, source, fps or 25.0, end), str(path))
-
-
-def write_edl(path: Path, segments: Sequence[Segment], source: Path, fps: float | None) -> None:
-    """In the nearest frame rate that has a time code: 16 frames a second have none. Times in seconds stay."""
-    import opentimelineio as otio
-
-    rate = otio.opentime.RationalTime.nearest_valid_timecode_rate(fps or 25.0) or 25.0  # 0 where none is near
-    end = max((segment.end for segment in segments), default=1.0)
-    timeline = opentimelineio_timeline(segments, source, rate, end)
-    otio.adapters.write_to_file(timeline, str(path), adapter_name="cmx_3600", rate=rate)
+    timeline.tracks.append(otio.schema.Track(name="video", kind=otio.schema.TrackKind.Video, children=[clip]))
+    otio.adapters.write_to_file(timeline, str(path), **options)
 
 
 WRITERS: dict[str, Callable[[Path, Sequence[Segment], Path, float | None], None]] = {
-    ".json": write_json_segments,
+    ".json": write_json,
     ".csv": write_csv,
-    ".vtt": write_vtt,
-    ".srt": write_srt,
-    ".otio": write_otio,
-    ".edl": write_edl,
+    **dict.fromkeys((".vtt", ".srt"), write_subtitles),
+    **dict.fromkeys((".otio", ".edl"), write_edit),
 }
 
 

@@ -46,30 +46,29 @@ class VideoWindow:
     thumbnail: np.ndarray | None = field(default=None, repr=False)
 
 
+@dataclass
 class _OpenWindow:
-    """A window whose frames are still being decoded."""
+    """A window whose frames are still being decoded, and the times of those that it lacks."""
 
-    def __init__(self, start: float, end: float, num_frames: int, with_thumbnail: bool):
-        self.window = VideoWindow(start, end)
-        self._wanted = [start + (place + 0.5) * (end - start) / num_frames for place in range(num_frames)]
-        self._pixels: list[torch.Tensor] = []
-        self._with_thumbnail = with_thumbnail
+    window: VideoWindow
+    wanted: list[float]
+    pixels: list[torch.Tensor] = field(default_factory=list)
 
-    @property
-    def full(self) -> bool:
-        return len(self._pixels) == len(self._wanted)
+    def wants(self, until: float) -> bool:
+        return bool(self.wanted) and self.wanted[0] < until - MOMENT
 
-    def take(self, frame: DecodedFrame, pixels_of: Any, until: float) -> None:
+    def take(self, frame: DecodedFrame, pixels: torch.Tensor, until: float, thumbnail: bool) -> None:
         """Takes a frame as often as it is wanted before a moment."""
-        while not self.full and self._wanted[len(self._pixels)] < until - MOMENT:
+        while self.wants(until):
+            del self.wanted[0]
             self.window.frames.append(frame.number)
             self.window.times.append(frame.time)
-            self._pixels.append(pixels_of(frame))
-            if self._with_thumbnail and len(self._pixels) == len(self._wanted) // 2 + 1:
+            self.pixels.append(pixels)
+            if thumbnail and self.window.thumbnail is None and len(self.pixels) > len(self.wanted):
                 self.window.thumbnail = thumbnail_of(frame.rgb)
 
     def finished(self) -> VideoWindow:
-        self.window.pixels = torch.stack(self._pixels, dim=1)
+        self.window.pixels = torch.stack(self.pixels, dim=1)
         return self.window
 
 
@@ -79,18 +78,9 @@ def thumbnail_of(picture: np.ndarray, height: int = THUMBNAIL_HEIGHT) -> np.ndar
     return np.asarray(Image.fromarray(np.ascontiguousarray(picture)).resize((width, height), Image.Resampling.BICUBIC))
 
 
-class _FramePixels:
-    """Model input of single frames; of a frame that several windows take, it is made once."""
-
-    def __init__(self, reader: VideoReader):
-        self._reader = reader
-        self._latest: tuple[int, torch.Tensor] | None = None
-
-    def __call__(self, frame: DecodedFrame) -> torch.Tensor:
-        if self._latest is None or self._latest[0] != frame.number:
-            clip = torch.from_numpy(np.ascontiguousarray(frame.rgb)).permute(2, 0, 1)[None]
-            self._latest = frame.number, self._reader.process(clip)[:, 0]  # [spatial views, 3, H, W]
-        return self._latest[1]
+def model_input(reader: VideoReader, frame: DecodedFrame) -> torch.Tensor:
+    """Model input of a single frame, of shape `(num_spatial_views, 3, height, width)`."""
+    return reader.process(torch.from_numpy(np.ascontiguousarray(frame.rgb)).permute(2, 0, 1)[None])[:, 0]
 
 
 def check_window(window: float, stride: float) -> None:
@@ -130,20 +120,23 @@ def read_windows(
     check_window(window, stride)
     video = video_from(source, replace(reader.options, decoder="pyav"))
     stated_end = video.metadata.duration
-    pixels_of = _FramePixels(reader)
     waiting: deque[_OpenWindow] = deque()
     number, covered_to, frame = 0, 0.0, None  # of the next window; where the windows that were begun end
+    num_frames = reader.specification.num_frames
     for frame in video.frames():
         if stated_end is not None and frame.time > stated_end + stride / 2:
             stated_end = None  # the container was wrong
         while number * stride < frame.end - MOMENT and (stated_end is None or covered_to < stated_end - MOMENT):
             start = number * stride
             covered_to = start + window if stated_end is None else min(start + window, stated_end)
-            waiting.append(_OpenWindow(start, covered_to, reader.specification.num_frames, thumbnails))
+            wanted = [start + (place + 0.5) * (covered_to - start) / num_frames for place in range(num_frames)]
+            waiting.append(_OpenWindow(VideoWindow(start, covered_to), wanted))
             number += 1
-        for opened in waiting:
-            opened.take(frame, pixels_of, frame.end)
-        while waiting and waiting[0].full:
+        if any(opened.wants(frame.end) for opened in waiting):
+            pixels = model_input(reader, frame)
+            for opened in waiting:
+                opened.take(frame, pixels, frame.end, thumbnails)
+        while waiting and not waiting[0].wanted:
             yield waiting.popleft().finished()
     if frame is None:
         return
@@ -152,7 +145,7 @@ def read_windows(
     for opened in waiting:
         if seen_to > frame.end - MOMENT or not (opened.window.frames or seen_to == 0):
             break
-        opened.take(frame, pixels_of, math.inf)
+        opened.take(frame, model_input(reader, frame), math.inf, thumbnails)
         opened.window.end = seen_to = min(opened.window.end, frame.end)
         yield opened.finished()
 
@@ -186,22 +179,19 @@ def embed_windows(
     batch: list[VideoWindow] = []
 
     def embedded() -> Iterator[tuple[VideoWindow, torch.Tensor]]:
-        pixels = torch.stack([window.pixels for window in batch if window.pixels is not None])
-        features = encoder.embed_videos(pixels).float().cpu()
-        for window, row in zip(batch, features, strict=True):
-            window.pixels = None
-            yield window, row
+        if batch:
+            pixels = torch.stack([window.pixels for window in batch if window.pixels is not None])
+            for window, features in zip(batch, encoder.embed_videos(pixels).float().cpu(), strict=True):
+                window.pixels = None
+                yield window, features
+            batch.clear()
 
-    failure = None
     try:
         for window in windows:
             batch.append(window)
             if len(batch) == batch_size:
                 yield from embedded()
-                batch = []
-    except VideoDecodingError as error:  # what was read before it is not lost
-        failure = error
-    if batch:
+    except VideoDecodingError:
         yield from embedded()
-    if failure is not None:
-        raise failure
+        raise
+    yield from embedded()

@@ -27,6 +27,6 @@ def check_utf8(path: Any, library: str, argument: str = "", error: type[ValueErr
         raise error(f"{name}{shown(str(path))}: this path is not UTF-8, so {library} cannot open it; rename it.")
 
 
-def one_line(error: Exception, most: int = 1000) -> str:
-    """The message of an exception as one line of bounded length; its type if it has no message."""
+def one_line(error: Exception | str, most: int = 1000) -> str:
+    """A text, or the message of an exception, as one line of bounded length; its type if it is empty."""
     return shown(" ".join(str(error)[: 5 * most].split())[:most]) or type(error).__name__
