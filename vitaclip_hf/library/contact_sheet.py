@@ -48,7 +48,8 @@ def draw_contact_sheet(hits: Sequence[Moment], folder: str | Path, title: str | 
     for place, (hit, picture) in enumerate(zip(hits, pictures, strict=True)):
         row, column = divmod(place, COLUMNS)
         left, top = MARGIN + column * (width + GAP), page.top + row * (height + CAPTION_HEIGHT + GAP)
-        page.add_picture(ImageOps.pad(Image.fromarray(picture), cell, color=TRACK), left, top, width, height)
+        padded = ImageOps.pad(Image.fromarray(picture), cell, color=TRACK)
+        page.add_picture(np.asarray(padded), left, top, width, height)
         middle, rank = top + height + 0.2, f"{place + 1}  "
         page.write(left, middle, rank, size, INK, weight="bold")
         indent = page.width_of(rank, size, "bold") + 0.04

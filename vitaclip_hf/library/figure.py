@@ -95,8 +95,8 @@ def draw_answer(
     stamps = [""] * len(pictures) if times is None else format_times(times)
     row_height = width / shape + (FRAME_GAP if times is None else TIME_HEIGHT)
     for index, (picture, stamp) in enumerate(zip(pictures, stamps, strict=True)):
-        row, column = divmod(index, columns)
-        left, top = MARGIN + column * (width + FRAME_GAP), page.top + row * row_height
+        line_number, column = divmod(index, columns)
+        left, top = MARGIN + column * (width + FRAME_GAP), page.top + line_number * row_height
         page.add_picture(picture, left, top, width, width / shape)
         page.write(left + width / 2, top + width / shape + 0.16, stamp, ha="center")
     page.top += -(-len(pictures) // columns) * row_height + GAP_ABOVE_SCORES

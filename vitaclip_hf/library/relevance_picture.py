@@ -85,11 +85,11 @@ def draw_relevance(relevance: Relevance, title: str | None = None) -> Figure:
         page.top += BARS_HEIGHT + 0.4
 
         name_row("Attention to", "patches and prompts", BARS_HEIGHT)
-        bottom = page.top + BARS_HEIGHT
+        bottoms = np.full(len(lefts), page.top + BARS_HEIGHT)
         for kind, color in KIND_COLORS.items():
             heights = BARS_HEIGHT * attention[kind][block]
-            page.axes.bar(lefts + width / 2, -heights, bar, bottom, color=color, label=kind)
-            bottom = bottom - heights
+            page.axes.bar(lefts + width / 2, -heights, bar, bottoms, color=color, label=kind)
+            bottoms = bottoms - heights
         page.top += BARS_HEIGHT + 0.2 + BLOCK_GAP
     shares = {f"{kind} {attention[kind].mean():.0%}": color for kind, color in KIND_COLORS.items()}
     page.add_legend(shares, MARGIN + NAME_WIDTH, page.top - BLOCK_GAP)
