@@ -65,14 +65,13 @@ def find_tasks(names: list[str], videos: Path) -> list:
 
 
 def evaluate(arguments: argparse.Namespace, videos: Path) -> None:
-    from vitaclip_hf.evaluation.mteb import VitaClipEncoder  # an error says what to install
-
-    import mteb  # isort: skip
+    import mteb
+    from mteb_encoder import MtebEncoder
 
     if arguments.batch_size < 1:
         raise ValueError(f"--batch-size must be at least 1, got {arguments.batch_size}.")
     tasks = find_tasks(arguments.tasks, videos)
-    encoder = VitaClipEncoder(
+    encoder = MtebEncoder(
         arguments.model,
         arguments.revision,
         device=arguments.device,
@@ -110,7 +109,8 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as videos:
             evaluate(arguments, Path(videos))
     except (ImportError, OSError, ValueError, VideoDecodingError) as error:
-        print(f"run_mteb: {' '.join(str(error).split())}", file=sys.stderr)
+        advice = "; pip install '.[mteb]'" if isinstance(error, ImportError) else ""
+        print(f"run_mteb: {' '.join(str(error).split())}{advice}", file=sys.stderr)
         return 2
     return 0
 

@@ -92,9 +92,9 @@ def by_evaluation(folder: Path, videos: Path, output: Path) -> None:
 
 def by_mteb(folder: Path, videos: Path, output: Path) -> None:
     pytest.importorskip("mteb")
-    from vitaclip_hf.evaluation.mteb import VitaClipEncoder, read_rows
+    from mteb_encoder import MtebEncoder, read_rows
 
-    read_rows([{"video": str(videos / "left" / "0.mp4"), "text": None}], VitaClipEncoder(str(folder)).reader)
+    read_rows([{"video": str(videos / "left" / "0.mp4"), "text": None}], MtebEncoder(str(folder)).reader)
 
 
 def by_server(folder: Path, videos: Path, output: Path) -> None:

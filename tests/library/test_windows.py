@@ -47,24 +47,14 @@ def hangs_after(monkeypatch):
     return patched
 
 
-def test_frames_are_those_that_are_read(clip):
-    video = open_video(clip)
-    expected = video.read(range(64)).permute(0, 2, 3, 1).numpy()
-    found = list(video.frames())
-    assert [frame.number for frame in found] == list(range(64))
-    assert [frame.time for frame in found] == pytest.approx([number / 16 for number in range(64)])
-    assert [frame.end for frame in found] == pytest.approx([(number + 1) / 16 for number in range(64)])
-    assert all(np.array_equal(frame.rgb, picture) for frame, picture in zip(found, expected, strict=True))
-
-
-def test_another_process_gives_the_same_frames(clip):
-    timed = open_video(clip, max_seconds=60)
-    for _ in range(2):  # a second time from the beginning
-        pairs = zip(open_video(clip).frames(), timed.frames(), strict=True)
-        for ours, theirs in pairs:
-            assert (ours.number, ours.time, ours.end) == (theirs.number, theirs.time, theirs.end)
-            if ours.number % 5 == 0 or ours.number == 63:
-                assert np.array_equal(ours.rgb, theirs.rgb)
+@pytest.mark.parametrize("limits", [{}, {"max_seconds": 60}])
+def test_frames_are_those_that_are_read(clip, limits):
+    """In this process and in another one; a second time from the beginning."""
+    video, expected = open_video(clip, **limits), open_video(clip).read(range(64)).permute(0, 2, 3, 1).numpy()
+    for _ in range(2):
+        for number, (frame, picture) in enumerate(zip(video.frames(), expected, strict=True)):
+            times = pytest.approx((number / 16, (number + 1) / 16))
+            assert (frame.number, (frame.time, frame.end)) == (number, times) and np.array_equal(frame.rgb, picture)
 
 
 def test_two_iterations_of_one_process_do_not_mix(clip):
@@ -81,20 +71,19 @@ def test_frames_before_damage_come_before_the_error(clip, tmp_path):
     data[middle : middle + 200] = bytes(200)
     (tmp_path / "damaged.mp4").write_bytes(data)
 
-    def numbers(**limits) -> tuple[list[int], str]:
-        found = []
-        try:
-            found.extend(frame.number for frame in open_video(tmp_path / "damaged.mp4", **limits).frames())
-        except VideoDecodingError as error:
-            return found, str(error)
-        return found, ""
-
-    assert numbers() == numbers(max_seconds=60)
+    results = []
+    for limits in ({}, {"max_seconds": 60}):
+        numbers: list[int] = []
+        with pytest.raises(VideoDecodingError) as error:
+            for frame in open_video(tmp_path / "damaged.mp4", **limits).frames():
+                numbers.append(frame.number)
+        results.append((numbers, str(error.value)))
+    assert results[0] == results[1] and results[0][0]
 
 
 def test_other_decoders_have_no_such_frames(clip):
     pytest.importorskip("decord")
-    with pytest.raises(ValueError, match="needs the decoder \"pyav\", got 'decord'"):
+    with pytest.raises(ValueError, match="decord"):
         list(open_video(clip, decoder="decord").frames())
 
 

@@ -97,15 +97,10 @@ def embed_videos(
     if folder is not None and not folder.is_dir():
         raise NotADirectoryError(f"{folder}: no such folder.")
     store = VideoStore(place)
-    if store.settings is None:  # before the folder is made
-        if window is not None:
-            check_window(window, stride or window)
-        elif stride is not None:
-            raise ValueError("`stride` is for windows; pass `window` too.")
-        if labels is not None:
-            Scorer(checkpoint.encoder(), labels, templates or "{}")
+    settings = _settings(store, checkpoint, window, stride, labels, templates)  # before the folder is made
     with store.lock():  # two runs would read the same videos
-        settings = _begin(store, checkpoint, window, stride, labels, templates)
+        if store.settings is None:
+            store.create(settings)
         files = map(_file, map(str, videos)) if folder is None else videos_in(folder)  # type: ignore[arg-type]
         rows = store.rows(["video", "size", "changed", "content", "error"])
         known = {row["video"]: row for row in rows.to_pylist()}
@@ -131,25 +126,29 @@ def embed_videos(
     return +report
 
 
-def _begin(
+def _settings(
     store: VideoStore, checkpoint: Checkpoint, window: float | None, stride: float | None, labels: Any, templates: Any
 ) -> dict[str, Any]:
-    """The settings of the table, which is made if there is none."""
+    """The settings of the table, or of a new one."""
     own, settings = store.check_model(checkpoint), store.settings
     if settings is None:
+        if window is not None:
+            check_window(window, stride or window)
+        elif stride is not None:
+            raise ValueError("`stride` is for windows; pass `window` too.")
         templates, stride = templates or "{}", stride or window
+        if labels is not None:
+            Scorer(checkpoint.encoder(), labels, templates)
     templates = [templates] if isinstance(templates, str) else templates
     chosen = {"window": window, "stride": stride, "labels": labels, "templates": templates}
     chosen = json.loads(json.dumps(chosen))  # as the table has them
-    if settings is None:
-        store.create(settings := own | chosen)
     for name, value in chosen.items():
-        if value not in (None, settings[name]):
+        if settings is not None and value not in (None, settings[name]):
             raise ValueError(
                 f"{store.place}: these vectors were made with `{name}` {settings[name]!r:.100}, not {value!r:.100}; "
                 "leave it out, or use another folder."
             )
-    return settings | own  # the model's folder may have moved
+    return (settings or chosen) | own  # the model's folder may have moved
 
 
 def videos_in(folder: Path) -> Iterator[_File]:

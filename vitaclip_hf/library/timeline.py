@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -139,9 +139,31 @@ class VideoTimeline:
         Scores over time without overlaps: between two window starts, the mean of the windows that lie over the middle.
 
         Args:
-            windows: of [`scores`].
+            windows: of [`scores`]; one begins every `stride` seconds.
         """
-        return mean_of_windows(windows, self.stride)
+        over: deque[ScoredTime] = deque()
+        number, end = 0, 0.0
+
+        def cell(until: float) -> ScoredTime:
+            start = number * self.stride
+            middle = (start + until) / 2
+            covering = [window for window in over if window.start <= middle + MOMENT and middle < window.end + MOMENT]
+            nearest = min(covering, key=lambda window: abs((window.start + window.end) / 2 - middle))
+            scores = np.mean([window.scores for window in covering], axis=0)
+            cosines = np.mean([window.cosines for window in covering], axis=0)
+            return replace(nearest, start=start, end=until, scores=scores, cosines=cosines)
+
+        for window in windows:
+            while (number + 1) * self.stride <= window.start + MOMENT:
+                yield cell((number + 1) * self.stride)
+                number += 1
+            while over and over[0].end <= number * self.stride + MOMENT:
+                over.popleft()
+            over.append(window)
+            end = max(end, window.end)
+        while number * self.stride < end - MOMENT:
+            yield cell(min((number + 1) * self.stride, end))
+            number += 1
 
     def segments(self, windows: Iterable[ScoredTime]) -> Iterator[Segment]:
         """
@@ -154,90 +176,29 @@ class VideoTimeline:
 
     def merge(self, cells: Iterable[ScoredTime]) -> Iterator[Segment]:
         """
-        The same from cells.
+        The same from cells: stretches with scores of at least `low` that reach `high` somewhere (hysteresis).
 
         Args:
             cells: of [`cells`].
         """
-        return merge_segments(cells, self.labels, self.high, self.low, self.min_length, self.min_cosine)
+        opened: dict[int, list[tuple[float, float, float, float]]] = {}  # start, end, score and cosine of each cell
 
+        def closed(index: int) -> Iterator[Segment]:
+            start, end, scores, cosines = np.array(opened.pop(index)).T
+            lengths = end - start
+            if scores.max() >= self.high and lengths.sum() >= self.min_length - MOMENT:
+                score, cosine = (float(np.average(values, weights=lengths)) for values in (scores, cosines))
+                yield Segment(float(start[0]), float(end[-1]), self.labels[index], score, cosine)
 
-def mean_of_windows(windows: Iterable[ScoredTime], stride: float) -> Iterator[ScoredTime]:
-    """
-    Cells of `stride` seconds with the mean scores of the windows that lie over their middle.
-
-    Args:
-        windows ([`ScoredTime`]): in order; one begins every `stride` seconds.
-        stride (`float`): seconds.
-    """
-    over: deque[ScoredTime] = deque()
-    number, end = 0, 0.0
-
-    def cell(until: float) -> ScoredTime:
-        start = number * stride
-        middle = (start + until) / 2
-        covering = [window for window in over if window.start <= middle + MOMENT and middle < window.end + MOMENT]
-        nearest = min(covering, key=lambda window: abs((window.start + window.end) / 2 - middle))
-        return ScoredTime(
-            start,
-            until,
-            np.mean([window.scores for window in covering], axis=0),
-            np.mean([window.cosines for window in covering], axis=0),
-            nearest.frames,
-            nearest.times,
-            nearest.thumbnail,
-        )
-
-    for window in windows:
-        while (number + 1) * stride <= window.start + MOMENT:
-            yield cell((number + 1) * stride)
-            number += 1
-        while over and over[0].end <= number * stride + MOMENT:
-            over.popleft()
-        over.append(window)
-        end = max(end, window.end)
-    while number * stride < end - MOMENT:
-        yield cell(min((number + 1) * stride, end))
-        number += 1
-
-
-def merge_segments(
-    cells: Iterable[ScoredTime],
-    labels: Sequence[str],
-    high: float = 0.4,
-    low: float = 0.2,
-    min_length: float = 0.0,
-    min_cosine: float = -1.0,
-) -> Iterator[Segment]:
-    """
-    Segments by two thresholds (hysteresis): stretches with scores of at least `low` that reach `high` somewhere.
-
-    Args:
-        cells ([`ScoredTime`]): in order, without overlaps.
-        labels (`Sequence[str]`): in the order of the scores.
-        high, low, min_length, min_cosine (`float`): see [`VideoTimeline`].
-
-    Yields:
-        [`Segment`], as soon as it is over.
-    """
-    opened: dict[int, list[tuple[float, float, float, float]]] = {}  # start, end, score and cosine of each cell
-
-    def closed(index: int) -> Iterator[Segment]:
-        start, end, scores, cosines = np.array(opened.pop(index)).T
-        lengths = end - start
-        if scores.max() >= high and lengths.sum() >= min_length - MOMENT:
-            score, cosine = (float(np.average(values, weights=lengths)) for values in (scores, cosines))
-            yield Segment(float(start[0]), float(end[-1]), labels[index], score, cosine)
-
-    for cell in cells:
-        present = np.flatnonzero((cell.scores >= low) & (cell.cosines >= min_cosine)).tolist()
-        for index in [index for index in opened if index not in present]:
+        for cell in cells:
+            present = np.flatnonzero((cell.scores >= self.low) & (cell.cosines >= self.min_cosine)).tolist()
+            for index in [index for index in opened if index not in present]:
+                yield from closed(index)
+            for index in present:
+                cells_of_label = opened.setdefault(index, [])
+                cells_of_label.append((cell.start, cell.end, cell.scores[index], cell.cosines[index]))
+        for index in sorted(opened, key=lambda index: opened[index][0]):
             yield from closed(index)
-        for index in present:
-            cells_of_label = opened.setdefault(index, [])
-            cells_of_label.append((cell.start, cell.end, cell.scores[index], cell.cosines[index]))
-    for index in sorted(opened, key=lambda index: opened[index][0]):
-        yield from closed(index)
 
 
 class Thumbnails:
@@ -265,4 +226,4 @@ class Thumbnails:
         return [min(self._kept, key=lambda kept: abs(kept[0] - time))[1] for time in times] if self._kept else []
 
 
-__all__ = ["ScoredTime", "Segment", "Thumbnails", "VideoTimeline", "mean_of_windows", "merge_segments"]
+__all__ = ["ScoredTime", "Segment", "Thumbnails", "VideoTimeline"]

@@ -1,12 +1,12 @@
-"""Vita-CLIP in mteb's harness: an encoder for its video tasks. Needs mteb, an optional package.
+"""Vita-CLIP in mteb's harness: an encoder for its video tasks. Needs `pip install '.[mteb]'`, Python 3.11 or newer.
 
     import mteb
-    from vitaclip_hf.evaluation.mteb import VitaClipEncoder
+    from mteb_encoder import MtebEncoder
 
-    mteb.evaluate(VitaClipEncoder("examples/demo/checkpoint"), mteb.get_tasks(tasks=["HMDB51ZeroShot"]))
+    mteb.evaluate(MtebEncoder("examples/demo/checkpoint"), mteb.get_tasks(tasks=["HMDB51ZeroShot"]))
 
 A video's embedding is the normalised video feature, a text's the normalised feature of the plain text tower. Templates
-are the task's. Frames are sampled and decoded by this package, not by mteb.
+are the task's. Frames are sampled and decoded by vitaclip_hf, not by mteb.
 """
 
 from functools import partial
@@ -15,34 +15,23 @@ from typing import Any
 
 import numpy as np
 import torch
+from datasets import Video
+from mteb.models.abs_encoder import AbsEncoder
+from mteb.models.model_implementations import MODEL_REGISTRY
+from mteb.models.model_meta import ModelMeta, ScoringFunction
 from torch.nn.functional import normalize
 from torch.utils.data import DataLoader
 from tqdm import tqdm
-from transformers.utils import logging
 
-from ..data.video_sources import encoded_video
-from ..loading.checkpoint import Checkpoint, load_checkpoint
-from ..model.decoding import torchcodec_video
-from ..model.video_reader import VideoReader
-from .evaluator import DTYPES
-from .progress_log import fingerprint_of_json
-
-
-try:
-    from mteb.models.abs_encoder import AbsEncoder
-    from mteb.models.model_implementations import MODEL_REGISTRY
-    from mteb.models.model_meta import ModelMeta, ScoringFunction
-except ImportError as error:  # not installed, or a version before 2
-    raise ImportError(
-        f'vitaclip_hf.evaluation.mteb needs mteb: pip install "mteb>=2.26", with Python 3.11 or newer ({error}).'
-    ) from error
-
-logger = logging.get_logger(__name__)
-
-MODALITIES = ("video", "text")
+from vitaclip_hf import load_checkpoint
+from vitaclip_hf.data.video_sources import encoded_video
+from vitaclip_hf.evaluation.evaluator import DTYPES
+from vitaclip_hf.evaluation.progress_log import fingerprint_of_json
+from vitaclip_hf.model.decoding import torchcodec_video
+from vitaclip_hf.model.video_reader import VideoReader
 
 
-class VitaClipEncoder(AbsEncoder):
+class MtebEncoder(AbsEncoder):
     """
     A Vita-CLIP checkpoint as a model for mteb (`mteb.models.EncoderProtocol`).
 
@@ -92,7 +81,25 @@ class VitaClipEncoder(AbsEncoder):
         # A hash of the weights as loaded, before they are rounded to `dtype`.
         version = fingerprint_of_json([self.checkpoint.fingerprint(), own.to_dict()])[:40]
         self.model = self.checkpoint.model.to(device=device or "cpu", dtype=DTYPES[dtype])
-        self.mteb_model_meta = model_meta(self.checkpoint, version, name, license, experiment)
+        # Facts that the checkpoint does not state (its data, its date) are `None`.
+        folder, revision = Path(self.checkpoint.name), self.checkpoint.revision
+        facts = {
+            "loader": None if folder.is_dir() else MtebEncoder,
+            "name": name or (f"local/{folder.resolve().name}" if folder.is_dir() else self.checkpoint.name),
+            "revision": version if folder.is_dir() or revision is None else revision,
+            "languages": ["eng-Latn"],
+            "n_parameters": self.model.num_parameters(),
+            "max_tokens": self.model.config.text_config.max_position_embeddings,
+            "embed_dim": self.model.config.projection_dim,
+            "license": license,
+            "framework": ["PyTorch", "Transformers"],
+            "reference": "https://arxiv.org/abs/2304.03307",
+            "similarity_fn_name": ScoringFunction.COSINE,
+            "use_instructions": False,
+            "modalities": ["video", "text"],
+            "experiment_kwargs": experiment or None,
+        }
+        self.mteb_model_meta = ModelMeta.create_empty(facts)
 
     def encode(
         self,
@@ -118,16 +125,12 @@ class VitaClipEncoder(AbsEncoder):
 
         Raises:
             VideoDecodingError: a video that cannot be read.
-            ValueError: a row without video and text, or another `precision` than float32.
+            ValueError: a row without video and text.
         """
-        from datasets import Video
-
-        if kwargs.get("precision") not in (None, "float32"):
-            raise ValueError(f"VitaClipEncoder gives float32 embeddings, not `precision={kwargs['precision']!r}`.")
-        dataset: Any = inputs.dataset
-        columns = [column for column in MODALITIES if column in dataset.column_names]
+        dataset = inputs.dataset
+        columns = [column for column in ("video", "text") if column in dataset.column_names]
         if not columns:
-            raise ValueError(f"VitaClipEncoder takes `video` and `text`; the data has {', '.join(dataset.features)}.")
+            raise ValueError(f"MtebEncoder takes `video` and `text`; the data has {', '.join(dataset.features)}.")
         dataset = dataset.select_columns(columns)
         if isinstance(dataset.features.get("video"), Video) and dataset.format["type"] != "custom":
             dataset = dataset.cast_column("video", Video(decode=False))  # decoded here, in the loader's processes
@@ -152,14 +155,11 @@ class VitaClipEncoder(AbsEncoder):
     @torch.no_grad()
     def embed_texts(self, texts: list[str]) -> torch.Tensor:
         """Normalised embeddings of texts; a text that is too long for the text tower is cut."""
-        longest, tokenizer = self.model.config.text_config.max_position_embeddings, self.encoder.tokenizer
-        too_long = sum(len(ids) > longest for ids in tokenizer(texts, verbose=False)["input_ids"])
-        if too_long:
-            logger.warning(f"{too_long} of {len(texts)} texts are longer than {longest} tokens and were cut.")
-        inputs = tokenizer(texts, padding=True, truncation=True, max_length=longest, return_tensors="pt")
-        return normalize(
-            self.model.get_text_features(**inputs.to(self.model.device)).pooler_output.float(), dim=-1
-        ).cpu()
+        longest = self.model.config.text_config.max_position_embeddings
+        inputs = self.encoder.tokenizer(
+            texts, padding=True, truncation=True, max_length=longest, return_tensors="pt"
+        ).to(self.model.device)
+        return normalize(self.model.get_text_features(**inputs).pooler_output.float(), dim=-1).cpu()
 
 
 def read_rows(rows: list[dict[str, Any]], reader: VideoReader) -> list[dict[str, Any]]:
@@ -171,39 +171,15 @@ def read_rows(rows: list[dict[str, Any]], reader: VideoReader) -> list[dict[str,
     """
     batch = []
     for row in rows:
-        video: Any = row.get("video")
+        video = row.get("video")
         if video is None and row.get("text") is None:
-            raise ValueError("VitaClipEncoder: a row of the data has neither video nor text.")
+            raise ValueError("MtebEncoder: a row of the data has neither video nor text.")
         if isinstance(video, dict):
             video = encoded_video(video, "of the task")
         elif hasattr(video, "get_frames_at"):
             video = torchcodec_video(getattr(video.metadata, "path", None) or "of the task", video)
         batch.append(row | {"video": None if video is None else reader.read(video)[0]})
     return batch
-
-
-def model_meta(
-    checkpoint: Checkpoint, version: str, name: str | None, license: str | None, experiment: dict[str, Any]
-) -> ModelMeta:
-    """What mteb records about the model. Facts that the checkpoint does not state (its data, its date) are `None`."""
-    model, folder = checkpoint.model, Path(checkpoint.name)
-    facts = {
-        "loader": None if folder.is_dir() else VitaClipEncoder,
-        "name": name or (f"local/{folder.resolve().name}" if folder.is_dir() else checkpoint.name),
-        "revision": version if folder.is_dir() or checkpoint.revision is None else checkpoint.revision,
-        "languages": ["eng-Latn"],
-        "n_parameters": model.num_parameters(),
-        "max_tokens": model.config.text_config.max_position_embeddings,
-        "embed_dim": model.config.projection_dim,
-        "license": license,
-        "framework": ["PyTorch", "Transformers"],
-        "reference": "https://arxiv.org/abs/2304.03307",
-        "similarity_fn_name": ScoringFunction.COSINE,
-        "use_instructions": False,
-        "modalities": list(MODALITIES),
-        "experiment_kwargs": experiment or None,
-    }
-    return ModelMeta.create_empty(facts)
 
 
 def register(model_name: str, revision: str | None = None, **options: Any) -> ModelMeta:
@@ -215,18 +191,15 @@ def register(model_name: str, revision: str | None = None, **options: Any) -> Mo
     Args:
         model_name (`str`): Vita-CLIP folder or id, whole or prompts alone.
         revision (`str`, *optional*): of the id on the Hub.
-        options: as for [`VitaClipEncoder`].
+        options: as for [`MtebEncoder`].
 
     Returns:
         `ModelMeta`: the entry.
     """
 
-    def load(name: str, **settings: Any) -> VitaClipEncoder:
-        return VitaClipEncoder(model_name, **{**options, **settings, "revision": revision})
+    def load(name: str, **settings: Any) -> MtebEncoder:
+        return MtebEncoder(model_name, **{**options, **settings, "revision": revision})
 
-    facts: Any = VitaClipEncoder(model_name, revision, **options).mteb_model_meta
+    facts = MtebEncoder(model_name, revision, **options).mteb_model_meta
     entry = MODEL_REGISTRY[facts.name] = facts.model_copy(update={"loader": load})
     return entry
-
-
-__all__ = ["VitaClipEncoder", "register"]
