@@ -11,6 +11,7 @@ from transformers import (
 )
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from .loading import families  # noqa: F401  registers other dual encoders
 from .model.configuration_vita_clip import VitaClipConfig, VitaClipTextConfig, VitaClipVisionConfig
 from .model.modeling_vita_clip import VitaClipForVideoClassification, VitaClipModel, VitaClipVisionModel
 from .model.pipeline_zero_shot_video_classification import ZeroShotVideoClassificationPipeline

@@ -345,7 +345,12 @@ def test_other_tokenizer_configuration_or_number_type_is_another_setup(plan, che
     assert setup == Evaluator(checkpoint, plan).setup
     other.model.config.id2label = dict(enumerate(reversed(other.model.config.id2label.values())))
     tokenizer = other.processor.tokenizer
-    other.processor.tokenizer = lambda texts, **options: tokenizer([text[::-1] for text in texts], **options)
+
+    def backwards(texts, **options):
+        return tokenizer([text[::-1] for text in texts], **options)
+
+    backwards.model_max_length = tokenizer.model_max_length
+    other.processor.tokenizer = backwards
     changed = Evaluator(other, plan, dtype=torch.bfloat16).setup
     different = {name for name in setup if changed[name] != setup[name]}
     assert different == {"config", "dtype", "tokens.1", "tokens.2"} and changed["dtype"] == "bfloat16"

@@ -78,11 +78,14 @@ class Evaluator:
         self.sha256 = checkpoint.fingerprint()  # of the weights as loaded, before they are rounded to `dtype`
         self.model = checkpoint.model.to(device=device, dtype=dtype)
         self.protocol = plan.protocol.resolved(checkpoint.processor.video_processor.clip_specification)
-        encoders = {"vita_clip": checkpoint.encoder(blend=blend)}
-        if frozen_clip:
-            encoders["frozen_clip"] = replace(encoders["vita_clip"], use_prompts=False)
+        own: str = self.model.config.model_type  # "vita_clip", or the family of another dual encoder
+        if blend and own != "vita_clip":
+            raise EvaluationError(f"`blend` mixes a Vita-CLIP with its CLIP; this is a {own!r} model.")
+        encoders = {own: checkpoint.encoder(**({"blend": blend} if blend else {}))}
+        if frozen_clip and own == "vita_clip":
+            encoders["frozen_clip"] = replace(encoders[own], use_prompts=False)
         self.rows = tuple(encoders)
-        self.reader = encoders["vita_clip"].reader(**vars(self.protocol.clip_specification), **reading)
+        self.reader = encoders[own].reader(**vars(self.protocol.clip_specification), **reading)
         self.scorers = {
             row: {split.name: self._scorer(encoder, split, row == "vita_clip") for split in plan.splits}
             for row, encoder in encoders.items()
@@ -116,7 +119,7 @@ class Evaluator:
     def _scorer(self, encoder: VideoEncoder, split: EvaluationSplit, has_contexts: bool) -> Scorer:
         if has_contexts and split.text == "supervised":
             scorer = Scorer(encoder)
-            scorer.class_embeds = scorer.class_embeds[self._class_order(scorer.labels, split)]
+            scorer.class_features = scorer.class_features[self._class_order(scorer.labels, split)]
             return scorer
         texts: Any = split.texts(self.protocol.spelling)
         if self.descriptions is not None:
@@ -159,8 +162,8 @@ class Evaluator:
         """
         scores = {}
         for row, scorers in self.scorers.items():
-            embeds = next(iter(scorers.values())).encoder.embed_videos(pixels)
-            scores[row] = {split: scorer.compare(embeds).scores.cpu() for split, scorer in scorers.items()}
+            features = next(iter(scorers.values())).encoder.video_features(pixels)
+            scores[row] = {split: scorer.compare(features).scores.cpu() for split, scorer in scorers.items()}
         return scores
 
     def results_of(self, batch: Sequence[tuple[int, torch.Tensor | None, str]]) -> list[VideoResult]:

@@ -255,9 +255,9 @@ class _Embedder:
     @torch.no_grad()
     def _values(self, windows: list[Any]) -> Iterator[dict[str, Any]]:
         """Vectors of windows, and their scores of labels."""
-        embeds = self.encoder.embed_videos(torch.stack([window.pixels for window in windows]))
-        scores = self.scorer.compare(embeds).scores.cpu().numpy() if self.scorer else None
-        for number, vector in enumerate(mean_vectors(embeds).numpy()):
+        features = self.encoder.video_features(torch.stack([window.pixels for window in windows]))
+        scores = self.scorer.compare(features).scores.cpu().numpy() if self.scorer else None
+        for number, vector in enumerate(mean_vectors(self.encoder.embeds(features)).numpy()):
             row = {"vector": vector}
             if scores is not None:
                 best = scores[number].argmax()

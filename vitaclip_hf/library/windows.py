@@ -163,7 +163,7 @@ def embed_windows(
     encoder: VideoEncoder, windows: Iterable[VideoWindow], batch_size: int = 8
 ) -> Iterator[tuple[Any, torch.Tensor]]:
     """
-    Windows with their normalised features, batch by batch. Their pixels are dropped.
+    Windows with their features, batch by batch. Their pixels are dropped.
 
     Args:
         encoder ([`VideoEncoder`]): the model.
@@ -171,7 +171,7 @@ def embed_windows(
         batch_size (`int`, defaults to 8): windows of a forward pass.
 
     Yields:
-        [`VideoWindow`], and a `torch.Tensor` of shape `(num_spatial_views, projection_dim)`, float32 on the CPU.
+        [`VideoWindow`], and a `torch.Tensor` of shape `(num_spatial_views, num_features)`, float32 on the CPU.
 
     Raises:
         VideoDecodingError: of `windows`, after all windows before it were embedded.
@@ -181,7 +181,7 @@ def embed_windows(
     def embedded() -> Iterator[tuple[VideoWindow, torch.Tensor]]:
         if batch:
             pixels = torch.stack([window.pixels for window in batch if window.pixels is not None])
-            for window, features in zip(batch, encoder.embed_videos(pixels).float().cpu(), strict=True):
+            for window, features in zip(batch, encoder.video_features(pixels).float().cpu(), strict=True):
                 window.pixels = None
                 yield window, features
             batch.clear()

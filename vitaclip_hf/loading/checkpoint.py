@@ -9,18 +9,19 @@ from typing import Any
 import torch
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoProcessor, CLIPConfig
+from transformers import MODEL_MAPPING, AutoConfig, AutoModel, AutoProcessor
 from transformers.utils import CONFIG_NAME
 from transformers.utils.hub import extract_commit_hash
 
 from ..model.configuration_vita_clip import VitaClipConfig
-from ..model.encoder import VitaClipEncoder
+from ..model.encoder import VideoEncoder
 from ..model.modeling_vita_clip import VitaClipModel
 from ..model.pipeline_zero_shot_video_classification import ZeroShotVideoClassificationPipeline
 from ..model.processing_vita_clip import VitaClipProcessor
 from ..model.shown_names import check_utf8, shown
 from .checksums import CHECKSUMS_FILE, check_checksums, write_checksums
 from .clip_backbones import BACKBONES, add_prompts, clip_processor
+from .families import check_methods, own_parts
 from .guards import (
     LOADING_ERRORS,
     CheckpointError,
@@ -42,21 +43,23 @@ class Checkpoint:
 
     Attributes:
         name (`str`): folder or Hub id, as given.
-        kind (`str`): `"vita-clip"`, a whole model; `"prompts"`, prompts saved alone; or `"clip"`, a stock CLIP.
-        model ([`VitaClipModel`]): in evaluation; the prompts of a stock CLIP are new.
-        processor ([`VitaClipProcessor`]): video processor and tokenizer.
+        kind (`str`): `"vita-clip"`, a whole model; `"prompts"`, prompts saved alone; `"clip"`, a stock CLIP with new
+            prompts; or `"encoder"`, another dual encoder.
+        model ([`VitaClipModel`] or `PreTrainedModel`): in evaluation.
+        processor ([`VitaClipProcessor`] or an object with the same two attributes): `video_processor`, `tokenizer`.
         revision (`str`, *optional*): commit of the Hub, if it comes from there.
     """
 
     name: str
     kind: str
-    model: VitaClipModel
-    processor: VitaClipProcessor
+    model: Any
+    processor: Any
     revision: str | None
 
-    def encoder(self, **settings: Any) -> VitaClipEncoder:
+    def encoder(self, **settings: Any) -> VideoEncoder:
         """What scorers and tools take: the model with its tokenizer and processor; `settings` such as `blend`."""
-        return VitaClipEncoder(self.model, self.processor.tokenizer, self.processor.video_processor, **settings)
+        make = VideoEncoder.families.get(self.model.config.model_type, VideoEncoder.families["*"])
+        return make(self.model, self.processor.tokenizer, self.processor.video_processor, **settings)
 
     def classifier(self, **kwargs: Any) -> ZeroShotVideoClassificationPipeline:
         """The zero-shot pipeline of this checkpoint, where the model is; `kwargs` as for `pipeline`."""
@@ -72,7 +75,7 @@ def load_checkpoint(
     name: str | Path,
     revision: str | None = None,
     *,
-    model_class: type[VitaClipModel] = VitaClipModel,
+    model_class: type[VitaClipModel] | None = None,
     accept_clip: bool = False,
     prompt_settings: Mapping[str, Mapping[str, Any]] | None = None,
     device: torch.device | str | None = None,
@@ -83,10 +86,11 @@ def load_checkpoint(
     Loads a checkpoint with its processor.
 
     Args:
-        name: folder or Hub id of a whole Vita-CLIP, of prompts saved alone, or (with `accept_clip`) of a stock CLIP.
+        name: folder or Hub id of a whole Vita-CLIP, of prompts saved alone, or of another dual encoder of transformers.
         revision (`str`, *optional*): of the id on the Hub.
-        model_class (`type`, defaults to [`VitaClipModel`]): or [`VitaClipForVideoClassification`].
-        accept_clip (`bool`, defaults to `False`): load a stock CLIP too; its prompts are new and untrained.
+        model_class (`type`, *optional*):
+            [`VitaClipModel`] or [`VitaClipForVideoClassification`], which refuse other models; by default the model's.
+        accept_clip (`bool`, defaults to `False`): make a Vita-CLIP of a stock CLIP; its prompts are new and untrained.
         prompt_settings (`dict`, *optional*): `vision_config` and `text_config` values of a stock CLIP's new prompts.
         device, dtype (*optional*): of the model; by default where and as it is loaded.
         kwargs:
@@ -111,11 +115,17 @@ def load_checkpoint(
     ```
     """
     name = str(name)
-    config = read_config(name, revision, accept_clip)
+    any_model = model_class is None and not accept_clip
+    model_class = model_class or VitaClipModel
+    config = read_config(name, revision, accept_clip, any_model)
     kwargs = {"use_safetensors": True, "revision": revision} | kwargs
     hub = hub_arguments(kwargs)
     try:
-        if not isinstance(config, VitaClipConfig):
+        if any_model and not isinstance(config, VitaClipConfig):
+            kind = "encoder"
+            model, info = AutoModel.from_pretrained(name, config=config, output_loading_info=True, **kwargs)
+            check_complete(name, info, unexpected=False)
+        elif not isinstance(config, VitaClipConfig):
             kind = "clip"
             settings = {field: kwargs.pop(field) for field in (*kwargs,) if hasattr(config, field) and field != "dtype"}
             config = add_prompts(config, settings | dict(prompt_settings or {}))
@@ -128,9 +138,9 @@ def load_checkpoint(
         else:
             kind = "prompts"
             model = load_prompts(name, model_class=model_class, **kwargs)
-        if not model.logit_scale.isfinite():
+        if kind != "encoder" and not model.logit_scale.isfinite():
             raise CheckpointError(f"{name}: its logit_scale is {model.logit_scale.item()}; fetch or save it again.")
-        processor = _load_processor(name, model.config, kind, hub)
+        processor = _load_processor(name, model, kind, hub)
     except (CheckpointError, torch.OutOfMemoryError):
         raise
     except (SafetensorError, *LOADING_ERRORS) as error:
@@ -164,10 +174,13 @@ def _load_whole(
     return model
 
 
-def _load_processor(name: str, config: VitaClipConfig, kind: str, hub: dict[str, Any]) -> VitaClipProcessor:
-    """What was saved beside a Vita-CLIP; for a stock CLIP one that is made of its files."""
+def _load_processor(name: str, model: Any, kind: str, hub: dict[str, Any]) -> Any:
+    """What was saved beside a model; for a stock CLIP one that is made of its files."""
+    config = model.config
     try:
-        if kind == "clip":
+        if kind == "encoder":
+            processor: Any = Checkpoint(name, kind, model, own_parts(name, hub), None).encoder()
+        elif kind == "clip":
             processor = clip_processor(name, config, hub)
         else:
             processor = AutoProcessor.from_pretrained(name, trust_remote_code=False, **hub)
@@ -175,6 +188,8 @@ def _load_processor(name: str, config: VitaClipConfig, kind: str, hub: dict[str,
         raise CheckpointError(
             f"{name}: no processor beside the model ({one_line(error)}); save the processor there too."
         ) from error
+    if kind == "encoder":
+        return processor
     if not isinstance(processor, VitaClipProcessor) or None in (processor.video_processor, processor.tokenizer):
         raise CheckpointError(f"{name}: no complete VitaClipProcessor beside the model; save the processor there too.")
     check_video_processor(name, processor.video_processor)
@@ -206,7 +221,9 @@ def save_checkpoint(
     write_checksums(folder)
 
 
-def read_config(name: str | Path, revision: str | None = None, accept_clip: bool = False) -> CLIPConfig:
+def read_config(
+    name: str | Path, revision: str | None = None, accept_clip: bool = False, any_model: bool = False
+) -> Any:
     """
     The configuration of a checkpoint, checked to be one that [`load_checkpoint`] can load.
 
@@ -238,6 +255,12 @@ def read_config(name: str | Path, revision: str | None = None, accept_clip: bool
             f"{name}: no such folder, and it cannot be fetched from the Hub ({one_line(error)})"
         ) from error
     if isinstance(config, VitaClipConfig) or (accept_clip and config.model_type in BACKBONES):
+        return config
+    if any_model:
+        try:
+            check_methods(MODEL_MAPPING[type(config)], config.model_type)
+        except (KeyError, ValueError) as error:
+            raise CheckpointError(f"{name}: {one_line(error)}") from error
         return config
     needed = "a CLIP or a Vita-CLIP" if accept_clip else "a Vita-CLIP"
     raise CheckpointError(f"{name}: this is a {config.model_type!r:.100} model; give {needed} checkpoint.")

@@ -3,9 +3,9 @@
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -25,8 +25,20 @@ class VideoEncoder(ABC):
     Args:
         model: the model.
         tokenizer: of the model.
-        video_processor: of the model.
+        video_processor ([`VitaClipVideoProcessor`]): of the model.
+
+    Attributes:
+        activation (`str`): makes scores of logits: `"softmax"` over the labels, or `"sigmoid"` of each label alone.
+        normalized (`bool`): whether the features that are compared are normalised.
+        text_padding (`str`): `"longest"` text of a call, or `"max_length"`.
+        families (`dict[str, Callable]`): make an encoder of a model, a tokenizer and a processor, by `model_type`; the
+            entry `"*"` of any other. Code beside a checkpoint knows Vita-CLIP alone; the package adds the others.
     """
+
+    activation: ClassVar[str] = "softmax"
+    normalized: ClassVar[bool] = True
+    text_padding: ClassVar[str] = "longest"
+    families: ClassVar[dict[str, Callable[..., "VideoEncoder"]]] = {}
 
     model: Any
     tokenizer: Any
@@ -38,60 +50,104 @@ class VideoEncoder(ABC):
         return VideoReader(self.video_processor, **settings)
 
     @abstractmethod
-    def embed_videos(self, pixel_values_videos: torch.Tensor) -> torch.Tensor:
+    def video_features(self, pixel_values_videos: torch.Tensor) -> torch.Tensor:
         """
-        Normalised features of every view.
+        The features of every view that [`compare`] takes.
 
         Args:
             pixel_values_videos (`torch.Tensor` of shape `(batch_size, num_views, num_frames, 3, height, width)`):
                 All views of each video.
 
         Returns:
-            `torch.Tensor` of shape `(batch_size, num_views, projection_dim)`.
+            `torch.Tensor` of shape `(batch_size, num_views, num_features)`.
         """
 
-    @abstractmethod
-    def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
+    @torch.no_grad()
+    def text_features(self, texts: Sequence[str]) -> torch.Tensor:
         """
-        Normalised features of texts.
+        The features of texts that [`compare`] takes.
 
         Returns:
-            `torch.Tensor` of shape `(num_texts, projection_dim)`.
+            `torch.Tensor` of shape `(num_texts, embed_dim)`.
 
         Raises:
             ValueError: a text is too long for the text tower.
         """
+        padding: dict[str, Any] = {"padding": True}
+        if self.text_padding == "max_length":
+            padding = {"padding": "max_length", "max_length": self.max_tokens}
+        inputs = self.tokenizer(list(texts), return_tensors="pt", verbose=False, **padding)
+        longest = inputs["input_ids"].shape[1]
+        if longest > self.max_tokens:
+            text = max(texts, key=lambda text: len(self.tokenizer(text, verbose=False).input_ids))
+            raise ValueError(
+                f"The text {text[:200]!r} takes {longest} tokens, but the text tower has {self.max_tokens} positions; "
+                "shorten the label or the template."
+            )
+        features = [
+            self.text_tower(
+                **{name: value[start : start + TEXTS_AT_ONCE].to(self.model.device) for name, value in inputs.items()}
+            )
+            for start in range(0, len(texts), TEXTS_AT_ONCE)
+        ]
+        return nn.functional.normalize(torch.cat(features), dim=-1) if self.normalized else torch.cat(features)
+
+    def text_tower(self, **inputs: torch.Tensor) -> torch.Tensor:
+        """Features `[N, D]` of tokens."""
+        return self.model.get_text_features(**inputs).pooler_output
+
+    @property
+    def max_tokens(self) -> int:
+        """Most tokens of a text."""
+        return min(self.tokenizer.model_max_length, self.model.config.text_config.max_position_embeddings)
 
     @abstractmethod
+    def compare(self, video_features: torch.Tensor, text_features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits and cosines, each of shape `(…, num_texts)`."""
+
+    def embeds(self, features: torch.Tensor) -> torch.Tensor:
+        """Normalised embeddings of video or text features, for search: cosines of them rank as the model does."""
+        return features if self.normalized else nn.functional.normalize(features, dim=-1)
+
+    def embed_videos(self, pixel_values_videos: torch.Tensor) -> torch.Tensor:
+        """Normalised embeddings `(batch_size, num_views, embed_dim)` of pixels as for [`video_features`]."""
+        return self.embeds(self.video_features(pixel_values_videos))
+
+    def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        """Normalised embeddings `(num_texts, embed_dim)` of texts."""
+        return self.embeds(self.text_features(texts))
+
+    @property
+    def embed_dim(self) -> int:
+        """Length of an embedding."""
+        return self.embed_texts(["a"]).shape[-1]
+
     def own_classes(self) -> tuple[tuple[str, ...], torch.Tensor]:
         """
-        The classes that the model was trained on, and their normalised embeddings.
+        The classes that the model was trained on, and their features.
 
         Raises:
             ValueError: it was not trained on classes.
         """
-
-    @abstractmethod
-    def compare(self, video_embeds: torch.Tensor, text_embeds: torch.Tensor) -> torch.Tensor:
-        """Logits of shape `(…, num_texts)` from normalised embeddings."""
+        raise ValueError("The model was not trained on classes; pass `labels`.")
 
     def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
-        """Scores of labels from their logits `(…, num_labels)`: the softmax over the labels."""
-        return logits.softmax(-1)
+        """Scores of labels from their logits `(…, num_labels)`."""
+        return logits.sigmoid() if self.activation == "sigmoid" else logits.softmax(-1)
 
     @torch.no_grad()
-    def class_embeds(
+    def class_features(
         self, labels: Any = None, templates: str | Sequence[str] = "{}"
     ) -> tuple[tuple[str, ...], torch.Tensor]:
         """
-        Names of labels, and their normalised embeddings of shape `(num_labels, projection_dim)`.
+        Names of labels, and their features of shape `(num_labels, embed_dim)` for [`compare`].
 
-        The embeddings of a label's sentences are averaged over the templates and normalised again. They are kept until
-        a text weight changes.
+        The features of a label's sentences are averaged over the templates, and normalised again if the model compares
+        normalised features. They are kept until a text weight changes.
 
         Args:
             labels (`Sequence[str]` or `Mapping[str, Sequence[str]]`, *optional*): the labels, or several texts for each
-                label, whose embeddings are averaged too, as in FROSTER (arXiv 2402.03241) and OST (arXiv 2312.00096);
+                label, whose features are averaged too, as in FROSTER (arXiv 2402.03241) and OST (arXiv 2312.00096);
                 by default [`own_classes`].
             templates (`str` or `Sequence[str]`, defaults to `"{}"`): sentences with `{}` for the label or its text.
 
@@ -106,11 +162,17 @@ class VideoEncoder(ABC):
 
         def embed() -> torch.Tensor:
             flat = [text.replace("_", " ") for part in texts for text in part]
-            embeds = [self.embed_texts([template.replace("{}", text) for text in flat]) for template in templates]
-            parts = torch.stack(embeds).mean(0).split([len(part) for part in texts])
-            return nn.functional.normalize(torch.stack([part.mean(0) for part in parts]), dim=-1)
+            features = [self.text_features([template.replace("{}", text) for text in flat]) for template in templates]
+            parts = torch.stack(features).mean(0).split([len(part) for part in texts])
+            means = torch.stack([part.mean(0) for part in parts])
+            return nn.functional.normalize(means, dim=-1) if self.normalized else means
 
         return names, self.cache.get((names, texts, templates), self.text_modules(), embed)
+
+    def class_embeds(self, labels: Any = None, templates: Any = "{}") -> tuple[tuple[str, ...], torch.Tensor]:
+        """Names of labels and their normalised embeddings, of arguments as for [`class_features`]."""
+        names, features = self.class_features(labels, templates)
+        return names, self.embeds(features)
 
     def text_modules(self) -> list[nn.Module]:
         """The modules whose weights the embeddings of texts depend on."""
@@ -144,7 +206,7 @@ class VitaClipEncoder(VideoEncoder):
             raise ValueError(f"`blend` must be a number from 0 (prompted) to 1 (plain CLIP), got {self.blend!r:.100}.")
 
     @torch.no_grad()
-    def embed_videos(self, pixel_values_videos: torch.Tensor) -> torch.Tensor:
+    def video_features(self, pixel_values_videos: torch.Tensor) -> torch.Tensor:
         pixels = pixel_values_videos.to(self.model.device, self.model.dtype)
         embeds = self._features(pixels.flatten(0, 1), self.use_prompts)
         if self.blend and self.use_prompts:
@@ -157,28 +219,10 @@ class VitaClipEncoder(VideoEncoder):
         return nn.functional.normalize(outputs.pooler_output, dim=-1)
 
     @torch.no_grad()
-    def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
-        inputs = self.tokenizer(list(texts), padding=True, return_tensors="pt", verbose=False)
-        longest, positions = inputs["input_ids"].shape[1], self.model.config.text_config.max_position_embeddings
-        if longest > positions:
-            text = max(texts, key=lambda text: len(self.tokenizer(text, verbose=False).input_ids))
-            raise ValueError(
-                f"The text {text[:200]!r} takes {longest} tokens, but the text tower has {positions} positions; "
-                "shorten the label or the template."
-            )
-        features = [
-            self.model.get_text_features(
-                **{name: value[start : start + TEXTS_AT_ONCE].to(self.model.device) for name, value in inputs.items()}
-            ).pooler_output
-            for start in range(0, len(texts), TEXTS_AT_ONCE)
-        ]
-        return nn.functional.normalize(torch.cat(features), dim=-1)
-
-    @torch.no_grad()
     def own_classes(self) -> tuple[tuple[str, ...], torch.Tensor]:
         names = self.model.config.id2label
         if not self.model.class_prompts.have_names:
-            raise ValueError("The model was not trained on classes; pass `labels`.")
+            return super().own_classes()
 
         def embed() -> torch.Tensor:
             return nn.functional.normalize(self.model.get_class_features().pooler_output, dim=-1)
@@ -186,8 +230,13 @@ class VitaClipEncoder(VideoEncoder):
         embeds = self.cache.get("classes", self.text_modules(), embed)
         return tuple(names[index] for index in range(len(embeds))), embeds
 
-    def compare(self, video_embeds: torch.Tensor, text_embeds: torch.Tensor) -> torch.Tensor:
-        return self.model.compare(video_embeds, text_embeds)
+    def compare(self, video_features: torch.Tensor, text_features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = self.model.compare(video_features.to(text_features.dtype), text_features)
+        return logits, video_features.float() @ text_features.float().T
+
+    @property
+    def embed_dim(self) -> int:
+        return self.model.config.projection_dim
 
     def text_modules(self) -> list[nn.Module]:
         return [self.model.text_model, self.model.text_projection, self.model.class_prompts]
@@ -249,5 +298,7 @@ def check_templates(templates: Any, argument: str = "templates") -> tuple[str, .
         raise ValueError(f"`{argument}` needs `{{}}` where the label goes, got {wrong or templates!r:.200}.")
     return templates
 
+
+VideoEncoder.families["vita_clip"] = VitaClipEncoder
 
 __all__ = ["VideoEncoder", "VitaClipEncoder"]

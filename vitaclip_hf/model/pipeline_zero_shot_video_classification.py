@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from .encoder import VitaClipEncoder, check_labels, check_templates, label_texts
+from .encoder import VideoEncoder, VitaClipEncoder, check_labels, check_templates, label_texts
 from .scorer import Scorer, Scores
 from .video_pipeline import VideoPipeline, check_on_error, check_values, split_settings
 
@@ -18,7 +18,8 @@ ARGUMENTS = (
 
 class ZeroShotVideoClassificationPipeline(VideoPipeline):
     """
-    Zero-shot video classification with [`VitaClipModel`]: scores candidate labels for videos.
+    Zero-shot video classification: scores candidate labels for videos, with a [`VitaClipModel`] or, after
+    `import vitaclip_hf`, with another dual encoder of transformers, such as CLIP, SigLIP or X-CLIP.
 
     Example:
 
@@ -36,30 +37,36 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
     """
 
     _load_processor = False
-    _load_image_processor = False
     _load_feature_extractor = False
-    _load_video_processor = None  # `__init__` says what is missing, in one line
+    _load_image_processor = None  # `__init__` says what is missing, in one line
+    _load_video_processor = None
     _load_tokenizer = None
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        if self.model.config.model_type != "vita_clip":
+        family, families = self.model.config.model_type, VideoEncoder.families
+        make = families.get(family, families.get("*"))
+        if make is None:
             raise ValueError(
-                f"The {TASK} pipeline needs a Vita-CLIP, got a {self.model.config.model_type!r} model. Load it with "
-                "`load_checkpoint(name, accept_clip=True)`, or convert it with `vitaclip convert clip`."
+                f"The {TASK} pipeline needs a Vita-CLIP, got a {family!r} model; for other dual encoders "
+                "`import vitaclip_hf` first."
             )
-        for part in ("tokenizer", "video_processor"):
-            if getattr(self, part) is None:
+        processor = vars(self)["video_processor"]
+        if family != "vita_clip":  # transformers makes a video processor of an image processor's file, too
+            processor = self.image_processor or processor
+        for part, value in (("tokenizer", self.tokenizer), ("video_processor", processor)):
+            if value is None:
                 raise ValueError(
                     f"The {TASK} pipeline needs a {part}; none was found beside the model. Pass `{part}=`."
                 )
         vocabulary = self.model.config.text_config.vocab_size
         # transformers makes a tokenizer of a few tokens for a folder without tokenizer files.
-        if not vocabulary / 2 <= len(self.tokenizer) <= vocabulary:
+        if family == "vita_clip" and not vocabulary / 2 <= len(self.tokenizer) <= vocabulary:
             raise ValueError(
                 f"The tokenizer has {len(self.tokenizer):,} tokens, the text tower {vocabulary:,}; pass the model's."
             )
-        self.encoder = VitaClipEncoder(self.model.eval(), self.tokenizer, self.video_processor)
+        self.encoder = make(self.model.eval(), self.tokenizer, processor)
+        self.video_processor = self.encoder.video_processor
 
     def __call__(self, inputs, **kwargs):
         """
@@ -74,7 +81,8 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
                 [`VitaClipEncoder`].
             top_k (`int`, *optional*): how many labels to return; all by default.
             min_score, min_cosine (`float`, *optional*): with `return_details`, the least score and the least cosine of
-                the best label. Scores compare the labels with each other; a cosine compares video and label alone.
+                the best label. Softmax scores compare the labels with each other; sigmoid scores (SigLIP, Perception
+                Encoder) and cosines compare video and label alone. `min_score` is 0.5 by default for sigmoid scores.
             return_details (`bool`, *optional*, defaults to `False`): return with the scores what they were read from.
             batch_size (`int`, *optional*, defaults to 1): videos of a forward pass.
             num_workers (`int`, *optional*):
@@ -87,9 +95,10 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
 
         Returns:
             For one video, a list of `{"score": float, "label": str}`, best first; for several, a list of such lists.
-            Scores are the softmax over the labels, averaged over the views. With `return_details`, for each video
-            `answer` (the best label, or `"something else"` with its `reason` if a threshold is not reached), `scores`
-            with `cosine` of each label, and numbers and times in seconds of the `frames` that were read.
+            Scores are the softmax over the labels, or the sigmoid of each, as the model was trained, averaged over the
+            views. With `return_details`, for each video `answer` (the best label, or `"something else"` with its
+            `reason` if a threshold is not reached), `scores` with `cosine` of each label, `activation` (`"softmax"` or
+            `"sigmoid"`), and numbers and times in seconds of the `frames` that were read.
 
         Raises:
             VideoDecodingError: a video cannot be read.
@@ -133,7 +142,17 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
 
     def scorer(self, labels: Any = None, templates: Any = "{}", blend: float = 0.0) -> Scorer:
         """The scorer of a call with these labels, templates and blend."""
-        return Scorer(replace(self.encoder, blend=blend), labels, templates)
+        if blend and not isinstance(self.encoder, VitaClipEncoder):
+            raise ValueError("`blend` mixes a Vita-CLIP with its CLIP; this model is no Vita-CLIP.")
+        return Scorer(replace(self.encoder, blend=blend) if blend else self.encoder, labels, templates)
+
+    def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
+        """Saves model, processor and tokenizer as one folder that the pipeline loads."""
+        if isinstance(self.encoder, VitaClipEncoder):
+            super().save_pretrained(save_directory, **kwargs)
+        else:
+            for part in (self.model, self.tokenizer, self.video_processor):
+                part.save_pretrained(save_directory)
 
     def _forward(self, model_inputs, **scoring):
         return self.scorer(**scoring).score(model_inputs["pixel_values_videos"])._asdict()
@@ -143,7 +162,7 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
         model_outputs,
         labels=None,
         top_k=None,
-        min_score=0.0,
+        min_score=None,
         min_cosine=-1.0,
         return_details=False,
         on_error="error",
@@ -158,7 +177,9 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
         ranked = [{"score": scores[index], "label": labels[index], "cosine": cosines[index]} for index in order]
         if not return_details:
             return [{"score": row["score"], "label": row["label"]} for row in ranked[:top_k]]
-        best, reason = ranked[0], None
+        best, reason, activation = ranked[0], None, self.encoder.activation
+        if min_score is None:
+            min_score = 0.5 if activation == "sigmoid" else 0.0
         if best["score"] < min_score:
             reason = f"the best score is {best['score']:.1%}, below {min_score:.1%}"
         elif best["cosine"] < min_cosine:
@@ -167,6 +188,7 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
         answer = {
             "answer": best["label"] if reason is None else SOMETHING_ELSE,
             "scores": ranked[:top_k],
+            "activation": activation,
             "frames": list(metadata.frames_indices or ()),
             "times": [round(time, 3) for time in metadata.timestamps] if metadata.fps else None,
         }

@@ -56,7 +56,7 @@ class Scorer:
 
     Attributes:
         labels (`tuple[str, ...]`): names of the labels.
-        class_embeds (`torch.Tensor` of shape `(num_labels, projection_dim)`): normalised.
+        class_features (`torch.Tensor` of shape `(num_labels, embed_dim)`): what videos are compared with.
 
     Raises:
         ValueError: labels or templates that cannot be scored, or a model without classes of its own.
@@ -77,7 +77,7 @@ class Scorer:
 
     def __init__(self, encoder: VideoEncoder, labels: Any = None, templates: str | Sequence[str] = "{}"):
         self.encoder = encoder
-        self.labels, self.class_embeds = encoder.class_embeds(labels, templates)
+        self.labels, self.class_features = encoder.class_features(labels, templates)
 
     def score(self, pixel_values_videos: torch.Tensor) -> Scores:
         """
@@ -87,21 +87,20 @@ class Scorer:
             pixel_values_videos (`torch.Tensor` of shape `(batch_size, num_views, num_frames, 3, height, width)`):
                 All views of each video.
         """
-        return self.compare(self.encoder.embed_videos(pixel_values_videos))
+        return self.compare(self.encoder.video_features(pixel_values_videos))
 
     @torch.no_grad()
-    def compare(self, video_embeds: torch.Tensor) -> Scores:
+    def compare(self, video_features: torch.Tensor) -> Scores:
         """
-        Scores of videos from their embeddings.
+        Scores of videos from their features.
 
         Args:
-            video_embeds (`torch.Tensor` of shape `(batch_size, num_views, projection_dim)`): normalised, of
-                [`VideoEncoder.embed_videos`].
+            video_features (`torch.Tensor` of shape `(batch_size, num_views, num_features)`): of
+                [`VideoEncoder.video_features`].
         """
-        texts = self.class_embeds.to(video_embeds.device)
-        logits = self.encoder.compare(video_embeds.to(texts.dtype), texts).float()
-        cosines = video_embeds.float() @ texts.float().T
-        return Scores(self.encoder.probabilities(logits).mean(1), cosines.mean(1))
+        texts = self.class_features.to(video_features.device)
+        logits, cosines = self.encoder.compare(video_features, texts)
+        return Scores(self.encoder.probabilities(logits.float()).mean(1), cosines.float().mean(1))
 
 
 __all__ = ["ScoreError", "Scorer", "Scores"]

@@ -59,7 +59,7 @@ class ModelWorker:
         Raises:
             ValueError: labels or templates that cannot be scored.
         """
-        await asyncio.get_running_loop().run_in_executor(self._thread, self.encoder.class_embeds, labels, templates)
+        await asyncio.get_running_loop().run_in_executor(self._thread, self.encoder.class_features, labels, templates)
 
     async def scores(
         self, pixels: torch.Tensor, labels: tuple[str, ...] | None, templates: tuple[str, ...]
@@ -91,13 +91,13 @@ class ModelWorker:
     def _scored(self, jobs: Sequence[Job]) -> list[list[dict[str, Any]] | Exception]:
         """The rows of each job; if a batch fails, each job by itself."""
         try:
-            embeds = self.encoder.embed_videos(torch.stack([job.pixels for job in jobs]))  # [B, views, E]
-            return [self._rows(job, video[None]) for job, video in zip(jobs, embeds, strict=True)]
+            features = self.encoder.video_features(torch.stack([job.pixels for job in jobs]))
+            return [self._rows(job, video[None]) for job, video in zip(jobs, features, strict=True)]
         except Exception as error:  # whatever it is, the worker goes on
             return [error] if len(jobs) == 1 else [self._scored([job])[0] for job in jobs]
 
-    def _rows(self, job: Job, embeds: torch.Tensor) -> list[dict[str, Any]]:
+    def _rows(self, job: Job, features: torch.Tensor) -> list[dict[str, Any]]:
         scorer = Scorer(self.encoder, job.labels, job.templates)
-        scores, cosines = (values[0].tolist() for values in scorer.compare(embeds).check())
+        scores, cosines = (values[0].tolist() for values in scorer.compare(features).check())
         ranked = sorted(zip(scorer.labels, scores, cosines, strict=True), key=lambda row: -row[1])
         return [{"label": label, "score": score, "cosine": cosine} for label, score, cosine in ranked]

@@ -1,0 +1,167 @@
+"""Every family of dual encoders scores as its own documented call does, on the frames that our reader chose."""
+
+import pytest
+import torch
+from tiny_encoders import FAMILIES, save_tiny_encoder
+from torch.nn.functional import normalize
+from transformers import AutoConfig, AutoModel, AutoProcessor, pipeline
+
+import vitaclip_hf  # noqa: F401  registers the task
+from vitaclip_hf import load_checkpoint
+from vitaclip_hf.loading.guards import CheckpointError
+from vitaclip_hf.model.scorer import Scorer
+
+
+TEXTS = ["a red star", "the blue heart moving left in a video", "turning"]
+TEMPERATURE = {"videoprism": 0.01}
+SIGMOID = ("siglip", "siglip2", "pe_video")
+OF_VIDEOS = ("xclip", "videoprism", "pe_video")
+PADDED = ("siglip", "siglip2", "tipsv2", "align", "videoprism")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("encoders")
+    for family in FAMILIES:
+        save_tiny_encoder(family, root / family)
+    return root
+
+
+@pytest.fixture(scope="module")
+def video() -> torch.Tensor:
+    """Twelve frames of a gradient that moves, wider than high."""
+    rows, columns = torch.meshgrid(torch.arange(40), torch.arange(60), indexing="ij")
+    frames = [torch.stack([rows * 5, columns * 4, (columns + 9 * t) % 256]) for t in range(12)]
+    return torch.stack(frames).to(torch.uint8)
+
+
+def own_logits(folder, family: str, frames: torch.Tensor) -> torch.Tensor:
+    """Logits `(num_texts,)` of one clip by the model's own calls, as transformers documents them."""
+    model, processor = AutoModel.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder)
+    padding = {"padding": "max_length", "max_length": 16} if family in PADDED else {"padding": True}
+    if family == "align":
+        padding["max_length"] = 64
+    texts = processor.tokenizer(TEXTS, return_tensors="pt", **padding)
+    images = [frame.permute(1, 2, 0).numpy() for frame in frames]
+    with torch.no_grad():
+        if family == "xclip":
+            pixels = processor.image_processor(images, return_tensors="pt")
+            return model(**texts, **pixels).logits_per_video[0]
+        if family == "pe_video":
+            pixels = processor.video_processor([frames], do_sample_frames=False, return_tensors="pt")
+            return model(**texts, **pixels).logits_video_text[0]
+        if family == "videoprism":
+            pixels = processor.video_processor([frames], do_sample_frames=False, return_tensors="pt")
+            outputs = model(**texts, **pixels)
+            return outputs.video_embeds[0] @ outputs.text_embeds.T / TEMPERATURE[family]
+        pixels = processor.image_processor(images, return_tensors="pt")
+        if len(frames) == 1:
+            return model(**texts, **pixels).logits_per_image[0]
+        video = normalize(model.get_image_features(**pixels).pooler_output.mean(0), dim=-1)
+        cosines = normalize(model.get_text_features(**texts).pooler_output, dim=-1) @ video
+        if hasattr(model, "temperature"):
+            return cosines / model.temperature
+        return cosines * model.logit_scale.exp() + getattr(model, "logit_bias", 0.0)
+
+
+@pytest.mark.parametrize("num_frames", [1, 4])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_scores_are_those_of_the_models_own_call(folders, video, family, num_frames):
+    if family in ("xclip", "videoprism") and num_frames != 4:
+        num_frames = None
+    encoder = load_checkpoint(folders / family).encoder()
+    reader = encoder.reader(num_frames=num_frames)
+    pixels, metadata = reader.read(video)
+    expected = own_logits(folders / family, family, video[metadata.frames_indices])
+    scorer = Scorer(encoder, TEXTS)
+    logits, cosines = encoder.compare(encoder.video_features(pixels[None]), scorer.class_features)
+    torch.testing.assert_close(logits[0, 0], expected, atol=2e-5, rtol=1e-5)
+    scores = expected.sigmoid() if family in SIGMOID else expected.softmax(0)
+    torch.testing.assert_close(scorer.score(pixels[None]).scores[0], scores, atol=1e-5, rtol=1e-5)
+    assert cosines.abs().max() <= 1.00001
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_pipeline_by_name_with_views_and_details(folders, video, family):
+    classifier = pipeline("zero-shot-video-classification", model=str(folders / family))
+    arguments = {"candidate_labels": TEXTS, "num_views": 2, "num_spatial_views": 3}
+    answer = classifier(video, return_details=True, **arguments)
+    encoder = load_checkpoint(folders / family).encoder()
+    pixels, _ = encoder.reader(num_views=2, num_spatial_views=3).read(video)
+    assert pixels.shape[0] == 6
+    expected = Scorer(encoder, TEXTS).score(pixels[None])
+    by_label = {row["label"]: row for row in answer["scores"]}
+    for index, label in enumerate(TEXTS):
+        assert abs(by_label[label]["score"] - expected.scores[0, index]) < 1e-6
+        assert abs(by_label[label]["cosine"] - expected.cosines[0, index]) < 1e-5
+    assert answer["activation"] == ("sigmoid" if family in SIGMOID else "softmax")
+    with pytest.raises(ValueError, match="blend"):
+        classifier(video, blend=0.5, **arguments)
+
+
+@pytest.mark.parametrize("family", SIGMOID)
+def test_independent_labels_need_no_threshold(folders, video, family):
+    classifier = load_checkpoint(folders / family).classifier(return_details=True)
+    best = classifier(video, candidate_labels=TEXTS)
+    assert best["answer"] == ("something else" if best["scores"][0]["score"] < 0.5 else best["scores"][0]["label"])
+    alone = classifier(video, candidate_labels=TEXTS[:1])["scores"][0]
+    assert alone["score"] == pytest.approx({row["label"]: row for row in best["scores"]}[TEXTS[0]]["score"], abs=1e-6)
+    assert classifier(video, candidate_labels=TEXTS, min_score=0.999)["answer"] == "something else"
+    assert classifier(video, candidate_labels=TEXTS, min_score=0)["answer"] == best["scores"][0]["label"]
+
+
+@pytest.mark.parametrize("family", ["clip", "siglip2", "xclip"])
+def test_saved_by_the_pipeline_and_loaded_again(folders, video, family, tmp_path):
+    classifier = load_checkpoint(folders / family).classifier(candidate_labels=TEXTS)
+    classifier.save_pretrained(tmp_path)
+    assert pipeline("zero-shot-video-classification", model=str(tmp_path))(video, candidate_labels=TEXTS) == classifier(
+        video
+    )
+
+
+def test_embeddings_for_search_are_normalised_and_plain(folders, video):
+    for family in FAMILIES:
+        encoder = load_checkpoint(folders / family).encoder()
+        pixels, _ = encoder.reader().read(video)
+        videos, texts = encoder.embed_videos(pixels[None]), encoder.embed_texts(TEXTS)
+        assert videos.shape == (1, 1, encoder.embed_dim) and texts.shape == (3, encoder.embed_dim)
+        for embeds in (videos, texts):
+            torch.testing.assert_close(embeds.norm(dim=-1), torch.ones(embeds.shape[:-1]), atol=1e-5, rtol=0)
+    model = AutoModel.from_pretrained(folders / "xclip").eval()
+    encoder = load_checkpoint(folders / "xclip").encoder()
+    pixels, _ = encoder.reader().read(video)
+    with torch.no_grad():
+        plain = model.get_video_features(pixel_values=pixels).pooler_output
+    torch.testing.assert_close(encoder.embed_videos(pixels[None])[0], normalize(plain, dim=-1))
+
+
+def test_another_number_of_frames_than_the_model_takes(folders, video):
+    with pytest.raises(ValueError, match="takes 4 frames, got 8"):
+        load_checkpoint(folders / "xclip").encoder().reader(num_frames=8).read(video)
+
+
+def test_texts_that_are_too_long(folders):
+    encoder = load_checkpoint(folders / "siglip").encoder()
+    with pytest.raises(ValueError, match="16 positions"):
+        encoder.embed_texts(["a star " * 20])
+
+
+def test_other_models_are_refused_by_name(tmp_path, folders):
+    for family, message in (("bert", "'bert'"), ("blip", "'blip'"), ("vit", "'vit'")):
+        AutoConfig.for_model(family).save_pretrained(tmp_path / family)
+        with pytest.raises(CheckpointError, match=message) as error:
+            load_checkpoint(tmp_path / family)
+        assert "siglip" in str(error.value) and "\n" not in str(error.value)
+    with pytest.raises(CheckpointError, match="'clip'"):
+        load_checkpoint(folders / "clip", model_class=vitaclip_hf.VitaClipModel)
+
+
+def test_unlisted_families_are_tried_with_a_warning(folders, video, monkeypatch):
+    from vitaclip_hf.model.encoder import VideoEncoder
+
+    expected = load_checkpoint(folders / "clip").classifier()(video, candidate_labels=TEXTS)
+    monkeypatch.delitem(VideoEncoder.families, "clip")
+    messages = []
+    monkeypatch.setattr("vitaclip_hf.loading.families.logger.warning", messages.append)
+    assert load_checkpoint(folders / "clip").classifier()(video, candidate_labels=TEXTS) == expected
+    assert "'clip'" in messages[0] and "frames" in messages[0]
