@@ -93,9 +93,8 @@ def test_evaluate_from_python(videos, tmp_path, finished):
     assert (tmp_path / "r" / "progress" / "rank-0.jsonl").read_bytes() == progress
     with pytest.raises(EvaluationError, match=r"protocol\.num_views"):
         evaluate(arguments, verbose=False, num_views=3, max_seconds=60)
-    for wrong in ("dtype", "workers"):
-        with pytest.raises(EvaluationError, match=f"`{wrong}`"):
-            EvaluationArguments("m", "p", "v", **{wrong: -1})
+    with pytest.raises(EvaluationError, match="`workers`"):
+        EvaluationArguments("m", "p", "v", workers=-1)
 
 
 @pytest.mark.parametrize(

@@ -141,21 +141,5 @@ def test_published_classes(data_set, base, novel, shared):
     assert (len(set(protocol.base_classes)), len(set(protocol.novel_classes))) == (base, novel)
     names = sorted({*protocol.base_classes, *protocol.novel_classes}, key=str.lower)
     assert len(names) == base + novel and len({*names[: (len(names) + 1) // 2]} & {*protocol.base_classes}) == shared
-
-
-def test_published_classes_of_a_list(tmp_path):
-    """Class files of other data sets beside the list do not matter."""
-    protocol = load_protocol("hmdb51-base-to-novel")
-    names = sorted({*protocol.base_classes, *protocol.novel_classes})
-    (tmp_path / "hmdb_51_labels.csv").write_text("id,name\n" + "".join(f"{n},{name}\n" for n, name in enumerate(names)))
-    lines = [f"v{n}.avi {names.index(name)}\n" for n, name in enumerate(["pour", "wave", "hug", "brush hair"])]
-    (tmp_path / "hmdb51_val1.txt").write_text("".join(lines))
-    for other in ("kinetics", "ssv2"):
-        (tmp_path / f"{other}_base_labels.csv").write_text(f"id,name\n0,{other}\n1,other\n")
-    plan = plan_evaluation(protocol, tmp_path, tmp_path)
-    assert plan.class_split.origin == "protocol"
-    # From ViFi-CLIP's files: pouring and waving are base, hugging and brushing hair are novel.
-    assert {split.name: [sample.name for sample in split.table.samples] for split in plan.splits} == {
-        "base": ["v0.avi", "v1.avi"],
-        "novel": ["v2.avi", "v3.avi"],
-    }
+    if data_set == "hmdb51":  # of ViFi-CLIP's files
+        assert {"pour", "wave"} <= set(protocol.base_classes) and {"hug", "brush hair"} <= set(protocol.novel_classes)

@@ -64,11 +64,10 @@ def summarize(done: Sequence[SplitOutcome], rows: Sequence[str], protocol: Proto
     summary: dict[str, dict] = {}
     for row in rows:
         measured = {outcome.split.name: accuracies(outcome.ranking(row), outcome.labels) for outcome in done}
-        summary[row] = {"splits": {}}
+        splits = {split: {n: None if np.isnan(f[n]) else f[n] for n in METRICS} for split, f in measured.items()}
+        summary[row] = {"splits": splits}
         for name in METRICS:
             values = [figures[name] for figures in measured.values()]
-            for split, value in zip(measured, values, strict=True):
-                summary[row]["splits"].setdefault(split, {})[name] = None if np.isnan(value) else value
             if np.isnan(values).any():  # no video of a split could be read
                 summary[row][name] = {"mean": None, "std": None}
             elif protocol.task == "base-to-novel" and len(values) == 2:

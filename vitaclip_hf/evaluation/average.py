@@ -11,7 +11,7 @@ from .protocols import EvaluationError
 
 
 # What `results.json` must have, and what must be in each of these tables.
-REQUIRED = {"protocol": ("name",), "model": ("name", "sha256", "dtype"), "rows": (), "splits": ()}
+REQUIRED = {"protocol": {"name"}, "model": {"name", "sha256", "dtype"}, "rows": set(), "splits": set()}
 
 
 def read_results(file: Path | str) -> dict[str, Any]:
@@ -22,13 +22,11 @@ def read_results(file: Path | str) -> dict[str, Any]:
     """
     try:
         content = json.loads(Path(file).read_bytes())
-    except (OSError, RecursionError, ValueError) as error:
+        if "limited" not in content or not all(content[table].keys() >= names for table, names in REQUIRED.items()):
+            raise ValueError("it is incomplete")
+        return content | {"protocol": protocol_of(content)}
+    except (OSError, RecursionError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise EvaluationError(f"{file}: not the results.json of an evaluation ({error!s:.300}).") from error
-    tables = content if isinstance(content, dict) else {}
-    for table, names in REQUIRED.items():
-        if not isinstance(tables.get(table), dict) or not tables[table].keys() >= set(names) or "limited" not in tables:
-            raise EvaluationError(f"{file}: not the results.json of an evaluation (`{table}` is incomplete).")
-    return content | {"protocol": protocol_of(content)}
 
 
 def average_over_seeds(files: Sequence[Path | str]) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow
 import pyarrow.parquet
-from scipy.stats import bootstrap
 
 from ..data.metrics import METRICS, ranks_in_ranking
 from .average import read_results
@@ -161,25 +160,17 @@ def compare(
     def accuracies(weights: np.ndarray) -> np.ndarray:  # [R, N] -> [M, R, 2]
         return np.stack([accuracy(numbered, name, weights) for name in METRICS])
 
-    def differences(drawn: np.ndarray, axis: int) -> np.ndarray:  # [R, K] -> [M, R]
-        offsets = np.arange(len(drawn))[:, None] * len(videos)
-        counts = np.bincount((drawn + offsets).ravel(), minlength=len(drawn) * len(videos))
-        both = accuracies(counts.reshape(len(drawn), len(videos)).astype(np.float64))
-        return both[..., 1] - both[..., 0]
-
-    interval = bootstrap(
-        (np.resize(np.arange(len(videos)), max(2, len(videos))),),  # scipy wants two: a single video stands there twice
-        differences,
-        n_resamples=resamples,
-        batch=BATCH,
-        vectorized=True,
-        confidence_level=confidence,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
+    rng, differences = np.random.default_rng(seed), []
+    for start in range(0, resamples, BATCH):
+        drawn = rng.integers(len(videos), size=(min(BATCH, resamples - start), len(videos)))
+        counts = np.stack([np.bincount(resample, minlength=len(videos)) for resample in drawn])
+        both = accuracies(counts.astype(np.float64))
+        differences.append(both[..., 1] - both[..., 0])
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(np.concatenate(differences, axis=1), [tail, 1 - tail], axis=1).tolist()
     measured = accuracies(np.ones((1, len(videos))))[:, 0].tolist()
-    bounds = zip(METRICS, measured, interval.low.tolist(), interval.high.tolist(), strict=True)
-    return {name: Difference(a, b, b - a, low, high) for name, (a, b), low, high in bounds}
+    bounds = zip(METRICS, measured, low, high, strict=True)
+    return {name: Difference(a, b, b - a, lower, upper) for name, (a, b), lower, upper in bounds}
 
 
 def settings(a: Path | str, b: Path | str) -> tuple[list[str], list[str]]:

@@ -6,8 +6,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -59,16 +58,11 @@ def gmacs_per_view(config: VitaClipConfig, frames: int) -> dict[str, float]:
         model = VitaClipModel(config).eval().requires_grad_(False)
         plain = CLIPVisionModelWithProjection(plain_config).eval().requires_grad_(False)
         clip = torch.empty(1, frames, vision.num_channels, vision.image_size, vision.image_size)
-    return {
-        "vita_clip": _gmacs(lambda: model.get_video_features(clip, class_tokens_only=True)),
-        "plain_clip": _gmacs(lambda: plain(clip[0])),
-    }
-
-
-def _gmacs(forward: Callable) -> float:
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        forward()
-    return counter.get_total_flops() / 2 / 1e9
+    with FlopCounterMode(display=False) as ours, torch.no_grad():
+        model.get_video_features(clip, class_tokens_only=True)
+    with FlopCounterMode(display=False) as clips, torch.no_grad():
+        plain(clip[0])
+    return {"vita_clip": ours.get_total_flops() / 2e9, "plain_clip": clips.get_total_flops() / 2e9}
 
 
 @torch.no_grad()
@@ -85,12 +79,11 @@ def milliseconds_per_view(model: VitaClipModel, frames: int, views: int = 1, rep
     size = model.config.vision_config.image_size
     clips = torch.zeros(views, frames, 3, size, size, device=model.device, dtype=model.dtype)
     measured: dict = {}
-    for row, mode in (("vita_clip", nullcontext), ("frozen_clip", model.prompts_disabled)):
+    for row, use_prompts in (("vita_clip", True), ("frozen_clip", False)):
         seconds = []
         for _ in range(repeats + 1):
             started = time.perf_counter()
-            with mode():
-                model.get_video_features(clips, class_tokens_only=True)
+            model.get_video_features(clips, class_tokens_only=True, use_prompts=use_prompts)
             if model.device.type == "cuda":
                 torch.cuda.synchronize(model.device)
             seconds.append(time.perf_counter() - started)

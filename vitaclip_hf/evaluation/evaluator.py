@@ -7,12 +7,13 @@ the order of float32 sums, and with it scores by about 1e-6.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from ..data.annotations import AnnotationError, VideoSample, is_url
 from ..data.class_descriptions import texts_of_classes
@@ -21,6 +22,7 @@ from ..loading.checkpoint import Checkpoint
 from ..model.decoding import VideoDecodingError
 from ..model.encoder import VideoEncoder
 from ..model.scorer import Scorer
+from ..model.shown_names import one_line
 from ..model.video_reader import VideoReader
 from .plan import EvaluationPlan, EvaluationSplit
 from .progress_log import EvaluationLog, VideoResult, fingerprint_of_json
@@ -133,20 +135,19 @@ class Evaluator:
     def _class_order(self, own: Sequence[str], split: EvaluationSplit) -> list[int]:
         """The checkpoint's class for each class of a list: by name, or by number if the checkpoint has no names."""
         names, where = split.table.class_names, f"{split.table.source}, split {split.name}"
-        advice = "evaluate with `text` zero-shot, or with a checkpoint trained on these classes"
-        if len(own) != len(names):
-            raise EvaluationError(
-                f"{where}: {len(names)} classes, but the checkpoint was trained on {len(own)}; {advice}."
-            )
-        if all(name == f"LABEL_{number}" for number, name in enumerate(own)):
-            return list(range(len(own)))
+        numbers = list(range(len(own)))
+        if len(names) == len(own) and all(name == f"LABEL_{number}" for number, name in enumerate(own)):
+            return numbers
+        problem = f"{where}: its {len(names)} classes are not the {len(own)} of the checkpoint, one for each."
         try:
             index = ClassIndex(own, "the checkpoint")
             order = [index.label(name, where) for name in names]
         except AnnotationError as error:
-            raise EvaluationError(f"{error} {advice.capitalize()}.") from error
-        if len(set(order)) < len(order):
-            raise EvaluationError(f"{where}: two classes are the same class of the checkpoint; {advice}.")
+            order, problem = [], str(error)
+        if sorted(order) != numbers:
+            raise EvaluationError(
+                f"{problem} Evaluate with `text` zero-shot, or with a checkpoint trained on these classes."
+            )
         return order
 
     def score(self, pixels: torch.Tensor) -> dict[str, dict[str, torch.Tensor]]:
@@ -175,8 +176,7 @@ class Evaluator:
             video = self.plan.videos[number]
             stamp = file_stamp(video)
             if pixels is not None:
-                of_video = {row: {split: values[place] for split, values in scores[row].items()} for row in scores}
-                result, place = self._result(video.name, of_video), place + 1
+                result, place = self._result(video.name, scores, place), place + 1
             elif stamp is None and not is_url(video.path):
                 result = VideoResult(video.name, "missing", "no such file")
             else:
@@ -184,17 +184,15 @@ class Evaluator:
             results.append(replace(result, stamp=stamp))
         return results
 
-    def _result(self, name: str, scores: dict[str, dict[str, torch.Tensor]]) -> VideoResult:
+    def _result(self, name: str, scores: dict[str, dict[str, torch.Tensor]], place: int) -> VideoResult:
         best: dict[str, dict[str, tuple[list[int], list[float]]]] = {row: {} for row in scores}
-        for split in self.plan.splits:
-            if name not in split.names:
-                continue
-            for row, by_split in scores.items():
-                values = by_split[split.name]
+        for row, by_split in scores.items():
+            for split in (split.name for split in self.plan.splits if name in split.names):
+                values = by_split[split][place]
                 if not values.isfinite().all():
                     return VideoResult(name, "failed", f"the model's scores are NaN or infinite ({row})")
                 ids = values.sort(descending=True, stable=True).indices[:TOP].tolist()  # of equals the lower first
-                best[row][split.name] = (ids, values[ids].tolist())
+                best[row][split] = (ids, values[ids].tolist())
         return VideoResult(name, "ok", "", best)
 
     def pending_batches(self, log: EvaluationLog, retry_failed: bool = False) -> list[list[int]]:
@@ -222,8 +220,9 @@ class Evaluator:
         self, batches: Sequence[Sequence[int]], log: EvaluationLog, rank: int = 0, workers: int = 0
     ) -> Iterator[list[VideoResult]]:
         """Scores batches of video numbers, and appends the results to this rank's file of the log."""
-        videos = Clips(self.plan.videos, self.reader)
-        loader = DataLoader(videos, batch_sampler=batches, collate_fn=list, num_workers=workers)  # type: ignore[arg-type]
+        read: Any = partial(read_batch, videos=self.plan.videos, reader=self.reader)
+        numbers: Any = range(len(self.plan.videos))
+        loader = DataLoader(numbers, batch_sampler=batches, collate_fn=read, num_workers=workers)  # type: ignore[arg-type]
         with log.writer(rank) as append:
             for batch in loader:
                 results = self.results_of(batch)
@@ -231,20 +230,17 @@ class Evaluator:
                 yield results
 
 
-class Clips(Dataset):
-    """All views of videos. A sample is the video's number, its pixels, and why it could not be read."""
-
-    def __init__(self, videos: Sequence[VideoSample], reader: VideoReader):
-        self.videos, self.reader = videos, reader
-
-    def __len__(self) -> int:
-        return len(self.videos)
-
-    def __getitem__(self, index: int) -> tuple[int, torch.Tensor | None, str]:
+def read_batch(
+    numbers: Iterable[int], videos: Sequence[VideoSample], reader: VideoReader
+) -> list[tuple[int, torch.Tensor | None, str]]:
+    """The number of each video, all its views, and why it could not be read."""
+    batch: list[tuple[int, torch.Tensor | None, str]] = []
+    for number in numbers:
         try:
-            return index, self.reader.read(self.videos[index].path)[0], ""
+            batch.append((number, reader.read(videos[number].path)[0], ""))
         except VideoDecodingError as error:
-            return index, None, " ".join(f"{type(error).__name__}: {error}".split())
+            batch.append((number, None, f"{type(error).__name__}: {one_line(error)}"))
+    return batch
 
 
 def file_stamp(video: VideoSample) -> str | None:

@@ -1,7 +1,7 @@
 """The videos of an evaluation: the lists of a protocol's splits, read and checked."""
 
-import hashlib
 import os
+from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +9,7 @@ from pathlib import Path
 from ..data.annotations import AnnotationError, AnnotationTable, VideoSample, read_annotations
 from ..data.class_names import read_class_names, spell_class_name
 from ..data.configuration_files import class_file
+from ..loading.checksums import sha256_of
 from .protocols import PARTS, EvaluationError, Protocol
 
 
@@ -94,15 +95,14 @@ class EvaluationPlan:
                 "`novel_classes`"
             )
         for split in self.splits:
-            counts = {"classes": len(split.table.class_names), "videos": split.listed}
-            expected = {
-                "classes": self.protocol.expected_classes,
-                "videos": self.protocol.expected_videos.get(split.name),
-            }
+            expected_videos = self.protocol.expected_videos.get(split.name)
             warnings += [
-                f"split {split.name}: {counts[kind]:,} {kind}, but the protocol's list has {expected[kind]:,}"
-                for kind in counts
-                if expected[kind] not in (None, counts[kind])
+                f"split {split.name}: {count:,} {kind}, but the protocol's list has {expected:,}"
+                for kind, count, expected in (
+                    ("classes", len(split.table.class_names), self.protocol.expected_classes),
+                    ("videos", split.listed, expected_videos),
+                )
+                if expected not in (None, count)
             ]
             if len(split.table) < split.listed:
                 warnings.append(f"split {split.name}: only {len(split.table):,} of {split.listed:,} videos (`limit`)")
@@ -145,7 +145,7 @@ def plan_evaluation(
     if protocol.task == "base-to-novel":
         own = {part: names for part in PARTS if (names := getattr(protocol, f"{part}_classes"))}
         parts = {part: read_class_names(file) for part, file in files.items()} or own
-        hashes = {part: {"name": file.name, "sha256": _sha256(file)} for part, file in files.items()}
+        hashes = {part: {"name": file.name, "sha256": sha256_of(file)} for part, file in files.items()}
         class_split = ClassSplit("given" if files else "protocol" if own else OWN_SPLIT, hashes)
     splits = [_read_split(protocol, name, videos, annotations, classes, parts) for name in protocol.splits]
     numbered = {split.table.files: split.name for split in splits if split.name.isdecimal()}
@@ -167,7 +167,10 @@ def _read_split(
     classes = classes or _first_file(folder, protocol.classes, name)
     part_list = _first_file(folder, [file for file in protocol.lists if "{split}" in file], name)
     if parts is not None and part_list is not None and set(parts) == set(PARTS):
-        table = _read_part(protocol, videos, part_list, classes, parts[name])
+        try:  # numbered within the part, or over all classes
+            table = read_annotations(videos, part_list, parts[name], split=protocol.subset)
+        except AnnotationError:
+            table = read_annotations(videos, part_list, classes, split=protocol.subset).with_classes(parts[name])
     else:
         number = protocol.split_number(name) or 1
         table = read_annotations(videos, source, classes, split=protocol.subset, number=number)
@@ -176,16 +179,8 @@ def _read_split(
     unlabelled = next((sample for sample in table.samples if sample.label is None), None)
     if unlabelled is not None:
         raise AnnotationError(f"{table.source}: {unlabelled.name} has no label; an evaluation needs all labels.")
-    files = {Path(file).name: _sha256(file) for file in table.files}
+    files = {Path(file).name: sha256_of(Path(file)) for file in table.files}
     return EvaluationSplit(name, protocol.text_side(name), table, len(table), table.sha256, files)
-
-
-def _read_part(protocol: Protocol, videos, part_list: Path, classes, names: tuple[str, ...]) -> AnnotationTable:
-    """Reads a list of the videos of one part, such as ViFi-CLIP's: numbered within the part, or over all classes."""
-    try:
-        return read_annotations(videos, part_list, names, split=protocol.subset)
-    except AnnotationError:
-        return read_annotations(videos, part_list, classes, split=protocol.subset).with_classes(names)
 
 
 def _first_file(folder: Path | None, names, split: str) -> Path | None:
@@ -193,21 +188,14 @@ def _first_file(folder: Path | None, names, split: str) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-def _sha256(file: str | Path) -> str:
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
-
-
 def _told_apart(splits: list[EvaluationSplit], root: str) -> list[EvaluationSplit]:
     """Renames videos that share one listed name (`v1` in the folders of two classes) to their path in the folder."""
-    paths: dict[str, set[str]] = {}
-    for split in splits:
-        for sample in split.table.samples:
-            paths.setdefault(sample.name, set()).add(sample.path)
+    listed = {(sample.name, sample.path) for split in splits for sample in split.table.samples}
+    videos = Counter(name for name, _ in listed)
 
     def renamed(sample: VideoSample) -> VideoSample:
-        name = sample.name
-        if len(paths[name]) > 1:
-            name = Path(os.path.relpath(sample.path, root)).as_posix()
+        several = videos[sample.name] > 1
+        name = Path(os.path.relpath(sample.path, root)).as_posix() if several else sample.name
         # Results are UTF-8; bytes of a file name that are not become `\\xe9`.
         return replace(sample, name=name.encode(errors="surrogateescape").decode(errors="backslashreplace"))
 

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,8 @@ class EvaluationLog:
         self.finished: dict[str, VideoResult] = {}
         file = self.folder / SETUP_FILE
         if file.exists():
-            other = _loaded(file, lambda: _table(file.read_bytes()))
+            with _one_line_if_damaged(file):
+                other = {**json.loads(file.read_bytes())}
             different = [name for name in self.setup | other if self.setup.get(name) != other.get(name)]
             if different:
                 raise EvaluationError(
@@ -97,7 +98,9 @@ class EvaluationLog:
             EvaluationError: a file is damaged.
         """
         for file in sorted(self.folder.glob("progress/rank-*.jsonl")):
-            for result in _loaded(file, lambda: [_result(line) for line in file.read_bytes().split(b"\n")[:-1]]):  # noqa: B023
+            with _one_line_if_damaged(file):
+                results = [VideoResult(**json.loads(line)) for line in file.read_bytes().split(b"\n")[:-1]]
+            for result in results:
                 earlier = self.finished.get(result.name)  # may come from the file of another rank
                 if earlier is None or result.attempt >= earlier.attempt:
                     self.finished[result.name] = result
@@ -126,24 +129,11 @@ class EvaluationLog:
             yield append
 
 
-def _table(content: bytes) -> dict[str, Any]:
-    table = json.loads(content)
-    if not isinstance(table, dict):
-        raise ValueError("no table")
-    return table
-
-
-def _result(line: bytes) -> VideoResult:
-    row = _table(line)
-    if row.keys() != {item.name for item in fields(VideoResult)}:
-        raise ValueError("no result of a video")
-    return VideoResult(**row)
-
-
-def _loaded(file: Path, load: Callable[[], Any]) -> Any:
+@contextmanager
+def _one_line_if_damaged(file: Path) -> Iterator[None]:
     try:
-        return load()
-    except (ValueError, RecursionError) as error:
+        yield
+    except (ValueError, TypeError, RecursionError) as error:
         raise EvaluationError(f"{file}: is damaged ({error!s:.200}); delete {file.parent} to start anew.") from error
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from ..data.class_names import AnnotationError, read_class_names
 from ..data.configuration_files import ConfigurationFileError, configuration_folder, nearest_names, read_yaml
 from ..data.text_files import one_line
+from ..model.encoder import check_templates
 from ..model.frame_sampling import ClipSpecification
 
 
@@ -109,14 +110,13 @@ class Protocol:
             raise self._error(f"`shots` must be at least 1 and belongs to few-shot and base-to-novel, not {self.task}.")
         try:
             sampling = self.resolved(ClipSpecification()).clip_specification
+            check_templates(self.templates)
         except ValueError as error:
             raise self._error(str(error)) from error
         if sampling.is_random:
             raise self._error(f"`sampling` {self.sampling!r} is random; it is for training, not for evaluation.")
         if (self.base_classes or self.novel_classes) and self.task != "base-to-novel":
             raise self._error(f"`base_classes` and `novel_classes` belong to base-to-novel, not to {self.task}.")
-        if not self.templates or not all("{}" in template for template in self.templates):
-            raise self._error(f"`templates` need {{}} where the class goes, got {list(self.templates)}.")
         unfit = [split for split in self.splits if not split or "/" in split or "\\" in split]
         if unfit or not self.splits or len(set(self.splits)) < len(self.splits):
             raise self._error(f"`splits` must be different names that files can have, got {list(self.splits)}.")

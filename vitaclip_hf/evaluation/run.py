@@ -11,7 +11,6 @@ have to see the output folder. vitaclip_hf/evaluation/report.py lists the files 
 """
 
 import sys
-from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, make_dataclass
 from datetime import timedelta
@@ -31,7 +30,7 @@ from ..model.read_options import ReadOptions
 from .accuracies import markdown_table
 from .evaluator import DTYPES, Evaluator
 from .plan import plan_evaluation
-from .progress_log import EvaluationLog, VideoResult
+from .progress_log import EvaluationLog
 from .protocols import OPTIONS, EvaluationError, load_protocol
 from .report import write_report
 
@@ -74,8 +73,6 @@ class EvaluationArguments:
     def __post_init__(self):
         if self.workers < 0:
             raise EvaluationError(f"`workers` must be 0 or more, got {self.workers}.")
-        if self.dtype not in ("auto", *DTYPES):
-            raise EvaluationError(f"`dtype` must be auto or one of {', '.join(DTYPES)}, got {self.dtype!r}.")
 
 
 # Fields of the protocol and of `ReadOptions`. Without a value, they are the protocol's and the video processor's own.
@@ -165,7 +162,13 @@ def evaluate(
             _print_plan(evaluator, log, sum(map(len, batches)))
         state.wait_for_everyone()
         share = batches[state.process_index :: state.num_processes]
-        _run_rank(evaluator.run(share, log, state.process_index, arguments.workers), sum(map(len, share)), verbose)
+        try:
+            with tqdm(total=sum(map(len, share)), unit="video", disable=not verbose, leave=False) as progress:
+                for batch in evaluator.run(share, log, state.process_index, arguments.workers):
+                    progress.update(len(batch))
+        except (torch.OutOfMemoryError, MemoryError, OSError) as error:
+            reason = error if isinstance(error, OSError) else "out of memory; lower `batch_size` or `num_views`"
+            raise EvaluationError(f"{reason}; what is finished is kept, the same command goes on") from error
         state.wait_for_everyone()
         if not state.is_main_process:
             return None
@@ -191,17 +194,6 @@ def _print_plan(evaluator: Evaluator, log: EvaluationLog, pending: int) -> None:
         print(f"going on in {log.folder}: {len(log.finished):,} videos are finished")
     for warning in plan.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-
-
-def _run_rank(batches: Iterable[list[VideoResult]], total: int, verbose: bool) -> None:
-    """Evaluates the batches of one rank."""
-    try:
-        with tqdm(total=total, unit="video", disable=not verbose, leave=False) as progress:
-            for results in batches:
-                progress.update(len(results))
-    except (torch.OutOfMemoryError, MemoryError, OSError) as error:
-        reason = error if isinstance(error, OSError) else "out of memory; lower `batch_size` or `num_views`"
-        raise EvaluationError(f"{reason}; what is finished is kept, the same command goes on") from error
 
 
 __all__ = ["Changes", "EvaluationArguments", "evaluate"]
