@@ -6,18 +6,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 from accelerate import PartialState
+from evaluation_runs import CHECKPOINT, SCENES, run_all
 
 from vitaclip_hf import load_checkpoint
-from vitaclip_hf.data.motion_shapes import all_scenes, draw_videos, write_video
+from vitaclip_hf.data.motion_shapes import draw_videos, write_video
 from vitaclip_hf.evaluation.evaluator import Evaluator
 from vitaclip_hf.evaluation.plan import plan_evaluation
-from vitaclip_hf.evaluation.progress_log import EvaluationLog
 from vitaclip_hf.evaluation.protocols import load_protocol
 from vitaclip_hf.evaluation.report import write_report
-
-
-CHECKPOINT = Path(__file__).parents[2] / "examples" / "demo" / "checkpoint"
-SCENES = all_scenes(held_out=True)[:10]  # one object, ten motions
 
 
 @pytest.fixture(scope="session")
@@ -49,22 +45,6 @@ def checkpoint():
 @pytest.fixture
 def plan(videos):
     return plan_evaluation(load_protocol(str(videos / "lists" / "mini.yaml")), videos, videos / "lists")
-
-
-def start(evaluator, folder, **options):
-    """The log of an evaluation, and the batches that are to do."""
-    log = EvaluationLog(folder, evaluator.setup)
-    log.write_setup()
-    return log, evaluator.pending_batches(log, **options)
-
-
-def run_all(evaluator, folder) -> dict:
-    """The results of all videos by name."""
-    log, batches = start(evaluator, folder)
-    for _ in evaluator.run(batches, log):
-        pass
-    log.read()
-    return log.finished
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from conftest import CHECKPOINT
+from evaluation_runs import CHECKPOINT
 
 from vitaclip_hf.cli.main import main
 from vitaclip_hf.evaluation.evaluator import Evaluator

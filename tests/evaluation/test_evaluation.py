@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import torch
-from conftest import CHECKPOINT, SCENES, run_all, start
+from evaluation_runs import CHECKPOINT, SCENES, run_all, start
 from transformers import CLIPModel, pipeline
 
 from vitaclip_hf import VitaClipConfig, load_checkpoint
