@@ -13,11 +13,12 @@ import os
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 
 FIELD_ROUNDS = 20  # that attack all fields of the folders
+MACHINES = ("bombs", "cards", "clips", "released", "folders", "library", "kills")
 
 
 def main() -> int:
@@ -25,7 +26,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of all damage")
     parser.add_argument("--minutes", type=float, default=120.0, help="after which no round begins")
     parser.add_argument("--output", type=Path, default=Path("attack-report"), help="folder of the report")
-    parser.add_argument("--only", nargs="+", help="names of machines: bombs cards clips released folders library kills")
+    parser.add_argument("--only", nargs="+", choices=MACHINES, default=MACHINES, help="machines to run")
     options = parser.parse_args()
     os.environ["HF_HUB_OFFLINE"] = "1"
     warnings.simplefilter("ignore")
@@ -33,29 +34,23 @@ def main() -> int:
     import torch
     from attack import hostile_folders, kills, media_files, publishing, released_files
     from attack.library_work import LibraryWork
-    from attack.outcomes import Outcomes, table, write_report
+    from attack.outcomes import Attack, Outcomes
     from tiny_models import GOLDEN, GoldenCase, openai_tokenizer, tiny_model
     from tiny_training import save_start, write_videos
     from transformers.utils import logging as transformers_logging
 
     from vitaclip_hf import VitaClipProcessor, VitaClipVideoProcessor, load_checkpoint
+    from vitaclip_hf.model.version import package_versions
 
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
     transformers_logging.disable_progress_bar()
     started = time.monotonic()
-    done: dict[str, Outcomes] = {}
-    command = f"python -m attack --seed {options.seed} --minutes {options.minutes:g}"
-
-    def add(found: Outcomes) -> None:
-        done[found.machine] = done[found.machine].joined(found) if found.machine in done else found
-        for defect in found.defects:
-            print(f"  defect: {defect}", flush=True)
-
+    outcomes = {machine: Outcomes() for machine in options.only}
     with tempfile.TemporaryDirectory(prefix="attack-") as name:
         scratch = Path(name)
         tempfile.tempdir = os.environ["TMPDIR"] = str(scratch / "temporary")  # what is left there is counted
-        for folder in ("temporary", "videos", "trainings", "evaluations", "indexes"):
+        for folder in ("temporary", "videos", "runs"):
             (scratch / folder).mkdir()
         tokenizer = openai_tokenizer()
         tokenizer.save_pretrained(scratch / "tokenizer")
@@ -69,51 +64,37 @@ def main() -> int:
         processor = VitaClipProcessor(VitaClipVideoProcessor(num_frames=4), tokenizer)
         work = LibraryWork(load_checkpoint(good))
 
-        def bombs(seed: int, number: int) -> None:
-            with tempfile.TemporaryDirectory() as place:
-                add(media_files.attack_bombs(Path(place)))
+        def fields(number: int) -> Iterable[Attack]:
+            chosen = hostile_folders.changes()[number % FIELD_ROUNDS :: FIELD_ROUNDS]
+            return hostile_folders.attacks(good, [name for name, _ in chosen])
 
-        def cards(seed: int, number: int) -> None:
-            with tempfile.TemporaryDirectory() as place:
-                add(publishing.attack_cards(model, processor, Path(place)))
-
-        def clips(seed: int, number: int) -> None:
-            add(media_files.attack_damaged_clips(seed, 2600))
-
-        def released(seed: int, number: int) -> None:
-            add(released_files.attack_released_files(golden, scratch / "tokenizer", seed, 80))
-
-        def folders(seed: int, number: int) -> None:
-            def chosen(place: int, name: str) -> bool:
-                return place % FIELD_ROUNDS == number % FIELD_ROUNDS
-
-            add(hostile_folders.attack_hostile_folders(good, chosen))
-
-        def library(seed: int, number: int) -> None:
-            for more in range(4):
-                add(work.attack(seed + more))
-
-        def killed(seed: int, number: int) -> None:
-            add(kills.attack_trainings(good, videos, scratch / "trainings", seed, [number]))
-            add(kills.attack_evaluations(good, videos, scratch / "evaluations", seed, [number]))
-            add(kills.attack_indexes(good, videos, scratch / "indexes", seed, [number]))
-
-        machines: dict[str, Callable[[int, int], None]] = {
-            "bombs": bombs, "cards": cards, "clips": clips, "released": released, "folders": folders,
-            "library": library, "kills": killed,
-        }  # fmt: skip
+        machines: dict[str, Callable[[int, int], Iterable[Attack]]] = {
+            "bombs": lambda seed, number: media_files.bombs(),
+            "cards": lambda seed, number: publishing.cards(model, processor),
+            "clips": lambda seed, number: media_files.damaged_clips(seed, 2600),
+            "released": lambda seed, number: released_files.attacks(golden, scratch / "tokenizer", seed, 80),
+            "folders": lambda seed, number: fields(number),
+            "library": lambda seed, number: work.attacks(range(seed, seed + 4)),
+            "kills": lambda seed, number: kills.attacks(good, videos, scratch / "runs", seed, kills.of_round(number)),
+        }
         number = 0
         while number == 0 or time.monotonic() - started < 60 * options.minutes:
-            for machine, attack in machines.items():
-                if options.only is None or machine in options.only:
-                    attack(options.seed + 1000 * number, number)
+            for machine, found in outcomes.items():
+                found.run(machines[machine](options.seed + 1000 * number, number))
             number += 1
             minutes = (time.monotonic() - started) / 60
-            write_report(options.output, list(done.values()), command, minutes)
-            defects = sum(found.num_defects for found in done.values())
+            report = {
+                "command": f"python -m attack --seed {options.seed} --minutes {options.minutes:g}",
+                "minutes": round(minutes, 1),
+                "versions": package_versions(),
+                "machines": {machine: found.as_dict() for machine, found in outcomes.items()},
+            }
+            options.output.mkdir(parents=True, exist_ok=True)
+            (options.output / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+            defects = sum(len(found.defects) for found in outcomes.values())
             print(f"round {number}, {minutes:.1f} minutes, {defects} defects", flush=True)
-        print(f"\n{table(done.values())}\n\n{options.output / 'report.json'}")
-    return 1 if any(found.num_defects for found in done.values()) else 0
+    print(json.dumps(report["machines"], indent=1), options.output / "report.json", sep="\n")
+    return 1 if defects else 0
 
 
 if __name__ == "__main__":

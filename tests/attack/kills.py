@@ -8,46 +8,66 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import psutil
-from attack.outcomes import Outcomes
+from attack.outcomes import Attack
 from safetensors.torch import load_file
 from tiny_training import arguments
 
 
 ROOT = Path(__file__).parents[2]
-TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-TRAIN = ("-m", "vitaclip_hf.cli", "train")
 MAX_STARTS = 6
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+# What is launched, and the arguments that differ.
+TRAININGS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "training with workers": ((), ("--dataloader_num_workers", "2")),
+    "training of prompts only": ((), ("--prompts_only", "true")),
+    "training on two ranks": (TORCHRUN, ()),
+    "training in one process": ((), ()),
+}
+RUNS = (*TRAININGS, "evaluation", "index")
 
 
-def started(command: list[str]) -> subprocess.Popen:
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, *command], cwd=ROOT, env=environment, start_new_session=True, text=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-    )  # fmt: skip
+def command_of(run: str, start: Path, videos: Path, output: Path) -> list[str]:
+    """The command that starts a run, or goes on with it."""
+    vitaclip, given = ("-m", "vitaclip_hf.cli"), ("--model", str(start))
+    if run == "evaluation":
+        options = ["--protocol", "own-zero-shot", "--cpu", "--batch-size", "1", "--workers", "1"]
+        return [*vitaclip, "evaluate", *given, "--videos", str(videos), "--output", str(output), *options]
+    if run == "index":
+        return [*vitaclip, "index", str(videos), *given, "--index", str(output)]
+    launcher, more = TRAININGS[run]
+    if any(output.glob("*.safetensors")) or any(output.glob("checkpoint-*")):
+        more = (*more, "--resume")
+    else:
+        shutil.rmtree(output, ignore_errors=True)
+    return [*launcher, *vitaclip, "train", *arguments(start, videos, output, *more)]
 
 
-def finished(command: list[str]) -> float:
-    """Runs a command to its end; returns its seconds."""
-    begin = time.monotonic()
-    process = started(command)
-    errors = process.communicate(timeout=600)[1]
-    if process.returncode:
-        raise AssertionError(f"exit {process.returncode}: {errors[-1500:]}")
-    return time.monotonic() - begin
+def result_of(run: str, output: Path) -> Any:
+    """What a finished run leaves."""
+    if run == "evaluation":
+        return json.loads((output / "results.json").read_text())["rows"]
+    if run == "index":
+        from vitaclip_hf.library.store import read_embeddings
+
+        rows = read_embeddings(output).to_pylist()
+        return [(row["video"], row["start"], row["content"], row["vector"]) for row in rows]
+    [file] = output.glob("*.safetensors")
+    return {name: tensor.tolist() for name, tensor in load_file(file).items()}
 
 
 def killed(command: list[str], seconds: float) -> bool:
-    """Runs a command and kills it with all its children; whether it was still running then."""
-    process = started(command)
+    """Runs a command and kills it with all its children after some seconds; whether it was still running then."""
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    pipes: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment, start_new_session=True, **pipes)
     try:
-        process.communicate(timeout=seconds)
+        errors = process.communicate(timeout=seconds)[1]
     except subprocess.TimeoutExpired:
         own = psutil.Process(process.pid)
         for each in (own, *own.children(recursive=True)):  # ranks and workers have sessions of their own
@@ -55,134 +75,44 @@ def killed(command: list[str], seconds: float) -> bool:
                 each.kill()
         process.communicate()
         return True
+    if process.returncode:
+        raise AssertionError(f"exit {process.returncode}: {errors[-1500:]}")
     return False
 
 
-def survive(first: list[str], again: Callable[[], list[str]], usual: float, draw: random.Random) -> str:
+@functools.cache
+def without_kills(run: str, start: Path, videos: Path, output: Path) -> tuple[float, Any]:
+    """Seconds and result of a run that is left alone; made once for all rounds."""
+    begin = time.monotonic()
+    if killed(command_of(run, start, videos, output), 600):
+        raise AssertionError("not finished after 10 minutes")
+    return time.monotonic() - begin, result_of(run, output)
+
+
+def survive(run: str, start: Path, videos: Path, scratch: Path, draw: random.Random) -> str:
     """Kills a run a few times on its way, and lets it end."""
+    seconds, expected = without_kills(run, start, videos, scratch / run)
+    output = scratch / f"killed {run}"
     kills = 0
-    command = first
     for _ in range(MAX_STARTS - 1):
-        kills += killed(command, usual * draw.uniform(0.3, 1.0))
-        command = again()
+        kills += killed(command_of(run, start, videos, output), seconds * draw.uniform(0.3, 1.0))
         if draw.random() < 0.5:
             break
-    finished(command)
-    return f"killed {kills} times"
+    killed(command_of(run, start, videos, output), 600)
+    if result_of(run, output) != expected:
+        raise AssertionError("another result than without kills")
+    shutil.rmtree(output)
+    return f"{run}, killed {kills} times"
 
 
-# A run without kills: its seconds, and what it leaves. Made once for all rounds.
+def of_round(number: int) -> tuple[str, ...]:
+    """The runs of a round: one kind of training, and the others."""
+    return (tuple(TRAININGS)[number % len(TRAININGS)], "evaluation", "index")
 
 
-@functools.cache
-def usual_training(start: Path, videos: Path, scratch: Path, kind: str) -> tuple[float, dict[str, np.ndarray]]:
-    seconds = finished(training(start, videos, scratch / kind, kind))
-    return seconds, weights_in(scratch / kind)
-
-
-@functools.cache
-def usual_run(*command: str) -> float:
-    return finished(list(command))
-
-
-KINDS_OF_TRAINING: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "workers": ((), ("--dataloader_num_workers", "2")),
-    "prompts only": ((), ("--prompts_only", "true")),
-    "two ranks": (TORCHRUN, ()),
-    "one process": ((), ()),
-}
-
-
-def training(start: Path, videos: Path, output: Path, kind: str, *also: str) -> list[str]:
-    launcher, more = KINDS_OF_TRAINING[kind]
-    return [*launcher, *TRAIN, *arguments(start, videos, output, *more, *also)]
-
-
-def attack_trainings(start: Path, videos: Path, scratch: Path, seed: int, numbers: Iterable[int]) -> Outcomes:
-    """Trainings with loader workers, of prompts alone, on two ranks, and in one process; the number chooses one."""
-    outcomes = Outcomes("killed trainings")
-    for number in numbers:
-        kind = list(KINDS_OF_TRAINING)[number % len(KINDS_OF_TRAINING)]
-        output = scratch / f"killed-{number}"
-
-        def again(kind=kind, output=output) -> list[str]:
-            names = ("model.safetensors", "prompts.safetensors")
-            if any((output / name).exists() for name in names) or any(output.glob("checkpoint-*")):
-                return training(start, videos, output, kind, "--resume")
-            shutil.rmtree(output, ignore_errors=True)
-            return training(start, videos, output, kind)
-
-        def attack(kind=kind, number=number, output=output, again=again) -> str:
-            seconds, expected = usual_training(start, videos, scratch, kind)
-            outcome = survive(again(), again, seconds, random.Random(f"{seed}-{number}"))
-            found = weights_in(output)
-            if found.keys() != expected.keys() or any(not np.array_equal(found[n], expected[n]) for n in found):
-                raise AssertionError("other weights than without kills")
-            if list(output.glob(".vitaclip.lock*")):
-                raise AssertionError("a lock is left")
-            shutil.rmtree(output)
-            return f"{kind} {outcome}"
-
-        outcomes.attack(f"training-{kind}-{seed}-{number}", attack, ())
-    return outcomes
-
-
-def weights_in(folder: Path) -> dict[str, np.ndarray]:
-    [file] = [folder / name for name in ("model.safetensors", "prompts.safetensors") if (folder / name).exists()]
-    return {name: tensor.numpy() for name, tensor in load_file(file).items()}
-
-
-def attack_evaluations(checkpoint: Path, videos: Path, scratch: Path, seed: int, numbers: Iterable[int]) -> Outcomes:
-    """Evaluations that go on where they were."""
-    outcomes = Outcomes("killed evaluations")
-
-    def command(output: Path) -> list[str]:
-        return [
-            *("-m", "vitaclip_hf.cli", "evaluate", "--model", str(checkpoint), "--protocol", "own-zero-shot", "--cpu"),
-            *("--videos", str(videos), "--output", str(output), "--batch-size", "1", "--workers", "1"),
-        ]
-
-    def rows(output: Path) -> dict:
-        return json.loads((output / "results.json").read_text())["rows"]
-
-    seconds = usual_run(*command(scratch / "evaluation"))
-    for number in numbers:
-        output = scratch / f"evaluation-{number}"
-
-        def attack(output=output, number=number) -> str:
-            outcome = survive(command(output), lambda: command(output), seconds, random.Random(f"{seed}-{number}"))
-            if rows(output) != rows(scratch / "evaluation"):
-                raise AssertionError("other results than without kills")
-            shutil.rmtree(output)
-            return outcome
-
-        outcomes.attack(f"evaluation-{seed}-{number}", attack, ())
-    return outcomes
-
-
-def attack_indexes(checkpoint: Path, videos: Path, scratch: Path, seed: int, numbers: Iterable[int]) -> Outcomes:
-    """Indexes of a folder that go on where they were."""
-    from vitaclip_hf.library.store import read_embeddings
-
-    outcomes = Outcomes("killed indexes")
-
-    def command(place: Path) -> list[str]:
-        return ["-m", "vitaclip_hf.cli", "index", str(videos), "--model", str(checkpoint), "--index", str(place)]
-
-    def vectors(place: Path) -> list[tuple]:
-        rows = read_embeddings(place).to_pylist()
-        return [(row["video"], row["start"], row["content"], row["vector"]) for row in rows]
-
-    seconds = usual_run(*command(scratch / "index"))
-    for number in numbers:
-        place = scratch / f"index-{number}"
-
-        def attack(place=place, number=number) -> str:
-            outcome = survive(command(place), lambda: command(place), seconds, random.Random(f"{seed}-{number}"))
-            if vectors(place) != vectors(scratch / "index"):
-                raise AssertionError("other vectors than without kills")
-            shutil.rmtree(place)
-            return outcome
-
-        outcomes.attack(f"index-{seed}-{number}", attack, ())
-    return outcomes
+def attacks(start: Path, videos: Path, scratch: Path, seed: int, runs: Iterable[str]) -> Iterator[Attack]:
+    for run in runs:
+        action: Callable[[], str] = functools.partial(
+            survive, run, start, videos, scratch, random.Random(f"{run}-{seed}")
+        )
+        yield Attack(f"{run}-{seed}", action)

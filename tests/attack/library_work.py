@@ -2,13 +2,15 @@
 
 import random
 import tempfile
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from attack.media_files import SECONDS, clip
 from attack.mutations import damaged
-from attack.outcomes import Outcomes
+from attack.outcomes import Attack
 from drawn_clips import RECIPES
 
 from vitaclip_hf import VideoDecodingError
@@ -33,40 +35,31 @@ class LibraryWork:
     """
 
     def __init__(self, checkpoint: Any):
-        from transformers import pipeline
-
         self.checkpoint = checkpoint
-        processor = checkpoint.processor
-        self.zero_shot = pipeline(
-            "zero-shot-video-classification",
-            model=checkpoint.model,
-            tokenizer=processor.tokenizer,
-            video_processor=processor.video_processor,
-        )
+        self.zero_shot = checkpoint.classifier()
         self.timeline = VideoTimeline(checkpoint.encoder(), LABELS, window=0.6, stride=0.3)
 
-    def attack(self, seed: int) -> Outcomes:
-        """All jobs over one folder of eight clips, of which about half are damaged."""
-        outcomes = Outcomes("library work")
-        draw = random.Random(f"library-{seed}")
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch, "videos")
-            for number in range(FILES):
-                recipe = draw.choice(tuple(RECIPES))
-                data = clip(recipe)
-                if draw.random() < 0.5:
-                    data, _ = damaged(data, f"{seed}-{number}")
-                place = folder / LABELS[number % 2] / f"{number}-{recipe}"
-                place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_bytes(data)
-            files = sorted(str(file) for file in folder.rglob("*.*") if file.is_file())
-            outcomes.attack(f"library-pipeline-{seed}", lambda: self._pipeline(files), ())
-            outcomes.attack(f"library-data set-{seed}", lambda: self._data_set(folder, seed % 3), ())
-            outcomes.attack(f"library-index-{seed}", lambda: self._index(folder, Path(scratch, "index")), ())
-            for file in files:
-                name = f"library-timeline-{seed}-{Path(file).name}"
-                outcomes.attack(name, lambda file=file: self._timeline(file), (VideoDecodingError,))
-        return outcomes
+    def attacks(self, seeds: Iterable[int]) -> Iterator[Attack]:
+        """All jobs over one folder for each seed: eight clips, of which about half are damaged."""
+        for seed in seeds:
+            draw = random.Random(f"library-{seed}")
+            with tempfile.TemporaryDirectory() as scratch:
+                folder = Path(scratch, "videos")
+                for number in range(FILES):
+                    recipe = draw.choice(tuple(RECIPES))
+                    data = clip(recipe)
+                    if draw.random() < 0.5:
+                        data, _ = damaged(data, f"{seed}-{number}")
+                    place = folder / LABELS[number % 2] / f"{number}-{recipe}"
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    place.write_bytes(data)
+                files = sorted(str(file) for file in folder.rglob("*.*") if file.is_file())
+                yield Attack(f"library-pipeline-{seed}", partial(self._pipeline, files))
+                yield Attack(f"library-data set-{seed}", partial(self._data_set, folder, seed % 3))
+                yield Attack(f"library-index-{seed}", partial(self._index, folder, Path(scratch, "index")))
+                for file in files:
+                    name = f"library-timeline-{seed}-{Path(file).name}"
+                    yield Attack(name, partial(self._timeline, file), (VideoDecodingError,))
 
     def _pipeline(self, files: list[str]) -> str:
         answers = self.zero_shot(files, candidate_labels=LABELS, on_error="skip", batch_size=2)

@@ -2,11 +2,14 @@
 
 import json
 import re
+import tempfile
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
-from attack.outcomes import Outcomes
+from attack.outcomes import Attack
 from markdown_it import MarkdownIt
 
 from vitaclip_hf.conversion.model_card import make_card
@@ -55,9 +58,8 @@ def results_with(text: str, sha256: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def attack_cards(model: Any, processor: Any, scratch: Path) -> Outcomes:
-    """Cards of a checkpoint whose records or class names are hostile."""
-    outcomes = Outcomes("model cards")
+def cards(model: Any, processor: Any) -> Iterator[Attack]:
+    """Cards of a checkpoint whose records or class names are hostile, and names on the Hub."""
     sha256 = fingerprint_of_tensors(model.state_dict())
     names = dict(model.config.id2label)
     for number, text in enumerate(HOSTILE_TEXTS):
@@ -65,22 +67,20 @@ def attack_cards(model: Any, processor: Any, scratch: Path) -> Outcomes:
             "recipe.yaml": yaml.safe_dump({"model": text, "learning_rate": 0.1, "videos": f"/home/me/{text}"}),
             "run.json": json.dumps({"data": {text: [text]}, "ranks": text, "date": text, "environment": {text: text}}),
             "results.json": json.dumps(results_with(text, sha256)),
+            "labels": "",
         }
-        for kind in (*files, "labels"):
-            folder = scratch / f"{number}-{kind}"
-            folder.mkdir()
-            if kind in files:
-                (folder / kind).write_text(files[kind], encoding="utf-8")
-            model.config.id2label = dict.fromkeys(names, text) if kind == "labels" else names
-            outcomes.attack(
-                f"card-{kind}-{number}",
-                lambda folder=folder: checked(make_card(folder, "org/name", model, processor)),
-                (ValueError,),
-            )
+        for kind, content in files.items():
+            with tempfile.TemporaryDirectory() as folder:
+                Path(folder, kind).write_text(content, encoding="utf-8")
+                model.config.id2label = dict.fromkeys(names, text) if kind == "labels" else names
+                yield Attack(
+                    f"card-{kind}-{number}",
+                    lambda folder=folder: checked(make_card(Path(folder), "org/name", model, processor)),
+                    (ValueError,),
+                )
     model.config.id2label = names
     for name in ("../x/y", "org/..", "a/b/c", "org/<script>", "org/na me", "", "/", "org/" + "x" * 1000, "org/a\nb"):
-        outcomes.attack(f"repo_id {name[:20]!r}", lambda name=name: check_repo_id(name), (ValueError,), success=None)
-    return outcomes
+        yield Attack(f"repo_id {name[:20]!r}", partial(check_repo_id, name), (ValueError,), success=None)
 
 
 def checked(card: str) -> str:

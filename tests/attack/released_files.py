@@ -1,7 +1,9 @@
 """Files in the format of the released code, damaged: all of them convert or end in the converter's one error."""
 
+import functools
 import io
 import random
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any
 
 import torch
 from attack.mutations import damaged
-from attack.outcomes import Outcomes
+from attack.outcomes import Attack
 from tiny_models import GoldenCase
 
 from vitaclip_hf.conversion.convert_vita_clip_original import convert_original
@@ -81,22 +83,14 @@ def variants(content: bytes, weights: dict[str, Any], seed: int, count: int) -> 
         yield f"released-{seed}-{number}-entries", file.getvalue()
 
 
-def attack_released_files(case: GoldenCase, tokenizer: Path, seed: int, count: int) -> Outcomes:
-    outcomes = Outcomes("files of the released code")
+def attacks(case: GoldenCase, tokenizer: Path, seed: int, count: int) -> Iterator[Attack]:
+    """Converts damaged variants of a released checkpoint."""
     content = case.checkpoint.read_bytes()
     weights = torch.load(case.checkpoint, weights_only=True)["model"]
-    # A vocabulary that keeps the files small would not fit the tokenizer; its table is saved in half precision.
     with tempfile.TemporaryDirectory() as scratch:
         file, output = Path(scratch, "hostile.pth"), Path(scratch, "out")
         for name, data in variants(content, weights, seed, count):
             file.write_bytes(data)
-            outcomes.attack(
-                name,
-                lambda: convert_original(**case.options(output, tokenizer, checkpoint=file)),
-                (ValueError,),
-                "converted",
-            )
-            if output.exists():
-                for path in output.iterdir():
-                    path.unlink()
-    return outcomes
+            shutil.rmtree(output, ignore_errors=True)
+            action = functools.partial(convert_original, **case.options(output, tokenizer, checkpoint=file))
+            yield Attack(name, action, (ValueError,), "converted")
