@@ -5,6 +5,7 @@ labels (mixup, CutMix). Both leave the global random states of torch, numpy and 
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 
 import torch
@@ -22,7 +23,7 @@ ERASED_AREA = (0.02, 1 / 3)  # of the frame's, as in timm
 ERASED_RATIO = (0.3, 1 / 0.3)
 ATTEMPTS = 10  # at a box that fits into the frame
 
-Range = tuple[float, float]  # smallest and largest
+Range = Sequence[float]  # smallest and largest
 
 
 @dataclass
@@ -71,8 +72,8 @@ class ClipAugmentation:
     size: int
     _: KW_ONLY
     rand_augment: str | None = "rand-m7-n4-mstd0.5-inc1"
-    scale: tuple[float, float] = (0.08, 1.0)
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    scale: Range = (0.08, 1.0)
+    ratio: Range = (3 / 4, 4 / 3)
     flip: float = 0.5
     color_jitter: float = 0.0
     erasing: float = 0.0
@@ -90,9 +91,9 @@ class ClipAugmentation:
         for name in ("flip", "color_jitter", "erasing"):
             _check_share(name, getattr(self, name))
         for name in ("scale", "ratio"):
-            low, high = getattr(self, name)
-            if not 0 < low <= high or name == "scale" and high > 1:
-                raise ValueError(f"`{name}` must be two positive numbers, the smaller one first, got {(low, high)}.")
+            values = tuple(getattr(self, name))
+            if len(values) != 2 or not 0 < values[0] <= values[1] or name == "scale" and values[1] > 1:
+                raise ValueError(f"`{name}` must be two positive numbers, the smaller one first, got {values}.")
         if self.resample not in RESAMPLES or self.erasing_mode not in ERASING_MODES:
             raise ValueError(
                 f"`resample` is one of {', '.join(RESAMPLES)} and `erasing_mode` of {', '.join(ERASING_MODES)}, got "

@@ -38,15 +38,9 @@ class _ModelArguments:
 
     model: str | None = HfArg(default=None, help="CLIP or Vita-CLIP to start from: a folder or an id on the Hub.")
     revision: str | None = HfArg(default=None, help="Revision of the model on the Hub.")
-    fresh_prompts: bool = HfArg(
-        default=False, help="Take only the CLIP of a Vita-CLIP checkpoint, and start with new prompts."
-    )
-    reset_classes: bool = HfArg(
-        default=False, help="Replace the classes of a Vita-CLIP checkpoint by those of the data."
-    )
-    attn_implementation: str | None = HfArg(
-        default=None, help="Attention implementation: sdpa, eager, flash_attention_2 …"
-    )
+    fresh_prompts: bool = HfArg(default=False, help="Take only the CLIP of a Vita-CLIP, with new prompts.")
+    reset_classes: bool = HfArg(default=False, help="Replace the classes of a Vita-CLIP by the data's.")
+    attn_implementation: str | None = HfArg(default=None, help="sdpa, eager, flash_attention_2 …")
 
 
 def _prompt_fields() -> Iterator[tuple[str, Any, Any]]:
@@ -81,44 +75,30 @@ class DataArguments:
 
     _argument_group_name = "videos"
 
-    videos: str | None = HfArg(
-        default=None, help="Folder of videos; motion_shapes (generated); or hub:ID, a video data set of the Hub."
-    )
-    annotations: str | None = HfArg(
-        default=None, help="List of videos, or official annotation files. Without it, class folders are the classes."
-    )
+    videos: str | None = HfArg(default=None, help="A folder, motion_shapes (generated), or hub:ID of the Hub.")
+    annotations: str | None = HfArg(default=None, help="List of videos, or official files. Without it, class folders.")
     classes: str | None = HfArg(default=None, help="File of class names: one a line, or lines of id,name.")
     annotation_format: str = HfArg(default="auto", help="Format of the annotations, where it is not recognised.")
     eval_videos: str | None = HfArg(default=None, help="Folder of the validation videos.")
     eval_annotations: str | None = HfArg(default=None, help="List of the validation videos.")
-    split_camel_case: bool = HfArg(
-        default=False, help="Write class names in words: ApplyEyeMakeup as Apply Eye Makeup."
-    )
+    split_camel_case: bool = HfArg(default=False, help="Write ApplyEyeMakeup as Apply Eye Makeup.")
     class_subset: Literal["all", "base", "novel"] = HfArg(
-        default="all", help="All classes, the base classes or the novel ones. By default halves of the list."
+        default="all", help="Which classes; without class files, base and novel are halves of the list."
     )
-    base_classes: str | None = HfArg(
-        default=None, help="Class file of the base classes, for class_subset: yours, or such as hmdb51_base.txt."
-    )
-    novel_classes: str | None = HfArg(
-        default=None, help="Class file of the novel classes, for class_subset: yours, or such as hmdb51_novel.txt."
-    )
+    base_classes: str | None = HfArg(default=None, help="Class file of the base classes, such as hmdb51_base.txt.")
+    novel_classes: str | None = HfArg(default=None, help="Class file of the novel classes, such as hmdb51_novel.txt.")
     shots: int | None = HfArg(default=None, help="Number of training videos of each class, drawn by data_seed.")
-    validation_share: float = HfArg(
-        default=0.0, help="Share of the training videos held back where there is no validation split."
-    )
+    validation_share: float = HfArg(default=0.0, help="Share held back where there is no validation split.")
     clips_per_class: int = HfArg(default=64, help="motion_shapes: generated videos of each class.")
     label_column: str = HfArg(default="label", help="hub:ID: the column with the class.")
     streaming: bool = HfArg(default=False, help="hub:ID: read the data set as a stream.")
     on_unreadable: Literal["error", "skip"] = HfArg(
-        default="error", help="Stop at an unreadable video (error), or take another video in its place (skip)."
+        default="error", help="Stop at an unreadable video, or take another one (skip)."
     )
     max_retries: int = HfArg(default=10, help="Number of other videos tried in place of an unreadable one.")
-    max_seconds: float | None = HfArg(
-        default=None, help="Most time for decoding one video; after it, the video counts as unreadable."
-    )
+    max_seconds: float | None = HfArg(default=None, help="Most time for decoding one video.")
     sampling: Literal["dense_random", "segment_random", "dense", "uniform"] = HfArg(
-        default="dense_random", help="How the frames of a training clip are chosen."
+        default="dense_random", help="Frames of a training clip."
     )
     frame_stride: int = HfArg(default=16, help="Distance between the frames of a dense clip.")
     eval_sampling: Literal["dense", "uniform"] = HfArg(
@@ -134,15 +114,9 @@ class AugmentationArguments:
 
     _argument_group_name = "augmentation of training clips"
 
-    rand_augment: str | None = HfArg(
-        default=None, help="RandAugment in timm's notation, such as rand-m7-n4-mstd0.5-inc1."
-    )
-    crop_scale: list[float] = HfArg(
-        default_factory=lambda: [0.08, 1.0], help="Smallest and largest area of random crops."
-    )
-    crop_ratio: list[float] = HfArg(
-        default_factory=lambda: [0.75, 4 / 3], help="Smallest and largest aspect ratio of random crops."
-    )
+    rand_augment: str | None = HfArg(default=None, help="Such as rand-m7-n4-mstd0.5-inc1, timm's notation.")
+    crop_scale: list[float] = HfArg(default_factory=lambda: [0.08, 1.0], help="Smallest and largest area of crops.")
+    crop_ratio: list[float] = HfArg(default_factory=lambda: [0.75, 4 / 3], help="Least and largest aspect ratio.")
     flip: float = HfArg(default=0.0, help="Probability of a horizontal flip. Use 0 if left and right differ.")
     color_jitter: float = HfArg(default=0.0, help="Strength of colour jitter.")
     erasing: float = HfArg(default=0.0, help="Probability of random erasing.")
@@ -152,9 +126,7 @@ class AugmentationArguments:
     label_smoothing: float = HfArg(default=0.0, help="Share of the label spread over all classes.")
     interpolation: Literal["bicubic", "bilinear"] = HfArg(default="bicubic", help="Interpolation of resized frames.")
     antialias: bool = HfArg(default=True, help="Low-pass filter before downsizing. The released code has none.")
-    shorter_side: int | None = HfArg(
-        default=None, help="Resize larger frames to this shorter side before augmentation. Faster for large videos."
-    )
+    shorter_side: int | None = HfArg(default=None, help="Shorter side that larger frames are resized to first. Faster.")
 
 
 @dataclass
@@ -185,22 +157,14 @@ class VitaClipTrainingArguments(TrainingArguments):
     _argument_group_name = "training (transformers' TrainingArguments; and ours)"
 
     output_dir: str = HfArg(default="runs/vita-clip", help="Folder of the checkpoints and of the trained model.")
-    total_batch_size: int | None = HfArg(
-        default=None, help="Videos of an optimizer step over all ranks. Sets gradient_accumulation_steps."
-    )
+    total_batch_size: int | None = HfArg(default=None, help="Videos of an optimizer step over all ranks.")
     decay_all: bool = HfArg(default=False, help="Weight decay on every trained tensor, as in the released code.")
-    distillation_weight: float = HfArg(
-        default=0.0, help="Weight of the video features' distance from the frozen CLIP's (FROSTER: 2)."
-    )
-    context_penalty: float = HfArg(
-        default=0.0, help="Weight of the class features' distance from the plain names' (KgCoOp: 8)."
-    )
-    load_best_model_at_end: bool | None = HfArg(
-        default=None, help="Keep the best model instead of the last one. By default, if there is validation."
-    )
+    distillation_weight: float = HfArg(default=0.0, help="Weight of the video features' distance from CLIP's.")
+    context_penalty: float = HfArg(default=0.0, help="Weight of the class features' distance from plain names.")
+    load_best_model_at_end: bool | None = HfArg(default=None, help="Keep the best model. Default: if validated.")
     dataloader_num_workers: int | None = field(  # type: ignore[assignment]
         default=None,
-        metadata={"help": "Decoding processes of a rank. By default the free cores; never more than there are cores."},
+        metadata={"help": "Decoding processes of a rank; by default the free cores."},
     )
     logging_nan_inf_filter: bool = HfArg(default=False, help="Unused: training stops when the loss is NaN or infinite.")
     prompts_only: bool = HfArg(default=False, help="Save the prompts alone, without the weights of CLIP.")

@@ -78,24 +78,14 @@ def make_datasets(
 
 def make_augmentation(arguments: AugmentationArguments, side: int) -> ClipAugmentation:
     """The augmentation of clips that the arguments describe. The frames become `side` pixels wide and high."""
+    names = ("rand_augment", "flip", "color_jitter", "erasing", "antialias", "shorter_side")
     return ClipAugmentation(
         side,
-        rand_augment=arguments.rand_augment,
-        scale=_pair("crop_scale", arguments.crop_scale),
-        ratio=_pair("crop_ratio", arguments.crop_ratio),
-        flip=arguments.flip,
-        color_jitter=arguments.color_jitter,
-        erasing=arguments.erasing,
+        scale=arguments.crop_scale,
+        ratio=arguments.crop_ratio,
         resample=arguments.interpolation,
-        antialias=arguments.antialias,
-        shorter_side=arguments.shorter_side,
+        **{name: getattr(arguments, name) for name in names},
     )
-
-
-def _pair(name: str, values: list[float]) -> tuple[float, float]:
-    if len(values) != 2:
-        raise ValueError(f"`{name}` takes two numbers, the smallest and the largest, got {values}")
-    return values[0], values[1]
 
 
 def make_mixer(arguments: AugmentationArguments, num_classes: int) -> ClipMixer | None:

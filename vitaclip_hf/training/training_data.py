@@ -1,7 +1,7 @@
 """Which videos a training uses: a folder, a list, a data set of the Hub or generated ones; and their record."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,15 @@ from ..data.configuration_files import class_file
 from ..data.listings import SPLIT_WORDS, SPLITS
 from ..data.seeds import draw_order
 from ..data.video_sources import HubVideos, MotionShapes
+from ..loading.checksums import sha256_of
 from .arguments import DataArguments
 from .recipes import GENERATED
 
 
 logger = logging.get_logger(__name__)
 
+# Training videos, validation videos, and where the validation videos come from.
+Parts = tuple[AnnotationTable, AnnotationTable | None, str | None]
 HUB_PREFIX = "hub:"
 SUBSETS = ("base", "novel")
 
@@ -66,7 +69,7 @@ class TrainingData:
         if self.arguments.class_subset == "all":
             return {}
         files = {name: getattr(self.arguments, name) for name in ("base_classes", "novel_classes")}
-        hashes = {name: _sha256(class_file(file).read_bytes()) for name, file in files.items() if file}
+        hashes = {name: sha256_of(class_file(file)) for name, file in files.items() if file}
         return {"class_split": hashes or "own split"}
 
     def record(self) -> dict[str, Any]:
@@ -75,14 +78,10 @@ class TrainingData:
         return {
             "classes": len(self.class_names),
             "validation_from": self.validation_from,
-            "class_names_sha256": _sha256("\n".join(self.class_names).encode()),
+            "class_names_sha256": hashlib.sha256("\n".join(self.class_names).encode()).hexdigest(),
             **self._class_split(),
             **{name: _described(part) for name, part in parts.items() if part is not None},
         }
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def _described(part: Any) -> dict[str, Any]:
@@ -150,9 +149,7 @@ def _check_usable(arguments: DataArguments, videos: str) -> None:
             )
 
 
-def read_tables(
-    arguments: DataArguments, videos: str, seed: int
-) -> tuple[AnnotationTable, AnnotationTable | None, str | None]:
+def read_tables(arguments: DataArguments, videos: str, seed: int) -> Parts:
     """
     Reads the videos of a folder or of annotation files.
 
@@ -163,32 +160,14 @@ def read_tables(
         `tuple`: training videos, validation videos or `None`, and where the validation videos come from.
     """
     table = read_annotations(videos, arguments.annotations, arguments.classes, format=arguments.annotation_format)
-    _training_classes(arguments, table).require_videos()
-    train, validation, source = _selected(arguments, videos, table, seed)
-    if validation is not None:
-        validation.require_videos()
-    return train, validation, source
+    parts = _selected(arguments, videos, table, seed)
+    for part in parts[:2]:
+        if part is not None:
+            part.require_videos()
+    return parts
 
 
-def _training_classes(arguments: DataArguments, table: AnnotationTable) -> AnnotationTable:
-    train = table.split("train")
-    files = [arguments.base_classes, arguments.novel_classes]
-    if arguments.class_subset == "all":
-        if any(files):
-            raise ValueError("`base_classes` and `novel_classes` are for `class_subset` base or novel")
-        return train
-    base, novel = (read_class_names(class_file(file)) if file else None for file in files)
-    if base is None and novel is None:
-        logger.warning(
-            f"OWN SPLIT: the {arguments.class_subset} classes are a half of the class list, not the published ones; "
-            "give the published class files as `base_classes` and `novel_classes`"
-        )
-    return train.base_to_novel(base=base, novel=novel)[SUBSETS.index(arguments.class_subset)]
-
-
-def _selected(
-    arguments: DataArguments, videos: str, table: AnnotationTable, seed: int
-) -> tuple[AnnotationTable, AnnotationTable | None, str | None]:
+def _selected(arguments: DataArguments, videos: str, table: AnnotationTable, seed: int) -> Parts:
     """As `read_tables`, from a table with all splits."""
     train = _training_classes(arguments, table)
     train, validation, source = _with_validation(arguments, videos, table, train, seed)
@@ -200,14 +179,27 @@ def _selected(
     return train, validation, source
 
 
+def _training_classes(arguments: DataArguments, table: AnnotationTable) -> AnnotationTable:
+    train, files = table.split("train"), [arguments.base_classes, arguments.novel_classes]
+    if arguments.class_subset == "all":
+        if any(files):
+            raise ValueError("`base_classes` and `novel_classes` are for `class_subset` base or novel")
+        return train
+    if not any(files):
+        logger.warning(
+            f"OWN SPLIT: the {arguments.class_subset} classes are a half of the class list, not the published ones; "
+            "give the published class files as `base_classes` and `novel_classes`"
+        )
+    parts = train.base_to_novel(*(read_class_names(class_file(file)) if file else None for file in files))
+    return parts[SUBSETS.index(arguments.class_subset)]
+
+
 def _with_validation(
     arguments: DataArguments, videos: str, table: AnnotationTable, train: AnnotationTable, seed: int
-) -> tuple[AnnotationTable, AnnotationTable | None, str | None]:
+) -> Parts:
     if arguments.eval_annotations is not None or arguments.eval_videos is not None:
-        folder = arguments.eval_videos or videos
-        named = read_annotations(
-            folder, arguments.eval_annotations, table.class_names, format=arguments.annotation_format
-        )
+        folder, format = arguments.eval_videos or videos, arguments.annotation_format
+        named = read_annotations(folder, arguments.eval_annotations, table.class_names, format=format)
         splits = {sample.split for sample in named.samples}
         return train, named.split(*splits).with_classes(train.class_names), "given"
     for split in ("validation", "test"):
@@ -240,59 +232,49 @@ def hold_back(table: AnnotationTable, share: float, seed: int) -> tuple[Annotati
     for samples in by_class.values():
         ranked = sorted(samples, key=lambda sample: draw_order(seed, sample.name))
         held.update(ranked[: min(max(1, round(share * len(samples))), len(samples) - 1)])  # at least one stays
-    kept = tuple(sample for sample in table.samples if sample not in held)
+    train = tuple(sample for sample in table.samples if sample not in held)
     validation = tuple(replace(sample, split="validation") for sample in table.samples if sample in held)
-    return replace(table, samples=kept), replace(table, samples=validation)
+    return replace(table, samples=train), replace(table, samples=validation)
 
 
 def _read_hub(arguments: DataArguments, videos: str, seed: int) -> tuple[Any, Any, str | None, Sequence[str]]:
     """A data set by its id on the Hub, or by a folder that the library `datasets` reads."""
     import datasets
 
-    loaded = _by_known_names(datasets.load_dataset(videos.removeprefix(HUB_PREFIX), streaming=arguments.streaming))
-    if "train" not in loaded:
-        raise ValueError(f"`videos` {videos}: no train split, only {', '.join(loaded)}")
+    name = videos.removeprefix(HUB_PREFIX)
+    splits: dict[str, Any] = dict(datasets.load_dataset(name, streaming=arguments.streaming))
+    # `val` and other spellings count as `validation`, unless the data set has that split too.
+    splits = {SPLIT_WORDS.get(split.lower(), split): part for split, part in splits.items()} | splits
+    if "train" not in splits:
+        raise ValueError(f"`videos` {videos}: no train split, only {', '.join(splits)}")
     if arguments.streaming:
-        return _streams(arguments, videos, loaded)
-    train, validation, source = _select_from_hub(arguments, videos, loaded, seed)
-    return train, validation, source, train.class_names
+        return _streams(arguments, videos, splits)
+    options: dict[str, Any] = {"label_column": arguments.label_column, "source": videos}
+    options |= {"root": name if Path(name).is_dir() else None}
+    parts = {"train": HubVideos(splits["train"], split="train", **options)}
+    class_names = parts["train"].class_names
+    for split in SPLITS[1:]:
+        if split in splits:
+            parts[split] = HubVideos(splits[split], split=split, class_names=class_names, **options)
+    samples = tuple(sample for part in parts.values() for sample in part.table.samples)
+    train, validation, source = _selected(arguments, videos, replace(parts["train"].table, samples=samples), seed)
+    if validation is None or source is None:
+        return parts["train"].select(train), None, source, train.class_names
+    held_in = parts["train" if source == "held back" else source]
+    return parts["train"].select(train), held_in.select(validation), source, train.class_names
 
 
-def _by_known_names(splits: Mapping[str, Any]) -> dict[str, Any]:
-    """The splits of a data set. `val` and other spellings count as `validation`, unless it has that split too."""
-    return {SPLIT_WORDS.get(name.lower(), name): part for name, part in splits.items()} | dict(splits)
-
-
-def _streams(arguments: DataArguments, videos: str, loaded: Any) -> tuple[Any, Any, str | None, Sequence[str]]:
-    label = (loaded["train"].features or {}).get(arguments.label_column)
+def _streams(
+    arguments: DataArguments, videos: str, splits: dict[str, Any]
+) -> tuple[Any, Any, str | None, Sequence[str]]:
+    label = (splits["train"].features or {}).get(arguments.label_column)
     names = list(getattr(label, "names", None) or [])
     if not names:
         raise ValueError(f"`videos` {videos}: a stream needs a ClassLabel column with the class names")
-    if arguments.validation_share and "validation" not in loaded:
+    if arguments.validation_share and "validation" not in splits:
         raise ValueError(f"`validation_share`: nothing can be held back from a stream ({videos}); pass 0")
-    split = next((split for split in ("validation", "test") if split in loaded), None)
-    return loaded["train"], None if split is None else loaded[split], split, names
-
-
-def _select_from_hub(
-    arguments: DataArguments, videos: str, loaded: Any, seed: int
-) -> tuple[HubVideos, HubVideos | None, str | None]:
-    """As `read_tables`, for the splits of a data set."""
-    folder = videos.removeprefix(HUB_PREFIX)
-    options: dict[str, Any] = {"label_column": arguments.label_column, "source": videos}
-    options |= {"root": folder if Path(folder).is_dir() else None}
-    parts = {"train": HubVideos(loaded["train"], split="train", **options)}
-    for split in SPLITS[1:]:
-        if split in loaded:
-            names = parts["train"].class_names
-            parts[split] = HubVideos(loaded[split], split=split, class_names=names, **options)
-    samples = tuple(sample for part in parts.values() for sample in part.table.samples)
-    table = replace(parts["train"].table, samples=samples)
-    train, validation, source = _selected(arguments, videos, table, seed)
-    if validation is None or source is None:
-        return parts["train"].select(train), None, source
-    held_in = "train" if source == "held back" else source
-    return parts["train"].select(train), parts[held_in].select(validation), source
+    split = next((split for split in ("validation", "test") if split in splits), None)
+    return splits["train"], splits[split] if split else None, split, names
 
 
 __all__ = ["TrainingData", "hold_back", "read_tables", "read_training_data"]
