@@ -11,11 +11,10 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrained
 from transformers.image_utils import PILImageResampling
 from transformers.utils.hub import cached_file
 
-from vitaclip_hf import VitaClipConfig, VitaClipModel, VitaClipProcessor, VitaClipVideoProcessor
+from vitaclip_hf import VitaClipConfig, VitaClipModel
 from vitaclip_hf.data.class_names import read_class_names
 from vitaclip_hf.data.configuration_files import configuration_folder
 from vitaclip_hf.data.text_files import read_json
-from vitaclip_hf.loading.checkpoint import save_checkpoint
 from vitaclip_hf.loading.clip_backbones import BACKBONES, add_prompts, clip_processor
 from vitaclip_hf.loading.guards import check_complete, prompt_names
 from vitaclip_hf.model.configuration_vita_clip import PROMPT_FIELDS
@@ -88,13 +87,13 @@ def prompt_settings(preset: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def check_preset(preset: dict[str, Any], config: VitaClipConfig) -> None:
     """Checks that the sizes in a preset are those of the CLIP."""
-    parts = [(name, getattr(config, name), preset.get(name, {})) for name in PROMPT_FIELDS]
-    parts.append(("config", config, {name: value for name, value in preset.items() if name not in PROMPT_FIELDS}))
+    parts = {name: preset.get(name, {}) for name in PROMPT_FIELDS}
+    parts["config"] = {name: value for name, value in preset.items() if name not in PROMPT_FIELDS}
     different = [
-        f"{part}.{field} is {getattr(owner, field, None)}, not {value!s:.100}"
-        for part, owner, values in parts
+        f"{part}.{field} is {size}, not {value!s:.100}"
+        for part, values in parts.items()
         for field, value in values.items()
-        if getattr(owner, field, None) != value
+        if (size := getattr(getattr(config, part, config), field, None)) != value
     ]
     if different:
         raise ValueError(f"`preset` does not fit this CLIP: {'; '.join(different[:5])}.")
@@ -155,16 +154,15 @@ def read_open_clip_config(path: Path) -> dict[str, Any]:
     ]
     if refused:
         raise ValueError(f"{path}: Vita-CLIP has no counterpart for {', '.join(refused)}.")
-    sizes = (vision.get("width"), vision.get("head_width", 64), text.get("heads", 8))
-    if not all(isinstance(size, int) and size > 0 for size in sizes):
+    width, head_width, text_heads = vision.get("width"), vision.get("head_width", 64), text.get("heads", 8)
+    if not all(isinstance(size, int) and size > 0 for size in (width, head_width, text_heads)):
         raise ValueError(f"{path}: vision_cfg.width and head_width and text_cfg.heads must be whole numbers above 0.")
+    settings = {f"image_{name}": pixels[name] for name in ("mean", "std") if name in pixels}
+    settings["resample"] = PILImageResampling[(pixels.get("interpolation") or "bicubic").upper()]
+    activation = "quick_gelu" if parts["model_cfg"].get("quick_gelu") else "gelu"
     return {
-        "activation": "quick_gelu" if parts["model_cfg"].get("quick_gelu") else "gelu",
-        "vision_heads": sizes[0] // sizes[1],
-        "text_heads": sizes[2],
-        "pixels": {f"image_{name}": pixels[name] for name in ("mean", "std") if name in pixels}
-        | {"resample": PILImageResampling[(pixels.get("interpolation") or "bicubic").upper()]},
-    }
+        "activation": activation, "vision_heads": width // head_width, "text_heads": text_heads, "pixels": settings
+    }  # fmt: skip
 
 
 def find_state_dict(source: str, revision: str | None) -> tuple[Path, Path | None]:
@@ -202,12 +200,12 @@ def from_state_dict(
     """
     path, config_file = find_state_dict(source, revision)
     weights = original.load_tensors(path, "source")
-    said = {} if config_file is None else read_open_clip_config(config_file)
+    stated = {} if config_file is None else read_open_clip_config(config_file)
     if weights.keys() >= OPENAI_NUMBERS:
-        said["activation"] = "quick_gelu"
+        stated["activation"] = "quick_gelu"
         weights = {name: tensor for name, tensor in weights.items() if name not in OPENAI_NUMBERS}
-    said |= {name: value for name, value in known.items() if value is not None}
-    if "activation" not in said:
+    stated |= {name: value for name, value in known.items() if value is not None}
+    if "activation" not in stated:
         activations = "quick_gelu (OpenAI, MetaCLIP, DFN) or gelu (LAION)"
         raise ValueError(f"`source` {source} does not say its activation; pass `activation` {activations}.")
     with original.fitting_weights():
@@ -216,23 +214,24 @@ def from_state_dict(
         if "logit_scale" in weights:  # of shape [1] in some files
             weights["logit_scale"] = weights["logit_scale"].reshape(())
         weights = original.as_float32(weights, NEEDED, "it is no CLIP with a vision transformer in OpenAI's format")
-        config = state_dict_config(weights, said, prompts, tokenizer)
+        config = state_dict_config(weights, stated, prompts, tokenizer)
         model = original.filled_model(config, original.rename(weights, RULES), new_prompts=True)
-    return model, said.get("pixels", {})
+    return model, stated.get("pixels", {})
 
 
 def state_dict_config(
-    weights: dict[str, torch.Tensor], said: dict[str, Any], prompts: dict[str, dict[str, Any]], tokenizer: Any
+    weights: dict[str, torch.Tensor], stated: dict[str, Any], prompts: dict[str, dict[str, Any]], tokenizer: Any
 ) -> VitaClipConfig:
     """The configuration, from the shapes of the weights; for the arguments see [`from_state_dict`]."""
     names = ("visual.conv1.weight", "visual.positional_embedding", "visual.transformer.resblocks.", "mlp.c_fc.weight")
-    vision = original.vision_sizes(weights, *names, said.get("vision_heads"))
-    text = original.text_sizes(weights, "", said.get("text_heads"), tokenizer)
+    vision = original.vision_sizes(weights, *names, stated.get("vision_heads"))
+    text = original.text_sizes(weights, "", stated.get("text_heads"), tokenizer)
+    activation = {"hidden_act": stated["activation"]}
     return VitaClipConfig(
         projection_dim=vision["projection_dim"],
         logit_scale_init_value=weights["logit_scale"].item(),
-        vision_config=vision | {"hidden_act": said["activation"]} | prompts["vision_config"],
-        text_config=text | {"hidden_act": said["activation"]} | prompts["text_config"],
+        vision_config=vision | activation | prompts["vision_config"],
+        text_config=text | activation | prompts["text_config"],
     )
 
 
@@ -285,23 +284,23 @@ def convert_clip(
     ```
     """
     source, settings = str(source), read_preset(preset)
+    prompts = prompt_settings(settings)
     original.check_output(output)
     if not 0 <= seed < 2**64:  # torch's range
         raise ValueError(f"`seed` {seed}: must be from 0 to 2**64 - 1.")
     names = None if classes is None else list(read_class_names(classes))
     in_transformers_format = Path(source).suffix not in STATE_DICTS and find_file(source, "config.json", revision)
-    if tokenizer is None and in_transformers_format:
-        tokens = AutoTokenizer.from_pretrained(source, revision=revision)
-    else:
-        tokens = AutoTokenizer.from_pretrained(tokenizer or original.OPENAI_TOKENIZER)
+    own = tokenizer is None and in_transformers_format
+    tokenizer = source if own else tokenizer or original.OPENAI_TOKENIZER
+    tokens = AutoTokenizer.from_pretrained(tokenizer, revision=revision if own else None)
     torch.manual_seed(seed)  # the new prompts
     if in_transformers_format:
-        model = from_transformers(source, revision, prompt_settings(settings))
+        model = from_transformers(source, revision, prompts)
         image = clip_processor(source, model.config, {"revision": revision}).video_processor
         pixels = {name: getattr(image, name) for name in ("image_mean", "image_std", "resample")}
     else:
         known = {"activation": activation, "vision_heads": vision_heads, "text_heads": text_heads}
-        model, pixels = from_state_dict(source, revision, known, prompt_settings(settings), tokens)
+        model, pixels = from_state_dict(source, revision, known, prompts, tokens)
     if len(tokens) != model.config.text_config.vocab_size:  # transformers makes a small one for a folder without any
         raise ValueError(
             f"the tokenizer has {len(tokens):,} tokens, the CLIP {model.config.text_config.vocab_size:,}; give the "
@@ -310,12 +309,5 @@ def convert_clip(
     check_preset(settings, model.config)
     if names is not None:
         model.set_classes(names, **tokenize_classes(names, tokens, model.config.text_config))
-    size = model.config.vision_config.image_size
-    video_processor = VitaClipVideoProcessor(
-        num_frames=model.config.num_frames,
-        size={"shortest_edge": size},
-        crop_size={"height": size, "width": size},
-        **pixels,
-    )
-    save_checkpoint(model, VitaClipProcessor(video_processor, tokens), output)
+    original.save_converted(model, tokens, output, **pixels)
     return model

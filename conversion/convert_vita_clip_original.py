@@ -7,9 +7,8 @@ import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.image_utils import PILImageResampling
 
-from vitaclip_hf import VitaClipConfig, VitaClipModel, VitaClipProcessor, VitaClipVideoProcessor
+from vitaclip_hf import VitaClipConfig, VitaClipModel
 from vitaclip_hf.data.class_names import read_class_names
-from vitaclip_hf.loading.checkpoint import save_checkpoint
 from vitaclip_hf.model.processing_vita_clip import tokenize_classes
 from vitaclip_hf.model.prompts import AFTER_END, CONTEXT_SLOT
 
@@ -60,14 +59,8 @@ def read_config(
 ) -> VitaClipConfig:
     """The configuration, from the shapes of the weights and from what the weights do not show."""
     context, global_prompts = weights["prompt_learner.ctx"], weights.get("visual.global_prompts")
-    vision = original.vision_sizes(
-        weights,
-        "visual.patch_embed.proj.weight",
-        "visual.pos_embed",
-        "visual.blocks.",
-        "mlp.fc1.weight",
-        heads["vision"],
-    )
+    names = ("visual.patch_embed.proj.weight", "visual.pos_embed", "visual.blocks.", "mlp.fc1.weight")
+    vision = original.vision_sizes(weights, *names, heads["vision"])
     return VitaClipConfig(
         id2label=dict(enumerate(classes)),
         projection_dim=vision["projection_dim"],
@@ -173,14 +166,7 @@ def convert_original(
         check_class_names(weights, names, ids, weights["textual.token_embedding.weight"])
         renamed = original.rename(in_our_layout(weights), RULES) | {"class_prompts.class_input_ids": ids}
         model = original.filled_model(config, renamed, new_prompts=False)
-    size = config.vision_config.image_size
-    video_processor = VitaClipVideoProcessor(
-        num_frames=config.num_frames,
-        sampling="dense",
-        resample=PILImageResampling.BILINEAR,  # as in its training: bilinear, without antialiasing
-        antialias=False,
-        size={"shortest_edge": size},
-        crop_size={"height": size, "width": size},
-    )
-    save_checkpoint(model, VitaClipProcessor(video_processor, tokens), output)
+    # As in its training: bilinear, without antialiasing.
+    settings = {"sampling": "dense", "resample": PILImageResampling.BILINEAR, "antialias": False}
+    original.save_converted(model, tokens, output, **settings)
     return model

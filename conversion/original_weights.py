@@ -11,7 +11,8 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors.torch import load_file
 
-from vitaclip_hf import VitaClipConfig, VitaClipModel
+from vitaclip_hf import VitaClipConfig, VitaClipModel, VitaClipProcessor, VitaClipVideoProcessor
+from vitaclip_hf.loading.checkpoint import save_checkpoint
 from vitaclip_hf.loading.guards import prompt_names
 from vitaclip_hf.model.shown_names import check_utf8, one_line
 
@@ -113,6 +114,18 @@ def check_output(path: Path) -> None:
     check_utf8(path, "safetensors", "output")
     if Path(path).exists() and (Path(path).is_file() or any(Path(path).iterdir())):
         raise ValueError(f"`output` {path}: already there; give the name of a new or empty folder.")
+
+
+def save_converted(model: VitaClipModel, tokenizer: Any, output: Path, **settings: Any) -> None:
+    """Saves a converted model with its processor; `settings` are of the video processor."""
+    size = model.config.vision_config.image_size
+    video_processor = VitaClipVideoProcessor(
+        num_frames=model.config.num_frames,
+        size={"shortest_edge": size},
+        crop_size={"height": size, "width": size},
+        **settings,
+    )
+    save_checkpoint(model, VitaClipProcessor(video_processor, tokenizer), output)
 
 
 def as_float32(weights: Mapping[str, torch.Tensor], needed: Mapping[str, int], meaning: str) -> dict[str, torch.Tensor]:

@@ -29,6 +29,7 @@ from vitaclip_hf.model.shown_names import one_line
 from . import folder_outputs
 from .hub_folder import build
 from .model_card import make_card, read_author_texts
+from .original_weights import check_output
 
 
 # Weights as this module names them.
@@ -202,8 +203,8 @@ def publish(
         )
     if not re.fullmatch(r"0*[1-9]\d*[KMGT]B", max_shard_size):
         raise ValueError(f"`max_shard_size` {max_shard_size}: give a size such as 5GB or 500MB.")
-    if output is not None and output.exists() and (output.is_file() or any(output.iterdir())):
-        raise ValueError(f"`output` {output}: already there; give the name of a new or empty folder.")
+    if output is not None:
+        check_output(output)
     if not checkpoint.is_dir():
         raise ValueError(f"{checkpoint}: no such folder.")
     check_links(checkpoint)

@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from hub_server import TOKEN, HubServer
-from huggingface_hub import ModelCard, constants, repocard
-from huggingface_hub.utils import get_session
+from huggingface_hub import ModelCard, constants
 from safetensors.torch import load_file, save_file
 from tiny_models import tiny_model
 from transformers import AutoModel
@@ -34,13 +33,11 @@ from vitaclip_hf.conversion import folder_outputs, publish
 
 ROOT = Path(__file__).parents[2]
 REPO, SHARDED = "test-org/vita-clip-tiny", "test-org/sharded"
-MEBIBYTE = 1 << 20
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tokenizer, tmp_path_factory) -> Path:
-    """A tiny random model as training leaves it: model, processor, tokenizer. Over 10 MiB, so that a resumed download
-    has a beginning to keep (the client writes in pieces of that size)."""
+    """A tiny random model as training leaves it: model, processor, tokenizer."""
     folder = tmp_path_factory.mktemp("checkpoint")
     tiny_model(text={"hidden_size": 64}, tokenizer=tokenizer).save_pretrained(folder)
     size = {"height": 32, "width": 32}
@@ -156,11 +153,9 @@ def test_files_of_the_folder(published, checkpoint):
     folder = published.folder
     names = {file.name for file in folder.iterdir()}
     modules = {name for name in names if name.endswith(".py")}
-    assert names - modules == {
-        *("LICENSE", "README.md", "checksums.json", "config.json", "model.safetensors", "processor_config.json"),
-        *("tokenizer.json", "tokenizer_config.json"),
-        *("config_sentence_transformers.json", "modules.json", "sentence_bert_config.json"),
-    }
+    expected = "LICENSE README.md checksums.json config.json model.safetensors processor_config.json tokenizer.json"
+    expected += " tokenizer_config.json config_sentence_transformers.json modules.json sentence_bert_config.json"
+    assert names - modules == set(expected.split())
     for name in modules:
         assert (folder / name).read_text() == (ROOT / "vitaclip_hf" / "model" / name).read_text()
     config = json.loads((folder / "config.json").read_text())
@@ -231,16 +226,12 @@ def test_a_folder_that_computes_something_else_is_not_published(server, checkpoi
 # Loading from the Hub
 
 
-def test_without_the_package_over_a_broken_connection(server, published, video, expected, tmp_path):
-    server.cut["model.safetensors"] = 12 * MEBIBYTE
-    server.requests.clear()
+def test_without_the_package(server, published, video, expected, tmp_path):
     task = {"without_package": True, "outputs": str(tmp_path / "outputs.safetensors"), "video": str(video)}
     task |= {"resave": str(tmp_path / "resaved"), "code": card_code(published.folder, video, with_package=False)}
     (printed,) = client(server, tmp_path / "home", task, tmp_path)["printed"]
     assert_same(load_file(tmp_path / "outputs.safetensors"), expected)
     assert re.match(r"\[\{'score': .*'label': '(archery|riding a bike)'\}\]\n$", printed)
-    gets = [request for request in server.requests if request.method == "GET" and "model.safetensors" in request.path]
-    assert [request.range for request in gets] == [None, f"bytes={10 * MEBIBYTE}-"]
     stored = next((tmp_path / "home").rglob("snapshots/*/model.safetensors"))
     assert stored.read_bytes() == (published.folder / "model.safetensors").read_bytes()
     # Loaded by the folder's own code and saved again, the new folder has that code too.
@@ -345,7 +336,6 @@ def test_pushing_again_deletes_old_weights_and_nothing_of_somebody_else(unchecke
     ("repo", "token", "endpoint", "message"),
     [
         (REPO, "hf_of_somebody_else", None, f"{REPO}.*401"),
-        ("forbidden-org/model", TOKEN, None, "forbidden-org/.*403"),
         (REPO, TOKEN, "http://127.0.0.1:9", "127.0.0.1:9"),
         (REPO, "", None, "--push needs a token"),
         ("no-organisation", TOKEN, None, "--repo-id 'no-organisation'"),
@@ -407,20 +397,6 @@ def test_bad_options_are_one_line(unchecked, checkpoint, capsys, tmp_path):
         assert run_publish(checkpoint, option, value) == 2
         error = error_line(capsys)
         assert option in error and str(value) in error
-
-
-def test_card_validates_on_the_hub(server, published, monkeypatch):
-    class Redirected:
-        """huggingface_hub 1.x validates cards at huggingface.co, whatever HF_ENDPOINT says."""
-
-        def post(self, url: str, **arguments):
-            return get_session().post(url.replace("https://huggingface.co", server.url), **arguments)
-
-    monkeypatch.setattr(repocard, "get_session", Redirected)
-    ModelCard.load(published.folder / "README.md").validate()
-    assert server.requests[-1].path == "/api/validate-yaml"
-    with pytest.raises(ValueError, match="errors"):
-        ModelCard("---\nlicense: our own\n---\nAn unknown licence.").validate()
 
 
 @pytest.mark.slow

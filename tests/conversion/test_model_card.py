@@ -19,54 +19,33 @@ from vitaclip_hf.model.configuration_vita_clip import PROMPT_FIELDS
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "examples" / "demo" / "checkpoint"
-HEADINGS = [
-    "The model",
-    "Use",
-    "Data and training",
-    "Results",
-    "Paper, released code, and this model",
-    "Limits",
-    "Biases",
-    "Licence",
-    "Citation",
-]
+HEADINGS = ["The model", "Use", "Data and training", "Results", "Paper, released code, and this model"]
+HEADINGS += ["Limits", "Biases", "Licence", "Citation"]
 RESULTS = {
     "protocol": {
-        "name": "ucf101",
-        "task": "zero-shot",
-        "frames": 8,
-        "sampling": "uniform",
-        "stride": 16,
-        "views": 1,
-        "spatial_views": 1,
-        "templates": ["a video of {}."],
-        "spelling": "camel",
+        "name": "ucf101", "task": "zero-shot", "num_frames": 8, "sampling": "uniform", "frame_stride": 16,
+        "num_views": 1, "num_spatial_views": 1, "templates": ["a video of {}."], "spelling": "camel",
     },
-    "limited": None,
-    "warnings": [],
+    "limited": None, "warnings": [], "date": "2026-11-21T00:00:00+00:00",
     "rows": {
         row: {
             "splits": {s: {"top1": t, "top5": 0.9, "mean_class": 0.5} for s, t in (("1", a), ("2", a + 0.02))},
             "top1": {"mean": a + 0.01, "std": 0.0141},
-            "top5": {"mean": 0.9, "std": 0.0},
-            "mean_class": {"mean": 0.5, "std": 0.0},
+            **{name: {"mean": mean, "std": 0.0} for name, mean in (("top5", 0.9), ("mean_class", 0.5))},
         }
         for row, a in (("vita_clip", 0.74), ("frozen_clip", 0.70))
     },
     "splits": {
         split: {
-            "list": f"testlist0{split}.txt",
-            "list_sha256": split * 64,
+            "list": f"testlist0{split}.txt", "list_sha256": split * 64, "text": "zero-shot",
             "files_sha256": {f"testlist0{split}.txt": "a" * 64} if split == "2" else dict.fromkeys("abcd", "b" * 64),
-            "text": "zero-shot",
             "videos": {"listed": 10, "asked_for": 10, "evaluated": 9, "missing": 1, "failed": 0},
         }
         for split in ("1", "2")
     },
     "model": {"name": "test-org/tiny", "revision": None, "sha256": "f" * 64, "dtype": "float32"},
     "cost": {"gmacs_per_view": {"vita_clip": 1.5, "plain_clip": 2.5}},
-    "date": "2026-11-21T00:00:00+00:00",
-}
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -144,12 +123,8 @@ def test_parameters_sizes_and_prompts(make, model):
 
 def test_recipe_and_run(make):
     recipe = {"model": "openai/clip-vit-base-patch16", "videos": "/home/me/k400", "output_dir": "/home/me/runs/1"}
-    run = {
-        "data": {"classes": 3, "train": {"sha256": "ab" * 32}},
-        "ranks": 8,
-        "base_revision": "1" * 40,
-        "date": "2026-11-21T10:00:00+00:00",
-    }
+    run = {"data": {"classes": 3, "train": {"sha256": "ab" * 32}}, "ranks": 8, "base_revision": "1" * 40}
+    run["date"] = "2026-11-21T10:00:00+00:00"
     environment = {"environment": {"torch": "2.15.0"}, "command": "/home/me/x"}
     card = make(recipe=recipe | {"learning_rate": 4e-4}, run=run | environment)
     training = sections(card)["Data and training"]
@@ -253,9 +228,10 @@ def test_texts_that_are_no_paths_stay():
         ({}, {"model": "org/clip", "revision": "main"}, {}, "org/clip"),
         ({}, {"model": "runs/clip"}, {"base_revision": None}, None),
         ({}, {"model": "org/clip"}, {}, None),
-        ({}, {"model": "/home/me/clip"}, {"base_revision": "0" * 40}, None),
-        ({}, {"model": "runs/my/clip"}, {"base_revision": "0" * 40}, None),
-        ({}, {"model": "../clip"}, {"base_revision": "0" * 40}, None),
+        *(
+            ({}, {"model": name}, {"base_revision": "0" * 40}, None)
+            for name in ("/home/me/clip", "runs/my/clip", "../clip")
+        ),
     ],
 )
 def test_base_model(make, tmp_path, monkeypatch, texts, recipe, run, expected):

@@ -157,14 +157,6 @@ def test_color_jitter_is_pillows_in_one_of_the_orders(monkeypatch):
     assert len(matched) > 3
 
 
-def test_color_jitter_draws_its_factors():
-    grey = torch.full((1, 3, 8, 8), 100, dtype=torch.uint8)  # only brightness changes grey
-    augment = plain(8, color_jitter=0.4)
-    factors = np.array([to_bytes(augment(grey, seeded(seed))).mean().item() / 100 for seed in range(300)])
-    assert factors.min() >= 0.58 and factors.max() <= 1.4 + 1e-4
-    assert np.quantile(factors, [0.25, 0.5, 0.75]) == pytest.approx([0.8, 1.0, 1.2], abs=0.06)
-
-
 def test_erasing_by_zeros():
     frames = torch.full((3, 3, 40, 40), 255, dtype=torch.uint8)
     areas = []
@@ -327,15 +319,6 @@ def test_how_often_and_how_much_is_mixed():
     # Beta(0.2, 0.2): mean 1/2, variance 1 / (4 (2 * 0.2 + 1))
     assert np.mean(shares) == pytest.approx(0.5, abs=0.08)
     assert np.var(shares) == pytest.approx(1 / 5.6, abs=0.04)
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_clips_keep_their_type(dtype):
-    pixels, labels = batch()
-    full, soft = ClipMixer(4, mixup=0.8)(pixels, labels, seeded())
-    half, same = ClipMixer(4, mixup=0.8)(pixels.to(dtype), labels, seeded())
-    assert half.dtype == dtype and same.equal(soft) and same.dtype == torch.float32
-    torch.testing.assert_close(half.float(), full, atol=1e-2, rtol=0)
 
 
 @pytest.mark.parametrize("settings", [{"mixup": -1.0}, {"probability": 1.1}, {"label_smoothing": -0.1}])

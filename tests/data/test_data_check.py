@@ -52,12 +52,8 @@ def test_rows_of_a_data_set(tmp_path, table):
 
 
 def test_summary():
-    problems = {
-        "missing": ["v/gone.mp4"],
-        "unreadable": [],
-        "unlabelled": [],
-        "classes without videos": ["x", "y", "z"],
-    }
+    problems = {"missing": ["v/gone.mp4"], "unreadable": [], "unlabelled": []}
+    problems["classes without videos"] = ["x", "y", "z"]
     report = DataReport("list.txt", {"train": 4, "test": 1}, 3, problems, ("a\nb",))
     assert report.summary(limit=2).splitlines() == [
         *("list.txt: 5 videos (4 train, 1 test), 3 classes; 4 usable", "  missing: 1", "    v/gone.mp4"),

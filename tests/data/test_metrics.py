@@ -10,28 +10,12 @@ import pytest
 import torch
 from transformers import EvalPrediction
 
-from vitaclip_hf.data.metrics import (
-    METRICS,
-    accuracies,
-    compute_metrics,
-    per_class_accuracy,
-    ranking,
-    ranks_in_ranking,
-)
+from vitaclip_hf.data.metrics import METRICS, accuracies, compute_metrics, per_class_accuracy, ranking, ranks_in_ranking
 
 
 # Six videos of six classes. By hand: true class first for 0 and 1, second for 2, last (sixth) for 3; 4 and 5 missing.
-SCORES = np.array(
-    [
-        [9, 1, 2, 3, 4, 5],
-        [1, 9, 2, 3, 4, 5],
-        [1, 9, 2, 3, 4, 8],
-        [1, 9, 2, 3, 4, 0],
-        [1, 9, 2, 3, 4, 5],
-        [1, 9, 2, 3, 4, 5],
-    ],
-    dtype=np.float32,
-)
+ROWS = [[9, 1, 2, 3, 4, 5], [1, 9, 2, 3, 4, 5], [1, 9, 2, 3, 4, 8], [1, 9, 2, 3, 4, 0]] + [[1, 9, 2, 3, 4, 5]] * 2
+SCORES = np.array(ROWS, dtype=np.float32)
 LABELS = np.array([0, 1, 5, 5, -1, -100])
 BY_HAND = {"top1": 0.5, "top5": 0.75, "mean_class": pytest.approx(2 / 3), "missing": 2}
 
