@@ -86,8 +86,7 @@ def test_no_videos_give_no_number(labels):
 
 
 @pytest.mark.parametrize(
-    ("scores", "labels", "message"),
-    [(SCORES[:1], [6], "label 6"), ([[1.0, 2.0], [float("nan"), 1.0]], [0, 1], "NaN")],
+    ("scores", "labels", "message"), [(SCORES[:1], [6], "label 6"), ([[1.0, 2.0], [float("nan"), 1.0]], [0, 1], "NaN")]
 )
 def test_bad_input(scores, labels, message):
     with pytest.raises(ValueError, match=message):

@@ -198,11 +198,4 @@ def _name_within(root: str, name: str, path: str) -> str:
     return name
 
 
-__all__ = [
-    "FORMATS",
-    "AnnotationError",
-    "AnnotationTable",
-    "VideoSample",
-    "is_url",
-    "read_annotations",
-]
+__all__ = ["FORMATS", "AnnotationError", "AnnotationTable", "VideoSample", "is_url", "read_annotations"]

@@ -12,25 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from .listings import (
-    SPLIT_WORDS,
-    VIDEO_EXTENSIONS,
-    ListedVideos,
-    Listing,
-    is_video_name,
-    split_of_name,
-    split_of_word,
-)
-from .text_files import (
-    JSON_ENDINGS,
-    AnnotationError,
-    fields_of,
-    read_json,
-    read_rows,
-    read_text,
-    split_lines,
-    unquoted,
-)
+from .listings import SPLIT_WORDS, VIDEO_EXTENSIONS, ListedVideos, Listing, is_video_name, split_of_name, split_of_word
+from .text_files import JSON_ENDINGS, AnnotationError, fields_of, read_json, read_rows, read_text, split_lines, unquoted
 
 
 # Column names without case, spaces, hyphens and underscores. Of several paths, the first of these is taken: addresses

@@ -139,13 +139,7 @@ class HubColumns:
         AnnotationError: there is no such column, or several columns could be the video column.
     """
 
-    def __init__(
-        self,
-        features: Any,
-        video_column: str | None,
-        label_column: str,
-        class_names: Sequence[str] | None,
-    ):
+    def __init__(self, features: Any, video_column: str | None, label_column: str, class_names: Sequence[str] | None):
         for name in (video_column, label_column):
             if name is not None and features is not None and name not in features:
                 raise AnnotationError(f"The data set has no column {name!r}, only {', '.join(features)}.")

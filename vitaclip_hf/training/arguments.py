@@ -14,12 +14,7 @@ from transformers.hf_argparser import HfArg
 from transformers.utils import logging
 
 from ..data.metrics import METRICS
-from ..model.configuration_vita_clip import (
-    CONTEXT_POSITIONS,
-    PROMPT_FIELDS,
-    VitaClipTextConfig,
-    VitaClipVisionConfig,
-)
+from ..model.configuration_vita_clip import CONTEXT_POSITIONS, PROMPT_FIELDS, VitaClipTextConfig, VitaClipVisionConfig
 from ..model.reading_ahead import usable_cores
 
 
@@ -163,8 +158,7 @@ class VitaClipTrainingArguments(TrainingArguments):
     context_penalty: float = HfArg(default=0.0, help="Weight of the class features' distance from plain names.")
     load_best_model_at_end: bool | None = HfArg(default=None, help="Keep the best model. Default: if validated.")
     dataloader_num_workers: int | None = field(  # type: ignore[assignment]
-        default=None,
-        metadata={"help": "Decoding processes of a rank; by default the free cores."},
+        default=None, metadata={"help": "Decoding processes of a rank; by default the free cores."}
     )
     logging_nan_inf_filter: bool = HfArg(default=False, help="Unused: training stops when the loss is NaN or infinite.")
     prompts_only: bool = HfArg(default=False, help="Save the prompts alone, without the weights of CLIP.")
