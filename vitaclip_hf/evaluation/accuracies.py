@@ -107,7 +107,7 @@ def markdown_table(results: Mapping[str, Any]) -> str:
 
 def table_head(title: str, rows: Mapping[str, Any], *more: str) -> list[str]:
     """The first two lines of a table: one column for each row of results and metric, then `more` columns."""
-    columns = [f"{ROW_TITLES[row]} {metric.title}" for row in rows for metric in METRICS.values()] + list(more)
+    columns = [f"{ROW_TITLES.get(row, row)} {metric.title}" for row in rows for metric in METRICS.values()] + list(more)
     return [f"| {title} | {' | '.join(columns)} |", "| --- |" + " ---: |" * len(columns)]
 
 
@@ -124,7 +124,7 @@ def protocol_of(results: Mapping[str, Any]) -> dict[str, Any]:
 
 def _setting(results: Mapping[str, Any]) -> str:
     """One line with the model and the setting: frames, views, texts and cost."""
-    protocol, model, gmacs = protocol_of(results), results["model"], results["cost"]["gmacs_per_view"]
+    protocol, model, gmacs = protocol_of(results), results["model"], results["cost"].get("gmacs_per_view")
     dense = f", stride {protocol['frame_stride']}" if protocol["sampling"] == "dense" else ""
     templates = "; ".join(f"`{template}`" for template in protocol["templates"])
     if any(split["text"] == "supervised" for split in results["splits"].values()):
@@ -134,9 +134,10 @@ def _setting(results: Mapping[str, Any]) -> str:
     options = results.get("options") or {}
     more = f", blend {options['blend']:g} with frozen CLIP" if "blend" in options else ""
     more += ", texts of a class descriptions file" if "descriptions" in options else ""
+    cost = f"; {gmacs['vita_clip']:.1f} GMACs a view (plain CLIP {gmacs['plain_clip']:.1f})" if gmacs else ""
     return (
         f"{model['name']} ({(model['revision'] or model['sha256'])[:12]}), {results['date'][:10]}: "
         f"{protocol['num_frames']} frames ({protocol['sampling']}{dense}), "
         f"{protocol['num_views']} × {protocol['num_spatial_views']} views, {templates}, class names "
-        f"{protocol['spelling']}{more}; {gmacs['vita_clip']:.1f} GMACs a view (plain CLIP {gmacs['plain_clip']:.1f})."
+        f"{protocol['spelling']}{more}{cost}."
     )

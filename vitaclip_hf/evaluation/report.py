@@ -64,7 +64,7 @@ def write_report(
             "revision": checkpoint.revision,
             "sha256": evaluator.sha256,
             "dtype": evaluator.setup["dtype"],
-            "logit_scale": model.logit_scale.exp().item(),
+            "logit_scale": model.logit_scale.exp().item() if hasattr(model, "logit_scale") else None,
         },
         "video_processor": json.loads(checkpoint.processor.video_processor.to_json_string()),
         "cost": cost.cost(model, protocol.clip_specification.num_frames, views),
@@ -136,7 +136,7 @@ def _write_per_class(folder: Path, outcome: SplitOutcome, rows: Sequence[str], t
     figure = Figure(figsize=(8, 1.5 + 0.18 * min(len(names), READABLE)), layout="constrained")
     axes = figure.subplots()
     for row, values, marker in zip(rows, accuracy, "ox"[: len(rows)], strict=True):
-        axes.plot(100 * values[order], range(len(names)), marker, label=ROW_TITLES[row], markersize=5)
+        axes.plot(100 * values[order], range(len(names)), marker, label=ROW_TITLES.get(row, row), markersize=5)
     shown = [names[index] for index in order] if len(names) <= READABLE else []
     axes.set_yticks(range(len(shown)), shown, fontsize=7)
     axes.set(xlabel="top-1 accuracy of the class, %", xlim=(-2, 102), ylim=(-1, len(names)), title=title)
