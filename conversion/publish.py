@@ -24,6 +24,7 @@ from safetensors.torch import load_file
 from vitaclip_hf.data.motion_shapes import write_video
 from vitaclip_hf.loading.checkpoint import load_checkpoint, save_checkpoint
 from vitaclip_hf.loading.checksums import sha256_of
+from vitaclip_hf.model.modeling_vita_clip import VitaClipModel
 from vitaclip_hf.model.shown_names import one_line
 
 from . import folder_outputs
@@ -211,7 +212,7 @@ def publish(
     with tempfile.TemporaryDirectory(prefix="publish-") as name:
         scratch = Path(name)
         folder, whole = scratch / "folder", checkpoint
-        loaded = load_checkpoint(checkpoint)
+        loaded = load_checkpoint(checkpoint, model_class=VitaClipModel)
         model, processor = loaded.model, loaded.processor
         if loaded.kind == "prompts":
             whole = scratch / "whole"

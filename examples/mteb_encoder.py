@@ -89,8 +89,8 @@ class MtebEncoder(AbsEncoder):
             "revision": version if folder.is_dir() or revision is None else revision,
             "languages": ["eng-Latn"],
             "n_parameters": self.model.num_parameters(),
-            "max_tokens": self.model.config.text_config.max_position_embeddings,
-            "embed_dim": self.model.config.projection_dim,
+            "max_tokens": self.encoder.max_tokens,
+            "embed_dim": self.encoder.embed_dim,
             "license": license,
             "framework": ["PyTorch", "Transformers"],
             "reference": "https://arxiv.org/abs/2304.03307",
@@ -141,7 +141,7 @@ class MtebEncoder(AbsEncoder):
 
     def embed_rows(self, rows: list[dict[str, Any]]) -> torch.Tensor:
         """Normalised embeddings of rows of [`read_rows`], of shape `(num_rows, projection_dim)`, float32 on the CPU."""
-        embeds = torch.zeros(len(rows), self.model.config.projection_dim)
+        embeds = torch.zeros(len(rows), self.encoder.embed_dim)
         for column, embed in (("video", self.embed_videos), ("text", self.embed_texts)):
             places = [place for place, row in enumerate(rows) if row.get(column) is not None]
             if places:
@@ -155,7 +155,7 @@ class MtebEncoder(AbsEncoder):
     @torch.no_grad()
     def embed_texts(self, texts: list[str]) -> torch.Tensor:
         """Normalised embeddings of texts; a text that is too long for the text tower is cut."""
-        longest = self.model.config.text_config.max_position_embeddings
+        longest = self.encoder.max_tokens
         inputs = self.encoder.tokenizer(
             texts, padding=True, truncation=True, max_length=longest, return_tensors="pt"
         ).to(self.model.device)

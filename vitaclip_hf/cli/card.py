@@ -24,7 +24,7 @@ def card(
     """
     from ..conversion.model_card import make_card
 
-    checkpoint = loaded_checkpoint(str(model), "cpu", warnings=False)
+    checkpoint = loaded_checkpoint(str(model), "cpu", warnings=False, vita_clip=True)
     name = model_id or model.as_posix()
     text = make_card(model, name, checkpoint.model, checkpoint.processor, remote_code=model_id is not None)
     replace_file(output, lambda beside: beside.write_text(text, encoding="utf-8"))

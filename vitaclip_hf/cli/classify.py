@@ -14,6 +14,7 @@ from ..model.shown_names import shown
 from .inputs import check_ending, find_videos, read_labels
 from .libraries import dtype_of, loaded_checkpoint, print_summary
 from .options import (
+    AnyModel,
     BatchSize,
     Device,
     Dtype,
@@ -21,7 +22,6 @@ from .options import (
     LabelsFile,
     MaxSeconds,
     MinCosine,
-    Model,
     NumViews,
     Template,
     TopK,
@@ -32,7 +32,7 @@ from .result_formats import ENDINGS, WRITERS, Format
 
 def classify(
     videos: Videos,
-    model: Model,
+    model: AnyModel = None,
     labels: Labels = None,
     labels_file: LabelsFile = None,
     template: Template = None,
@@ -42,8 +42,11 @@ def classify(
     dtype: Dtype = "auto",
     top_k: TopK = 3,
     min_score: Annotated[
-        float, typer.Option(min=0, max=1, metavar="X", help="A label whose score is lower is no answer (0 to 1).")
-    ] = 0.0,
+        float | None,
+        typer.Option(
+            min=0, max=1, metavar="X", help="A lower score is no answer. Default: 0, of independent scores 0.5."
+        ),
+    ] = None,
     min_cosine: MinCosine = -1.0,
     max_seconds: MaxSeconds = None,
     picture: Annotated[
@@ -58,8 +61,8 @@ def classify(
     """Say what videos show.
 
     With labels, the videos are scored against these labels (zero-shot). Without, against the classes that the
-    checkpoint was trained on. Scores of a video sum to 1 over all labels: they say nothing about "none of these". The
-    cosine of a label does not depend on the others.
+    checkpoint was trained on. Most models' scores of a video sum to 1 over all labels: they say nothing about "none of
+    these". Those of SigLIP and Perception Encoder are independent, as is the cosine of a label.
 
     Results go to stdout, progress and errors to stderr. Exit code: 0, 1 if some videos could not be read, 2 if nothing
     could start.
@@ -90,7 +93,8 @@ def classify(
             file = stack.enter_context(output.open("w", encoding="utf-8", errors="backslashreplace", newline=""))
         WRITERS[format](classified(classifier, sources, settings, failed, picture), file)
     counts = [f"{n} {noun}{'s' * (n != 1)}" for n, noun in ((len(sources), "video"), (num_labels, "label"))]
-    print_summary(", ".join(counts), started, classifier.model)
+    kind = ", independent scores (sigmoid)" if classifier.encoder.activation == "sigmoid" else ""
+    print_summary(", ".join(counts) + kind, started, classifier.model)
     if failed:
         # `--labels a b` makes a video of "b".
         hint = "; several labels are separated by commas" if labels and any(sources.values()) else ""

@@ -120,8 +120,6 @@ def fill(
     started = time.perf_counter()
     settings = VideoStore(place).settings
     if settings is None:
-        if model is None:
-            raise ValueError(f"{place}: there are no vectors yet; name the model with `model`.")
         settings = {"model": model, "dtype": "auto"}
         window = window or first_window
     checkpoint = loaded_checkpoint(model or settings["model"], device, dtype or settings["dtype"])

@@ -46,7 +46,7 @@ def explain(
     from ..library.relevance import explain as explained
     from ..model.decoding import VideoDecodingError
 
-    checkpoint = loaded_checkpoint(model, device)
+    checkpoint = loaded_checkpoint(model, device, vita_clip=True)
     try:
         relevance = explained(checkpoint, video, label, template or "{}", method=method)
     except VideoDecodingError as error:

@@ -33,7 +33,7 @@ def export(
     from ..export.folder import export_checkpoint
 
     texts = {"labels": read_labels(None, labels_file), "templates": template or "{}"}
-    checkpoint = loaded_checkpoint(model, "cpu")
+    checkpoint = loaded_checkpoint(model, "cpu", vita_clip=True)
     result = export_checkpoint(checkpoint, output, format, dtype, **texts, check=check)
     print(output)
     if result is not None:

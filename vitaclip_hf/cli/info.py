@@ -50,7 +50,22 @@ def describe_checkpoint(name: str, revision: str | None) -> dict[str, Any]:
     from ..model.configuration_vita_clip import PROMPT_FIELDS
     from ..model.version import __version__
 
-    checkpoint = loaded_checkpoint(name, "cpu", warnings=False, revision=revision, accept_clip=True)
+    checkpoint = loaded_checkpoint(name, "cpu", warnings=False, revision=revision)
+    if checkpoint.kind == "encoder":
+        encoder, model = checkpoint.encoder(), checkpoint.model
+        return {
+            "model": name,
+            "kind": f"a dual encoder, {type(model).__name__}",
+            "revision": checkpoint.revision,
+            "frames": encoder.video_processor.num_frames,
+            "sampling": encoder.video_processor.sampling,
+            "scores": encoder.activation,
+            "note": encoder.note,
+            "embed_dim": encoder.embed_dim,
+            "parameters": model.num_parameters(),
+            "dtype": dtype_of(model),
+            "vitaclip_hf": __version__,
+        }
     record = find_prompts_alone(name, {"revision": revision})
     model = checkpoint.model
     model.freeze_backbone()
@@ -59,7 +74,6 @@ def describe_checkpoint(name: str, revision: str | None) -> dict[str, Any]:
     kinds = {
         "vita-clip": "a whole Vita-CLIP",
         "prompts": "prompts alone, on the base model below",
-        "clip": "a stock CLIP, without prompts (those described here would be new)",
     }
     return {
         "model": name,

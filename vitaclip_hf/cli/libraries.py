@@ -2,7 +2,15 @@
 
 import sys
 import time
+from pathlib import Path
 from typing import Any
+
+from ..model.shown_names import one_line
+
+
+# The model of a command without `model`: the CLIP that Vita-CLIP, ViFi-CLIP and X-CLIP start from (docs/models.md).
+DEFAULT_MODEL = "openai/clip-vit-base-patch16"
+DEFAULT_FACTS = "CLIP ViT-B/16, MIT licence, 0.6 GB, once"
 
 
 def load_libraries(warnings: bool = True) -> None:
@@ -17,22 +25,30 @@ def load_libraries(warnings: bool = True) -> None:
 
 
 def loaded_checkpoint(
-    name: str, device: str | None = None, dtype: str | None = None, warnings: bool = True, **kwargs: Any
+    name: str | None,
+    device: str | None = None,
+    dtype: str | None = None,
+    warnings: bool = True,
+    vita_clip: bool = False,
+    **kwargs: Any,
 ) -> Any:
     """
     The checkpoint of a command.
 
     Args:
-        name (`str`): folder or Hub id.
+        name (`str`, *optional*): folder or Hub id; by default a public CLIP, which is named before its download.
         device (`str`, *optional*): by default a GPU, if there is one.
         dtype (`str`, *optional*): as the option of that name; by default that of the checkpoint.
         warnings (`bool`, defaults to `True`): whether transformers may warn.
+        vita_clip (`bool`, defaults to `False`): whether only a Vita-CLIP will do.
         kwargs: for [`load_checkpoint`].
     """
     load_libraries(warnings)
     import torch
+    from huggingface_hub import constants, try_to_load_from_cache
 
     from ..loading.checkpoint import load_checkpoint
+    from ..model.modeling_vita_clip import VitaClipModel
     from ..model.precision import fast_dtype
 
     place: Any = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
@@ -45,7 +61,36 @@ def loaded_checkpoint(
             raise ValueError(f"`device` {device}: cannot be used here ({reason})") from error
     if dtype is not None:
         kwargs["dtype"] = fast_dtype(place) if dtype == "auto" else getattr(torch, dtype)
-    return load_checkpoint(name, device=place, **kwargs)
+    if vita_clip:
+        kwargs["model_class"] = VitaClipModel
+    cached = isinstance(try_to_load_from_cache(DEFAULT_MODEL, "config.json"), str)
+    if name is None and not cached and not constants.HF_HUB_OFFLINE:
+        print(f"vitaclip: no `--model`, so {DEFAULT_MODEL} is downloaded ({DEFAULT_FACTS})", file=sys.stderr)
+    try:
+        checkpoint = load_checkpoint(name or DEFAULT_MODEL, device=place, **kwargs)
+    except (OSError, ValueError) as error:
+        if name is not None:
+            raise
+        reason = f"{DEFAULT_MODEL} is not on this machine and cannot be downloaded ({one_line(error, 100)} …)"
+        raise ValueError(f"{reason}; give `model`{_alternatives()}") from error
+    if warnings and checkpoint.encoder().note:
+        print(f"vitaclip: {checkpoint.encoder().note}", file=sys.stderr)
+    return checkpoint
+
+
+def _alternatives() -> str:
+    """Models that need no download: the latest of the Hub's cache, and the demo of a clone."""
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        repositories = [repo for repo in scan_cache_dir().repos if repo.repo_type == "model"]
+    except CacheNotFound:
+        repositories = []
+    names = [repo.repo_id for repo in sorted(repositories, key=lambda repo: -repo.last_accessed)[:5]]
+    demo = Path(__file__).parents[2] / "examples" / "demo" / "checkpoint"
+    names += [f"{demo} (coloured shapes)"] if demo.is_dir() else []
+    return f", one of these on this machine: {', '.join(names)}" if names else ""
 
 
 def print_summary(text: str, started: float, model: Any) -> None:

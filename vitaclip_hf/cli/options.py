@@ -12,6 +12,10 @@ Videos = Annotated[
 ]
 OneVideo = Annotated[str, typer.Argument(metavar="VIDEO", help="File or URL.")]
 Model = Annotated[str, typer.Option(metavar="MODEL", help="Folder or Hub id of a Vita-CLIP checkpoint.")]
+AnyModel = Annotated[
+    str | None,
+    typer.Option(metavar="MODEL", help="Folder or Hub id: Vita-CLIP, CLIP, SigLIP, X-CLIP, … Default: a public CLIP."),
+]
 Revision = Annotated[str | None, typer.Option(metavar="NAME", help="Branch, tag or commit of the Hub id.")]
 Labels = Annotated[
     list[str] | None,

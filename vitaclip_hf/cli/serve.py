@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 import typer
 
 from .libraries import loaded_checkpoint
-from .options import BatchSize, Device, Model
+from .options import AnyModel, BatchSize, Device
 
 
 def serve(
-    model: Model,
+    model: AnyModel = None,
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="0.0.0.0 listens on all addresses.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="Port; 0 for any free one.")] = 8000,
     device: Device = None,

@@ -16,6 +16,7 @@ from ..model.shown_names import shown
 from .inputs import PICTURES, check_ending, read_labels
 from .libraries import loaded_checkpoint, print_summary
 from .options import (
+    AnyModel,
     BatchSize,
     Device,
     Dtype,
@@ -23,7 +24,6 @@ from .options import (
     LabelsFile,
     MaxSeconds,
     MinCosine,
-    Model,
     OneVideo,
     Stride,
     Template,
@@ -33,7 +33,7 @@ from .options import (
 
 def timeline(
     video: OneVideo,
-    model: Model,
+    model: AnyModel = None,
     labels: Labels = None,
     labels_file: LabelsFile = None,
     template: Template = None,

@@ -313,7 +313,7 @@ def model_settings(checkpoint: Checkpoint) -> dict[str, Any]:
         "revision": checkpoint.revision,
         "fingerprint": hashlib.sha256(text.encode()).hexdigest(),
         "dtype": str(checkpoint.model.dtype).removeprefix("torch."),
-        "width": checkpoint.model.config.projection_dim,
+        "width": checkpoint.encoder().embed_dim,
     }
 
 

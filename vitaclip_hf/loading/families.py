@@ -168,6 +168,7 @@ class XClipEncoder(DualEncoder):
 
     fixed_frames = True
     normalized = False
+    note = "X-CLIP adapts its texts to each video; embeddings for search are its plain ones, an approximation"
 
     def clip_features(self, pixels: torch.Tensor) -> torch.Tensor:
         outputs, model = self.model.get_video_features(pixel_values=pixels), self.model
@@ -194,6 +195,7 @@ class VideoPrismEncoder(DualEncoder):
     """VideoPrism has no temperature of its own; scores take the 0.01 of its authors' demonstration."""
 
     text_padding = "max_length"
+    note = "VideoPrism has no temperature of its own; its scores are made with 0.01"
 
     def clip_features(self, pixels: torch.Tensor) -> torch.Tensor:
         return super().clip_features(pixels).flatten(1)  # [N, 1, D]

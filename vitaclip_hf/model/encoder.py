@@ -31,6 +31,7 @@ class VideoEncoder(ABC):
         activation (`str`): makes scores of logits: `"softmax"` over the labels, or `"sigmoid"` of each label alone.
         normalized (`bool`): whether the features that are compared are normalised.
         text_padding (`str`): `"longest"` text of a call, or `"max_length"`.
+        note (`str`, *optional*): what users of its scores or embeddings should know.
         families (`dict[str, Callable]`): make an encoder of a model, a tokenizer and a processor, by `model_type`; the
             entry `"*"` of any other. Code beside a checkpoint knows Vita-CLIP alone; the package adds the others.
     """
@@ -38,6 +39,7 @@ class VideoEncoder(ABC):
     activation: ClassVar[str] = "softmax"
     normalized: ClassVar[bool] = True
     text_padding: ClassVar[str] = "longest"
+    note: ClassVar[str | None] = None
     families: ClassVar[dict[str, Callable[..., "VideoEncoder"]]] = {}
 
     model: Any
@@ -121,6 +123,11 @@ class VideoEncoder(ABC):
     def embed_dim(self) -> int:
         """Length of an embedding."""
         return self.embed_texts(["a"]).shape[-1]
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether the model was trained on classes."""
+        return False
 
     def own_classes(self) -> tuple[tuple[str, ...], torch.Tensor]:
         """
@@ -221,7 +228,7 @@ class VitaClipEncoder(VideoEncoder):
     @torch.no_grad()
     def own_classes(self) -> tuple[tuple[str, ...], torch.Tensor]:
         names = self.model.config.id2label
-        if not self.model.class_prompts.have_names:
+        if not self.has_classes:
             return super().own_classes()
 
         def embed() -> torch.Tensor:
@@ -237,6 +244,10 @@ class VitaClipEncoder(VideoEncoder):
     @property
     def embed_dim(self) -> int:
         return self.model.config.projection_dim
+
+    @property
+    def has_classes(self) -> bool:
+        return self.model.class_prompts.have_names
 
     def text_modules(self) -> list[nn.Module]:
         return [self.model.text_model, self.model.text_projection, self.model.class_prompts]

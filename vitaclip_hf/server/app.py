@@ -135,7 +135,7 @@ class VideoService:
                 )
             if labels is None and template:
                 raise ValueError("`template` is for `labels`; a checkpoint's classes need none.")
-            if labels is None and not self.checkpoint.model.class_prompts.have_names:
+            if labels is None and not self.worker.encoder.has_classes:
                 raise ValueError("this checkpoint was not trained on classes; send `labels`.")
             top_k = str(form.get("top_k", "3"))
             if not re.fullmatch("[1-9][0-9]{0,8}", top_k):
