@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from tiny_models import on_clip, set_classes, tiny_model
-from transformers import CLIPConfig, CLIPModel
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
 from typer.testing import CliRunner
 
 from vitaclip_hf import VitaClipModel, VitaClipProcessor, VitaClipVideoProcessor, __version__, save_prompts
@@ -140,8 +140,9 @@ def test_info_of_a_whole_model():
 def test_info_of_prompts_alone_and_of_a_clip(tokenizer, tmp_path):
     clip = CLIPModel(CLIPConfig(**_tiny_clip(len(tokenizer))))
     clip.save_pretrained(tmp_path / "clip")
-    tokenizer.save_pretrained(tmp_path / "clip")
-    assert facts("--model", tmp_path / "clip")["kind"].startswith("a stock CLIP")
+    CLIPProcessor(CLIPImageProcessor(), tokenizer).save_pretrained(tmp_path / "clip")
+    plain = facts("--model", tmp_path / "clip")
+    assert plain["kind"] == "a dual encoder, CLIPModel" and plain["parameters"] == clip.num_parameters()
     model = on_clip(tmp_path / "clip")
     set_classes(model, ["archery", "tai chi"], tokenizer)
     save_prompts(model, tmp_path / "prompts", base=tmp_path / "clip")
