@@ -41,6 +41,10 @@ def start(*arguments, **environment: str) -> tuple[int, str, str]:
         (["classify", "no such file.mp4", "--model", "x"], 2),
         (["classify", DEMO / "videos", "--model", "x", "--output", "scores.xyz"], 2),
         (["search"], 2),
+        (["search", "a star", "--contact-sheet", "hits.xyz"], 2),
+        (["explain", "a.mp4", "--model", "x", "--output", "grid.xyz"], 2),
+        (["timeline", "a.mp4", "--model", "x", "--output", "line.xyz"], 2),
+        (["export", "--model", "x", "--output", "x", "--labels-file", "none.txt"], 2),
     ],
 )
 def test_help_and_wrong_usage_load_neither_torch_nor_transformers(arguments, exit_code):

@@ -30,9 +30,9 @@ def export(
 
     Exit code: 0, or 2 if nothing was written.
     """
+    texts = {"labels": read_labels(None, labels_file), "templates": template or "{}"}
     from ..export.folder import export_checkpoint
 
-    texts = {"labels": read_labels(None, labels_file), "templates": template or "{}"}
     checkpoint = loaded_checkpoint(model, "cpu", vita_clip=True)
     result = export_checkpoint(checkpoint, output, format, dtype, **texts, check=check)
     print(output)

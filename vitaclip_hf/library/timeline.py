@@ -9,6 +9,7 @@ import numpy as np
 
 from ..model.encoder import VideoEncoder
 from ..model.scorer import Scorer
+from .timeline_files import Segment
 from .windows import MOMENT, check_window, embed_windows, read_windows
 
 
@@ -33,25 +34,6 @@ class ScoredTime:
     frames: list[int] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     thumbnail: np.ndarray | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True)
-class Segment:
-    """
-    A stretch of a video with a label.
-
-    Attributes:
-        start, end (`float`): seconds.
-        label (`str`): what it shows.
-        score (`float`): mean score over the segment.
-        cosine (`float`): mean cosine over the segment.
-    """
-
-    start: float
-    end: float
-    label: str
-    score: float
-    cosine: float
 
 
 class VideoTimeline:

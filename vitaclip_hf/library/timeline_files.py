@@ -1,15 +1,34 @@
-"""Segments as files that other tools read: JSON, CSV, subtitles, and timelines of editing programs."""
+"""Segments of a video, and their files for other tools: JSON, CSV, subtitles, and timelines of editing programs."""
 
 import csv
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from ..data.output_files import replace_file, storable
 from ..model.shown_names import one_line
-from .timeline import Segment
+
+
+@dataclass(frozen=True)
+class Segment:
+    """
+    A stretch of a video with a label.
+
+    Attributes:
+        start, end (`float`): seconds.
+        label (`str`): what it shows.
+        score (`float`): mean score over the segment.
+        cosine (`float`): mean cosine over the segment.
+    """
+
+    start: float
+    end: float
+    label: str
+    score: float
+    cosine: float
 
 
 def clock(seconds: float, decimal: str = ".") -> str:
