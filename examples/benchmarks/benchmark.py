@@ -4,6 +4,7 @@
     python examples/benchmarks/benchmark.py text       class prompts and labels
     python examples/benchmarks/benchmark.py train      an optimizer step
     python examples/benchmarks/benchmark.py pipeline   from files to scores of labels
+    python examples/benchmarks/benchmark.py encoders   other dual encoders, beside their documented use
     python examples/benchmarks/benchmark.py loader     from files to model input
     python examples/benchmarks/benchmark.py decode     8 frames of a file
     python examples/benchmarks/benchmark.py load       from_pretrained, and the start of a process
@@ -25,6 +26,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import benchmark_decode
+import benchmark_encoders
 import benchmark_load
 import benchmark_loader
 import benchmark_pipeline
@@ -269,15 +271,17 @@ def build_parser() -> argparse.ArgumentParser:
     benchmark_loader.add_arguments(loader)
     decode = commands.add_parser("decode", help="some frames of a file, beside other libraries")
     benchmark_decode.add_arguments(decode)
+    encoders = commands.add_parser("encoders", help="other dual encoders, beside their documented use")
+    benchmark_encoders.add_arguments(encoders)
     load = commands.add_parser("load", help="from_pretrained, and the start of a process")
     benchmark_load.add_arguments(load)
     for command in (vision, text, train):
         command.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
-    for command in (vision, text, train, pipeline):
+    for command in (vision, text, train, pipeline, encoders):
         command.add_argument("--threads", type=positive, help="CPU threads (default: torch's own choice)")
     for command in (vision, text, train, pipeline, load):
         command.add_argument("--preset", choices=list(PRESETS), default="b16", help="size of the towers")
-    for command in (vision, text, train, pipeline, loader, decode, load):
+    for command in (vision, text, train, pipeline, encoders, loader, decode, load):
         command.add_argument("--rounds", type=positive, default=5, help="timings of each contender (%(default)s)")
         command.add_argument("--output", type=Path, help="also write the results there, as JSON")
     return parser
