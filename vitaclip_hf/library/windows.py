@@ -80,7 +80,10 @@ def thumbnail_of(picture: np.ndarray, height: int = THUMBNAIL_HEIGHT) -> np.ndar
 
 def model_input(reader: VideoReader, frame: DecodedFrame) -> torch.Tensor:
     """Model input of a single frame, of shape `(num_spatial_views, 3, height, width)`."""
-    return reader.process(torch.from_numpy(np.ascontiguousarray(frame.rgb)).permute(2, 0, 1)[None])[:, 0]
+    picture = torch.from_numpy(np.ascontiguousarray(frame.rgb)).permute(2, 0, 1)
+    # The processor of a model with a fixed number of frames takes no other.
+    count = reader.specification.num_frames if getattr(reader.video_processor, "fixed_frames", False) else 1
+    return reader.process(picture.expand(count, -1, -1, -1))[:, 0]
 
 
 def check_window(window: float, stride: float) -> None:
