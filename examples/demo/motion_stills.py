@@ -46,8 +46,8 @@ def object_boxes(
         holds every pixel of the object, as fractions of the frame's side; zeros where it cannot be seen.
     """
     poses = trajectories([scene.motion for scene in scenes], (torch.arange(num_frames) + 0.5) / num_frames, generator)
-    poses = poses.at(frames)
     covered = coverage([scene.shape for scene in scenes], poses, size) > 0  # [N, T, S, S]
+    covered = covered if frames is None else covered[:, frames]
     edges = []
     for axis in (2, 3):  # over rows, for the columns that are used; then the other way round
         used = covered.any(axis)  # [N, T, S]

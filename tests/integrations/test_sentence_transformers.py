@@ -11,10 +11,9 @@ import pytest
 import torch
 from hub_server import HubServer
 from safetensors.torch import load_file
-from tiny_models import tiny_model
 from torch.nn.functional import normalize
 
-from vitaclip_hf import VideoDecodingError, VitaClipModel, VitaClipProcessor, VitaClipVideoProcessor, load_checkpoint
+from vitaclip_hf import VideoDecodingError, VitaClipModel, VitaClipProcessor, load_checkpoint
 from vitaclip_hf.conversion import hub_folder, publish
 
 
@@ -73,21 +72,10 @@ def demo():
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tokenizer, tmp_path_factory) -> Path:
-    """As training leaves it."""
-    folder = tmp_path_factory.mktemp("checkpoint")
-    tiny_model(tokenizer=tokenizer).save_pretrained(folder)
-    size = {"height": 32, "width": 32}
-    reads = {"num_frames": 4, "sampling": "dense", "frame_stride": 2}
-    video_processor = VitaClipVideoProcessor(size={"shortest_edge": 32}, crop_size=size, **reads)
-    VitaClipProcessor(video_processor, tokenizer).save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def published(checkpoint, tmp_path_factory) -> Path:
+def published(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("published")
-    loaded = load_checkpoint(checkpoint)
+    loaded = load_checkpoint(DEMO)
+    loaded.processor.video_processor.sampling = "dense"
     hub_folder.build(loaded.model, loaded.processor, folder)
     return folder
 
@@ -171,7 +159,7 @@ def test_files_are_those_that_sentence_transformers_saves(which, request, tmp_pa
     assert torch.equal(load(tmp_path).encode(VIDEOS, convert_to_tensor=True), videos)
 
 
-def test_published_folder_and_hub_id_without_the_package(published, checkpoint, tmp_path):
+def test_published_folder_and_hub_id_without_the_package(published, tmp_path):
     video, output = tmp_path / "noise.mp4", tmp_path / "vectors.safetensors"
     publish.write_test_video(video, 12, 32)
     code = ALONE.format(conversion=str(ROOT / "conversion"), threads=torch.get_num_threads())
@@ -180,16 +168,10 @@ def test_published_folder_and_hub_id_without_the_package(published, checkpoint, 
         hub.add("ORG/NAME", published)
         environment |= {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
         task = json.dumps([[str(published), "ORG/NAME"], str(video), TEXTS, str(output)])
-        result = subprocess.run(
-            [sys.executable, "-I", "-c", code, task],
-            env=environment,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        command, quiet = [sys.executable, "-I", "-c", code, task], {"capture_output": True, "text": True}
+        result = subprocess.run(command, env=environment, cwd=tmp_path, timeout=300, **quiet)
     assert result.returncode == 0, result.stderr
     found = load_file(output)
     for number in range(2):
-        assert torch.equal(found[f"videos_{number}"], own_videos(checkpoint, [str(video)]))
-        assert torch.allclose(found[f"texts_{number}"], own_texts(checkpoint, TEXTS), atol=1e-6)
+        assert torch.equal(found[f"videos_{number}"], own_videos(DEMO, [str(video)], sampling="dense"))
+        assert torch.allclose(found[f"texts_{number}"], own_texts(DEMO, TEXTS), atol=1e-6)

@@ -1,12 +1,36 @@
-"""The demo checkpoint, for the tests of this room."""
+"""The demo checkpoint, a long video and a damaged one, for the tests of this room."""
 
 from pathlib import Path
 
 import pytest
+import torch
 
 from vitaclip_hf import load_checkpoint
+from vitaclip_hf.data.motion_shapes import Scene, draw_videos, write_video
 
 
 @pytest.fixture(scope="session")
 def checkpoint():
     return load_checkpoint(Path(__file__).parents[2] / "examples" / "demo" / "checkpoint")
+
+
+@pytest.fixture(scope="session")
+def scenes() -> list[Scene]:
+    names = (("red", "star", "left"), ("blue", "heart", "bouncing"), ("yellow", "moon", "down"))
+    return [*(Scene(*name) for name in names), Scene("pink", "square", "growing")]
+
+
+@pytest.fixture(scope="session")
+def joined(scenes, tmp_path_factory) -> Path:
+    """Four scenes of two seconds, 16 frames a second."""
+    path = tmp_path_factory.mktemp("videos") / "joined.mp4"
+    write_video(path, draw_videos(scenes, torch.Generator().manual_seed(4)).numpy().reshape(-1, 96, 96, 3))
+    return path
+
+
+@pytest.fixture(scope="session")
+def damaged(joined) -> bytes:
+    """The same with its end overwritten, from about 60% on."""
+    whole = joined.read_bytes()
+    place = whole.index(b"mdat") + int(0.6 * (len(whole) - whole.index(b"mdat")))
+    return whole[:place] + b"\xff" * 1500 + whole[place + 1500 :]

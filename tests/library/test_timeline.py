@@ -14,7 +14,7 @@ from matplotlib.patches import StepPatch
 
 from vitaclip_hf import VideoDecodingError, fast_dtype, open_video
 from vitaclip_hf.cli.main import main
-from vitaclip_hf.data.motion_shapes import Scene, all_scenes, draw_videos, write_video
+from vitaclip_hf.data.motion_shapes import all_scenes
 from vitaclip_hf.library import windows as windows_module
 from vitaclip_hf.library.figure import BEST, OTHER
 from vitaclip_hf.library.timeline import ScoredTime, Segment, Thumbnails, VideoTimeline
@@ -26,21 +26,7 @@ from vitaclip_hf.model.video_reader import VideoReader
 
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo"
-SCENES = [
-    Scene("red", "star", "left"),
-    Scene("blue", "heart", "bouncing"),
-    Scene("yellow", "moon", "down"),
-    Scene("pink", "square", "growing"),
-]
 LABELS = [scene.label for scene in all_scenes(held_out=True)]
-
-
-@pytest.fixture(scope="module")
-def joined(tmp_path_factory) -> Path:
-    """Four scenes of two seconds, 16 frames a second."""
-    path = tmp_path_factory.mktemp("videos") / "joined.mp4"
-    write_video(path, draw_videos(SCENES, torch.Generator().manual_seed(4)).numpy().reshape(-1, 96, 96, 3))
-    return path
 
 
 @pytest.mark.parametrize("window, stride", [(2.0, 1.0), (2.0, 2.0), (3.0, 2.5), (1.0, 0.3), (20.0, 5.0)])
@@ -120,27 +106,21 @@ def test_batches_change_nothing(checkpoint, joined):
         assert np.allclose(one.scores, other.scores, atol=1e-5)
 
 
-def test_scenes_are_found_where_they_are(checkpoint, joined):
+def test_scenes_are_found_where_they_are(checkpoint, joined, scenes):
     timeline = VideoTimeline(checkpoint.encoder(), LABELS, window=2, stride=1, high=0.4, low=0.2)
     found = list(timeline.segments(timeline.scores(joined)))
-    truth = [Segment(2 * n, 2 * n + 2, scene.label, 1, 1) for n, scene in enumerate(SCENES)]
+    truth = [Segment(2 * n, 2 * n + 2, scene.label, 1, 1) for n, scene in enumerate(scenes)]
     values = temporal_average_precision(truth, found)
     assert sum(values.values()) / 4 >= 0.75, (values, found)
 
 
-def test_it_streams(checkpoint, joined):
+def test_it_streams(checkpoint, damaged):
     """Scores come while the video is read: the damage at its end is met after them."""
-    whole = joined.read_bytes()
-    damaged = bytearray(whole)
-    place = whole.index(b"mdat") + int(0.6 * (len(whole) - whole.index(b"mdat")))
-    damaged[place : place + 1500] = b"\xff" * 1500
-    found = []
+    timeline, ends = VideoTimeline(checkpoint.encoder(), LABELS, window=2, stride=1, batch_size=1), []
     with pytest.raises(VideoDecodingError):
-        for window in VideoTimeline(checkpoint.encoder(), LABELS, window=2, stride=1, batch_size=1).scores(
-            bytes(damaged)
-        ):
-            found.append(window.end)
-    assert found and found[-1] < 8
+        for window in timeline.scores(damaged):
+            ends.append(window.end)
+    assert ends and ends[-1] < 8
 
 
 def cell(start: float, *scores: float, length: float = 1.0) -> ScoredTime:
@@ -280,9 +260,9 @@ def test_picture():
 
 
 @pytest.mark.parametrize("dtype", ["auto", "bfloat16"])
-def test_command(checkpoint, joined, tmp_path, capsys, dtype):
+def test_command(checkpoint, joined, scenes, tmp_path, capsys, dtype):
     arguments = ["timeline", str(joined), "--model", str(DEMO / "checkpoint"), "--window", "2", "--stride", "1"]
-    labels = [scene.label for scene in SCENES]
+    labels = [scene.label for scene in scenes]
     outputs = [tmp_path / f"t.{ending}" for ending in ("json", "vtt", "png")]
     arguments += [part for path in outputs for part in ("--output", str(path))]
     arguments += ["--labels", ",".join(labels), "--scores", str(tmp_path / "scores.csv"), "--dtype", dtype]

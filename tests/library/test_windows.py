@@ -5,11 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from vitaclip_hf import VideoDecodingError, open_video
 from vitaclip_hf.cli.main import main
-from vitaclip_hf.data.motion_shapes import all_scenes, draw_videos, write_video
 from vitaclip_hf.library.store import read_embeddings
 from vitaclip_hf.library.windows import read_windows
 from vitaclip_hf.model import decoding_process
@@ -17,15 +15,6 @@ from vitaclip_hf.model.decoding import PyAVVideo
 
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo"
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory) -> Path:
-    """4 s, 64 frames."""
-    folder = tmp_path_factory.mktemp("windows")
-    scenes = draw_videos(all_scenes()[:4], torch.Generator().manual_seed(1), num_frames=16, size=64)
-    write_video(folder / "clip.mp4", np.concatenate([scene.numpy() for scene in scenes]))
-    return folder / "clip.mp4"
 
 
 @pytest.fixture
@@ -48,29 +37,25 @@ def hangs_after(monkeypatch):
 
 
 @pytest.mark.parametrize("limits", [{}, {"max_seconds": 60}])
-def test_frames_are_those_that_are_read(clip, limits):
+def test_frames_are_those_that_are_read(joined, limits):
     """In this process and in another one; a second time from the beginning."""
-    video, expected = open_video(clip, **limits), open_video(clip).read(range(64)).permute(0, 2, 3, 1).numpy()
+    video, expected = open_video(joined, **limits), open_video(joined).read(range(128)).permute(0, 2, 3, 1).numpy()
     for _ in range(2):
         for number, (frame, picture) in enumerate(zip(video.frames(), expected, strict=True)):
             times = pytest.approx((number / 16, (number + 1) / 16))
             assert (frame.number, (frame.time, frame.end)) == (number, times) and np.array_equal(frame.rgb, picture)
 
 
-def test_two_iterations_of_one_process_do_not_mix(clip):
-    timed = open_video(clip, max_seconds=60)
-    expected = open_video(clip).read(range(4)).permute(0, 2, 3, 1).numpy()
+def test_two_iterations_of_one_process_do_not_mix(joined):
+    timed = open_video(joined, max_seconds=60)
+    expected = open_video(joined).read(range(4)).permute(0, 2, 3, 1).numpy()
     for first, second in itertools.islice(zip(timed.frames(), timed.frames(), strict=True), 4):
         assert first.number == second.number and first.time == second.time
         assert np.array_equal(first.rgb, expected[first.number]) and np.array_equal(second.rgb, expected[first.number])
 
 
-def test_frames_before_damage_come_before_the_error(clip, tmp_path):
-    data = bytearray(clip.read_bytes())
-    middle = len(data) * 2 // 3
-    data[middle : middle + 200] = bytes(200)
-    (tmp_path / "damaged.mp4").write_bytes(data)
-
+def test_frames_before_damage_come_before_the_error(damaged, tmp_path):
+    (tmp_path / "damaged.mp4").write_bytes(damaged)
     results = []
     for limits in ({}, {"max_seconds": 60}):
         numbers: list[int] = []
@@ -81,27 +66,27 @@ def test_frames_before_damage_come_before_the_error(clip, tmp_path):
     assert results[0] == results[1] and results[0][0]
 
 
-def test_other_decoders_have_no_such_frames(clip):
+def test_other_decoders_have_no_such_frames(joined):
     pytest.importorskip("decord")
     with pytest.raises(ValueError, match="decord"):
-        list(open_video(clip, decoder="decord").frames())
+        list(open_video(joined, decoder="decord").frames())
 
 
-def test_a_decoder_that_hangs_ends_windows_and_keeps_those_before(checkpoint, clip, hangs_after):
+def test_a_decoder_that_hangs_ends_windows_and_keeps_those_before(checkpoint, joined, hangs_after):
     hangs_after(40)  # 2.5 s
     found = []
     with pytest.raises(VideoDecodingError, match="not decoded after 1 s"):
-        found.extend(read_windows(checkpoint.encoder().reader(max_seconds=1), clip, 1.0, 1.0))
+        found.extend(read_windows(checkpoint.encoder().reader(max_seconds=1), joined, 1.0, 1.0))
     assert [window.start for window in found] == [0, 1]
 
 
-def test_commands_cut_off_a_decoder_that_hangs(checkpoint, clip, hangs_after, tmp_path, capsys):
+def test_commands_cut_off_a_decoder_that_hangs(checkpoint, joined, hangs_after, tmp_path, capsys):
     (tmp_path / "videos").mkdir()
-    (tmp_path / "videos" / "clip.mp4").write_bytes(clip.read_bytes())
+    (tmp_path / "videos" / "clip.mp4").write_bytes(joined.read_bytes())
     hangs_after(40)
     model = str(DEMO / "checkpoint")
     limited = ["--model", model, "--max-seconds", "1", "--window", "1"]
-    assert main(["timeline", str(clip), "--labels", "red star,blue heart", "--stride", "1", *limited]) == 1
+    assert main(["timeline", str(joined), "--labels", "red star,blue heart", "--stride", "1", *limited]) == 1
     printed = capsys.readouterr()
     assert "not decoded after 1 s" in printed.err and "0:00:0" in printed.out
     assert main(["index", str(tmp_path / "videos"), *limited]) == 1

@@ -66,8 +66,8 @@ class ClassSplit:
     @property
     def label(self) -> str:
         """A few words for tables."""
-        given = f"classes of {', '.join(file['name'] for file in self.files.values())}"
-        return {"protocol": "the protocol's class files", "given": given}.get(self.origin, self.origin)
+        files = f"classes of {', '.join(file['name'] for file in self.files.values())}"
+        return {"protocol": "the protocol's class files", "given": files}.get(self.origin, self.origin)
 
 
 @dataclass(frozen=True)
@@ -143,10 +143,10 @@ def plan_evaluation(
         raise EvaluationError(f"`base_classes` and `novel_classes` are for base-to-novel, not for {protocol.name}.")
     class_split, parts = None, None
     if protocol.task == "base-to-novel":
-        own = {part: names for part in PARTS if (names := getattr(protocol, f"{part}_classes"))}
-        parts = {part: read_class_names(file) for part, file in files.items()} or own
+        published = {part: names for part in PARTS if (names := getattr(protocol, f"{part}_classes"))}
+        parts = {part: read_class_names(file) for part, file in files.items()} or published
         hashes = {part: {"name": file.name, "sha256": sha256_of(file)} for part, file in files.items()}
-        class_split = ClassSplit("given" if files else "protocol" if own else OWN_SPLIT, hashes)
+        class_split = ClassSplit("given" if files else "protocol" if published else OWN_SPLIT, hashes)
     splits = [_read_split(protocol, name, videos, annotations, classes, parts) for name in protocol.splits]
     numbered = {split.table.files: split.name for split in splits if split.name.isdecimal()}
     repeated = [split.name for split in splits if split.name != numbered.get(split.table.files, split.name)]

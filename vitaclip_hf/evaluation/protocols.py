@@ -240,15 +240,13 @@ def _typed(where: str, name: str, value: Any) -> Any:
     kind = _TYPES[name]
     if kind is tuple:
         return tuple(map(str, value)) if isinstance(value, (list, tuple)) else (str(value),)
+    fits = isinstance(value, kind) and not isinstance(value, bool)
     if kind is dict:
-        numbers = value.values() if isinstance(value, Mapping) else [None]
-        if not all(isinstance(number, int) for number in numbers):
-            raise EvaluationError(f"{where}: `{name}` must give a number for each split, got {value!r}.")
-        return {str(key): number for key, number in value.items()}
-    if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
-        wanted = "a whole number" if kind is int else "a text"
-        raise EvaluationError(f"{where}: `{name}` must be {wanted}, got {value!r}.")
-    return value
+        fits = fits and all(isinstance(number, int) for number in value.values())
+    if value is not None and not fits:
+        needed = {int: "a whole number", str: "a text", dict: "a number for each split"}[kind]
+        raise EvaluationError(f"{where}: `{name}` must be {needed}, got {value!r}.")
+    return {str(key): number for key, number in (value or {}).items()} if kind is dict else value
 
 
 __all__ = ["EvaluationError", "Protocol", "load_protocol"]

@@ -125,15 +125,8 @@ def evaluate(
     state = PartialState(cpu=on_cpu, timeout=timedelta(days=7))
     overridden = {name: changes.pop(name) for name in OPTIONS if name in changes}
     protocol = load_protocol(arguments.protocol).overridden(overridden)
-    plan = plan_evaluation(
-        protocol,
-        arguments.videos,
-        arguments.annotations,
-        arguments.classes,
-        arguments.limit,
-        base_classes=arguments.base_classes,
-        novel_classes=arguments.novel_classes,
-    )
+    lists = ("annotations", "classes", "limit", "base_classes", "novel_classes")
+    plan = plan_evaluation(protocol, arguments.videos, **{name: getattr(arguments, name) for name in lists})
     for split in plan.splits:
         split.table.require_videos()
     checkpoint = load_checkpoint(arguments.model, arguments.revision)

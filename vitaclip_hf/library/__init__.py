@@ -1,1 +1,1 @@
-"""Looking at answers: pictures of what was read and how it was scored."""
+"""Answers in pictures, timelines of long videos, tables of vectors and their search, relevance."""

@@ -1,4 +1,4 @@
-"""One picture of what a search found: a frame of each hit, its rank, name and time. Needs matplotlib."""
+"""A picture of the hits of a search: a frame of each, its rank, name and time. Needs matplotlib."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -242,7 +242,7 @@ class _Embedder:
         return list(self.rows(files))
 
     def _read(self, file: _File) -> Iterator[tuple[str, Any]]:
-        """The windows of a video, and then what all its rows say: its content's hash or its error."""
+        """The windows of a video, and then the columns that all its rows share, such as hash or error."""
         row = file._asdict() | {"error": None}
         try:
             for window in read_clips(self.reader, file.source, self.run["window"], self.run["stride"]):

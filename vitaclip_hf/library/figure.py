@@ -1,4 +1,4 @@
-"""One picture of an answer: the frames that were read, and the scores of the labels. Needs matplotlib."""
+"""A picture of an answer: the frames that were read, and the scores of the labels. Needs matplotlib."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -169,7 +169,7 @@ def format_times(times: Sequence[float]) -> list[str]:
 
 
 def format_percent(score: float) -> str:
-    """`"75.1%"`; what is not quite nothing, or not quite all, is not rounded to it."""
+    """`"75.1%"`; a score near 0 or 1 is `"<0.1%"` or `">99.9%"`."""
     if 0 < score < 0.0005:
         return "<0.1%"
     if 0.9995 <= score < 1:

@@ -144,14 +144,14 @@ class VideoStore:
         Raises:
             ValueError: the vectors were made by another model, or in another number type, and cannot be compared.
         """
-        given = model_settings(checkpoint)
-        own = self.settings or given
-        if any(own[name] != given[name] for name in ("fingerprint", "dtype")):
+        model = model_settings(checkpoint)
+        stored = self.settings or model
+        if any(stored[name] != model[name] for name in ("fingerprint", "dtype")):
             raise ValueError(
-                f"{self.place}: these vectors were made with another model, {own['model']} in `dtype` {own['dtype']}, "
-                f"not {given['model']} in {given['dtype']}. Pass that model and type, or use another folder."
+                f"{self.place}: these vectors were made with {stored['model']} in `dtype` {stored['dtype']}, not with "
+                f"{model['model']} in {model['dtype']}: another model. Pass the first one, or use another folder."
             )
-        return given
+        return model
 
     # Filling
 

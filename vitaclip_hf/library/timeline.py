@@ -1,4 +1,4 @@
-"""What happens when in a long video: scores of labels over time, and segments of it with a label."""
+"""Timelines of long videos: scores of labels over time, and segments with a label."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -193,19 +193,20 @@ class Thumbnails:
 
     def __init__(self, count: int = 10):
         self._count, self._every, self._seen = count, 1, 0
-        self._kept: list[tuple[float, np.ndarray]] = []
+        self._pictures: list[tuple[float, np.ndarray]] = []
 
     def add(self, time: float, picture: np.ndarray) -> None:
         if self._seen % self._every == 0:
-            self._kept.append((time, picture))
-        if len(self._kept) > 4 * self._count:
-            self._kept = self._kept[::2]
+            self._pictures.append((time, picture))
+        if len(self._pictures) > 4 * self._count:
+            self._pictures = self._pictures[::2]
             self._every *= 2
         self._seen += 1
 
     def nearest(self, times: Sequence[float]) -> list[np.ndarray]:
         """For each of some times, the picture that is nearest."""
-        return [min(self._kept, key=lambda kept: abs(kept[0] - time))[1] for time in times] if self._kept else []
+        pictures = self._pictures
+        return [min(pictures, key=lambda timed: abs(timed[0] - time))[1] for time in times] if pictures else []
 
 
 __all__ = ["ScoredTime", "Segment", "Thumbnails", "VideoTimeline"]
