@@ -13,8 +13,9 @@ def compare(
     a: Annotated[Path, typer.Argument(metavar="A", help="The results.json of the first evaluation.")],
     b: Annotated[Path, typer.Argument(metavar="B", help="The results.json of the second evaluation.")],
     rows: Annotated[
-        tuple[str, str], typer.Option(metavar="ROW ROW", help="Which row of each: vita_clip or frozen_clip.")
-    ] = ("vita_clip", "vita_clip"),
+        tuple[str, str] | None,
+        typer.Option(metavar="ROW ROW", help="Which row of each, such as frozen_clip. Default: the evaluated model."),
+    ] = None,
     resamples: Annotated[int, typer.Option(metavar="NUMBER", help="Bootstrap resamples.")] = 10_000,
     confidence: Annotated[float, typer.Option(metavar="0..1", help="Confidence of the intervals.")] = 0.95,
     seed: Annotated[int, typer.Option(metavar="NUMBER", help="Seed of the resamples.")] = 0,
@@ -30,12 +31,13 @@ def compare(
     from ..evaluation.progress_log import write_json
 
     settings, limited = comparison.settings(a, b)
-    splits, left_out = comparison.pair(a, b, rows)
+    chosen = rows or comparison.first_rows(a, b)
+    splits, left_out = comparison.pair(a, b, chosen)
     choices = (resamples, confidence, seed)
     differences = {f"split {split.name}": comparison.compare([split], *choices) for split in splits}
     if len(splits) > 1:
         differences["mean of the splits"] = comparison.compare(splits, *choices)
-    print(f"A: {a}, {rows[0]}\nB: {b}, {rows[1]}\n")
+    print(f"A: {a}, {chosen[0]}\nB: {b}, {chosen[1]}\n")
     print(f"| | A | B | B − A, points | {confidence:.0%} interval |\n| --- | ---: | ---: | ---: | ---: |")
     for over, metrics in differences.items():
         for name, value in metrics.items():

@@ -71,15 +71,18 @@ def read_predictions(folder: Path, row: str) -> dict[tuple[str, str], tuple[int,
     return dict(zip(zip(split, path, strict=True), zip(label, ids, strict=True), strict=True))
 
 
-def pair(
-    a: Path | str, b: Path | str, rows: tuple[str, str] = ("vita_clip", "vita_clip")
-) -> tuple[list[PairedSplit], int]:
+def first_rows(*files: Path | str) -> tuple[str, ...]:
+    """The row of the evaluated model in each `results.json`."""
+    return tuple(next(iter(read_results(file)["rows"])) for file in files)
+
+
+def pair(a: Path | str, b: Path | str, rows: tuple[str, ...] | None = None) -> tuple[list[PairedSplit], int]:
     """
     Puts the answers of two evaluations side by side.
 
     Args:
         a, b (`Path` or `str`): two `results.json`.
-        rows (`tuple[str, str]`, defaults to `("vita_clip", "vita_clip")`): which row of each.
+        rows (`tuple[str, str]`, *optional*): which row of each, by default the first: that of the evaluated model.
 
     Returns:
         The splits, and how many answers were left out because one of the two could not read the video.
@@ -87,6 +90,7 @@ def pair(
     Raises:
         EvaluationError: files that cannot be read, or videos, labels or splits that differ.
     """
+    rows = rows or first_rows(a, b)
     answers = [read_predictions(Path(file).parent, row) for file, row in zip((a, b), rows, strict=True)]
     only = sorted(answers[0].keys() ^ answers[1].keys())
     if only:
