@@ -2,7 +2,11 @@
 
 import pytest
 
-from vitaclip_hf.model.frame_sampling import sample_clips
+from vitaclip_hf import ClipSpecification
+
+
+def sample_clips(total: int, *settings, seed: int | None = None, **named) -> list[list[int]]:
+    return ClipSpecification(*settings, **named).frame_numbers(total, seed)
 
 
 def test_uniform_takes_segment_centres():
@@ -21,7 +25,7 @@ def test_uniform_views_share_the_segments():
 
 @pytest.mark.parametrize("sampling", ["uniform", "dense", "segment_random", "dense_random"])
 def test_short_videos_repeat_their_last_frame(sampling):
-    clips = sample_clips(3, 5, sampling, stride=1, num_views=2, seed=0)
+    clips = sample_clips(3, 5, sampling, 1, 2, seed=0)
     assert clips == [[0, 1, 2, 2, 2]] * 2
 
 
@@ -69,9 +73,8 @@ def test_random_starts_reach_both_ends():
         ((10, 0), "`num_frames` must be at least 1"),
         ((10, 8, "dense", 0), "`frame_stride` must be at least 1"),
         ((10, 8, "uniform", 1, 0), "`num_views` must be at least 1"),
-        ((10, 4097), "`num_frames` times `num_views` must be at most 4,096 frames of a video, got 4097 times 1"),
-        ((10, 8, "dense", 16, 10**7), "must be at most 4,096 frames"),
-        ((10, 10**400), "must be at most 4,096 frames of a video, got 10000000000000000000 times"),
+        ((10, 8, "dense", 16, 10**7), "`num_frames` times `num_views` must be at most 4,096"),
+        ((10, 10**400), "must be at most 4,096"),
         ((10, 8, "random"), "`sampling` must be one of uniform, dense"),
     ],
 )

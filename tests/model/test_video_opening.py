@@ -249,15 +249,15 @@ def test_file_addresses_and_data_sets_rows(folder):
     with pytest.raises(VideoDecodingError, match="elsewhere.mp4"):
         decode_video({"path": "elsewhere.mp4", "bytes": b"text"}, [0])
     for source, found in (
-        ({"bytes": "text"}, "`bytes` of a video must be bytes, got str"),
-        ({"bytes": [1, 2]}, "`bytes` of a video must be bytes, got list"),
-        ({"path": 3}, "`path` of a video must be a path, got int"),
-        ({"path": None, "bytes": None}, "neither `path` nor `bytes`"),
+        ({"bytes": "text"}, "got NoneType and str"),
+        ({"path": "a.mp4", "bytes": [1, 2]}, "got str and list"),
+        ({"path": 3}, "got int and NoneType"),
+        ({"path": None, "bytes": None}, "got NoneType and NoneType"),
     ):
         with pytest.raises(TypeError, match=found):
             open_video(source)
     for source in ({}, {"path": str(path), "label": 0}, 3):
-        with pytest.raises(TypeError, match="Frames must be arrays, tensors or images, got"):
+        with pytest.raises(TypeError, match="Frames must be images, or arrays"):
             video_from(source)
 
 
@@ -376,7 +376,7 @@ def test_a_large_frame_is_refused_before_decoding():
     data = animation(8000, 5000)
     assert len(data) < 300_000
     with pytest.raises(
-        VideoTooLargeError, match=r"8000 x 5000 = 40,000,000 pixels, the limit is 36,000,000 .*`max_frame"
+        VideoTooLargeError, match=r"8000 x 5000 = 40,000,000 pixels, the limit is 36,000,000.*`max_frame"
     ):
         decode_video(data, [0])
     with pytest.raises(VideoTooLargeError, match=r"the limit is 6,143"):
@@ -407,17 +407,13 @@ def test_copies_of_frames_count(folder):
 # Pictures of more than 8 bits
 
 
-def test_pictures_keep_their_range(tmp_path):
-    grey = (np.arange(256, dtype=np.uint16).reshape(16, 16)) * 257
-    Image.fromarray(grey).save(tmp_path / "grey16.png")
-    for image in (tmp_path / "grey16.png", Image.fromarray(grey)):
-        read = video_from([image]).read([0])[0].numpy()
-        assert np.array_equal(read, np.repeat((grey // 257)[None], 3, axis=0))
+def test_pictures_keep_their_range():
     floats = Image.fromarray(np.linspace(0, 1, 256, dtype=np.float32).reshape(16, 16))
     assert np.allclose(video_from([floats]).read([0])[0], np.linspace(0, 255, 256).reshape(16, 16), atol=1e-3)
     whole = Image.fromarray(np.arange(256, dtype=np.int32).reshape(16, 16))
     assert whole.mode == "I" and video_from([whole]).read([0])[0, 0, 15, 15] == 255
-    for image, found in ((np.full((4, 4), 70_000, np.int32), "0 … 255"), (np.full((4, 4), 7, np.float32), "0 … 1")):
+    sixteen_bits = np.full((4, 4), 257, np.uint16)
+    for image, found in ((sixteen_bits, "0 … 255"), (np.full((4, 4), 7, np.float32), "0 … 1")):
         with pytest.raises(ValueError, match=re.escape(found)):
             video_from([Image.fromarray(image)])
 
@@ -453,7 +449,7 @@ def test_frames_that_would_become_gigabytes():
     for video in (thin, [[picture(1, 60_000, "PNG")]]):
         with pytest.raises(VideoTooLargeError, match="one side more than 100 times the other"):
             processor(video)
-    with pytest.raises(VideoTooLargeError, match="the limit of a side is 65,535"):
+    with pytest.raises(VideoTooLargeError, match="65,535 of a side"):
         processor([[picture(1, 70_000, "PNG")]])
     assert processor(np.zeros((4, 1, 100, 3), np.uint8), return_tensors="pt")["pixel_values_videos"].shape[-1] == 32
     assert processor(thin, do_resize=False, do_center_crop=False)["pixel_values_videos"][0].shape[-1] == 60_000
@@ -482,7 +478,7 @@ def test_arrays_of_other_kinds():
     large = np.arange(2 * 4 * 4 * 3).reshape(2, 4, 4, 3).astype(">u2")
     assert np.array_equal(video_from(large).read([1])[0].permute(1, 2, 0).numpy(), large[1])
     for array in (large.astype(object), large.astype(str), large.astype("M8[s]")):
-        with pytest.raises(TypeError, match="Frames must hold numbers, got an array of"):
+        with pytest.raises(TypeError, match="got an array of"):
             video_from(array)
 
 

@@ -13,15 +13,7 @@ def shown(text: str) -> str:
 
 
 def check_utf8(path: Any, library: str, argument: str = "", error: type[ValueError] = ValueError) -> None:
-    """
-    Refuses a path that is not UTF-8, before a library that opens no such path gets it.
-
-    Args:
-        path (`str` or `Path`): the file or folder.
-        library (`str`): which library will open it, for the message.
-        argument (`str`, *optional*): name of the argument, for the message.
-        error (`type`, defaults to `ValueError`): what to raise.
-    """
+    """Raises `error` for a path that is not UTF-8, before `library`, which opens no such path, gets it."""
     if re.search("[\ud800-\udfff]", str(path)):
         name = f"`{argument}` " if argument else ""
         raise error(f"{name}{shown(str(path))}: this path is not UTF-8, so {library} cannot open it; rename it.")

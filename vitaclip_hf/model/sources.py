@@ -6,7 +6,9 @@ import os
 import re
 import socket
 import threading
+import time
 from collections.abc import Iterator
+from concurrent import futures
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -38,13 +40,11 @@ class VideoDecodingError(RuntimeError):
     # One positional argument has to be enough: that is how a DataLoader rebuilds a worker's exception.
     def __init__(self, message: str, source: str | None = None, cause: Exception | str | None = None):
         super().__init__(message)
-        self.source = source
-        self.cause = cause
+        self.source, self.cause = source, cause
 
     def __reduce__(self):
         # The causes of some libraries (httpx) cannot be unpickled, so the cause travels as text.
-        cause = _described(self.cause) if isinstance(self.cause, Exception) else self.cause
-        return type(self), (str(self), self.source, cause)
+        return type(self), (str(self), self.source, _described(self.cause))
 
 
 class VideoTooLargeError(VideoDecodingError):
@@ -55,26 +55,24 @@ class NotAVideoError(TypeError):
     """Something that is no video, in the place of one."""
 
 
-def _described(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".strip(": ")
+def _described(cause: Any) -> Any:
+    return f"{type(cause).__name__}: {cause}".strip(": ") if isinstance(cause, Exception) else cause
 
 
 def failure(
     name: str, cause: Exception | str, step: str, advice: str, kind: type[VideoDecodingError] = VideoDecodingError
 ) -> VideoDecodingError:
     """The error as one line of bounded length: what, where, what to do."""
-    reason = " ".join((cause if isinstance(cause, str) else _described(cause)).rstrip(". \n").split())
+    reason = " ".join(_described(cause).rstrip(". \n").split())
     return kind(shown(f"Cannot read the video {name:.1000}: {reason:.1000} ({step}). {advice}"), name, cause)
 
 
 def check_pixels(name: str, width: int, height: int, limit: int | None) -> None:
     """Raises `VideoTooLargeError` if a frame exceeds `max_frame_pixels`, or a side 65,535 pixels."""
     if limit and (width * height > limit or max(width, height) > MAX_FRAME_SIDE):
-        reason = f"{width} x {height} = {width * height:,} pixels, the limit is {limit:,}"
-        if max(width, height) > MAX_FRAME_SIDE:
-            reason = f"{width} x {height} pixels, the limit of a side is {MAX_FRAME_SIDE:,}"
-        advice = "Make it smaller, or raise `max_frame_pixels`."
-        raise failure(name, f"one frame has {reason}", "opening", advice, VideoTooLargeError)
+        size = f"{width} x {height} = {width * height:,} pixels"
+        cause = f"one frame has {size}, the limit is {limit:,}, and {MAX_FRAME_SIDE:,} of a side"
+        raise failure(name, cause, "opening", "Make it smaller, or raise `max_frame_pixels`.", VideoTooLargeError)
 
 
 def opened_source(source: Any, options: ReadOptions) -> tuple[str, str | bytes]:
@@ -103,14 +101,11 @@ def opened_source(source: Any, options: ReadOptions) -> tuple[str, str | bytes]:
 def _located(source: Any, options: ReadOptions) -> tuple[str, str | bytes]:
     if isinstance(source, dict) and source and source.keys() <= {"path", "bytes"}:
         data, path = source.get("bytes"), source.get("path")
-        if not isinstance(data, (bytes, bytearray, memoryview, type(None))):
-            raise NotAVideoError(f"`bytes` of a video must be bytes, got {type(data).__name__}.")
-        if not isinstance(path, (str, os.PathLike, type(None))):
-            raise NotAVideoError(f"`path` of a video must be a path, got {type(path).__name__}.")
-        if data is not None:
+        if isinstance(data, (bytes, bytearray, memoryview)) and isinstance(path, (str, os.PathLike, type(None))):
             return os.fsdecode(path or f"bytes ({len(data)} B)"), bytes(data)
-        if path is None:
-            raise NotAVideoError("the video has neither `path` nor `bytes`.")
+        if data is not None or not isinstance(path, (str, os.PathLike)):
+            kinds = f"{type(path).__name__} and {type(data).__name__}"
+            raise NotAVideoError(f"a video must have a path as `path`, or bytes as `bytes`, got {kinds}.")
         source = path
     if isinstance(source, str) and (scheme := re.match(r"([a-z][a-z0-9+.-]*)://", source, re.IGNORECASE)):
         parts = urlsplit(source) if scheme[1].lower() == "file" else None
@@ -119,7 +114,7 @@ def _located(source: Any, options: ReadOptions) -> tuple[str, str | bytes]:
         if parts and parts.netloc.lower() in ("", "localhost"):
             return source, os.path.abspath(url2pathname(parts.path))
         if not os.path.exists(source):
-            reason = f"it names another machine, {parts.netloc!r:.100}" if parts else f"no {scheme[1]} address is read"
+            reason = f"no address of {scheme[0]}{parts.netloc if parts else ''} is read"
             raise failure(source, reason, "opening", "Give an http(s) URL, a path, file:///path, or the file's bytes.")
     if isinstance(source, (str, os.PathLike)):
         # Absolute, so that no part of a file name is taken for a protocol ("concat:a.mp4").
@@ -143,38 +138,30 @@ def download(url: str, options: ReadOptions | None = None) -> bytes:
         VideoDecodingError: the address cannot be read in time, or is private.
     """
     options = options or ReadOptions()
-    blocks: list[bytes] = []
-    errors: list[VideoDecodingError] = []
-    cancelled = threading.Event()
+    body: futures.Future[bytes] = futures.Future()
 
     def receive() -> None:
         try:
-            for block in _blocks(url, options):
-                if cancelled.is_set():
-                    return
-                blocks.append(block)
-        except VideoDecodingError as error:
-            errors.append(error)
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as error:  # ValueError: a malformed address
-            errors.append(failure(url, error, "download", "Check the address and the connection."))
+            body.set_result(b"".join(_blocks(url, options)))
+        except Exception as error:  # raised again by `result`
+            body.set_exception(error)
 
     # A thread, since looking up names and headers that trickle in have no time limit of their own.
-    thread = threading.Thread(target=receive, daemon=True)
-    thread.start()
-    thread.join(options.download_seconds)
-    if thread.is_alive():
-        cancelled.set()
+    threading.Thread(target=receive, daemon=True).start()
+    try:
+        return body.result(options.download_seconds)
+    except futures.TimeoutError as error:
         reason = f"it is not complete after {options.download_seconds:g} s"
-        raise failure(url, reason, "download", "Raise `download_seconds`, or download the file yourself.")
-    if errors:
-        raise errors[0]
-    return b"".join(blocks)
+        advice = "Raise `download_seconds`, or download the file yourself."
+        raise failure(url, reason, "download", advice) from error
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as error:  # ValueError: a malformed address
+        raise failure(url, error, "download", "Check the address and the connection.") from error
 
 
 def _blocks(url: str, options: ReadOptions) -> Iterator[bytes]:
-    limit, size = options.max_download_bytes, 0
+    limit, seconds, size, start = options.max_download_bytes, options.download_seconds, 0, time.monotonic()
     client = httpx.Client(
-        timeout=min(SILENT_SECONDS, options.download_seconds or SILENT_SECONDS),
+        timeout=min(SILENT_SECONDS, seconds or SILENT_SECONDS),
         headers={"Accept-Encoding": "identity"},
         follow_redirects=True,
         max_redirects=MAX_REDIRECTS,
@@ -188,6 +175,8 @@ def _blocks(url: str, options: ReadOptions) -> Iterator[bytes]:
             if limit is not None and size > limit:
                 advice = "Download it yourself, or raise `max_download_bytes`."
                 raise failure(url, f"it has more than {limit:,} bytes", "download", advice, VideoTooLargeError)
+            if seconds and time.monotonic() > start + seconds:
+                raise futures.TimeoutError  # nobody waits any more
             yield block
 
 

@@ -3,7 +3,7 @@
 import io
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
@@ -50,8 +50,8 @@ def video_from(
     Any single video as a [`Video`].
 
     Args:
-        source: path, URL, bytes, file object, `{"path": …, "bytes": …}`, array or tensor of frames, or a list of
-            images, arrays or image files; or an opened [`Video`], which is returned.
+        source: as for [`open_video`], or an array or tensor of frames, or a list of images, arrays or image files; or
+            an opened [`Video`], which is returned.
         options ([`ReadOptions`], *optional*): of encoded videos; its limits hold for lists of image files too.
         metadata, layout, scale: of frames in memory: what is known of them, and see [`to_frames`].
         fields: fields of [`ReadOptions`] in place of those of `options`.
@@ -65,9 +65,7 @@ def video_from(
     options = ReadOptions.of(options, **fields)
     if is_encoded(source):
         return open_video(source, options)
-    if isinstance(source, (list, tuple)):
-        source = opened_images(source, options)
-    return VideoOfFrames(to_frames(source, layout, scale), metadata)
+    return VideoOfFrames(to_frames(source, layout, scale, options), metadata)
 
 
 def is_encoded(source: Any) -> bool:
@@ -123,85 +121,76 @@ def batch_of_videos(videos: Any) -> list:
     )
 
 
-def to_frames(video: Any, layout: str | ChannelDimension | None = None, scale: bool = True) -> torch.Tensor:
+def to_frames(
+    video: Any,
+    layout: str | ChannelDimension | None = None,
+    scale: bool = True,
+    options: ReadOptions | None = None,
+) -> torch.Tensor:
     """Frames that are already there as one tensor `[T, 3, H, W]`, uint8 or float32.
 
     Args:
         video: array or tensor `[T, H, W, C]` or `[T, C, H, W]`, or a list of images, arrays or image files.
         layout: where the channels are (`"channels_first"` or `"channels_last"`), if the shape does not tell.
         scale: whether floats, which lie in 0 … 1, become 0 … 255 as uint8 frames are.
+        options: limits of image files.
     """
     if not isinstance(video, (list, tuple)):
         return _to_rgb(_to_tensor(video), layout, scale)
     if not video:
         raise ValueError("A video needs at least one frame, got an empty list.")
-    frames = [_image_to_frame(frame, layout, scale) for frame in opened_images(video)]
+    frames = []
+    for image in _opened_images(video, options or ReadOptions()):
+        order = layout
+        if isinstance(image, Image.Image):  # of more than 8 bits as it is: Pillow would clip its values
+            image, order = np.array(image if image.mode[0] in "IF" else image.convert("RGB")), ChannelDimension.LAST
+        frame = _to_tensor(image)
+        if frame.ndim == 2:
+            frame, order = frame[None], ChannelDimension.FIRST
+        frames += _to_rgb(frame[None], order, scale)
     if len(sizes := {f"{frame.shape[-2]} x {frame.shape[-1]}" for frame in frames}) > 1:
         raise ValueError(f"All frames of a video must have one size, got {', '.join(sorted(sizes))}.")
     return torch.stack(frames)
 
 
+def _opened_images(images: Sequence[Any], options: ReadOptions) -> Iterator[Any]:
+    """Images and arrays as they are, and image files (as of [`is_encoded`]) opened; the limits are of the whole list."""
+    most_bytes, most_seconds = options.max_download_bytes, options.download_seconds
+    size, received, start = 0, 0, time.monotonic()
+    Image.init()
+    for image in images:
+        if not is_encoded(image):
+            yield image
+            continue
+        bytes_left = most_bytes and max(most_bytes - received, 1)
+        seconds_left = most_seconds and max(start + most_seconds - time.monotonic(), 1e-3)
+        left = replace(options, max_download_bytes=bytes_left, download_seconds=seconds_left)
+        name, file = opened_source(image, left)
+        received += len(file) if isinstance(file, bytes) else 0
+        try:
+            content: Any = io.BytesIO(file) if isinstance(file, bytes) else file
+            image = Image.open(content, formats=sorted(IMAGE_FORMATS & Image.OPEN.keys()))
+            check_pixels(name, *image.size, options.max_frame_pixels)
+            size += image.width * image.height * 3
+            if options.max_bytes is not None and size > options.max_bytes:
+                cause = f"the images up to here take {size:,} bytes, the limit is {options.max_bytes:,}"
+                raise failure(name, cause, "opening", "Take fewer, or raise `max_bytes`.", VideoTooLargeError)
+            image = ImageOps.exif_transpose(image)  # reads the pixels
+        except VideoDecodingError:
+            raise
+        except Exception as error:  # Pillow raises SyntaxError and others for damaged files
+            kind = VideoTooLargeError if isinstance(error, Image.DecompressionBombError) else VideoDecodingError
+            raise failure(name, error, "opening", "Give a whole, smaller image file.", kind) from error
+        yield image
+
+
 def _to_tensor(array: Any) -> torch.Tensor:
     if isinstance(array, torch.Tensor):
         return array.detach()
-    if not isinstance(array, np.ndarray):
-        raise NotAVideoError(f"Frames must be arrays, tensors or images, got {type(array).__name__}.")
-    if array.dtype.kind not in "buifc" or array.dtype.itemsize > 16 or array.dtype.char == "g":
-        raise NotAVideoError(f"Frames must hold numbers, got an array of {array.dtype}.")
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "buifc":
+        kind = f"an array of {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
+        raise NotAVideoError(f"Frames must be images, or arrays or tensors of numbers, got {kind}.")
     return torch.from_numpy(np.ascontiguousarray(array, array.dtype.newbyteorder("=")))
-
-
-def opened_images(images: Sequence[Any], options: ReadOptions | None = None) -> list[Any]:
-    """
-    Images and arrays as they are, and image files (as of [`is_encoded`]) opened; the limits are of the whole list.
-
-    Raises:
-        VideoTooLargeError: the images exceed a limit.
-        VideoDecodingError: an image file cannot be read.
-    """
-    options = options or ReadOptions()
-    most_bytes, most_seconds = options.max_download_bytes, options.download_seconds
-    opened, size, received, start = [], 0, 0, time.monotonic()
-    Image.init()
-    for image in images:
-        if is_encoded(image):
-            bytes_left = most_bytes and max(most_bytes - received, 1)
-            seconds_left = most_seconds and max(start + most_seconds - time.monotonic(), 1e-3)
-            left = replace(options, max_download_bytes=bytes_left, download_seconds=seconds_left)
-            name, file = opened_source(image, left)
-            received += len(file) if isinstance(file, bytes) else 0
-            try:
-                content: Any = io.BytesIO(file) if isinstance(file, bytes) else file
-                image = Image.open(content, formats=sorted(IMAGE_FORMATS & Image.OPEN.keys()))
-                check_pixels(name, *image.size, options.max_frame_pixels)
-                size += image.width * image.height * 3
-                if options.max_bytes is not None and size > options.max_bytes:
-                    reason = f"the images up to here take {size:,} bytes, the limit is {options.max_bytes:,}"
-                    raise failure(name, reason, "opening", "Take fewer, or raise `max_bytes`.", VideoTooLargeError)
-                image = ImageOps.exif_transpose(image)  # reads the pixels
-            except VideoDecodingError:
-                raise
-            except Image.DecompressionBombError as error:
-                raise failure(name, error, "opening", "Make it smaller.", VideoTooLargeError) from error
-            except Exception as error:  # Pillow raises SyntaxError and others for damaged files
-                raise failure(name, error, "opening", "Give the path or URL of a whole image file.") from error
-        opened.append(image)
-    return opened
-
-
-def _image_to_frame(image: Any, layout: str | ChannelDimension | None, scale: bool) -> torch.Tensor:
-    if isinstance(image, Image.Image):
-        if image.mode not in ("I", "F") and not image.mode.startswith("I;"):
-            return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
-        array = np.array(image)
-        # Mode I;16 uses all of its 16 bits. The range of I and F is unknown, so they are read as arrays are.
-        if image.mode.startswith("I;16"):
-            array = (array.astype(np.uint32) * 255 + 32767) // 65535
-        image = array.astype(np.float32 if array.dtype.kind == "f" else np.int64)
-    frame = _to_tensor(image)
-    if frame.ndim == 2:
-        frame, layout = frame[None], ChannelDimension.FIRST
-    return _to_rgb(frame[None], layout, scale)[0]
 
 
 def _to_rgb(frames: torch.Tensor, layout: str | ChannelDimension | None, scale: bool) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """Video processor for Vita-CLIP: any video source to `pixel_values_videos` `[B, views, T, 3, H, W]`."""
 
 from dataclasses import fields
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +15,6 @@ from transformers.image_utils import (
     SizeDict,
 )
 from transformers.processing_utils import Unpack, VideosKwargs
-from transformers.utils import TensorType
-from transformers.utils.type_validators import positive_int
 from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoMetadata
 
@@ -24,6 +22,7 @@ from .frame_sampling import ClipSpecification
 from .read_options import ReadOptions
 from .sources import VideoTooLargeError, failure
 from .video_inputs import batch_of_videos, video_from
+from .video_reader import SETTINGS
 
 
 MAX_ASPECT_RATIO = 100  # of frames that are resized
@@ -37,15 +36,11 @@ class VitaClipVideoProcessorKwargs(VideosKwargs, total=False):
     seed (`int`, *optional*): of the random samplings; video i of a batch draws with `seed + i`.
     """
 
-    sampling: str | None
-    frame_stride: Annotated[int | None, positive_int()]
-    num_views: Annotated[int | None, positive_int()]
-    num_spatial_views: Annotated[int | None, positive_int()]
     antialias: bool | None
     seed: int | None
 
 
-VitaClipVideoProcessorKwargs.__annotations__.update({field.name: Any for field in fields(ReadOptions)})
+VitaClipVideoProcessorKwargs.__annotations__.update(dict.fromkeys(SETTINGS, Any))
 
 
 class VitaClipVideoProcessor(BaseVideoProcessor):
@@ -56,8 +51,7 @@ class VitaClipVideoProcessor(BaseVideoProcessor):
     A video may be a path (`str` or `os.PathLike`), an http(s) or file URL, bytes, a binary file object,
     `{"path": …, "bytes": …}` as in `datasets`, an opened [`Video`], an array or tensor of frames `[T, H, W, 3]` or
     `[T, 3, H, W]` (uint8, or floats in 0 … 1), or a list of frames: images, arrays, or paths of image files within a
-    nested list. A list of any of these is a batch. Frames are sampled from all of them alike; `do_sample_frames=False`
-    takes every frame.
+    nested list. A list of any of these is a batch. `do_sample_frames=False` takes every frame.
 
     The output `pixel_values_videos` has one row for each video: shape `(batch_size, num_frames, 3, height, width)`, or
     with several views `(batch_size, num_views * num_spatial_views, num_frames, 3, height, width)`, spatial views
@@ -83,46 +77,30 @@ class VitaClipVideoProcessor(BaseVideoProcessor):
 
     def __init__(self, **kwargs: Unpack[VitaClipVideoProcessorKwargs]):
         super().__init__(**kwargs)
-        self._refuse_fps(self.fps)
         self.clip_specification, self.read_options  # noqa: B018  checks the values
 
     @property
     def clip_specification(self) -> ClipSpecification:
         """Which frames of a video are read, of this processor's own values."""
-        return _of(ClipSpecification, self._own())
+        return _of(ClipSpecification, self._chosen({}))
 
     @property
     def read_options(self) -> ReadOptions:
         """How videos are opened and decoded, of this processor's own values."""
-        return _of(ReadOptions, self._own())
+        return _of(ReadOptions, self._chosen({}))
 
-    def _own(self) -> dict[str, Any]:
-        return {name: getattr(self, name, None) for name in self.valid_kwargs.__annotations__}
-
-    @staticmethod
-    def _refuse_fps(fps: float | None) -> None:
-        if fps is not None:
+    def _chosen(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of a call, and the processor's own values for those that are missing or `None`."""
+        own = {name: getattr(self, name, None) for name in self.valid_kwargs.__annotations__}
+        chosen = own | {name: value for name, value in arguments.items() if value is not None}
+        if chosen["fps"] is not None:
             raise ValueError("`fps` is not a rule of this processor; choose `sampling`, `num_frames`, `frame_stride`.")
+        return chosen
 
-    def sample_frames(self, metadata: VideoMetadata, fps: float | None = None, seed: int | None = None, **kwargs):
-        """
-        The frame numbers that a video is read at.
-
-        Args:
-            metadata ([`~transformers.video_utils.VideoMetadata`]): its `total_num_frames` is used.
-            seed (`int`, *optional*): of random sampling.
-            kwargs: fields of [`ClipSpecification`] in place of the processor's own.
-
-        Returns:
-            `np.ndarray` of shape `(num_views * num_frames,)`, view after view.
-
-        Raises:
-            ValueError: `fps` was given, or a field has an unusable value.
-        """
-        self._refuse_fps(fps)
-        specification = _of(ClipSpecification, self._own() | _not_none(kwargs))
-        clips = specification.frame_numbers(metadata.total_num_frames, seed)
-        return np.array([number for clip in clips for number in clip])
+    def sample_frames(self, metadata: VideoMetadata, seed: int | None = None, **kwargs: Any) -> np.ndarray:
+        """The frame numbers that a video is read at, view after view; `kwargs` as for [`ClipSpecification`]."""
+        specification = _of(ClipSpecification, self._chosen(kwargs))
+        return np.concatenate(specification.frame_numbers(metadata.total_num_frames, seed))
 
     def preprocess(self, videos, **kwargs: Unpack[VitaClipVideoProcessorKwargs]) -> BatchFeature:
         """
@@ -138,67 +116,44 @@ class VitaClipVideoProcessor(BaseVideoProcessor):
         """
         # transformers' hook for decoding gives one clip a video; so the videos are read here.
         validate_typed_dict(self.valid_kwargs, kwargs)
-        chosen = self._own() | _not_none(kwargs)
-        self._refuse_fps(chosen["fps"])
+        chosen = self._chosen(kwargs)
         specification, options = _of(ClipSpecification, chosen), _of(ReadOptions, chosen)
+        layout, scale, sample = chosen["input_data_format"], chosen["do_rescale"], chosen["do_sample_frames"]
         sources = batch_of_videos(videos)
         clips: list[torch.Tensor] = []
         metadata = []
         for index, (source, known) in enumerate(zip(sources, _metadata_of(sources, chosen), strict=True)):
-            layout, scale = chosen["input_data_format"], chosen["do_rescale"]
             video = video_from(source, options, metadata=known, layout=layout, scale=scale)
             seed = None if chosen["seed"] is None else chosen["seed"] + index
-            views = video.read_clips(specification if chosen["do_sample_frames"] else None, seed)
+            views = video.read_clips(specification if sample else None, seed)
             if chosen["do_resize"]:
                 check_shape(video.name, views[0])
-            clips.extend(views if chosen["do_sample_frames"] else views * specification.num_views)
+            clips.extend(views if sample else views * specification.num_views)
             metadata.append(video.metadata)
         arguments = {"do_sample_frames": False, "input_data_format": ChannelDimension.FIRST, "video_metadata": None}
-        batch = super().preprocess(clips, **kwargs | arguments)
-        rows = specification.num_views * specification.num_spatial_views
-        if rows > 1:
-            pixels = batch["pixel_values_videos"]
-            if isinstance(pixels, list):
-                pixels = [torch.stack(pixels[start : start + rows]) for start in range(0, len(pixels), rows)]
-            else:
-                pixels = pixels.unflatten(0, (len(sources), rows))
-            batch["pixel_values_videos"] = pixels
+        batch = super().preprocess(clips, **kwargs | vars(specification) | arguments)
         if "video_metadata" in batch:
             batch["video_metadata"] = metadata
         return batch
 
     def _preprocess(
-        self,
-        videos: list[torch.Tensor],
-        do_resize: bool,
-        size: SizeDict,
-        resample,
-        do_center_crop: bool,
-        crop_size: SizeDict,
-        do_rescale: bool,
-        rescale_factor: float,
-        do_normalize: bool,
-        image_mean: float | list[float] | None,
-        image_std: float | list[float] | None,
-        num_spatial_views: int = 1,
-        antialias: bool = True,
-        return_tensors: str | TensorType | None = None,
-        **kwargs,
+        self, videos: list[torch.Tensor], size: SizeDict, crop_size: SizeDict, return_tensors=None, **options
     ) -> BatchFeature:
         rows = []
+        normalising = ("do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std")
         for video in videos:
-            if do_resize:
-                video = self.resize(video, size=size, resample=resample, antialias=antialias)
-            if num_spatial_views == 3:
+            if options["do_resize"]:
+                video = self.resize(video, size=size, resample=options["resample"], antialias=options["antialias"])
+            if options["num_spatial_views"] == 3:
                 crops = three_crops(video, crop_size)
             else:
-                crops = [self.center_crop(video, crop_size) if do_center_crop else video]
+                crops = [self.center_crop(video, crop_size) if options["do_center_crop"] else video]
             for crop in crops:
-                rows.append(
-                    self.rescale_and_normalize(
-                        crop, do_rescale, rescale_factor, do_normalize, image_mean, image_std
-                    ).contiguous()
-                )
+                pixels = self.rescale_and_normalize(crop, *(options[name] for name in normalising))
+                rows.append(pixels.contiguous())
+        views = options["num_views"] * options["num_spatial_views"]
+        if views > 1:
+            rows = [torch.stack(rows[start : start + views]) for start in range(0, len(rows), views)]
         shapes = sorted({tuple(row.shape) for row in rows})
         if return_tensors is not None and len(shapes) > 1:
             raise ValueError(
@@ -212,28 +167,20 @@ def check_shape(name: str, frames: torch.Tensor) -> None:
     """Raises a `VideoTooLargeError` for frames `[T, 3, H, W]` so narrow that resizing would take gigabytes."""
     height, width = frames.shape[-2:]
     if max(height, width) > MAX_ASPECT_RATIO * min(height, width):
-        found = f"its frames have {width} x {height} pixels, one side more than {MAX_ASPECT_RATIO} times the other"
-        raise failure(name, found, "resizing", "Crop it.", VideoTooLargeError)
+        cause = f"its frames have {width} x {height} pixels, one side more than {MAX_ASPECT_RATIO} times the other"
+        raise failure(name, cause, "resizing", "Crop it.", VideoTooLargeError)
 
 
 def three_crops(video: torch.Tensor, crop_size: SizeDict) -> list[torch.Tensor]:
     """Crops at the beginning, the centre and the end of the longer side of `[T, 3, H, W]`."""
     height, width = video.shape[-2:]
-    if height < crop_size.height or width < crop_size.width:
+    down, right = height - crop_size.height, width - crop_size.width
+    if min(down, right) < 0:
         raise ValueError(
             f"Frames of {height} x {width} are smaller than the crop, {crop_size.height} x {crop_size.width}."
         )
-    room_down, room_right = height - crop_size.height, width - crop_size.width
-    corners = [(room_down * third // 2, room_right * third // 2) for third in range(3)]
-    if height > width:
-        corners = [(top, room_right // 2) for top, _ in corners]
-    else:
-        corners = [(room_down // 2, left) for _, left in corners]
+    corners = [(down * k // 2, right // 2) if height > width else (down // 2, right * k // 2) for k in range(3)]
     return [video[..., top : top + crop_size.height, left : left + crop_size.width] for top, left in corners]
-
-
-def _not_none(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _of(kind: Any, values: dict[str, Any]) -> Any:
@@ -242,20 +189,18 @@ def _of(kind: Any, values: dict[str, Any]) -> Any:
 
 
 def _metadata_of(sources: list, chosen: dict[str, Any]) -> list:
-    """`video_metadata` of a call: nested by sample as videos may be, one for each video."""
-    given = chosen["video_metadata"]
-    if given is None:
+    """`video_metadata` of a call, which may be nested by sample: one for each video."""
+    metadata = chosen["video_metadata"]
+    if metadata is None:
         return [None] * len(sources)
-    if not isinstance(given, (list, tuple)):
-        given = [given]
-    elif all(isinstance(item, (list, tuple)) for item in given):
-        given = [metadata for item in given for metadata in item]
-    if len(given) != len(sources):
-        raise ValueError(f"`video_metadata` describes {len(given)} videos, but there are {len(sources)}.")
-    return list(given)
+    entries = metadata if isinstance(metadata, (list, tuple)) else [metadata]
+    entries = [part for entry in entries for part in (entry if isinstance(entry, (list, tuple)) else [entry])]
+    if len(entries) != len(sources):
+        raise ValueError(f"`video_metadata` describes {len(entries)} videos, but there are {len(sources)}.")
+    return entries
 
 
-for _field in (field for kind in (ClipSpecification, ReadOptions) for field in fields(kind)):
-    setattr(VitaClipVideoProcessor, _field.name, _field.default)
+for _name, _default in SETTINGS.items():
+    setattr(VitaClipVideoProcessor, _name, _default)
 
 __all__ = ["VitaClipVideoProcessor"]

@@ -14,7 +14,8 @@ from .sources import NotAVideoError
 from .video_inputs import video_from
 
 
-SETTINGS = tuple(field.name for kind in (ClipSpecification, ReadOptions) for field in fields(kind))
+# What can be set of reading a video, with the defaults.
+SETTINGS = {field.name: field.default for kind in (ClipSpecification, ReadOptions) for field in fields(kind)}
 
 
 class VideoReader:
@@ -45,8 +46,7 @@ class VideoReader:
 
     def __init__(self, video_processor: Any, **settings: Any):
         self.video_processor = video_processor
-        unknown = sorted(settings.keys() - set(SETTINGS))
-        if unknown:
+        if unknown := sorted(settings.keys() - SETTINGS):
             raise TypeError(f"unknown setting `{unknown[0]:.100}`; known are {', '.join(SETTINGS)}.")
         chosen = {name: value for name, value in settings.items() if value is not None}
         clip = {field.name: chosen.pop(field.name) for field in fields(ClipSpecification) if field.name in chosen}
@@ -59,11 +59,7 @@ class VideoReader:
 
     def read(self, source: Any, seed: int | None = 0) -> tuple[torch.Tensor, VideoMetadata]:
         """
-        Model input of one video.
-
-        Args:
-            source: path, URL, bytes, frames … of one video, or an opened [`Video`].
-            seed (`int`, *optional*, defaults to 0): of random sampling.
+        Model input of one video (or an opened [`Video`]); `seed` is of random sampling.
 
         Returns:
             `torch.Tensor` of shape `(num_views, num_frames, 3, height, width)`, where the spatial views of one temporal
@@ -73,14 +69,8 @@ class VideoReader:
             VideoDecodingError: the video cannot be read.
             TypeError, ValueError: no video, or settings that no video can be read with.
         """
-        batch = self.video_processor(
-            [source],
-            return_tensors="pt",
-            return_metadata=True,
-            seed=seed,
-            **vars(self.specification),
-            **vars(self.options),
-        )
+        settings = vars(self.specification) | vars(self.options)
+        batch = self.video_processor([source], return_tensors="pt", return_metadata=True, seed=seed, **settings)
         metadata = batch["video_metadata"]
         if len(metadata) != 1:
             raise NotAVideoError(f"Expected one video, got a list of {len(metadata)} videos.")
@@ -92,13 +82,9 @@ class VideoReader:
 
     def process(self, clip: torch.Tensor) -> torch.Tensor:
         """
-        Model input of frames that were read already.
+        Model input `(num_spatial_views, num_frames, 3, height, width)` of frames that were read already.
 
-        Args:
-            clip (`torch.Tensor` of shape `(num_frames, 3, height, width)`): uint8.
-
-        Returns:
-            `torch.Tensor` of shape `(num_spatial_views, num_frames, 3, height, width)`.
+        `clip` is a `torch.Tensor` of shape `(num_frames, 3, height, width)`, uint8.
         """
         batch = self.video_processor(
             [clip],
