@@ -7,6 +7,7 @@ import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .sources import check_pixels, failure
@@ -25,16 +26,10 @@ CONTAINERS = (
 _EXAMPLES = "mp4, mov, mkv, webm, avi, mpeg, ts, flv, wmv, ogv, gif, mxf, dv, or another container of videos"
 # Names of outermost boxes by which MP4 and QuickTime files begin; the first four hold the frames and where they are.
 MP4_BOXES = (b"moov", b"moof", b"mdat", b"mfra", b"ftyp", b"styp", b"free", b"skip", b"wide")
-OGG_PAGE = 65_307  # bytes at most
 
 
 class DamageError(Exception):
     """Damage that was noticed here and not by a library."""
-
-
-class _Nameless:  # by its name, FFmpeg would choose a container
-    def __init__(self, file: Any):
-        self.read, self.seek, self.tell = file.read, file.seek, file.tell
 
 
 @contextmanager
@@ -42,14 +37,9 @@ def opened_container(
     name: str, video: str | bytes, max_frame_pixels: int | None
 ) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
     """
-    Opens a container with PyAV and finds its video stream, which decodes in one thread.
+    Opens a path or bytes with PyAV, and finds the video stream, which decodes in one thread.
 
-    FFmpeg gets the open file and not its name, and must not open another one.
-
-    Args:
-        name (`str`): for messages.
-        video: absolute path or bytes.
-        max_frame_pixels (`int`, *optional*): most pixels of a frame; `None` for no limit.
+    FFmpeg gets the open file and not its name, and must not open another one. `name` is for messages.
 
     Raises:
         VideoDecodingError: none of `CONTAINERS`, or frames that are too large.
@@ -72,12 +62,12 @@ def opened_container(
             check_pixels(name, *struct.unpack(">II", head[16:24].ljust(8, b"\0")), max_frame_pixels)
         try:
             whitelists = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}
-            container = av.open(_Nameless(file), options=limit, container_options=whitelists, **texts)
+            # By a name, FFmpeg would choose a container.
+            nameless: Any = SimpleNamespace(read=file.read, seek=file.seek, tell=file.tell)
+            container = av.open(nameless, options=limit, container_options=whitelists, **texts)
         except (av.error.InvalidDataError, av.error.ArgumentError) as error:
-            reason = "this format is not supported, or its header is damaged"
-            refusal = failure(name, reason, "opening", f"Give {_EXAMPLES}.")
-            refusal.cause = error
-            raise refusal from error
+            cause = "this format is not supported, or its header is damaged"
+            raise failure(name, cause, "opening", f"Give {_EXAMPLES}.") from error
         with container:
             streams = [part for part in container.streams.video if not part.disposition & Disposition.attached_pic]
             if not streams:
@@ -123,12 +113,6 @@ def _stated_size(file: BinaryIO, size: int) -> int:
     if head[:3] == b"FLV" and (stated := re.search(rb"\0\x08filesize\0(.{8})", head, re.DOTALL)):
         length = struct.unpack(">d", stated[1])[0]
         return int(length) if length < 1 << 50 else 0
-    if head[:4] == b"OggS":  # the last page has the end flag, and is complete
-        file.seek(max(size - OGG_PAGE, 0))
-        tail = file.read()
-        page = tail[tail.rfind(b"OggS") :]
-        length = 27 + page[26] + sum(page[27 : 27 + page[26]]) if len(page) > 27 and page[5] & 4 else len(page) + 1
-        return size - len(page) + length
     if head[4:8] in MP4_BOXES:
         return max((end for name, end in _boxes(file, size) if name in MP4_BOXES[:4]), default=0)
     for start, length in ((0, 188), (4, 192)):  # MPEG-TS

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import multiprocessing
-import numbers
 import os
 from abc import ABC, abstractmethod
 from collections import deque
@@ -49,8 +48,7 @@ MIN_PIXELS_FOR_THREADS = 200_000_000
 
 @dataclass
 class EncodedVideoMetadata(VideoMetadata):
-    """`frames_left_out`: damaged frames that `on_damage="skip"` left out, or frames before the first keyframe, as far
-    as the container tells."""
+    """`frames_left_out`: damaged frames that were skipped, or frames before the first keyframe, if that is known."""
 
     frames_left_out: int = 0
 
@@ -86,8 +84,7 @@ class Video(ABC):
         """
         The frames of different numbers, ascending, without those beyond the end; corrects `metadata`.
 
-        An array `[K, H, W, 3]` or a tensor `[K, 3, H, W]`. Decoders give arrays, since torch's own operations can hang
-        in a forked process.
+        An array `[K, H, W, 3]` or a tensor `[K, 3, H, W]`. Decoders give arrays: torch can hang in a forked process.
         """
 
     def frames(self) -> Iterator[DecodedFrame]:
@@ -115,9 +112,7 @@ class Video(ABC):
         self.metadata.frames_indices = numbers
         row = {number: place for place, number in enumerate(wanted)}
         chosen = [frames if clip == wanted else frames[[row[number] for number in clip]] for clip in clips]
-        return [
-            part if isinstance(part, torch.Tensor) else torch.from_numpy(part).permute(0, 3, 1, 2) for part in chosen
-        ]
+        return [f if isinstance(f, torch.Tensor) else torch.from_numpy(f).permute(0, 3, 1, 2) for f in chosen]
 
     def _check_size(self, count: int) -> None:
         height, width = self.metadata.height or 0, self.metadata.width or 0
@@ -131,10 +126,7 @@ class Video(ABC):
 
     def read(self, indices: Iterable[int]) -> torch.Tensor:
         """
-        Frames by number, in any order and with repeats; uint8 RGB for encoded videos.
-
-        Returns:
-            `torch.Tensor` of shape `(num_indices, 3, height, width)`.
+        Frames by number `(num_indices, 3, height, width)`, in any order and with repeats; uint8 RGB if encoded.
 
         Raises:
             VideoDecodingError: the video is damaged, or the frames exceed `max_bytes`.
@@ -144,9 +136,8 @@ class Video(ABC):
         indices = checked_indices(indices)
         if clips := self._clips([indices]):
             return clips[0]
-        raise IndexError(
-            f"frame {max(indices)} asked for, but {self.name} has {self.metadata.total_num_frames} frames, from 0."
-        )
+        count = self.metadata.total_num_frames
+        raise IndexError(f"frame {max(indices)} asked for, but {self.name} has {count} frames, from 0.")
 
     def read_clips(self, specification: ClipSpecification | None = None, seed: int | None = None) -> list[torch.Tensor]:
         """
@@ -169,15 +160,12 @@ class Video(ABC):
 
 def checked_indices(indices: Any) -> list[int]:
     """Frame numbers as a list of ints, from any iterable of integers."""
-    values = indices.tolist() if hasattr(indices, "tolist") else indices  # numpy, torch
-    values = list(values) if isinstance(values, Iterable) else None
-    if values is None or not all(isinstance(v, numbers.Integral) and not isinstance(v, bool) for v in values):
+    values = np.asarray(indices if hasattr(indices, "__len__") else list(indices))
+    if values.ndim != 1 or (values.size and values.dtype.kind not in "iu"):
         raise TypeError(f"frame numbers must be a 1-D sequence of integers, got {indices!r:.200}.")
-    if not values:
-        raise ValueError("the frame numbers are empty; ask for at least one frame.")
-    if min(values) < 0:
-        raise ValueError(f"frame numbers must not be negative, got {min(values)}; frames count from 0.")
-    return [int(value) for value in values]
+    if not values.size or values.min() < 0:
+        raise ValueError(f"frame numbers must be at least one, from 0; got {indices!r:.200}.")
+    return values.tolist()
 
 
 def open_video(source: VideoInput, options: ReadOptions | None = None, **fields: Any) -> Video:
@@ -293,9 +281,8 @@ class _Served:
 
     def frame(self, number: int, rgb: bool = False) -> Any:
         """When a frame is shown, or its picture; `None` after the last one."""
-        current = self._current.number if self._current else None
-        if current != number:
-            if current is None or current != number - 1:
+        if self._current is None or self._current.number != number:
+            if self._current is None or self._current.number != number - 1:
                 self._frames = islice(self._video.frames(), number, None)
             self._current = next(self._frames, None)
         if self._current is None:
@@ -304,7 +291,7 @@ class _Served:
 
 
 @contextmanager
-def _reporting(name: str, backend: str, on_damage: str = "") -> Iterator[None]:
+def _reporting(name: str, backend: str, advice: str = "") -> Iterator[None]:
     """
     Turns whatever a library raises for a file into `VideoDecodingError`; decord's errors share no narrower base class.
     Mistakes of a call, such as an argument that a version does not know, pass.
@@ -315,9 +302,8 @@ def _reporting(name: str, backend: str, on_damage: str = "") -> Iterator[None]:
         raise
     except Exception as error:
         cause = str(error) if isinstance(error, DamageError) else error
-        advice = "The file is damaged, incomplete or no video: fetch or encode it again, or leave it out"
-        advice += ', or take its whole frames with `on_damage="skip"`.' if on_damage == "error" else "."
-        raise failure(name, cause, backend, advice) from error
+        full = f"The file is damaged, incomplete or no video: fetch or encode it again, or leave it out{advice}."
+        raise failure(name, cause, backend, full) from error
 
 
 class PyAVVideo(Video):
@@ -338,8 +324,9 @@ class PyAVVideo(Video):
 
     @contextmanager
     def _opened(self) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+        advice = "" if self._skips else ', or take its whole frames with `on_damage="skip"`'
         with (
-            _reporting(self.name, "PyAV", self._options.on_damage),
+            _reporting(self.name, "PyAV", advice),
             opened_container(self.name, self._video, self._options.max_frame_pixels) as opened,
         ):
             yield opened
@@ -372,7 +359,7 @@ class PyAVVideo(Video):
         packets = noted() if index is None else self._packets(container, stream)
         first = next(self._whole_frames(packets, stream), None)
         if index is None:
-            deque(packets, maxlen=0)
+            deque(packets, maxlen=0)  # reads the others without decoding them
         if last is not None and last.is_corrupt and not self._skips and container.format.name != "mpegts":
             raise DamageError("it is cut short, its last packet is not complete")
         self._table = FrameTable.of(rows, trusted) if index is None else index
@@ -521,13 +508,13 @@ def _rate(
     count: int, ticks: int | None, time_base: Fraction | None, stated: Fraction | None
 ) -> tuple[float | None, float | None]:
     """Frames per second and duration in seconds."""
+    rate = float(stated) if stated else None
     if not ticks or not time_base:
-        return (float(stated), count / float(stated)) if stated else (None, None)
+        return rate, rate and count / rate
     duration = float(ticks * time_base)
     # Stamps in milliseconds are rounded; the stated rate is exact where it agrees.
-    if stated and abs(count / float(stated) - duration) <= max(0.01 * duration, 3 / float(stated)):
-        return float(stated), duration
-    return count / duration, duration
+    agrees = rate and abs(count / rate - duration) <= max(0.01 * duration, 3 / rate)
+    return rate if agrees else count / duration, duration
 
 
 def _displayed(picture: np.ndarray, frame: av.VideoFrame) -> np.ndarray:

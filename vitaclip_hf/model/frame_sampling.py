@@ -4,6 +4,7 @@ A *clip* is T frames, a *view* is one of several clips of a video whose scores a
 distance between a dense clip's frames. A video shorter than a clip repeats its last frame.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -66,6 +67,7 @@ class ClipSpecification:
             starts = [slide // 2]
         else:
             starts = [round(slide / (views - 1) * view) for view in range(views)]
+        clips: list[Sequence[int]]
         if self.sampling.startswith("dense"):
             clips = [range(start, start + stride * frames, stride) for start in starts]
         elif total < frames:

@@ -139,7 +139,7 @@ def to_frames(
         return _to_rgb(_to_tensor(video), layout, scale)
     if not video:
         raise ValueError("A video needs at least one frame, got an empty list.")
-    frames = []
+    frames: list[torch.Tensor] = []
     for image in _opened_images(video, options or ReadOptions()):
         order = layout
         if isinstance(image, Image.Image):  # of more than 8 bits as it is: Pillow would clip its values
@@ -154,7 +154,7 @@ def to_frames(
 
 
 def _opened_images(images: Sequence[Any], options: ReadOptions) -> Iterator[Any]:
-    """Images and arrays as they are, and image files (as of [`is_encoded`]) opened; the limits are of the whole list."""
+    """Images and arrays as they are, and image files opened; the limits are of the whole list."""
     most_bytes, most_seconds = options.max_download_bytes, options.download_seconds
     size, received, start = 0, 0, time.monotonic()
     Image.init()
