@@ -425,7 +425,7 @@ def test_frozen_state_survives_new_classes(tokenizer):
         ("archery", "non-empty list"),
         (["archery", " _ "], "' _ ' at position 1"),
         (["archery", 3], "3 at position 1"),
-        (["archery", "tai chi", "archery"], "repeated: 'archery'"),
+        (["archery", "tai chi", "archery"], "'archery' and 'archery' have the same prompt"),
         (["riding_a_bike", "Riding a bike"], "'riding_a_bike' and 'Riding a bike' have the same prompt"),
         (["a very long name " * 30], "takes 1[0-9][0-9] tokens.*77 positions"),
     ],

@@ -11,11 +11,10 @@ CONTEXT_POSITIONS = ("end", "front", "middle")
 REMOTE_CODE_FIELDS = ("auto_map", "custom_pipelines")
 
 
-def _check_at_least(config, field: str, minimum: int) -> None:
-    if getattr(config, field) < minimum:
-        raise ValueError(
-            f"{type(config).__name__}: `{field}` must be at least {minimum}, got {getattr(config, field)}."
-        )
+def _check_at_least(config, minimum: int, *fields: str) -> None:
+    for field in fields:
+        if getattr(config, field) < minimum:
+            raise ValueError(f"`{field}` must be at least {minimum}, got {getattr(config, field)}.")
 
 
 @strict
@@ -29,8 +28,7 @@ class VitaClipTextConfig(CLIPTextConfig):
             Learned context tokens of a class prompt. The paper uses 16, the released K400 script 8.
         context_position (`str`, *optional*, defaults to `"end"`):
             Where the class name stands: at the `"end"` of the context, in `"front"` of it, or in its `"middle"`.
-        class_specific_context (`bool`, *optional*, defaults to `True`):
-            One context for each class (`True`) or one shared by all.
+        class_specific_context (`bool`, *optional*, defaults to `True`): one context for each class, or one for all.
         context_init (`str`, *optional*):
             Words whose embeddings new contexts start from, as many tokens as `num_context_tokens`; random if `None`.
         pool_first_eos (`bool`, *optional*, defaults to `False`):
@@ -49,20 +47,15 @@ class VitaClipTextConfig(CLIPTextConfig):
     def validate_architecture(self):
         """Checks fields that only make sense together; run by `@strict`."""
         super().validate_architecture()
-        _check_at_least(self, "num_context_tokens", 1)
+        _check_at_least(self, 1, "num_context_tokens", "num_attention_heads")
         if self.context_position not in CONTEXT_POSITIONS:
-            raise ValueError(
-                f"VitaClipTextConfig: `context_position` must be one of {', '.join(CONTEXT_POSITIONS)}, "
-                f"got {self.context_position!r}."
-            )
-        _check_at_least(self, "num_attention_heads", 1)
+            positions = ", ".join(CONTEXT_POSITIONS)
+            raise ValueError(f"`context_position` must be one of {positions}, got {self.context_position!r}.")
         if not isinstance(self.eos_token_id, int):
-            raise ValueError(f"VitaClipTextConfig: `eos_token_id` must be one number, got {self.eos_token_id!r:.100}.")
-        if self.num_context_tokens > self.max_position_embeddings - 3:
-            raise ValueError(
-                f"VitaClipTextConfig: `num_context_tokens` ({self.num_context_tokens}) leaves no room for a class name "
-                f"within `max_position_embeddings` ({self.max_position_embeddings})."
-            )
+            raise ValueError(f"`eos_token_id` must be one number, got {self.eos_token_id!r:.100}.")
+        count, positions = self.num_context_tokens, self.max_position_embeddings
+        if count > positions - 3:
+            raise ValueError(f"`num_context_tokens` {count} leaves no room for a class name in {positions} positions.")
 
 
 @strict
@@ -98,9 +91,8 @@ class VitaClipVisionConfig(CLIPVisionConfig):
     def validate_architecture(self):
         """Checks fields that only make sense together; run by `@strict`."""
         super().validate_architecture()
-        _check_at_least(self, "num_frames", 1)
-        _check_at_least(self, "num_attention_heads", 1)
-        _check_at_least(self, "num_global_prompts", 0)
+        _check_at_least(self, 1, "num_frames", "num_attention_heads")
+        _check_at_least(self, 0, "num_global_prompts")
 
 
 @strict
@@ -124,13 +116,8 @@ class VitaClipConfig(CLIPConfig):
     sub_configs = {"vision_config": VitaClipVisionConfig, "text_config": VitaClipTextConfig}
     # What an evaluation loop must not gather: hidden states, and what has no row for each video.
     keys_to_ignore_at_inference = [
-        "logits_per_text",
-        "text_embeds",
-        "video_embeds",
-        "vision_model_output",
-        "text_model_output",
-        "hidden_states",
-        "attentions",
+        *("logits_per_text", "text_embeds", "video_embeds", "vision_model_output", "text_model_output"),
+        *("hidden_states", "attentions"),
     ]
 
     text_config: Any = None  # a VitaClipTextConfig, made of a dictionary or of nothing
@@ -153,10 +140,7 @@ class VitaClipConfig(CLIPConfig):
         if num_frames is not None:
             self.num_frames = num_frames
         if self.id2label is not None and sorted(self.id2label) != list(range(len(self.id2label))):  # type: ignore[has-type]
-            first = ", ".join(map(str, list(self.id2label)[:5]))
-            raise ValueError(
-                f"VitaClipConfig: `id2label` must number the classes 0, 1, 2 … without gaps, got {first} …"
-            )
+            raise ValueError(f"`id2label` must number the classes 0, 1, 2 … without gaps, got {self.id2label!r:.200}.")
 
     @classmethod
     def from_dict(cls, config_dict: dict, **kwargs):

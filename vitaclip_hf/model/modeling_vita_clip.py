@@ -35,6 +35,8 @@ from .quick_gelu import QuickGELU
 from .text_embedding_cache import TextEmbeddingCache
 
 
+RECORDED = ("output_hidden_states", "output_attentions")
+NO_CLASSES = "Without prompts there are no learned classes: pass texts (`input_ids`) or their `class_embeds`."
 # The models that run without prompts in this thread: see `prompts_disabled`.
 _WITHOUT_PROMPTS: ContextVar[frozenset[int]] = ContextVar("without_prompts", default=frozenset())
 
@@ -42,15 +44,8 @@ _WITHOUT_PROMPTS: ContextVar[frozenset[int]] = ContextVar("without_prompts", def
 @dataclass
 class VitaClipOutput(ModelOutput):
     """
-    Output of [`VitaClipModel`].
-
-    Args:
-        loss (`torch.Tensor`, *optional*, returned with `labels`): cross-entropy over the texts or classes.
-        logits_per_video (`torch.Tensor` of shape `(batch_size, num_texts)`): scaled cosines of videos and texts.
-        logits_per_text (`torch.Tensor` of shape `(num_texts, batch_size)`): the same, transposed.
-        video_embeds (`torch.Tensor` of shape `(batch_size, projection_dim)`): normalised video features.
-        text_embeds (`torch.Tensor` of shape `(num_texts, projection_dim)`): normalised text or class features.
-        vision_model_output, text_model_output (`BaseModelOutputWithPooling`): of the two towers.
+    Output of [`VitaClipModel`]: the cross-entropy if `labels` are given; scaled cosines `(batch_size, num_texts)` and
+    transposed; normalised features `(batch_size, projection_dim)` and `(num_texts, projection_dim)`; and both towers'.
     """
 
     loss: torch.Tensor | None = None
@@ -84,13 +79,9 @@ class VitaClipVisionAttention(CLIPAttention):
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """
-        Args:
-            hidden_states: tokens of the frames, `[B, T, 1+N, D]`.
-            prompts: tensors that broadcast to `[B, T, tokens, D]`; a prompt that frames share is projected once.
-            num_queries: attend only for this many first tokens (all by default).
-
-        Returns:
-            `[B, T, num_queries, D]`, and the attention weights `[B * T, heads, num_queries, 1+N+prompts]` if eager.
+        `[B, T, 1+N, D]` in, `[B, T, num_queries, D]` out for the first tokens (all by default), and if eager the
+        weights `[B * T, heads, num_queries, 1+N+prompts]`. A prompt that frames share is projected once: `prompts` are
+        tensors that broadcast to `[B, T, tokens, D]`.
         """
         batch, frames, _, width = hidden_states.shape
 
@@ -251,11 +242,10 @@ class VitaClipVisionModel(VitaClipPreTrainedModel):
             pixel_values_videos (`torch.Tensor` of shape `(batch_size, num_frames, num_channels, height, width)`):
                 Normalised frames; any number of frames from 1 up.
             interpolate_pos_encoding (`bool`, defaults to `False`): accept another size than the configuration's.
-            class_tokens_only (`bool`, defaults to `False`):
-                Compute the last layer for the class tokens only, which saves time. `last_hidden_state` is then `None`.
-                Without effect where hidden states or attentions are asked for, and without prompts.
-            use_prompts (`bool`, defaults to `True`):
-                `False` for frozen CLIP: the features of each frame are CLIP's own, to the bit.
+            class_tokens_only (`bool`, defaults to `False`): compute the last layer for the class tokens only, which
+                saves time; `last_hidden_state` is then `None`. Without effect where hidden states or attentions are
+                asked for, and without prompts.
+            use_prompts (`bool`, defaults to `True`): `False` for frozen CLIP: each frame's features are CLIP's own.
 
         Returns:
             `pooler_output` of shape `(batch_size, num_frames, hidden_size)`: each frame's class token after the final
@@ -268,17 +258,14 @@ class VitaClipVisionModel(VitaClipPreTrainedModel):
             )
         use_prompts = use_prompts and not self._without_prompts
         # Without prompts this is CLIP. It is computed as CLIP computes it, so that the result is bit-identical.
-        all_tokens = not (class_tokens_only and use_prompts) or any(
-            kwargs.get(name, getattr(self.config, name, False))
-            for name in ("output_hidden_states", "output_attentions")
-        )
+        recorded = any(kwargs.get(name, getattr(self.config, name, False)) for name in RECORDED)
+        all_tokens = recorded or not (class_tokens_only and use_prompts)
         frames = self.embeddings(pixel_values_videos.flatten(0, 1), interpolate_pos_encoding=interpolate_pos_encoding)
         hidden_states = frames.unflatten(0, pixel_values_videos.shape[:2])
         if use_prompts:
             hidden_states = self.time_embedding(hidden_states)
-        hidden_states = self.encoder(
-            self.pre_layrnorm(hidden_states), all_tokens, use_prompts=use_prompts, **kwargs
-        ).last_hidden_state
+        hidden_states = self.pre_layrnorm(hidden_states)
+        hidden_states = self.encoder(hidden_states, all_tokens, use_prompts=use_prompts, **kwargs).last_hidden_state
         return BaseModelOutputWithPooling(
             last_hidden_state=hidden_states if all_tokens else None,
             pooler_output=self.post_layernorm(hidden_states[:, :, 0]),
@@ -326,39 +313,23 @@ class VitaClipModel(VitaClipPreTrainedModel):
         self._no_split_modules = [name for name in self._no_split_modules or () if name != "CLIPTextEmbeddings"]
 
     def get_input_embeddings(self) -> nn.Module:
-        """The text tower's token embedding."""
         return self.text_model.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replaces the text tower's token embedding."""
         self.text_model.set_input_embeddings(value)
 
     @can_return_tuple
     def get_video_features(
-        self,
-        pixel_values_videos: torch.Tensor,
-        interpolate_pos_encoding: bool = False,
-        class_tokens_only: bool = False,
-        use_prompts: bool = True,
-        **kwargs: Unpack[TransformersKwargs],
+        self, pixel_values_videos: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
     ) -> BaseModelOutputWithPooling:
         r"""
-        Args:
-            pixel_values_videos, interpolate_pos_encoding, class_tokens_only, use_prompts:
-                As for [`VitaClipVisionModel`]. Without prompts the features are the mean of CLIP's frame features.
+        Features of videos; arguments as for [`VitaClipVisionModel`].
 
         Returns:
             `pooler_output` of shape `(batch_size, projection_dim)`: the mean over the frames of their projected class
             tokens, before normalising.
         """
-        outputs = self.vision_model(
-            pixel_values_videos,
-            interpolate_pos_encoding=interpolate_pos_encoding,
-            class_tokens_only=class_tokens_only,
-            use_prompts=use_prompts,
-            return_dict=True,
-            **kwargs,
-        )
+        outputs = self.vision_model(pixel_values_videos, return_dict=True, **kwargs)
         outputs.pooler_output = self.visual_projection(outputs.pooler_output).mean(1)
         return outputs
 
@@ -394,7 +365,7 @@ class VitaClipModel(VitaClipPreTrainedModel):
             shape `(num_classes, longest_prompt, hidden_size)`. Hidden states and attentions are not recorded.
         """
         if self._without_prompts:
-            raise ValueError("Without prompts there are no learned classes: compare with texts (`input_ids`).")
+            raise ValueError(NO_CLASSES)
         text = self.text_model
         # A function, not the module: accelerate's hooks move modules among the arguments, and would move its weights.
         tokens, ends = self.class_prompts(lambda ids: text.embeddings.token_embedding(ids))
@@ -413,7 +384,6 @@ class VitaClipModel(VitaClipPreTrainedModel):
         input_ids: torch.LongTensor | None = None,
         attention_mask: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
-        interpolate_pos_encoding: bool = False,
         num_items_in_batch: int | torch.Tensor | None = None,
         class_tokens_only: bool = True,
         use_prompts: bool = True,
@@ -421,35 +391,25 @@ class VitaClipModel(VitaClipPreTrainedModel):
     ) -> VitaClipOutput:
         r"""
         Args:
-            pixel_values_videos, interpolate_pos_encoding, class_tokens_only: as for [`VitaClipVisionModel`].
+            pixel_values_videos, class_tokens_only, kwargs: as for [`VitaClipVisionModel`].
             input_ids (`torch.LongTensor` of shape `(num_texts, sequence_length)`, *optional*):
                 Texts to compare with, through CLIP's plain text tower. Without them, the model's own classes through
                 their learned contexts.
             attention_mask (`torch.Tensor` of shape `(num_texts, sequence_length)`, *optional*): of the texts.
-            labels (`torch.Tensor`, *optional*):
-                Which text each video shows, of shape `(batch_size,)` and integers, or the probability of each, of shape
-                `(batch_size, num_texts)`.
-            num_items_in_batch (`int`, *optional*):
-                Entries of `labels` in the whole optimizer step, as `Trainer` counts and passes them; the loss is then
-                this batch's sum divided by that number.
+            labels (`torch.Tensor`, *optional*): which text each video shows, as for [`classification_loss`].
+            num_items_in_batch (`int`, *optional*): entries of `labels` in the whole optimizer step, set by `Trainer`.
             use_prompts (`bool`, defaults to `True`):
                 `False` for frozen CLIP; needs `input_ids`. `logit_scale` stays the trained one.
         """
         if input_ids is None and not use_prompts:
-            raise ValueError("Without prompts there are no learned classes: compare with texts (`input_ids`).")
-        video_outputs = self.get_video_features(
-            pixel_values_videos, interpolate_pos_encoding, class_tokens_only, use_prompts, return_dict=True, **kwargs
-        )
+            raise ValueError(NO_CLASSES)
+        switches = {"class_tokens_only": class_tokens_only, "use_prompts": use_prompts, "return_dict": True}
+        video_outputs = self.get_video_features(pixel_values_videos, **switches, **kwargs)
         if input_ids is None:
             text_outputs = self.get_class_features(return_dict=True)
         else:
-            recorded = ("output_hidden_states", "output_attentions")
-            text_outputs = self.get_text_features(
-                input_ids=input_ids,
-                attention_mask=attention_mask,
-                return_dict=True,
-                **{name: kwargs[name] for name in recorded if name in kwargs},
-            )
+            recorded = {name: kwargs[name] for name in RECORDED if name in kwargs}
+            text_outputs = self.get_text_features(input_ids, attention_mask, return_dict=True, **recorded)
         video_embeds = nn.functional.normalize(video_outputs.pooler_output, dim=-1)
         text_embeds = nn.functional.normalize(text_outputs.pooler_output, dim=-1)
         logits = self.compare(video_embeds, text_embeds)
@@ -478,20 +438,15 @@ class VitaClipModel(VitaClipPreTrainedModel):
         """
         Replaces the model's classes: class prompts, `config.id2label` and `config.label2id`.
 
-        With class-specific contexts, a name that the model already has keeps its learned context. A new name starts
-        from the words of `context_init`, or else from the mean of the learned contexts, or at random if the classes
-        never had names. A shared context stays. Call it before you make an optimizer: another number of classes needs
-        a new parameter. Another `id2label` in `from_pretrained` renames the answers only, not the prompts.
-
-        Args:
-            names (`list[str]`): class names.
-            class_input_ids, context_init_ids: of the processor's `tokenize_classes(names, config.text_config)`.
+        A class-specific context stays with its name. A new name starts from the words of `context_init`, or else from
+        the mean of the learned contexts, or at random if the classes never had names. A shared context stays. Call it
+        before you make an optimizer: another number of classes needs a new parameter. `class_input_ids` and
+        `context_init_ids` are of the processor's `tokenize_classes(names, config.text_config)`.
         """
         known = {label: int(index) for index, label in self.config.id2label.items()}
         embedding: Any = self.get_input_embeddings()
-        words = None
-        if context_init_ids is not None:
-            words = embedding(context_init_ids.to(embedding.weight.device)).detach()
+        ids = context_init_ids
+        words = None if ids is None else embedding(ids.to(embedding.weight.device)).detach()
         self.class_prompts.set_names(names, known, class_input_ids, words)
         self.config.id2label = dict(enumerate(names))
         self.config.label2id = {name: index for index, name in enumerate(names)}
@@ -516,10 +471,8 @@ class VitaClipForVideoClassification(VitaClipModel):
     """
     A closed-set classifier over `config.id2label`: scaled cosines of videos with the model's own classes.
 
-    In evaluation without gradients the class features are computed once, and again only when a weight has changed.
-
-    It is a [`VitaClipModel`] and does not hold one: the names of the weights are the same, so that one folder serves
-    `AutoModel` and `AutoModelForVideoClassification`, and training continues from either.
+    In evaluation without gradients the class features are computed once, and again only when a weight has changed. It
+    is a [`VitaClipModel`] and does not hold one: one folder serves `AutoModel` and `AutoModelForVideoClassification`.
     """
 
     def __init__(self, config: VitaClipConfig):
@@ -540,7 +493,6 @@ class VitaClipForVideoClassification(VitaClipModel):
         self,
         pixel_values_videos: torch.Tensor,
         labels: torch.Tensor | None = None,
-        interpolate_pos_encoding: bool = False,
         num_items_in_batch: int | torch.Tensor | None = None,
         class_embeds: torch.Tensor | None = None,
         use_prompts: bool = True,
@@ -548,24 +500,18 @@ class VitaClipForVideoClassification(VitaClipModel):
     ) -> VitaClipClassifierOutput:
         r"""
         Args:
-            pixel_values_videos, interpolate_pos_encoding: as for [`VitaClipVisionModel`].
-            labels (`torch.Tensor`, *optional*):
-                Class indices of shape `(batch_size,)`, or probabilities of shape `(batch_size, num_classes)`.
-            num_items_in_batch (`int`, *optional*): entries of `labels` in the whole optimizer step (set by `Trainer`).
+            pixel_values_videos, kwargs: as for [`VitaClipVisionModel`].
+            labels, num_items_in_batch (*optional*): as for [`classification_loss`].
             class_embeds (`torch.Tensor` of shape `(num_classes, projection_dim)`, *optional*):
                 Normalised class features, where they are known already.
             use_prompts (`bool`, defaults to `True`): `False` for frozen CLIP; needs `class_embeds`.
         """
         if kwargs.get("input_ids") is not None:
-            raise ValueError(
-                "VitaClipForVideoClassification scores its own classes and takes no `input_ids`; for other texts use "
-                "VitaClipModel (AutoModel) on the same folder."
-            )
+            raise ValueError("The classifier scores its own classes; for `input_ids` load the folder with AutoModel.")
         if class_embeds is None and not use_prompts:
-            raise ValueError("Without prompts there are no learned classes: pass `class_embeds`.")
-        outputs = self.get_video_features(
-            pixel_values_videos, interpolate_pos_encoding, True, use_prompts, return_dict=True, **kwargs
-        )
+            raise ValueError(NO_CLASSES)
+        switches = {"class_tokens_only": True, "use_prompts": use_prompts, "return_dict": True}
+        outputs = self.get_video_features(pixel_values_videos, **switches, **kwargs)
         video_embeds = nn.functional.normalize(outputs.pooler_output, dim=-1)
         if class_embeds is None:
             class_embeds = self.get_class_embeds()
@@ -585,16 +531,13 @@ def classification_loss(
     """
     Cross-entropy over the classes, of logits `(batch_size, num_classes)`.
 
-    `labels` are class indices `(batch_size,)`, or probabilities of the shape of the logits. `num_items_in_batch` is the
-    number of their entries in the optimizer step; by default of this batch.
+    `labels` are class indices `(batch_size,)`, or probabilities of the shape of the logits. With `num_items_in_batch`,
+    the number of their entries in the whole optimizer step, the loss is this batch's sum divided by that number.
     """
     soft = labels.is_floating_point()
-    expected = logits.shape if soft else logits.shape[:1]
-    if labels.shape != expected:
-        raise ValueError(
-            f"`labels` must be class indices of shape {[len(logits)]} or probabilities of shape {list(logits.shape)}, "
-            f"got {labels.dtype} of shape {list(labels.shape)}."
-        )
+    if labels.shape != (logits.shape if soft else logits.shape[:1]):
+        shapes = f"class indices of shape {[len(logits)]} or probabilities of shape {list(logits.shape)}"
+        raise ValueError(f"`labels` must be {shapes}, got {labels.dtype} of shape {list(labels.shape)}.")
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     labels = labels.to(logits.device, logits.dtype if soft else torch.long)
     if num_items_in_batch is None:

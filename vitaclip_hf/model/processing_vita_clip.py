@@ -1,6 +1,5 @@
 """Processor for Vita-CLIP: a video processor and CLIP's tokenizer."""
 
-from collections import Counter
 from typing import Any
 
 import torch
@@ -47,25 +46,12 @@ class VitaClipProcessor(ProcessorMixin):
         Returns:
             [`~transformers.BatchFeature`] with `pixel_values_videos`, and `input_ids` with `attention_mask`.
         """
-        other = [name for name in ("images", "audio") if kwargs.get(name) is not None]
-        if other:
-            raise ValueError(
-                f"VitaClipProcessor takes `text` and `videos`, got `{other[0]}`; images of a video go as `videos`."
-            )
+        if kwargs.get("images") is not None or kwargs.get("audio") is not None:
+            raise ValueError("VitaClipProcessor takes `text` and `videos`; images of a video go as `videos`.")
         return super().__call__(text=text, videos=videos, **kwargs)
 
     def tokenize_classes(self, names: list[str], text_config: VitaClipTextConfig) -> dict[str, Any]:
-        """
-        The arguments of [`VitaClipModel.set_classes`] besides the names: see [`tokenize_classes`].
-
-        Example:
-
-        ```python
-        >>> names = ["yoga", "juggling"]
-        >>> model.set_classes(names, **processor.tokenize_classes(names, model.config.text_config))  # doctest: +SKIP
-
-        ```
-        """
+        """The arguments of [`VitaClipModel.set_classes`] besides the names: see [`tokenize_classes`]."""
         return tokenize_classes(names, self.tokenizer, text_config)
 
 
@@ -73,10 +59,7 @@ def tokenize_classes(names: list[str], tokenizer: Any, config: VitaClipTextConfi
     """
     Token ids of class prompts, laid out as `context_position` says; underscores in names count as spaces.
 
-    Args:
-        names: class names. As in CoOp, the name and the full stop are tokenized together.
-        tokenizer: CLIP's.
-        config: gives the number of context tokens and the place of the name.
+    As in CoOp, the name and the full stop are tokenized together.
 
     Returns:
         `class_input_ids` `[C, max_position_embeddings]`; and `context_init_ids` `[M_c]` of the words that new contexts
@@ -88,10 +71,7 @@ def tokenize_classes(names: list[str], tokenizer: Any, config: VitaClipTextConfi
     """
     if isinstance(names, str) or not names:
         raise ValueError(f"Class names must be a non-empty list of strings, got {names!r}.")
-    repeated = sorted(str(name) for name, count in Counter(names).items() if count > 1)
-    if repeated:
-        raise ValueError(f"Class names must differ; these are repeated: {', '.join(map(repr, repeated))}.")
-    slots = [CONTEXT_SLOT] * config.num_context_tokens
+    slots, positions = [CONTEXT_SLOT] * config.num_context_tokens, config.max_position_embeddings
     before = {"end": len(slots), "front": 0, "middle": len(slots) // 2}[config.context_position]
     owners: dict[tuple[int, ...], str] = {}  # the prompts in order, with their classes
     for name in names:
@@ -102,15 +82,15 @@ def tokenize_classes(names: list[str], tokenizer: Any, config: VitaClipTextConfi
         length = len(tokenizer(words, add_special_tokens=False).input_ids)
         row: tuple[int, ...] = (*slots[:before], *name_and_stop[:length], *slots[before:], *name_and_stop[length:])
         row = (tokenizer.bos_token_id, *row, tokenizer.eos_token_id)
-        if len(row) > config.max_position_embeddings:
+        if len(row) > positions:
             raise ValueError(
                 f"The prompt of class {name!r} takes {len(row)} tokens ({len(slots)} of context), but the text tower "
-                f"has {config.max_position_embeddings} positions; shorten the name or use fewer context tokens."
+                f"has {positions} positions; shorten the name or use fewer context tokens."
             )
-        if owners.setdefault(row, name) != name:
+        if row in owners:
             raise ValueError(f"Classes {owners[row]!r} and {name!r} have the same prompt; rename one of them.")
-    largest = max(map(max, owners))
-    if largest >= config.vocab_size:
+        owners[row] = name
+    if (largest := max(map(max, owners))) >= config.vocab_size:
         raise ValueError(
             f"The tokenizer gives token id {largest}, but the text tower knows only {config.vocab_size} tokens; "
             "use the tokenizer that belongs to the model."
@@ -123,9 +103,7 @@ def tokenize_classes(names: list[str], tokenizer: Any, config: VitaClipTextConfi
                 f"`context_init` {config.context_init!r} is {len(context)} tokens long but `num_context_tokens` is "
                 f"{len(slots)}; make them equal in the text configuration."
             )
-    ids = torch.full((len(owners), config.max_position_embeddings), AFTER_END)
-    for index, prompt in enumerate(owners):
-        ids[index, : len(prompt)] = torch.tensor(prompt)
+    ids = torch.tensor([[*prompt, *[AFTER_END] * (positions - len(prompt))] for prompt in owners])
     return {"class_input_ids": ids, "context_init_ids": context}
 
 

@@ -24,10 +24,8 @@ AFTER_END = -2
 
 
 def resize_over_time(vectors: torch.Tensor, num_frames: int) -> torch.Tensor:
-    """One vector a frame `[T, D]` for another number of frames, by the nearest frame: `[num_frames, D]`.
-
-    Without a branch on the number of frames: a graph that was traced at one number serves all.
-    """
+    """One vector a frame `[T, D]` for another number of frames, by the nearest frame: `[num_frames, D]`."""
+    # No branch on the number of frames: a graph that was traced at one number serves all.
     steps = torch.arange(num_frames, dtype=torch.float32, device=vectors.device)
     nearest = (steps * (vectors.shape[0] / num_frames)).long()  # the rounding of torch's own "nearest"
     return vectors.index_select(0, nearest)
@@ -113,7 +111,6 @@ class ClassPrompts(nn.Module):
         if eos == 2 and not self.config.pool_first_eos:
             # OpenAI's published text configurations carry 0 and 2, which are not the tokens of their vocabulary.
             bos, eos = self.config.vocab_size - 2, self.config.vocab_size - 1
-        eos = eos[0] if isinstance(eos, list) else eos
         ids = torch.full((num_classes, self.config.max_position_embeddings), AFTER_END)
         ids[:, 0], ids[:, self.config.num_context_tokens + 1] = bos, eos
         ids[:, 1 : self.config.num_context_tokens + 1] = CONTEXT_SLOT
@@ -148,20 +145,17 @@ class ClassPrompts(nn.Module):
 
     def forward(self, embed: Callable[[torch.Tensor], torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """
-        Embeds the tokens of all prompts, padded to the longest.
+        Tokens of all prompts `[C, L, D_t]` without position embeddings, and where each prompt ends, `[C]`.
 
-        Args:
-            embed: the text tower's token embedding.
-
-        Returns:
-            The tokens `[C, L, D_t]` without position embeddings, and where each prompt ends, `[C]`. Behind that place
-            are tokens without meaning, which the causal mask hides.
-
-        Raises:
-            ValueError: classes without names share one context.
+        `embed` is the text tower's token embedding. Behind the end are tokens without meaning, which the causal mask
+        hides. Classes without names that share one context are a ValueError: they could not differ.
         """
         if not torch.compiler.is_compiling() and not self.have_names:
-            self._warn_of_missing_names()
+            if not self.config.class_specific_context:
+                raise ValueError(
+                    "The classes have no names yet, and share one context: call `model.set_classes` first."
+                )
+            logger.warning_once("The classes have no names yet, only learned contexts: call `model.set_classes`.")
         ids = self.class_input_ids[:, : self.lengths[1]]
         is_slot = (ids == CONTEXT_SLOT)[..., None]  # [C, L, 1]
         slots = (is_slot.cumsum(1) - 1).clamp(min=0).expand(-1, -1, self.context.shape[-1])
@@ -169,43 +163,28 @@ class ClassPrompts(nn.Module):
         tokens = torch.where(is_slot, context, embed(ids.clamp(min=0)).to(context.device))
         return tokens, (ids != AFTER_END).sum(-1) - 1
 
-    def _warn_of_missing_names(self) -> None:
-        if not self.config.class_specific_context:
-            raise ValueError(
-                "The classes have no names yet, and with one shared context they could not differ: "
-                "call `model.set_classes` first."
-            )
-        logger.warning_once(
-            "The classes have no names yet: only their learned contexts tell them apart. Call `model.set_classes`."
-        )
-
     def set_names(
         self, names: list[str], known: dict[str, int], class_input_ids: torch.Tensor, words: torch.Tensor | None
     ) -> None:
         """
-        Replaces the classes.
+        Replaces the classes: see [`VitaClipModel.set_classes`].
 
-        A name in `known` (name to old class) keeps its class-specific context. A new name starts from `words`, embedded
-        tokens `[M_c, D_t]`. Without them it starts from the mean of the learned contexts, or at random if the old
-        prompts had no names.
-
-        Raises:
-            ValueError: token ids of another shape.
+        `known` gives the old class of a name, `words` are embedded tokens `[M_c, D_t]` that new contexts start from.
         """
         expected = (len(names), self.config.max_position_embeddings)
         if class_input_ids.shape != expected:
             raise ValueError(f"`class_input_ids` must have the shape {expected}, got {tuple(class_input_ids.shape)}.")
-        fresh = not self.have_names
-        old = self.context.detach()
+        fresh, old = not self.have_names, self.context.detach()
+
+        def start(name: str) -> torch.Tensor:
+            if not fresh and name in known:
+                return old[known[name]]
+            if words is not None:
+                return words
+            return torch.randn_like(old[0]) * 0.02 if fresh else old.mean(0)
+
         if self.config.class_specific_context:
-            new = old.new_empty(len(names), *old.shape[1:])
-            for index, name in enumerate(names):
-                if not fresh and name in known:
-                    new[index] = old[known[name]]
-                elif words is not None:
-                    new[index] = words
-                else:
-                    new[index] = torch.randn_like(old[0]) * 0.02 if fresh else old.mean(0)
+            new = torch.stack([start(name) for name in names]).to(old.dtype)
         else:
             new = words if words is not None and fresh else old
         if new.shape == old.shape:
