@@ -38,9 +38,6 @@ if TYPE_CHECKING:  # PyAV is imported when the first file is opened: a model nee
     import av
 
 
-# Decoders hold pictures of their own. They count against `max_bytes` beyond this size, which any decoding takes.
-USUAL_DECODER_BYTES = 64 << 20
-DECODER_PICTURES = 4  # canvas and copies of an animation, reference frames
 MAX_HEADER_BYTES = 128  # between two packets of a Matroska file
 # Decoder threads pay for this many pixels and more; for less, they cost more than they give.
 MIN_PIXELS_FOR_THREADS = 200_000_000
@@ -71,13 +68,14 @@ class Video(ABC):
     A video whose frames can be read.
 
     Attributes:
-        name, metadata: what messages call it; `total_num_frames` (the first reading corrects a wrong one of the
-            container), `fps`, `width`, `height`, `duration` in seconds, `video_backend`.
-        max_bytes, decoder_bytes: limit on what one reading holds in memory, and what the decoder takes of it.
+        name (`str`): what messages call it.
+        metadata (`VideoMetadata`): `total_num_frames` (the first reading corrects a wrong one of the container), `fps`,
+            `width`, `height`, `duration` in seconds, `video_backend`.
+        max_bytes (`int`, *optional*): limit on the frames of one reading.
     """
 
     def __init__(self, name: str, metadata: VideoMetadata, max_bytes: int | None = ReadOptions.max_bytes):
-        self.name, self.metadata, self.max_bytes, self.decoder_bytes = name, metadata, max_bytes, 0
+        self.name, self.metadata, self.max_bytes = name, metadata, max_bytes
 
     @abstractmethod
     def _decode(self, numbers: list[int]) -> np.ndarray | torch.Tensor:
@@ -116,11 +114,9 @@ class Video(ABC):
 
     def _check_size(self, count: int) -> None:
         height, width = self.metadata.height or 0, self.metadata.width or 0
-        decoder = max(self.decoder_bytes - USUAL_DECODER_BYTES, 0)
-        size = count * height * width * 3 + decoder
+        size = count * height * width * 3
         if self.max_bytes is not None and size > self.max_bytes:
-            part = f", {decoder:,} of them in the decoder" if decoder else ""
-            cause = f"{count} frames of {width} x {height} take {size:,} bytes{part}, the limit is {self.max_bytes:,}"
+            cause = f"{count} frames of {width} x {height} take {size:,} bytes, the limit is {self.max_bytes:,}"
             advice = "Take fewer frames or views, make the video smaller, or raise `max_bytes`."
             raise failure(self.name, cause, "decoding", advice, VideoTooLargeError)
 
@@ -254,11 +250,11 @@ class TimedVideo(Video):
 
     def _call(self, method: str = "", *arguments: Any) -> Any:
         try:
-            result, self.metadata, self.decoder_bytes = self._process.call("answer", method, *arguments)
+            result, self.metadata = self._process.call("answer", method, *arguments)
             return result
         except TimeoutError as error:
-            cause, advice = f"it is not decoded after {self._seconds:g} s", "encode it again, or raise `max_seconds`"
-            raise failure(self.name, cause, "decoding", f"Leave the file out, {advice}.") from error
+            cause, advice = f"it is not decoded after {self._seconds:g} s", "Encode it again, or raise `max_seconds`."
+            raise failure(self.name, cause, "decoding", advice) from error
         except ChildProcessError as error:
             advice = "The file breaks the decoder or takes too much memory: encode it again, or leave it out."
             raise failure(self.name, error, "decoding", advice) from error
@@ -271,10 +267,9 @@ class _Served:
         self._video = opened()
         self._current: DecodedFrame | None = None
 
-    def answer(self, method: str, *arguments: Any) -> tuple[Any, VideoMetadata, int]:
+    def answer(self, method: str, *arguments: Any) -> tuple[Any, VideoMetadata]:
         """The result of a method, and what is known of the video after it."""
-        result = getattr(self, method)(*arguments) if method else None
-        return result, self._video.metadata, self._video.decoder_bytes
+        return getattr(self, method)(*arguments) if method else None, self._video.metadata
 
     def decode(self, numbers: list[int]) -> np.ndarray:
         return np.asarray(self._video._decode(numbers))
@@ -371,8 +366,6 @@ class PyAVVideo(Video):
         metadata.fps, metadata.duration = _rate(count, ticks, stream.time_base, rate)
         metadata.height, metadata.width = _displayed(np.empty((first.height, first.width, 0)), first).shape[:2]
         self._size = first.width, first.height
-        picture = sum(plane.buffer_size for plane in first.planes)
-        self.decoder_bytes = picture * DECODER_PICTURES + first.width * first.height * 3
 
     def _index(self, stream: av.VideoStream, trusted: bool) -> FrameTable | None:
         """The table of samples of an MP4 without fragments; other containers list keyframes only."""

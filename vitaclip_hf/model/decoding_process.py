@@ -1,7 +1,7 @@
 """An object in a forked process that the system ends after some time: decoders can hang, and threads cannot be ended.
 
-A fork needs no imports, and works in a data loader's workers, where `multiprocessing` allows no children. It is used
-again for the next object. Its time limit is its own timer, which needs no living parent.
+A fork works in a data loader's workers, where `multiprocessing` allows no children. It serves one object after the
+other, since a fork for each costs twice the decoding of a clip. Its own timer ends it, even without a living parent.
 """
 
 import gc
@@ -34,13 +34,7 @@ IDLE: list[_Process] = []  # wait for the next object
 
 
 class ForkedObject:
-    """
-    An object that lives in a forked process.
-
-    Args:
-        make (`Callable`): makes the object, in that process. Can be pickled.
-        seconds (`float`): most time for making the object and for all calls together.
-    """
+    """An object that `make` (it can be pickled) makes in a forked process; it and all calls have `seconds` together."""
 
     def __init__(self, make: Callable[[], Any], seconds: float):
         self._make, self._left = make, min(seconds, 1e6)
@@ -53,7 +47,6 @@ class ForkedObject:
         Raises:
             TimeoutError: the time is used up; the process has ended.
             ChildProcessError: the process ended without an answer, for example because memory ran out.
-            ValueError: this system cannot fork.
         """
         if self._left <= 0:
             raise TimeoutError

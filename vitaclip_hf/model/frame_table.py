@@ -33,23 +33,14 @@ class UntrustedTableError(Exception):
 
 @dataclass
 class FrameTable:
-    """
-    The packets of a video stream in the order of decoding.
+    """The packets of a video stream in the order of decoding."""
 
-    Attributes:
-        positions, sizes (`np.ndarray` of shape `(num_packets,)`): where each packet lies in the file, in bytes.
-        stamps (`np.ndarray` of shape `(num_packets,)`): what to seek to, in the stream's time base.
-        shown_before (`np.ndarray` of shape `(num_packets + 1,)`): number of frames shown of the packets before each.
-        keyframes (`np.ndarray` of shape `(num_keyframes,)`): rows of packets where decoding can begin.
-        trusted (`bool`): whether frames may be found by this table.
-    """
-
-    positions: np.ndarray
+    positions: np.ndarray  # in the file, in bytes
     sizes: np.ndarray
-    stamps: np.ndarray
-    shown_before: np.ndarray
-    keyframes: np.ndarray
-    trusted: bool
+    stamps: np.ndarray  # what to seek to, in the stream's time base
+    shown_before: np.ndarray  # one more: number of frames shown of the packets before each
+    keyframes: np.ndarray  # rows of packets where decoding can begin
+    trusted: bool  # whether frames may be found by this table
 
     @property
     def num_frames(self) -> int:
@@ -57,11 +48,7 @@ class FrameTable:
 
     @classmethod
     def of(cls, rows: Iterable[tuple[int, int, int, bool, bool]], trusted: bool) -> FrameTable:
-        """
-        Args:
-            rows: position, size, time stamp, whether a keyframe, whether not shown; one for each packet.
-            trusted (`bool`): whether container, codec and time stamps can be trusted.
-        """
+        """`rows` have position, size, time stamp, whether a keyframe, and whether not shown of each packet."""
         columns = np.fromiter(chain.from_iterable(rows), np.int64).reshape(-1, 5).T
         positions, sizes, stamps, is_keyframe, is_hidden = np.ascontiguousarray(columns)
         keyframes = np.flatnonzero(is_keyframe)
@@ -107,7 +94,7 @@ def can_be_trusted(container: av.container.InputContainer, stream: av.VideoStrea
 
 def _stamp(packet: av.Packet) -> int:
     if packet.pts is None:
-        raise UntrustedTableError("a packet has no time stamp")
+        raise UntrustedTableError
     return packet.pts
 
 
@@ -127,28 +114,24 @@ class _Run:
         # Frames of an open group of pictures: after the keyframe in the file, before it on the screen.
         leading = sum(p.size > 0 and _stamp(p) < self._first_stamp and not p.is_discard for p in self._ahead)
         if leading and row == 0:
-            raise UntrustedTableError("the first keyframe is not the first frame")
+            raise UntrustedTableError
         self.number = int(table.shown_before[row]) + leading  # of the next frame to be given
 
     def _read(self, container: av.container.InputContainer, row: int) -> Iterator[av.Packet]:
         """The packets from one row on; a seek may have led to an earlier one."""
-        started = False
+        positions, sizes, started = self._table.positions, self._table.sizes, False
         for packet in container.demux(self._stream):
             if packet.size == 0:  # the end
-                if row != len(self._table.sizes):
-                    raise UntrustedTableError("the file ends before its table")
+                if row != len(sizes):
+                    raise UntrustedTableError
                 yield packet
                 return
-            if not started and packet.pos != self._table.positions[row]:
-                if packet.pos > self._table.positions[row]:
-                    raise UntrustedTableError("the seek missed its keyframe")
+            if not started and packet.pos < positions[row]:
                 continue
-            started = True
-            place = packet.pos, packet.size
-            if row == len(self._table.sizes) or place != (self._table.positions[row], self._table.sizes[row]):
-                raise UntrustedTableError("a packet differs from the table")
-            if (stamp := _stamp(packet)) in self._seen:
-                raise UntrustedTableError("two packets have one time stamp")
+            started, stamp = True, _stamp(packet)
+            expected = (positions[row], sizes[row]) if row < len(sizes) else None
+            if (packet.pos, packet.size) != expected or stamp in self._seen:
+                raise UntrustedTableError
             self._seen.add(stamp)
             row += 1
             yield packet
@@ -175,26 +158,25 @@ class _Run:
                 if not packet.is_discard:
                     heapq.heappush(self._stamps, stamp)
             elif not self._ahead and not packet.is_discard:
-                raise UntrustedTableError("a frame is shown before the keyframe that it follows")
+                raise UntrustedTableError
         for frame in packet.decode():
             if not self._begun and frame.pts is not None and frame.pts < self._first_stamp:
                 continue  # it needs what comes before the keyframe
             self._begun = True
             if frame.is_corrupt or not self._stamps or heapq.heappop(self._stamps) != frame.pts:
-                raise UntrustedTableError("a frame differs from the table")
+                raise UntrustedTableError
             self._frames.append(frame)
         if packet.size == 0 and not self._frames:
-            raise UntrustedTableError("there are fewer frames than in the table")
+            raise UntrustedTableError
 
     def give(self, number: int) -> av.VideoFrame:
         """The frame of this number, which must not have been given yet."""
-        while True:
+        while self.number <= number:
             while not self._frames:
                 self._decode()
             frame = self._frames.pop(0)
             self.number += 1
-            if self.number > number:
-                return frame
+        return frame
 
 
 def read_by_table(
@@ -205,15 +187,9 @@ def read_by_table(
     take: Callable[[int, av.VideoFrame], None],
 ) -> None:
     """
-    Calls `take` with each number and its frame.
+    Calls `take` with each number and its frame: different numbers, ascending, below `table.num_frames`.
 
-    Args:
-        container, stream: just opened.
-        table ([`FrameTable`]): a trusted one.
-        numbers: different frame numbers, ascending, below `table.num_frames`.
-
-    Raises:
-        UntrustedTableError: the file does not agree with the table.
+    Raises `UntrustedTableError` if the file, which was just opened, does not agree with the table.
     """
     run = _Run(container, stream, table, 0)
     for number in numbers:

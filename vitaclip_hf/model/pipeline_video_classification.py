@@ -51,9 +51,8 @@ class VitaClipVideoClassificationPipeline(VideoPipeline, VideoClassificationPipe
     def _sanitize_parameters(self, frame_sampling_rate=None, on_error=None, **kwargs):
         settings = {name: kwargs.pop(name) for name in SETTINGS if name in kwargs and name != "num_frames"}
         if frame_sampling_rate is not None:
-            other = [name for name in ("sampling", "frame_stride") if settings.get(name) is not None]
-            if other:
-                raise ValueError(f"`frame_sampling_rate` decides `{other[0]}`; pass one of the two.")
+            if any(settings.get(name) is not None for name in ("sampling", "frame_stride")):
+                raise ValueError("`frame_sampling_rate` decides `sampling` and `frame_stride`; leave them out.")
             settings |= {"sampling": "dense", "frame_stride": frame_sampling_rate}
         preprocess, forward, postprocess = super()._sanitize_parameters(**kwargs)
         if on_error is not None:
@@ -70,10 +69,9 @@ class VitaClipVideoClassificationPipeline(VideoPipeline, VideoClassificationPipe
         if error := check_values(logits, on_error):
             return {"error": error}
         function: Any = {"softmax": lambda x: x.softmax(-1), "sigmoid": torch.sigmoid, "none": lambda x: x}
-        values, classes = function[function_to_apply](logits).mean(0).sort(descending=True, stable=True)
-        labels = self.model.config.id2label
-        rows = list(zip(values.tolist(), classes.tolist(), strict=True))[:top_k]
-        return [{"score": score, "label": labels[index]} for score, index in rows]
+        scores = function[function_to_apply](logits).mean(0)
+        order = scores.argsort(descending=True, stable=True)[:top_k].tolist()
+        return [{"score": scores[index].item(), "label": self.model.config.id2label[index]} for index in order]
 
 
 __all__ = ["VitaClipVideoClassificationPipeline"]

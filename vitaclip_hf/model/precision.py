@@ -7,11 +7,7 @@ def fast_dtype(device: torch.device | str = "cpu") -> torch.dtype:
     """
     `torch.bfloat16` where the hardware multiplies it fast, else `torch.float32`.
 
-    These are CPUs with AVX512-BF16 or AMX, and GPUs with bfloat16 units. Elsewhere torch computes bfloat16 in float32
-    and rounds, which is slower than float32.
-
-    Args:
-        device (`torch.device` or `str`, defaults to `"cpu"`): where the model runs.
+    These are CPUs with AVX512-BF16 or AMX, and GPUs with bfloat16 units. Elsewhere bfloat16 is slower than float32.
 
     Example:
 

@@ -13,11 +13,8 @@ def copy_pipeline_modules(config: Any, directory: str | os.PathLike) -> None:
     """
     Copies the modules of the pipelines that a configuration names (`custom_pipelines`) into a folder.
 
-    transformers copies the modules of model, configuration and processor itself, but not those of pipelines.
-
-    Args:
-        config: of a model that was loaded with a published folder's own code; any other names no pipelines.
-        directory: the folder that the model was saved to.
+    transformers copies the modules of model, configuration and processor itself, but not those of pipelines. Only the
+    configuration of a model that was loaded with a published folder's own code names pipelines.
     """
     folder, revision = Path(directory), getattr(config, "_commit_hash", None)
     for pipeline in (getattr(config, "custom_pipelines", None) or {}).values():

@@ -31,10 +31,7 @@ class _QuickGELUFunction(torch.autograd.Function):
 
 
 class QuickGELU(nn.Module):
-    """transformers' `quick_gelu` to the bit, within one buffer.
-
-    The stock one takes fresh memory for each of its three steps, which on a CPU costs more than their arithmetic.
-    """
+    """transformers' `quick_gelu` to the bit, within one buffer: fresh memory costs a CPU more than the arithmetic."""
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         if torch.is_grad_enabled() and hidden_states.requires_grad:

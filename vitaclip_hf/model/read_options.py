@@ -26,8 +26,7 @@ class ReadOptions:
             says in `metadata.frames_left_out` how many were left out.
         max_seconds (`float`, *optional*): most time for opening and all readings together, without the download; by
             default no limit. The video is then decoded in a process of its own, which is ended after this time.
-        max_bytes (`int`, *optional*): limit on what one reading holds in memory: the frames, and the decoder's own
-            pictures where they are large; `None` for no limit.
+        max_bytes (`int`, *optional*): limit on the frames of one reading, and copies of them; `None` for no limit.
         max_frame_pixels (`int`, *optional*): limit on the pixels of one frame; `None` for no limit.
         max_download_bytes (`int`, *optional*): limit on the bytes of a download; `None` for no limit.
         download_seconds (`float`, *optional*): limit on the time of a whole download; `None` for no limit.

@@ -101,8 +101,7 @@ def batch_of_videos(videos: Any) -> list:
     """
     One video, or a list of them, as a list of videos.
 
-    Other processors take batches nested by sample, `[[video], [video]]`: inner lists of videos are joined. An inner
-    list of image files or of frames is one video.
+    Inner lists of videos, as other processors take them, are joined; an inner list of image files or frames is one.
     """
     is_array = isinstance(videos, (np.ndarray, torch.Tensor))
     if is_single_video(videos):
@@ -115,10 +114,7 @@ def batch_of_videos(videos: Any) -> list:
     kind = f"an array of shape {list(videos.shape)}" if is_array else type(videos).__name__
     if isinstance(videos, (list, tuple)):
         kind = f"a {kind} of {', '.join(sorted({type(part).__name__ for part in videos})) or 'nothing'}"
-    raise NotAVideoError(
-        "Expected a video or a list of videos: paths, URLs, bytes, file objects, arrays [T, H, W, 3], or lists of "
-        f"frames; got {kind}."
-    )
+    raise NotAVideoError(f"Expected a video or a list of videos (see VitaClipVideoProcessor), got {kind}.")
 
 
 def to_frames(
@@ -127,13 +123,11 @@ def to_frames(
     scale: bool = True,
     options: ReadOptions | None = None,
 ) -> torch.Tensor:
-    """Frames that are already there as one tensor `[T, 3, H, W]`, uint8 or float32.
+    """
+    An array or tensor `[T, H, W, C]` or `[T, C, H, W]`, or a list of images, arrays or image files, as one tensor
+    `[T, 3, H, W]`, uint8 or float32.
 
-    Args:
-        video: array or tensor `[T, H, W, C]` or `[T, C, H, W]`, or a list of images, arrays or image files.
-        layout: where the channels are (`"channels_first"` or `"channels_last"`), if the shape does not tell.
-        scale: whether floats, which lie in 0 … 1, become 0 … 255 as uint8 frames are.
-        options: limits of image files.
+    `layout` says where the channels are if the shape does not tell. With `scale`, floats become 0 … 255.
     """
     if not isinstance(video, (list, tuple)):
         return _to_rgb(_to_tensor(video), layout, scale)
