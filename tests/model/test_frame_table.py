@@ -184,14 +184,6 @@ def test_whole_files_have_no_frames_left_out(clips):
         assert numbers(frames) == [4, 50] and metadata.frames_left_out == 0
 
 
-def test_a_file_cut_short_gives_the_frames_it_has(clips):
-    data = clips["dense_keyframes.mp4 as matroska"]
-    video = open_video(data[: len(data) * 2 // 3], on_damage="skip")
-    count = video.metadata.total_num_frames
-    assert 30 < count < 50
-    assert numbers(video.read(range(count)).permute(0, 2, 3, 1).numpy()) == list(range(count))
-
-
 def test_other_decoders_cannot_leave_frames_out(clips, tmp_path):
     with pytest.raises(ValueError, match="on_damage"):
         open_video(clips["dense_keyframes.mp4"], decoder="decord", on_damage="skip")

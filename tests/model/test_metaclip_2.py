@@ -107,12 +107,6 @@ def test_prompts_alone_on_metaclip(folder, tokenizer, tmp_path):
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def test_processor_of_metaclips_own_files(folder):
-    processor = load_checkpoint(folder, accept_clip=True).processor
-    assert processor.video_processor.crop_size["height"] == 32
-    assert processor(text="tai chi", return_tensors="pt").input_ids[0, 0] == 0
-
-
 def test_conversion(folder, tokenizer, tmp_path):
     classes = tmp_path / "classes.txt"
     classes.write_text("archery\n太極拳\n", encoding="utf-8")

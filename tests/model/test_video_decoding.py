@@ -4,14 +4,11 @@ which one it is, whatever time stamps and headers claim."""
 import copy
 import functools
 import gc
-import http.server
 import io
-import multiprocessing
 import os
 import pickle
 import struct
 import sys
-import threading
 from pathlib import Path
 
 import av
@@ -128,14 +125,6 @@ def displayed(number: int, degrees: int, hflip: bool) -> np.ndarray:
     return turned[:, ::-1] if hflip else turned
 
 
-@pytest.mark.parametrize("decoder", [needing("torchcodec")])
-def test_torchcodec_turns_frames(folder, decoder):
-    path = write(folder / "turned.mp4", count=4, rotation=(90, False))
-    frames, metadata = decode_video(path, [2], decoder=decoder)
-    assert np.abs(frames[0].astype(int) - displayed(2, 90, False)).mean() < 12
-    assert (metadata.height, metadata.width) == (WIDTH, HEIGHT)
-
-
 def test_time_stamps_of_variable_rate_give_the_mean_rate(clip):
     times = RECIPES["variable_rate.mp4"]["times"]
     metadata = decode_video(clip("variable_rate.mp4"), [0])[1]
@@ -197,13 +186,6 @@ def test_a_specification_gets_the_true_count(clip, name):
     frames, metadata = read_clip(clip(name), chosen)
     assert chosen.counts == [NUM_FRAMES]
     assert numbers(frames) == metadata.frames_indices == [0, NUM_FRAMES - 1]
-
-
-def test_frames_by_the_count_of_the_metadata(sparse):
-    video = open_video(sparse)
-    frames = video.read(np.linspace(0, video.metadata.total_num_frames - 1, 4, dtype=int))
-    assert numbers(frames.permute(0, 2, 3, 1).numpy()) == video.metadata.frames_indices == [0, 15, 31, 47]
-    assert all(type(index) is int for index in video.metadata.frames_indices)
 
 
 def test_views_overlap_and_short_videos_repeat_frames(sparse):
@@ -369,14 +351,6 @@ def test_messages_say_what_was_found(broken):
     assert isinstance(caught.value.__cause__, av.error.FFmpegError)
 
 
-@pytest.mark.parametrize("share", [0.95, 0.6, 0.3])
-@pytest.mark.parametrize("name", ["vp9.webm", "mpeg4_b_frames.avi", "mpeg4_b_frames.mp4", "audio_first.mp4"])
-def test_files_cut_short_are_noticed(clip, name, share):
-    data = clip(name).read_bytes()
-    with pytest.raises(VideoDecodingError, match=r"bytes \(\d+ B\)"):
-        decode_video(data[: int(len(data) * share)], [0])
-
-
 # Sources
 
 
@@ -410,42 +384,6 @@ def test_file_names_are_not_protocols(sparse, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("concat:a.mp4").write_bytes(sparse.read_bytes())
     assert numbers(decode_video("concat:a.mp4", [9])[0]) == [9]
-
-
-@pytest.fixture(scope="session")
-def server(folder):
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def do_GET(self):
-            if self.path.startswith("/moved/"):
-                self.send_response(302)
-                self.send_header("Location", self.path.removeprefix("/moved"))
-                self.end_headers()
-            else:
-                super().do_GET()
-
-        def log_message(self, *args):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=folder)) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_port}"
-        running.shutdown()
-
-
-def test_urls(server, sparse, broken):
-    for address in (f"{server}/{sparse.name}", f"{server}/moved/{sparse.name}"):
-        assert numbers(decode_video(address, [7, 3])[0]) == [7, 3]
-    for address, found in (
-        (f"{server}/absent.mp4", "404"),
-        (f"{server}/text.mp4", "this format is not supported"),
-        (f"{server}/empty.mp4", "empty"),
-        ("http://127.0.0.1:9/a.mp4", "ConnectError"),
-        ("http://[::1/a.mp4", "InvalidURL"),
-    ):
-        with pytest.raises(VideoDecodingError, match=found) as caught:
-            decode_video(address, [0])
-        assert caught.value.source == address and address in str(caught.value)
-        assert type(pickle.loads(pickle.dumps(caught.value))) is VideoDecodingError
 
 
 # Arguments
@@ -532,24 +470,6 @@ def test_data_loader_workers_decode_and_raise_again(sparse, broken):
     with pytest.raises(VideoDecodingError, match="garbage.mp4"):
         next(batches)
     assert [numbers(np.asarray(frames)) for frames in batches] == [[4, 2]]
-
-
-def _decode_in_child(path, wanted, queue):
-    queue.put(numbers(decode_video(path, wanted)[0]))
-
-
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_forked_children_decode(sparse):
-    if "fork" not in multiprocessing.get_all_start_methods():
-        pytest.skip("this system cannot fork")
-    decode_video(sparse, [1])
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    child = context.Process(target=_decode_in_child, args=(sparse, [5, 1], queue))
-    child.start()
-    assert queue.get(timeout=20) == [5, 1]
-    child.join(timeout=10)
-    assert child.exitcode == 0
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts in /proc")
