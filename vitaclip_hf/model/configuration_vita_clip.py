@@ -21,7 +21,7 @@ def _check_at_least(config, minimum: int, *fields: str) -> None:
 class VitaClipTextConfig(CLIPTextConfig):
     r"""
     Configuration of Vita-CLIP's text tower: CLIP's, with learned context tokens before, behind or around the class
-    names (paper section 3.2; CoOp, arXiv 2109.01134). The tower is a part of [`VitaClipModel`] and no model of its own.
+    names (paper section 3.2; CoOp, arXiv 2109.01134).
 
     Args:
         num_context_tokens (`int`, *optional*, defaults to 16):
@@ -65,15 +65,13 @@ class VitaClipVisionConfig(CLIPVisionConfig):
     (paper section 3.1).
 
     Args:
-        num_frames (`int`, *optional*, defaults to 8):
-            Frames of a training clip. Time embedding and local prompts have one vector for each; at run time any
-            number of frames is accepted and they are resized over time (nearest).
+        num_frames (`int`, *optional*, defaults to 8): frames of a training clip. Time embedding and local prompts have
+            one vector for each; they are resized over time (nearest) for clips of another length.
         use_summary_prompt (`bool`, *optional*, defaults to `True`):
             One prompt a frame that attends over the class tokens of all frames.
         use_local_prompts (`bool`, *optional*, defaults to `True`):
             One learned prompt for each frame of the clip, conditioned on that frame's class token.
-        num_global_prompts (`int`, *optional*, defaults to 8):
-            Learned prompts of the whole video, the same for all frames; 0 for none.
+        num_global_prompts (`int`, *optional*, defaults to 8): learned prompts, the same for all frames; 0 for none.
         train_cls_projection (`bool`, *optional*, defaults to `True`):
             Whether `freeze_backbone` leaves the projection of the class tokens trainable, as the paper counts it. The
             released code freezes it by accident (`False`).

@@ -50,17 +50,19 @@ class EncodedVideoMetadata(VideoMetadata):
     frames_left_out: int = 0
 
 
+@dataclass
 class DecodedFrame:
     """A frame of [`Video.frames`]: its `number`, and from which `time` to which `end` it is shown, in seconds."""
 
-    def __init__(self, number: int, time: float, end: float, picture: Callable[[], np.ndarray]):
-        self.number, self.time, self.end = number, time, end
-        self._picture = picture
+    number: int
+    time: float
+    end: float
+    picture: Callable[[], np.ndarray]
 
     @cached_property
     def rgb(self) -> np.ndarray:
         """The picture as it is displayed, of shape `(height, width, 3)`, uint8."""
-        return self._picture()
+        return self.picture()
 
 
 class Video(ABC):
@@ -91,7 +93,6 @@ class Video(ABC):
 
         Raises:
             VideoDecodingError: the video is damaged (when the iteration gets there).
-            ValueError: the decoder is not PyAV.
         """
         raise ValueError(f'`frames` needs the decoder "pyav", got {self.metadata.video_backend!r:.100}.')
 
@@ -137,11 +138,7 @@ class Video(ABC):
 
     def read_clips(self, specification: ClipSpecification | None = None, seed: int | None = None) -> list[torch.Tensor]:
         """
-        The temporal views of the video, each of shape `(num_frames, 3, height, width)`.
-
-        Args:
-            specification ([`ClipSpecification`], *optional*): which frames; all of them, as one view, by default.
-            seed (`int`, *optional*): of random sampling.
+        The temporal views of the video, each `(num_frames, 3, height, width)`; all frames, as one view, by default.
 
         Raises:
             VideoDecodingError: the video is damaged, or the frames exceed `max_bytes`.
@@ -174,14 +171,9 @@ def open_video(source: VideoInput, options: ReadOptions | None = None, **fields:
         options ([`ReadOptions`], *optional*): how it is read; by default as [`ReadOptions`] says.
         fields: fields of [`ReadOptions`] in place of those of `options`, such as `max_seconds=5`.
 
-    Returns:
-        [`Video`]
-
     Raises:
-        VideoTooLargeError: a frame or the download exceeds its limit.
-        VideoDecodingError: the source cannot be read, or is not a video.
+        VideoDecodingError: the source cannot be read, or is not a video; VideoTooLargeError, if it exceeds a limit.
         ImportError: the decoder asked for by name is not usable here.
-        TypeError, ValueError: an argument is not one of those above.
 
     Example:
 
@@ -217,13 +209,6 @@ def decode_video(
 
     Raises:
         IndexError: a frame number is not below the frame count.
-
-    Example:
-
-    ```python
-    >>> frames, metadata = decode_video("archery.mp4", [0, 8, 16, 24])  # doctest: +SKIP
-
-    ```
     """
     indices = checked_indices(indices)  # before anything is downloaded
     video = open_video(source, options, **fields)
@@ -252,12 +237,10 @@ class TimedVideo(Video):
         try:
             result, self.metadata = self._process.call("answer", method, *arguments)
             return result
-        except TimeoutError as error:
-            cause, advice = f"it is not decoded after {self._seconds:g} s", "Encode it again, or raise `max_seconds`."
-            raise failure(self.name, cause, "decoding", advice) from error
-        except ChildProcessError as error:
-            advice = "The file breaks the decoder or takes too much memory: encode it again, or leave it out."
-            raise failure(self.name, error, "decoding", advice) from error
+        except (TimeoutError, ChildProcessError) as error:
+            late = f"it is not decoded after {self._seconds:g} s"
+            advice = "Encode it again, leave it out, or raise `max_seconds`."
+            raise failure(self.name, late if isinstance(error, TimeoutError) else error, "decoding", advice) from error
 
 
 class _Served:
@@ -286,19 +269,16 @@ class _Served:
 
 
 @contextmanager
-def _reporting(name: str, backend: str, advice: str = "") -> Iterator[None]:
-    """
-    Turns whatever a library raises for a file into `VideoDecodingError`; decord's errors share no narrower base class.
-    Mistakes of a call, such as an argument that a version does not know, pass.
-    """
+def _reporting(name: str, backend: str) -> Iterator[None]:
+    """Turns whatever a library raises for a file into `VideoDecodingError`; decord's errors share no base class."""
     try:
         yield
-    except (VideoDecodingError, TypeError, NameError, AttributeError):
+    except (VideoDecodingError, TypeError, NameError, AttributeError):  # mistakes of a call
         raise
     except Exception as error:
         cause = str(error) if isinstance(error, DamageError) else error
-        full = f"The file is damaged, incomplete or no video: fetch or encode it again, or leave it out{advice}."
-        raise failure(name, cause, backend, full) from error
+        advice = 'The file is damaged or no video: fetch it again, or take its whole frames with `on_damage="skip"`.'
+        raise failure(name, cause, backend, advice) from error
 
 
 class PyAVVideo(Video):
@@ -319,11 +299,8 @@ class PyAVVideo(Video):
 
     @contextmanager
     def _opened(self) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
-        advice = "" if self._skips else ', or take its whole frames with `on_damage="skip"`'
-        with (
-            _reporting(self.name, "PyAV", advice),
-            opened_container(self.name, self._video, self._options.max_frame_pixels) as opened,
-        ):
+        limit = self._options.max_frame_pixels
+        with _reporting(self.name, "PyAV"), opened_container(self.name, self._video, limit) as opened:
             yield opened
 
     def _scan(self, container: av.container.InputContainer, stream: av.VideoStream) -> None:
@@ -460,25 +437,21 @@ class PyAVVideo(Video):
         return _displayed(rgb.to_ndarray(), frame)
 
     def _decode_through(self, rows: dict[int, int], take: Callable[[int, av.VideoFrame], None]) -> None:
-        """
-        Takes the wanted frames, and decodes the others too: to count them and to notice damage.
-
-        Frames are numbered in the order the decoder gives them: time stamps may be missing, shifted or repeated.
-        """
-        count = 0
+        """Takes the wanted frames, and decodes the others too: to count them and to notice damage."""
+        count = 0  # in the order of the decoder: time stamps may be missing, shifted or repeated
         with self._opened() as (container, stream):
             for frame in self._whole_frames(self._packets(container, stream), stream):
                 if count in rows:
                     take(count, frame)
                 count += 1
             if not count:
-                raise DamageError("it has no whole frames" if self._skips else "it has no frames")
+                raise DamageError("it has no whole frames")
         self.metadata.total_num_frames = count
         if self._skips or 0 not in self._table.keyframes[:1]:  # it begins between two keyframes
             self.metadata.frames_left_out = max(self._table.num_frames - count, 0)
 
     def _use_threads(self, stream: av.VideoStream, count: int, most: int) -> None:
-        """Decodes in threads if there is much to decode, and this is no worker process beside others."""
+        """Threads if there is much to decode, and this is no worker process."""
         in_worker = torch.utils.data.get_worker_info() is not None or multiprocessing.parent_process() is not None
         if count * self._size[0] * self._size[1] >= MIN_PIXELS_FOR_THREADS and not in_worker:
             stream.codec_context.thread_count = min(usable_cores(), most)
@@ -525,8 +498,8 @@ def _displayed(picture: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
 class LibraryVideo(Video):
     """A video that another library decodes; `take` gives the frames `[K, H, W, 3]` of some numbers."""
 
-    def __init__(self, name: str, metadata: VideoMetadata, max_bytes: int | None, take: Callable[[list[int]], Any]):
-        super().__init__(name, metadata, max_bytes)
+    def __init__(self, *video: Any, take: Callable[[list[int]], Any]):
+        super().__init__(*video)
         self._take = take
 
     def _decode(self, numbers: list[int]) -> np.ndarray:
@@ -548,7 +521,7 @@ def torchcodec_video(name: str, decoder: Any, max_bytes: int | None = ReadOption
     stated = decoder.metadata
     fps, duration = (float(value) if value else None for value in (stated.average_fps, stated.duration_seconds))
     metadata = VideoMetadata(len(decoder), fps, stated.width, stated.height, duration, "torchcodec")
-    return LibraryVideo(name, metadata, max_bytes, take)
+    return LibraryVideo(name, metadata, max_bytes, take=take)
 
 
 def _library_video(name: str, video: str | bytes, options: ReadOptions) -> Video:
@@ -560,8 +533,7 @@ def _library_video(name: str, video: str | bytes, options: ReadOptions) -> Video
     try:
         module = import_module("torchcodec.decoders" if library == "torchcodec" else library)
     except (ImportError, RuntimeError, OSError) as error:  # the last two: FFmpeg's libraries are missing
-        needed = "FFmpeg's shared libraries (`apt-get install ffmpeg`)" if library == "torchcodec" else "x86-64"
-        advice = f'needs `pip install {library}` and {needed}; or leave the decoder at "auto".'
+        advice = f'needs `pip install {library}`, torchcodec also FFmpeg\'s libraries; or leave the decoder at "auto".'
         raise ImportError(f'decoder="{library}" {advice}') from error
     with _reporting(name, library):
         if library == "torchcodec":
@@ -570,4 +542,4 @@ def _library_video(name: str, video: str | bytes, options: ReadOptions) -> Video
         reader = module.VideoReader(io.BytesIO(video) if isinstance(video, bytes) else video, num_threads=1)
         count, fps, size = len(reader), float(reader.get_avg_fps()) or None, reader[0].shape
         metadata = VideoMetadata(count, fps, size[1], size[0], fps and count / fps, "decord")
-        return LibraryVideo(name, metadata, options.max_bytes, lambda numbers: reader.get_batch(numbers).asnumpy())
+        return LibraryVideo(name, metadata, options.max_bytes, take=lambda numbers: reader.get_batch(numbers).asnumpy())

@@ -1,7 +1,6 @@
 """Vita-CLIP: CLIP whose frozen towers take learned prompts (CVPR 2023, arXiv 2304.03307).
 
-Shapes, in the letters of the whole package: B videos, T frames, N patches of a frame, D vision width, D_t text width,
-E joint width, C classes.
+Shapes: B videos, T frames, N patches of a frame, D vision width, D_t text width, C classes.
 """
 
 from collections.abc import Callable, Iterator
@@ -109,7 +108,7 @@ class VitaClipVisionAttention(CLIPAttention):
 
 
 class VitaClipVisionLayer(CLIPEncoderLayer):
-    """CLIP's layer on the tokens of each frame, beside the layer's own prompts."""
+    """CLIP's layer on the tokens of each frame, with the layer's own prompts."""
 
     def __init__(self, config: VitaClipVisionConfig):
         super().__init__(config)
@@ -322,12 +321,9 @@ class VitaClipModel(VitaClipPreTrainedModel):
     def get_video_features(
         self, pixel_values_videos: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
     ) -> BaseModelOutputWithPooling:
-        r"""
-        Features of videos; arguments as for [`VitaClipVisionModel`].
-
-        Returns:
-            `pooler_output` of shape `(batch_size, projection_dim)`: the mean over the frames of their projected class
-            tokens, before normalising.
+        """
+        Features of videos, `(batch_size, projection_dim)`: the mean over the frames of their projected class tokens,
+        before normalising. Arguments as for [`VitaClipVisionModel`].
         """
         outputs = self.vision_model(pixel_values_videos, return_dict=True, **kwargs)
         outputs.pooler_output = self.visual_projection(outputs.pooler_output).mean(1)
@@ -357,12 +353,9 @@ class VitaClipModel(VitaClipPreTrainedModel):
 
     @can_return_tuple
     def get_class_features(self, **kwargs: Unpack[TransformersKwargs]) -> BaseModelOutputWithPooling:
-        r"""
-        Features of the model's own classes, `config.id2label`, through their learned contexts.
-
-        Returns:
-            `pooler_output` of shape `(num_classes, projection_dim)`, before normalising, and `last_hidden_state` of
-            shape `(num_classes, longest_prompt, hidden_size)`. Hidden states and attentions are not recorded.
+        """
+        Features of the model's own classes, `config.id2label`, through their learned contexts:
+        `(num_classes, projection_dim)`, before normalising. Hidden states and attentions are not recorded.
         """
         if self._without_prompts:
             raise ValueError(NO_CLASSES)
@@ -392,12 +385,10 @@ class VitaClipModel(VitaClipPreTrainedModel):
         r"""
         Args:
             pixel_values_videos, class_tokens_only, kwargs: as for [`VitaClipVisionModel`].
-            input_ids (`torch.LongTensor` of shape `(num_texts, sequence_length)`, *optional*):
+            input_ids, attention_mask (`torch.Tensor` of shape `(num_texts, sequence_length)`, *optional*):
                 Texts to compare with, through CLIP's plain text tower. Without them, the model's own classes through
                 their learned contexts.
-            attention_mask (`torch.Tensor` of shape `(num_texts, sequence_length)`, *optional*): of the texts.
-            labels (`torch.Tensor`, *optional*): which text each video shows, as for [`classification_loss`].
-            num_items_in_batch (`int`, *optional*): entries of `labels` in the whole optimizer step, set by `Trainer`.
+            labels, num_items_in_batch (*optional*): which text each video shows, see [`classification_loss`].
             use_prompts (`bool`, defaults to `True`):
                 `False` for frozen CLIP; needs `input_ids`. `logit_scale` stays the trained one.
         """
@@ -501,9 +492,9 @@ class VitaClipForVideoClassification(VitaClipModel):
         r"""
         Args:
             pixel_values_videos, kwargs: as for [`VitaClipVisionModel`].
-            labels, num_items_in_batch (*optional*): as for [`classification_loss`].
-            class_embeds (`torch.Tensor` of shape `(num_classes, projection_dim)`, *optional*):
-                Normalised class features, where they are known already.
+            labels, num_items_in_batch (*optional*): see [`classification_loss`].
+            class_embeds (`torch.Tensor` of shape `(num_classes, projection_dim)`, *optional*): normalised features, if
+                they are known already.
             use_prompts (`bool`, defaults to `True`): `False` for frozen CLIP; needs `class_embeds`.
         """
         if kwargs.get("input_ids") is not None:

@@ -11,10 +11,8 @@ from .video_reader import SETTINGS
 
 class VitaClipVideoClassificationPipeline(VideoPipeline, VideoClassificationPipeline):
     """
-    Video classification with [`VitaClipForVideoClassification`].
-
-    Unlike transformers' own pipeline for this task, it batches, takes any source of a video, honours
-    `frame_sampling_rate` and averages the views of a video.
+    Video classification with [`VitaClipForVideoClassification`]. Unlike transformers' own pipeline for this task, it
+    batches, takes any source of a video, honours `frame_sampling_rate` and averages the views of a video.
 
     Example:
 
@@ -32,19 +30,11 @@ class VitaClipVideoClassificationPipeline(VideoPipeline, VideoClassificationPipe
     def __call__(self, inputs, **kwargs):
         """
         Args:
-            inputs: a video or several, as for the zero-shot pipeline.
+            inputs, batch_size, num_workers, on_error, kwargs: as for [`ZeroShotVideoClassificationPipeline`], which
+                also says what is returned and raised.
             top_k (`int`, *optional*, defaults to 5): how many classes to return.
-            frame_sampling_rate (`int`, *optional*):
-                Read every n-th frame: `sampling="dense"` with this `frame_stride`.
+            frame_sampling_rate (`int`, *optional*): read every n-th frame: `sampling="dense"`, this `frame_stride`.
             function_to_apply (`str`, *optional*, defaults to `"softmax"`): or `"sigmoid"`, or `"none"` for logits.
-            batch_size, num_workers, on_error, kwargs (*optional*): as for [`ZeroShotVideoClassificationPipeline`].
-
-        Returns:
-            For one video, a list of `{"score": float, "label": str}`, best first; for several, a list of such lists.
-
-        Raises:
-            VideoDecodingError: a video cannot be read.
-            ScoreError: the scores are NaN or infinite.
         """
         return super().__call__(inputs, **kwargs)
 

@@ -16,12 +16,8 @@ class VitaClipProcessorKwargs(ProcessingKwargs, total=False):
 
 
 class VitaClipProcessor(ProcessorMixin):
-    r"""
-    One object for both inputs of [`VitaClipModel`].
-
-    Args:
-        video_processor ([`VitaClipVideoProcessor`]): makes `pixel_values_videos` of videos.
-        tokenizer ([`CLIPTokenizer`]): makes `input_ids` and `attention_mask` of texts.
+    """
+    One object for both inputs of [`VitaClipModel`]: a [`VitaClipVideoProcessor`] and a tokenizer.
 
     Example:
 
@@ -40,11 +36,8 @@ class VitaClipProcessor(ProcessorMixin):
     def __call__(self, text=None, videos=None, **kwargs):
         """
         Args:
-            text (`str` or `list[str]`, *optional*): texts, padded to the longest.
-            videos (*optional*): one video or a list of them, see [`VitaClipVideoProcessor`].
-
-        Returns:
-            [`~transformers.BatchFeature`] with `pixel_values_videos`, and `input_ids` with `attention_mask`.
+            text (`str` or `list[str]`, *optional*): texts, padded to the longest: `input_ids`, `attention_mask`.
+            videos (*optional*): one video or several, see [`VitaClipVideoProcessor`]: `pixel_values_videos`.
         """
         if kwargs.get("images") is not None or kwargs.get("audio") is not None:
             raise ValueError("VitaClipProcessor takes `text` and `videos`; images of a video go as `videos`.")

@@ -1,9 +1,7 @@
 """Vita-CLIP's prompts: modules that turn class tokens into prompt tokens, and class names into text prompts.
 
-They do not depend on the backbone.
-
-Shapes, in the letters of the whole package: B videos, T frames, D vision width, D_t text width, C classes,
-M_v global prompts, M_c context tokens, L text positions.
+Shapes: B videos, T frames, D vision width, D_t text width, C classes, M_v global prompts, M_c context tokens, L text
+positions.
 """
 
 from collections.abc import Callable
@@ -63,11 +61,9 @@ class VisionPrompts(nn.Module):
         self.global_prompts = nn.Parameter(torch.zeros(count, width)) if count else None
 
     def forward(self, cls_tokens: torch.Tensor) -> list[torch.Tensor]:
-        """Prompt tokens for the class tokens `[B, T, D]` that enter the layer.
-
-        Returns:
-            Up to three tensors that broadcast to `[B, T, tokens, D]`: summary `[B, T, 1, D]`, local `[B, 1, T, D]`
-            (every frame of the clip sees all T) and global `[1, 1, M_v, D]`.
+        """
+        Prompt tokens for the class tokens `[B, T, D]` that enter the layer, which broadcast to `[B, T, tokens, D]`:
+        summary `[B, T, 1, D]`, local `[B, 1, T, D]` (every frame sees all T), global `[1, 1, M_v, D]`.
         """
         prompts: list[torch.Tensor] = []
         if self.cls_projection is not None:
@@ -82,7 +78,7 @@ class VisionPrompts(nn.Module):
         return prompts
 
     def set_trainable(self) -> None:
-        """Makes the prompts trainable, and the projection of the class tokens if the configuration says so."""
+        """Makes the prompts trainable, and the class tokens' projection if the configuration says so."""
         self.requires_grad_(True)
         if self.cls_projection is not None:
             self.cls_projection.requires_grad_(self.train_cls_projection)
@@ -125,8 +121,8 @@ class ClassPrompts(nn.Module):
         """
         Tokens of the shortest and of the longest prompt.
 
-        Measuring waits for the device. So it is done again only when `class_input_ids` was replaced or written to, and
-        not while tracing, where a prompt that was never measured counts as `max_position_embeddings` long.
+        Measuring waits for the device: it is done only when `class_input_ids` was replaced or written to, and not while
+        tracing, where a prompt that was never measured counts as `max_position_embeddings` long.
         """
         ids = self.class_input_ids
         if torch.compiler.is_compiling() or ids.is_meta or type(ids) is not torch.Tensor:

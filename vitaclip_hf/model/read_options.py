@@ -26,10 +26,9 @@ class ReadOptions:
             says in `metadata.frames_left_out` how many were left out.
         max_seconds (`float`, *optional*): most time for opening and all readings together, without the download; by
             default no limit. The video is then decoded in a process of its own, which is ended after this time.
-        max_bytes (`int`, *optional*): limit on the frames of one reading, and copies of them; `None` for no limit.
-        max_frame_pixels (`int`, *optional*): limit on the pixels of one frame; `None` for no limit.
-        max_download_bytes (`int`, *optional*): limit on the bytes of a download; `None` for no limit.
-        download_seconds (`float`, *optional*): limit on the time of a whole download; `None` for no limit.
+        max_bytes, max_frame_pixels (`int`, *optional*): limits on the frames of one reading, with copies of them, and
+            on the pixels of one frame; `None` for no limit.
+        max_download_bytes (`int`, *optional*), download_seconds (`float`, *optional*): limits of a whole download.
         allow_private_addresses (`bool`, defaults to `True`): whether URLs may lead to addresses that are not public. A
             service that takes URLs from others needs `False`.
 

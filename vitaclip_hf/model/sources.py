@@ -30,12 +30,8 @@ VideoInput = str | os.PathLike | bytes | bytearray | memoryview | BinaryIO | dic
 
 
 class VideoDecodingError(RuntimeError):
-    """A video that cannot be read, or not completely.
-
-    Attributes:
-        source: path or URL, or a description such as `"bytes (1234 B)"`.
-        cause: the exception of the library that failed, or what was found, as text.
-    """
+    """A video that cannot be read: `source` is its path or URL, or a description such as `"bytes (1234 B)"`; `cause`
+    is the exception of the library that failed, or text."""
 
     # One positional argument has to be enough: that is how a DataLoader rebuilds a worker's exception.
     def __init__(self, message: str, source: str | None = None, cause: Exception | str | None = None):
@@ -77,15 +73,11 @@ def check_pixels(name: str, width: int, height: int, limit: int | None) -> None:
 
 def opened_source(source: Any, options: ReadOptions) -> tuple[str, str | bytes]:
     """
-    What to call a source in messages, and the absolute path of its file or its bytes, which are not empty.
-
-    Args:
-        source: path, http(s) or file URL, bytes, a binary file object, or `{"path": …, "bytes": …}` as in `datasets`.
-        options ([`ReadOptions`]): limits of a download.
+    What to call a source (see [`open_video`]) in messages, and the absolute path of its file or its bytes.
 
     Raises:
         VideoDecodingError: there is no such file, it is empty, or the URL cannot be read.
-        NotAVideoError: `source` is none of those.
+        NotAVideoError: `source` is no path, URL, bytes or binary file.
     """
     name, video = _located(source, options)
     reason = None
@@ -130,13 +122,7 @@ def _located(source: Any, options: ReadOptions) -> tuple[str, str | bytes]:
 
 
 def download(url: str, options: ReadOptions | None = None) -> bytes:
-    """
-    The body of an http(s) address, within the limits of the options; redirects lead to http(s) addresses only.
-
-    Raises:
-        VideoTooLargeError: the body has more than `max_download_bytes`.
-        VideoDecodingError: the address cannot be read in time, or is private.
-    """
+    """The body of an http(s) address, within the limits of the options; redirects lead to http(s) addresses only."""
     options = options or ReadOptions()
     body: futures.Future[bytes] = futures.Future()
 

@@ -50,15 +50,9 @@ def video_from(
     Any single video as a [`Video`].
 
     Args:
-        source: as for [`open_video`], or an array or tensor of frames, or a list of images, arrays or image files; or
-            an opened [`Video`], which is returned.
-        options ([`ReadOptions`], *optional*): of encoded videos; its limits hold for lists of image files too.
+        source, options, fields: as for [`open_video`]; or an array or tensor of frames, or a list of images, arrays or
+            image files; or an opened [`Video`], which is returned.
         metadata, layout, scale: of frames in memory: what is known of them, and see [`to_frames`].
-        fields: fields of [`ReadOptions`] in place of those of `options`.
-
-    Raises:
-        VideoDecodingError: a source that cannot be read.
-        TypeError, ValueError: frames that are no pictures.
     """
     if isinstance(source, Video):
         return source

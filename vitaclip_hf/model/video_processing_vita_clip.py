@@ -104,11 +104,7 @@ class VitaClipVideoProcessor(BaseVideoProcessor):
 
     def preprocess(self, videos, **kwargs: Unpack[VitaClipVideoProcessorKwargs]) -> BatchFeature:
         """
-        Args:
-            videos: one video or a list of them, see the class.
-
-        Returns:
-            `pixel_values_videos`, and `video_metadata` (one a video) with `return_metadata=True`.
+        `pixel_values_videos` of one video or a list of them, and `video_metadata` with `return_metadata=True`.
 
         Raises:
             VideoDecodingError: a source that cannot be read.

@@ -24,12 +24,7 @@ class VideoReader:
 
     Args:
         video_processor ([`VitaClipVideoProcessor`]): resizes, crops and normalises.
-        settings: fields of [`ClipSpecification`] and [`ReadOptions`] in place of the processor's own; `None` keeps its
-            own.
-
-    Raises:
-        TypeError: an unknown field.
-        ValueError: an unusable value.
+        settings: fields of [`ClipSpecification`] and [`ReadOptions`]; `None` keeps the processor's own.
 
     Example:
 
@@ -59,15 +54,11 @@ class VideoReader:
 
     def read(self, source: Any, seed: int | None = 0) -> tuple[torch.Tensor, VideoMetadata]:
         """
-        Model input of one video (or an opened [`Video`]); `seed` is of random sampling.
-
-        Returns:
-            `torch.Tensor` of shape `(num_views, num_frames, 3, height, width)`, where the spatial views of one temporal
-            view follow each other; and the metadata, whose `frames_indices` and `timestamps` say what was read.
+        Model input of one video, `(num_views, num_frames, 3, height, width)`, where the spatial views of one temporal
+        view follow each other; and the metadata, whose `frames_indices` and `timestamps` say what was read.
 
         Raises:
             VideoDecodingError: the video cannot be read.
-            TypeError, ValueError: no video, or settings that no video can be read with.
         """
         settings = vars(self.specification) | vars(self.options)
         batch = self.video_processor([source], return_tensors="pt", return_metadata=True, seed=seed, **settings)
@@ -81,11 +72,7 @@ class VideoReader:
         return self.open(source).read_clips(replace(self.specification, num_views=1), seed)[0]
 
     def process(self, clip: torch.Tensor) -> torch.Tensor:
-        """
-        Model input `(num_spatial_views, num_frames, 3, height, width)` of frames that were read already.
-
-        `clip` is a `torch.Tensor` of shape `(num_frames, 3, height, width)`, uint8.
-        """
+        """Model input `(num_spatial_views, num_frames, 3, height, width)` of uint8 frames `(num_frames, 3, …)`."""
         batch = self.video_processor(
             [clip],
             do_sample_frames=False,
