@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 
 from vitaclip_hf import VitaClipConfig, VitaClipModel, VitaClipProcessor, VitaClipVideoProcessor
 from vitaclip_hf.loading.checkpoint import save_checkpoint
-from vitaclip_hf.loading.guards import prompt_names
-from vitaclip_hf.model.shown_names import check_utf8, one_line
+from vitaclip_hf.loading.guards import check_utf8, prompt_names
+from vitaclip_hf.model.shown_names import one_line
 
 
 OPENAI_TOKENIZER = "openai/clip-vit-base-patch16"

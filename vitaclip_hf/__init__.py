@@ -5,7 +5,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .model.version import __version__
+from .version import __version__
 
 
 # The `vitaclip` command registers when it starts to work (cli/libraries.py): its help needs no transformers.

@@ -40,7 +40,7 @@ def main() -> int:
     from transformers.utils import logging as transformers_logging
 
     from vitaclip_hf import VitaClipProcessor, VitaClipVideoProcessor, load_checkpoint
-    from vitaclip_hf.model.version import package_versions
+    from vitaclip_hf.version import package_versions
 
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)

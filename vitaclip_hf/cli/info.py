@@ -48,7 +48,7 @@ def describe_checkpoint(name: str, revision: str | None) -> dict[str, Any]:
     """Facts of a checkpoint by name."""
     from ..loading.prompts_alone import find_prompts_alone
     from ..model.configuration_vita_clip import PROMPT_FIELDS
-    from ..model.version import __version__
+    from ..version import __version__
 
     checkpoint = loaded_checkpoint(name, "cpu", warnings=False, revision=revision)
     if checkpoint.kind == "encoder":
@@ -99,7 +99,7 @@ def describe_installation() -> dict[str, Any]:
     """Facts of this installation by name."""
     import torch
 
-    from ..model.version import package_versions
+    from ..version import package_versions
 
     devices = ["cpu"]
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None

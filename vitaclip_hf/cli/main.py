@@ -85,7 +85,7 @@ def help_alone(context: typer.Context) -> None:
 
 def show_version(asked: bool) -> None:
     if asked:
-        from ..model.version import __version__
+        from ..version import __version__
 
         print(f"vitaclip_hf {__version__}")
         raise typer.Exit

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure  # without pyplot: no display, no global st
 
 from ..data.metrics import per_class_accuracy
 from ..data.output_files import replace_file
-from ..model.version import package_versions
+from ..version import package_versions
 from . import cost
 from .accuracies import ROW_TITLES, SplitOutcome, markdown_table, outcomes, summarize
 from .evaluator import Evaluator

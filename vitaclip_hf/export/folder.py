@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ..loading.checkpoint import Checkpoint
-from ..model.shown_names import check_utf8
+from ..loading.guards import check_utf8
 from .verification import Verification, verify
 
 

@@ -25,8 +25,9 @@ from lancedb.index import IvfFlat
 from ..data.folder_lock import FolderLock
 from ..data.output_files import unstored
 from ..loading.checkpoint import Checkpoint
+from ..loading.guards import check_utf8
 from ..model.read_options import READ_OPTIONS
-from ..model.shown_names import check_utf8, one_line
+from ..model.shown_names import one_line
 from .windows import read_clips
 
 

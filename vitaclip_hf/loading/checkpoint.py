@@ -18,7 +18,7 @@ from ..model.encoder import VideoEncoder
 from ..model.modeling_vita_clip import VitaClipModel
 from ..model.pipeline_zero_shot_video_classification import ZeroShotVideoClassificationPipeline
 from ..model.processing_vita_clip import VitaClipProcessor
-from ..model.shown_names import check_utf8, shown
+from ..model.shown_names import shown
 from .checksums import CHECKSUMS_FILE, check_checksums, write_checksums
 from .clip_backbones import BACKBONES, add_prompts, clip_processor
 from .families import check_methods, own_parts
@@ -27,6 +27,7 @@ from .guards import (
     CheckpointError,
     check_complete,
     check_sizes,
+    check_utf8,
     check_video_processor,
     find_file,
     hub_arguments,

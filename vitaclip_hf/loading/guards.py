@@ -1,6 +1,7 @@
 """Checks of a checkpoint: what `from_pretrained` takes with a warning, and what would take too much memory."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
 from ..model.prompts import ClassPrompts, TimeEmbedding, VisionPrompts
+from ..model.shown_names import shown
 
 
 # What `from_pretrained` takes to find files; the last two are about the folder itself, not about a base model.
@@ -38,6 +40,13 @@ class CheckpointError(ValueError):
 def one_line(error: Exception) -> str:
     """An exception's message as one line of at most 300 characters."""
     return " ".join(str(error)[:5000].split())[:300] or type(error).__name__
+
+
+def check_utf8(path: Any, library: str, argument: str = "", error: type[ValueError] = ValueError) -> None:
+    """Raises `error` for a path that is not UTF-8, before `library`, which opens no such path, gets it."""
+    if re.search("[\ud800-\udfff]", str(path)):
+        name = f"`{argument}` " if argument else ""
+        raise error(f"{name}{shown(str(path))}: this path is not UTF-8, so {library} cannot open it; rename it.")
 
 
 @contextmanager

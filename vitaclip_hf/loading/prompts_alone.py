@@ -28,7 +28,7 @@ from transformers.utils.hub import cached_file, extract_commit_hash
 
 from ..model.configuration_vita_clip import REMOTE_CODE_FIELDS
 from ..model.modeling_vita_clip import VitaClipModel
-from ..model.version import __version__
+from ..version import __version__
 from .guards import (
     INDEX,
     LOADING_ERRORS,

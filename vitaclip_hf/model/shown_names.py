@@ -1,7 +1,6 @@
 """How names of files, models and classes are shown: they can hold control sequences, or bytes that are not UTF-8."""
 
 import re
-from typing import Any
 
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -10,13 +9,6 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 def shown(text: str) -> str:
     """A text as one line: a line break is shown as `\\n`, the byte FF, which is no UTF-8, as `\\udcff`."""
     return _UNPRINTABLE.sub(lambda sign: ascii(sign[0])[1:-1], text)
-
-
-def check_utf8(path: Any, library: str, argument: str = "", error: type[ValueError] = ValueError) -> None:
-    """Raises `error` for a path that is not UTF-8, before `library`, which opens no such path, gets it."""
-    if re.search("[\ud800-\udfff]", str(path)):
-        name = f"`{argument}` " if argument else ""
-        raise error(f"{name}{shown(str(path))}: this path is not UTF-8, so {library} cannot open it; rename it.")
 
 
 def one_line(error: Exception | str, most: int = 1000) -> str:

@@ -23,7 +23,7 @@ from starlette.types import Message, Receive
 
 from ..loading.checkpoint import Checkpoint
 from ..model.encoder import check_labels, check_templates
-from ..model.version import __version__
+from ..version import __version__
 from .batching import ModelWorker
 from .decoding import UploadReader
 from .errors import RequestError, overloaded

@@ -31,9 +31,9 @@ from ..data.configuration_files import configuration_folder
 from ..data.folder_lock import FolderLock
 from ..data.text_files import one_line
 from ..loading.checksums import write_checksums
+from ..loading.guards import check_utf8
 from ..model.decoding import VideoDecodingError
 from ..model.frame_sampling import ClipSpecification
-from ..model.shown_names import check_utf8
 from ..option_names import option, with_options
 from .arguments import CHECKPOINTING, GROUPS, NAMES, RENAMED, VitaClipTrainingArguments
 from .checkpoints import FINAL_MODELS, is_finished, step_of, writing

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..data.configuration_files import RECIPE_FILE
 from ..data.output_files import storable
-from ..model.version import package_versions
+from ..version import package_versions
 from .checkpoints import FINAL_MODELS, check_readable, checkpoint_folder, complete_checkpoints, read_state
 from .recipes import read_recipe, write_recipe
 
