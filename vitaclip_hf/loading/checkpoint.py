@@ -18,7 +18,7 @@ from ..model.encoder import VideoEncoder
 from ..model.modeling_vita_clip import VitaClipModel
 from ..model.pipeline_zero_shot_video_classification import ZeroShotVideoClassificationPipeline
 from ..model.processing_vita_clip import VitaClipProcessor
-from ..model.shown_names import shown
+from ..model.shown_names import one_line, shown
 from .checksums import CHECKSUMS_FILE, check_checksums, write_checksums
 from .clip_backbones import BACKBONES, add_prompts, clip_processor
 from .families import check_methods, own_parts
@@ -31,7 +31,6 @@ from .guards import (
     check_video_processor,
     find_file,
     hub_arguments,
-    one_line,
     prompt_names,
 )
 from .prompts_alone import find_prompts_alone, fingerprint_of_tensors, load_prompts

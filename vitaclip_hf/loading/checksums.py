@@ -9,7 +9,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from .guards import INDEX, CheckpointError, one_line
+from ..model.shown_names import one_line
+from .guards import INDEX, CheckpointError
 
 
 CHECKSUMS_FILE = "checksums.json"
@@ -32,13 +33,7 @@ def weight_files(folder: str | os.PathLike) -> list[Path]:
 
 
 def write_checksums(folder: str | os.PathLike, files: Iterable[Path] | None = None) -> None:
-    """
-    Writes `checksums.json`.
-
-    Args:
-        folder: the folder that was written.
-        files (`Iterable[Path]`, *optional*): its files to list; by default those of weights.
-    """
+    """Writes `checksums.json` of a folder's files; by default of those of weights."""
     chosen = weight_files(folder) if files is None else files
     sums = {path.name: sha256_of(path) for path in chosen if path.name != CHECKSUMS_FILE}
     content = json.dumps({"sha256": sums}, indent=2, sort_keys=True)
@@ -47,12 +42,7 @@ def write_checksums(folder: str | os.PathLike, files: Iterable[Path] | None = No
 
 def check_checksums(folder: str | os.PathLike, files: Iterable[Path] | None = None) -> None:
     """
-    Compares files with `checksums.json` beside them. Without that file, and for files that it does not list, nothing is
-    compared.
-
-    Args:
-        folder: a folder.
-        files (`Iterable[Path]`, *optional*): its files to compare; by default those of weights.
+    Compares files, by default those of weights, with `checksums.json` beside them, if that exists and lists them.
 
     Raises:
         CheckpointError: a file has other bytes, or `checksums.json` itself is damaged.
@@ -66,7 +56,5 @@ def check_checksums(folder: str | os.PathLike, files: Iterable[Path] | None = No
         raise CheckpointError(f"{listing}: damaged ({one_line(error)}); fetch it again, or delete it.") from error
     for path in weight_files(folder) if files is None else files:
         if path.name in sums and sha256_of(path) != sums[path.name]:
-            raise CheckpointError(
-                f"{path}: these are not the bytes that {CHECKSUMS_FILE} states. If the file was saved again by "
-                f"`save_pretrained`, delete {CHECKSUMS_FILE}; otherwise it is damaged: fetch or save it again."
-            )
+            advice = f"fetch it again or, if it was saved again by `save_pretrained`, delete {CHECKSUMS_FILE}"
+            raise CheckpointError(f"{path}: these are not the bytes that {CHECKSUMS_FILE} states; {advice}.")

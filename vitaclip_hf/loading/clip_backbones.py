@@ -20,14 +20,9 @@ IMAGE_FIELDS = (
 
 def add_prompts(backbone: Any, settings: Mapping[str, Any] | None = None) -> VitaClipConfig:
     """
-    The configuration of a Vita-CLIP on a CLIP or MetaCLIP 2.
+    The configuration of a Vita-CLIP on the [`CLIPConfig`] or [`MetaClip2Config`] of a backbone.
 
-    Args:
-        backbone ([`CLIPConfig`] or [`MetaClip2Config`]): its configuration.
-        settings (`dict`, *optional*): values for `vision_config` and `text_config`, and other fields.
-
-    Returns:
-        [`VitaClipConfig`]
+    `settings` are values for `vision_config` and `text_config`, and other fields.
     """
     settings = dict(settings or {})
     values = backbone.to_dict()
@@ -41,14 +36,7 @@ def add_prompts(backbone: Any, settings: Mapping[str, Any] | None = None) -> Vit
 
 
 def clip_processor(name: str, config: VitaClipConfig, hub: Mapping[str, Any]) -> VitaClipProcessor:
-    """
-    A processor of size, mean and standard deviation of CLIP's image processor, and of its tokenizer.
-
-    Args:
-        name: folder or Hub id of the CLIP.
-        config: of [`add_prompts`].
-        hub: how files are found, as for `from_pretrained`.
-    """
+    """A processor of size, mean and standard deviation of CLIP's image processor, and of its tokenizer."""
     try:
         image = CLIPImageProcessor.get_image_processor_dict(name, **hub)[0]
     except OSError:  # the model's own image size

@@ -17,7 +17,7 @@ from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
 from ..model.prompts import ClassPrompts, TimeEmbedding, VisionPrompts
-from ..model.shown_names import shown
+from ..model.shown_names import one_line, shown
 
 
 # What `from_pretrained` takes to find files; the last two are about the folder itself, not about a base model.
@@ -35,11 +35,6 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be loaded; the message is one line that names it and says what to do."""
-
-
-def one_line(error: Exception) -> str:
-    """An exception's message as one line of at most 300 characters."""
-    return " ".join(str(error)[:5000].split())[:300] or type(error).__name__
 
 
 def check_utf8(path: Any, library: str, argument: str = "", error: type[ValueError] = ValueError) -> None:
@@ -93,11 +88,10 @@ def stored_shapes(source: str, hub: Mapping[str, Any]) -> dict[str, list[int]] |
             return None
         try:
             names = set(json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"].values())
-            inside = all(Path(name).name == name and "\\" not in name for name in names)
+            if not all(Path(name).name == name and "\\" not in name for name in names):
+                raise ValueError("it names files that are not beside it")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CheckpointError(f"{index}: no index of shards ({one_line(error)}); fetch it again.") from error
-        if not inside:
-            raise CheckpointError(f"{index}: names files that are not beside it; do not use this folder.")
         files = [find_file(source, name, hub) for name in sorted(names)]
     shapes: dict[str, list[int]] = {}
     for file in files:
@@ -113,12 +107,7 @@ def check_sizes(
     """
     Compares the sizes in the configuration with the shapes that are stored, before the model takes memory.
 
-    Args:
-        source: folder or Hub id.
-        config: as it was read.
-        model_class: of the model to load.
-        hub: how files are found, as for `from_pretrained`.
-        new: names of weights that start anew; None for all prompts, as on a stock CLIP.
+    `new` are the names of weights that start anew; `None` for all prompts, as on a stock CLIP.
 
     Raises:
         CheckpointError: a tensor is missing or has another shape than the configuration asks for, or the
@@ -131,10 +120,8 @@ def check_sizes(
             start = f"{part}_model.encoder.layers."
             stored = len({name.partition(start)[2].partition(".")[0] for name in shapes if start in name})
         if asked > stored + 10:
-            raise CheckpointError(
-                f"{source}: its config.json asks for {part}_config.num_hidden_layers {asked}, and {stored} are stored. "
-                "Fetch or save the folder again."
-            )
+            sizes = f"asks for {part}_config.num_hidden_layers {asked}, and {stored} are stored"
+            raise CheckpointError(f"{source}: its config.json {sizes}. Fetch or save the folder again.")
     if shapes is None:
         return
     with torch.device("meta"):
@@ -160,13 +147,8 @@ def compare_shapes(stored: Mapping[str, list[int]], expected: Mapping[str, torch
 
 def check_complete(source: Any, info: Mapping[str, Any], new: Iterable[str] = (), unexpected: bool = True) -> None:
     """
-    Raises CheckpointError for weights that are missing, have no place or another shape.
-
-    Args:
-        source: folder or Hub id, for the message.
-        info: `output_loading_info` of `from_pretrained`.
-        new: names of weights that start anew.
-        unexpected: whether weights without a place are an error.
+    Raises CheckpointError for weights that are missing (but for the `new` ones), have another shape, or (`unexpected`)
+    no place. `info` is `output_loading_info` of `from_pretrained`.
     """
     problems = [
         f"{name} has the shape {list(stored)}, the configuration asks for {list(expected)}"
@@ -175,10 +157,9 @@ def check_complete(source: Any, info: Mapping[str, Any], new: Iterable[str] = ()
     problems += [f"{name} is missing" for name in sorted(set(info["missing_keys"]) - set(new))]
     problems += [f"{name} has no place" for name in sorted(info["unexpected_keys"]) if unexpected]
     if problems:
-        more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
+        some = "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else "")
         raise CheckpointError(
-            f"{source}: the weights are not those of its configuration: {'; '.join(problems[:3])}{more}. "
-            "Fetch or save the folder again."
+            f"{source}: not the weights of its configuration: {some}. Fetch or save the folder again."
         )
 
 

@@ -28,6 +28,7 @@ from transformers.utils.hub import cached_file, extract_commit_hash
 
 from ..model.configuration_vita_clip import REMOTE_CODE_FIELDS
 from ..model.modeling_vita_clip import VitaClipModel
+from ..model.shown_names import one_line
 from ..version import __version__
 from .guards import (
     INDEX,
@@ -39,7 +40,6 @@ from .guards import (
     compare_shapes,
     find_file,
     hub_arguments,
-    one_line,
     prompt_names,
     quietly,
 )
@@ -48,8 +48,6 @@ from .guards import (
 WEIGHTS_FILE = "prompts.safetensors"
 PROMPT_CONFIG_FILE = "prompt_config.json"
 FORMAT_VERSION = 1
-# Arguments of `from_pretrained` that prompts alone do not take: they fit their configuration and base, or are refused.
-NO_ARGUMENTS = ("config", "state_dict", "ignore_mismatched_sizes", "output_loading_info")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,14 +97,11 @@ class PromptRecord:
             places = (Path(path).parent / record.base_model, Path(record.base_model))
             folder = next((place for place in places if record.base_revision is None and place.is_dir()), None)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, OSError, RecursionError) as error:
-            raise CheckpointError(
-                f"{path}: damaged or not written by `save_prompts` ({type(error).__name__}: {one_line(error)})."
-            ) from error
+            cause = f"{type(error).__name__}: {one_line(error)}"
+            raise CheckpointError(f"{path}: damaged or not written by `save_prompts` ({cause}).") from error
         if version > FORMAT_VERSION:
-            raise CheckpointError(
-                f"{path}: format {version}, written by vitaclip_hf {record.package_version!s:.50}; vitaclip_hf "
-                f"{__version__} reads up to format {FORMAT_VERSION}. Update the package."
-            )
+            writer = f"written by vitaclip_hf {record.package_version!s:.50}"
+            raise CheckpointError(f"{path}: format {version}, {writer}; this is {__version__}. Update the package.")
         return record if folder is None else dataclasses.replace(record, base_model=os.path.abspath(folder))
 
 
@@ -151,9 +146,7 @@ def save_prompts(
     folder = Path(directory)
     whole = any((folder / name).exists() for name in (WEIGHTS, INDEX))
     if whole or ((folder / CONFIG_NAME).exists() and not (folder / PROMPT_CONFIG_FILE).exists()):
-        raise CheckpointError(
-            f"{folder} holds a whole model or its configuration; save the prompts to a folder of their own."
-        )
+        raise CheckpointError(f"{folder} holds a whole model; save the prompts to a folder of their own.")
     base = os.fspath(base or model.config.name_or_path)
     if not base:
         raise CheckpointError("Pass `base`, the CLIP beneath the prompts: this model was not loaded from one.")
@@ -210,9 +203,6 @@ def load_prompts(
         CheckpointError: files that are missing, damaged, of a newer format or do not fit the configuration; or another
             base than the one beneath the prompts.
     """
-    refused = [name for name in NO_ARGUMENTS if name in kwargs]
-    if refused:
-        raise CheckpointError(f"`load_prompts` takes no {', '.join(refused)}: prompts fit or do not.")
     hub = hub_arguments(kwargs)
     kwargs = {name: value for name, value in kwargs.items() if name not in hub}
     attention = {name: kwargs.pop(name) for name in ("attn_implementation",) if name in kwargs}  # for the model itself
@@ -230,8 +220,7 @@ def load_prompts(
     base = record.base_model if base is None else os.fspath(base)
     if base_revision is None and base == record.base_model:
         base_revision = record.base_revision
-    hub = {name: value for name, value in hub.items() if name not in ("revision", "subfolder")}
-    hub["revision"] = base_revision
+    hub = {name: value for name, value in hub.items() if name != "subfolder"} | {"revision": base_revision}
     advice = f"pass `base`, or write the right folder or id as `base_model` into {PROMPT_CONFIG_FILE}"
     try:
         if use_safetensors:
@@ -253,13 +242,9 @@ def load_prompts(
     except (OSError, SafetensorError, pickle.UnpicklingError, *LOADING_ERRORS) as error:
         raise CheckpointError(f"The base model {base} cannot be loaded ({one_line(error)}); {advice}.") from error
     expected, backbone = split_tensors(model)
-    fingerprint = fingerprint_of_tensors(backbone)
-    if fingerprint != record.base_fingerprint:
+    if fingerprint_of_tensors(backbone) != record.base_fingerprint:
         recorded = record.base_model + (f" at {record.base_revision}" if record.base_revision else "")
-        raise CheckpointError(
-            f"Wrong base model: the prompts belong to {recorded} (weights {record.base_fingerprint[:12]}…), and {base} "
-            f"has other weights ({fingerprint[:12]}…); {advice}."
-        )
+        raise CheckpointError(f"Wrong base model: the prompts belong to {recorded}, not to {base}; {advice}.")
     check_complete(file, compare_shapes({name: list(tensor.shape) for name, tensor in prompts.items()}, expected))
     tensors = dict(model.named_parameters()) | dict(model.named_buffers())
     for name, stored in prompts.items():  # the prompts may be of another type than the backbone
@@ -271,12 +256,7 @@ def load_prompts(
 
 
 def find_prompts_alone(source: str | os.PathLike, arguments: Mapping[str, Any]) -> PromptRecord | None:
-    """The record of a folder or Hub id that holds prompts and no whole model; None for any other.
-
-    Args:
-        source: folder or Hub id.
-        arguments: of `from_pretrained`; those that say where files are found are used.
-    """
+    """The record of a folder or Hub id that holds prompts and no whole model; None for any other."""
     hub = hub_arguments(arguments)
     try:
         file = find_file(os.fspath(source), PROMPT_CONFIG_FILE, hub)
