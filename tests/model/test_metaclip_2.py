@@ -9,8 +9,6 @@ from transformers import MetaClip2Config, MetaClip2Model, XLMRobertaTokenizer
 from vitaclip_hf import (
     VitaClipForVideoClassification,
     load_checkpoint,
-    load_prompts,
-    save_prompts,
 )
 from vitaclip_hf.conversion.convert_clip import convert_clip
 
@@ -95,16 +93,6 @@ def test_one_loader_and_a_round_trip(folder, tokenizer, tmp_path):
     with torch.no_grad():
         expected = checkpoint.model.get_text_features(**texts).pooler_output
         assert torch.equal(again.model.get_text_features(**texts).pooler_output, expected)
-
-
-def test_prompts_alone_on_metaclip(folder, tokenizer, tmp_path):
-    model = on_clip(folder)
-    set_classes(model, ["archery", "tai chi"], tokenizer)
-    model.freeze_backbone()
-    save_prompts(model, tmp_path / "prompts")
-    again = load_prompts(tmp_path / "prompts")
-    ours, theirs = model.state_dict(), again.state_dict()
-    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def test_conversion(folder, tokenizer, tmp_path):

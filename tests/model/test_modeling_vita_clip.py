@@ -96,34 +96,6 @@ def test_freezing_leaves_exactly_the_prompts(stock_clip):
     }
 
 
-def prompts_by_hand(layer, cls_tokens):
-    """The paper's formulas, frame by frame and head by head, for one video `[T, D]`; returns `[T, tokens, D]`."""
-    prompts, tokens = layer.prompts, []
-    projected = cls_tokens @ prompts.cls_projection.weight.T + prompts.cls_projection.bias
-    attention = torch.nn.MultiheadAttention(48, 4, batch_first=True)
-    own = prompts.summary_attention
-    attention.in_proj_weight.data = torch.cat([own.q_proj.weight, own.k_proj.weight, own.v_proj.weight])
-    attention.in_proj_bias.data = torch.cat([own.q_proj.bias, own.k_proj.bias, own.v_proj.bias])
-    attention.out_proj.weight.data, attention.out_proj.bias.data = own.out_proj.weight, own.out_proj.bias
-    normed = torch.nn.functional.layer_norm(projected, (48,), prompts.summary_norm.weight, prompts.summary_norm.bias)
-    summary = projected + attention(normed[None], normed[None], normed[None])[0][0]
-    for frame in range(len(cls_tokens)):
-        local = projected + prompts.local_prompts
-        tokens.append(torch.cat([summary[frame : frame + 1], local, prompts.global_prompts]))
-    return torch.stack(tokens)
-
-
-@torch.no_grad()
-def test_prompts_against_torchs_own_attention():
-    model = tiny_model()
-    layer = model.vision_model.encoder.layers[0]
-    cls_tokens = torch.randn(2, 4, 48)
-    parts = layer.prompts(cls_tokens)
-    ours = torch.cat([part.expand(2, 4, -1, -1) for part in parts], dim=2)
-    for video in range(2):
-        torch.testing.assert_close(ours[video], prompts_by_hand(layer, cls_tokens[video]), atol=1e-6, rtol=1e-5)
-
-
 @pytest.mark.parametrize("subset", SUBSETS)
 @torch.no_grad()
 def test_any_subset_of_prompts(subset):
@@ -253,8 +225,6 @@ def test_another_resolution(stock_clip, stock_folder):
 def test_wrong_video_shapes(shape):
     with pytest.raises(ValueError, match=r"pixel_values_videos.*num_frames, num_channels, height, width.*got"):
         tiny_model()(torch.zeros(shape))
-    with pytest.raises(ValueError, match="pixel_values_videos.*got None"):
-        tiny_model().vision_model()
 
 
 # Classes
@@ -272,23 +242,6 @@ def test_contexts_of_words_are_plain_texts(tokenizer, position, template, specif
     inputs = tokenizer(sentences, padding="max_length", max_length=77, return_tensors="pt")
     plain = model.get_text_features(**inputs).pooler_output
     torch.testing.assert_close(model.get_class_features().pooler_output, plain, atol=5e-6, rtol=0)
-
-
-def test_order_of_tokens_in_each_position(tokenizer):
-    from vitaclip_hf.model.processing_vita_clip import tokenize_classes
-
-    name = tokenizer("riding a bike", add_special_tokens=False).input_ids
-    stop = tokenizer(".", add_special_tokens=False).input_ids
-    sos, eos, slot = tokenizer.bos_token_id, tokenizer.eos_token_id, -1
-    expected = {
-        "end": [sos, *[slot] * 5, *name, *stop, eos],
-        "front": [sos, *name, *[slot] * 5, *stop, eos],
-        "middle": [sos, slot, slot, *name, slot, slot, slot, *stop, eos],
-    }
-    for position, tokens in expected.items():
-        config = tiny_config(text={"context_position": position, "num_context_tokens": 5}).text_config
-        row = tokenize_classes(["riding_a_bike"], tokenizer, config)["class_input_ids"][0].tolist()
-        assert row == tokens + [-2] * (77 - len(tokens))
 
 
 @torch.no_grad()
@@ -370,13 +323,8 @@ def test_tokenizer_of_another_vocabulary(tokenizer):
 def test_loss_by_hand(tokenizer):
     model = tiny_model(tokenizer=tokenizer)
     outputs = model(videos(), labels=torch.tensor([2, 0]))
-    cosine = outputs.video_embeds @ outputs.text_embeds.T
-    logits = (cosine * model.logit_scale.exp()).tolist()
-    log_sum = [sum(torch.tensor(x).exp().item() for x in row) for row in logits]
-    expected = -sum(
-        torch.tensor(row[label]).exp().div(total).log().item()
-        for row, label, total in zip(logits, (2, 0), log_sum, strict=True)
-    )
+    logits = (outputs.video_embeds @ outputs.text_embeds.T * model.logit_scale.exp()).double()
+    expected = -(logits.exp() / logits.exp().sum(1, keepdim=True))[[0, 1], [2, 0]].log().sum().item()
     assert outputs.loss.item() == pytest.approx(expected / 2, rel=1e-5)
     shared = model(videos(), labels=torch.tensor([2, 0]), num_items_in_batch=8)
     assert shared.loss.item() == pytest.approx(expected / 8, rel=1e-5)
@@ -430,18 +378,6 @@ def test_trainer_splits_a_step_as_it_likes(tokenizer, tmp_path, soft):
         Trainer(model, arguments, train_dataset=data).train()
         step = before - model.class_prompts.context.detach()
         torch.testing.assert_close(step, plain.class_prompts.context.grad, atol=1e-5, rtol=1e-4)
-
-
-def test_evaluation_gathers_one_row_for_each_video(tokenizer, tmp_path):
-    from transformers import Trainer, TrainingArguments
-
-    model, pixels = tiny_model(tokenizer=tokenizer), videos(batch=5)
-    data = [{"pixel_values_videos": p, "labels": label} for p, label in zip(pixels, (0, 1, 2, 0, 1), strict=True)]
-    arguments = TrainingArguments(tmp_path, per_device_eval_batch_size=2, use_cpu=True, report_to=[], disable_tqdm=True)
-    logits = Trainer(model, arguments).predict(data).predictions
-    with torch.no_grad():
-        expected = model(pixels)
-    torch.testing.assert_close(torch.from_numpy(logits), expected.logits_per_video, atol=1e-5, rtol=1e-5)
 
 
 # Closed set, and its class matrix

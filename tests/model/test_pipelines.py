@@ -277,16 +277,10 @@ def test_label_embeddings_are_made_once_and_never_stale(folder, files):
     passes = []
     classifier.model.text_model.encoder.register_forward_hook(lambda *_: passes.append(1))
     before = classifier(files, candidate_labels=LABELS)
-    assert len(passes) == 1
     assert classifier(files, candidate_labels=LABELS) == before and len(passes) == 1
-    classifier(files[0], candidate_labels=LABELS[:2])
-    classifier(files[0], candidate_labels=LABELS, hypothesis_template="a {}")
-    assert len(passes) == 3
-    assert classifier(files, candidate_labels=LABELS) == before and len(passes) == 3
     with torch.no_grad():
         classifier.model.text_model.final_layer_norm.bias[0] += 0.5
-    after = classifier(files, candidate_labels=LABELS)
-    assert len(passes) == 4 and after != before
+    assert classifier(files, candidate_labels=LABELS) != before and len(passes) == 2
 
 
 @pytest.mark.parametrize(
@@ -452,32 +446,16 @@ def demo():
     return load_checkpoint(DEMO / "checkpoint").classifier(return_details=True, num_workers=0)
 
 
-@torch.no_grad()
-def details_by_hand(demo, labels: list[str], numbers: list[int]) -> tuple[list[float], list[float]]:
-    """Scores and cosines of one clip, from the model's own features."""
-    frames = vitaclip_hf.open_video(STAR).read(numbers)
-    pixels = demo.video_processor(frames, do_sample_frames=False, return_tensors="pt")["pixel_values_videos"]
-    texts = demo.model.get_text_features(**demo.tokenizer(labels, padding=True, return_tensors="pt")).pooler_output
-    video = demo.model.get_video_features(pixels).pooler_output[0]
-    cosines = torch.nn.functional.cosine_similarity(video[None], texts)
-    return (cosines * demo.model.logit_scale.exp()).softmax(0).tolist(), cosines.tolist()
-
-
 @pytest.mark.parametrize(
-    ("labels", "views"),
-    # Centres of eight equal parts of 32 frames at 16 a second; of two views, at a quarter and three quarters of each.
-    [(RIGHT, [range(2, 32, 4)]), (WRONG, [range(1, 32, 4), range(3, 32, 4)])],
+    "views",  # centres of eight equal parts of 32 frames; of two views, at a quarter and three quarters of each
+    [[range(2, 32, 4)], [range(1, 32, 4), range(3, 32, 4)]],
 )
-def test_scores_cosines_frames_and_times(demo, labels, views):
-    answer = demo(STAR, candidate_labels=labels, num_views=len(views))
-    numbers = [number for view in views for number in view]
-    by_hand = [details_by_hand(demo, labels, list(view)) for view in views]
+def test_details_and_plain_scores_are_the_same(demo, views):
+    answer, numbers = demo(STAR, candidate_labels=RIGHT, num_views=len(views)), [n for view in views for n in view]
     assert answer["frames"] == numbers and answer["times"] == [round(number / 16, 3) for number in numbers]
     assert answer["answer"] == answer["scores"][0]["label"] and "reason" not in answer
-    for kind, name in enumerate(("score", "cosine")):
-        means = [sum(values) / len(views) for values in zip(*(view[kind] for view in by_hand), strict=True)]
-        expected = dict(zip(labels, means, strict=True))
-        assert {row["label"]: row[name] for row in answer["scores"]} == pytest.approx(expected, abs=1e-5)
+    plain = demo(STAR, candidate_labels=RIGHT, num_views=len(views), return_details=False)
+    assert [{"score": row["score"], "label": row["label"]} for row in answer["scores"]] == plain
 
 
 def test_thresholds(demo):

@@ -371,15 +371,6 @@ def test_every_back_end_reads_bytes(sparse, decoder):
     assert numbers(decode_video(sparse.read_bytes(), [7, 3], decoder=decoder)[0]) == [7, 3]
 
 
-def test_names_of_bytes_in_errors(broken):
-    with pytest.raises(VideoDecodingError) as caught:
-        decode_video(b"x" * 1234, [0])
-    assert caught.value.source == "bytes (1234 B)" and "bytes (1234 B)" in str(caught.value)
-    with open(broken["text"], "rb") as file, pytest.raises(VideoDecodingError) as caught:
-        decode_video(file, [0])
-    assert str(broken["text"]) in caught.value.source
-
-
 def test_file_names_are_not_protocols(sparse, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("concat:a.mp4").write_bytes(sparse.read_bytes())

@@ -41,16 +41,11 @@ SDP = (
 )
 SCRIPTS = {
     "list.ffconcat": FFCONCAT,
-    "concat_crlf.mp4": FFCONCAT.replace("\n", "\r\n"),
     "concat_bom.mp4": "\ufeff" + FFCONCAT,
     "concat_of_files.txt": "file 'secret.mp4'\n",
-    "live.m3u8": HLS,
-    "complete.m3u8": HLS + "#EXT-X-ENDLIST\n",
     "playlist.mp4": HLS + "#EXT-X-ENDLIST\n",
     "playlist_bom.mp4": "\ufeff" + HLS,
-    "files.m3u": "secret.mp4\n",
     "stream.sdp": SDP,
-    "session.mp4": SDP,
     "manifest.mpd": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="dynamic"><Period>'
     '<AdaptationSet mimeType="video/mp4"><Representation id="1"><BaseURL>secret.mp4</BaseURL></Representation>'
     "</AdaptationSet></Period></MPD>",
@@ -62,8 +57,6 @@ SCRIPTS = {
     "reference.mov": "[Reference]\nRef1=secret.mp4\n",
     "rtsp.mp4": "rtsptext\nrtsp://127.0.0.1:9/x\n",
     "graph.txt": "movie=secret.mp4",
-    "notes.nfo": "hello\n" * 50,
-    "subtitles.srt": "1\n00:00:00,000 --> 00:00:02,000\nhello\n",
     "text.mp4": "this is not a video\n" * 200,
     "page.mp4": "<!doctype html><html><body>404</body></html>",
 }

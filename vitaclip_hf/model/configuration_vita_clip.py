@@ -24,16 +24,14 @@ class VitaClipTextConfig(CLIPTextConfig):
     names (paper section 3.2; CoOp, arXiv 2109.01134).
 
     Args:
-        num_context_tokens (`int`, *optional*, defaults to 16):
-            Learned context tokens of a class prompt. The paper uses 16, the released K400 script 8.
-        context_position (`str`, *optional*, defaults to `"end"`):
-            Where the class name stands: at the `"end"` of the context, in `"front"` of it, or in its `"middle"`.
-        class_specific_context (`bool`, *optional*, defaults to `True`): one context for each class, or one for all.
-        context_init (`str`, *optional*):
-            Words whose embeddings new contexts start from, as many tokens as `num_context_tokens`; random if `None`.
-        pool_first_eos (`bool`, *optional*, defaults to `False`):
-            Take a text's feature at its first `eos_token_id`, as MetaCLIP 2 does. CLIP takes it there too, unless the
-            configuration has the `eos_token_id` 2 of OpenAI's published files: then at the largest token id.
+        num_context_tokens (`int`, defaults to 16): learned tokens of a class prompt; the released K400 script has 8.
+        context_position (`str`, defaults to `"end"`): where the class name stands: at the `"end"` of the context, in
+            `"front"` of it, or in its `"middle"`.
+        class_specific_context (`bool`, defaults to `True`): one context for each class, or one for all.
+        context_init (`str`, *optional*): words whose embeddings new contexts start from, as many tokens as
+            `num_context_tokens`; random if `None`.
+        pool_first_eos (`bool`, defaults to `False`): take a text's feature at its first `eos_token_id`, as MetaCLIP 2
+            does. CLIP does too, unless that is the 2 of OpenAI's published files: then at the largest token id.
     """
 
     model_type = "vita_clip_text_model"
@@ -45,7 +43,6 @@ class VitaClipTextConfig(CLIPTextConfig):
     pool_first_eos: bool = False
 
     def validate_architecture(self):
-        """Checks fields that only make sense together; run by `@strict`."""
         super().validate_architecture()
         _check_at_least(self, 1, "num_context_tokens", "num_attention_heads")
         if self.context_position not in CONTEXT_POSITIONS:
@@ -65,16 +62,13 @@ class VitaClipVisionConfig(CLIPVisionConfig):
     (paper section 3.1).
 
     Args:
-        num_frames (`int`, *optional*, defaults to 8): frames of a training clip. Time embedding and local prompts have
-            one vector for each; they are resized over time (nearest) for clips of another length.
-        use_summary_prompt (`bool`, *optional*, defaults to `True`):
-            One prompt a frame that attends over the class tokens of all frames.
-        use_local_prompts (`bool`, *optional*, defaults to `True`):
-            One learned prompt for each frame of the clip, conditioned on that frame's class token.
-        num_global_prompts (`int`, *optional*, defaults to 8): learned prompts, the same for all frames; 0 for none.
-        train_cls_projection (`bool`, *optional*, defaults to `True`):
-            Whether `freeze_backbone` leaves the projection of the class tokens trainable, as the paper counts it. The
-            released code freezes it by accident (`False`).
+        num_frames (`int`, defaults to 8): frames of a training clip. Time embedding and local prompts have one vector
+            for each; they are resized over time (nearest) for clips of another length.
+        use_summary_prompt (`bool`, defaults to `True`): one prompt a frame that attends over all frames' class tokens.
+        use_local_prompts (`bool`, defaults to `True`): one learned prompt a frame, conditioned on its class token.
+        num_global_prompts (`int`, defaults to 8): learned prompts, the same for all frames; 0 for none.
+        train_cls_projection (`bool`, defaults to `True`): whether `freeze_backbone` leaves the projection of the class
+            tokens trainable, as the paper counts it. The released code freezes it by accident (`False`).
     """
 
     model_type = "vita_clip_vision_model"
@@ -87,7 +81,6 @@ class VitaClipVisionConfig(CLIPVisionConfig):
     train_cls_projection: bool = True
 
     def validate_architecture(self):
-        """Checks fields that only make sense together; run by `@strict`."""
         super().validate_architecture()
         _check_at_least(self, 1, "num_frames", "num_attention_heads")
         _check_at_least(self, 0, "num_global_prompts")
@@ -150,7 +143,7 @@ class VitaClipConfig(CLIPConfig):
 
     @property
     def num_frames(self) -> int:
-        """Frames of a clip, read by the `video-classification` pipeline."""
+        """Frames of a clip; transformers' `video-classification` pipeline reads it."""
         return self.vision_config.num_frames
 
     @num_frames.setter

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from transformers import initialization as init
 from transformers.masking_utils import create_causal_mask
-from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling, ImageClassifierOutput
+from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.clip.modeling_clip import (
     CLIPAttention,
@@ -140,13 +140,11 @@ class VitaClipVisionEncoder(nn.Module):
         self.layers = nn.ModuleList([VitaClipVisionLayer(config) for _ in range(config.num_hidden_layers)])
 
     def forward(
-        self, inputs_embeds: torch.Tensor, all_tokens: bool = True, **kwargs: Unpack[TransformersKwargs]
-    ) -> BaseModelOutput:
-        hidden_states = inputs_embeds
+        self, hidden_states: torch.Tensor, num_queries: int | None = None, **kwargs: Unpack[TransformersKwargs]
+    ) -> torch.Tensor:
         for layer in self.layers[:-1]:
             hidden_states = layer(hidden_states, **kwargs)
-        hidden_states = self.layers[-1](hidden_states, None if all_tokens else 1, **kwargs)
-        return BaseModelOutput(last_hidden_state=hidden_states)
+        return self.layers[-1](hidden_states, num_queries, **kwargs)
 
 
 class VitaClipPreTrainedModel(CLIPPreTrainedModel):
@@ -175,7 +173,7 @@ class VitaClipPreTrainedModel(CLIPPreTrainedModel):
 
     @contextmanager
     def prompts_disabled(self) -> Iterator[None]:
-        """A context in which `use_prompts` is `False` for every forward pass of this thread."""
+        """A context in which this thread's forward passes have `use_prompts=False`."""
         models = {id(module) for module in self.modules() if isinstance(module, VitaClipPreTrainedModel)}
         token = _WITHOUT_PROMPTS.set(_WITHOUT_PROMPTS.get() | models)
         try:
@@ -230,7 +228,7 @@ class VitaClipVisionModel(VitaClipPreTrainedModel):
     @capture_outputs(tie_last_hidden_states=False)
     def forward(
         self,
-        pixel_values_videos: torch.Tensor | None = None,
+        pixel_values_videos: torch.Tensor,
         interpolate_pos_encoding: bool = False,
         class_tokens_only: bool = False,
         use_prompts: bool = True,
@@ -239,22 +237,20 @@ class VitaClipVisionModel(VitaClipPreTrainedModel):
         r"""
         Args:
             pixel_values_videos (`torch.Tensor` of shape `(batch_size, num_frames, num_channels, height, width)`):
-                Normalised frames; any number of frames from 1 up.
+                Normalised frames, any number of them.
             interpolate_pos_encoding (`bool`, defaults to `False`): accept another size than the configuration's.
-            class_tokens_only (`bool`, defaults to `False`): compute the last layer for the class tokens only, which
-                saves time; `last_hidden_state` is then `None`. Without effect where hidden states or attentions are
-                asked for, and without prompts.
+            class_tokens_only (`bool`, defaults to `False`): compute the last layer for the class tokens only;
+                `last_hidden_state` is then `None`. Without effect if hidden states or attentions are asked for.
             use_prompts (`bool`, defaults to `True`): `False` for frozen CLIP: each frame's features are CLIP's own.
 
         Returns:
             `pooler_output` of shape `(batch_size, num_frames, hidden_size)`: each frame's class token after the final
             LayerNorm; and `last_hidden_state` of shape `(batch_size, num_frames, sequence_length, hidden_size)`.
         """
-        if pixel_values_videos is None or pixel_values_videos.ndim != 5 or 0 in pixel_values_videos.shape:
-            raise ValueError(
-                "`pixel_values_videos` must have the shape (batch_size, num_frames, num_channels, height, width), got "
-                f"{None if pixel_values_videos is None else tuple(pixel_values_videos.shape)}."
-            )
+        shape = tuple(pixel_values_videos.shape)
+        if len(shape) != 5 or 0 in shape:
+            axes = "(batch_size, num_frames, num_channels, height, width)"
+            raise ValueError(f"`pixel_values_videos` must have the shape {axes}, got {shape}.")
         use_prompts = use_prompts and not self._without_prompts
         # Without prompts this is CLIP. It is computed as CLIP computes it, so that the result is bit-identical.
         recorded = any(kwargs.get(name, getattr(self.config, name, False)) for name in RECORDED)
@@ -264,7 +260,7 @@ class VitaClipVisionModel(VitaClipPreTrainedModel):
         if use_prompts:
             hidden_states = self.time_embedding(hidden_states)
         hidden_states = self.pre_layrnorm(hidden_states)
-        hidden_states = self.encoder(hidden_states, all_tokens, use_prompts=use_prompts, **kwargs).last_hidden_state
+        hidden_states = self.encoder(hidden_states, None if all_tokens else 1, use_prompts=use_prompts, **kwargs)
         return BaseModelOutputWithPooling(
             last_hidden_state=hidden_states if all_tokens else None,
             pooler_output=self.post_layernorm(hidden_states[:, :, 0]),
