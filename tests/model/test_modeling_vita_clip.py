@@ -531,15 +531,6 @@ def test_attention_back_ends_on_a_gpu(attention, tokenizer):
     assert (outputs.logits_per_video.float().cpu() - expected).abs().max() < 0.5
 
 
-@pytest.mark.slow
-@torch.no_grad()
-def test_compiles_with_inductor():
-    model = tiny_model()
-    compiled = torch.compile(model.get_video_features, fullgraph=True)
-    expected = model.get_video_features(videos()).pooler_output
-    torch.testing.assert_close(compiled(videos()).pooler_output, expected, atol=1e-5, rtol=0)
-
-
 def without(folder, tmp_path, *names):
     """A copy of the folder that lacks these weights."""
     copy = shutil.copytree(folder, tmp_path / "lacking")

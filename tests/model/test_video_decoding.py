@@ -293,14 +293,22 @@ def broken(folder, sparse):
     return {**paths, **{name: folder / f"{name}.mp4" for name in ("audio_only", "directory", "missing")}}
 
 
-UNREADABLE = ["empty", "garbage", "text", "header_only", "audio_only", "directory", "missing"]
+UNREADABLE = {
+    "empty": "empty",
+    "garbage": "this format is not supported",
+    "text": "this format is not supported",
+    "header_only": "",
+    "audio_only": "no video stream",
+    "directory": "not a file",
+    "missing": "no such file",
+}
 DAMAGED = ["truncated", "zeroed_middle", "scattered_bytes"]
 
 
 @pytest.mark.parametrize("decoder", BACK_ENDS)
 @pytest.mark.parametrize("name", UNREADABLE)
 def test_unreadable_files_give_one_error(broken, name, decoder):
-    with pytest.raises(VideoDecodingError) as caught:
+    with pytest.raises(VideoDecodingError, match=UNREADABLE[name]) as caught:
         decode_video(broken[name], [0], decoder=decoder)
     assert caught.value.source == str(broken[name])
     assert str(broken[name]) in str(caught.value) and caught.value.cause
@@ -331,24 +339,6 @@ def test_damage_is_noticed_where_it_is_read(broken, name):
             decode_video(broken[name], [0, 3])
     with pytest.raises(VideoDecodingError, match=name):
         decode_video(broken[name], [0, NUM_FRAMES - 1])
-
-
-def test_messages_say_what_was_found(broken):
-    for name, found in {
-        "empty": "empty",
-        "missing": "no such file",
-        "directory": "not a file",
-        "audio_only": "no video stream",
-        "truncated": "cut short",
-        "garbage": "this format is not supported",
-        "text": "this format is not supported",
-    }.items():
-        with pytest.raises(VideoDecodingError, match=found):
-            decode_video(broken[name], [0])
-    with pytest.raises(VideoDecodingError) as caught:
-        decode_video(broken["garbage"], [0])
-    # Which of FFmpeg's errors it is, depends on the version of PyAV.
-    assert isinstance(caught.value.__cause__, av.error.FFmpegError)
 
 
 # Sources

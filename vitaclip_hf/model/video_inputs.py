@@ -78,17 +78,16 @@ def is_list_of_image_files(item: Any) -> bool:
     return extensions <= Image.registered_extensions().keys() - {".gif", ".mpg", ".mpeg"}
 
 
-def is_frame(item: Any) -> bool:
-    return isinstance(item, Image.Image) or (isinstance(item, (np.ndarray, torch.Tensor)) and item.ndim in (2, 3))
+def _axes(item: Any) -> int:
+    """Axes of an array, a tensor or an image; 0 for anything else."""
+    return 3 if isinstance(item, Image.Image) else item.ndim if isinstance(item, (np.ndarray, torch.Tensor)) else 0
 
 
 def is_single_video(videos: Any) -> bool:
     """Whether this is one video: an opened or encoded one, an array `[T, …]`, or a list of frames."""
-    if isinstance(videos, (np.ndarray, torch.Tensor)):
-        return videos.ndim == 4
     if isinstance(videos, (list, tuple)):
-        return len(videos) > 0 and all(is_frame(item) for item in videos)
-    return isinstance(videos, Video) or is_encoded(videos)
+        return len(videos) > 0 and all(_axes(item) in (2, 3) for item in videos)
+    return isinstance(videos, Video) or is_encoded(videos) or _axes(videos) == 4
 
 
 def batch_of_videos(videos: Any) -> list:
@@ -97,31 +96,25 @@ def batch_of_videos(videos: Any) -> list:
 
     Inner lists of videos, as other processors take them, are joined; an inner list of image files or frames is one.
     """
-    is_array = isinstance(videos, (np.ndarray, torch.Tensor))
     if is_single_video(videos):
         return [videos]
-    if is_array and videos.ndim == 5:
+    if _axes(videos) == 5:
         return list(videos)
-    if isinstance(videos, (list, tuple)) and len(videos) and not any(is_frame(item) for item in videos):
-        parts = [[item] if is_list_of_image_files(item) else batch_of_videos(item) for item in videos]
-        return [video for part in parts for video in part]
-    kind = f"an array of shape {list(videos.shape)}" if is_array else type(videos).__name__
+    kind = type(videos).__name__ + (f" of shape {list(videos.shape)}" if hasattr(videos, "shape") else "")
     if isinstance(videos, (list, tuple)):
-        kind = f"a {kind} of {', '.join(sorted({type(part).__name__ for part in videos})) or 'nothing'}"
+        if videos and not any(_axes(item) in (2, 3) for item in videos):
+            parts = [[item] if is_list_of_image_files(item) else batch_of_videos(item) for item in videos]
+            return [video for part in parts for video in part]
+        kind += f" of {', '.join(sorted({type(part).__name__ for part in videos})) or 'nothing'}"
     raise NotAVideoError(f"Expected a video or a list of videos (see VitaClipVideoProcessor), got {kind}.")
 
 
 def to_frames(
-    video: Any,
-    layout: str | ChannelDimension | None = None,
-    scale: bool = True,
-    options: ReadOptions | None = None,
+    video: Any, layout: str | ChannelDimension | None = None, scale: bool = True, options: ReadOptions | None = None
 ) -> torch.Tensor:
     """
     An array or tensor `[T, H, W, C]` or `[T, C, H, W]`, or a list of images, arrays or image files, as one tensor
-    `[T, 3, H, W]`, uint8 or float32.
-
-    `layout` says where the channels are if the shape does not tell. With `scale`, floats become 0 … 255.
+    `[T, 3, H, W]`, uint8 or float32. `layout` is for shapes that do not tell; with `scale`, floats become 0 … 255.
     """
     if not isinstance(video, (list, tuple)):
         return _to_rgb(_to_tensor(video), layout, scale)
