@@ -221,7 +221,7 @@ def test_videos_of_other_sizes_make_one_batch():
     ("video", "error", "message"),
     [
         (3, TypeError, "Expected a video or a list of videos.*got int"),
-        ([], TypeError, "got a list of nothing"),
+        ([], TypeError, "got list of nothing"),
         ([[]], TypeError, "list of nothing"),
         (np.zeros((4, 4)), TypeError, r"array of shape \[4, 4\]"),
         ([np.zeros((8, 8, 3), np.uint8), "clip.mp4"], TypeError, "ndarray, str"),
