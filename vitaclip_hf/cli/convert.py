@@ -1,4 +1,4 @@
-"""`vitaclip convert original` and `vitaclip convert clip`."""
+"""`vitaclip convert original`, `vitaclip convert clip` and `vitaclip convert vifi`."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -91,6 +91,26 @@ def convert_clip(
         seed=seed,
     )
     _report(output, model)
+
+
+def convert_vifi(
+    checkpoint: Annotated[Path, typer.Argument(metavar="FILE", help="The .pth file of ViFi-CLIP's released code.")],
+    output: NewFolder,
+    base: Annotated[
+        str, typer.Option(metavar="NAME", help="Folder or Hub id of the CLIP that it started from.")
+    ] = "openai/clip-vit-base-patch16",
+    revision: Revision = None,
+) -> None:
+    """Make a CLIP folder of a ViFi-CLIP.
+
+    ViFi-CLIP is a fine-tuned CLIP; its file lacks the token embedding, which is that of the base. The folder works
+    wherever a CLIP does, also in `vitaclip classify` and `vitaclip evaluate`.
+    """
+    load_libraries()
+    from ..conversion.convert_vifi_clip import convert_vifi_clip
+
+    model = convert_vifi_clip(checkpoint, output, base, revision)
+    print(f"{output}: {model.num_parameters():,} parameters")
 
 
 def _report(output: Path, model: Any) -> None:

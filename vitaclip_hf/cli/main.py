@@ -9,7 +9,7 @@ from .average import average
 from .card import card
 from .classify import classify
 from .compare import compare
-from .convert import convert_clip, convert_original
+from .convert import convert_clip, convert_original, convert_vifi
 from .embed import embed, index
 from .errors import Command, Group
 from .evaluate import evaluate
@@ -75,6 +75,7 @@ CONVERSIONS: dict[Callable, tuple[str, ...]] = {
         "vitaclip convert clip openai/clip-vit-base-patch16 --preset vita-clip-b16 --output untrained",
         "vitaclip convert clip laion.bin --activation gelu --classes classes.txt --output untrained",
     ),
+    convert_vifi: ("vitaclip convert vifi vifi_clip_10_epochs_k400_full_finetuned.pth --output vifi-clip",),
 }
 
 
@@ -122,7 +123,7 @@ app = group(
     pretty_exceptions_enable=False,
 )
 app.add_typer(
-    group(CONVERSIONS, help="Make a Vita-CLIP folder of a checkpoint of another format.", callback=help_alone),
+    group(CONVERSIONS, help="Make a folder for these commands of a checkpoint of another format.", callback=help_alone),
     name="convert",
 )
 
