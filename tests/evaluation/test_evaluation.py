@@ -190,9 +190,7 @@ def test_what_every_result_must_store(finished, checkpoint, videos):
     assert results["command"] == "it" and results["date"].endswith("+00:00")
     assert results["versions"]["torch"] == torch.__version__.split("+")[0]
     assert results["machine"]["device"] == "cpu" and results["limited"] is None and results["warnings"] == []
-    cost = results["cost"]
-    assert cost["parameters"] == {"all": 1_180_641, "trainable": 338_881}
-    assert cost["milliseconds_per_view"]["vita_clip"] > 0 and cost["peak_memory"]["mebibytes"] > 100
+    assert results["cost"]["parameters"] == {"all": 1_180_641, "trainable": 338_881}
 
 
 def test_per_class_files(finished):

@@ -49,7 +49,6 @@ def write_report(
     plan, protocol, checkpoint, model = evaluator.plan, evaluator.protocol, evaluator.checkpoint, evaluator.model
     done = outcomes(plan, finished)
     _write_predictions(folder / PREDICTIONS_FILE, done, evaluator.rows)
-    views = evaluator.batch_size * protocol.num_views * protocol.num_spatial_views
     results = {
         "protocol": protocol.to_dict(),
         "limited": f"limited to {plan.limit} videos a split: a quick look, no result" if plan.limit else None,
@@ -67,7 +66,7 @@ def write_report(
             "logit_scale": model.logit_scale.exp().item() if hasattr(model, "logit_scale") else None,
         },
         "video_processor": json.loads(checkpoint.processor.video_processor.to_json_string()),
-        "cost": cost.cost(model, protocol.clip_specification.num_frames, views),
+        "cost": cost.cost(model, protocol.clip_specification.num_frames),
         "batch_size": evaluator.batch_size,
         "machine": cost.machine(model.device),
         "versions": package_versions(),
