@@ -49,6 +49,9 @@ def test_frames_times_and_bars():
     shares = [value.get_width() / track.get_width() for track, value in zip(tracks, values, strict=True)]
     assert shares == pytest.approx([0.75, 0.2, 0.05])
     assert [to_hex(bar.get_facecolor()).upper() for bar in values] == [BEST, OTHER, OTHER]
+    rows = drawn.axes[0].texts[9:]  # texts of a row share a baseline
+    assert [text.get_position()[1] for text in rows[::2]] == [text.get_position()[1] for text in rows[1::2]]
+    assert {text.get_va() for text in rows} == {"baseline"}
     noted = draw_answer(pixels, None, SCORES, note="none: too far")  # then no bar is stressed
     assert {to_hex(bar.get_facecolor()).upper() for bar in noted.axes[0].patches} == {OTHER, TRACK}
     assert "none: too far" in texts_of(noted)
@@ -93,13 +96,6 @@ def test_words_longer_than_a_line_are_cut_and_odd_signs_are_no_formulas():
     drawn = draw_answer(frames(1), None, [{"label": "$5_off$ and\n$\\nothing$ \x1b", "score": 0.5}], "$x^2$.mp4")
     drawn.canvas.draw()
     assert texts_of(drawn) == ["$x^2$.mp4", "", "$5_off$ and $\\nothing$ \\x1b", "50.0%"]
-
-
-def test_texts_of_a_row_share_a_baseline():
-    texts = draw_answer(frames(1), None, SCORES).axes[0].texts
-    heights = [text.get_position()[1] for text in texts[1:]]
-    assert heights[0::2] == heights[1::2]
-    assert {text.get_va() for text in texts} == {"baseline"}
 
 
 def test_nothing_of_matplotlib_is_changed(tmp_path):
