@@ -55,16 +55,17 @@ def read_author_texts(checkpoint: Path, license: str | None = None) -> dict[str,
     for name, value in texts.items():
         items = value if name in LIST_FIELDS else [value]
         right = isinstance(items, list) and bool(items) and all(isinstance(i, str) and i.strip() for i in items)
-        if not right or name not in (*TEXT_FIELDS, *LIST_FIELDS):
+        right &= name in (*TEXT_FIELDS, *LIST_FIELDS) and (name != "base_model" or bool(HUB_ID.fullmatch(str(value))))
+        if not right:
             raise ValueError(
-                f"{file}: wrong or unknown `{name!s:.100}: {value!s:.100}`; expected texts for "
-                f"{', '.join(TEXT_FIELDS)} and lists of texts for {', '.join(LIST_FIELDS)}."
+                f"{file}: wrong or unknown `{name!s:.100}: {value!s:.100}`; texts are for {', '.join(TEXT_FIELDS)}, "
+                f"lists of texts for {', '.join(LIST_FIELDS)}; `base_model` is ORG/NAME."
             )
-    if not HUB_ID.fullmatch(texts.get("base_model", "ORG/NAME")):
-        raise ValueError(f"{file}: `base_model` must be a Hub id, ORG/NAME, got {texts['base_model']!r:.100}.")
-    if license is not None and license != texts.get("license", license):
+    if license is None:
+        return texts
+    if license != texts.get("license", license):
         texts = {name: text for name, text in texts.items() if name not in LICENSE_FIELDS}
-    return texts if license is None else texts | {"license": license}
+    return texts | {"license": license}
 
 
 def read_measurements(checkpoint: Path, model: PreTrainedModel) -> dict[str, Any] | None:
@@ -200,9 +201,7 @@ def make_card(
     trained, parameters = model.get_nb_trainable_parameters()
     card = ModelCard.from_template(
         ModelCardData(
-            license=texts.get("license"),
-            license_name=texts.get("license_name"),
-            license_link=texts.get("license_link"),
+            **{name: texts.get(name) for name in ("license", "license_name", "license_link")},
             library_name="transformers",
             pipeline_tag="video-classification",
             base_model=base_model(texts, recipe, run),

@@ -72,17 +72,17 @@ class ArgumentParser(HfArgumentParser):
             ValueError: an unknown argument, or a value that does not fit.
         """
         values = {name: self._typed(name, value) for name, value in (values or {}).items()}
-        found = values | self._given(arguments)
-        self.chosen = {name: v for name, v in found.items() if name in values or v != self.get_default(name)}
+        chosen = values | self._parsed(arguments)
+        self.chosen = {name: v for name, v in chosen.items() if name in values or v != self.get_default(name)}
         try:
             return tuple(
-                kind(**{item.name: found[item.name] for item in fields(kind) if item.name in found})
+                kind(**{item.name: chosen[item.name] for item in fields(kind) if item.name in chosen})
                 for kind in self.dataclass_types
             )
         except TypeError as error:
             raise ValueError(" ".join(str(error).split())) from error
 
-    def _given(self, arguments: list[str]) -> dict[str, Any]:
+    def _parsed(self, arguments: list[str]) -> dict[str, Any]:
         """The values on a command line."""
         namespace = Namespace(**{action.dest: UNSET for action in self._actions})
         namespace, unknown = self.parse_known_args(arguments, namespace)
@@ -98,7 +98,7 @@ class ArgumentParser(HfArgumentParser):
         items = value if isinstance(value, list) else [value]
         texts = [item if isinstance(item, str) else json.dumps(item, default=str) for item in items]
         try:
-            typed = self._given([f"--{name}", *texts] if value is items else [f"--{name}={texts[0]}"])[name]
+            typed = self._parsed([f"--{name}", *texts] if value is items else [f"--{name}={texts[0]}"])[name]
         except ValueError as error:
             raise ValueError(f"`{name}` of the file: {error}") from error
         same_kind = all(isinstance(value, kind) == isinstance(typed, kind) for kind in (bool, list))

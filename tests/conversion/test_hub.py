@@ -399,21 +399,6 @@ def test_bad_options_are_one_line(unchecked, checkpoint, capsys, tmp_path):
         assert option in error and str(value) in error
 
 
-@pytest.mark.slow
-@pytest.mark.skipif("OTHER_PYTHON" not in os.environ, reason="OTHER_PYTHON names no interpreter with other versions")
-def test_loads_under_another_version(published, video, expected, tmp_path):
-    """With the oldest or newest supported transformers in OTHER_PYTHON: the same folder, by its own code."""
-    script, output = ROOT / "conversion" / "folder_outputs.py", tmp_path / "outputs"
-    command = [os.environ["OTHER_PYTHON"], "-I", script, published.folder, video, output]
-    settings = {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(tmp_path / "modules")}
-    result = subprocess.run(command, env=os.environ | settings, cwd=tmp_path, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    outputs = load_file(output)
-    assert sorted(outputs) == sorted(expected)
-    for name, tensor in expected.items():
-        torch.testing.assert_close(outputs[name], tensor, rtol=0, atol=1e-4)
-
-
 def test_prompts_alone_are_published_as_a_whole_model(unchecked, checkpoint, published, tmp_path):
     """What training leaves with `--prompts-only`, on a CLIP beside it: byte by byte the whole model's folder."""
     clip, folder, out = tmp_path / "clip", tmp_path / "prompts", tmp_path / "out"

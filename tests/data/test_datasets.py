@@ -18,7 +18,6 @@ from vitaclip_hf.data.clip_dataset import ClipCollator, ClipDataset, EpochSample
 from vitaclip_hf.data.clip_stream import ClipStream
 from vitaclip_hf.data.video_sources import HubVideos, MotionShapes
 from vitaclip_hf.model.decoding import PyAVVideo, VideoTooLargeError, open_video
-from vitaclip_hf.model.frame_sampling import ClipSpecification
 from vitaclip_hf.model.read_options import ReadOptions
 from vitaclip_hf.model.video_reader import SETTINGS, VideoReader
 
@@ -405,19 +404,6 @@ def test_hub_dataset_mistakes(hub_dataset):
         HubVideos(hub_dataset.remove_columns("video"))
     with pytest.raises(AnnotationError, match="holds numbers without names"):
         HubVideos(hub_dataset.cast_column("label", datasets.Value("int64")))
-
-
-def test_random_frames_are_those_of_the_rule(table, decoded):
-    """The clip of a key is one that the rule can draw, and starts differ between keys."""
-    data = training_set(table)
-    for epoch in range(20):
-        data[SampleKey(epoch, 0)]
-    starts = {asked[0] for asked in decoded}
-    assert all(asked == [asked[0] + 2 * n for n in range(4)] for asked in decoded)
-    rule = ClipSpecification(4, "dense_random", 2)
-    possible = {rule.frame_numbers(NUM_FRAMES, seed)[0][0] for seed in range(200)}
-    assert len(starts) > 2
-    assert starts <= possible
 
 
 def test_a_batch_through_the_real_augmentation_and_mixer(table):

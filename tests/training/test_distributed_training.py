@@ -19,15 +19,7 @@ from vitaclip_hf.training.arguments import CHECKPOINTING
 
 TESTS = Path(__file__).parent
 SHIPPED = TESTS.parents[1] / "configuration" / "accelerate" / "fsdp.yaml"
-TORCHRUN = [
-    "torch.distributed.run",
-    "--nproc_per_node",
-    "2",
-    "--rdzv_backend",
-    "c10d",
-    "--rdzv_endpoint",
-    "localhost:0",
-]
+TORCHRUN = ["torch.distributed.run", "--nproc_per_node=2", "--rdzv_backend=c10d", "--rdzv_endpoint=localhost:0"]
 shards_on_cpus = pytest.mark.skipif(
     not hasattr(torch.cpu.Stream, "record_event"), reason="this torch does not shard on CPUs"
 )

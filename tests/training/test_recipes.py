@@ -33,23 +33,20 @@ def test_a_recipe_extends_another_and_is_written_again(tmp_path):
 
 def test_a_path_in_a_recipe_is_found_from_any_working_directory(tmp_path, monkeypatch):
     """In a clone anywhere: from the working directory, else from the folder of the file that names it."""
-    recipes = tmp_path / "clone" / "recipes"
-    recipes.mkdir(parents=True)
-    (tmp_path / "clone" / "checkpoint").mkdir()
+    clone, elsewhere = tmp_path.resolve() / "clone", tmp_path / "elsewhere"
+    for folder in (elsewhere, clone / "checkpoint", clone / "recipes/motion_shapes"):
+        folder.mkdir(parents=True)
+    recipes = clone / "recipes"
     (recipes / "names.txt").touch()
-    (recipes / "motion_shapes").mkdir()
     (recipes / "base.yaml").write_text("recipe_version: 1\nmodel: ../checkpoint\nclasses: names.txt\n")
     (recipes / "mine.yaml").write_text("recipe_version: 1\nextends: base\nvideos: motion_shapes\nrevision: names.txt\n")
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
-    clone = tmp_path.resolve() / "clone"
-    found = {"model": str(clone / "checkpoint"), "classes": str(clone / "recipes" / "names.txt")}
     unchanged = {"videos": "motion_shapes", "revision": "names.txt"}  # generated, and no path
-    assert read_recipe(recipes / "mine.yaml") == found | unchanged
+    located = {"model": str(clone / "checkpoint"), "classes": str(recipes / "names.txt")}
+    assert read_recipe(recipes / "mine.yaml") == located | unchanged
     (elsewhere / "names.txt").touch()
     assert read_recipe(recipes / "mine.yaml")["classes"] == "names.txt"
-    monkeypatch.chdir(tmp_path / "clone")
+    monkeypatch.chdir(clone)
     assert read_recipe(recipes / "mine.yaml") == {"model": "checkpoint", "classes": "recipes/names.txt"} | unchanged
 
 

@@ -10,7 +10,7 @@ from transformers.trainer_callback import TrainerState
 
 from vitaclip_hf.model import reading_ahead
 from vitaclip_hf.training import arguments
-from vitaclip_hf.training.arguments import VitaClipTrainingArguments, loader_workers, ready_batches
+from vitaclip_hf.training.arguments import VitaClipTrainingArguments, loader_workers
 from vitaclip_hf.training.estimate import estimate_training, most_disk
 from vitaclip_hf.training.progress import evaluation_summary, plot_curves, step_summary, time_summary
 from vitaclip_hf.training.throughput import Throughput
@@ -134,14 +134,6 @@ def test_workers_never_above_the_cores(monkeypatch, asked, cores, ranks, device,
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     monkeypatch.setitem(os.environ, "LOCAL_WORLD_SIZE", str(ranks))
     assert loader_workers(asked, torch.device(device)) == expected
-
-
-def test_arguments_choose_the_workers(tmp_path, monkeypatch):
-    monkeypatch.setattr(arguments, "usable_cores", lambda: 4)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    chosen = training(tmp_path, dataloader_num_workers=None, dataloader_prefetch_factor=3)
-    assert (chosen.dataloader_num_workers, ready_batches(chosen)) == (3, 9)
-    assert training(tmp_path, dataloader_num_workers=9).dataloader_num_workers == 4
 
 
 @pytest.mark.parametrize(

@@ -105,11 +105,9 @@ def test_bfloat16_trains_near_float32(whole_run, start, videos, tmp_path):
     """Through the trainer's own autocast: the losses differ, by what bfloat16 rounds."""
     assert train_script.train(arguments(start, videos, tmp_path, "--bf16")) == 0
     single, half = ([entry["loss"] for entry in history(run)] for run in (whole_run, tmp_path))
-    assert half[0] != single[0]
+    assert half[0] != single[0] and half == pytest.approx(single, rel=0.2)
     assert half[0] == pytest.approx(single[0], rel=0.02)
-    assert half == pytest.approx(single, rel=0.2)
-    single, half = ({name: tensor.dtype for name, tensor in weights(run).items()} for run in (whole_run, tmp_path))
-    assert single == half
+    assert {tensor.dtype for tensor in weights(tmp_path).values() if tensor.is_floating_point()} == {torch.float32}
 
 
 def test_tensorboard_has_the_curves(start, videos, tmp_path, monkeypatch):
@@ -236,10 +234,7 @@ def test_weight_decay_on_matrices_or_on_everything(tmp_path, decay_all):
 BAD_ARGUMENTS = {
     "no videos there": (["--videos", "{tmp}"], "no"),
     "too many frames": (["--num_frames", "40000000"], "--num-frames"),
-    "unknown argument": (["--learning_rat", "1"], "'learning_rate'"),
-    "old name": (["--eval_views", "1"], "'num_views'"),
     "wrong RandAugment": (["--rand_augment", "rand-q7"], "rand-q7"),
-    "wrong policy": (["--on_unreadable", "ignore"], "ignore"),
     "no context": (["--num_context_tokens", "0"], "num-context-tokens"),
     "unknown metric": (["--metric_for_best_model", "f1"], "top1, top5"),
     "other smoothing": (["--label_smoothing_factor", "0.1"], "--label-smoothing"),
@@ -315,13 +310,6 @@ def test_classes_and_layout_of_another_checkpoint(start):
         load_starting_point(ModelArguments(model=str(start)), ["archery", "riding a bike", "tai chi"])
     model.reset_classes = True
     assert load_starting_point(model, ["left", "right"])[0].config.id2label == {0: "left", 1: "right"}
-
-
-def test_script_runs_by_itself(run_script, videos):
-    finished = run_script("examples/train.py", "own-foldr", "--videos", videos)
-    assert finished.returncode == 2
-    (line,) = finished.stderr.splitlines()
-    assert line.startswith("vitaclip train: ") and "'own-folder'" in line
 
 
 @pytest.mark.parametrize("package", ["accelerate", "datasets", "evaluate", "matplotlib", "pyarrow"])

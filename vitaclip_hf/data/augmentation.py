@@ -124,16 +124,11 @@ class ClipAugmentation:
             frames = functional.horizontal_flip(frames)
         if self.color_jitter > 0:
             frames = _jitter_color(frames, self.color_jitter, generator)
-        pixels = self._normalize(frames)
+        mean, std = torch.tensor(self.mean)[:, None, None], torch.tensor(self.std)[:, None, None]
+        pixels = frames.contiguous().to(torch.float32).sub_(mean * 255).div_(std * 255)  # uint8 to float32, in place
         if self.erasing > 0 and _draw_uniform(generator) < self.erasing:
             self._erase(pixels, generator)
         return pixels
-
-    def _normalize(self, frames: torch.Tensor) -> torch.Tensor:
-        """uint8 to normalised float32, in one pass over the bytes and two in place."""
-        mean, std = torch.tensor(self.mean)[:, None, None], torch.tensor(self.std)[:, None, None]
-        pixels = frames.contiguous().to(torch.float32)
-        return pixels.sub_(mean * 255).div_(std * 255)
 
     def _erase(self, pixels: torch.Tensor, generator: torch.Generator) -> None:
         box = draw_erased_box(self.size, generator)

@@ -15,7 +15,7 @@ from .video_sources import HubVideos, TableVideos
 @dataclass(frozen=True)
 class DataReport:
     """
-    What `check_data` found.
+    The result of `check_data`.
 
     Attributes:
         source (`str`): what the table was read from.
@@ -52,9 +52,9 @@ class DataReport:
         splits = ", ".join(f"{count} {split}" for split, count in self.videos.items())
         total = sum(self.videos.values())
         lines = [f"{self.source}: {total} videos ({splits}), {self.classes} classes; {self.usable} usable"]
-        for kind, found in self.problems.items():
-            more = [f"    … and {len(found) - limit} more"] if 0 < limit < len(found) else []
-            lines += [f"  {kind}: {len(found)}", *(f"    {entry}" for entry in found[: limit or None]), *more]
+        for kind, entries in self.problems.items():
+            more = [f"    … and {len(entries) - limit} more"] if 0 < limit < len(entries) else []
+            lines += [f"  {kind}: {len(entries)}", *(f"    {entry}" for entry in entries[: limit or None]), *more]
         return "\n".join(lines + [f"  note: {one_line(note)}" for note in self.notes])
 
 
@@ -74,11 +74,11 @@ def check_data(videos: AnnotationTable | HubVideos, workers: int = 4) -> DataRep
     table = source.table
     with ThreadPoolExecutor(max(workers, 1)) as pool:
         reasons = list(pool.map(lambda index: _problem(source, index), range(len(table))))
-    found = [(sample.path, reason) for sample, reason in zip(table.samples, reasons, strict=True) if reason]
+    failures = [(sample.path, reason) for sample, reason in zip(table.samples, reasons, strict=True) if reason]
     count = Counter((sample.split, sample.label) for sample in table.samples)
     problems = {
-        "missing": [path for path, reason in found if reason == _MISSING],
-        "unreadable": [f"{path} ({reason})" for path, reason in found if reason != _MISSING],
+        "missing": [path for path, reason in failures if reason == _MISSING],
+        "unreadable": [f"{path} ({reason})" for path, reason in failures if reason != _MISSING],
         "unlabelled": [sample.path for sample in table.samples if sample.label is None],
         "classes without videos": [
             f"{split}: {name}"

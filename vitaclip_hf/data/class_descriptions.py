@@ -30,7 +30,7 @@ def read_class_descriptions(path: str | Path) -> dict[str, tuple[str, ...]]:
     content = read_json(path)
     if not isinstance(content, dict) or not content:
         raise AnnotationError(f"{path}: expected an object from class name to texts, `{{class: [texts]}}`.")
-    found = {}
+    descriptions = {}
     for name, value in content.items():
         parts = value.values() if isinstance(value, dict) else [value]
         texts = [text for part in parts for text in (part if isinstance(part, list) else [part])]
@@ -42,9 +42,9 @@ def read_class_descriptions(path: str | Path) -> dict[str, tuple[str, ...]]:
             )
         for text in (name, *texts):
             check_text(text, "the text", f"{path}, class {name!r:.100}")
-        found[name] = tuple(texts)
-    checked_class_names(found, str(path))
-    return found
+        descriptions[name] = tuple(texts)
+    checked_class_names(descriptions, str(path))
+    return descriptions
 
 
 def texts_of_classes(
@@ -67,11 +67,11 @@ def texts_of_classes(
             )
         return [descriptions[number] for number in numbers]
     index = ClassIndex(names, source)
-    found = [index.find(name) for name in class_names]
-    missing = [name for name, place in zip(class_names, found, strict=True) if place is None]
+    places = [index.find(name) for name in class_names]
+    missing = [name for name, place in zip(class_names, places, strict=True) if place is None]
     if missing:
         raise AnnotationError(f"{source}: no texts for {len(missing)} classes, such as {missing[0]!r:.100}.")
-    return [descriptions[names[place]] for place in found if place is not None]
+    return [descriptions[names[place]] for place in places if place is not None]
 
 
 __all__ = ["read_class_descriptions", "texts_of_classes"]

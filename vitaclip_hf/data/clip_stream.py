@@ -123,58 +123,49 @@ class ClipStream(ClipReading, IterableDataset):
     def __iter__(self) -> Iterator[dict[str, Any]]:
         worker = get_worker_info()
         number, count = (worker.id, worker.num_workers) if worker else (0, 1)
-        mine = self._own_of_shards if self.sharding == "shards" else self._own_of_examples
         waiting: list[Place] = []  # more than one after a failure: the next good record takes that place too
-        for epoch, position, record, own in mine(number, count):
+        for epoch, position, record, own in self._numbered_records(number, count):
             if own:
                 waiting.append(Place(epoch, position, []))
             while waiting and (sample := self._sample(waiting[0], position, record)) is not None:
                 yield sample
                 waiting.pop(0)
 
-    def _own_of_examples(self, worker: int, workers: int) -> Iterator[tuple[int, int, dict | None, bool]]:
-        """(epoch, number, record, own): all records, and whether they belong to this worker's batches."""
-        for epoch, position, record in self._numbered_records():
-            batch = position // self.world_size // self.batch_size - self.skip_batches
-            own = position % self.world_size == self.rank and batch >= 0 and batch % workers == worker
-            yield epoch, position, record, own
+    def _numbered_records(self, worker: int, workers: int) -> Iterator[tuple[int, int, dict | None, bool]]:
+        """
+        (epoch, number, record, own): the records that this worker reads, and whether they belong to its batches.
 
-    def _numbered_records(self) -> Iterator[tuple[int, int, dict | None]]:
-        """(epoch, number, record) of all ranks. Numbers go on over the epochs, so that ranks always take turns."""
-        position, epoch = 0, 0
-        while True:
-            start = position
-            for record in _records(self._shuffled(epoch)):
-                yield epoch, position, record
-                position += 1
-            if position == start:
-                raise AnnotationError("The stream holds no videos; check the data set and its split.")
-            if not self.training:
-                break
-            epoch += 1
-        while position % self.world_size:
-            yield epoch, position, None
-            position += 1
-
-    def _own_of_shards(self, worker: int, workers: int) -> Iterator[tuple[int, int, dict, bool]]:
+        Numbers go on over the epochs, so that ranks always take turns.
+        """
         from datasets.distributed import split_dataset_by_node
 
+        shards = self.sharding == "shards"
         unit, units = self.rank * workers + worker, self.world_size * workers
-        if self.dataset.num_shards % units:
+        if shards and self.dataset.num_shards % units:
             raise ValueError(
                 f"The data set has {self.dataset.num_shards} shards, not a multiple of {self.world_size} ranks with "
                 f'{workers} workers each; choose other numbers, or `sharding="examples"`.'
             )
-        position, epoch = unit, 0
+
+        def is_own(position: int) -> bool:
+            batch = position // self.world_size // self.batch_size - self.skip_batches
+            return shards or position % self.world_size == self.rank and batch >= 0 and batch % workers == worker
+
+        position, step = (unit, units) if shards else (0, 1)
+        epoch = 0
         while True:
-            for record in _records(split_dataset_by_node(self._shuffled(epoch), unit, units)):
-                yield epoch, position, record, True
-                position += units
-            if position == unit:
-                raise AnnotationError("A shard of the stream holds no videos; check the data set and its split.")
+            start, dataset = position, self._shuffled(epoch)
+            for record in _records(split_dataset_by_node(dataset, unit, units) if shards else dataset):
+                yield epoch, position, record, is_own(position)
+                position += step
+            if position == start:
+                raise AnnotationError("The stream or a shard holds no videos; check the data set and its split.")
             if not self.training:
-                return
+                break
             epoch += 1
+        while not shards and position % self.world_size:
+            yield epoch, position, None, is_own(position)
+            position += 1
 
     def _shuffled(self, epoch: int):
         if not (self.training and self.buffer_size):

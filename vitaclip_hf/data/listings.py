@@ -72,8 +72,8 @@ class ListedVideos:
 def split_of_name(path: Path) -> str | None:
     """The split in a file's or folder's name, such as `trainlist01` or `ucf101_val1`; `None` unless there is one."""
     words = re.findall(r"[a-z]+", path.stem.lower().replace("list", " "))
-    found = {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
-    return found.pop() if len(found) == 1 else None
+    splits = {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
+    return splits.pop() if len(splits) == 1 else None
 
 
 def split_of_word(word: str, where: str) -> str:

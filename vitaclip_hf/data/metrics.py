@@ -108,11 +108,11 @@ def accuracies(ranking, labels) -> dict[str, float]:
     ranks, labels = ranks_in_ranking(ranking, labels), np.asarray(labels)
     present = ranks >= 0
     every = np.ones((1, present.sum()))
-    found = {
+    values = {
         name: float(metric.compute(ranks[present], labels[present], every)[0]) if present.any() else float("nan")
         for name, metric in METRICS.items()
     }
-    return found | {"missing": int((~present).sum())}
+    return values | {"missing": int((~present).sum())}
 
 
 def compute_metrics(prediction) -> dict[str, float]:

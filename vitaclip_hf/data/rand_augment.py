@@ -236,23 +236,19 @@ def apply_steps(
     Returns:
         `torch.Tensor` of shape `(num_frames, 3, box_height, box_width)`, uint8.
     """
-    whole = (0, 0, *frames.shape[-2:])
+    box = (0, 0, *frames.shape[-2:]) if box is None else box
     last_wide = max((index for index, step in enumerate(steps) if OPERATIONS[step.name].kind != "pixel"), default=-1)
-    box = whole if box is None else box
     if last_wide == -1:
         frames = functional.crop(frames, *box)
-    for index, step in enumerate(steps):
-        frames = _apply_step(frames, step, box if index == last_wide else None, fill, resample)
+    for index, (name, argument) in enumerate(steps):
+        _, kind, kernel = OPERATIONS[name]
+        height, width = frames.shape[-2:]
+        part = box if index == last_wide else (0, 0, height, width)
+        if kind == "warp":
+            frames = warp_frames(frames, kernel(argument, height, width), part, fill, resample)
+        else:
+            frames = functional.crop(kernel(frames, argument), *part)
     return frames
-
-
-def _apply_step(frames: torch.Tensor, step: Step, box: Box | None, fill: int, resample: str) -> torch.Tensor:
-    operation, argument = OPERATIONS[step.name], step.argument
-    height, width = frames.shape[-2:]
-    box = (0, 0, height, width) if box is None else box
-    if operation.kind == "warp":
-        return warp_frames(frames, operation.kernel(argument, height, width), box, fill, resample)
-    return functional.crop(operation.kernel(frames, argument), *box)
 
 
 def warp_frames(

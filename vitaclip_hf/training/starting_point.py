@@ -87,9 +87,9 @@ def _check_layout(config: VitaClipConfig, name: str, settings: dict[str, dict[st
     """Further training cannot change the layout of prompts. `context_init` only matters for new ones."""
     for part, wanted in settings.items():
         for field, value in wanted.items():
-            found = getattr(getattr(config, part), field)
-            if found != value and field != "context_init":
+            own = getattr(getattr(config, part), field)
+            if own != value and field != "context_init":
                 raise ValueError(
-                    f"`model` {name} has {field}={found}, the recipe asks for {value}; pass `{field}` {found} to "
+                    f"`model` {name} has {field}={own}, the recipe asks for {value}; pass `{field}` {own} to "
                     "continue with its prompts, or `fresh_prompts` to start with new ones"
                 )
