@@ -269,7 +269,6 @@ def test_presets_are_the_published_clips(preset, name, parameters):
     ("change", "message"),
     [
         (lambda w: w.update(extra=torch.zeros(1)), "extra"),
-        (lambda w: w.update(logit_bias=torch.zeros(1)), "logit_bias"),
         (lambda w: w.pop("visual.ln_pre.weight"), "vision_model.pre_layrnorm.weight"),
         (lambda w: w.pop("visual.proj"), "lacks visual.proj.* no CLIP"),
         (lambda w: w.pop("transformer.resblocks.1.attn.in_proj_bias"), "layers.1.self_attn.k_proj.bias"),
@@ -277,9 +276,7 @@ def test_presets_are_the_published_clips(preset, name, parameters):
         (lambda w: w.update({"visual.positional_embedding": torch.zeros(16, 48)}), "15 patch positions are no square"),
         (lambda w: [w.pop(k) for k in list(w) if k.startswith("transformer.resblocks.1.")], "no complete sequence"),
         (lambda w: w["text_projection"].fill_(float("nan")), "finite.*text_projection"),
-        (lambda w: w.update(text_projection=w["text_projection"].long()), "finite.*text_projection"),
         (lambda w: w.update(note="hello"), "expected {name: tensor}"),
-        (lambda w: w.clear(), "expected {name: tensor}"),
     ],
 )
 def test_every_key_is_accounted_for(tmp_path, refused, change, message):

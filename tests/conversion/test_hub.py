@@ -9,8 +9,8 @@ import re
 import subprocess
 import sys
 from contextlib import redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -70,19 +70,13 @@ def server():
         yield hub
 
 
-@dataclass
-class Published:
-    folder: Path
-    report: str
-
-
 @pytest.fixture(scope="module")
-def published(server, checkpoint, tmp_path_factory) -> Published:
+def published(server, checkpoint, tmp_path_factory) -> SimpleNamespace:
     """Built, checked and pushed by `vitaclip publish`, the only test of many that waits for the check."""
     folder = tmp_path_factory.mktemp("published") / "folder"
     with redirect_stdout(io.StringIO()) as report:
         assert run_publish(checkpoint, "--push", "--output", folder, "--commit-message", "All of it") == 0
-    return Published(folder, report.getvalue())
+    return SimpleNamespace(folder=folder, report=report.getvalue())
 
 
 @pytest.fixture

@@ -15,17 +15,16 @@ from vitaclip_hf.data.check import check_data
 
 def test_files_that_are_left_out_are_counted_and_said(videos, caplog, touch, rows):
     touch("run/a.mp4", "run/notes.txt", "run/deep/b.jpg", "run/deep/c.jpg", "walk/d.mp4", "walk/.hidden.mp4")
-    touch("readme", "stray.mp4", "other.avi")
+    touch("readme", "stray.mp4", "other.avi", "walk/.trash/b.mp4", "walk/deep/c.mp4")
     os.symlink("gone.mp4", videos / "walk/link.mp4")
     os.mkfifo(videos / "walk/pipe.mp4")
     table = read_annotations(videos)
-    assert [name for name, *_ in rows(table)] == ["run/a.mp4", "walk/d.mp4"]
+    assert [name for name, *_ in rows(table)] == ["run/a.mp4", "walk/d.mp4", "walk/deep/c.mp4"]
     (note,) = table.notes
-    assert f"{videos}: 8 files " in note and "other.avi, readme, run/deep/b.jpg, …" in note
-    assert check_data(table).notes == table.notes
-    assert all(f"  note: {note}" in check_data(table).summary().splitlines() for note in table.notes)
-    assert all(note in caplog.text for note in table.notes)
-    assert table.split("train").notes == table.notes
+    assert f"{videos}: 8 files " in note and "other.avi, readme, run/deep/b.jpg, …" in note and note in caplog.text
+    report = check_data(table)
+    assert report.notes == table.split("train").notes == table.notes
+    assert f"  note: {note}" in report.summary().splitlines()
 
 
 def test_nothing_left_out_is_not_said(videos, touch):
@@ -134,8 +133,10 @@ def test_metadata_without_labels_leaves_the_class_folders(videos, touch, write):
     table = read_annotations(videos)
     assert table.class_names == ("run", "walk")
     assert "metadata.csv is not read: it has no column of labels" in table.notes[0]
-    write("videos/metadata.csv", "camera,date\nx,y\n")
-    assert "it has no column `file_name`" in read_annotations(videos).notes[0]
+    for name, text in (("metadata.csv", "camera,date\nx,y\n"), ("metadata.jsonl", "3\n")):
+        write(f"videos/{name}", text)
+        assert f"{name} is not read: it has no column `file_name`" in read_annotations(videos).notes[0]
+        (videos / name).unlink()
 
 
 # Finding listed videos
@@ -194,11 +195,6 @@ def test_class_files_are_found_near_a_list(tmp_path, videos, write, rows):
     write("vifi/labels/three.csv", "name,id\nhop,0\nskip,1\n")
     with pytest.raises(AnnotationError, match="both hold 2 names"):
         read_annotations(videos, listed)
-
-
-def test_hidden_folders_are_left_out(videos, touch, rows):
-    touch("run/a.mp4", "run/.trash/b.mp4", "walk/deep/c.mp4")
-    assert [name for name, *_ in rows(read_annotations(videos))] == ["run/a.mp4", "walk/deep/c.mp4"]
 
 
 def test_an_empty_folder_says_what_was_left_out(videos, touch):

@@ -86,7 +86,8 @@ def _metadata_of(root: Path, splits: dict[Path, str]) -> ListedVideos:
     listings, notes, places = [], [], []
     for path in paths:
         file = ListFile(path)
-        columns = map(column, next(iter(file.json), {})) if file.is_json else file.header[1]
+        first = next(iter(file.json), None) if file.is_json else None
+        columns = map(column, first if isinstance(first, dict) else file.header[1])
         is_list = any(name.endswith("filename") for name in columns)
         listed = read_list(file) if is_list else ListedVideos()
         if all(listing.label is None for listing in listed.listings):

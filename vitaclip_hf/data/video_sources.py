@@ -208,10 +208,8 @@ def encoded_video(video: Any, name: str, options: ReadOptions | None = None) -> 
     # fsspec does not say which addresses it connects to.
     fetched = FETCHED if options.allow_private_addresses else FETCHED - {"http", "https"}
     if not schemes <= fetched:
-        problem = f"addresses with {min(schemes - fetched)!r:.50} are not read"
-        raise failure(
-            path, problem, "download", "Data sets can name files, http(s) and hf addresses, and zip archives."
-        )
+        reason = f"addresses with {min(schemes - fetched)!r:.50} are not read"
+        raise failure(path, reason, "download", "Data sets can name files, http(s) and hf addresses, and zip archives.")
     import fsspec
 
     limit = options.max_download_bytes
