@@ -44,16 +44,14 @@ def labels(batches):
     return [label for batch in batches for label in batch["labels"].tolist()]
 
 
-@pytest.mark.parametrize(("sharding", "shards"), [("examples", 3), ("shards", 4)])
-def test_evaluation_sees_each_record_once_over_ranks_and_workers(video_files, sharding, shards):
-    options = {"augmentation": None, "world_size": 2, "sharding": sharding, "shards": shards}
+def test_evaluation_sees_each_record_once_over_ranks_and_workers(video_files):
+    options = {"augmentation": None, "world_size": 2, "shards": 3}
     ranks = [take(stream_of(video_files, rank=rank, **options), workers=2) for rank in (0, 1)]
     seen = [label for rank in ranks for label in labels(rank)]
     assert sorted(label for label in seen if label != -100) == list(range(COUNT))
-    if sharding == "examples":  # 11 records make 6 a rank; what fills up the second is flagged
-        assert [len(labels(rank)) for rank in ranks] == [6, 6]
-        assert labels(ranks[1])[-1] == -100
-        assert not ranks[1][-1]["pixel_values_videos"][-1].any()
+    # 11 records make 6 a rank; what fills up the second is flagged.
+    assert [len(labels(rank)) for rank in ranks] == [6, 6] and labels(ranks[1])[-1] == -100
+    assert not ranks[1][-1]["pixel_values_videos"][-1].any()
 
 
 def test_training_epochs_are_whole_and_differ(video_files):
@@ -78,14 +76,6 @@ def test_same_batches_for_any_number_of_workers_and_after_skipping(video_files):
             assert one["labels"].tolist() == other["labels"].tolist()
     other_seed = take(stream_of(video_files, seed=1), workers=0, count=8)
     assert labels(other_seed) != labels(expected)
-
-
-def test_training_by_shards_over_workers(video_files):
-    stream = stream_of(video_files[:8], sharding="shards", batch_size=4)
-    found = labels(take(stream, workers=2, count=4))
-    assert sorted(found) == sorted(2 * list(range(8)))
-    with pytest.raises(ValueError, match="4 shards, not a multiple of 1 ranks with 3 workers"):
-        take(stream, workers=3)
 
 
 def test_pixels_equal_those_of_the_map_style_data_set(video_files, monkeypatch):
@@ -121,11 +111,9 @@ def test_failed_records(video_files, tmp_path):
 
 
 def test_mistakes(video_files):
-    for options in ({"sharding": "files"}, {"rank": 2, "world_size": 2}, {"batch_size": 0}):
-        with pytest.raises(ValueError, match="sharding|Unusable"):
+    for options in ({"rank": 2, "world_size": 2}, {"batch_size": 0}):
+        with pytest.raises(ValueError, match="Unusable"):
             stream_of(video_files, **options)
-    with pytest.raises(ValueError, match='needs sharding="examples"'):
-        stream_of(video_files, sharding="shards", skip_batches=1)
     unnamed = hub_dataset(video_files).cast_column("label", datasets.Value("int64")).to_iterable_dataset()
     with pytest.raises(AnnotationError, match="names no classes; give `class_names`"):
         ClipStream(unnamed, VideoReader(VitaClipVideoProcessor()), batch_size=1)

@@ -107,11 +107,6 @@ def test_unlabelled_videos_are_evaluated_but_not_trained_on(video_files):
 # What a sample depends on
 
 
-def test_training_without_augmentation_is_one_view(table):
-    sample = evaluation_set(table, training=True)[0]
-    assert sample["pixel_values_videos"].shape == (4, 3, 32, 32)
-
-
 def test_frames_and_augmentation_come_from_seed_epoch_and_index(table, decoded):
     data = training_set(table, seed=3)
 
@@ -164,7 +159,6 @@ def test_sampler_orders(table):
     assert len({tuple(order) for order in epochs}) > 1
     sampler.set_epoch(0)
     assert [key.index for key in sampler] == epochs[0]
-    assert list(EpochSampler(data, shuffle=False)) == [(0, index) for index in range(6)]
     assert list(EpochSampler(data, seed=6)) != list(EpochSampler(data, seed=5))
 
 
@@ -303,7 +297,6 @@ def test_too_large_frames_are_refused_before_decoding(table, decoded):
         ({"num_frames": 0}, "`num_frames` must be at least 1"),
         ({"num_spatial_views": 2}, "must be 1 .* or 3"),
         ({"num_views": 2}, "Training takes one view"),
-        ({"training": False}, "Evaluation takes no augmentation"),
     ],
 )
 def test_unusable_settings(table, options, message):

@@ -88,8 +88,8 @@ def test_memory_layout_does_not_matter_and_frames_stay(name, layout):
 def test_warp_by_whole_pixels():
     row = torch.tensor([10, 20, 30, 40], dtype=torch.uint8).expand(1, 3, 2, 4)
     for resample in ("bilinear", "bicubic"):
-        moved = warp_frames(row, (1.0, 0.0, 1.0, 0.0, 1.0, 0.0), (0, 0, 2, 4), fill=7, resample=resample)
-        assert moved[0, 0].tolist() == [[20, 30, 40, 7]] * 2
+        moved = warp_frames(row, (1.0, 0.0, 1.0, 0.0, 1.0, 0.0), (0, 0, 2, 4), resample=resample)
+        assert moved[0, 0].tolist() == [[20, 30, 40, 128]] * 2
         assert moved.equal(moved[:, :1, :1].expand_as(moved))
 
 

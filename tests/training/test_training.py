@@ -160,11 +160,14 @@ def test_unreadable_videos_stop_a_run_or_are_replaced_and_counted(start, videos,
 def test_generated_videos_take_the_reading_options_too(start, tmp_path):
     data = read_training_data(DataArguments("motion_shapes", max_seconds=5, frame_stride=1), seed=0)
     processor = VitaClipProcessor.from_pretrained(start).video_processor
+    processor.image_mean, processor.image_std = [0.1, 0.2, 0.3], [1.0, 2.0, 3.0]
     training = VitaClipTrainingArguments(str(tmp_path), use_cpu=True)
     datasets = make_datasets(data, processor, AugmentationArguments(), training)
     for dataset in (datasets.train, datasets.validation):
         assert dataset.reader.options.max_seconds == 5
         assert dataset[0]["labels"] == 0
+    augmentation = datasets.train.augmentation
+    assert (augmentation.mean, augmentation.std) == ((0.1, 0.2, 0.3), (1.0, 2.0, 3.0))
 
 
 def test_datasets_library_trains_and_resumes_as_list_and_as_stream(start, videos, tmp_path):

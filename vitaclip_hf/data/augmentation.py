@@ -18,7 +18,6 @@ from .rand_augment import Box, RandAugment, apply_steps
 
 
 RESAMPLES = {"bicubic": InterpolationMode.BICUBIC, "bilinear": InterpolationMode.BILINEAR}
-ERASING_MODES = ("pixel", "const")
 ERASED_AREA = (0.02, 1 / 3)  # of the frame's, as in timm
 ERASED_RATIO = (0.3, 1 / 0.3)
 ATTEMPTS = 10  # at a box that fits into the frame
@@ -48,9 +47,7 @@ class ClipAugmentation:
             (Something-Something). The released code reads such a switch and never flips.
         color_jitter (`float`, defaults to 0.0): brightness, contrast and saturation are each multiplied by a factor in
             1 ± this, in random order.
-        erasing (`float`, defaults to 0.0): probability of erasing a box, the same in all frames.
-        erasing_mode (`str`, defaults to `"pixel"`): what the box is filled with: `"pixel"`, normal noise (the same in
-            all frames), or `"const"`, zeros.
+        erasing (`float`, defaults to 0.0): probability of erasing a box by normal noise, the same in all frames.
         mean (`tuple[float, ...]`): mean of the three channels, for values in 0 … 1; CLIP's by default.
         std (`tuple[float, ...]`): standard deviation of the three channels; CLIP's by default.
         resample (`str`, defaults to `"bicubic"`): how the crop is resized, `"bicubic"` or `"bilinear"` (the released
@@ -77,7 +74,6 @@ class ClipAugmentation:
     flip: float = 0.5
     color_jitter: float = 0.0
     erasing: float = 0.0
-    erasing_mode: str = "pixel"
     mean: tuple[float, ...] = tuple(OPENAI_CLIP_MEAN)
     std: tuple[float, ...] = tuple(OPENAI_CLIP_STD)
     resample: str = "bicubic"
@@ -94,11 +90,8 @@ class ClipAugmentation:
             values = tuple(getattr(self, name))
             if len(values) != 2 or not 0 < values[0] <= values[1] or name == "scale" and values[1] > 1:
                 raise ValueError(f"`{name}` must be two positive numbers, the smaller one first, got {values}.")
-        if self.resample not in RESAMPLES or self.erasing_mode not in ERASING_MODES:
-            raise ValueError(
-                f"`resample` is one of {', '.join(RESAMPLES)} and `erasing_mode` of {', '.join(ERASING_MODES)}, got "
-                f"{self.resample!r:.100} and {self.erasing_mode!r:.100}."
-            )
+        if self.resample not in RESAMPLES:
+            raise ValueError(f"`resample` is one of {', '.join(RESAMPLES)}, got {self.resample!r:.100}.")
         self._rand_augment = None if self.rand_augment is None else RandAugment.from_notation(self.rand_augment)
 
     def __call__(self, frames: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -133,9 +126,7 @@ class ClipAugmentation:
     def _erase(self, pixels: torch.Tensor, generator: torch.Generator) -> None:
         box = draw_erased_box(self.size, generator)
         if box is not None:
-            shape = (3, *box[2:])
-            patch = torch.randn(shape, generator=generator) if self.erasing_mode == "pixel" else torch.zeros(shape)
-            functional.erase(pixels, *box, patch, inplace=True)
+            functional.erase(pixels, *box, torch.randn((3, *box[2:]), generator=generator), inplace=True)
 
 
 @dataclass

@@ -42,19 +42,13 @@ class DataReport:
         """Whether no file is missing, unreadable or unlabelled."""
         return not any(self.problems[kind] for kind in ("missing", "unreadable", "unlabelled"))
 
-    def summary(self, limit: int = 10) -> str:
-        """
-        The report as text.
-
-        Args:
-            limit (`int`, defaults to 10): how many problems of each kind are listed; 0 lists all.
-        """
+    def summary(self) -> str:
+        """The report as text."""
         splits = ", ".join(f"{count} {split}" for split, count in self.videos.items())
         total = sum(self.videos.values())
         lines = [f"{self.source}: {total} videos ({splits}), {self.classes} classes; {self.usable} usable"]
         for kind, entries in self.problems.items():
-            more = [f"    … and {len(entries) - limit} more"] if 0 < limit < len(entries) else []
-            lines += [f"  {kind}: {len(entries)}", *(f"    {entry}" for entry in entries[: limit or None]), *more]
+            lines += [f"  {kind}: {len(entries)}", *(f"    {entry}" for entry in entries)]
         return "\n".join(lines + [f"  note: {one_line(note)}" for note in self.notes])
 
 

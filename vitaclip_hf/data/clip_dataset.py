@@ -48,7 +48,7 @@ class ClipDataset(ClipReading, Dataset):
     Args:
         table ([`AnnotationTable`], [`HubVideos`] or [`MotionShapes`]): the videos.
         reader ([`VideoReader`]): reads the videos; resizes, crops and normalises if there is no augmentation.
-        augmentation, seed, on_error, max_retries, training: see [`ClipReading`].
+        augmentation, seed, on_error, max_retries: see [`ClipReading`].
 
     Raises:
         AnnotationError: there are no videos, or unlabelled ones in training.
@@ -115,13 +115,11 @@ class EpochSampler(Sampler[SampleKey]):
 
     Args:
         dataset ([`ClipDataset`]): the data set.
-        shuffle (`bool`, defaults to `True`): whether to shuffle.
         seed (`int`, defaults to 0): seed of the order.
     """
 
-    def __init__(self, dataset: ClipDataset, shuffle: bool = True, seed: int = 0):
+    def __init__(self, dataset: ClipDataset, seed: int = 0):
         self.dataset = dataset
-        self.shuffle = shuffle
         self.seed = seed
 
     def set_epoch(self, epoch: int) -> None:
@@ -131,10 +129,9 @@ class EpochSampler(Sampler[SampleKey]):
         return len(self.dataset)
 
     def __iter__(self) -> Iterator[SampleKey]:
-        epoch, order = self.dataset.epoch, list(range(len(self)))
-        if self.shuffle:
-            generator = torch.Generator().manual_seed(derive_seed("order", self.seed, epoch))
-            order = torch.randperm(len(self), generator=generator).tolist()
+        epoch = self.dataset.epoch
+        generator = torch.Generator().manual_seed(derive_seed("order", self.seed, epoch))
+        order = torch.randperm(len(self), generator=generator).tolist()
         return iter([SampleKey(epoch, index) for index in order])
 
 

@@ -23,11 +23,9 @@ class ClipReading:
         seed (`int`, defaults to 0): seed of all draws.
         on_error (`str`, defaults to `"error"`): what to do with a file that cannot be read, `"error"` or `"skip"`.
         max_retries (`int`, defaults to 10): how many other videos are tried.
-        training (`bool`, *optional*): whether samples are single clips that may be replaced; by default, whether there
-            is an augmentation.
 
     Raises:
-        ValueError: an unknown choice, several views in training, or augmentation in evaluation.
+        ValueError: an unknown choice, or several views in training.
     """
 
     def __init__(
@@ -37,18 +35,15 @@ class ClipReading:
         seed: int = 0,
         on_error: str = "error",
         max_retries: int = 10,
-        training: bool | None = None,
     ):
         if on_error not in ON_ERROR:
             raise ValueError(f"`on_error` must be {' or '.join(ON_ERROR)}, got {on_error!r:.100}.")
-        self.training = augmentation is not None if training is None else training
+        self.training = augmentation is not None  # samples are then single clips, which may be replaced
         views = (reader.specification.num_views, reader.specification.num_spatial_views)
         if self.training and views != (1, 1):
             raise ValueError(
                 f"Training takes one view of a video, got num_views={views[0]}, num_spatial_views={views[1]}."
             )
-        if augmentation is not None and not self.training:
-            raise ValueError("Evaluation takes no augmentation.")
         self.reader, self.augmentation = reader, augmentation
         self.seed, self.on_error, self.max_retries = seed, on_error, max_retries
 
@@ -66,17 +61,15 @@ class ClipReading:
         """
         frames_seed = derive_seed(seed, "frames")
         if self.augmentation is None:
-            pixels = self.reader.read(video, frames_seed)[0]
-            return pixels[0] if self.training else pixels
+            return self.reader.read(video, frames_seed)[0]
         generator = torch.Generator().manual_seed(derive_seed(seed, "augmentation"))
         return self.augmentation(self.reader.frames(video, frames_seed), generator)
 
     def blank(self) -> torch.Tensor:
-        """Zeros of the shape of `pixels`."""
+        """Zeros of the shape of `pixels` in evaluation."""
         specification = self.reader.specification
         views = self.reader.process(torch.zeros(specification.num_frames, 3, 8, 8, dtype=torch.uint8))
-        zeros = torch.zeros(specification.num_views * len(views), *views.shape[1:])
-        return zeros[0] if self.training else zeros
+        return torch.zeros(specification.num_views * len(views), *views.shape[1:])
 
     def sample(
         self, open_video: Callable[[], Any], name: str, label: int | None, index: int, seed: int, failures: list

@@ -14,9 +14,6 @@ from .text_files import AnnotationError
 from .video_sources import HubColumns, encoded_video, video_name
 
 
-SHARDINGS = ("examples", "shards")
-
-
 class Place(NamedTuple):
     """A place in a batch, and the failures of the records that were tried for it."""
 
@@ -30,17 +27,15 @@ class ClipStream(ClipReading, IterableDataset):
     Clips of a `datasets.IterableDataset`, in the form of [`ClipDataset`]'s samples; `index` is the record's number.
 
     In training, the stream of an epoch is shuffled with a buffer by (seed, epoch). Records are numbered in that order,
-    and a record's draws come from (seed, epoch, number). There are two ways to split the stream:
+    and a record's draws come from (seed, epoch, number).
 
-    - `sharding="examples"`: every process reads all records and decodes only its own. Of R ranks, each takes every R-th
-      record and gives its batches to its workers in turn. So the batches of a rank are the same for any number of
-      workers. Each process reads all bytes, which suits local files and a moderate number of processes.
-    - `sharding="shards"`: every worker of every rank reads its own files (`split_dataset_by_node`). The data set's
-      `num_shards` must be a multiple of their number. Draws and batches then depend on ranks and workers.
+    Every process reads all records and decodes only its own. Of R ranks, each takes every R-th record and gives its
+    batches to its workers in turn. So the batches of a rank are the same for any number of workers. Each process reads
+    all bytes, which suits local files and a moderate number of processes.
 
     In training the stream does not end: epoch follows epoch, so that no rank ends before the others. Give the Trainer
-    `max_steps`. In evaluation it ends after one epoch. With `"examples"`, a rank with one record less than others ends
-    with a sample of zeros, label -100 and index -1, so that all ranks have the same number.
+    `max_steps`. In evaluation it ends after one epoch. A rank with one record less than others ends with a sample of
+    zeros, label -100 and index -1, so that all ranks have the same number.
 
     This class does the splitting: build the loader with [`ClipStream.loader`] and do not give it to
     `accelerator.prepare`.
@@ -60,10 +55,9 @@ class ClipStream(ClipReading, IterableDataset):
             files. Their bytes are kept in memory.
         rank (`int`, defaults to 0): number of this process.
         world_size (`int`, defaults to 1): number of processes.
-        sharding (`str`, defaults to `"examples"`): `"examples"` or `"shards"`, see above.
         skip_batches (`int`, defaults to 0): number of batches of this rank to leave out undecoded, to go on with a
-            training; `"examples"` only.
-        augmentation, seed, on_error, max_retries, training: see [`ClipReading`].
+            training.
+        augmentation, seed, on_error, max_retries: see [`ClipReading`].
 
     Raises:
         AnnotationError: the video column or the class names cannot be found out.
@@ -82,24 +76,19 @@ class ClipStream(ClipReading, IterableDataset):
         buffer_size: int = 256,
         rank: int = 0,
         world_size: int = 1,
-        sharding: str = "examples",
         skip_batches: int = 0,
         **options: Any,
     ):
         super().__init__(reader, **options)
-        if sharding not in SHARDINGS:
-            raise ValueError(f"`sharding` must be one of {', '.join(SHARDINGS)}, got {sharding!r:.100}.")
         if batch_size < 1 or not 0 <= rank < world_size or skip_batches < 0:
             raise ValueError(
                 f"Unusable batch_size={batch_size}, rank={rank} of {world_size}, or skip_batches={skip_batches}."
             )
-        if skip_batches and sharding != "examples":
-            raise ValueError('`skip_batches` needs sharding="examples", where batches do not depend on the workers.')
         self.columns = HubColumns(dataset.features, video_column, label_column, class_names)
         self.class_names = self.columns.class_names
         self.dataset = self.columns.undecoded(dataset)
         self.batch_size, self.buffer_size, self.skip_batches = batch_size, buffer_size, skip_batches
-        self.rank, self.world_size, self.sharding = rank, world_size, sharding
+        self.rank, self.world_size = rank, world_size
 
     def loader(self, collator: Callable, num_workers: int = 0, device: torch.device | None = None, **kwargs):
         """
@@ -124,47 +113,30 @@ class ClipStream(ClipReading, IterableDataset):
         worker = get_worker_info()
         number, count = (worker.id, worker.num_workers) if worker else (0, 1)
         waiting: list[Place] = []  # more than one after a failure: the next good record takes that place too
-        for epoch, position, record, own in self._numbered_records(number, count):
-            if own:
+        for epoch, position, record in self._numbered_records():
+            batch = position // self.world_size // self.batch_size - self.skip_batches
+            if position % self.world_size == self.rank and batch >= 0 and batch % count == number:
                 waiting.append(Place(epoch, position, []))
             while waiting and (sample := self._sample(waiting[0], position, record)) is not None:
                 yield sample
                 waiting.pop(0)
 
-    def _numbered_records(self, worker: int, workers: int) -> Iterator[tuple[int, int, dict | None, bool]]:
-        """
-        (epoch, number, record, own): the records that this worker reads, and whether they belong to its batches.
-
-        Numbers go on over the epochs, so that ranks always take turns.
-        """
-        from datasets.distributed import split_dataset_by_node
-
-        shards = self.sharding == "shards"
-        unit, units = self.rank * workers + worker, self.world_size * workers
-        if shards and self.dataset.num_shards % units:
-            raise ValueError(
-                f"The data set has {self.dataset.num_shards} shards, not a multiple of {self.world_size} ranks with "
-                f'{workers} workers each; choose other numbers, or `sharding="examples"`.'
-            )
-
-        def is_own(position: int) -> bool:
-            batch = position // self.world_size // self.batch_size - self.skip_batches
-            return shards or position % self.world_size == self.rank and batch >= 0 and batch % workers == worker
-
-        position, step = (unit, units) if shards else (0, 1)
-        epoch = 0
+    def _numbered_records(self) -> Iterator[tuple[int, int, dict | None]]:
+        """(epoch, number, record) of all ranks. Numbers go on over the epochs, so that ranks always take turns."""
+        position, epoch = 0, 0
         while True:
-            start, dataset = position, self._shuffled(epoch)
-            for record in _records(split_dataset_by_node(dataset, unit, units) if shards else dataset):
-                yield epoch, position, record, is_own(position)
-                position += step
+            start = position
+            # In a DataLoader's worker, `iter(dataset)` would leave out the shards of other workers.
+            for batch in self._shuffled(epoch).iter(batch_size=1):
+                yield epoch, position, {column: values[0] for column, values in batch.items()}
+                position += 1
             if position == start:
-                raise AnnotationError("The stream or a shard holds no videos; check the data set and its split.")
+                raise AnnotationError("The stream holds no videos; check the data set and its split.")
             if not self.training:
                 break
             epoch += 1
-        while not shards and position % self.world_size:
-            yield epoch, position, None, is_own(position)
+        while position % self.world_size:
+            yield epoch, position, None
             position += 1
 
     def _shuffled(self, epoch: int):
@@ -188,12 +160,6 @@ class ClipStream(ClipReading, IterableDataset):
             return open_video(encoded_video(video, name, self.reader.options), self.reader.options)
 
         return self.sample(opened, name, label, position, seed, place.failures)
-
-
-def _records(dataset) -> Iterator[dict]:
-    # In a DataLoader's worker, `iter(dataset)` would leave out the shards of other workers.
-    for batch in dataset.iter(batch_size=1):
-        yield {column: values[0] for column, values in batch.items()}
 
 
 __all__ = ["ClipStream"]

@@ -216,7 +216,7 @@ class RandAugment:
 
 
 def apply_steps(
-    frames: torch.Tensor, steps: list[Step], box: Box | None = None, fill: int = FILL, resample: str = "bicubic"
+    frames: torch.Tensor, steps: list[Step], box: Box | None = None, resample: str = "bicubic"
 ) -> torch.Tensor:
     """
     Applies steps to every frame and cuts out a box.
@@ -230,7 +230,6 @@ def apply_steps(
         steps (`list[Step]`): from [`RandAugment.draw`].
         box (`tuple[int, int, int, int]`, *optional*): top, left, height and width in pixels; the whole frame by
             default.
-        fill (`int`, defaults to 128): grey value where a warp looks outside the frame, 0 … 255.
         resample (`str`, defaults to `"bicubic"`): of the warps, `"bicubic"` or `"bilinear"`.
 
     Returns:
@@ -245,19 +244,17 @@ def apply_steps(
         height, width = frames.shape[-2:]
         part = box if index == last_wide else (0, 0, height, width)
         if kind == "warp":
-            frames = warp_frames(frames, kernel(argument, height, width), part, fill, resample)
+            frames = warp_frames(frames, kernel(argument, height, width), part, resample)
         else:
             frames = functional.crop(kernel(frames, argument), *part)
     return frames
 
 
-def warp_frames(
-    frames: torch.Tensor, matrix: tuple[float, ...], box: Box, fill: int = FILL, resample: str = "bicubic"
-) -> torch.Tensor:
+def warp_frames(frames: torch.Tensor, matrix: tuple[float, ...], box: Box, resample: str = "bicubic") -> torch.Tensor:
     """
     Affine warp of all frames, within a box, by Pillow's rules.
 
-    A pixel whose centre comes from outside the frame is `fill`. Any other pixel is interpolated, with the frame's
+    A pixel whose centre comes from outside the frame is grey. Any other pixel is interpolated, with the frame's
     border repeated. Bilinear interpolation is Pillow's. Bicubic differs a little: the cubic's slope is -0.75 in torch
     and -1 in Pillow's warps.
 
@@ -266,7 +263,6 @@ def warp_frames(
         matrix (`tuple[float, ...]`): a, b, c, d, e, f: the pixel (x, y) comes from (a x + b y + c, d x + e y + f). Both
             are counted in pixels from the frame's top left corner to the pixel's centre.
         box (`tuple[int, int, int, int]`): top, left, height and width of the part that is wanted.
-        fill (`int`, defaults to 128): grey value, 0 … 255.
         resample (`str`, defaults to `"bicubic"`): `"bicubic"` or `"bilinear"`.
 
     Returns:
@@ -282,5 +278,5 @@ def warp_frames(
     pixels = frames.to(torch.float32, memory_format=torch.contiguous_format)
     grid = grid.expand(len(frames), -1, -1, -1)
     pixels = grid_sample(pixels, grid, mode=resample, padding_mode="border", align_corners=False)
-    pixels = pixels.round_().clamp_(0, 255).mul_(inside).add_((1 - inside) * fill)  # `where` is 8 times slower
+    pixels = pixels.round_().clamp_(0, 255).mul_(inside).add_((1 - inside) * FILL)  # `where` is 8 times slower
     return pixels.to(torch.uint8).contiguous(memory_format=torch.channels_last)

@@ -60,7 +60,7 @@ def make_datasets(
         "on_error": arguments.on_unreadable,
         "max_retries": arguments.max_retries,
     }
-    train: dict[str, Any] = {"augmentation": make_augmentation(augmentation, video_processor.crop_size["height"])}
+    train: dict[str, Any] = {"augmentation": make_augmentation(augmentation, video_processor)}
     validation: dict[str, Any] = {}
     kind: Any = ClipDataset
     if arguments.streaming:
@@ -76,11 +76,13 @@ def make_datasets(
     )
 
 
-def make_augmentation(arguments: AugmentationArguments, side: int) -> ClipAugmentation:
-    """The augmentation of clips that the arguments describe. The frames become `side` pixels wide and high."""
+def make_augmentation(arguments: AugmentationArguments, video_processor: VitaClipVideoProcessor) -> ClipAugmentation:
+    """The augmentation of clips that the arguments describe, in the processor's size and normalisation."""
     names = ("rand_augment", "flip", "color_jitter", "erasing", "antialias", "shorter_side")
     return ClipAugmentation(
-        side,
+        video_processor.crop_size["height"],
+        mean=tuple(video_processor.image_mean),
+        std=tuple(video_processor.image_std),
         scale=arguments.crop_scale,
         ratio=arguments.crop_ratio,
         resample=arguments.interpolation,

@@ -39,21 +39,18 @@ class TrainingEstimate:
         )
 
 
-def estimate_training(
-    args: VitaClipTrainingArguments, state: TrainerState, model: VitaClipModel, optimizer_moments: int = 2
-) -> TrainingEstimate:
+def estimate_training(args: VitaClipTrainingArguments, state: TrainerState, model: VitaClipModel) -> TrainingEstimate:
     """
     Args:
         args ([`VitaClipTrainingArguments`]): of the training.
         state (`TrainerState`): gives the number of steps and how often a checkpoint is saved.
         model ([`VitaClipModel`]): frozen as it will be trained.
-        optimizer_moments (`int`, defaults to 2): values that the optimizer keeps of a trained parameter; AdamW has 2.
     """
     parameters = list(model.parameters())
     trained = [p for p in parameters if p.requires_grad]
     weights, trained_weights = (sum(p.numel() * p.element_size() for p in some) for some in (parameters, trained))
     final = trained_weights if args.prompts_only else weights
-    checkpoint = final + (0 if args.save_only_model else optimizer_moments * trained_weights)
+    checkpoint = final + (0 if args.save_only_model else 2 * trained_weights)  # AdamW has two moments of each
     steps = state.max_steps - state.global_step
     saves = {"no": 0, "steps": math.ceil(steps / max(state.save_steps, 1)), "epoch": math.ceil(state.num_train_epochs)}
     kept = max(args.save_total_limit or 0, 2 if args.load_best_model_at_end else 1)  # the best one and the last one

@@ -76,7 +76,7 @@ def check_and_report(data: TrainingData) -> int:
     if not data.tables:
         raise ValueError(f"`check_data` reads a folder, list or data set, no stream: `videos` {data.arguments.videos}")
     reports = [check_data(table) for table in data.tables]
-    print(*(report.summary(limit=0) for report in reports), sep="\n")
+    print(*(report.summary() for report in reports), sep="\n")
     return 0 if all(report.ok for report in reports) else 2
 
 
