@@ -11,7 +11,7 @@ from transformers.trainer_callback import TrainerState
 from vitaclip_hf.model import reading_ahead
 from vitaclip_hf.training import arguments
 from vitaclip_hf.training.arguments import VitaClipTrainingArguments, loader_workers
-from vitaclip_hf.training.estimate import estimate_training, most_disk
+from vitaclip_hf.training.estimate import most_disk, needed_disk, start_summary
 from vitaclip_hf.training.progress import evaluation_summary, plot_curves, step_summary, time_summary
 from vitaclip_hf.training.throughput import Throughput
 
@@ -90,8 +90,8 @@ def test_lines_and_curves_for_people(tmp_path):
 def test_disk_by_hand():
     """A checkpoint of 10, a model of 7: an old checkpoint goes when the next one is complete, the model comes last."""
     for saves, expected in {0: 7, 1: 17, 2: 27, 5: 30, float("inf"): 30}.items():
-        assert most_disk(10, 7, saves, kept=2) == expected
-    assert most_disk(10, 17, saves=5, kept=2) == 37
+        assert most_disk(10, 7, saves, limit=2) == expected
+    assert most_disk(10, 17, saves=5, limit=2) == 37
 
 
 def training(tmp_path, **given) -> VitaClipTrainingArguments:
@@ -106,13 +106,10 @@ def test_estimate_by_hand(tmp_path, tokenizer):
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     state = TrainerState(max_steps=100, global_step=10, save_steps=20, num_train_epochs=1)
     args = training(tmp_path, save_strategy="steps", gradient_accumulation_steps=2, save_total_limit=2)
-    found = estimate_training(args, state, model)
-    assert (found.steps, found.videos, found.trained, found.parameters) == (90, 6, trained, every)
-    assert found.disk == 3 * 4 * (every + 2 * trained)  # 5 saves, 2 kept, a third while it is written
-    assert found.free_disk > 0 and found.summary().startswith("90 steps of 6 videos")
-    assert (
-        estimate_training(training(tmp_path, save_strategy="no", prompts_only=True), state, model).disk == 4 * trained
-    )
+    assert needed_disk(args, state, model) == 3 * 4 * (every + 2 * trained)  # 5 saves, 2 kept, a third while written
+    line = start_summary(args, state, model, disk=7 * 10**9)
+    assert line.startswith(f"90 steps of 6 videos; {trained:,} of {every:,} parameters train; disk up to 7.00 GB of ")
+    assert needed_disk(training(tmp_path, save_strategy="no", prompts_only=True), state, model) == 4 * trained
 
 
 @pytest.mark.parametrize(

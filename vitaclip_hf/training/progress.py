@@ -8,7 +8,7 @@ from typing import Any
 from transformers import ProgressCallback
 from transformers.utils import logging
 
-from .estimate import estimate_training
+from .estimate import free_disk, needed_disk, start_summary
 from .throughput import Throughput
 
 
@@ -36,9 +36,9 @@ class TrainingProgress(ProgressCallback):
         self.current_step = state.global_step
         if self.training_bar is not None:
             self.training_bar.initial = self.training_bar.n = state.global_step  # of a resumed run
-            estimate = estimate_training(args, state, model)
-            self.training_bar.write(estimate.summary(), file=sys.stderr)
-            if estimate.disk > estimate.free_disk:
+            disk = needed_disk(args, state, model)
+            self.training_bar.write(start_summary(args, state, model, disk), file=sys.stderr)
+            if disk > free_disk(args.output_dir):
                 logger.warning(
                     "checkpoints and model need more than the free disk space; lower `save_total_limit`, pass "
                     "`prompts_only`, or choose another `output_dir`"
