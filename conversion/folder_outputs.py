@@ -36,20 +36,19 @@ class PackageBlocker:
 
 
 @torch.no_grad()
-def collect_outputs(source: str, video: str, trust_remote_code: bool | None, **loading) -> dict[str, torch.Tensor]:
+def collect_outputs(source: str, video: str, trust_remote_code: bool | None) -> dict[str, torch.Tensor]:
     """Everything a user can load from the folder or Hub id, run on one video.
 
     Args:
         source: a folder or a Hub id.
         video: path of a video file.
         trust_remote_code: as for `from_pretrained`.
-        loading: further arguments of every `from_pretrained`, such as `revision`.
 
     Returns:
         `pixel_values_videos` `[1, T, 3, H, W]`, `input_ids` `[2, length]`, `logits_per_video` `[1, 2]`, `logits`
         `[1, C]`, and the scores of both pipelines in the order of `LABELS` and of the classes.
     """
-    loading["trust_remote_code"] = trust_remote_code
+    loading = {"trust_remote_code": trust_remote_code}
     config = AutoConfig.from_pretrained(source, **loading)
     processor = AutoProcessor.from_pretrained(source, **loading)
     video_processor = AutoVideoProcessor.from_pretrained(source, **loading)

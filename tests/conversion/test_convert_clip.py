@@ -203,9 +203,7 @@ def test_preset_classes_and_seed(tmp_path, convert):
     other = convert(tmp_path / "clip", **chosen, output=tmp_path / "other", seed=1)
     same = [torch.equal(again.state_dict()[name], tensor) for name, tensor in model.state_dict().items()]
     assert all(same) and not torch.equal(other.class_prompts.context, again.class_prompts.context)
-    original = open_clip_model()
-    folder = save_open_clip(tmp_path / "open", original)
-    from_open_clip = convert(folder, **chosen, output=tmp_path / "from_open_clip")
+    from_open_clip = convert(save_open_clip(tmp_path / "open", open_clip_model()), **chosen, output=tmp_path / "new")
     assert from_open_clip.class_prompts.context.shape == (2, 2, 32) and from_open_clip.config.num_frames == 3
 
 

@@ -18,7 +18,6 @@ from vitaclip_hf.data.clip_dataset import ClipCollator, ClipDataset, EpochSample
 from vitaclip_hf.data.clip_stream import ClipStream
 from vitaclip_hf.data.video_sources import HubVideos, MotionShapes
 from vitaclip_hf.model.decoding import PyAVVideo, VideoTooLargeError, open_video
-from vitaclip_hf.model.read_options import ReadOptions
 from vitaclip_hf.model.video_reader import SETTINGS, VideoReader
 
 
@@ -250,32 +249,13 @@ def test_failures_reach_the_batch_from_workers(damaged):
     assert [path.rsplit("/")[-1] for path in found] == ["bad.mp4", "gone.mp4"]
 
 
-OTHER_OPTIONS = {
-    "decoder": "pyav", "verify": "full", "on_damage": "skip", "max_seconds": 7.0, "max_bytes": 10**8,
-    "max_frame_pixels": 10**6, "max_download_bytes": 10**7, "download_seconds": 5.0, "allow_private_addresses": False,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("streaming", [False, True])
-def test_the_processors_reading_options_reach_the_decoder(hub_dataset, monkeypatch, streaming):
-    own = processor()
-    for name, value in OTHER_OPTIONS.items():
-        assert getattr(own, name) != value
-        setattr(own, name, value)
-    seen = []
-
-    def recording(source, options):
-        seen.append(options)
-        return open_video(source)
-
-    for module in (video_sources, clip_stream):
-        monkeypatch.setattr(module, "open_video", recording)
-    if streaming:
-        next(iter(ClipStream(hub_dataset.to_iterable_dataset(), VideoReader(own), batch_size=1)))
-    else:
-        ClipDataset(HubVideos(hub_dataset), VideoReader(own))[0]
-    assert seen == [ReadOptions(**OTHER_OPTIONS)]
-    assert vars(seen[0]) == OTHER_OPTIONS
+def test_a_streams_reading_options_reach_the_decoder(hub_dataset, monkeypatch):
+    """Those of a table do in `test_read_options.py`."""
+    own, seen = processor(), []
+    own.max_seconds, own.verify, own.max_download_bytes = 7.0, "full", 10**7
+    monkeypatch.setattr(clip_stream, "open_video", lambda source, options: seen.append(options) or open_video(source))
+    next(iter(ClipStream(hub_dataset.to_iterable_dataset(), VideoReader(own), batch_size=1)))
+    assert seen == [own.read_options] and seen[0].max_seconds == 7
 
 
 def test_too_large_frames_are_refused_before_decoding(table, decoded):
@@ -343,12 +323,14 @@ def test_motion_shapes_draw_only_the_frames_asked_for(monkeypatch):
     assert len(MotionShapes(held_out=True, clips_per_class=1)) == 60
     assert not set(MotionShapes(held_out=True).class_names) & set(source.class_names)
     drawn = []
-    coverage = video_sources.draw_videos.__globals__["coverage"]
-    monkeypatch.setitem(
-        video_sources.draw_videos.__globals__,
-        "coverage",
-        lambda shapes, poses, size: drawn.append(poses.x.shape[1]) or coverage(shapes, poses, size),
-    )
+    module = video_sources.draw_videos.__globals__
+    coverage = module["coverage"]
+
+    def recording(shapes, poses, size):
+        drawn.append(poses.x.shape[1])
+        return coverage(shapes, poses, size)
+
+    monkeypatch.setitem(module, "coverage", recording)
     whole = source.open(301).read(range(32))
     some = source.open(301).read([3, 30])
     assert drawn == [32, 2]
