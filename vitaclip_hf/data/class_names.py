@@ -10,7 +10,17 @@ from typing import Any
 
 from ..model.shown_names import shown
 from .listings import VIDEO_EXTENSIONS
-from .text_files import JSON_ENDINGS, AnnotationError, fields_of, read_json, read_rows, read_text, split_lines, unquoted
+from .text_files import (
+    JSON_ENDINGS,
+    AnnotationError,
+    column_name,
+    fields_of,
+    read_json,
+    read_rows,
+    read_text,
+    split_lines,
+    unquoted,
+)
 
 
 FORMS = (
@@ -76,7 +86,7 @@ def read_class_file(path: str | Path) -> tuple[tuple[str, ...], bool]:
             raise AnnotationError(f"{path}: no class names found.")
         names = list(map(unquoted, lines))
         pairs = _rows_with_header(text, lines[0], path) or _numbered_lines(lines, path)
-        if pairs is None and len(lines) > 1 and _HEADING.fullmatch(_column(lines[0])):
+        if pairs is None and len(lines) > 1 and _HEADING.fullmatch(column_name(lines[0])):
             raise _refused(path, lines[0])
         if pairs is None and (line := next(filter(_NO_NAME.match, lines), None)):
             raise _refused(path, line)
@@ -91,14 +101,10 @@ def _refused(path: str | Path, line: str) -> AnnotationError:
     return AnnotationError(f"{path}: {line!r:.100} is not clear; {FORMS}. Quote a name that holds a separator.")
 
 
-def _column(text: str) -> str:
-    return re.sub(r"[\W_]+", "", text).lower()
-
-
 def _rows_with_header(text: str, first_line: str, path: str | Path) -> list[tuple[int, str]] | None:
     """Id and name of each row below a header that names both columns; `None` without such a header."""
     for separator in (",", "\t", ";"):
-        header = list(map(_column, fields_of(first_line, separator)))
+        header = list(map(column_name, fields_of(first_line, separator)))
         ids, names, either = (
             [place for place, name in enumerate(header) if known.fullmatch(name)] for known in (_IDS, _NAMES, _EITHER)
         )

@@ -13,7 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from .listings import SPLIT_WORDS, VIDEO_EXTENSIONS, ListedVideos, Listing, is_video_name, split_of_name, split_of_word
-from .text_files import JSON_ENDINGS, AnnotationError, fields_of, read_json, read_rows, read_text, split_lines, unquoted
+from .text_files import (
+    JSON_ENDINGS,
+    AnnotationError,
+    column_name,
+    fields_of,
+    read_json,
+    read_rows,
+    read_text,
+    split_lines,
+    unquoted,
+)
 
 
 # Column names without case, spaces, hyphens and underscores. Of several paths, the first of these is taken: addresses
@@ -67,7 +77,7 @@ class ListFile:
         """The separator and the columns of a text whose first line names a column of paths; no columns otherwise."""
         for separator in SEPARATORS if self.lines else "":
             names = fields_of(self.lines[0][1], separator)
-            columns = list(map(column, names))
+            columns = list(map(column_name, names))
             if set(columns) & set(PATHS) and not any(map(is_video_name, names)):
                 return separator, columns
         return "", []
@@ -76,17 +86,12 @@ class ListFile:
         """The number and the fields, by column, of each row below the header."""
         separator, columns = self.header
         for number, fields in islice(read_rows(self.text, separator, self.path), 1, None):
-            if len(fields) != len(columns) or list(map(column, fields)) == columns:
+            if len(fields) != len(columns) or list(map(column_name, fields)) == columns:
                 raise AnnotationError(
                     f"{self.path}:{number}: expected {len(columns)} fields ({', '.join(columns)}), got {fields!r:.99}; "
                     "quote a field that holds the separator."
                 )
             yield number, dict(zip(columns, fields, strict=True))
-
-
-def column(text: str) -> str:
-    """A column's name in one spelling: `videoPath`, `VIDEO-PATH` and `Video Path` are `videopath`."""
-    return re.sub(r"[\W_]+", "", text).lower()
 
 
 def read_list(file: ListFile) -> ListedVideos:
@@ -106,7 +111,7 @@ def read_list(file: ListFile) -> ListedVideos:
         AnnotationError: the file cannot be read, or it is not clear what is a path and what a label.
     """
     if file.is_json:
-        entries = [{column(key): value for key, value in entry.items()} for entry in _json_entries(file)]
+        entries = [{column_name(key): value for key, value in entry.items()} for entry in _json_entries(file)]
         columns = list(dict.fromkeys(key for entry in entries for key in entry))
         listed = _listed_in_table(columns, enumerate(entries, 1), file.path)
     elif not file.lines:

@@ -118,6 +118,11 @@ def fields_of(line: str, separator: str) -> list[str]:
         return [line]
 
 
+def column_name(text: str) -> str:
+    """A column's name in one spelling: `videoPath`, `VIDEO-PATH` and `Video Path` are `videopath`."""
+    return re.sub(r"[\W_]+", "", text).lower()
+
+
 def read_json(path: str | Path) -> Any:
     """
     The content of a JSON file, or of a file with one JSON value on each line (`.jsonl`), as a list.

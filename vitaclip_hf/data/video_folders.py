@@ -8,8 +8,8 @@ from pathlib import Path, PureWindowsPath
 
 from .class_names import ClassIndex
 from .listings import SPLIT_WORDS, ListedVideos, Listing, is_url, is_video_name
-from .lists import ListFile, column, read_list
-from .text_files import AnnotationError
+from .lists import ListFile, read_list
+from .text_files import AnnotationError, column_name
 
 
 METADATA_FILES = ("metadata.csv", "metadata.jsonl")  # of a Hugging Face video folder
@@ -87,7 +87,7 @@ def _metadata_of(root: Path, splits: dict[Path, str]) -> ListedVideos:
     for path in paths:
         file = ListFile(path)
         first = next(iter(file.json), None) if file.is_json else None
-        columns = map(column, first if isinstance(first, dict) else file.header[1])
+        columns = map(column_name, first if isinstance(first, dict) else file.header[1])
         is_list = any(name.endswith("filename") for name in columns)
         listed = read_list(file) if is_list else ListedVideos()
         if all(listing.label is None for listing in listed.listings):
