@@ -176,8 +176,11 @@ def test_texts_of_the_author(make):
         *(("card", text, text.split(":")[0]) for text in ("summary: 5", "tags: abc", "labels: [true]", "limits:")),
         *(("card", text, text.split(":")[0]) for text in ("limits: ' '", "labels: []", "base_model: /home/me/clip")),
         ("recipe", "- a", "recipe.yaml"),
-        ("results", "{}", "protocol"),
-        *(("results", json.dumps(RESULTS | {part: 5}), part) for part in ("protocol", "rows", "splits", "model")),
+        ("results", "{}", "not the results.json"),
+        *(
+            ("results", json.dumps(RESULTS | {part: 5}), "not the results.json")
+            for part in ("protocol", "rows", "splits")
+        ),
         ("results", json.dumps(RESULTS), "of another model: its weights are ffffffffffff"),
         ("run", "{", "run.json"),
         ("run", "[]", "run.json"),
