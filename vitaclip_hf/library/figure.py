@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from matplotlib.text import Text
 
 from ..model.read_options import ReadOptions
@@ -142,9 +141,9 @@ def draw_details(
         VideoDecodingError: the video cannot be read any more.
     """
     numbers = sorted(set(details["frames"]))
-    times = None if details["times"] is None else dict(zip(details["frames"], details["times"], strict=True))
+    times = dict(zip(details["frames"], details["times"] or (), strict=False))
     note = f"{details['answer']}: {details['reason']}" if "reason" in details else None
-    stamps = None if times is None else [times[number] for number in numbers]
+    stamps = [times[number] for number in numbers] if times else None
     return draw_answer(video_from(video, options).read(numbers), stamps, details["scores"], title, note)
 
 
@@ -206,21 +205,6 @@ class Page:
         extent = (left, left + width, top + height, top)
         self.axes.imshow(picture, extent=extent, aspect="auto", interpolation="lanczos")
 
-    def add_legend(self, colors: Mapping[str, str], left: float, top: float) -> None:
-        self.axes.legend(
-            handles=[Patch(color=color, label=name) for name, color in colors.items()],
-            loc="upper left",
-            bbox_to_anchor=(left, top),
-            bbox_transform=self.axes.transData,
-            ncols=len(colors),
-            fontsize=TIME_SIZE,
-            labelcolor=QUIET,
-            frameon=False,
-            borderpad=0,
-            handlelength=0.9,
-            handleheight=0.9,
-        )
-
     def write(
         self, left: float, middle: float, text: str, size: float = TIME_SIZE, color: str = QUIET, **style: Any
     ) -> None:
@@ -231,7 +215,7 @@ class Page:
             middle += CAPITAL_HEIGHT * size / 72 / 2
         self.axes.text(left, middle, text, size=size, color=color, parse_math=False, **style)
 
-    def width_of(self, text: str, size: float, weight: str = "normal") -> float:
+    def width_of(self, text: str, size: float = TIME_SIZE, weight: str = "normal") -> float:
         """In inches, of the longest line."""
         drawn = Text(0, 0, text, size=size, weight=weight, figure=self.figure, parse_math=False)
         return drawn.get_window_extent(self._renderer).width / self.figure.dpi

@@ -91,8 +91,12 @@ def draw_relevance(relevance: Relevance, title: str | None = None) -> Figure:
             page.axes.bar(lefts + width / 2, -heights, bar, bottoms, color=color, label=kind)
             bottoms = bottoms - heights
         page.top += BARS_HEIGHT + 0.2 + BLOCK_GAP
-    shares = {f"{kind} {attention[kind].mean():.0%}": color for kind, color in KIND_COLORS.items()}
-    page.add_legend(shares, MARGIN + NAME_WIDTH, page.top - BLOCK_GAP)
+    left, middle = MARGIN + NAME_WIDTH, page.top - BLOCK_GAP + 0.08
+    for kind, color in KIND_COLORS.items():
+        text = f"{kind} {attention[kind].mean():.0%}"
+        page.axes.barh(middle, 0.11, 0.11, left, color=color)
+        page.write(left + 0.17, middle, text)
+        left += 0.39 + page.width_of(text)
     return page.finish(page.top - BLOCK_GAP + LEGEND_HEIGHT + MARGIN - 0.25)
 
 
