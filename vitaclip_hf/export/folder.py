@@ -105,22 +105,19 @@ def export_checkpoint(
     backend = importlib.import_module(FORMATS[format], __package__)
     if dtype not in backend.DTYPES:
         raise ValueError(f"`dtype` {dtype!r}: {format} files can be {', '.join(backend.DTYPES)}.")
-    names: tuple[str, ...] = ()
-    classes = None
-    if labels is not None or model.class_prompts.have_names:
-        names, classes = checkpoint.encoder().class_embeds(labels, templates)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as temporary:
         folder = Path(temporary, output.name)
         folder.mkdir()
+        if labels is not None or model.class_prompts.have_names:
+            names, embeds = checkpoint.encoder().class_embeds(labels, templates)
+            np.save(folder / "class_embeds.npy", embeds.float().numpy())
+            lines = (" ".join(name.splitlines()) for name in names)  # one line a label, whatever it holds
+            (folder / "labels.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         path = backend.write(model, folder, dtype)
         result = verify(model, backend.Runner(path, dtype), dtype) if check else None
         checkpoint.processor.save_pretrained(folder)
         model.config.save_pretrained(folder)
-        if classes is not None:
-            np.save(folder / "class_embeds.npy", classes.float().cpu().numpy())
-            lines = (" ".join(name.splitlines()) for name in names)  # one line a label, whatever it holds
-            (folder / "labels.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         record: dict[str, Any] = {"model": checkpoint.name, "fingerprint": checkpoint.fingerprint()}
         record |= {"format": format, "dtype": dtype, "verification": None if result is None else asdict(result)}
         (folder / "export.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
@@ -134,9 +131,8 @@ def export_checkpoint(
 
 def _readme(checkpoint: Checkpoint, format: str, dtype: str) -> str:
     model, processor = checkpoint.model, checkpoint.processor.video_processor
-    lines = LINES[format]
     precision = "bf16" if dtype == "bfloat16" else "f32"  # of OpenVINO, whose default depends on the CPU
-    return README.format(
+    text = README.format(
         name=Path(checkpoint.name).name,
         format=format,
         dtype=dtype,
@@ -145,6 +141,6 @@ def _readme(checkpoint: Checkpoint, format: str, dtype: str) -> str:
         frames=model.config.vision_config.num_frames,
         mean=list(processor.image_mean),
         std=list(processor.image_std),
-        imports=lines["imports"],
-        run=lines["run"].replace("CHOSEN", precision),
+        **LINES[format],
     )
+    return text.replace("CHOSEN", precision)

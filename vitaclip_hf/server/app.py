@@ -32,21 +32,17 @@ from .limits import Limits
 
 logger = logging.getLogger(__name__)
 
-FIELDS = ("video", "labels", "template", "top_k")
-FORM = {
-    "type": "object",
-    "required": ["video"],
-    "properties": {
-        "video": {"type": "string", "format": "binary", "description": "The file."},
-        "labels": {
-            "type": "array",
-            "items": {"type": "string"},
-            "description": "Repeated, or one field with a JSON list. Without it: the classes of the checkpoint.",
-        },
-        "template": {"type": "array", "items": {"type": "string"}, "description": "Sentences with {} for the label."},
-        "top_k": {"type": "integer", "minimum": 1, "default": 3, "description": "Labels in the answer."},
+FIELDS = {
+    "video": {"type": "string", "format": "binary", "description": "The file."},
+    "labels": {
+        "type": "array",
+        "items": {"type": "string"},
+        "description": "Repeated, or one field with a JSON list. Without it: the classes of the checkpoint.",
     },
+    "template": {"type": "array", "items": {"type": "string"}, "description": "Sentences with {} for the label."},
+    "top_k": {"type": "integer", "minimum": 1, "default": 3, "description": "Labels in the answer."},
 }
+FORM = {"type": "object", "required": ["video"], "properties": FIELDS}
 
 
 class Metrics:
@@ -79,12 +75,11 @@ class VideoService:
         if self.in_flight >= self.limits.queue:
             raise overloaded(f"{self.in_flight} requests are being worked on; try again later.")
         self.in_flight += 1
-        self.metrics.in_flight.set(self.in_flight)
         try:
-            yield
+            with self.metrics.in_flight.track_inprogress():
+                yield
         finally:
             self.in_flight -= 1
-            self.metrics.in_flight.set(self.in_flight)
 
     async def classify(self, request: Request) -> dict[str, Any]:
         with self.admitted():
@@ -154,13 +149,9 @@ class VideoService:
                 values = json.loads(values[0])
             except (ValueError, RecursionError) as error:
                 raise ValueError(f"`{name}` begins like a JSON list but is none.") from error
-        if len(values) > self.limits.labels:
-            raise ValueError(f"`{name}` has {len(values)} entries, the limit is {self.limits.labels}.")
-        longest = max((len(value) for value in values if isinstance(value, str)), default=0)
-        if longest > self.limits.label_length:
-            raise ValueError(f"an entry of `{name}` has {longest} characters, the limit is {self.limits.label_length}.")
-        if not values:
-            raise ValueError(f"`{name}` is an empty list; leave it out for the checkpoint's own classes.")
+        most, longest = self.limits.labels, self.limits.label_length
+        if len(values) > most or any(isinstance(value, str) and len(value) > longest for value in values):
+            raise ValueError(f"`{name}` may have {most} entries of {longest} characters.")
         return values
 
     async def _answer(
