@@ -1,10 +1,12 @@
 """Shared by the tests: a real CLIP tokenizer, tiny models, golden cases."""
 
 import gzip
-from dataclasses import dataclass
+import json
+import lzma
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from transformers import CLIPTokenizer
 
 
@@ -77,13 +79,14 @@ def on_clip(folder, cls=None, settings=None, **loading):
     return (cls or VitaClipModel).from_pretrained(folder, config=config, **loading)
 
 
-@dataclass
 class GoldenCase:
-    name: str
-    settings: dict
-    expected: dict[str, torch.Tensor]
-    checkpoint: Path
-    classes: Path
+    """A checkpoint in the released format, unpacked to a folder, with what the authors' arithmetic gives for it."""
+
+    def __init__(self, name: str, folder: Path):
+        self.name, self.classes, self.checkpoint = name, GOLDEN / name / "classes.txt", folder / "checkpoint.pth"
+        self.checkpoint.write_bytes(lzma.decompress((GOLDEN / name / "checkpoint.pth.xz").read_bytes()))
+        self.settings = json.loads((GOLDEN / name / "settings.json").read_text())
+        self.expected = load_file(GOLDEN / name / "expected.safetensors")
 
     def options(self, output: Path, tokenizer: Path, **changes) -> dict:
         """The arguments of `convert_original` for this case."""

@@ -8,7 +8,6 @@ Each round has other seeds. The report is written after each round.
 import argparse
 import json
 import logging
-import lzma
 import os
 import tempfile
 import time
@@ -35,7 +34,7 @@ def main() -> int:
     from attack import hostile_folders, kills, media_files, publishing, released_files
     from attack.library_work import LibraryWork
     from attack.outcomes import Attack, Outcomes
-    from tiny_models import GOLDEN, GoldenCase, openai_tokenizer, tiny_model
+    from tiny_models import GoldenCase, openai_tokenizer, tiny_model
     from tiny_training import save_start, write_videos
     from transformers.utils import logging as transformers_logging
 
@@ -56,10 +55,7 @@ def main() -> int:
         tokenizer.save_pretrained(scratch / "tokenizer")
         good = save_start(scratch / "good", tokenizer)
         videos = write_videos(scratch / "videos")
-        case = "all_prompts_csc_end"
-        (scratch / "released.pth").write_bytes(lzma.decompress((GOLDEN / case / "checkpoint.pth.xz").read_bytes()))
-        settings = json.loads((GOLDEN / case / "settings.json").read_text())
-        golden = GoldenCase(case, settings, {}, scratch / "released.pth", GOLDEN / case / "classes.txt")
+        golden = GoldenCase("all_prompts_csc_end", scratch)
         model = tiny_model(tokenizer=tokenizer)
         processor = VitaClipProcessor(VitaClipVideoProcessor(num_frames=4), tokenizer)
         work = LibraryWork(load_checkpoint(good))

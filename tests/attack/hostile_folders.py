@@ -9,7 +9,6 @@ import shutil
 import struct
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +54,7 @@ CONTENTS: dict[str, str | bytes] = {
 SHARDS = ("../../../etc/passwd", "/etc/passwd", "..", "", 3, None, "a\x00b", "x" * 5000, "missing.safetensors")
 FIRST = "visual_projection.weight"
 Change = Callable[[Path], Any]
-MAX_MEMORY = 3 << 30  # of one attack; the model is tiny
+MAX_MEMORY = 3 << 30  # of one attack; what takes more gets a MemoryError. The model is tiny
 TRAP = "import os\nopen(os.environ['VITACLIP_TRAP'], 'w').close()\n"
 
 
@@ -243,17 +242,6 @@ def copied(source: Path, target: Path) -> Path:
     return shutil.copytree(source, target)
 
 
-@contextmanager
-def bounded_memory() -> Iterator[None]:
-    """Whatever takes more than `MAX_MEMORY` gets a MemoryError, instead of the machine that runs the attacks."""
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + MAX_MEMORY, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
-
-
 def attacks(good: Path, names: Iterable[str]) -> Iterator[Attack]:
     """
     Loads hostile variants of a folder.
@@ -273,10 +261,12 @@ def attacks(good: Path, names: Iterable[str]) -> Iterator[Attack]:
             chosen[name](folder)
             if name != "weights:flipped bit" and not name.startswith("checksums"):
                 (folder / "checksums.json").unlink(missing_ok=True)  # whoever changes the weights can change it too
+            before = resource.getrlimit(resource.RLIMIT_AS)
+            resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + MAX_MEMORY, before[1]))
             try:
-                with bounded_memory():
-                    return use(folder)
+                return use(folder)
             finally:
+                resource.setrlimit(resource.RLIMIT_AS, before)
                 if trap.exists():
                     trap.unlink()
                     raise AssertionError("code of the folder ran")

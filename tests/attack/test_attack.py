@@ -10,7 +10,6 @@ from attack import hostile_folders, kills, media_files, publishing, released_fil
 from attack.outcomes import Outcomes
 from tiny_models import tiny_model
 from tiny_training import save_start, write_videos
-from transformers import pipeline
 
 from vitaclip_hf import (
     CheckpointError,
@@ -140,25 +139,6 @@ def test_scores_that_are_no_numbers(value):
     for function in ("softmax", "sigmoid", "none"):
         with pytest.raises(ScoreError):
             classifier(np.zeros((4, 32, 32, 3), np.uint8), function_to_apply=function)
-
-
-@pytest.mark.parametrize("batch_size", [1, 2])
-def test_one_bad_file_does_not_end_a_list(good, videos, batch_size):
-    files = sorted(map(str, videos.rglob("*.mp4")))[:3]
-    files.insert(1, "no such file.mp4")
-    classify = pipeline("video-classification", model=str(good), pipeline_class=VitaClipVideoClassificationPipeline)
-    with pytest.raises(VideoDecodingError, match="no such file"):
-        classify(files, batch_size=batch_size)
-    answers = classify(files, batch_size=batch_size, on_error="skip")
-    assert [isinstance(answer, dict) for answer in answers] == [False, True, False, False]
-    assert "no such file.mp4" in answers[1]["error"]
-    for place in (0, 3):  # alone and not in a batch: the last digits may differ
-        alone = {row["label"]: row["score"] for row in classify(files[place])}
-        assert {row["label"]: row["score"] for row in answers[place]} == pytest.approx(alone, abs=1e-5)
-    assert list(classify(iter(files), batch_size=batch_size, on_error="skip")) == answers
-    for wrong in ({"on_error": "ignore"}, {"on_error": "skip", "sampling": "wrong"}):  # mistakes of the call
-        with pytest.raises(ValueError):
-            classify(files, **wrong)
 
 
 # Time limits
