@@ -11,44 +11,31 @@ import typer
 
 from ..data.output_files import replace_file
 from ..model.shown_names import shown
+from . import options
 from .inputs import check_ending, find_videos, read_labels
 from .libraries import dtype_of, loaded_checkpoint, print_summary
-from .options import (
-    AnyModel,
-    BatchSize,
-    Device,
-    Dtype,
-    Labels,
-    LabelsFile,
-    MaxSeconds,
-    MinCosine,
-    NumViews,
-    Template,
-    TopK,
-    Videos,
-)
 from .result_formats import ENDINGS, WRITERS, Format
 
 
 def classify(
-    videos: Videos,
-    model: AnyModel = None,
-    labels: Labels = None,
-    labels_file: LabelsFile = None,
-    template: Template = None,
-    num_views: NumViews = 1,
-    batch_size: BatchSize = 8,
-    device: Device = None,
-    dtype: Dtype = "auto",
-    top_k: TopK = 3,
+    videos: options.Videos,
+    model: options.AnyModel = None,
+    labels: options.Labels = None,
+    labels_file: options.LabelsFile = None,
+    template: options.Template = None,
+    num_views: options.NumViews = 1,
+    batch_size: options.BatchSize = 8,
+    device: options.Device = None,
+    dtype: options.Dtype = "auto",
+    top_k: options.TopK = 3,
     min_score: Annotated[
         float | None,
         typer.Option(
             min=0, max=1, metavar="X", help="A lower score is no answer. Default: 0, of independent scores 0.5."
         ),
     ] = None,
-    min_cosine: MinCosine = -1.0,
-    max_seconds: MaxSeconds = None,
+    min_cosine: options.MinCosine = -1.0,
+    max_seconds: options.MaxSeconds = None,
     picture: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Draw the frames that were read and the scores (one video; PNG, PDF, SVG)."),

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
@@ -10,13 +10,7 @@ from ..option_names import option
 from .libraries import load_libraries
 
 
-if TYPE_CHECKING:
-    from ..evaluation.run import EvaluationArguments
-
-
-def parse_arguments(
-    arguments: list[str], context: typer.Context | None = None
-) -> tuple["EvaluationArguments", dict[str, Any]]:
+def parse_arguments(arguments: list[str], context: typer.Context | None = None) -> tuple[Any, dict[str, Any]]:
     """The arguments of a command line, and the fields of protocol and reading that it changes."""
     from ..arguments import ArgumentParser
     from ..evaluation import run

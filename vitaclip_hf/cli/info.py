@@ -71,13 +71,9 @@ def describe_checkpoint(name: str, revision: str | None) -> dict[str, Any]:
     model.freeze_backbone()
     trained, parameters = model.get_nb_trainable_parameters()
     named = model.class_prompts.have_names
-    kinds = {
-        "vita-clip": "a whole Vita-CLIP",
-        "prompts": "prompts alone, on the base model below",
-    }
     return {
         "model": name,
-        "kind": kinds[checkpoint.kind],
+        "kind": "a whole Vita-CLIP" if record is None else "prompts alone, on the base model below",
         "revision": checkpoint.revision,
         "base_model": record and record.base_model + (f" @ {record.base_revision}" if record.base_revision else ""),
         "classes": [model.config.id2label[index] for index in range(model.config.num_labels)] if named else [],

@@ -67,7 +67,7 @@ def loaded_checkpoint(
     if name is None and not cached and not constants.HF_HUB_OFFLINE:
         print(f"vitaclip: no `--model`, so {DEFAULT_MODEL} is downloaded ({DEFAULT_FACTS})", file=sys.stderr)
     try:
-        checkpoint = load_checkpoint(name or DEFAULT_MODEL, device=place, **kwargs)
+        checkpoint = load_checkpoint(DEFAULT_MODEL if name is None else name, device=place, **kwargs)
     except (OSError, ValueError) as error:
         if name is not None:
             raise

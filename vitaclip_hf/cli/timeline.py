@@ -13,40 +13,27 @@ import typer
 
 from ..data.output_files import replace_file
 from ..model.shown_names import shown
+from . import options
 from .inputs import PICTURES, check_ending, read_labels
 from .libraries import loaded_checkpoint, print_summary
-from .options import (
-    AnyModel,
-    BatchSize,
-    Device,
-    Dtype,
-    Labels,
-    LabelsFile,
-    MaxSeconds,
-    MinCosine,
-    OneVideo,
-    Stride,
-    Template,
-    Window,
-)
 
 
 def timeline(
-    video: OneVideo,
-    model: AnyModel = None,
-    labels: Labels = None,
-    labels_file: LabelsFile = None,
-    template: Template = None,
-    window: Window = 4.0,
-    stride: Stride = 2.0,
+    video: options.OneVideo,
+    model: options.AnyModel = None,
+    labels: options.Labels = None,
+    labels_file: options.LabelsFile = None,
+    template: options.Template = None,
+    window: options.Window = 4.0,
+    stride: options.Stride = 2.0,
     high: Annotated[float, typer.Option(metavar="X", help="A segment needs this score somewhere (0 to 1).")] = 0.4,
     low: Annotated[float, typer.Option(metavar="X", help="A segment goes on while its score is at least this.")] = 0.2,
     min_length: Annotated[float, typer.Option(min=0, metavar="S", help="Shortest segment in seconds.")] = 0.0,
-    min_cosine: MinCosine = -1.0,
-    batch_size: BatchSize = 8,
-    max_seconds: MaxSeconds = None,
-    device: Device = None,
-    dtype: Dtype = "auto",
+    min_cosine: options.MinCosine = -1.0,
+    batch_size: options.BatchSize = 8,
+    max_seconds: options.MaxSeconds = None,
+    device: options.Device = None,
+    dtype: options.Dtype = "auto",
     output: Annotated[
         list[Path] | None,
         typer.Option(
