@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -112,7 +112,5 @@ def of_round(number: int) -> tuple[str, ...]:
 
 def attacks(start: Path, videos: Path, scratch: Path, seed: int, runs: Iterable[str]) -> Iterator[Attack]:
     for run in runs:
-        action: Callable[[], str] = functools.partial(
-            survive, run, start, videos, scratch, random.Random(f"{run}-{seed}")
-        )
-        yield Attack(f"{run}-{seed}", action)
+        draw = random.Random(f"{run}-{seed}")
+        yield Attack(f"{run}-{seed}", functools.partial(survive, run, start, videos, scratch, draw))

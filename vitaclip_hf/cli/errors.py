@@ -77,6 +77,6 @@ class Group(TyperGroup):
 
 def report(command: str, message: str) -> int:
     """Prints one line on stderr; returns the exit code."""
-    rank = f"rank {os.environ['RANK']}: " if int(os.environ.get("WORLD_SIZE", "1")) > 1 else ""
+    rank = f"rank {os.environ.get('RANK', '0')}: " if int(os.environ.get("WORLD_SIZE", "1")) > 1 else ""
     print(f"{command}: {rank}{shown(' '.join(message.split()))}", file=sys.stderr)
     return 2
