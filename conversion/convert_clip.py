@@ -134,7 +134,7 @@ def from_transformers(source: str, revision: str | None, prompts: dict[str, dict
 
 
 def read_open_clip_config(path: Path) -> dict[str, Any]:
-    """What `open_clip_config.json` says beyond the weights. Settings that make another model than CLIP are refused.
+    """Settings of `open_clip_config.json` that the weights do not show. Raises ValueError for another model than CLIP.
 
     Returns:
         `activation`, `vision_heads`, `text_heads`, and `pixels`, arguments of the video processor.

@@ -1,4 +1,4 @@
-"""What a checkpoint folder computes, through transformers' public entry points alone; the package is not needed.
+"""Outputs of a checkpoint folder through transformers' public entry points; the package is not needed.
 
     python -I conversion/folder_outputs.py FOLDER VIDEO OUTPUT.safetensors [THREADS]
 

@@ -139,7 +139,7 @@ def as_float32(weights: Mapping[str, torch.Tensor], needed: Mapping[str, int], m
     """
     wrong = [name for name, t in weights.items() if not t.is_floating_point() or not t.float().isfinite().all()]
     if wrong:
-        raise ValueError(f"these weights are no finite floating-point numbers: {listed(wrong)}.")
+        raise ValueError(f"these weights are not finite floating-point numbers: {listed(wrong)}.")
     missing = [name for name, dimensions in needed.items() if name not in weights or weights[name].ndim != dimensions]
     if missing:
         raise ValueError(f"the checkpoint lacks {', '.join(missing)}, or it has another shape; {meaning}.")
@@ -176,7 +176,7 @@ def vision_sizes(
     count = len(weights[positions]) - 1
     grid = round(count**0.5)
     if grid**2 != count:
-        raise ValueError(f"{count} patch positions are no square of patches.")
+        raise ValueError(f"{count} patch positions do not form a square.")
     return {
         "hidden_size": width,
         "intermediate_size": len(weights[f"{blocks}0.{mlp}"]),

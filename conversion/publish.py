@@ -38,7 +38,7 @@ WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.
 
 
 class Publication(NamedTuple):
-    """What [`publish`] did.
+    """Result of [`publish`].
 
     Attributes:
         files (`list[tuple[str, int, str]]`): name, bytes and SHA-256 of each file of the folder.

@@ -38,7 +38,7 @@ def read_annotations(
 
     Without annotations, `videos` holds one folder for each class. It may also hold `train`, `val` (or `validation`) and
     `test` folders with a folder for each class. The classes are in alphabetical order. The `metadata.csv` or
-    `metadata.jsonl` of a Hugging Face video folder is found by itself.
+    `metadata.jsonl` of a Hugging Face video folder is read if there is one.
 
     Annotations can be a file:
 

@@ -20,7 +20,7 @@ from .video_sources import MotionShapes, TableVideos
 
 
 class SampleKey(NamedTuple):
-    """What [`EpochSampler`] yields. With the data set's seed, it determines a sample."""
+    """A key of [`EpochSampler`]. With the data set's seed, it determines a sample."""
 
     epoch: int
     index: int  # type: ignore[assignment]  # tuple has a method of that name

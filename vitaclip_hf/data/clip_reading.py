@@ -1,4 +1,4 @@
-"""What data set and stream of clips share: a sample's pixels, and what to do with a file that cannot be read."""
+"""Common part of the data set and the stream of clips: a sample's pixels, and unreadable files."""
 
 from collections.abc import Callable
 from typing import Any

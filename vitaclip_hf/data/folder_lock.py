@@ -7,7 +7,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 
-LOCK_FILE = ".vitaclip.lock"  # stays in the folder: whoever removed it could let two runs in
+LOCK_FILE = ".vitaclip.lock"  # stays in the folder; removing it could let two runs in
 
 
 class FolderInUseError(OSError):

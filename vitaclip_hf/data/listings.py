@@ -1,4 +1,4 @@
-"""What annotation files list: videos with a label and a split. What is listed is not looked for on the disk here."""
+"""Listed videos with label and split, before they are looked for on the disk."""
 
 import re
 from dataclasses import dataclass, field

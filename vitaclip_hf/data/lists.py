@@ -1,7 +1,7 @@
 """Lists of videos: `path label` lines, tables with a header, JSON and JSON lines.
 
 Two forms are always read: lines `path label` whose paths end in a video's extension, and CSV with the header
-`path,label`. What can be read in two ways is refused.
+`path,label`. Ambiguous lists are refused.
 """
 
 import re

@@ -2,7 +2,7 @@
 
 All of them follow from one number a video: the *rank* of its true class, 0 for the highest score. Of equal scores the
 class with the lower index ranks first, so a tie has one outcome on every machine. A video whose label is -1 or -100 is
-missing: it counts in no accuracy and is reported by itself.
+missing: it counts in no accuracy and is reported separately.
 """
 
 from collections.abc import Callable, Mapping

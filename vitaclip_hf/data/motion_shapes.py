@@ -45,7 +45,7 @@ HELD_OUT_OBJECTS = tuple(zip(COLORS, SHAPES[2:] + SHAPES[:2], strict=True))
 @dataclass(frozen=True)
 class Scene:
     """
-    What one video shows.
+    The content of one video.
 
     Args:
         color (`str`): a key of `COLORS`.

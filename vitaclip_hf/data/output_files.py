@@ -14,7 +14,7 @@ def replace_file(path: str | Path, write: Callable[[Path], Any]) -> None:
     the new file and the old one stays.
 
     Args:
-        path: the file. What is no plain file, such as a pipe, is written as it is.
+        path: the file. A pipe or device is written directly.
         write: is called with the path to write to, which has the same ending.
     """
     path = Path(path)

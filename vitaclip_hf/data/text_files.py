@@ -17,7 +17,7 @@ MAX_FILE_BYTES = 256 << 20  # a list of a million videos has about 80 MB
 MAX_MESSAGE = 1000  # characters
 JSON_LINES = (".jsonl", ".ndjson")
 JSON_ENDINGS = (".json", *JSON_LINES)
-# What a download or a spreadsheet leaves in place of a list: its first bytes in lower case, and what it is.
+# Files that are often given in place of a list: first bytes in lower case, and kind.
 _NO_LISTS = {
     b"<!doctype": "a web page",
     b"<html": "a web page",
@@ -33,7 +33,7 @@ def one_line(message: str) -> str:
 
 
 class AnnotationError(ValueError):
-    """An annotation or class file that cannot be used; the message says where, what was found and what to do."""
+    """An unusable annotation or class file; the message names place, content and remedy."""
 
     def __init__(self, message: str):
         super().__init__(one_line(message))

@@ -46,7 +46,7 @@ class TableVideos:
         return self.table.samples[index].path
 
     def video(self, index: int, options: ReadOptions | None = None) -> str | bytes:
-        """What [`open_video`] can open."""
+        """A source for [`open_video`]."""
         return self.table.samples[index].path
 
     def open(self, index: int, options: ReadOptions | None = None) -> Video:
@@ -186,7 +186,7 @@ def video_name(video: Any, place: str) -> str:
 
 def encoded_video(video: Any, name: str, options: ReadOptions | None = None) -> str | bytes:
     """
-    What [`open_video`] can open: the bytes of an undecoded value, else its path. A remote file is downloaded.
+    A source for [`open_video`]: the bytes of an undecoded value, else its path. A remote file is downloaded.
 
     Args:
         video (`dict`): a value of a video column, with `bytes` and `path`.

@@ -240,7 +240,7 @@ def ready_batches(training: VitaClipTrainingArguments) -> int:
 
 @dataclass
 class RunArguments:
-    """What a run does besides training."""
+    """Switches of a run."""
 
     _argument_group_name = "run"
 

@@ -1,4 +1,4 @@
-"""What a training takes in steps and disk, as far as it is known before its first step."""
+"""Steps and disk of a training, before its first step."""
 
 import math
 import shutil

@@ -155,7 +155,7 @@ def train(arguments: list[str]) -> int:
         `int`: 0, or 2 if the data has errors.
 
     Raises:
-        ValueError: arguments that cannot be used, or a loss that is no number. Other `USER_ERRORS` too.
+        ValueError: unusable arguments, or a loss that is NaN or infinite. Other `USER_ERRORS` too.
     """
     groups, chosen = parse_arguments(arguments)
     run, training = groups[3:]

@@ -1,4 +1,4 @@
-"""What a training run writes about itself into its folder, and whether a run may continue from there."""
+"""The record of a training run in its folder, and the check that a run may continue from there."""
 
 import json
 import shlex

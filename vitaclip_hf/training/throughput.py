@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Window(NamedTuple):
-    """What was counted since the last answer: `seconds` of `videos`, of which `waited` seconds for batches."""
+    """Counts since the last window: `seconds` for `videos`, `waited` of them for batches."""
 
     seconds: float
     videos: int
@@ -66,7 +66,7 @@ class Throughput:
             self._first_start += seconds
 
     def next_window(self) -> Window | None:
-        """What was counted since the last call, at the end of a step; `None` until a settled step is over."""
+        """The counts since the last call, at the end of a step; `None` until a settled step is over."""
         if self._window_start is None:
             return None
         now = self._clock()

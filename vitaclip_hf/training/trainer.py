@@ -31,7 +31,7 @@ from .throughput import Throughput
 
 logger = logging.get_logger(__name__)
 
-# What a batch carries for the trainer and not for the model.
+# Entries of a batch for the trainer, not for the model.
 BOOKKEEPING = ("index", "failures")
 
 
