@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 import torch
 from evaluation_runs import CHECKPOINT, SCENES, run_all, start
-from transformers import CLIPImageProcessor, CLIPModel, CLIPProcessor, pipeline
+from transformers import CLIPModel, pipeline
 
 from vitaclip_hf import VitaClipConfig, load_checkpoint
 from vitaclip_hf.evaluation.accuracies import SplitOutcome, mean_and_std, outcomes, summarize
@@ -56,19 +56,6 @@ def test_frozen_clip_is_plain_clip_with_the_frames_averaged(videos, finished, ch
     ids, scores = finished.videos["2.mp4"].scores["frozen_clip"]["1"]
     assert ids == expected.topk(5).indices.tolist()
     assert scores == pytest.approx(expected.topk(5).values.tolist(), abs=1e-5)
-
-
-def test_another_dual_encoder_is_evaluated(plan, checkpoint, finished, tmp_path):
-    """The demo's CLIP as transformers saves it: the row and figures of the frozen CLIP."""
-    folder = tmp_path / "clip"
-    CLIPModel.from_pretrained(CHECKPOINT).save_pretrained(folder)
-    images = CLIPImageProcessor(size={"shortest_edge": 48}, crop_size={"height": 48, "width": 48})
-    CLIPProcessor(images, checkpoint.processor.tokenizer).save_pretrained(folder)
-    evaluator = Evaluator(load_checkpoint(folder), plan, batch_size=5)
-    results = write_report(tmp_path / "r", evaluator, run_all(evaluator, tmp_path / "r"))
-    clip, frozen = results["rows"]["clip"], finished.results["rows"]["frozen_clip"]
-    assert list(results["rows"]) == ["clip"] and clip["top5"]["mean"] == pytest.approx(frozen["top5"]["mean"], abs=0.1)
-    assert "clip top-1" in (tmp_path / "r" / "results.md").read_text()
 
 
 def test_supervised_uses_learned_contexts_in_the_order_of_the_list(videos, checkpoint, tmp_path):
