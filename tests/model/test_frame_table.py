@@ -184,14 +184,6 @@ def test_whole_files_have_no_frames_left_out(clips):
         assert numbers(frames) == [4, 50] and metadata.frames_left_out == 0
 
 
-def test_other_decoders_cannot_leave_frames_out(clips, tmp_path):
-    with pytest.raises(ValueError, match="on_damage"):
-        open_video(clips["dense_keyframes.mp4"], decoder="decord", on_damage="skip")
-    for argument in ("verify", "on_damage"):
-        with pytest.raises(ValueError, match=f"unknown {argument} 'x'"):
-            open_video(clips["dense_keyframes.mp4"], **{argument: "x"})
-
-
 def test_an_avi_recording_that_states_no_length(tmp_path):
     live = bytearray(write(tmp_path / "clip.avi", codec="mpeg4", count=20, b="900k").read_bytes())
     live[4:8] = bytes(4)

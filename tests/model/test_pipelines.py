@@ -119,12 +119,6 @@ def test_several_videos_are_never_taken_for_views(classifier, tmp_path):
     assert classifier([], candidate_labels=LABELS) == []
 
 
-def test_labels_of_any_iterable(classifier, files):
-    expected = classifier(files[0], candidate_labels=LABELS)
-    for labels in (tuple(LABELS), np.array(LABELS), (label for label in LABELS), dict.fromkeys(LABELS)):
-        assert classifier(files[0], candidate_labels=labels) == expected
-
-
 @pytest.mark.parametrize("templates", ["a video of {}.", ["a video of {}.", "{} in a film", "{}"]])
 def test_templates(classifier, folder, files, templates):
     result = classifier(files[1], candidate_labels=LABELS, hypothesis_template=templates)

@@ -178,12 +178,6 @@ def test_protocols_and_patterns_are_refused(folder, monkeypatch, source):
     assert len(str(caught.value)) < 2500 and "\n" not in str(caught.value)
 
 
-def test_a_pipe_is_not_waited_for(tmp_path):
-    os.mkfifo(tmp_path / "pipe.mp4")
-    with pytest.raises(VideoDecodingError, match="not a file"):
-        decode_video(tmp_path / "pipe.mp4", [0])
-
-
 WRITTEN = {
     "avi": {"codec": "mpeg4"},
     "flv": {},

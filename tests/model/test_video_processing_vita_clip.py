@@ -212,11 +212,6 @@ def test_processor_refuses_images_and_audio():
         processor(images=frames(1)[0])
 
 
-def test_videos_of_other_sizes_make_one_batch():
-    pixels = small()([frames(5, 40, 90), frames(9, 70, 50)], return_tensors="pt")["pixel_values_videos"]
-    assert pixels.shape == (2, 4, 3, 32, 32)
-
-
 @pytest.mark.parametrize(
     ("video", "error", "message"),
     [

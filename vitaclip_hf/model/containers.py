@@ -37,13 +37,8 @@ def opened_container(
     name: str, video: str | bytes, max_frame_pixels: int | None
 ) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
     """
-    Opens a path or bytes with PyAV, and finds the video stream, which decodes in one thread.
-
-    FFmpeg gets the open file and not its name, and must not open another one. `name` is for messages.
-
-    Raises:
-        VideoDecodingError: none of `CONTAINERS`, or frames that are too large.
-        DamageError: no video stream.
+    Opens a path or bytes with PyAV, and finds the video stream, which decodes in one thread. FFmpeg gets the open file
+    and not its name, and must not open another one. `name` is for messages.
     """
     import av
     from av.stream import Disposition

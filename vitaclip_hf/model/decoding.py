@@ -1,7 +1,7 @@
 """Reading chosen frames of a video, exactly: frame 7 is what a player shows as the eighth picture.
 
-PyAV decodes by default: from the keyframes before the wanted frames where the table of frames can be trusted
-(`frame_table`), else from the beginning to the end. torchcodec and decord can be asked for by name.
+PyAV decodes from the keyframes before the wanted frames where the table of frames can be trusted (`frame_table`), else
+from the beginning to the end.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cached_property, partial
 from importlib import import_module
 from itertools import islice
@@ -67,13 +66,8 @@ class DecodedFrame:
 
 class Video(ABC):
     """
-    A video whose frames can be read.
-
-    Attributes:
-        name (`str`): what messages call it.
-        metadata (`VideoMetadata`): `total_num_frames` (the first reading corrects a wrong one of the container), `fps`,
-            `width`, `height`, `duration` in seconds, `video_backend`.
-        max_bytes (`int`, *optional*): limit on the frames of one reading.
+    A video whose frames can be read. Its `metadata` have `total_num_frames` (the first reading corrects a wrong one of
+    the container), `fps`, `width`, `height`, `duration` in seconds and `video_backend`.
     """
 
     def __init__(self, name: str, metadata: VideoMetadata, max_bytes: int | None = ReadOptions.max_bytes):
@@ -82,9 +76,8 @@ class Video(ABC):
     @abstractmethod
     def _decode(self, numbers: list[int]) -> np.ndarray | torch.Tensor:
         """
-        The frames of different numbers, ascending, without those beyond the end; corrects `metadata`.
-
-        An array `[K, H, W, 3]` or a tensor `[K, 3, H, W]`. Decoders give arrays: torch can hang in a forked process.
+        The frames of different numbers, ascending, without those beyond the end; corrects `metadata`. Decoders give
+        arrays `[K, H, W, 3]` and not tensors `[K, 3, H, W]`: torch can hang in a forked process.
         """
 
     def frames(self) -> Iterator[DecodedFrame]:
@@ -168,8 +161,7 @@ def open_video(source: VideoInput, options: ReadOptions | None = None, **fields:
     Args:
         source: path, http(s) or file URL, the file's bytes, a binary file object (read from where it stands, not
             closed), or `{"path": …, "bytes": …}` as in `datasets`.
-        options ([`ReadOptions`], *optional*): how it is read; by default as [`ReadOptions`] says.
-        fields: fields of [`ReadOptions`] in place of those of `options`, such as `max_seconds=5`.
+        options ([`ReadOptions`], *optional*), fields: how it is read, and single options such as `max_seconds=5`.
 
     Raises:
         VideoDecodingError: the source cannot be read, or is not a video; VideoTooLargeError, if it exceeds a limit.
@@ -200,15 +192,12 @@ def decode_video(
     Decodes the frames asked for, as they are displayed (rotated and mirrored as the file says).
 
     Args:
-        source, options, fields: see [`open_video`], which also says what is raised.
-        indices: frame numbers in any order, repeats allowed.
+        source, options, fields: see [`open_video`].
+        indices: frame numbers in any order, repeats allowed. One beyond the end is an `IndexError`.
 
     Returns:
         The frames in the order asked, `np.ndarray` of shape `(num_indices, height, width, 3)`, uint8 RGB, and the
         metadata: true frame count, frames per second, displayed size, duration in seconds, back end and frame numbers.
-
-    Raises:
-        IndexError: a frame number is not below the frame count.
     """
     indices = checked_indices(indices)  # before anything is downloaded
     video = open_video(source, options, **fields)
@@ -216,7 +205,7 @@ def decode_video(
 
 
 class TimedVideo(Video):
-    """A video that another process opens and decodes, which is ended after `max_seconds` of work."""
+    """A video that another process opens and decodes, which ends after `max_seconds` of work."""
 
     def __init__(self, name: str, opened: Callable[[], Video], options: ReadOptions):
         super().__init__(name, VideoMetadata(0), options.max_bytes)
@@ -337,10 +326,9 @@ class PyAVVideo(Video):
         self._table = FrameTable.of(rows, trusted) if index is None else index
         if first is None or not self._table.num_frames:
             raise DamageError("it has no frames")
-        metadata, rate = self.metadata, stream.average_rate or stream.guessed_rate
+        metadata = self.metadata
         metadata.total_num_frames = count = self._table.num_frames
-        ticks = _ticks(shown) if index is None else stream.duration
-        metadata.fps, metadata.duration = _rate(count, ticks, stream.time_base, rate)
+        metadata.fps, metadata.duration = _rate(count, _ticks(shown) if index is None else stream.duration, stream)
         metadata.height, metadata.width = _displayed(np.empty((first.height, first.width, 0)), first).shape[:2]
         self._size = first.width, first.height
 
@@ -470,14 +458,12 @@ def _ticks(shown: list[tuple[int | None, int]]) -> int | None:
     return (last - first) * len(spans) // (len(spans) - 1)
 
 
-def _rate(
-    count: int, ticks: int | None, time_base: Fraction | None, stated: Fraction | None
-) -> tuple[float | None, float | None]:
+def _rate(count: int, ticks: int | None, stream: av.VideoStream) -> tuple[float | None, float | None]:
     """Frames per second and duration in seconds."""
-    rate = float(stated) if stated else None
-    if not ticks or not time_base:
+    rate = float(stream.average_rate or stream.guessed_rate or 0) or None
+    if not ticks or not stream.time_base:
         return rate, rate and count / rate
-    duration = float(ticks * time_base)
+    duration = float(ticks * stream.time_base)
     # Stamps in milliseconds are rounded; the stated rate is exact where it agrees.
     agrees = rate and abs(count / rate - duration) <= max(0.01 * duration, 3 / rate)
     return rate if agrees else count / duration, duration

@@ -52,9 +52,8 @@ class ClipSpecification:
 
     def frame_numbers(self, total: int, seed: int | None = None) -> list[list[int]]:
         """
-        Frame numbers of each temporal view of a video with `total` frames: V lists of T numbers.
-
-        `seed` is of the random rules; they draw from torch's own random state if it is `None`.
+        Frame numbers of each temporal view of a video with `total` frames: V lists of T numbers. Random rules draw from
+        torch's own random state if `seed` is `None`.
         """
         if total < 1:
             raise ValueError(f"`total` must be at least 1, got {total}.")

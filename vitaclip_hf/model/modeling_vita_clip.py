@@ -244,8 +244,8 @@ class VitaClipVisionModel(VitaClipPreTrainedModel):
             use_prompts (`bool`, defaults to `True`): `False` for frozen CLIP: each frame's features are CLIP's own.
 
         Returns:
-            `pooler_output` of shape `(batch_size, num_frames, hidden_size)`: each frame's class token after the final
-            LayerNorm; and `last_hidden_state` of shape `(batch_size, num_frames, sequence_length, hidden_size)`.
+            `pooler_output` `(batch_size, num_frames, hidden_size)`: each frame's class token after the final LayerNorm;
+            and `last_hidden_state` `(batch_size, num_frames, sequence_length, hidden_size)`.
         """
         shape = tuple(pixel_values_videos.shape)
         if len(shape) != 5 or 0 in shape:
@@ -268,10 +268,8 @@ class VitaClipVisionModel(VitaClipPreTrainedModel):
 
 
 class VitaClipModel(VitaClipPreTrainedModel):
-    r"""
+    """
     Vita-CLIP: CLIP with learned video prompts and class-specific learned text contexts.
-
-    Example:
 
     ```python
     >>> import torch

@@ -50,17 +50,15 @@ class VitaClipProcessor(ProcessorMixin):
 
 def tokenize_classes(names: list[str], tokenizer: Any, config: VitaClipTextConfig) -> dict[str, Any]:
     """
-    Token ids of class prompts, laid out as `context_position` says; underscores in names count as spaces.
-
-    As in CoOp, the name and the full stop are tokenized together.
+    Token ids of class prompts, laid out as `context_position` says; underscores in names count as spaces. As in CoOp,
+    the name and the full stop are tokenized together.
 
     Returns:
         `class_input_ids` `[C, max_position_embeddings]`; and `context_init_ids` `[M_c]` of the words that new contexts
         start from, or `None`.
 
     Raises:
-        ValueError: no names, an empty or repeated name, a name too long, a tokenizer larger than the vocabulary, or
-            words that do not fill the context.
+        ValueError: names, a tokenizer or words that do not fit the text tower.
     """
     if isinstance(names, str) or not names:
         raise ValueError(f"Class names must be a non-empty list of strings, got {names!r}.")
@@ -76,26 +74,20 @@ def tokenize_classes(names: list[str], tokenizer: Any, config: VitaClipTextConfi
         row: tuple[int, ...] = (*slots[:before], *name_and_stop[:length], *slots[before:], *name_and_stop[length:])
         row = (tokenizer.bos_token_id, *row, tokenizer.eos_token_id)
         if len(row) > positions:
-            raise ValueError(
-                f"The prompt of class {name!r} takes {len(row)} tokens ({len(slots)} of context), but the text tower "
-                f"has {positions} positions; shorten the name or use fewer context tokens."
-            )
+            lengths = f"takes {len(row)} tokens ({len(slots)} of context), the text tower has {positions} positions"
+            raise ValueError(f"The prompt of class {name!r} {lengths}; shorten the name.")
         if row in owners:
             raise ValueError(f"Classes {owners[row]!r} and {name!r} have the same prompt; rename one of them.")
         owners[row] = name
     if (largest := max(map(max, owners))) >= config.vocab_size:
-        raise ValueError(
-            f"The tokenizer gives token id {largest}, but the text tower knows only {config.vocab_size} tokens; "
-            "use the tokenizer that belongs to the model."
-        )
+        size = config.vocab_size
+        raise ValueError(f"The text tower has {size} tokens, and the tokenizer gives {largest}: use the model's own.")
     context = None
     if config.context_init is not None:
         context = torch.tensor(tokenizer(config.context_init.replace("_", " "), add_special_tokens=False).input_ids)
         if len(context) != len(slots):
-            raise ValueError(
-                f"`context_init` {config.context_init!r} is {len(context)} tokens long but `num_context_tokens` is "
-                f"{len(slots)}; make them equal in the text configuration."
-            )
+            lengths = f"{len(context)} tokens long but `num_context_tokens` is {len(slots)}"
+            raise ValueError(f"`context_init` {config.context_init!r} is {lengths}; make them equal.")
     ids = torch.tensor([[*prompt, *[AFTER_END] * (positions - len(prompt))] for prompt in owners])
     return {"class_input_ids": ids, "context_init_ids": context}
 

@@ -87,9 +87,8 @@ class VisionPrompts(nn.Module):
 class ClassPrompts(nn.Module):
     """
     Class names with learned context tokens around them: `[SOS] [context] [class name] [.] [EOS]` (paper section 3.2).
-
-    `class_input_ids` of shape `(num_classes, max_position_embeddings)` holds the token ids of each prompt, with
-    `CONTEXT_SLOT` where a context token goes and `AFTER_END` behind the end of the text.
+    `class_input_ids` `(num_classes, max_position_embeddings)` holds the token ids of each prompt, with `CONTEXT_SLOT`
+    where a context token goes and `AFTER_END` behind the end of the text.
     """
 
     def __init__(self, config: VitaClipTextConfig, num_classes: int):
@@ -141,10 +140,8 @@ class ClassPrompts(nn.Module):
 
     def forward(self, embed: Callable[[torch.Tensor], torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """
-        Tokens of all prompts `[C, L, D_t]` without position embeddings, and where each prompt ends, `[C]`.
-
-        `embed` is the text tower's token embedding. Behind the end are tokens without meaning, which the causal mask
-        hides. Classes without names that share one context are a ValueError: they could not differ.
+        Tokens of all prompts `[C, L, D_t]` without position embeddings, and where each prompt ends, `[C]`. `embed` is
+        the token embedding. Behind the end are tokens without meaning, which the causal mask hides.
         """
         if not torch.compiler.is_compiling() and not self.have_names:
             if not self.config.class_specific_context:
@@ -163,9 +160,8 @@ class ClassPrompts(nn.Module):
         self, names: list[str], known: dict[str, int], class_input_ids: torch.Tensor, words: torch.Tensor | None
     ) -> None:
         """
-        Replaces the classes: see [`VitaClipModel.set_classes`].
-
-        `known` gives the old class of a name, `words` are embedded tokens `[M_c, D_t]` that new contexts start from.
+        Replaces the classes: see [`VitaClipModel.set_classes`]. `known` gives the old class of a name, `words` are
+        embedded tokens `[M_c, D_t]` that new contexts start from.
         """
         expected = (len(names), self.config.max_position_embeddings)
         if class_input_ids.shape != expected:

@@ -152,10 +152,8 @@ class VitaClipVideoProcessor(BaseVideoProcessor):
             rows = [torch.stack(rows[start : start + views]) for start in range(0, len(rows), views)]
         shapes = sorted({tuple(row.shape) for row in rows})
         if return_tensors is not None and len(shapes) > 1:
-            raise ValueError(
-                f"These videos do not make one batch, their clips differ in shape: {', '.join(map(str, shapes))}. "
-                "Sample a fixed number of frames and crop, or process them one by one."
-            )
+            kinds = f"their clips differ in shape: {', '.join(map(str, shapes))}"
+            raise ValueError(f"These videos do not make one batch, {kinds}. Sample a fixed number of frames, and crop.")
         return BatchFeature(data={"pixel_values_videos": rows}, tensor_type=return_tensors)
 
 
@@ -172,9 +170,8 @@ def three_crops(video: torch.Tensor, crop_size: SizeDict) -> list[torch.Tensor]:
     height, width = video.shape[-2:]
     down, right = height - crop_size.height, width - crop_size.width
     if min(down, right) < 0:
-        raise ValueError(
-            f"Frames of {height} x {width} are smaller than the crop, {crop_size.height} x {crop_size.width}."
-        )
+        crop = f"{crop_size.height} x {crop_size.width}"
+        raise ValueError(f"Frames of {height} x {width} are smaller than the crop, {crop}.")
     corners = [(down * k // 2, right // 2) if height > width else (down // 2, right * k // 2) for k in range(3)]
     return [video[..., top : top + crop_size.height, left : left + crop_size.width] for top, left in corners]
 
