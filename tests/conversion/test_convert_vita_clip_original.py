@@ -136,7 +136,7 @@ EMBEDDING, POSITIONS = "module.textual.token_embedding.weight", "module.textual.
         ("module.visual.blocks.1.norm1.bias", None, "layers.1.layer_norm1.bias"),
         ("module.prompt_learner.ctx", None, "lacks prompt_learner.ctx"),
         ("module.visual.blocks.0.summary_ln.weight", None, "no place in a model of this kind.*summary"),
-        (EMBEDDING, lambda table: table[:5], "knows only 5 tokens"),
+        (EMBEDDING, lambda table: table[:5], "tower has 5 tokens"),
         (EMBEDDING, lambda table: table[:0], "no plain tensors .empty"),
         # Tensors without an entry can claim any size: these took 8 GB for each class.
         (POSITIONS, torch.zeros(10**9, 0), "no plain tensors .empty.*positional"),

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from importlib import import_module
 from itertools import islice
@@ -175,7 +175,7 @@ def open_video(source: VideoInput, options: ReadOptions | None = None, **fields:
 
     ```
     """
-    options = ReadOptions.of(options, **fields)
+    options = replace(options or ReadOptions(), **fields)
     name, video = opened_source(source, options)
     opened = partial(_opened, name, video, options)
     return opened() if options.max_seconds is None else TimedVideo(name, opened, options)

@@ -440,10 +440,10 @@ class VitaClipModel(VitaClipPreTrainedModel):
         """Freezes CLIP. The prompts, the time embedding and the logit scale stay trainable."""
         self.requires_grad_(False)
         for module in self.modules():
-            if isinstance(module, VisionPrompts):
-                module.set_trainable()
-            elif isinstance(module, (TimeEmbedding, ClassPrompts)):
+            if isinstance(module, (VisionPrompts, TimeEmbedding, ClassPrompts)):
                 module.requires_grad_(True)
+            if isinstance(module, VisionPrompts) and module.cls_projection is not None:
+                module.cls_projection.requires_grad_(module.train_cls_projection)
         self.logit_scale.requires_grad_(True)
 
     def get_nb_trainable_parameters(self) -> tuple[int, int]:

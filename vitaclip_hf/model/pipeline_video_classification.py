@@ -13,18 +13,7 @@ class VitaClipVideoClassificationPipeline(VideoPipeline, VideoClassificationPipe
     """
     Video classification with [`VitaClipForVideoClassification`]. Unlike transformers' own pipeline for this task, it
     batches, takes any source of a video, honours `frame_sampling_rate` and averages the views of a video.
-
-    Example:
-
-    ```python
-    >>> from transformers import pipeline
-    >>> from vitaclip_hf import VitaClipVideoClassificationPipeline as Pipeline
-
-    >>> name = "examples/demo/checkpoint"
-    >>> classifier = pipeline("video-classification", model=name, pipeline_class=Pipeline)  # doctest: +SKIP
-    >>> classifier(["one.mp4", "two.mp4"], top_k=3, batch_size=2)  # doctest: +SKIP
-
-    ```
+    Pass it as `pipeline_class`.
     """
 
     def __call__(self, inputs, **kwargs):

@@ -8,16 +8,6 @@ def fast_dtype(device: torch.device | str = "cpu") -> torch.dtype:
     `torch.bfloat16` where the hardware multiplies it fast, else `torch.float32`.
 
     These are CPUs with AVX512-BF16 or AMX, and GPUs with bfloat16 units. Elsewhere bfloat16 is slower than float32.
-
-    Example:
-
-    ```python
-    >>> from transformers import pipeline
-    >>> from vitaclip_hf import fast_dtype
-
-    >>> pipeline("zero-shot-video-classification", model="ORG/NAME", dtype=fast_dtype())  # doctest: +SKIP
-
-    ```
     """
     device = torch.device(device)
     if device.type == "cpu":

@@ -55,10 +55,8 @@ class VisionPrompts(nn.Module):
         if config.use_summary_prompt:
             self.summary_norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
             self.summary_attention = CLIPAttention(config)
-        count = config.num_frames if config.use_local_prompts else None
-        self.local_prompts = None if count is None else nn.Parameter(torch.zeros(count, width))
-        count = config.num_global_prompts
-        self.global_prompts = nn.Parameter(torch.zeros(count, width)) if count else None
+        counts = (config.num_frames if config.use_local_prompts else 0, config.num_global_prompts)
+        self.local_prompts, self.global_prompts = (nn.Parameter(torch.zeros(n, width)) if n else None for n in counts)
 
     def forward(self, cls_tokens: torch.Tensor) -> list[torch.Tensor]:
         """
@@ -76,12 +74,6 @@ class VisionPrompts(nn.Module):
         if self.global_prompts is not None:
             prompts.append(self.global_prompts[None, None])
         return prompts
-
-    def set_trainable(self) -> None:
-        """Makes the prompts trainable, and the class tokens' projection if the configuration says so."""
-        self.requires_grad_(True)
-        if self.cls_projection is not None:
-            self.cls_projection.requires_grad_(self.train_cls_projection)
 
 
 class ClassPrompts(nn.Module):

@@ -1,7 +1,6 @@
 """How videos are opened and decoded: one object that is handed down from the user to the decoder."""
 
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, fields
 
 
 MAX_DOWNLOAD_BYTES = 4 << 30
@@ -56,13 +55,6 @@ class ReadOptions:
                 raise ValueError(f"`{name}` must be a positive number, got {value!r:.100}.")
         if self.on_damage == "skip" and self.decoder in ("torchcodec", "decord"):
             raise ValueError(f'`on_damage="skip"` needs the decoder "pyav", got {self.decoder!r}.')
-
-    @classmethod
-    def of(cls, options: "ReadOptions | None" = None, **changes: Any) -> "ReadOptions":
-        """`options`, or the defaults, with some fields changed."""
-        if not isinstance(options, (cls, type(None))):
-            raise TypeError(f"`options` must be ReadOptions, got {options!r:.100}; pass single options by name.")
-        return replace(options or cls(), **changes)
 
 
 READ_OPTIONS = tuple(field.name for field in fields(ReadOptions))

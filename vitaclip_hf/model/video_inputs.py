@@ -56,7 +56,7 @@ def video_from(
     """
     if isinstance(source, Video):
         return source
-    options = ReadOptions.of(options, **fields)
+    options = replace(options or ReadOptions(), **fields)
     if is_encoded(source):
         return open_video(source, options)
     return VideoOfFrames(to_frames(source, layout, scale, options), metadata)

@@ -122,8 +122,12 @@ class VitaClipVideoProcessor(BaseVideoProcessor):
             video = video_from(source, options, metadata=known, layout=layout, scale=scale)
             seed = None if chosen["seed"] is None else chosen["seed"] + index
             views = video.read_clips(specification if sample else None, seed)
-            if chosen["do_resize"]:
-                check_shape(video.name, views[0])
+            height, width = views[0].shape[-2:]
+            if chosen["do_resize"] and max(height, width) > MAX_ASPECT_RATIO * min(
+                height, width
+            ):  # would take gigabytes
+                cause = f"its frames have {width} x {height} pixels, one side over {MAX_ASPECT_RATIO} times the other"
+                raise failure(video.name, cause, "resizing", "Crop it.", VideoTooLargeError)
             clips.extend(views if sample else views * specification.num_views)
             metadata.append(video.metadata)
         arguments = {"do_sample_frames": False, "input_data_format": ChannelDimension.FIRST, "video_metadata": None}
@@ -155,14 +159,6 @@ class VitaClipVideoProcessor(BaseVideoProcessor):
             kinds = f"their clips differ in shape: {', '.join(map(str, shapes))}"
             raise ValueError(f"These videos do not make one batch, {kinds}. Sample a fixed number of frames, and crop.")
         return BatchFeature(data={"pixel_values_videos": rows}, tensor_type=return_tensors)
-
-
-def check_shape(name: str, frames: torch.Tensor) -> None:
-    """Raises a `VideoTooLargeError` for frames `[T, 3, H, W]` so narrow that resizing would take gigabytes."""
-    height, width = frames.shape[-2:]
-    if max(height, width) > MAX_ASPECT_RATIO * min(height, width):
-        cause = f"its frames have {width} x {height} pixels, one side more than {MAX_ASPECT_RATIO} times the other"
-        raise failure(name, cause, "resizing", "Crop it.", VideoTooLargeError)
 
 
 def three_crops(video: torch.Tensor, crop_size: SizeDict) -> list[torch.Tensor]:
