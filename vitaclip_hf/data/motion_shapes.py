@@ -108,6 +108,10 @@ class Poses:
     angle: torch.Tensor
     opacity: torch.Tensor
 
+    def at(self, moments: list[int]) -> "Poses":
+        """The poses at some of the moments."""
+        return Poses(*(getattr(self, field.name)[:, moments] for field in fields(Poses)))
+
 
 def trajectories(motions: list[str], times: torch.Tensor, generator: torch.Generator) -> Poses:
     """
@@ -241,7 +245,7 @@ def draw_videos(
     times = (torch.arange(num_frames) + 0.5) / num_frames if times is None else times
     poses = trajectories([scene.motion for scene in scenes], times, generator)
     if frames is not None:
-        poses = Poses(*(getattr(poses, field.name)[:, frames] for field in fields(Poses)))
+        poses = poses.at(frames)
     covered = coverage([scene.shape for scene in scenes], poses, size)[..., None]
     paint = paints([scene.color for scene in scenes], generator)[:, None, None, None]
     background = backgrounds(len(scenes), size, generator)[:, None]
