@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stamped_video import write_stamped
 
-from vitaclip_hf import VideoDecodingError, open_video
+from vitaclip_hf import VideoDecodingError, VideoReader, VitaClipVideoProcessor, open_video
 from vitaclip_hf.cli.main import main
 from vitaclip_hf.library.store import read_embeddings
 from vitaclip_hf.library.windows import read_windows
@@ -93,3 +94,13 @@ def test_commands_cut_off_a_decoder_that_hangs(checkpoint, joined, hangs_after, 
     assert "not decoded after 1 s" in capsys.readouterr().err
     [error] = read_embeddings(tmp_path / "videos" / ".vitaclip-index")["error"].to_pylist()
     assert "not decoded after 1 s" in error
+
+
+def test_a_picture_that_is_held_is_one_window(tmp_path):
+    """Ten frames, the last but one for fifty minutes: windows are bounded by the frames, and leave out no time."""
+    write_stamped(tmp_path / "held.mkv", [*range(0, 90, 10), 300_000])
+    reader = VideoReader(VitaClipVideoProcessor(num_frames=2))
+    windows = list(read_windows(reader, tmp_path / "held.mkv", 2.0, 1.0))
+    assert len(windows) <= 5 and windows[0].start == 0 and windows[-1].end >= 3000
+    assert all(b.start <= a.end for a, b in zip(windows, windows[1:], strict=False))
+    assert max(window.end - window.start for window in windows) > 2990

@@ -1,5 +1,6 @@
 """Timelines of long videos: scores of labels over time, and segments with a label."""
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -124,10 +125,9 @@ class VideoTimeline:
             windows: of [`scores`]; one begins every `stride` seconds.
         """
         over: deque[ScoredTime] = deque()
-        number, end = 0, 0.0
+        first, number, end = 0.0, 0, 0.0
 
-        def cell(until: float) -> ScoredTime:
-            start = number * self.stride
+        def cell(start: float, until: float) -> ScoredTime:
             middle = (start + until) / 2
             covering = [window for window in over if window.start <= middle + MOMENT and middle < window.end + MOMENT]
             nearest = min(covering, key=lambda window: abs((window.start + window.end) / 2 - middle))
@@ -135,17 +135,22 @@ class VideoTimeline:
             cosines = np.mean([window.cosines for window in covering], axis=0)
             return replace(nearest, start=start, end=until, scores=scores, cosines=cosines)
 
+        def cells_until(limit: float) -> Iterator[ScoredTime]:
+            nonlocal number
+            while (start := first + number * self.stride) < limit - MOMENT:
+                while over and over[0].end <= start + MOMENT:
+                    over.popleft()
+                alone = min(limit, over[0].end) if len(over) == 1 else start  # one window is one cell
+                number = max(number + 1, math.floor((alone - first) / self.stride + MOMENT))
+                yield cell(start, min(first + number * self.stride, limit))
+
         for window in windows:
-            while (number + 1) * self.stride <= window.start + MOMENT:
-                yield cell((number + 1) * self.stride)
-                number += 1
-            while over and over[0].end <= number * self.stride + MOMENT:
-                over.popleft()
+            if not over:
+                first = window.start
+            yield from cells_until(window.start)
             over.append(window)
             end = max(end, window.end)
-        while number * self.stride < end - MOMENT:
-            yield cell(min((number + 1) * self.stride, end))
-            number += 1
+        yield from cells_until(end)
 
     def segments(self, windows: Iterable[ScoredTime]) -> Iterator[Segment]:
         """

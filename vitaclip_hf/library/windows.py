@@ -103,8 +103,8 @@ def read_windows(
     """
     The windows of a video, in order, while it is decoded.
 
-    Window i begins at `i * stride` seconds. The last one ends with the video and is shorter if need be. A video that
-    is shorter than a window is one window.
+    Window i begins `i * stride` seconds after the first frame. The last one ends with the video and is shorter if need
+    be. A video that is shorter than a window is one window, and so are the windows that see nothing but one held frame.
 
     Args:
         reader ([`VideoReader`]): makes model input of frames; its `num_frames` are read of each window. `max_seconds`
@@ -122,16 +122,21 @@ def read_windows(
     """
     check_window(window, stride)
     video = video_from(source, replace(reader.options, decoder="pyav"))
-    stated_end = video.metadata.duration
+    first = getattr(video.metadata, "start", 0.0)  # when the first frame is shown
+    stated_end = None if video.metadata.duration is None else first + video.metadata.duration
     waiting: deque[_OpenWindow] = deque()
     number, covered_to, frame = 0, 0.0, None  # of the next window; where the windows that were begun end
     num_frames = reader.specification.num_frames
     for frame in video.frames():
         if stated_end is not None and frame.time > stated_end + stride / 2:
             stated_end = None  # the container was wrong
-        while number * stride < frame.end - MOMENT and (stated_end is None or covered_to < stated_end - MOMENT):
-            start = number * stride
-            covered_to = start + window if stated_end is None else min(start + window, stated_end)
+        while first + number * stride < frame.end - MOMENT and (stated_end is None or covered_to < stated_end - MOMENT):
+            start = first + number * stride
+            # Of windows that see this frame alone, the first one reaches to the end of the last.
+            more = int((frame.end - start - window) / stride) if start > frame.time - MOMENT else 0
+            number += max(more, 0)
+            covered_to = first + number * stride + window
+            covered_to = covered_to if stated_end is None else min(covered_to, stated_end)
             wanted = [start + (place + 0.5) * (covered_to - start) / num_frames for place in range(num_frames)]
             waiting.append(_OpenWindow(VideoWindow(start, covered_to), wanted))
             number += 1
@@ -144,7 +149,7 @@ def read_windows(
     if frame is None:
         return
     # The video is over. What its last window still wants is the last frame, as for a video shorter than a clip.
-    seen_to = 0.0 if number == len(waiting) else min((number - len(waiting) - 1) * stride + window, frame.end)
+    seen_to = 0.0 if number == len(waiting) else min(first + (number - len(waiting) - 1) * stride + window, frame.end)
     for opened in waiting:
         if seen_to > frame.end - MOMENT or not (opened.window.frames or seen_to == 0):
             break
@@ -159,7 +164,8 @@ def read_clips(reader: VideoReader, source: Any, window: float | None, stride: f
         yield from read_windows(reader, source, window, stride or window)
     else:
         pixels, metadata = reader.read(source)
-        yield VideoWindow(0.0, metadata.duration or 0.0, pixels=pixels)
+        start = getattr(metadata, "start", 0.0)
+        yield VideoWindow(start, start + (metadata.duration or 0.0), pixels=pixels)
 
 
 def embed_windows(

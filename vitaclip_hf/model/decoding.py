@@ -22,14 +22,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from transformers.utils import logging
 from transformers.video_utils import VideoMetadata
 
+from .clock import MAX_GAP, Clock, duration_of
 from .containers import DamageError, check_end, has_fragments, opened_container
 from .decoding_process import ForkedObject
 from .frame_sampling import ClipSpecification
 from .frame_table import FrameTable, UntrustedTableError, can_be_trusted, is_mp4, read_by_table
 from .read_options import ReadOptions
 from .reading_ahead import usable_cores
+from .shown_names import shown as shown_name
 from .sources import VideoDecodingError, VideoInput, VideoTooLargeError, failure, opened_source
 
 
@@ -37,6 +40,7 @@ if TYPE_CHECKING:  # PyAV is imported when the first file is opened: a model nee
     import av
 
 
+logger = logging.get_logger(__name__)
 MAX_HEADER_BYTES = 128  # between two packets of a Matroska file
 # Decoder threads pay for this many pixels and more; for less, they cost more than they give.
 MIN_PIXELS_FOR_THREADS = 200_000_000
@@ -44,9 +48,18 @@ MIN_PIXELS_FOR_THREADS = 200_000_000
 
 @dataclass
 class EncodedVideoMetadata(VideoMetadata):
-    """`frames_left_out`: damaged frames that were skipped, or frames before the first keyframe, if that is known."""
+    """
+    `frames_left_out`: damaged frames that were skipped, or frames before the first keyframe, if that is known.
+    `start`: when the first frame is shown, in seconds from the start of the container.
+    """
 
     frames_left_out: int = 0
+    start: float = 0.0
+
+    @property
+    def timestamps(self) -> list[float]:
+        """When each of the frames that were read is shown, in seconds from the start of the container."""
+        return [self.start + time for time in super().timestamps]
 
 
 @dataclass
@@ -314,7 +327,7 @@ class PyAVVideo(Video):
                     stamp = packet.dts if mp4 else packet.pts
                     rows.append((packet.pos or 0, packet.size, stamp or 0, packet.is_keyframe, packet.is_discard))
                     if not packet.is_discard:  # an edit list hides those
-                        shown.append((packet.pts, packet.duration or 0))
+                        shown.append((packet.dts, packet.pts, packet.duration or 0))
                 yield packet
 
         packets = noted() if index is None else self._packets(container, stream)
@@ -328,7 +341,12 @@ class PyAVVideo(Video):
             raise DamageError("it has no frames")
         metadata = self.metadata
         metadata.total_num_frames = count = self._table.num_frames
-        metadata.fps, metadata.duration = _rate(count, _ticks(shown) if index is None else stream.duration, stream)
+        ticks, gaps = _ticks(shown, self._table, stream, index is None)
+        metadata.fps, metadata.duration = _rate(count, ticks, stream)
+        self._container_start = max(container.start_time or 0, 0) / 1e6
+        metadata.start = Clock(0, MAX_GAP, self._container_start)(first.time)
+        if gaps:
+            logger.warning(f"{shown_name(self.name)}: its time stamps leave out {sum(gaps):,.0f} s; the gap is closed.")
         metadata.height, metadata.width = _displayed(np.empty((first.height, first.width, 0)), first).shape[:2]
         self._size = first.width, first.height
 
@@ -382,17 +400,18 @@ class PyAVVideo(Video):
 
     def frames(self) -> Iterator[DecodedFrame]:
         shown_for = 1 / self.metadata.fps if self.metadata.fps else 0.04
+        clock = Clock(shown_for, MAX_GAP, self._container_start)
         with self._opened() as (container, stream):
             self._use_threads(stream, self.metadata.total_num_frames, 16)
-            before, first, time = None, None, 0.0
+            before = None
             for number, frame in enumerate(self._whole_frames(self._packets(container, stream), stream)):
-                stamp = frame.time if frame.time is not None else number * shown_for
-                first = stamp if first is None else first
-                time = max(stamp - first, time)  # time stamps of broken files run backwards
+                time = clock(frame.time)
                 if before is not None:
                     before.end = time
                     yield before
-                before = DecodedFrame(number, time, time + shown_for, partial(self._picture, frame))
+                length = float((frame.duration or 0) * (frame.time_base or 0)) or shown_for
+                end = time + (length if length <= MAX_GAP else shown_for)  # of the last frame; of others, the next one
+                before = DecodedFrame(number, time, end, partial(self._picture, frame))
             if before is None:
                 raise DamageError("it has no frames")
             yield before
@@ -447,20 +466,32 @@ class PyAVVideo(Video):
             stream.thread_type = "SLICE" if self._skips else "AUTO"
 
 
-def _ticks(shown: list[tuple[int | None, int]]) -> int | None:
-    """From the first frame to the end of the last one, which is as long as the others if its duration is unknown."""
-    spans = [(start, start + duration) for start, duration in shown if start is not None]
-    if len(spans) < len(shown):
-        return None
-    first, last, end = min(spans)[0], max(spans)[0], max(end for _, end in spans)
-    if end > last or len(spans) == 1:
-        return (end - first) or None
-    return (last - first) * len(spans) // (len(spans) - 1)
+def _ticks(
+    shown: list[tuple[int | None, int | None, int]], table: FrameTable, stream: av.VideoStream, scanned: bool
+) -> tuple[int | None, list[float]]:
+    """From the first frame to the end of the last one, and the gaps in seconds that were closed in it."""
+    if not stream.time_base:
+        return None, []
+    longest = int(MAX_GAP / stream.time_base)
+    if scanned:
+        stamps = [(decoding, stamp, duration) for decoding, stamp, duration in shown if stamp is not None]
+        if not stamps or len(stamps) < len(shown):
+            return None, []
+        ticks, gaps = duration_of(stamps, longest)
+    else:
+        listed = np.sort(table.stamps)
+        steps: np.ndarray = np.diff(listed)
+        gaps, ticks = steps[steps > longest].tolist(), stream.duration or 0
+        if gaps:
+            kept = int(np.median(steps[steps <= longest])) if len(gaps) < len(steps) else 0
+            ticks = max(ticks, int(listed[-1] - listed[0])) - sum(gaps) + len(gaps) * kept
+    return ticks or None, [float(gap * stream.time_base) for gap in gaps]
 
 
 def _rate(count: int, ticks: int | None, stream: av.VideoStream) -> tuple[float | None, float | None]:
     """Frames per second and duration in seconds."""
-    rate = float(stream.average_rate or stream.guessed_rate or 0) or None
+    stated = float(stream.average_rate or stream.guessed_rate or 0)
+    rate = stated if stated * MAX_GAP >= 1 else None
     if not ticks or not stream.time_base:
         return rate, rate and count / rate
     duration = float(ticks * stream.time_base)

@@ -1,0 +1,81 @@
+"""The clock of frames, against a plain second writing of its rule, and files whose stamps are wrong."""
+
+import random
+
+import pytest
+from stamped_video import write_stamped
+
+from vitaclip_hf import open_video
+from vitaclip_hf.model.clock import MAX_GAP, Clock, duration_of
+
+
+def plain_times(stamps: list, length: float, start: float | None) -> list[float]:
+    """Time goes on by the step between two stamps if that step can be one, and by a frame's length otherwise."""
+    times: list[float] = []
+    for place, stamp in enumerate(stamps):
+        if place == 0:
+            first = 0.0 if stamp is None or start is None else stamp - start
+            times.append(first if 0 <= first <= MAX_GAP else 0.0)
+            known = stamp  # the latest stamp that the time is counted from, and the time there
+            there = times[0]
+            continue
+        expected = times[-1] + length
+        time = expected
+        if stamp is not None:
+            if known is not None:
+                step = there + (stamp - known) - times[-1]
+                time = times[-1] + step if 0 <= step <= MAX_GAP else expected
+            known, there = stamp, time
+        times.append(time)
+    return times
+
+
+def test_drawn_stamps_give_the_times_of_the_plain_rule():
+    draw = random.Random(3)
+    for _ in range(2000):
+        stamp, stamps = draw.choice([0, 5, -40, 10**6]), []
+        for _ in range(draw.randint(1, 40)):
+            stamp += draw.choice([1, 1, 1, 1, 0, 2, 50, 3600, 3601, 86_400, -1, -30, -(10**6), 1_700_000_000])
+            stamps.append(draw.choice([stamp] * 9 + [None]) if stamps else stamp)
+        start = draw.choice([None, 0, 5, stamps[0]])
+        clock = Clock(1, MAX_GAP, start)
+        times = [clock(stamp) for stamp in stamps]
+        assert times == plain_times(stamps, 1, start), (stamps, start)
+        assert all(0 <= b - a <= MAX_GAP for a, b in zip(times, times[1:], strict=False))
+        assert len(clock.gaps) <= len(stamps) and all(gap > MAX_GAP for gap in clock.gaps)
+
+
+@pytest.mark.parametrize(
+    ("packets", "expected"),
+    [
+        ([(0, 0, 2), (2, 2, 2), (4, 4, 2)], 6),
+        ([(0, 0, 0), (2, 2, 0), (4, 4, 0)], 6),  # durations unknown
+        ([(0, 0, 2), (2, 6, 2), (4, 2, 2), (6, 4, 2)], 8),  # shown in another order than decoded
+        ([(0, 0, 2), (2, 2, 2), (0, 0, 2), (2, 2, 2)], 8),  # begins anew
+        ([(0, 0, 2), (2, 2, 2), (10**9, 10**9, 2)], 6),  # the clock was set
+        ([(0, 0, 2), (2, 2, 600)], 602),  # the last picture is held
+        ([(0, 0, 2), (2, 2, 10**9)], 4),
+        ([(None, 7, 0)], 0),
+    ],
+)
+def test_duration(packets, expected):
+    assert duration_of(packets, 10_000)[0] == expected
+
+
+def test_a_clock_that_was_set_is_closed_and_named(tmp_path, monkeypatch):
+    messages = []
+    monkeypatch.setattr("vitaclip_hf.model.decoding.logger.warning", messages.append)
+    write_stamped(tmp_path / "set.mkv", [*range(0, 100, 10), *range(10_000_000, 10_000_100, 10)])
+    video = open_video(tmp_path / "set.mkv")
+    times = [frame.time for frame in video.frames()]
+    assert times == pytest.approx([place / 10 for place in range(20)], abs=0.011)
+    assert video.metadata.duration < 3.2 and "99,999 s" in messages[0] and "set.mkv" in messages[0]
+
+
+def test_time_zero_is_the_start_of_the_container(tmp_path):
+    write_stamped(tmp_path / "late.mkv", range(300, 400, 10), audio_from=0.0)
+    video = open_video(tmp_path / "late.mkv")
+    assert [frame.time for frame in video.frames()] == pytest.approx([3 + place / 10 for place in range(10)])
+    assert video.metadata.start == pytest.approx(3.0) and video.metadata.duration < 2.1
+    video.read([0, 5])
+    assert video.metadata.timestamps == pytest.approx([3.0, 3.5], abs=0.2)
