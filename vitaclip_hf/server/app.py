@@ -170,7 +170,8 @@ class VideoService:
         self.metrics.decoding.observe(time.perf_counter() - started)
         scores = await self.worker.scores(pixels, labels, templates)
         times = [round(moment, 3) for moment in metadata.timestamps] if metadata.fps else None
-        answer = {"video": name, "answer": scores[0]["label"], "scores": scores[:top_k]}
+        activation = self.worker.encoder.activation
+        answer = {"video": name, "answer": scores[0]["label"], "scores": scores[:top_k], "activation": activation}
         return answer | {"frames": list(metadata.frames_indices or ()), "times": times}
 
 
