@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from PIL import Image
 from tiny_models import tiny_model
 from transformers import (
@@ -102,6 +103,18 @@ def test_arrays_and_frames(classifier):
     assert classifier([Image.fromarray(frame) for frame in video], candidate_labels=LABELS) == result
     assert classifier(torch.from_numpy(video), candidate_labels=LABELS) == result
     assert classifier([video, video], candidate_labels=LABELS) == [result, result]
+
+
+def test_columns_arrays_and_data_sets(classifier, files):
+    paths = [str(file) for file in files[:2]]
+    expected = classifier(paths, candidate_labels=LABELS)
+    data = Dataset.from_dict({"video": paths, "label": [0, 1]})
+    for videos in (data["video"], np.array(paths), tuple(paths), dict(enumerate(paths)).values()):
+        assert classifier(videos, candidate_labels=LABELS) == expected
+    assert list(classifier(data, candidate_labels=LABELS)) == expected
+    frames = np.random.default_rng(0).random((4, 32, 32, 3), dtype=np.float32)
+    above = np.where(frames > 0.9, np.float32(1.000001), frames)
+    assert classifier(above, candidate_labels=LABELS) == classifier(above.clip(0, 1), candidate_labels=LABELS)
 
 
 def test_several_videos_are_never_taken_for_views(classifier, tmp_path):

@@ -90,6 +90,8 @@ def test_an_answer_is_that_of_the_pipeline_and_of_the_library(client, checkpoint
 
 
 def test_templates_a_json_list_of_labels_and_the_classes_of_the_checkpoint(client, checkpoint):
+    one_field = post(client, labels="red star moving left, red star turning").json()
+    assert one_field == post(client, labels=["red star moving left", "red star turning"]).json()
     templates = ["a video of a {}", "the {}"]
     sent = post(client, labels='["red star moving left", "a, with a comma"]', template=templates).json()
     labels = ["red star moving left", "a, with a comma"]

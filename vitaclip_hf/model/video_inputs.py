@@ -15,11 +15,12 @@ from PIL import Image, ImageOps
 from transformers.image_utils import ChannelDimension
 from transformers.video_utils import VideoMetadata
 
-from .decoding import Video, open_video
+from .decoding import Video, open_video, torchcodec_video
 from .read_options import ReadOptions
 from .sources import NotAVideoError, VideoDecodingError, VideoTooLargeError, check_pixels, failure, opened_source
 
 
+ROUNDING = 1e-3  # by which floats may lie beyond 0 … 1
 # Pillow reads more, but for some it starts another program (EPS) or reads other files.
 IMAGE_FORMATS = {"AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "SGI", "TGA", "TIFF", "WEBP"}
 
@@ -59,6 +60,8 @@ def video_from(
     options = replace(options or ReadOptions(), **fields)
     if is_encoded(source):
         return open_video(source, options)
+    if type(source).__module__.startswith("torchcodec."):  # what `datasets` gives for its videos
+        return torchcodec_video("a decoded video", source, options.max_bytes)
     return VideoOfFrames(to_frames(source, layout, scale, options), metadata)
 
 
@@ -87,7 +90,8 @@ def is_single_video(videos: Any) -> bool:
     """Whether this is one video: an opened or encoded one, an array `[T, …]`, or a list of frames."""
     if isinstance(videos, (list, tuple)):
         return len(videos) > 0 and all(_axes(item) in (2, 3) for item in videos)
-    return isinstance(videos, Video) or is_encoded(videos) or _axes(videos) == 4
+    decoded = isinstance(videos, Video) or type(videos).__module__.startswith("torchcodec.")
+    return decoded or is_encoded(videos) or _axes(videos) == 4
 
 
 def batch_of_videos(videos: Any) -> list:
@@ -190,7 +194,10 @@ def _to_rgb(frames: torch.Tensor, layout: str | ChannelDimension | None, scale: 
     if frames.dtype == torch.bool or frames.is_complex():
         raise NotAVideoError(f"Frames of {frames.dtype} are no pictures; give uint8, or floats in 0 … 1.")
     frames = frames.float() if frames.is_floating_point() else frames.to(torch.int64)
-    low, high, most = frames.min().item(), frames.max().item(), 1 if frames.is_floating_point() else 255
+    most = 1 if frames.is_floating_point() else 255
+    if most == 1 and frames.min() > -ROUNDING and frames.max() < 1 + ROUNDING:  # resized pictures, for example
+        frames = frames.clamp(0, 1)
+    low, high = frames.min().item(), frames.max().item()
     if not (low >= 0 and high <= most):
         raise ValueError(f"Frames of {frames.dtype} must lie in 0 … {most}, got {low:.6g} … {high:.6g}.")
     return frames.to(torch.uint8) if most == 255 else frames * 255 if scale else frames

@@ -1,10 +1,11 @@
 """What both pipelines share: inputs, reading ahead, errors of single videos, saving as one folder."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
 import torch
+from torch.utils.data import Dataset
 from transformers import AutoTokenizer, Pipeline
 from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME, logging
 
@@ -51,6 +52,9 @@ class VideoPipeline(Pipeline):
             inputs = list(inputs)
         elif isinstance(inputs, Iterator):
             inputs = (video for video in inputs)
+        elif not isinstance(inputs, (list, dict, Dataset)) and isinstance(inputs, Iterable):
+            rows = hasattr(inputs, "column_names")  # of `datasets`, which is read lazily
+            inputs = (row["video"] for row in inputs) if rows else list(inputs)
         if isinstance(inputs, list) and not inputs:
             return []
         given = kwargs.pop("num_workers", None)

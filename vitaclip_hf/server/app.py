@@ -37,7 +37,7 @@ FIELDS = {
     "labels": {
         "type": "array",
         "items": {"type": "string"},
-        "description": "Repeated, or one field with a JSON list. Without it: the classes of the checkpoint.",
+        "description": "Repeated, or one field: a JSON list, or labels with commas between. Default: the checkpoint's.",
     },
     "template": {"type": "array", "items": {"type": "string"}, "description": "Sentences with {} for the label."},
     "top_k": {"type": "integer", "minimum": 1, "default": 3, "description": "Labels in the answer."},
@@ -140,7 +140,7 @@ class VideoService:
         return upload, labels, templates, int(top_k)
 
     def _texts(self, form: FormData, name: str) -> list[str] | None:
-        """The texts of a field that is repeated, or that holds a JSON list."""
+        """The texts of a field that is repeated, or that holds a JSON list, or labels with commas between them."""
         values = [value for value in form.getlist(name) if isinstance(value, str)]
         if not values:
             return None
@@ -149,6 +149,8 @@ class VideoService:
                 values = json.loads(values[0])
             except (ValueError, RecursionError) as error:
                 raise ValueError(f"`{name}` begins like a JSON list but is none.") from error
+        elif len(values) == 1 and name == "labels":  # as on the command line
+            values = [label.strip() for label in values[0].split(",") if label.strip()]
         most, longest = self.limits.labels, self.limits.label_length
         if len(values) > most or any(isinstance(value, str) and len(value) > longest for value in values):
             raise ValueError(f"`{name}` may have {most} entries of {longest} characters.")
