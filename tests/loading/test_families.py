@@ -1,7 +1,12 @@
 """Every family of dual encoders scores as its own documented call does, on the frames that our reader chose."""
 
+import fractions
+import json
+import shutil
+
 import pytest
 import torch
+from safetensors.torch import load_file
 from tiny_encoders import FAMILIES, save_tiny_encoder
 from torch.nn.functional import normalize
 from transformers import AutoConfig, AutoModel, AutoProcessor, pipeline
@@ -165,3 +170,25 @@ def test_unlisted_families_are_tried_with_a_warning(folders, video, monkeypatch)
     monkeypatch.setattr("vitaclip_hf.loading.families.logger.warning", messages.append)
     assert load_checkpoint(folders / "clip").classifier()(video, candidate_labels=TEXTS) == expected
     assert "'clip'" in messages[0] and "frames" in messages[0]
+
+
+def test_a_checkpoint_without_safetensors_gives_tensors_alone(folders, video, tmp_path):
+    folder = shutil.copytree(folders / "clip", tmp_path / "clip")
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(weights, folder / "pytorch_model.bin")
+    expected = load_checkpoint(folders / "clip").classifier()(video, candidate_labels=TEXTS)
+    assert load_checkpoint(folder).classifier()(video, candidate_labels=TEXTS) == expected
+    torch.save({"logit_scale": fractions.Fraction(1, 2)}, folder / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="clip"):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize("field", [("hidden_size", 8192), ("num_hidden_layers", 10**9), ("intermediate_size", 10**9)])
+def test_sizes_that_are_not_stored_take_no_memory(folders, tmp_path, field):
+    folder = shutil.copytree(folders / "siglip", tmp_path / "siglip")
+    config = json.loads((folder / "config.json").read_text())
+    config["vision_config"][field[0]] = field[1]
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"config\.json asks for more|config\.json asks for [\d,]+ parameters"):
+        load_checkpoint(folder)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from .families import check_methods, own_parts
 from .guards import (
     LOADING_ERRORS,
     CheckpointError,
+    check_amount,
     check_complete,
     check_sizes,
     check_utf8,
@@ -94,8 +96,9 @@ def load_checkpoint(
         prompt_settings (`dict`, *optional*): `vision_config` and `text_config` values of a stock CLIP's new prompts.
         device, dtype (*optional*): of the model; by default where and as it is loaded.
         kwargs:
-            For `from_pretrained`, such as `attn_implementation`. No pickle is read unless `use_safetensors=False` asks
-            for it; from a pickle, only tensors are loaded.
+            For `from_pretrained`, such as `attn_implementation`. Of a Vita-CLIP no pickle is read unless
+            `use_safetensors=False` asks for it, of other models only where there are no safetensors; of a pickle, only
+            tensors are loaded.
 
     Returns:
         [`Checkpoint`]
@@ -118,11 +121,14 @@ def load_checkpoint(
     any_model = model_class is None and not accept_clip
     model_class = model_class or VitaClipModel
     config = read_config(name, revision, accept_clip, any_model)
+    asked = kwargs.get("use_safetensors")
     kwargs = {"use_safetensors": True, "revision": revision} | kwargs
     hub = hub_arguments(kwargs)
     try:
         if any_model and not isinstance(config, VitaClipConfig):
             kind = "encoder"
+            kwargs["use_safetensors"] = asked  # those of 2022 have PyTorch's file alone, of which only tensors are read
+            check_amount(name, config, hub)
             model, info = AutoModel.from_pretrained(name, config=config, output_loading_info=True, **kwargs)
             check_complete(name, info, unexpected=False)
         elif not isinstance(config, VitaClipConfig):
@@ -143,7 +149,7 @@ def load_checkpoint(
         processor = _load_processor(name, model, kind, hub)
     except (CheckpointError, torch.OutOfMemoryError):
         raise
-    except (SafetensorError, *LOADING_ERRORS) as error:
+    except (SafetensorError, UnpicklingError, *LOADING_ERRORS) as error:
         raise CheckpointError(
             f"{name}: damaged or incomplete, or of another kind ({one_line(error)}); fetch or save it again."
         ) from error

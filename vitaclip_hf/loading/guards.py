@@ -1,6 +1,7 @@
 """Checks of a checkpoint: what `from_pretrained` takes with a warning, and what would take too much memory."""
 
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import safe_open
 from torch import nn
-from transformers import CLIPConfig
+from transformers import AutoModel, CLIPConfig, PreTrainedConfig
 from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
@@ -132,6 +133,27 @@ def check_sizes(
         shapes = {name: shape for name, shape in shapes.items() if name not in own}
         new = [name for name, tensor in expected.items() if tensor.numel() <= LARGE_TENSOR]
     check_complete(source, compare_shapes(shapes, expected), new, unexpected=False)
+
+
+def check_amount(source: str, config: PreTrainedConfig, hub: Mapping[str, Any]) -> None:
+    """
+    Compares the number of parameters that a configuration asks for with those that are stored, before they take memory.
+
+    Raises:
+        CheckpointError: it asks for more than twice as many, or for more layers than a tower has.
+    """
+    parts = [config, *(part for part in vars(config).values() if isinstance(part, PreTrainedConfig))]
+    if any(getattr(part, "num_hidden_layers", 0) > MAX_LAYERS for part in parts):
+        raise CheckpointError(f"{source}: its config.json asks for more than {MAX_LAYERS} layers; fetch it again.")
+    shapes = stored_shapes(source, hub)
+    if shapes is not None:
+        with torch.device("meta"):
+            asked = AutoModel.from_config(config).num_parameters()
+        stored = sum(math.prod(shape) for shape in shapes.values())
+        if asked > 2 * stored:
+            raise CheckpointError(
+                f"{source}: its config.json asks for {asked:,} parameters, and {stored:,} are stored. Fetch it again."
+            )
 
 
 def compare_shapes(stored: Mapping[str, list[int]], expected: Mapping[str, torch.Tensor]) -> dict[str, Any]:
