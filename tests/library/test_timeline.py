@@ -226,6 +226,20 @@ def test_editing_programs(tmp_path, fps, rate):
     assert found == pytest.approx([0.0, 61.5], abs=0.1)
 
 
+@pytest.mark.parametrize(
+    ("code", "fps", "frames"),
+    [("01:00:00:00", 16, 57_600), ("01:00:00:12", 25, 90_012), ("00:01:00;02", 30_000 / 1001, 1800), ("x", 25, 0)],
+)
+def test_time_code_of_the_camera_and_address_of_the_video(tmp_path, code, fps, frames):
+    otio = pytest.importorskip("opentimelineio")
+    write_timeline(tmp_path / "t.otio", SEGMENTS[:1], "https://host/a%20b.mp4", fps, code)
+    (clip,) = otio.adapters.read_from_file(str(tmp_path / "t.otio")).tracks[0]
+    assert clip.media_reference.available_range.start_time.value == clip.source_range.start_time.value == frames
+    expected = frames + round(SEGMENTS[0].start * fps)
+    assert clip.markers[0].marked_range.start_time.value == expected
+    assert clip.media_reference.target_url == "https://host/a%20b.mp4"
+
+
 def test_thumbnails_are_few_and_spread():
     thumbnails = Thumbnails(count=5)
     for n in range(10_001):

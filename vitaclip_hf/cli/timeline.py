@@ -90,7 +90,7 @@ def timeline(
             times = f"{clock(segment.start)}  {clock(segment.end)}"
             print(f"{times}  {segment.score:6.1%}  {shown(segment.label)}", flush=True)
     for path in output or ():
-        write(path, segments, video, opened.metadata.fps, searched.labels, drawn_cells, thumbnails)
+        write(path, segments, video, opened.metadata, searched.labels, drawn_cells, thumbnails)
     for error in errors:
         print(f"vitaclip timeline: {error}", file=sys.stderr)
     print_summary(f"{len(segments)} segments, {len(searched.labels)} labels", started, checkpoint.model)
@@ -142,12 +142,12 @@ def clock(seconds: float) -> str:
 
 
 def write(
-    path: Path, segments: list[Any], video: str, fps: Any, labels: tuple[str, ...], cells: Any, thumbnails: Any
+    path: Path, segments: list[Any], video: str, metadata: Any, labels: tuple[str, ...], cells: Any, thumbnails: Any
 ) -> None:
     from ..library.timeline_files import write_timeline
 
     if path.suffix.lower() not in PICTURES:
-        write_timeline(path, segments, video, fps)
+        write_timeline(path, segments, video, metadata.fps, metadata.timecode)
         return
     from ..library.timeline_picture import draw_timeline
 

@@ -2,12 +2,14 @@
 
 import csv
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from ..data.listings import is_url
 from ..data.output_files import replace_file, storable
 from ..model.shown_names import one_line
 
@@ -39,7 +41,7 @@ def clock(seconds: float, decimal: str = ".") -> str:
     return f"{minutes // 60:02d}:{minutes % 60:02d}:{whole:02d}{decimal}{thousandths:03d}"
 
 
-def write_json(path: Path, segments: Sequence[Segment], source: Path, fps: float | None) -> None:
+def write_json(path: Path, segments: Sequence[Segment], source: str, **media: Any) -> None:
     """In the form that ActivityNet's evaluation reads."""
     rows = [
         {
@@ -50,12 +52,12 @@ def write_json(path: Path, segments: Sequence[Segment], source: Path, fps: float
         }
         for segment in segments
     ]
-    results = {"results": {source.stem: rows}, "external_data": {"used": False, "details": ""}}
+    results = {"results": {Path(source).stem: rows}, "external_data": {"used": False, "details": ""}}
     text = json.dumps({"version": "VERSION 1.3"} | results, indent=1, ensure_ascii=False)
     path.write_text(storable(text) + "\n", encoding="utf-8")
 
 
-def write_csv(path: Path, segments: Sequence[Segment], source: Path, fps: float | None) -> None:
+def write_csv(path: Path, segments: Sequence[Segment], source: str, **media: Any) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("start", "end", "label", "score", "cosine"))
@@ -64,7 +66,7 @@ def write_csv(path: Path, segments: Sequence[Segment], source: Path, fps: float 
             writer.writerow((*times, segment.label, f"{segment.score:.6f}", f"{segment.cosine:.6f}"))
 
 
-def write_subtitles(path: Path, segments: Sequence[Segment], source: Path, fps: float | None) -> None:
+def write_subtitles(path: Path, segments: Sequence[Segment], source: str, **media: Any) -> None:
     """WebVTT, or SRT with numbers and commas."""
     is_vtt = path.suffix.lower() == ".vtt"
     cues, decimal = (["WEBVTT\n"], ".") if is_vtt else ([], ",")
@@ -76,26 +78,37 @@ def write_subtitles(path: Path, segments: Sequence[Segment], source: Path, fps: 
     path.write_text("\n".join(cues), encoding="utf-8")
 
 
-def write_edit(path: Path, segments: Sequence[Segment], source: Path, fps: float | None) -> None:
+def write_edit(path: Path, segments: Sequence[Segment], source: str, **media: Any) -> None:
     """
     An OpenTimelineIO timeline: the video as one clip, with a marker for each segment.
 
-    An EDL is in the nearest frame rate that has a time code: 16 frames a second have none. Times in seconds stay.
+    An EDL is in the nearest frame rate that has a time code: 16 frames a second have none. Times in seconds stay. The
+    video's own time code is that of its first frame.
     """
     import opentimelineio as otio
 
-    rate, options = fps or 25.0, {}
+    rate, options = media["fps"] or 25.0, {}
     if path.suffix.lower() == ".edl":
         rate = otio.opentime.RationalTime.nearest_valid_timecode_rate(rate) or 25.0  # 0 where none is near
         options = {"adapter_name": "cmx_3600", "rate": rate}
 
+    zero = otio.opentime.RationalTime(0, rate)
+    if code := re.fullmatch(r"(\d\d):(\d\d):(\d\d)[:;](\d\d)", media["timecode"] or ""):
+        if ";" in code[0] and otio.opentime.RationalTime.is_valid_timecode_rate(rate):  # leaves out numbers of frames
+            zero = otio.opentime.from_timecode(code[0], rate)
+        else:
+            hours, minutes, seconds, frames = map(int, code.groups())
+            zero = otio.opentime.RationalTime(((hours * 60 + minutes) * 60 + seconds) * round(rate) + frames, rate)
+
     def span(start: float, end: float) -> Any:
-        first = otio.opentime.RationalTime(round(start * rate), rate)
-        return otio.opentime.TimeRange(first, otio.opentime.RationalTime(max(round(end * rate) - first.value, 1), rate))
+        first, length = round(start * rate), max(round(end * rate) - round(start * rate), 1)
+        first_time = zero + otio.opentime.RationalTime(first, rate)
+        return otio.opentime.TimeRange(first_time, otio.opentime.RationalTime(length, rate))
 
     whole = span(0, max((segment.end for segment in segments), default=1.0))
-    media = otio.schema.ExternalReference(target_url=source.absolute().as_uri(), available_range=whole)
-    clip = otio.schema.Clip(name=source.name, media_reference=media, source_range=whole)
+    url = source if is_url(source) else Path(source).absolute().as_uri()
+    reference = otio.schema.ExternalReference(target_url=url, available_range=whole)
+    clip = otio.schema.Clip(name=Path(source).name, media_reference=reference, source_range=whole)
     colors = ("BLUE", "GREEN", "ORANGE", "MAGENTA", "CYAN", "YELLOW", "RED")
     labels = list(dict.fromkeys(segment.label for segment in segments))
     for segment in segments:
@@ -106,12 +119,12 @@ def write_edit(path: Path, segments: Sequence[Segment], source: Path, fps: float
             metadata={"vitaclip": {"score": segment.score, "cosine": segment.cosine}},
         )
         clip.markers.append(marker)
-    timeline = otio.schema.Timeline(name=source.stem)
+    timeline = otio.schema.Timeline(name=Path(source).stem)
     timeline.tracks.append(otio.schema.Track(name="video", kind=otio.schema.TrackKind.Video, children=[clip]))
     otio.adapters.write_to_file(timeline, str(path), **options)
 
 
-WRITERS: dict[str, Callable[[Path, Sequence[Segment], Path, float | None], None]] = {
+WRITERS: dict[str, Callable[..., None]] = {
     ".json": write_json,
     ".csv": write_csv,
     **dict.fromkeys((".vtt", ".srt"), write_subtitles),
@@ -119,7 +132,13 @@ WRITERS: dict[str, Callable[[Path, Sequence[Segment], Path, float | None], None]
 }
 
 
-def write_timeline(path: str | Path, segments: Sequence[Segment], source: str | Path, fps: float | None = None) -> None:
+def write_timeline(
+    path: str | Path,
+    segments: Sequence[Segment],
+    source: str | Path,
+    fps: float | None = None,
+    timecode: str | None = None,
+) -> None:
     """
     Writes segments in the format that the file's ending names.
 
@@ -127,8 +146,9 @@ def write_timeline(path: str | Path, segments: Sequence[Segment], source: str | 
         path: `.json` (ActivityNet's form), `.csv`, `.vtt`, `.srt`, `.otio` or `.edl`. The last two need
             opentimelineio, EDL its adapter too (`pip install 'vitaclip_hf[timeline]'`).
         segments ([`Segment`]): in any order; they are written by start.
-        source: the video.
+        source: the video, a path or a URL.
         fps (`float`, *optional*): its frame rate, by which editing programs count.
+        timecode (`str`, *optional*): its own time code, of its first frame: `"01:00:00:00"`.
 
     Raises:
         ValueError: another ending.
@@ -137,5 +157,6 @@ def write_timeline(path: str | Path, segments: Sequence[Segment], source: str | 
     path = Path(path)
     if path.suffix.lower() not in WRITERS:
         raise ValueError(f"`path` {path}: the name must end in {', '.join(WRITERS)}.")
+    writer = WRITERS[path.suffix.lower()]
     ordered = sorted(segments, key=lambda segment: (segment.start, segment.end))
-    replace_file(path, lambda beside: WRITERS[path.suffix.lower()](beside, ordered, Path(source), fps))
+    replace_file(path, lambda beside: writer(beside, ordered, str(source), fps=fps, timecode=timecode))

@@ -50,11 +50,13 @@ MIN_PIXELS_FOR_THREADS = 200_000_000
 class EncodedVideoMetadata(VideoMetadata):
     """
     `frames_left_out`: damaged frames that were skipped, or frames before the first keyframe, if that is known.
-    `start`: when the first frame is shown, in seconds from the start of the container.
+    `start`: when the first frame is shown, in seconds from the start of the container. `timecode`: of the first frame,
+    as the camera wrote it.
     """
 
     frames_left_out: int = 0
     start: float = 0.0
+    timecode: str | None = None
 
     @property
     def timestamps(self) -> list[float]:
@@ -344,6 +346,7 @@ class PyAVVideo(Video):
         ticks, gaps = _ticks(shown, self._table, stream, index is None)
         metadata.fps, metadata.duration = _rate(count, ticks, stream)
         self._container_start = max(container.start_time or 0, 0) / 1e6
+        metadata.timecode = stream.metadata.get("timecode") or container.metadata.get("timecode")
         metadata.start = Clock(0, MAX_GAP, self._container_start)(first.time)
         if gaps:
             logger.warning(f"{shown_name(self.name)}: its time stamps leave out {sum(gaps):,.0f} s; the gap is closed.")
