@@ -192,3 +192,11 @@ def test_sizes_that_are_not_stored_take_no_memory(folders, tmp_path, field):
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match=r"config\.json asks for more|config\.json asks for [\d,]+ parameters"):
         load_checkpoint(folder)
+
+
+def test_a_number_of_labels_takes_no_memory(folders, tmp_path):
+    folder = shutil.copytree(folders / "clip", tmp_path / "clip")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_labels": 10**12}))
+    with pytest.raises(CheckpointError, match="num_labels"):
+        load_checkpoint(folder)

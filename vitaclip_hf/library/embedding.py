@@ -249,7 +249,8 @@ class _Embedder:
                 yield file.video, window
             row["content"] = sha256_of(Path(file.source)) if self.run["hash"] else None
         except (VideoDecodingError, OSError, ValueError) as error:
-            row["error"] = storable(one_line(error))
+            reason, name = one_line(error), str(file.source)
+            row["error"] = storable(reason if name in reason else f"{name}: {reason}")
         yield file.video, row
 
     @torch.no_grad()

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 from safetensors import SafetensorError
-from transformers import MODEL_MAPPING, AutoConfig, AutoModel, AutoProcessor
+from transformers import MODEL_MAPPING, AutoConfig, AutoModel, AutoProcessor, PreTrainedConfig
 from transformers.utils import CONFIG_NAME
 from transformers.utils.hub import extract_commit_hash
 
@@ -36,6 +36,9 @@ from .guards import (
     prompt_names,
 )
 from .prompts_alone import find_prompts_alone, fingerprint_of_tensors, load_prompts
+
+
+MAX_LABELS = 1_000_000
 
 
 @dataclass
@@ -251,6 +254,9 @@ def read_config(
                 "ORG/NAME); give one of the two."
             ) from error
     try:
+        labels = PreTrainedConfig.get_config_dict(name, revision=revision)[0].get("num_labels", 0)
+        if isinstance(labels, int) and labels > MAX_LABELS:  # transformers makes a name of each
+            raise ValueError(f"`num_labels` is {labels:,}; at most {MAX_LABELS:,} are read")
         config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
     except LOADING_ERRORS as error:
         raise CheckpointError(f"{name}: its configuration does not load ({one_line(error)}).") from error
