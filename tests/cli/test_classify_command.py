@@ -225,11 +225,6 @@ def test_labels_separated_by_spaces_get_a_hint():
     assert result.exit_code == 1 and "several labels are separated by commas" in result.stderr
 
 
-def test_the_model_is_required():
-    result = call(VIDEO, "--labels", "a", model=None)
-    assert result.exit_code == 2 and "--model" in result.stderr
-
-
 def test_json_file_of_several_texts_for_a_label(tmp_path):
     texts = {"left": ["red star moving left", "red star going to the left"], "turning": "red star turning"}
     (tmp_path / "texts.json").write_text(json.dumps(texts))

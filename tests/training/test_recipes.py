@@ -143,5 +143,5 @@ def test_help_is_in_groups(capsys):
     places = [printed.index(title) for title in [*titles, "\ntraining ("]]
     assert places == sorted(places)
     assert "--no-use-summary-prompt" not in printed
-    assert "Learned prompts of the whole video" in printed
+    assert "learned prompts, the same for all frames; 0 for none." in " ".join(printed.split())
     assert ArgumentParser(GROUPS).names == NAMES

@@ -43,7 +43,7 @@ def _prompt_fields() -> Iterator[tuple[str, Any, Any]]:
     for part, config in (("vision_config", VitaClipVisionConfig), ("text_config", VitaClipTextConfig)):
         for item in fields(config):
             if item.name in PROMPT_FIELDS[part]:
-                text = re.search(rf"^ *{item.name} \(.*\):\n((?: {{8}}.*\n?)+)", inspect.getdoc(config) or "", re.M)
+                text = re.search(rf"^ *{item.name} \([^:]*\):(.*(?:\n {{8}}.*)*)", inspect.getdoc(config) or "", re.M)
                 metadata: dict[str, Any] = {"help": " ".join(text[1].split()).replace("%", "%%") if text else ""}
                 if item.name in CHOICES:
                     metadata["choices"] = CHOICES[item.name]
