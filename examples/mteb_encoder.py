@@ -9,6 +9,7 @@ A video's embedding is the normalised video feature, a text's the normalised fea
 are the task's. Frames are sampled and decoded by vitaclip_hf, not by mteb.
 """
 
+import logging
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,12 +32,15 @@ from vitaclip_hf.model.decoding import torchcodec_video
 from vitaclip_hf.model.video_reader import VideoReader
 
 
+logger = logging.getLogger(__name__)
+
+
 class MtebEncoder(AbsEncoder):
     """
-    A Vita-CLIP checkpoint as a model for mteb (`mteb.models.EncoderProtocol`).
+    A Vita-CLIP or another dual encoder as a model for mteb (`mteb.models.EncoderProtocol`).
 
     Args:
-        model_name (`str`): Vita-CLIP folder or id, whole or prompts alone.
+        model_name (`str`): folder or id of a Vita-CLIP, whole or prompts alone, or of another dual encoder.
         revision (`str`, *optional*): of the id on the Hub.
         device (*optional*): by default the accelerator, if there is one.
         dtype (`str`, defaults to `"float32"`): of the model, `"float32"`, `"bfloat16"` or `"float16"`. Embeddings are
@@ -154,12 +158,12 @@ class MtebEncoder(AbsEncoder):
 
     @torch.no_grad()
     def embed_texts(self, texts: list[str]) -> torch.Tensor:
-        """Normalised embeddings of texts; a text that is too long for the text tower is cut."""
+        """Normalised embeddings of texts; a text that is too long for the text tower is cut, with a warning."""
         longest = self.encoder.max_tokens
-        inputs = self.encoder.tokenizer(
-            texts, padding=True, truncation=True, max_length=longest, return_tensors="pt"
-        ).to(self.model.device)
-        return normalize(self.model.get_text_features(**inputs).pooler_output.float(), dim=-1).cpu()
+        cut = sum(len(ids) > longest for ids in self.encoder.tokenizer(texts, verbose=False)["input_ids"])
+        if cut:
+            logger.warning(f"{cut} of {len(texts)} texts are longer than {longest} tokens and were cut.")
+        return self.encoder.embeds(self.encoder.text_features(texts, truncation=True).float()).cpu()
 
 
 def read_rows(rows: list[dict[str, Any]], reader: VideoReader) -> list[dict[str, Any]]:
@@ -189,7 +193,7 @@ def register(model_name: str, revision: str | None = None, **options: Any) -> Mo
     The entry holds for this process. The checkpoint is loaded once, for the facts that the entry states.
 
     Args:
-        model_name (`str`): Vita-CLIP folder or id, whole or prompts alone.
+        model_name (`str`): folder or id of a Vita-CLIP, whole or prompts alone, or of another dual encoder.
         revision (`str`, *optional*): of the id on the Hub.
         options: as for [`MtebEncoder`].
 

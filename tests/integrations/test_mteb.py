@@ -249,11 +249,12 @@ def with_own_loader(column: str, values: list) -> torch.Tensor:
     return torch.as_tensor(wrapper.encode(DataLoader(rows, batch_size=2, collate_fn=collate), **TASK, **QUIET))
 
 
-def test_own_loader_gives_the_same_vectors(encoder, files):
+def test_own_loader_gives_the_same_vectors(encoder, files, caplog):
     decoders = [Decoder(torch.from_numpy(decode_video(file, range(32))[0]).permute(0, 3, 1, 2)) for file in files[:3]]
     assert np.abs(with_own_loader("video", decoders).numpy() - encode(encoder, files[:3])).max() < 1e-5
     texts = ["a red star turning", "archery", "a long text " * 30]  # cut at the same place
     assert torch.allclose(with_own_loader("text", texts), encoder.embed_texts(texts), atol=1e-5)
+    assert "1 of 3 texts are longer" in caplog.text
 
 
 # Settings, and what mteb records

@@ -45,7 +45,7 @@ def timeline(
         Path | None, typer.Option(metavar="FILE.csv", help="Scores of every window and label, as they are made.")
     ] = None,
 ) -> int:
-    """Say what happens when in a long video.
+    """Label the segments of a long video.
 
     The video is read once, in windows that overlap. Segments go to stdout as soon as they are over (start, end, score,
     label), progress and errors to stderr. Each --output is one file; its ending names the format.

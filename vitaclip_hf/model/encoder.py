@@ -65,9 +65,13 @@ class VideoEncoder(ABC):
         """
 
     @torch.no_grad()
-    def text_features(self, texts: Sequence[str]) -> torch.Tensor:
+    def text_features(self, texts: Sequence[str], truncation: bool = False) -> torch.Tensor:
         """
         The features of texts that [`compare`] takes.
+
+        Args:
+            texts (`Sequence[str]`): the texts.
+            truncation (`bool`, defaults to `False`): cut texts that are too long.
 
         Returns:
             `torch.Tensor` of shape `(num_texts, embed_dim)`.
@@ -75,10 +79,10 @@ class VideoEncoder(ABC):
         Raises:
             ValueError: a text is too long for the text tower.
         """
-        padding: dict[str, Any] = {"padding": True}
-        if self.text_padding == "max_length":
-            padding = {"padding": "max_length", "max_length": self.max_tokens}
-        inputs = self.tokenizer(list(texts), return_tensors="pt", verbose=False, **padding)
+        options: dict[str, Any] = {"padding": self.text_padding, "truncation": truncation}
+        if truncation or self.text_padding == "max_length":
+            options["max_length"] = self.max_tokens
+        inputs = self.tokenizer(list(texts), return_tensors="pt", verbose=False, **options)
         longest = inputs["input_ids"].shape[1]
         if longest > self.max_tokens:
             text = max(texts, key=lambda text: len(self.tokenizer(text, verbose=False).input_ids))

@@ -21,7 +21,7 @@ class Limits:
         labels (`int`, defaults to 1000): of a request.
         sentences (`int`, defaults to 2000): labels times templates of a request; the model reads each.
         label_length (`int`, defaults to 300): characters of a label or template.
-        queue (`int`, defaults to 32): requests in the house; more are answered with 503.
+        queue (`int`, defaults to 32): requests in flight; more are answered with 503.
         batch (`int`, defaults to 8): videos of a forward pass.
         decoders (`int`, defaults to 2): processes that decode.
 
