@@ -29,16 +29,16 @@ WORDS = [
     "the",
     "in",
 ]
-VOCABULARY = ["<pad>", "</s>", "<unk>", *WORDS, *(f"<extra_id_{n}>" for n in range(20))]
-TEXT = SIZE | {"vocab_size": len(VOCABULARY) + 4, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1}
+VOCABULARY = ["<pad>", "</s>", "<unk>", "<s>", *WORDS, *(f"<extra_id_{n}>" for n in range(20))]
+TEXT = SIZE | {"vocab_size": len(VOCABULARY) + 4, "pad_token_id": 0, "bos_token_id": 3, "eos_token_id": 1}
 
 
 def word_tokenizer(**kwargs) -> transformers.PreTrainedTokenizerFast:
-    """One token a word, and `</s>` before and after a text."""
+    """One token a word, `<s>` before and `</s>` after a text."""
     tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(VOCABULARY)}, "<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing("</s> $A </s>", special_tokens=[("</s>", 1)])
-    marks = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>", "bos_token": "</s>", "cls_token": "</s>"}
+    tokenizer.post_processor = processors.TemplateProcessing("<s> $A </s>", special_tokens=[("</s>", 1), ("<s>", 3)])
+    marks = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>", "bos_token": "<s>", "cls_token": "<s>"}
     return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **marks, **kwargs)
 
 
@@ -165,7 +165,7 @@ FAMILIES = {
     ),
     "pe_video": lambda: (
         {
-            "text_config": TEXT | {"model_type": "modernbert", "cls_token_id": 1, "sep_token_id": 1},
+            "text_config": TEXT | {"model_type": "modernbert", "cls_token_id": 3, "sep_token_id": 1},
             "video_config": SIZE
             | {
                 "num_key_value_heads": 4,
