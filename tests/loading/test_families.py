@@ -200,3 +200,12 @@ def test_a_number_of_labels_takes_no_memory(folders, tmp_path):
     (folder / "config.json").write_text(json.dumps(config | {"num_labels": 10**12}))
     with pytest.raises(CheckpointError, match="num_labels"):
         load_checkpoint(folder)
+
+
+def test_a_processor_of_gigabytes_is_refused(folders, tmp_path):
+    folder = shutil.copytree(folders / "clip", tmp_path / "clip")
+    values = json.loads((folder / "processor_config.json").read_text())
+    values["image_processor"]["size"] = {"shortest_edge": 200_000}
+    (folder / "processor_config.json").write_text(json.dumps(values))
+    with pytest.raises(CheckpointError, match="video processor"):
+        load_checkpoint(folder)

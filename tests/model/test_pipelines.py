@@ -112,6 +112,8 @@ def test_columns_arrays_and_data_sets(classifier, files):
     for videos in (data["video"], np.array(paths), tuple(paths), dict(enumerate(paths)).values()):
         assert classifier(videos, candidate_labels=LABELS) == expected
     assert list(classifier(data, candidate_labels=LABELS)) == expected
+    with pytest.raises(ValueError, match="column `video`"):
+        classifier(data.rename_column("video", "clip"), candidate_labels=LABELS)
     frames = np.random.default_rng(0).random((4, 32, 32, 3), dtype=np.float32)
     above = np.where(frames > 0.9, np.float32(1.000001), frames)
     assert classifier(above, candidate_labels=LABELS) == classifier(above.clip(0, 1), candidate_labels=LABELS)

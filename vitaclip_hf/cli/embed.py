@@ -13,7 +13,8 @@ from .options import BatchSize, Device, DtypeName, Labels, LabelsFile, MaxSecond
 
 
 ModelOfVectors = Annotated[
-    str | None, typer.Option(metavar="MODEL", help="Folder or Hub id of a checkpoint. Default: that of the vectors.")
+    str | None,
+    typer.Option(metavar="MODEL", help="Folder or Hub id. Default: that of the vectors, at first a CLIP."),
 ]
 Window = Annotated[
     float | None,

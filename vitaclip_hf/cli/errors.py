@@ -15,7 +15,7 @@ from ..option_names import with_options
 UsageError: Any = typer.BadParameter.__base__
 # The extra that installs a package.
 EXTRAS = {
-    **dict.fromkeys(("accelerate", "datasets", "evaluate", "pyarrow", "scipy"), "train"),
+    **dict.fromkeys(("accelerate", "datasets", "evaluate", "pyarrow"), "train"),
     **dict.fromkeys(("fastapi", "prometheus_client", "uvicorn"), "serve"),
     **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "onnx"),
     **dict.fromkeys(("nncf", "openvino"), "openvino"),

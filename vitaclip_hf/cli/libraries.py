@@ -71,7 +71,7 @@ def loaded_checkpoint(
     except (OSError, ValueError) as error:
         if name is not None:
             raise
-        reason = f"{DEFAULT_MODEL} is not on this machine and cannot be downloaded ({one_line(error, 100)} …)"
+        reason = f"{DEFAULT_MODEL} cannot be loaded or downloaded ({one_line(error, 150)} …)"
         raise ValueError(f"{reason}; give `model`{_alternatives()}") from error
     if warnings and checkpoint.encoder().note:
         print(f"vitaclip: {checkpoint.encoder().note}", file=sys.stderr)

@@ -198,6 +198,7 @@ def _load_processor(name: str, model: Any, kind: str, hub: dict[str, Any]) -> An
             f"{name}: no processor beside the model ({one_line(error)}); save the processor there too."
         ) from error
     if kind == "encoder":
+        check_video_processor(name, processor.video_processor)
         return processor
     if not isinstance(processor, VitaClipProcessor) or None in (processor.video_processor, processor.tokenizer):
         raise CheckpointError(f"{name}: no complete VitaClipProcessor beside the model; save the processor there too.")

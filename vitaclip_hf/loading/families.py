@@ -93,9 +93,11 @@ class DualEncoder(VideoEncoder):
             frames = getattr(vision, "num_frames", None) or getattr(self.video_processor, "num_frames", None)
             pixels = OwnPixels(self.video_processor, self.fixed_frames, num_frames=frames or NUM_FRAMES)
             object.__setattr__(self, "video_processor", pixels)
-        tokens, vocabulary = len(self.tokenizer), self.model.config.text_config.vocab_size
+        tokens, vocabulary = len(self.tokenizer), self.model.config.get_text_config().vocab_size
         if not vocabulary / 2 <= tokens <= vocabulary:
-            logger.warning(f"The tokenizer has {tokens:,} tokens, the text tower {vocabulary:,}: is it the model's?")
+            logger.warning_once(
+                f"The tokenizer has {tokens:,} tokens, the text tower {vocabulary:,}: is it the model's?"
+            )
 
     @torch.no_grad()
     def video_features(self, pixel_values_videos: torch.Tensor) -> torch.Tensor:
@@ -192,10 +194,10 @@ class XClipEncoder(DualEncoder):
 
 @family("videoprism")
 class VideoPrismEncoder(DualEncoder):
-    """VideoPrism has no temperature of its own; scores take the 0.01 of its authors' demonstration."""
+    """VideoPrism has no temperature of its own: ranks are its own, scores take 0.01, which is our choice."""
 
     text_padding = "max_length"
-    note = "VideoPrism has no temperature of its own; its scores are made with 0.01"
+    note = "VideoPrism has no temperature of its own; its scores are made with 0.01, our choice"
 
     def clip_features(self, pixels: torch.Tensor) -> torch.Tensor:
         return super().clip_features(pixels).flatten(1)  # [N, 1, D]

@@ -193,8 +193,9 @@ def check_video_processor(source: str, processor: Any) -> None:
         CheckpointError: a video would take gigabytes of model input, or the processor cannot be used at all.
     """
     try:
-        sizes = (dict(processor.size), dict(processor.crop_size))
-        sides = [side for size in sizes for side in size.values() if side is not None]
+        pixels = getattr(processor, "own", processor)  # of another dual encoder, its own processor makes the pixels
+        sizes = [dict(size) for name in ("size", "crop_size") if (size := getattr(pixels, name, None))]
+        sides = [side for size in sizes for side in size.values() if side is not None] or [1]
         views = processor.num_views * processor.num_spatial_views
         if not 0 < 12 * views * processor.num_frames * max(sides) ** 2 <= MAX_PIXEL_BYTES:
             raise ValueError(f"views, frames or sizes are wrong: {views}, {processor.num_frames}, {sides}")

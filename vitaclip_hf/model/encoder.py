@@ -105,7 +105,7 @@ class VideoEncoder(ABC):
     @property
     def max_tokens(self) -> int:
         """Most tokens of a text."""
-        return min(self.tokenizer.model_max_length, self.model.config.text_config.max_position_embeddings)
+        return min(self.tokenizer.model_max_length, self.model.config.get_text_config().max_position_embeddings)
 
     @abstractmethod
     def compare(self, video_features: torch.Tensor, text_features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

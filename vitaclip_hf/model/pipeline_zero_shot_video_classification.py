@@ -59,12 +59,12 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
                 raise ValueError(
                     f"The {TASK} pipeline needs a {part}; none was found beside the model. Pass `{part}=`."
                 )
-        vocabulary = self.model.config.text_config.vocab_size
-        # transformers makes a tokenizer of a few tokens for a folder without tokenizer files.
-        if family == "vita_clip" and not vocabulary / 2 <= len(self.tokenizer) <= vocabulary:
-            raise ValueError(
-                f"The tokenizer has {len(self.tokenizer):,} tokens, the text tower {vocabulary:,}; pass the model's."
-            )
+        if family == "vita_clip":  # transformers makes a tokenizer of a few tokens for a folder without tokenizer files
+            vocabulary = self.model.config.text_config.vocab_size
+            if not vocabulary / 2 <= len(self.tokenizer) <= vocabulary:
+                raise ValueError(
+                    f"The tokenizer has {len(self.tokenizer):,} tokens, the text tower {vocabulary:,}; pass its own."
+                )
         self.encoder = make(self.model.eval(), self.tokenizer, processor)
         self.video_processor = self.encoder.video_processor
 
@@ -151,7 +151,8 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
         if isinstance(self.encoder, VitaClipEncoder):
             super().save_pretrained(save_directory, **kwargs)
         else:
-            for part in (self.model, self.tokenizer, self.video_processor):
+            self.model.save_pretrained(save_directory, **kwargs)
+            for part in (self.tokenizer, self.video_processor):
                 part.save_pretrained(save_directory)
 
     def _forward(self, model_inputs, **scoring):

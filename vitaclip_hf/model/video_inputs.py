@@ -60,7 +60,7 @@ def video_from(
     options = replace(options or ReadOptions(), **fields)
     if is_encoded(source):
         return open_video(source, options)
-    if type(source).__module__.startswith("torchcodec."):  # what `datasets` gives for its videos
+    if _is_decoder(source):
         return torchcodec_video("a decoded video", source, options.max_bytes)
     return VideoOfFrames(to_frames(source, layout, scale, options), metadata)
 
@@ -71,6 +71,11 @@ def is_encoded(source: Any) -> bool:
         return bool(source) and source.keys() <= {"path", "bytes"}
     is_named = isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview))
     return is_named or callable(getattr(source, "read", None))
+
+
+def _is_decoder(source: Any) -> bool:
+    """Whether this is torchcodec's `VideoDecoder`, which `datasets` gives for its videos."""
+    return type(source).__module__.startswith("torchcodec.")
 
 
 def is_list_of_image_files(item: Any) -> bool:
@@ -90,8 +95,7 @@ def is_single_video(videos: Any) -> bool:
     """Whether this is one video: an opened or encoded one, an array `[T, …]`, or a list of frames."""
     if isinstance(videos, (list, tuple)):
         return len(videos) > 0 and all(_axes(item) in (2, 3) for item in videos)
-    decoded = isinstance(videos, Video) or type(videos).__module__.startswith("torchcodec.")
-    return decoded or is_encoded(videos) or _axes(videos) == 4
+    return isinstance(videos, Video) or _is_decoder(videos) or is_encoded(videos) or _axes(videos) == 4
 
 
 def batch_of_videos(videos: Any) -> list:

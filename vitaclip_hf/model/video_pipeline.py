@@ -53,8 +53,10 @@ class VideoPipeline(Pipeline):
         elif isinstance(inputs, Iterator):
             inputs = (video for video in inputs)
         elif not isinstance(inputs, (list, dict, Dataset)) and isinstance(inputs, Iterable):
-            rows = hasattr(inputs, "column_names")  # of `datasets`, which is read lazily
-            inputs = (row["video"] for row in inputs) if rows else list(inputs)
+            columns = getattr(inputs, "column_names", None)  # of `datasets`, whose rows are read lazily
+            if columns is not None and "video" not in columns:
+                raise ValueError(f"Expected a data set with a column `video`, got {str(columns):.200}; pass a column.")
+            inputs = list(inputs) if columns is None else (row["video"] for row in inputs)
         if isinstance(inputs, list) and not inputs:
             return []
         given = kwargs.pop("num_workers", None)
