@@ -32,6 +32,8 @@ def vitaclip(folders, tmp_path_factory):
     with HubServer() as hub:
         for family in ("clip", "siglip", "xclip"):
             hub.add(f"org/{family}", folders / family)
+        hub.add("org/gated", folders / "clip")
+        hub.gated.add("org/gated")
         home = tmp_path_factory.mktemp("home")
 
         def run(*arguments, **environment):
@@ -49,6 +51,13 @@ def test_classify_by_hub_id(vitaclip, folders):
     expected = load_checkpoint(folders / "siglip").classifier()(str(VIDEO), candidate_labels=LABELS)
     assert [(row["label"], row["score"]) for row in answer["scores"]] == [(r["label"], r["score"]) for r in expected]
     assert answer["activation"] == "sigmoid" and "independent" in done.stderr and done.returncode == 0
+
+
+@pytest.mark.parametrize(("name", "word"), [("org/gated", "gated"), ("org/missing", "not a valid model")])
+def test_a_model_that_cannot_be_had_is_one_line(vitaclip, name, word):
+    done = vitaclip("classify", VIDEO, "--labels", ",".join(LABELS), "--model", name)
+    (line,) = done.stderr.splitlines()
+    assert name in line and word in line and done.returncode == 2
 
 
 def test_without_a_model_a_public_clip_is_named_before_it_is_downloaded(vitaclip):

@@ -57,6 +57,7 @@ class HubServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), HubHandler)
         self.repositories: dict[str, Repository] = {}
         self.requests: list[Request] = []
+        self.gated: set[str] = set()
 
     @property
     def url(self) -> str:
@@ -118,6 +119,9 @@ class HubHandler(BaseHTTPRequestHandler):
         repository = self.server.repositories.get(repo)
         if repository is None:
             self.refuse(404, "RepoNotFound", "Repository not found")
+            return None
+        if repo in self.server.gated:
+            self.refuse(401, "GatedRepo", "Access to this model is restricted")
             return None
         commit = repository.resolve(revision)
         if commit is None:

@@ -13,6 +13,7 @@ import benchmark_training
 import numpy as np
 import pytest
 import torch
+from tiny_encoders import save_tiny_encoder
 
 from vitaclip_hf import VitaClipVideoProcessor, decode_video
 
@@ -112,6 +113,14 @@ def test_script_prints_a_table_and_writes_its_results(options, tmp_path, capsys)
     assert results["command"].startswith(f"python examples/benchmarks/benchmark.py {options[0]}")
     for contender in results["contenders"]:
         assert f"| {contender['name']} |" in table and contender["median_ms"] > 0
+
+
+def test_other_encoders_beside_their_documented_use(tmp_path, capsys):
+    save_tiny_encoder("siglip", tmp_path / "siglip")
+    few = ["--videos", "2", "--labels", "3", "--rounds", "1"]
+    benchmark.main(["encoders", *few, "--models", str(tmp_path / "siglip")])
+    table = capsys.readouterr().out
+    assert "siglip, this package" in table and "siglip, documented" in table
 
 
 @pytest.mark.slow

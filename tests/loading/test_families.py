@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_encoders import FAMILIES, save_tiny_encoder
+from tiny_encoders import FAMILIES, SIZE, save_tiny_encoder
 from torch.nn.functional import normalize
 from transformers import AutoConfig, AutoModel, AutoProcessor, pipeline
 
@@ -159,6 +159,9 @@ def test_other_models_are_refused_by_name(tmp_path, folders):
         assert "siglip" in str(error.value) and "\n" not in str(error.value)
     with pytest.raises(CheckpointError, match="'clip'"):
         load_checkpoint(folders / "clip", model_class=vitaclip_hf.VitaClipModel)
+    AutoModel.from_config(AutoConfig.for_model("bert", **SIZE)).save_pretrained(tmp_path / "bert")
+    with pytest.raises(ValueError, match="'bert'"):
+        pipeline("zero-shot-video-classification", model=str(tmp_path / "bert"))
 
 
 def test_unlisted_families_are_tried_with_a_warning(folders, video, monkeypatch):

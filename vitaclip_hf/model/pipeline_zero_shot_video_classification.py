@@ -46,10 +46,10 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
         super().__init__(*args, **kwargs)
         family, families = self.model.config.model_type, VideoEncoder.families
         make = families.get(family, families.get("*"))
-        if make is None:
+        if make is None or not hasattr(self.model, "get_text_features"):
             raise ValueError(
-                f"The {TASK} pipeline needs a Vita-CLIP, got a {family!r} model; for other dual encoders "
-                "`import vitaclip_hf` first."
+                f"The {TASK} pipeline needs a Vita-CLIP or, after `import vitaclip_hf`, another model that embeds "
+                f"videos and texts; got a {family!r:.100} model."
             )
         processor = vars(self)["video_processor"]
         if family != "vita_clip":  # transformers makes a video processor of an image processor's file, too
