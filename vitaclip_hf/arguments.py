@@ -45,6 +45,7 @@ class ArgumentParser(HfArgumentParser):
 
     def __init__(self, dataclass_types, renamed: dict[str, str] | None = None, **kwargs):
         super().__init__(dataclass_types, formatter_class=_HelpFormatter, allow_abbrev=False, **kwargs)
+        self.add_argument("--help-all", action="help", help=SUPPRESS)  # as the commands' own help names it
         self.renamed = renamed or {}
         self.names = {item.name for kind in self.dataclass_types for item in fields(kind) if item.init}
         for action in self._actions:

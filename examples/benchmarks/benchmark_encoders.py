@@ -93,39 +93,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--models", nargs="+", default=list(MODELS), help=f"{', '.join(MODELS)}, folders or Hub names")
 
 
+def time_model(name: str, labels: list[str], count: int, rounds: int) -> tuple[dict[str, list[float]], dict[str, str]]:
+    """Seconds of both sides in every round, and what the table says beside them."""
+    documented, draw = build(name), np.random.default_rng(0)
+    encoder = documented.encoder
+    reader = encoder.reader()
+    shape = (encoder.video_processor.num_frames, 256, 340, 3)
+    videos = [draw.integers(0, 256, shape, dtype=np.uint8) for _ in range(count)]
+    cpu_seconds: list[float] = []
+
+    def ours() -> None:
+        encoder.cache.clear()
+        scorer = Scorer(encoder, labels)
+        for video in videos:
+            start = time.process_time()
+            scorer.score(reader.read(video)[0][None]).check()
+            cpu_seconds.append(time.process_time() - start)
+
+    def own() -> None:
+        for video in videos:
+            documented.scores(video, labels)
+
+    seconds = time_rounds({f"{name}, this package": ours, f"{name}, documented": own}, rounds)
+    ratio = np.median([theirs / mine for mine, theirs in zip(*seconds.values(), strict=True)])
+    return seconds, {
+        "CPU s a video": f"{np.median(cpu_seconds):.2f}",
+        "documented ÷ ours": f"{ratio:.2f}",
+    }
+
+
 def run(arguments: argparse.Namespace) -> dict:
     load = load_average()
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
     labels = make_labels(arguments.labels)
-    draw = np.random.default_rng(0)
     seconds: dict[str, list[float]] = {}
     extra: dict[str, dict[str, Any]] = {}
     for name in arguments.models:
-        documented = build(name)
-        encoder = documented.encoder
-        reader = encoder.reader()
-        shape = (encoder.video_processor.num_frames, 256, 340, 3)
-        videos = [draw.integers(0, 256, shape, dtype=np.uint8) for _ in range(arguments.videos)]
-        cpu_seconds: list[float] = []
-
-        def ours() -> None:
-            encoder.cache.clear()
-            scorer = Scorer(encoder, labels)
-            for video in videos:
-                start = time.process_time()
-                scorer.score(reader.read(video)[0][None]).check()
-                cpu_seconds.append(time.process_time() - start)
-
-        def own() -> None:
-            for video in videos:
-                documented.scores(video, labels)
-
-        measured = time_rounds({f"{name}, this package": ours, f"{name}, documented": own}, arguments.rounds)
+        measured, extra[f"{name}, this package"] = time_model(name, labels, arguments.videos, arguments.rounds)
         seconds |= measured
-        ratios = [b / a for a, b in zip(*measured.values(), strict=True)]
-        each = {"CPU s a video, labels known": f"{np.median(cpu_seconds):.2f}"}
-        extra[f"{name}, this package"] = each | {"documented ÷ ours": f"{np.median(ratios):.2f}"}
     settings = {field: getattr(arguments, field) for field in ("videos", "labels", "rounds")}
     title = f"{arguments.videos} videos × {arguments.labels} labels, float32"
     return comparison(title, seconds, {}, settings, load, None, extra) | {"benchmark": "encoders"}

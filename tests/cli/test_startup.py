@@ -35,6 +35,8 @@ def start(*arguments, **environment: str) -> tuple[int, str, str]:
         (["convert", "--help"], 0),
         (["classify", "--help"], 0),
         (["search", "--help"], 0),
+        (["train", "own-folder", "--help"], 0),
+        (["evaluate", "-h"], 0),
         (["clasify"], 2),
         (["classify", "a.mp4"], 2),
         (["serve", "--model", "x", "--port", "many"], 2),

@@ -25,7 +25,23 @@ def parse_arguments(arguments: list[str], context: typer.Context | None = None) 
 
 
 def evaluate(context: typer.Context) -> int:
-    """Measure a checkpoint under a protocol."""
+    """Measure a checkpoint under a protocol.
+
+    If it is interrupted, the same command goes on where it was. Protocols are in configuration/protocols. The arguments
+    that most people use (--help-all lists all):
+
+    \b
+      --model MODEL             Folder or Hub id: Vita-CLIP, CLIP, SigLIP, X-CLIP, ...
+      --protocol NAME           Or FILE.yaml:TASK.
+      --videos DIR              Folder of the videos.
+      --annotations DIR         The protocol's lists. Default: a folder of videos is a class.
+      --output DIR              Default: evaluations/PROTOCOL-MODEL.
+      --limit N                 At most N videos of each split: a quick look.
+      --templates 'TEXT {}'     In place of the protocol's; so are --num-views, --num-frames, ...
+      --batch-size N            Videos of a forward pass.
+      --workers N               Decoding processes of each rank.
+      --dtype NAME              float32, bfloat16, float16 or auto.
+    """
     import torch
 
     from ..evaluation import run

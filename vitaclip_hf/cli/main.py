@@ -30,8 +30,11 @@ HELP: dict[str, Any] = {
     "max_content_width": 100,
     "token_normalize_func": lambda name: name.replace("_", "-"),
 }
-# Everything behind the command goes to a parser of its own, `--help` too.
-PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+# Everything behind these commands goes to a parser of their own, which `--help-all` shows.
+OWN_PARSER = {
+    "context_settings": {"allow_extra_args": True, "ignore_unknown_options": True},
+    "options_metavar": "ARGUMENTS",
+}
 # Each command, in the order of the help, with the examples of its own help.
 COMMANDS: dict[Callable, tuple[str, ...]] = {
     classify: (
@@ -54,8 +57,17 @@ COMMANDS: dict[Callable, tuple[str, ...]] = {
         "vitaclip embed videos/ --model DIR --output vectors --engine ray --workers 7 --num-model-actors 2",
     ),
     serve: ("vitaclip serve --model DIR --host 0.0.0.0 --port 8000",),
-    train: (),
-    evaluate: (),
+    train: (
+        "vitaclip train own-folder --videos my_videos",
+        "vitaclip train own-folder --videos my_videos --resume  # goes on after an interruption",
+        "vitaclip train motion_shapes --model examples/demo/checkpoint  # in a clone: generated videos, no download",
+        "accelerate launch -m vitaclip_hf.cli train vita-clip-k400 --videos videos --annotations lists --bf16",
+    ),
+    evaluate: (
+        "vitaclip evaluate --model MODEL --protocol own-zero-shot --videos my_videos  # a folder for each class",
+        "vitaclip evaluate --model MODEL --protocol hmdb51-zero-shot --videos hmdb51/videos --annotations hmdb51/lists",
+        "accelerate launch -m vitaclip_hf.cli evaluate --model MODEL --protocol k400-supervised --videos k400/videos",
+    ),
     compare: (
         "vitaclip compare first/results.json second/results.json",
         "vitaclip compare run/results.json run/results.json --rows frozen_clip vita_clip  # CLIP and its prompts",
@@ -105,12 +117,9 @@ def group(commands: dict[Callable, tuple[str, ...]], **settings: Any) -> typer.T
     made = typer.Typer(cls=Group, invoke_without_command=True, rich_markup_mode=None, context_settings=HELP, **settings)
     for command, lines in commands.items():
         name = command.__name__.removeprefix("convert_")
-        if lines:
-            made.command(name, cls=Command, epilog="\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines))(
-                command
-            )
-        else:
-            made.command(name, cls=Command, add_help_option=False, context_settings=PASS_ON)(command)
+        own: dict[str, Any] = OWN_PARSER if command in (train, evaluate) else {}
+        examples = "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+        made.command(name, cls=Command, epilog=examples, **own)(command)
     return made
 
 

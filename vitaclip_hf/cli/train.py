@@ -11,7 +11,30 @@ NEEDED = ("accelerate", "datasets", "evaluate", "matplotlib", "pyarrow")  # of t
 
 
 def train(context: typer.Context) -> int:
-    """Train the prompts on your videos, from a recipe."""
+    """Train the prompts on your videos, from a recipe.
+
+    The first argument is the name of a file in configuration/recipes, or a YAML file of your own. The output folder
+    gets the model, its checkpoints, the complete recipe, a record of data and versions, and the curves. The arguments
+    that most people use (--help-all lists all, those of transformers' TrainingArguments too):
+
+    \b
+      --videos DIR              A folder of videos, one folder for each class.
+      --annotations FILE        List of the videos, where the folders are not classes.
+      --model MODEL             CLIP or Vita-CLIP to start from: a folder or a Hub id.
+      --output-dir DIR          Where to. Default: as the recipe says.
+      --resume                  Go on where a run in the output folder was stopped.
+      --check-data              Only read every video once, and name those that cannot be read.
+      --max-steps N             Optimizer steps; --num-train-epochs counts passes over the videos.
+      --learning-rate X         The highest of the schedule.
+      --total-batch-size N      Videos of an optimizer step, on all devices together.
+      --per-device-train-batch-size N
+      --eval-strategy epoch     Or steps, with --eval-steps N.
+      --num-global-prompts N    Learned prompts of the vision tower; 0 for none.
+      --num-context-tokens N    Learned tokens of a class's text.
+      --dataloader-num-workers N
+      --bf16                    Compute in bfloat16, on GPUs that have it.
+      --seed N                  Of everything that is drawn.
+    """
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise ValueError(f'not installed: {", ".join(missing)}; pip install "vitaclip_hf[train]"')

@@ -1,4 +1,4 @@
-"""Evaluates a Vita-CLIP checkpoint under a protocol. If it is interrupted, the same command goes on where it was.
+"""Evaluates a checkpoint under a protocol. If it is interrupted, the same command goes on where it was.
 
 vitaclip evaluate --model M --protocol hmdb51-zero-shot --videos DIR --annotations DIR
 vitaclip evaluate --model M --protocol own-zero-shot --videos DIR     (a folder for each class)
@@ -43,7 +43,7 @@ def argument(help: str, default: Any = None) -> Any:
 class EvaluationArguments:
     """What is evaluated, and how. `limit`, `blend` and `descriptions` change the results and are recorded in them."""
 
-    model: str = field(metadata={"help": "Folder or Hub id of a Vita-CLIP, whole or prompts alone."})
+    model: str = field(metadata={"help": "Folder or Hub id: Vita-CLIP, CLIP, SigLIP, X-CLIP, …"})
     protocol: str = field(metadata={"help": "Its name, or FILE.yaml:TASK."})
     videos: str = field(metadata={"help": "Folder of the videos."})
     revision: str | None = argument("Of the model on the Hub.")
