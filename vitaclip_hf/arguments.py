@@ -39,9 +39,11 @@ class ArgumentParser(HfArgumentParser):
 
     Attributes:
         chosen (`dict`): after `parse`, every value that the file or the command line set.
+        typed (`dict`): after `parse`, the values of the command line.
     """
 
     chosen: dict[str, Any]
+    typed: dict[str, Any]
 
     def __init__(self, dataclass_types, renamed: dict[str, str] | None = None, **kwargs):
         super().__init__(dataclass_types, formatter_class=_HelpFormatter, allow_abbrev=False, **kwargs)
@@ -73,7 +75,8 @@ class ArgumentParser(HfArgumentParser):
             ValueError: an unknown argument, or a value that does not fit.
         """
         values = {name: self._typed(name, value) for name, value in (values or {}).items()}
-        chosen = values | self._parsed(arguments)
+        self.typed = self._parsed(arguments)
+        chosen = values | self.typed
         self.chosen = {name: v for name, v in chosen.items() if name in values or v != self.get_default(name)}
         try:
             return tuple(

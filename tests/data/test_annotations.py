@@ -1,9 +1,16 @@
 """Tables from folders, lists and the official formats; selections."""
 
 import json
+import os
+import shutil
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
+import numpy as np
 import pytest
 
+from vitaclip_hf import decode_video
 from vitaclip_hf.data.annotations import AnnotationTable, VideoSample, read_annotations
 from vitaclip_hf.data.text_files import AnnotationError
 
@@ -58,7 +65,9 @@ def test_folder_with_one_list_for_each_split(tmp_path, videos, write, rows):
     table = read_annotations(videos, tmp_path / "lists")
     assert rows(table) == [("a.mp4", "run", "train"), ("b.mp4", "walk", "validation")]
     write("lists/validation.csv", "b.mp4,1\n")
-    with pytest.raises(AnnotationError, match="two files for validation"):
+    assert rows(read_annotations(videos, tmp_path / "lists")) == rows(table)  # Kinetics has each split as csv and json
+    write("lists/validation.csv", "b.mp4,0\n")
+    with pytest.raises(AnnotationError, match="val.txt and validation.csv list different videos"):
         read_annotations(videos, tmp_path / "lists")
 
 
@@ -122,6 +131,9 @@ def test_hmdb51(tmp_path, videos, write, rows):
     write("h/wave_test_split1.txt", "d.avi 2 \n")
     write("h/wave_test_split2.txt", "d.avi 1 \n")
     table = read_annotations(videos, tmp_path / "h")
+    (tmp_path / "unpacked/brush_hair").mkdir(parents=True)
+    (tmp_path / "unpacked/splits").symlink_to(tmp_path / "h")
+    assert read_annotations(videos, tmp_path / "unpacked").samples == table.samples
     assert table.class_names == ("brush_hair", "wave")
     assert rows(table) == [
         ("brush_hair/#1_a.avi", "brush_hair", "train"),
@@ -165,8 +177,11 @@ def test_kinetics_headers_in_other_spellings(read, touch, videos, header, separa
     assert (sample.path, sample.split) == (str(videos / "a_000010_000020.mp4"), "validation")
 
 
-def test_kinetics_json(read, rows):
+def test_kinetics_json(read, rows, tmp_path, write, videos):
     entry = {"annotations": {"label": "zumba", "segment": [1.0, 11.0]}, "subset": "training"}
+    write("k700/train.json", json.dumps({"abc": entry}))
+    write("k700/train.csv", KINETICS + "zumba,abc,1,11,train\n")
+    assert rows(read_annotations(videos, tmp_path / "k700")) == [("abc_000001_000011", "zumba", "train")]
     table = read(json.dumps({"abc": entry, "d-e": entry | {"subset": "test"}}), name="k.json")
     assert rows(table) == [("abc_000001_000011", "zumba", "train"), ("d-e_000001_000011", "zumba", "test")]
 
@@ -221,8 +236,24 @@ def test_addresses_and_absolute_paths(videos, touch, write, rows):
     touch("a.mp4")
     listed = write("l.txt", "sub/a.mp4 run\n")
     assert read_annotations("https://host/v/", listed).samples[0].path == "https://host/v/sub/a.mp4"
+    with pytest.raises(AnnotationError, match="https://host/v/ is not a folder"):
+        read_annotations("https://host/v/")
     absolute = write("m.txt", f"{videos}/a.mp4 run\n")
     assert rows(read_annotations(videos, absolute)) == [("a.mp4", "run", "train")]
+
+
+def test_names_at_an_address_are_quoted(videos, touch, write, video_files):
+    """An own server gets a request for each video, and has it: `#` and `?` would ask for the folder."""
+    names = ["run/#1 a.mp4", "run/b?x=1.mp4", "run/50%25 é.mp4", "run/c\udcff.mp4"]
+    touch(*names)
+    listed = write("l.csv", b"path,label\n" + b"".join(os.fsencode(f"{name},run\n") for name in names))
+    handler = partial(SimpleHTTPRequestHandler, directory=videos)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        for number, sample in enumerate(read_annotations(f"http://127.0.0.1:{server.server_port}/", listed).samples):
+            shutil.copy(video_files[number], videos / names[number])
+            assert np.array_equal(decode_video(sample.path, [3])[0], decode_video(video_files[number], [3])[0])
+        server.shutdown()
 
 
 def test_require_videos(videos, touch, write):

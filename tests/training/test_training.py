@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny_models import tiny_model
 from tiny_training import NAMES, arguments, assert_bit_equal, assert_near, history, weights
 from torch._dynamo.utils import counters
-from transformers import AutoModelForVideoClassification, CLIPConfig, CLIPModel, EvalPrediction
+from transformers import AutoModelForVideoClassification, CLIPConfig, CLIPModel, EvalPrediction, TrainingArguments
+from transformers.utils import logging
 
 from vitaclip_hf import VitaClipForVideoClassification, VitaClipProcessor
 from vitaclip_hf.data.annotations import read_annotations
@@ -21,6 +23,7 @@ from vitaclip_hf.model.decoding import VideoDecodingError
 from vitaclip_hf.training import run as train_script
 from vitaclip_hf.training.arguments import NAMES as ARGUMENTS
 from vitaclip_hf.training.arguments import (
+    REFUSED,
     AugmentationArguments,
     DataArguments,
     ModelArguments,
@@ -119,7 +122,7 @@ def test_tensorboard_has_the_curves(start, videos, tmp_path, monkeypatch):
     for name, tag in (("loss", "train/loss"), ("eval_top1", "eval/top1")):
         expected = {entry["step"]: pytest.approx(entry[name]) for entry in history(tmp_path, name)}
         assert {event.step: event.value for event in curves.Scalars(tag)} == expected
-    monkeypatch.setattr(train_script, "find_spec", lambda name: None)
+    monkeypatch.setattr(train_script, "get_available_reporting_integrations", lambda: [])
     with pytest.raises(ValueError, match="pip install tensorboard"):
         train_script.train([*given, "--output_dir", f"{tmp_path}/other"])
 
@@ -240,7 +243,9 @@ BAD_ARGUMENTS = {
     "wrong RandAugment": (["--rand_augment", "rand-q7"], "rand-q7"),
     "no context": (["--num_context_tokens", "0"], "num-context-tokens"),
     "unknown metric": (["--metric_for_best_model", "f1"], "top1, top5"),
-    "other smoothing": (["--label_smoothing_factor", "0.1"], "--label-smoothing"),
+    "unused": (["--dataloader_drop_last"], "--dataloader-drop-last"),
+    "half precision": (["--fp16"], "--bf16"),
+    "no steps between": (["--eval_strategy", "epoch"], "--eval-steps .*--eval-strategy is epoch"),
     "mixing single videos": (["--per_device_train_batch_size", "1"], "--mixup"),
     "one level too deep": (["--videos", "{parent}"], "no videos found"),
     "a stream of files": (["--streaming"], "hub:ID"),
@@ -263,6 +268,52 @@ def test_bad_input_is_one_line_that_says_what_to_change(case, start, videos, tmp
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert re.search(message, error_line(arguments(start, videos, tmp_path / "out", *more)))
     assert not (tmp_path / "out" / "run.json").exists()
+
+
+# Values of all other fields that this training honours, but for those that need several processes, a GPU or a compiler.
+HONOURED = {
+    "lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": '{"min_lr": 0.005}', "warmup_steps": 1,
+    "optim": "sgd", "weight_decay": 0.1, "adam_beta1": 0.8, "adam_beta2": 0.9, "adam_epsilon": 1e-6,
+    "average_tokens_across_devices": False, "max_grad_norm": 2, "bf16": True, "torch_empty_cache_steps": 1,
+    "activation_checkpointing": True, "activation_checkpointing_kwargs": '{"use_reentrant": false}',
+    "gradient_checkpointing": True, "gradient_checkpointing_kwargs": '{"use_reentrant": false}',
+    "logging_strategy": "steps", "logging_first_step": True, "log_on_each_node": False, "log_level": "error",
+    "log_level_replica": "error", "disable_tqdm": True, "eval_delay": 3, "eval_on_start": True,
+    "eval_accumulation_steps": 1, "save_only_model": True, "save_total_limit": 1, "load_best_model_at_end": True,
+    "metric_for_best_model": "loss", "greater_is_better": False, "ignore_data_skip": True, "full_determinism": True,
+    "seed": 7, "data_seed": 8, "dataloader_num_workers": 1, "dataloader_pin_memory": False,
+    "dataloader_persistent_workers": True, "dataloader_prefetch_factor": 1, "skip_memory_metrics": False,
+    "report_to": "tensorboard", "local_rank": 0,
+}  # fmt: skip
+ELSEWHERE = {
+    *("ddp_backend", "ddp_broadcast_buffers", "ddp_bucket_cap_mb", "ddp_find_unused_parameters", "ddp_static_graph"),
+    *("ddp_timeout", "fsdp", "fsdp_config", "fp16", "tf32", "torch_compile", "torch_compile_backend"),
+    *("torch_compile_mode", "num_train_epochs"),  # in the place of max_steps
+}
+
+
+@pytest.mark.parametrize("name", [item.name for item in fields(TrainingArguments)])
+def test_every_field_of_transformers_is_honoured_or_refused(name, tmp_path):
+    """A field of a new version of transformers fails: decide whether this training honours it."""
+    if name in REFUSED:
+        with pytest.raises(ValueError, match=f"`{name}` is not used here; use "):
+            VitaClipTrainingArguments(str(tmp_path), use_cpu=True, **{name: object()})
+    else:
+        assert name in {*HONOURED, *ELSEWHERE} or f"--{name}" in arguments(*map(Path, "abc"))
+
+
+def test_the_honoured_fields_together(start, videos, tmp_path, monkeypatch):
+    seeds = []  # the switch itself would last for all tests that follow
+    monkeypatch.setattr("transformers.trainer.enable_full_determinism", seeds.append)
+    more = [part for name, value in HONOURED.items() for part in (f"--{name}", str(value))]
+    assert train_script.train(arguments(start, videos, tmp_path, *more)) == 0
+    assert [entry["step"] for entry in history(tmp_path, "eval_loss")] == [0, 4]  # on the start, and after the delay
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-4"]
+    assert not [*tmp_path.glob("checkpoint-4/optimizer*")] and [*tmp_path.rglob("events.out.tfevents.*")]
+    rates = [entry["learning_rate"] for entry in history(tmp_path, "learning_rate")]
+    assert rates[0] == 0 and rates[1] == 0.01 and min(rates[1:]) > 0.005
+    assert 7 in seeds and logging.get_verbosity() == logging.ERROR
+    logging.set_verbosity_warning()
 
 
 @pytest.fixture(scope="module")

@@ -88,8 +88,8 @@ def read_annotations(
     if split is not None:
         check_split(split)
     root = str(videos)
-    if not is_url(root) and not os.path.isdir(root):
-        raise AnnotationError(f"{root} is not a folder; give the folder of the videos.")
+    if not os.path.isdir(root) and (annotations is None or not is_url(root)):
+        raise AnnotationError(f"{root} is not a folder; give the folder of the videos, or `annotations` of an address.")
     if annotations is not None and not os.path.exists(annotations):  # also a path that is too long, or a link to itself
         raise AnnotationError(f"There is no annotation file or folder {annotations}.")
     table = _read(root, annotations, classes, split, format, number)

@@ -185,20 +185,23 @@ def read_ssv2(file: ListFile, number: int = 1) -> ListedVideos:
 # Folders of lists
 
 
-def split_files(folder: Path) -> dict[str, Path]:
-    """The annotation file of each split in a folder; its name ends in the split's, as in `…-validation.json`."""
-    files: dict[str, Path] = {}
+def split_files(folder: Path) -> dict[str, list[Path]]:
+    """The annotation files of each split in a folder; their names end in the split's, as in `…-validation.json`."""
+    files: dict[str, list[Path]] = {split: [] for split in SPLITS}
     for file in _files_in(folder):
-        split = SPLIT_WORDS.get(re.split(r"[^a-z]", file.stem.lower())[-1])
-        if split in files:
-            raise AnnotationError(f"{folder}: two files for {split}, {files[split].name} and {file.name}; name one.")
-        if split:
-            files[split] = file
-    return {split: files[split] for split in SPLITS if split in files}
+        if split := SPLIT_WORDS.get(re.split(r"[^a-z]", file.stem.lower())[-1]):
+            files[split].append(file)
+    return {split: paths for split, paths in files.items() if paths}
 
 
 def _read_folder(folder: Path, format: str, number: int) -> ListedVideos:
-    parts = {split: read_listed(file, format, number) for split, file in split_files(folder).items()}
+    parts = {}
+    for split, files in split_files(folder).items():  # Kinetics has each split as csv and as json
+        parts[split], *others = (read_listed(file, format, number) for file in files)
+        rows, *other_rows = ({(item.name, item.label) for item in part.listings} for part in (parts[split], *others))
+        if any(other != rows for other in other_rows):
+            names = " and ".join(file.name for file in files)
+            raise AnnotationError(f"{folder}: {names} list different videos for {split}; name one.")
     if not parts:
         raise AnnotationError(
             f"{folder}: no known lists; name the file. A folder can be UCF101's or HMDB51's own, or hold a file for "
@@ -271,6 +274,10 @@ READERS = {
 }
 
 
+def _fitting(file: ListFile) -> list[str]:
+    return [name for name, reader in READERS.items() if reader.fits(file)]
+
+
 def read_listed(path: Path, format: str = "auto", number: int = 1) -> ListedVideos:
     """
     Reads everything that an annotation file or folder lists.
@@ -287,12 +294,17 @@ def read_listed(path: Path, format: str = "auto", number: int = 1) -> ListedVide
         AnnotationError: files that cannot be read, or that the format does not fit.
     """
     file = ListFile(path)
+    fitting = _fitting(file)
+    if not fitting:  # the archives of UCF101 and HMDB51 hold one folder of lists
+        folders = [entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
+        inner = [folder for folder in folders if _fitting(ListFile(folder))]
+        if len(inner) == 1:
+            return read_listed(inner[0], format, number)
     if path.is_dir() and format in ("kinetics", "ssv2", "list"):
         return _read_folder(path, format, number)
     if format != "auto":
         return READERS[format].read(file, number)
-    fitting = [name for name, reader in READERS.items() if reader.fits(file)]
-    if path.is_dir() and len(fitting) > 1:
+    if len(fitting) > 1 and path.is_dir():
         raise AnnotationError(
             f"{path}: several kinds of lists ({', '.join(fitting)}); name the file, or choose the `format`."
         )

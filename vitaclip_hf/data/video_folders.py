@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path, PureWindowsPath
+from urllib.parse import quote
 
 from .class_names import ClassIndex
 from .listings import SPLIT_WORDS, ListedVideos, Listing, is_url, is_video_name
@@ -150,7 +151,8 @@ class VideoFolder:
         if is_url(name):
             return name, True
         if is_url(self.root):
-            return f"{self.root.rstrip('/')}/{name}", True
+            quoted = quote(name.replace("\\", "/"), errors="surrogateescape")  # `#` and `?` end an address's path
+            return f"{self.root.rstrip('/')}/{quoted}", True
         path = os.path.join(self.root, name)
         if os.path.isfile(path):
             return path, True

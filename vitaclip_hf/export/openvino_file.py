@@ -1,5 +1,6 @@
 """The video tower as OpenVINO IR, through transformers' own exporter. Needs openvino, and nncf for int8."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import openvino
 import torch
 from transformers.exporters import OpenVINOConfig, OpenVINOExporter
 
+from ..model.prompts import VisionPrompts
 from .video_scorer import DYNAMIC_SIZES, INPUTS, OUTPUTS, VideoScorer, sample_inputs
 
 
@@ -30,7 +32,12 @@ def write(model: Any, folder: Path, dtype: str) -> Path:
     """
     inputs = dict(zip(INPUTS, sample_inputs(model, 2, 4, 3), strict=True))
     config = OpenVINOConfig(dynamic_shapes=DYNAMIC_SIZES, stateful=False)
-    program, _ = OpenVINOExporter().export_program(VideoScorer(model).eval(), inputs, config)
+    scorer = VideoScorer(copy.deepcopy(model)).eval()
+    for part in scorer.modules():  # over the frames: OpenVINO's fused attention stays at one frame if that came first
+        if isinstance(part, VisionPrompts) and part.summary_attention is not None:
+            part.summary_attention.config = copy.deepcopy(part.summary_attention.config)
+            part.summary_attention.config._attn_implementation = "eager"
+    program, _ = OpenVINOExporter().export_program(scorer, inputs, config)
     for output, name in zip(program.outputs, OUTPUTS, strict=True):
         output.get_tensor().set_names({name})
     if dtype == "int8":

@@ -3,7 +3,7 @@
 import inspect
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields, make_dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,6 +23,39 @@ logger = logging.get_logger(__name__)
 MOST_WORKERS = 16  # by default; each holds batches ready, which takes memory
 CHOICES = {"context_position": CONTEXT_POSITIONS}
 RENAMED = {"eval_views": "num_views", "eval_spatial_views": "num_spatial_views"}
+# Fields of `TrainingArguments` that change nothing in this training, or break it; and what to use instead.
+REFUSED = {
+    **dict.fromkeys(
+        (
+            *("accelerator_config", "auto_find_batch_size", "batch_eval_metrics", "bf16_full_eval", "debug"),
+            *("dataloader_drop_last", "dataloader_in_order", "dataloader_multiprocessing_context", "do_eval"),
+            *("do_predict", "do_train", "enable_jit_checkpoint", "eval_do_concat_batches", "eval_use_gather_object"),
+            *("fp16_full_eval", "hub_always_push", "hub_model_id", "hub_private_repo", "hub_revision", "hub_strategy"),
+            *("hub_token", "include_for_metrics", "include_num_input_tokens_seen", "label_names"),
+            *("length_column_name", "liger_kernel_config", "logging_nan_inf_filter", "neftune_noise_alpha"),
+            *("optim_args", "optim_target_modules", "parallelism_config", "prediction_loss_only", "project"),
+            *("remove_unused_columns", "restore_callback_states_from_checkpoint", "run_name", "save_on_each_node"),
+            *("train_sampling_strategy", "trackio_bucket_id", "trackio_space_id", "trackio_static_space_id"),
+            *("use_cache", "use_liger_kernel"),
+        ),
+        "the default",
+    ),
+    "resume_from_checkpoint": "`resume`",
+    "push_to_hub": "`vitaclip publish`",
+    "deepspeed": "FSDP",
+    "label_smoothing_factor": "`label_smoothing`",
+}
+_CHECKPOINTINGS = ("activation_checkpointing", "gradient_checkpointing")  # the name changed within transformers 5
+# Arguments that change nothing unless another one has one of these values.
+NEEDED = {
+    **{f"{what}_steps": (f"{what}_strategy", ("steps",)) for what in ("eval", "logging", "save")},
+    **dict.fromkeys(
+        ("eval_delay", "greater_is_better", "metric_for_best_model"), ("eval_strategy", ("epoch", "steps"))
+    ),
+    **{f"{name}_kwargs": (name, (True,)) for name in _CHECKPOINTINGS},
+    "num_train_epochs": ("max_steps", (-1,)),
+    "gradient_accumulation_steps": ("total_batch_size", (None,)),
+}
 
 
 @dataclass
@@ -161,6 +194,7 @@ class VitaClipTrainingArguments(TrainingArguments):
         default=None, metadata={"help": "Decoding processes of a rank; by default the free cores."}
     )
     logging_nan_inf_filter: bool = HfArg(default=False, help="Unused: training stops when the loss is NaN or infinite.")
+    remove_unused_columns: bool = HfArg(default=False, help="Unused: the data have no other columns.")
     prompts_only: bool = HfArg(default=False, help="Save the prompts alone, without the weights of CLIP.")
 
     def __post_init__(self):
@@ -175,8 +209,9 @@ class VitaClipTrainingArguments(TrainingArguments):
         self.dataloader_num_workers = 1 if asked is None else asked  # a number, which transformers' own checks need
         super().__post_init__()
         self.dataloader_num_workers = loader_workers(asked, self.device)
-        self.remove_unused_columns = False
         self.label_names = ["labels"]
+        if self.fp16 and self.device.type == "cpu":
+            raise ValueError("`fp16` changes nothing on a CPU; use `bf16`.")
         if self.ddp_find_unused_parameters is None:  # type: ignore[has-type]
             self.ddp_find_unused_parameters = False  # every synchronised backward pass uses every trained tensor
         if self.total_batch_size is not None:
@@ -201,18 +236,26 @@ class VitaClipTrainingArguments(TrainingArguments):
         metric = (self.metric_for_best_model or "top1").removeprefix("eval_")
         if metric not in (*METRICS, "loss"):
             raise ValueError(f"`metric_for_best_model` must be one of {', '.join(METRICS)} and loss, got {metric!r}.")
-        if self.label_smoothing_factor:
-            raise ValueError("`label_smoothing_factor` does not work with soft labels; use `label_smoothing`.")
         compiled = self.torch_compile or self.torch_compile_backend or self.torch_compile_mode
         if compiled and Version(torch.__version__) < Version("2.7"):
             raise ValueError(
                 f"`torch_compile` needs torch 2.7 or newer, this is {torch.__version__}: older versions lose fields of "
                 "transformers' outputs. Leave it out, or upgrade torch."
             )
-        instead = {"resume_from_checkpoint": "`resume`", "push_to_hub": "`vitaclip publish`", "deepspeed": "FSDP"}
-        for name, other in instead.items():
-            if getattr(self, name, None):
-                raise ValueError(f"`{name}` is not used here; use {other}.")
+        for item in fields(self):
+            default = item.default_factory() if callable(item.default_factory) else item.default
+            if item.name in REFUSED and getattr(self, item.name) != default:
+                raise ValueError(f"`{item.name}` is not used here; use {REFUSED[item.name]}.")
+
+
+def check_needed(names: Iterable[str], training: VitaClipTrainingArguments) -> None:
+    """Raises `ValueError` if one of the named arguments changes nothing, because of the value of another one."""
+    for name in NEEDED.keys() & names:
+        other, values = NEEDED[name]
+        value = getattr(training, other)
+        if value not in values:
+            text = f"`{name}` changes nothing while `{other}` is {getattr(value, 'value', value)}"
+            raise ValueError(f"{text}; pass `{other}` {' or '.join(map(str, values))} too, or leave it out.")
 
 
 def loader_workers(asked: int | None, device: torch.device) -> int:
@@ -251,5 +294,4 @@ class RunArguments:
 
 GROUPS = (ModelArguments, DataArguments, AugmentationArguments, RunArguments, VitaClipTrainingArguments)
 NAMES = {item.name for group in GROUPS for item in fields(group) if item.init}
-# Its name changed within transformers 5.
-CHECKPOINTING = "activation_checkpointing" if "activation_checkpointing" in NAMES else "gradient_checkpointing"
+CHECKPOINTING = next(name for name in _CHECKPOINTINGS if name in NAMES)

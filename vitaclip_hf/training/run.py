@@ -16,13 +16,13 @@ import json
 import os
 import sys
 from contextlib import closing, nullcontext
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PrinterCallback, ProgressCallback, set_seed
 from transformers.image_utils import PILImageResampling
+from transformers.integrations import get_available_reporting_integrations
 from transformers.utils import logging
 
 from ..arguments import ArgumentParser
@@ -35,7 +35,7 @@ from ..loading.guards import check_utf8
 from ..model.decoding import VideoDecodingError
 from ..model.frame_sampling import ClipSpecification
 from ..option_names import option, with_options
-from .arguments import CHECKPOINTING, GROUPS, NAMES, RENAMED, VitaClipTrainingArguments
+from .arguments import CHECKPOINTING, GROUPS, NAMES, RENAMED, VitaClipTrainingArguments, check_needed
 from .checkpoints import FINAL_MODELS, is_finished, step_of, writing
 from .clip_datasets import make_datasets
 from .progress import TrainingProgress, evaluation_summary, plot_curves
@@ -68,7 +68,9 @@ def parse_arguments(arguments: list[str]) -> tuple[tuple, dict]:
     if arguments and not arguments[0].startswith("-"):
         name, *arguments = arguments
         recipe = read_recipe(name if name.endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml")
-    return parser.parse(arguments, recipe), parser.chosen
+    groups = parser.parse(arguments, recipe)
+    check_needed(parser.typed, groups[-1])
+    return groups, parser.chosen
 
 
 def check_and_report(data: TrainingData) -> int:
@@ -122,7 +124,8 @@ def train_and_save(trainer: VitaClipTrainer, checkpoint: Path | None) -> None:
     """Trains to the end, unless that was done before; evaluates, saves and reports."""
     folder = Path(trainer.args.output_dir)
     with closing(TrainingProgress(trainer.throughput)) as progress:
-        trainer.add_callback(progress)
+        if not trainer.args.disable_tqdm:
+            trainer.add_callback(progress)
         if checkpoint is not None and is_finished(checkpoint):
             trainer.restore(checkpoint)
         else:
@@ -173,9 +176,9 @@ def _train(groups: tuple, chosen: dict) -> int:
     checkpoint = folder.resume(chosen) if run.resume else None
     if not run.resume and not run.check_data:
         folder.start()
-    if run.tensorboard and find_spec("tensorboard") is None:
-        raise ValueError("`tensorboard` needs a package; install it with: pip install tensorboard")
-    training.report_to = ["tensorboard"] if run.tensorboard else []
+    training.report_to = [*training.report_to, *(["tensorboard"] if run.tensorboard else [])]
+    for name in {*training.report_to} - {*get_available_reporting_integrations()}:
+        raise ValueError(f"`report_to` {name:.100}: unknown or not installed; pip install {name:.100}")
     training.dataloader_pin_memory = training.dataloader_pin_memory and torch.cuda.is_available()
     logging.disable_progress_bar()  # of loading and writing weights
     set_seed(training.seed)

@@ -96,6 +96,7 @@ class VitaClipTrainer(Trainer):
             device=self.args.device,
             pin_memory=self.args.dataloader_pin_memory,
             prefetch_factor=self.args.dataloader_prefetch_factor,
+            persistent_workers=self.args.dataloader_persistent_workers,
         )
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device):
