@@ -1,7 +1,6 @@
 """Tables from folders, lists and the official formats; selections."""
 
 import json
-import os
 import shutil
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -244,9 +243,9 @@ def test_addresses_and_absolute_paths(videos, touch, write, rows):
 
 def test_names_at_an_address_are_quoted(videos, touch, write, video_files):
     """An own server gets a request for each video, and has it: `#` and `?` would ask for the folder."""
-    names = ["run/#1 a.mp4", "run/b?x=1.mp4", "run/50%25 é.mp4", "run/c\udcff.mp4"]
+    names = ["run/#1 a.mp4", "run/b?x=1.mp4", "run/50%25 é.mp4"]
     touch(*names)
-    listed = write("l.csv", b"path,label\n" + b"".join(os.fsencode(f"{name},run\n") for name in names))
+    listed = write("l.csv", "path,label\n" + "".join(f"{name},run\n" for name in names))
     handler = partial(SimpleHTTPRequestHandler, directory=videos)
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
