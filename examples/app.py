@@ -374,7 +374,7 @@ class Door:
                     thumbnails.add(cell.start, cell.thumbnail)
                     yield cell
 
-            segments = list(timeline.merge(cells()))
+            segments = list(timeline.separate(cells(), path))
             return timeline_panel(segments, timeline.labels, drawn, thumbnails, note)
         except (InputError, VideoDecodingError, OSError, ValueError) as error:
             return problem(error, path)

@@ -3,7 +3,9 @@
 import csv
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,14 +13,16 @@ import torch
 from evaluate_timeline import temporal_average_precision, temporal_iou
 from matplotlib.colors import to_hex
 from matplotlib.patches import StepPatch
+from stamped_video import write_stamped
 
 from vitaclip_hf import VideoDecodingError, fast_dtype, open_video
 from vitaclip_hf.cli.main import main
 from vitaclip_hf.data.motion_shapes import all_scenes
 from vitaclip_hf.library import windows as windows_module
 from vitaclip_hf.library.figure import BEST, OTHER
+from vitaclip_hf.library.moments import clock
 from vitaclip_hf.library.timeline import ScoredTime, Segment, Thumbnails, VideoTimeline
-from vitaclip_hf.library.timeline_files import clock, write_timeline
+from vitaclip_hf.library.timeline_files import write_timeline
 from vitaclip_hf.library.timeline_picture import LANE_BAR, draw_timeline
 from vitaclip_hf.library.windows import check_window, read_windows
 from vitaclip_hf.model.decoding import DecodedFrame, PyAVVideo
@@ -163,6 +167,25 @@ def test_a_segment_is_given_when_it_is_over(checkpoint):
     assert next(VideoTimeline(checkpoint.encoder(), ["a"]).merge(cells())).end == 1
 
 
+def test_one_label_at_a_time_changes_where_the_pictures_do(checkpoint, tmp_path, monkeypatch):
+    """Frame n has the value n; from 4 s on, frames are half as long. Frame 60 begins at 5 s."""
+    write_stamped(tmp_path / "video.mkv", [10 * n for n in range(40)] + [400 + 5 * n for n in range(40)])
+    timeline = VideoTimeline(checkpoint.encoder(), ["a", "b", "c"], window=1, stride=0.5)
+    cells = list(timeline.cells(timeline.scores(tmp_path / "video.mkv")))
+
+    def score(values: torch.Tensor) -> SimpleNamespace:
+        late = (values >= 60).float().mean()
+        return SimpleNamespace(scores=torch.stack([1 - late, late, late * 0])[None])
+
+    monkeypatch.setattr(timeline.reader, "process", lambda frames: frames)
+    monkeypatch.setattr(timeline.scorer, "score", score)
+    overlapping = [Segment(0, 5.7, "a", 0.5, 0), Segment(1, 2, "c", 0.9, 0), Segment(4.1, 5.95, "b", 0.9, 0)]
+    monkeypatch.setattr(timeline, "merge", lambda cells: list(cells) and iter(overlapping))
+    first, second = timeline.separate(cells, tmp_path / "video.mkv")
+    assert (first.label, first.start, second.label, second.end) == ("a", 0, "b", 5.95)
+    assert first.end == second.start == pytest.approx(5.0, abs=0.15)
+
+
 def test_temporal_average_precision_by_hand():
     truth = [Segment(0, 10, "a", 1, 1), Segment(20, 30, "a", 1, 1), Segment(10, 20, "b", 1, 1)]
     found = [
@@ -205,6 +228,18 @@ def test_files(tmp_path):
     assert clock(3599.9996) == "01:00:00.000"
     with pytest.raises(ValueError, match="t.doc"):
         write_timeline(tmp_path / "t.doc", SEGMENTS, "talk.mp4")
+
+
+def test_page_with_a_player(tmp_path):
+    """Links are relative to the page, quoted, with the times of the moment; names are text, not markup."""
+    (tmp_path / "out").mkdir()
+    segments = [Segment(3.25, 61, "tai <chi>", 0.876, 0.3), Segment(1, 2, "yoga", 0.5, 0.3)]
+    write_timeline(tmp_path / "out" / "t.html", segments, tmp_path / "a #1.mp4")
+    write_timeline(tmp_path / "web.html", segments, "https://host/a.mp4")
+    text = (tmp_path / "out" / "t.html").read_text()
+    assert re.findall('href="(.*?)"', text) == ["../a%20%231.mp4#t=1.000,2.000", "../a%20%231.mp4#t=3.250,61.000"]
+    assert "tai &lt;chi&gt;<small>88%</small><small>00:00:03.2 to 00:01:01.0</small>" in text and "<chi>" not in text
+    assert 'href="https://host/a.mp4#t=1.000,2.000"' in (tmp_path / "web.html").read_text()
 
 
 @pytest.mark.parametrize("fps, rate", [(25.0, 25.0), (16.0, 24000 / 1001), (10.0, 25.0), (30000 / 1001, 30000 / 1001)])
@@ -284,6 +319,7 @@ def test_command(checkpoint, joined, scenes, tmp_path, capsys, dtype):
     printed = capsys.readouterr()
     rows = json.loads(outputs[0].read_text())["results"]["joined"]
     assert {row["label"] for row in rows} == set(labels)
+    assert all(one["segment"][1] <= other["segment"][0] for one, other in pairwise(rows))
     assert len(printed.out.splitlines()) == len(rows) == outputs[1].read_text().count("-->")
     assert outputs[2].read_bytes().startswith(b"\x89PNG")
     table = [list(map(float, row[2:])) for row in list(csv.reader((tmp_path / "scores.csv").open(newline="")))[1:]]

@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -452,8 +453,10 @@ def test_prompts_without_their_processor_do_not_start_a_training(trained, tmp_pa
         load_starting_point(start_from(tmp_path / "prompts"), CLASSES)
 
 
-def test_a_name_that_is_no_folder_and_no_id():
-    for name in ("examples/of/checkpoint", "./checkpoint", "a b"):
-        message = f"^{re.escape(name)}: no such folder, and not an id on the Hub .those are ORG/NAME."
+def test_a_name_that_is_no_folder_and_no_id(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("runs").mkdir()
+    for name in ("examples/of/checkpoint", "./checkpoint", "a b", "runs/none"):
+        message = f"^{re.escape(name)}: no such folder, and not an id on the Hub .those are ORG/NAME"
         with pytest.raises(CheckpointError, match=message):
             load_starting_point(start_from(name), CLASSES)

@@ -84,7 +84,8 @@ def classify(
     print_summary(", ".join(counts) + kind, started, classifier.model)
     if failed:
         # `--labels a b` makes a video of "b".
-        hint = "; several labels are separated by commas" if labels and any(sources.values()) else ""
+        words = [name for name, error in sources.items() if error and not Path(name).suffix]
+        hint = "; several labels are separated by commas" if labels and words else ""
         print(f"vitaclip classify: {len(failed)} of {len(sources)} videos could not be read{hint}", file=sys.stderr)
     return 1 if failed else 0
 

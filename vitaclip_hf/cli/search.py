@@ -2,11 +2,13 @@
 
 import json
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ..data.listings import is_url
 from ..data.output_files import replace_file
 from ..model.shown_names import shown
 from .embed import ModelOfVectors
@@ -37,6 +39,9 @@ def search(
     contact_sheet: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw a frame of each hit (PNG, PDF, SVG).")
     ] = None,
+    page: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Write a page with a player that goes to each hit.")
+    ] = None,
     device: Device = None,
 ) -> int:
     """Find moments in indexed videos.
@@ -64,6 +69,12 @@ def search(
         from ..library.contact_sheet import draw_contact_sheet
 
         replace_file(contact_sheet, draw_contact_sheet(hits, folder, text or video).savefig)
+    if page is not None:
+        from ..library.moments import write_page
+
+        places = [hit.path if is_url(hit.path) else str(folder / hit.path) for hit in hits]
+        rows = [(at, hit.start, hit.end, hit.path, f"{hit.cosine:.3f}") for at, hit in zip(places, hits, strict=True)]
+        replace_file(page, partial(write_page, title=text or f"like {video}", moments=rows))
     if format == "json":
         print(json.dumps([asdict(hit) for hit in hits], ensure_ascii=False, indent=1))
     else:

@@ -30,6 +30,7 @@ def timeline(
     low: Annotated[float, typer.Option(metavar="X", help="A segment goes on while its score is at least this.")] = 0.2,
     min_length: Annotated[float, typer.Option(min=0, metavar="S", help="Shortest segment in seconds.")] = 0.0,
     min_cosine: options.MinCosine = -1.0,
+    overlap: Annotated[bool, typer.Option("--overlap", help="Segments of different labels may overlap.")] = False,
     batch_size: options.BatchSize = 8,
     max_seconds: options.MaxSeconds = None,
     device: options.Device = None,
@@ -38,7 +39,8 @@ def timeline(
         list[Path] | None,
         typer.Option(
             metavar="FILE",
-            help="File to write: .json, .csv, .vtt, .srt, .otio, .edl, or a picture .png, .pdf, .svg. Repeatable.",
+            help="File to write: .json, .csv, .vtt, .srt, .html (a page with a player), .otio, .edl, or a picture "
+            ".png, .pdf, .svg. Repeatable.",
         ),
     ] = None,
     scores: Annotated[
@@ -47,8 +49,9 @@ def timeline(
 ) -> int:
     """Label the segments of a long video.
 
-    The video is read once, in windows that overlap. Segments go to stdout as soon as they are over (start, end, score,
-    label), progress and errors to stderr. Each --output is one file; its ending names the format.
+    The video is read in windows that overlap, and again where one label follows another. Segments go to stdout as soon
+    as they are known (start, end, score, label), progress and errors to stderr. Each --output is one file; its ending
+    names the format.
 
     Exit code: 0, 1 if the video could not be read to its end (segments up to there are written), 2 if nothing could
     start.
@@ -85,7 +88,7 @@ def timeline(
         cells = searched.cells(windows)
         if drawn:
             cells = remembered(cells, drawn_cells, thumbnails)
-        for segment in searched.merge(cells):
+        for segment in searched.merge(cells) if overlap else searched.separate(cells, opened):
             segments.append(segment)
             times = f"{clock(segment.start)}  {clock(segment.end)}"
             print(f"{times}  {segment.score:6.1%}  {shown(segment.label)}", flush=True)

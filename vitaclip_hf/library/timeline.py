@@ -152,40 +152,96 @@ class VideoTimeline:
             end = max(end, window.end)
         yield from cells_until(end)
 
-    def segments(self, windows: Iterable[ScoredTime]) -> Iterator[Segment]:
+    def segments(self, windows: Iterable[ScoredTime], source: Any = None) -> Iterator[Segment]:
         """
-        Segments with a label, each as soon as it is over. Segments of different labels may overlap.
+        Segments with a label, by their start, each as soon as it is known.
 
         Args:
             windows: of [`scores`].
+            source (*optional*): the video again, for segments that do not overlap, see [`separate`].
         """
-        return self.merge(self.cells(windows))
+        cells = self.cells(windows)
+        return self.merge(cells) if source is None else self.separate(cells, source)
 
     def merge(self, cells: Iterable[ScoredTime]) -> Iterator[Segment]:
         """
-        The same from cells: stretches with scores of at least `low` that reach `high` somewhere (hysteresis).
+        Stretches with scores of at least `low` that reach `high` somewhere (hysteresis). They may overlap.
 
         Args:
             cells: of [`cells`].
         """
         opened: dict[int, list[tuple[float, float, float, float]]] = {}  # start, end, score and cosine of each cell
+        closed: list[Segment] = []
 
-        def closed(index: int) -> Iterator[Segment]:
+        def close(index: int) -> None:
             start, end, scores, cosines = np.array(opened.pop(index)).T
             lengths = end - start
             if scores.max() >= self.high and lengths.sum() >= self.min_length - MOMENT:
                 score, cosine = (float(np.average(values, weights=lengths)) for values in (scores, cosines))
-                yield Segment(float(start[0]), float(end[-1]), self.labels[index], score, cosine)
+                closed.append(Segment(float(start[0]), float(end[-1]), self.labels[index], score, cosine))
+
+        def known() -> Iterator[Segment]:
+            first = min((cells_of_label[0][0] for cells_of_label in opened.values()), default=math.inf)
+            closed.sort(key=lambda segment: (segment.start, segment.end))
+            while closed and closed[0].start <= first:
+                yield closed.pop(0)
 
         for cell in cells:
             present = np.flatnonzero((cell.scores >= self.low) & (cell.cosines >= self.min_cosine)).tolist()
-            for index in [index for index in opened if index not in present]:
-                yield from closed(index)
+            for index in opened.keys() - present:
+                close(index)
             for index in present:
                 cells_of_label = opened.setdefault(index, [])
                 cells_of_label.append((cell.start, cell.end, cell.scores[index], cell.cosines[index]))
-        for index in sorted(opened, key=lambda index: opened[index][0]):
-            yield from closed(index)
+            yield from known()
+        for index in list(opened):
+            close(index)
+        yield from known()
+
+    def separate(self, cells: Iterable[ScoredTime], source: Any) -> Iterator[Segment]:
+        """
+        Segments with one label at a time. Where two overlap, the change from one to the other is looked for again in
+        clips of half a second, to a tenth of a second. Of two of which one lies within the other, the one with the
+        higher score times length is left.
+
+        Args:
+            cells: of [`cells`].
+            source: the video, from which a few more frames are read at each change.
+        """
+        video = self.reader.open(source)
+        times: dict[int, float] = {}  # of the frames that were read, by number
+        last: Segment | None = None
+
+        def noted() -> Iterator[ScoredTime]:
+            for cell in cells:
+                times.update(zip(cell.frames, cell.times, strict=True))
+                yield cell
+
+        for segment in self.merge(noted()):
+            if last is not None and segment.end <= last.end:
+                last = max(last, segment, key=lambda one: one.score * (one.end - one.start))
+                continue
+            if last is not None:
+                if segment.start < last.end:
+                    change = self._change(video, last, segment, times)
+                    last, segment = replace(last, end=change), replace(segment, start=change)
+                yield last
+            last = segment
+        if last is not None:
+            yield last
+
+    def _change(self, video: Any, before: Segment, after: Segment, times: dict[int, float]) -> float:
+        """When `after` scores higher than `before`, by halving the time that both claim."""
+        low, high = max(before.start, after.start), before.end
+        one, other = (self.labels.index(segment.label) for segment in (before, after))
+        numbers, known = zip(*sorted(times.items()), strict=True)
+        clip = np.linspace(-0.25, 0.25, self.reader.specification.num_frames)
+        while high - low > 0.1:
+            middle = (low + high) / 2
+            frames = video.read(np.interp(middle + clip, known, numbers).astype(int).tolist())
+            scores = self.scorer.score(self.reader.process(frames)[None]).scores[0]
+            low, high = (middle, high) if scores[one] >= scores[other] else (low, middle)
+        return (low + high) / 2
 
 
 class Thumbnails:

@@ -12,6 +12,7 @@ from typing import Any
 from ..data.listings import is_url
 from ..data.output_files import replace_file, storable
 from ..model.shown_names import one_line
+from .moments import clock, write_page
 
 
 @dataclass(frozen=True)
@@ -31,14 +32,6 @@ class Segment:
     label: str
     score: float
     cosine: float
-
-
-def clock(seconds: float, decimal: str = ".") -> str:
-    """`"01:02:03.456"`, as subtitles write times."""
-    milliseconds = round(seconds * 1000)
-    minutes, milliseconds = divmod(milliseconds, 60_000)
-    whole, thousandths = divmod(milliseconds, 1000)
-    return f"{minutes // 60:02d}:{minutes % 60:02d}:{whole:02d}{decimal}{thousandths:03d}"
 
 
 def write_json(path: Path, segments: Sequence[Segment], source: str, **media: Any) -> None:
@@ -124,10 +117,16 @@ def write_edit(path: Path, segments: Sequence[Segment], source: str, **media: An
     otio.adapters.write_to_file(timeline, str(path), **options)
 
 
+def write_players(path: Path, segments: Sequence[Segment], source: str, **media: Any) -> None:
+    rows = [(source, segment.start, segment.end, segment.label, f"{segment.score:.0%}") for segment in segments]
+    write_page(path, Path(source).name, rows)
+
+
 WRITERS: dict[str, Callable[..., None]] = {
     ".json": write_json,
     ".csv": write_csv,
     **dict.fromkeys((".vtt", ".srt"), write_subtitles),
+    ".html": write_players,
     **dict.fromkeys((".otio", ".edl"), write_edit),
 }
 
@@ -143,8 +142,8 @@ def write_timeline(
     Writes segments in the format that the file's ending names.
 
     Args:
-        path: `.json` (ActivityNet's form), `.csv`, `.vtt`, `.srt`, `.otio` or `.edl`. The last two need
-            opentimelineio, EDL its adapter too (`pip install 'vitaclip_hf[timeline]'`).
+        path: `.json` (ActivityNet's form), `.csv`, `.vtt`, `.srt`, `.html`, `.otio` or `.edl`. The last two
+            need opentimelineio, EDL its adapter too (`pip install 'vitaclip_hf[timeline]'`).
         segments ([`Segment`]): in any order; they are written by start.
         source: the video, a path or a URL.
         fps (`float`, *optional*): its frame rate, by which editing programs count.

@@ -248,11 +248,13 @@ def read_config(
             raise CheckpointError(f"{shown(name)}: there is no config.json in this folder; give that of a saved model.")
     else:
         try:
+            if os.path.isdir(os.path.dirname(name)):  # a path: its last part is missing
+                raise HFValidationError(name)
             validate_repo_id(name)
         except HFValidationError as error:
             raise CheckpointError(
                 f"{shown(name[:200]) or 'an empty name'}: no such folder, and not an id on the Hub (those are "
-                "ORG/NAME); give one of the two."
+                "ORG/NAME, where ORG is no folder here); give one of the two."
             ) from error
     try:
         labels = PreTrainedConfig.get_config_dict(name, revision=revision)[0].get("num_labels", 0)

@@ -139,9 +139,12 @@ def train_and_save(trainer: VitaClipTrainer, checkpoint: Path | None) -> None:
     if trainer.is_world_process_zero():
         trainer.save_state()
         plot_curves(history, folder / "curves.png")
-        print(f"{folder}: {'prompts' if trainer.args.prompts_only else 'model'} and curves.png")
         if final is not None:
             print(evaluation_summary(final, prefix="final"))
+        print(f"Saved {'prompts' if trainer.args.prompts_only else 'model'} and curves.png to {folder}")
+        print(
+            f"Next: vitaclip evaluate --model {folder} --protocol own-zero-shot --videos DIR  # videos it has not seen"
+        )
     # Ends the connections of the ranks. Not after an error: other ranks may wait in them until this one exits.
     trainer.accelerator.wait_for_everyone()
     trainer.accelerator.end_training()
