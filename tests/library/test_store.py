@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
@@ -361,10 +363,13 @@ def test_commands(folder, tmp_path, place, capsys):
     assert capsys.readouterr().out == "0 new, 5 unchanged, 1 failed\n"
     sheet = tmp_path / "hits.png"
     search = ["search", TEXT, "--folder", str(folder), "--top-k", "2"]
-    assert main([*search, "--contact-sheet", str(sheet), "--format", "json"]) == 0
+    page = tmp_path / "hits.html"
+    assert main([*search, "--contact-sheet", str(sheet), "--page", str(page), "--format", "json"]) == 0
     hits = json.loads(capsys.readouterr().out)
     assert [hit["path"] for hit in hits] == ["red_star_moving_left.mp4", "red_star_turning.mp4"]
     assert sheet.read_bytes().startswith(b"\x89PNG")
+    links = re.findall('href="(.*?)#t=0.000,2.000"', page.read_text())
+    assert [(tmp_path / unquote(link)).resolve().name for link in links] == [hit["path"] for hit in hits]
     assert main(search) == 0
     assert capsys.readouterr().out.splitlines()[0].endswith("  0:00:00.0  0:00:02.0  red_star_moving_left.mp4")
     assert main(["embed", *SAMPLES, *MODEL, "--output", str(place)]) == 0

@@ -29,7 +29,7 @@ a {display: grid; grid-template-columns: 1fr auto; gap: 0 12px; padding: 8px 10p
   text-decoration: none; border-top: 1px solid var(--line); overflow-wrap: anywhere}
 a:hover, a:focus-visible, a[aria-current] {background: light-dark(#eef2f8, #232a34)}
 small {color: var(--quiet); font-variant-numeric: tabular-nums}
-@media (max-width: 720px) {main {grid-template-columns: 1fr} video {position: static}}
+@media (max-width: 720px) {main {grid-template-columns: 1fr} video {top: 0; z-index: 1}}
 """
 SCRIPT = """
 const player = document.querySelector("video");
