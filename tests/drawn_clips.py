@@ -35,18 +35,29 @@ def numbers(frames: np.ndarray) -> list[int]:
 
 
 def write(
-    path, codec="libx264", count=NUM_FRAMES, size=(HEIGHT, WIDTH), times=None, audio=False, rotation=None, **options
+    path,
+    codec="libx264",
+    count=NUM_FRAMES,
+    size=(HEIGHT, WIDTH),
+    times=None,
+    audio=False,
+    rotation=None,
+    aspect=None,
+    rate=Fraction(25),
+    **options,
 ):
-    """Writes `count` pictures at 25 frames per second, or at `times` (in 1/25 s). `movflags` goes to the container."""
+    """Writes `count` pictures at a rate, or at `times` (in frames). `movflags` goes to the container."""
     flags = {"movflags": options.pop("movflags")} if "movflags" in options else {}
     with av.open(str(path), "w", options=flags) as container:
         if audio:  # before the video
             sound = container.add_stream("aac", rate=16000, layout="mono")
-        stream = container.add_stream(codec, rate=25, options={key: str(value) for key, value in options.items()})
+        stream = container.add_stream(codec, rate=rate, options={key: str(value) for key, value in options.items()})
         stream.height, stream.width = size
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1
-        stream.codec_context.time_base = Fraction(1, 25)
+        stream.codec_context.time_base = 1 / rate
+        if aspect:
+            stream.sample_aspect_ratio = stream.codec_context.sample_aspect_ratio = aspect
         if rotation is not None:
             stream.set_display_rotation(rotation[0], hflip=rotation[1])
         if audio:
@@ -58,7 +69,7 @@ def write(
         for number in range(count):
             frame = av.VideoFrame.from_ndarray(picture(number, *size), "rgb24")
             frame.pts = number if times is None else times[number]
-            frame.time_base = Fraction(1, 25)
+            frame.time_base = 1 / rate
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path

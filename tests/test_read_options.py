@@ -17,6 +17,7 @@ UNUSUAL = ReadOptions(
     decoder="pyav",
     verify="full",
     on_damage="skip",
+    pixel_aspect="coded",
     max_seconds=50.0,
     max_bytes=1 << 29,
     max_frame_pixels=1_000_000,

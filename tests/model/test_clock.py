@@ -6,7 +6,7 @@ import pytest
 from stamped_video import write_stamped
 
 from vitaclip_hf import open_video
-from vitaclip_hf.model.clock import MAX_GAP, Clock, duration_of
+from vitaclip_hf.model.clock import MAX_GAP, Clock
 
 
 def plain_times(stamps: list, length: float, start: float | None) -> list[float]:
@@ -45,23 +45,6 @@ def test_drawn_stamps_give_the_times_of_the_plain_rule():
         assert len(clock.gaps) <= len(stamps) and all(gap > MAX_GAP for gap in clock.gaps)
 
 
-@pytest.mark.parametrize(
-    ("packets", "expected"),
-    [
-        ([(0, 0, 2), (2, 2, 2), (4, 4, 2)], 6),
-        ([(0, 0, 0), (2, 2, 0), (4, 4, 0)], 6),  # durations unknown
-        ([(0, 0, 2), (2, 6, 2), (4, 2, 2), (6, 4, 2)], 8),  # shown in another order than decoded
-        ([(0, 0, 2), (2, 2, 2), (0, 0, 2), (2, 2, 2)], 8),  # begins anew
-        ([(0, 0, 2), (2, 2, 2), (10**9, 10**9, 2)], 6),  # the clock was set
-        ([(0, 0, 2), (2, 2, 600)], 602),  # the last picture is held
-        ([(0, 0, 2), (2, 2, 10**9)], 4),
-        ([(None, 7, 0)], 0),
-    ],
-)
-def test_duration(packets, expected):
-    assert duration_of(packets, 10_000)[0] == expected
-
-
 def test_a_clock_that_was_set_is_closed_and_named(tmp_path, monkeypatch):
     messages = []
     monkeypatch.setattr("vitaclip_hf.model.decoding.logger.warning", messages.append)
@@ -79,3 +62,19 @@ def test_time_zero_is_the_start_of_the_container(tmp_path):
     assert video.metadata.start == pytest.approx(3.0) and video.metadata.duration < 2.1
     video.read([0, 5])
     assert video.metadata.timestamps == pytest.approx([3.0, 3.5], abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("stamps", "seconds"),
+    [
+        (range(0, 100, 10), 1.0),
+        ([*range(0, 100, 10), 400], 4.1),  # a frame that is held
+        ([7], 0.01),
+    ],
+)
+def test_count_rate_and_length_belong_together(tmp_path, stamps, seconds):
+    write_stamped(tmp_path / "clip.mkv", stamps)
+    metadata = open_video(tmp_path / "clip.mkv").metadata
+    assert metadata.total_num_frames == len(stamps)
+    assert metadata.duration == pytest.approx(seconds, abs=0.1)
+    assert metadata.fps == pytest.approx(len(stamps) / metadata.duration, rel=0.01)

@@ -65,7 +65,7 @@ def test_every_frame_alone_and_together(clips):
 
 def test_what_is_not_needed_is_not_decoded(clips, monkeypatch):
     """Ten frames of a group of pictures are decoded for one of them, and not all of the file."""
-    monkeypatch.setattr(decoding.PyAVVideo, "_decode_through", None)  # decoding through would fail
+    monkeypatch.setattr(decoding.PyAVVideo, "frames", None)  # decoding through would fail
     data = clips["dense_keyframes.mp4"]
     video = open_video(data)
     table = video._table

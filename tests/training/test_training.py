@@ -167,7 +167,7 @@ def test_generated_videos_take_the_reading_options_too(start, tmp_path):
     training = VitaClipTrainingArguments(str(tmp_path), use_cpu=True)
     datasets = make_datasets(data, processor, AugmentationArguments(), training)
     for dataset in (datasets.train, datasets.validation):
-        assert dataset.reader.options.max_seconds == 5
+        assert dataset.reader.options.max_seconds == 5 and dataset.reader.options.pixel_aspect == "coded"
         assert dataset[0]["labels"] == 0
     augmentation = datasets.train.augmentation
     assert (augmentation.mean, augmentation.std) == ((0.1, 0.2, 0.3), (1.0, 2.0, 3.0))

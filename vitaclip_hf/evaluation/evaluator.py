@@ -48,12 +48,12 @@ class Evaluator:
             text tower.
         device, dtype (*optional*): where and in which dtype the model runs; the checkpoint's model is moved there. By
             default it runs as it is.
-        reading: fields of [`ReadOptions`]; by default the video processor's own.
+        reading: fields of [`ReadOptions`]; by default the video processor's own, but pixels as they are coded.
 
     Attributes:
         rows (`tuple[str, ...]`): `"vita_clip"`, and `"frozen_clip"` if it is evaluated too.
         setup (`dict`): everything that the predictions depend on, as plain data for [`EvaluationLog`].
-        options (`dict`): blend and the fingerprint of the descriptions, where they are used.
+        options (`dict`): blend, pixel aspect and the fingerprint of the descriptions, where they are used.
 
     Raises:
         EvaluationError: a batch size below 1, a text that is too long, or, where the learned contexts classify, classes
@@ -87,12 +87,14 @@ class Evaluator:
         if frozen_clip and own == "vita_clip":
             encoders["frozen_clip"] = replace(encoders[own], use_prompts=False)
         self.rows = tuple(encoders)
+        reading["pixel_aspect"] = reading.get("pixel_aspect") or "coded"  # as papers do
         self.reader = encoders[own].reader(**vars(self.protocol.clip_specification), **reading)
         self.scorers = {
             row: {split.name: self._scorer(encoder, split, row == "vita_clip") for split in plan.splits}
             for row, encoder in encoders.items()
         }
         self.options: dict[str, Any] = {"blend": blend} if blend else {}
+        self.options |= {"pixel_aspect": "displayed"} if reading["pixel_aspect"] == "displayed" else {}
         self.options |= {"descriptions": fingerprint_of_json(descriptions)} if descriptions else {}
         self.setup = self._setup()
 

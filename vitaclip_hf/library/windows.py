@@ -17,7 +17,7 @@ from PIL import Image
 
 from ..model.decoding import DecodedFrame, VideoDecodingError
 from ..model.encoder import VideoEncoder
-from ..model.video_inputs import video_from
+from ..model.video_inputs import check_shape, video_from
 from ..model.video_reader import VideoReader
 
 
@@ -122,6 +122,7 @@ def read_windows(
     """
     check_window(window, stride)
     video = video_from(source, replace(reader.options, decoder="pyav"))
+    check_shape(video)
     first = getattr(video.metadata, "start", 0.0)  # when the first frame is shown
     stated_end = None if video.metadata.duration is None else first + video.metadata.duration
     waiting: deque[_OpenWindow] = deque()

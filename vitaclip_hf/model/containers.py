@@ -7,7 +7,6 @@ import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .sources import check_pixels, failure
@@ -26,6 +25,8 @@ CONTAINERS = (
 _EXAMPLES = "mp4, mov, mkv, webm, avi, mpeg, ts, flv, wmv, ogv, gif, mxf, dv, or another container of videos"
 # Names of outermost boxes by which MP4 and QuickTime files begin; the first four hold the frames and where they are.
 MP4_BOXES = (b"moov", b"moof", b"mdat", b"mfra", b"ftyp", b"styp", b"free", b"skip", b"wide")
+
+MAX_ZEROS = 1 << 27  # in a row, more than a frame has: a file with holes, which may be of terabytes
 
 
 class DamageError(Exception):
@@ -57,8 +58,7 @@ def opened_container(
             check_pixels(name, *struct.unpack(">II", head[16:24].ljust(8, b"\0")), max_frame_pixels)
         try:
             whitelists = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}
-            # By a name, FFmpeg would choose a container.
-            nameless: Any = SimpleNamespace(read=file.read, seek=file.seek, tell=file.tell)
+            nameless: Any = _Nameless(file)
             container = av.open(nameless, options=limit, container_options=whitelists, **texts)
         except (av.error.InvalidDataError, av.error.ArgumentError) as error:
             cause = "this format is not supported, or its header is damaged"
@@ -77,6 +77,21 @@ def opened_container(
             stream.codec_context.thread_count = 1
             stream.thread_type = "NONE"
             yield container, stream
+
+
+class _Nameless:
+    """An open file as FFmpeg sees it: without a name, by which it would choose a container."""
+
+    def __init__(self, file: BinaryIO):
+        self._file, self.seek, self.tell, self._zeros = file, file.seek, file.tell, 0
+
+    def read(self, size: int) -> bytes:
+        data = self._file.read(size)
+        self._zeros = 0 if data.lstrip(b"\0") else self._zeros + len(data)
+        if self._zeros > MAX_ZEROS:
+            self._file, self._zeros = io.BytesIO(), 0  # the second error of a call would be printed
+            raise DamageError(f"it has {MAX_ZEROS:,} bytes of zeros")
+        return data
 
 
 def _binary(video: str | bytes) -> Any:
@@ -132,12 +147,14 @@ def has_fragments(video: str | bytes) -> bool:
 
 def _boxes(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int]]:
     """Name and end of each outermost box of an MP4 or QuickTime file."""
-    position = 0
+    position, count = 0, 0
     while position + 8 <= size:
+        if position < 64 * (count - 1000):
+            raise DamageError(f"its first {count:,} boxes are empty")
         file.seek(position)
         length, name, large = struct.unpack(">I4sQ", file.read(16).ljust(16, b"\0"))
         length = {0: size - position, 1: large}.get(length, length)  # 0: to the end of the file
         if length < 8:
             return
-        position += length
+        position, count = position + length, count + 1
         yield name, position

@@ -13,10 +13,10 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from importlib import import_module
-from itertools import islice
+from itertools import islice, pairwise
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -25,15 +25,16 @@ import torch
 from transformers.utils import logging
 from transformers.video_utils import VideoMetadata
 
-from .clock import MAX_GAP, Clock, duration_of
+from .clock import MAX_GAP, Clock
 from .containers import DamageError, check_end, has_fragments, opened_container
 from .decoding_process import ForkedObject
 from .frame_sampling import ClipSpecification
-from .frame_table import FrameTable, UntrustedTableError, can_be_trusted, is_mp4, read_by_table
+from .frame_table import FrameTable, UntrustedTableError, can_be_trusted, is_hidden, is_mp4, read_by_table
 from .read_options import ReadOptions
 from .reading_ahead import usable_cores
 from .shown_names import shown as shown_name
-from .sources import VideoDecodingError, VideoInput, VideoTooLargeError, failure, opened_source
+from .sources import VideoDecodingError, VideoInput, VideoTooLargeError, check_pixels, failure, opened_source
+from .tone_mapping import TRANSFERS, tone_mapped
 
 
 if TYPE_CHECKING:  # PyAV is imported when the first file is opened: a model needs none
@@ -51,17 +52,22 @@ class EncodedVideoMetadata(VideoMetadata):
     """
     `frames_left_out`: damaged frames that were skipped, or frames before the first keyframe, if that is known.
     `start`: when the first frame is shown, in seconds from the start of the container. `timecode`: of the first frame,
-    as the camera wrote it.
+    as the camera wrote it. `pixel_aspect`: width of a pixel by its height, as the file says. `tone_mapped`: the
+    transfer function of HDR, `"arib-std-b67"` (HLG) or `"smpte2084"` (PQ), else `None`. `frame_times`: when the frames
+    of the last reading are shown, by number.
     """
 
     frames_left_out: int = 0
     start: float = 0.0
     timecode: str | None = None
+    pixel_aspect: float = 1.0
+    tone_mapped: str | None = None
+    frame_times: dict[int, float] = field(default_factory=dict)
 
     @property
     def timestamps(self) -> list[float]:
         """When each of the frames that were read is shown, in seconds from the start of the container."""
-        return [self.start + time for time in super().timestamps]
+        return [self.frame_times[number] for number in self.frames_indices or ()]
 
 
 @dataclass
@@ -288,17 +294,21 @@ def _reporting(name: str, backend: str) -> Iterator[None]:
 class PyAVVideo(Video):
     """A video file read with PyAV. Each reading opens the file anew: nothing is shared with a forked process."""
 
+    metadata: EncodedVideoMetadata
+
     def __init__(self, name: str, video: str | bytes, options: ReadOptions):
         self._video, self._options = video, options
         self._skips = options.on_damage == "skip"
         self._table: FrameTable
         super().__init__(name, EncodedVideoMetadata(0, video_backend="pyav"), options.max_bytes)
-        with self._opened() as (container, stream):
+        with _reporting(name, "PyAV"):
             if not self._skips:
                 check_end(video)
-            self._scan(container, stream)
-        if self._skips:  # the number of whole frames is known only after decoding
-            self._decode_through({}, lambda number, frame: None)
+            fragmented = has_fragments(video)
+        with self._opened() as (container, stream):
+            self._scan(container, stream, fragmented)
+        if not self.metadata.total_num_frames:
+            deque(self.frames(), maxlen=0)
             self._table.trusted &= self.metadata.total_num_frames == self._table.num_frames
 
     @contextmanager
@@ -307,11 +317,11 @@ class PyAVVideo(Video):
         with _reporting(self.name, "PyAV"), opened_container(self.name, self._video, limit) as opened:
             yield opened
 
-    def _scan(self, container: av.container.InputContainer, stream: av.VideoStream) -> None:
+    def _scan(self, container: av.container.InputContainer, stream: av.VideoStream, fragmented: bool) -> None:
         """Finds the metadata, the table of frames, and the first frame, which alone tells the displayed size."""
         mp4 = is_mp4(container)
         trusted = can_be_trusted(container, stream) and self._options.verify == "read"
-        index = self._index(stream, trusted) if mp4 and not has_fragments(self._video) else None
+        index = self._index(stream, trusted) if mp4 and not fragmented else None
         rows, shown = [], []  # of the packets: places in the file; times and durations on the screen
         last, end = None, 0
 
@@ -326,9 +336,9 @@ class PyAVVideo(Video):
                 if packet.stream.index != stream.index:
                     continue
                 if packet.size:
-                    stamp = packet.dts if mp4 else packet.pts
-                    rows.append((packet.pos or 0, packet.size, stamp or 0, packet.is_keyframe, packet.is_discard))
-                    if not packet.is_discard:  # an edit list hides those
+                    stamp, hidden = packet.dts if mp4 else packet.pts, is_hidden(packet)
+                    rows.append((packet.pos or 0, packet.size, stamp or 0, packet.is_keyframe, hidden))
+                    if not hidden:
                         shown.append((packet.dts, packet.pts, packet.duration or 0))
                 yield packet
 
@@ -338,20 +348,30 @@ class PyAVVideo(Video):
             deque(packets, maxlen=0)  # reads the others without decoding them
         if last is not None and last.is_corrupt and not self._skips and container.format.name != "mpegts":
             raise DamageError("it is cut short, its last packet is not complete")
-        self._table = FrameTable.of(rows, trusted) if index is None else index
-        if first is None or not self._table.num_frames:
+        self._table = table = FrameTable.of(rows, trusted) if index is None else index
+        if first is None or not table.num_frames:
             raise DamageError("it has no frames")
         metadata = self.metadata
-        metadata.total_num_frames = count = self._table.num_frames
-        ticks, gaps = _ticks(shown, self._table, stream, index is None)
-        metadata.fps, metadata.duration = _rate(count, ticks, stream)
+        duration, step = _duration(shown if index is None else None, table, stream)
+        stated = float(stream.average_rate or stream.guessed_rate or 0)
+        self._stated_rate = stated if stated * MAX_GAP >= 1 else None
+        self._in_fields = first.interlaced_frame  # a packet may be one of the two fields of a frame
+        metadata.fps = 1 / step if step and not self._in_fields else self._stated_rate
+        # Else only decoding tells the number of frames, or the times.
+        if duration is not None and not (self._skips or self._in_fields) and 0 in table.keyframes[:1]:
+            metadata.total_num_frames = table.num_frames
+            metadata.fps, metadata.duration = _rate(table.num_frames, duration, self._stated_rate)
         self._container_start = max(container.start_time or 0, 0) / 1e6
         metadata.timecode = stream.metadata.get("timecode") or container.metadata.get("timecode")
         metadata.start = Clock(0, MAX_GAP, self._container_start)(first.time)
-        if gaps:
-            logger.warning(f"{shown_name(self.name)}: its time stamps leave out {sum(gaps):,.0f} s; the gap is closed.")
-        metadata.height, metadata.width = _displayed(np.empty((first.height, first.width, 0)), first).shape[:2]
-        self._size = first.width, first.height
+        self._zero = (first.time or 0) - metadata.start
+        table.trusted &= duration is not None
+        aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1
+        metadata.pixel_aspect, metadata.tone_mapped = float(aspect), TRANSFERS.get(first.color_trc)
+        width = max(round(first.width * aspect), 1) if self._options.pixel_aspect == "displayed" else first.width
+        check_pixels(self.name, width, first.height, self._options.max_frame_pixels)
+        self._size = width, first.height
+        metadata.height, metadata.width = _displayed(np.empty((first.height, width, 0)), first).shape[:2]
 
     def _index(self, stream: av.VideoStream, trusted: bool) -> FrameTable | None:
         """The table of samples of an MP4 without fragments; other containers list keyframes only."""
@@ -402,21 +422,33 @@ class PyAVVideo(Video):
             yield from (frame for frame in frames if start is None or frame.pts is None or frame.pts >= start)
 
     def frames(self) -> Iterator[DecodedFrame]:
-        shown_for = 1 / self.metadata.fps if self.metadata.fps else 0.04
+        metadata, before, start = self.metadata, None, 0.0
+        shown_for = 1 / metadata.fps if metadata.fps else 0.04
         clock = Clock(shown_for, MAX_GAP, self._container_start)
         with self._opened() as (container, stream):
-            self._use_threads(stream, self.metadata.total_num_frames, 16)
-            before = None
+            self._use_threads(stream, self._table.num_frames, 16)
             for number, frame in enumerate(self._whole_frames(self._packets(container, stream), stream)):
                 time = clock(frame.time)
-                if before is not None:
+                if before is None:
+                    start = time
+                else:
                     before.end = time
                     yield before
                 length = float((frame.duration or 0) * (frame.time_base or 0)) or shown_for
+                if self._in_fields:
+                    length = max(length, shown_for)
                 end = time + (length if length <= MAX_GAP else shown_for)  # of the last frame; of others, the next one
                 before = DecodedFrame(number, time, end, partial(self._picture, frame))
             if before is None:
-                raise DamageError("it has no frames")
+                raise DamageError("it has no whole frames")
+            if (count := before.number + 1) != metadata.total_num_frames:  # together, and before anything uses them
+                if clock.gaps:
+                    gaps = f"its time stamps leave out {sum(clock.gaps):,.0f} s; the gap is closed"
+                    logger.warning(f"{shown_name(self.name)}: {gaps}.")
+                metadata.total_num_frames, metadata.start = count, start
+                metadata.fps, metadata.duration = _rate(count, before.end - start, self._stated_rate)
+            if self._skips or 0 not in self._table.keyframes[:1]:  # it begins between two keyframes
+                metadata.frames_left_out = max(self._table.num_frames - count, 0)
             yield before
 
     def _decode(self, numbers: list[int]) -> np.ndarray:
@@ -424,9 +456,10 @@ class PyAVVideo(Video):
 
         frames = np.empty((len(numbers), self.metadata.height, self.metadata.width, 3), np.uint8)
         rows = {number: row for row, number in enumerate(numbers)}
+        self.metadata.frame_times = times = {}
 
         def take(number: int, frame: av.VideoFrame) -> None:
-            frames[rows[number]] = self._picture(frame)
+            frames[rows[number]], times[number] = self._picture(frame), (frame.time or 0) - self._zero
 
         if self._table.trusted:
             present = self.present(numbers)
@@ -437,28 +470,19 @@ class PyAVVideo(Video):
                 except (UntrustedTableError, av.error.FFmpegError):  # decoding through says what is wrong
                     self._table.trusted = False
         if not self._table.trusted:
-            self._decode_through(rows, take)
+            # In the order of the decoder: time stamps may be missing, shifted or repeated.
+            for frame in self.frames():
+                if frame.number in rows:
+                    frames[rows[frame.number]], times[frame.number] = frame.rgb, frame.time
         return frames[: len(self.present(numbers))]
 
     def _picture(self, frame: av.VideoFrame) -> np.ndarray:
         """A frame as it is displayed, `[H, W, C]`."""
+        transfer = TRANSFERS.get(frame.color_trc)
         # A stream may change its size midway; keep the first and scale bicubically, as ffmpeg does.
-        rgb = frame.reformat(*self._size, format="rgb24", interpolation="BICUBIC", threads=1)
-        return _displayed(rgb.to_ndarray(), frame)
-
-    def _decode_through(self, rows: dict[int, int], take: Callable[[int, av.VideoFrame], None]) -> None:
-        """Takes the wanted frames, and decodes the others too: to count them and to notice damage."""
-        count = 0  # in the order of the decoder: time stamps may be missing, shifted or repeated
-        with self._opened() as (container, stream):
-            for frame in self._whole_frames(self._packets(container, stream), stream):
-                if count in rows:
-                    take(count, frame)
-                count += 1
-            if not count:
-                raise DamageError("it has no whole frames")
-        self.metadata.total_num_frames = count
-        if self._skips or 0 not in self._table.keyframes[:1]:  # it begins between two keyframes
-            self.metadata.frames_left_out = max(self._table.num_frames - count, 0)
+        kind = "rgb48le" if transfer else "rgb24"
+        rgb = frame.reformat(*self._size, format=kind, interpolation="BICUBIC", threads=1).to_ndarray()
+        return _displayed(tone_mapped(rgb, transfer) if transfer else rgb, frame)
 
     def _use_threads(self, stream: av.VideoStream, count: int, most: int) -> None:
         """Threads if there is much to decode, and this is no worker process."""
@@ -469,35 +493,37 @@ class PyAVVideo(Video):
             stream.thread_type = "SLICE" if self._skips else "AUTO"
 
 
-def _ticks(
-    shown: list[tuple[int | None, int | None, int]], table: FrameTable, stream: av.VideoStream, scanned: bool
-) -> tuple[int | None, list[float]]:
-    """From the first frame to the end of the last one, and the gaps in seconds that were closed in it."""
-    if not stream.time_base:
-        return None, []
-    longest = int(MAX_GAP / stream.time_base)
-    if scanned:
-        stamps = [(decoding, stamp, duration) for decoding, stamp, duration in shown if stamp is not None]
-        if not stamps or len(stamps) < len(shown):
-            return None, []
-        ticks, gaps = duration_of(stamps, longest)
-    else:
-        listed = np.sort(table.stamps)
-        steps: np.ndarray = np.diff(listed)
-        gaps, ticks = steps[steps > longest].tolist(), stream.duration or 0
-        if gaps:
-            kept = int(np.median(steps[steps <= longest])) if len(gaps) < len(steps) else 0
-            ticks = max(ticks, int(listed[-1] - listed[0])) - sum(gaps) + len(gaps) * kept
-    return ticks or None, [float(gap * stream.time_base) for gap in gaps]
+def _duration(
+    shown: list[tuple[int | None, int | None, int]] | None, table: FrameTable, stream: av.VideoStream
+) -> tuple[float | None, float | None]:
+    """
+    Seconds from the first frame to the end of the last one, or `None` if the time stamps begin anew or have a gap, 0 if
+    there are none; and the usual length of a frame.
+    """
+    unit, stamps = stream.time_base or 0, table.stamps
+    longest = MAX_GAP / unit if unit else 0
+    decoding = [packet[0] for packet in shown or () if packet[0] is not None]
+    if shown is not None:
+        stamps = np.array([packet[1] for packet in shown if packet[1] is not None], np.int64)
+        if not unit or len(stamps) < len(shown):
+            return 0.0, None
+    steps: np.ndarray = np.diff(np.sort(stamps))
+    usual = steps[(steps > 0) & (steps <= longest)]
+    step = float(np.median(usual) * unit) if len(usual) else None
+    if any(after < before for before, after in pairwise(decoding)) or not ((steps >= 0) & (steps <= longest)).all():
+        return None, step
+    if shown is None:
+        return float((stream.duration or 0) * unit), step
+    first, last = int(stamps.min()), int(stamps.max())
+    end = max((stamp + length for _, stamp, length in shown if stamp is not None and length <= longest), default=last)
+    length = end - first if end > last else (last - first) * len(shown) / max(len(shown) - 1, 1)
+    return float(length * unit), step
 
 
-def _rate(count: int, ticks: int | None, stream: av.VideoStream) -> tuple[float | None, float | None]:
-    """Frames per second and duration in seconds."""
-    stated = float(stream.average_rate or stream.guessed_rate or 0)
-    rate = stated if stated * MAX_GAP >= 1 else None
-    if not ticks or not stream.time_base:
+def _rate(count: int, duration: float, rate: float | None) -> tuple[float | None, float | None]:
+    """Frames per second and duration in seconds, of a duration and a rate that the file states."""
+    if not duration:
         return rate, rate and count / rate
-    duration = float(ticks * stream.time_base)
     # Stamps in milliseconds are rounded; the stated rate is exact where it agrees.
     agrees = rate and abs(count / rate - duration) <= max(0.01 * duration, 3 / rate)
     return rate if agrees else count / duration, duration

@@ -92,6 +92,17 @@ def can_be_trusted(container: av.container.InputContainer, stream: av.VideoStrea
     return stamped and stream.codec_context.name in CODECS and not interlaced
 
 
+def is_hidden(packet: av.Packet) -> bool:
+    """Whether a packet shows no frame: by an edit list, or because it only serves other frames of VP8 or VP9."""
+    codec, data = packet.stream.codec_context.name, memoryview(packet)
+    if packet.is_discard or not packet.size or not codec.startswith(("vp8", "vp9", "libvpx")):
+        return packet.is_discard
+    if "8" in codec:
+        return not data[0] & 0x10
+    shift = data[0] & 0x30 == 0x30  # of profile 3: one bit more
+    return data[-1] & 0xE0 != 0xC0 and not data[0] << shift & 0x0A  # several frames in a packet; shown (again)
+
+
 def _stamp(packet: av.Packet) -> int:
     if packet.pts is None:
         raise UntrustedTableError
@@ -112,7 +123,7 @@ class _Run:
         self._begun = False
         self._look_ahead()
         # Frames of an open group of pictures: after the keyframe in the file, before it on the screen.
-        leading = sum(p.size > 0 and _stamp(p) < self._first_stamp and not p.is_discard for p in self._ahead)
+        leading = sum(p.size > 0 and _stamp(p) < self._first_stamp and not is_hidden(p) for p in self._ahead)
         if leading and row == 0:
             raise UntrustedTableError
         self.number = int(table.shown_before[row]) + leading  # of the next frame to be given
@@ -155,9 +166,9 @@ class _Run:
         if packet.size:
             self.row += 1
             if (stamp := _stamp(packet)) >= self._first_stamp:
-                if not packet.is_discard:
+                if not is_hidden(packet):
                     heapq.heappush(self._stamps, stamp)
-            elif not self._ahead and not packet.is_discard:
+            elif not self._ahead and not is_hidden(packet):
                 raise UntrustedTableError
         for frame in packet.decode():
             if not self._begun and frame.pts is not None and frame.pts < self._first_stamp:

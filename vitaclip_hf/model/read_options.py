@@ -8,6 +8,7 @@ CHOICES = {
     "decoder": ("auto", "pyav", "torchcodec", "decord"),
     "verify": ("read", "full"),
     "on_damage": ("error", "skip"),
+    "pixel_aspect": ("displayed", "coded"),
 }
 
 
@@ -23,6 +24,8 @@ class ReadOptions:
             noticed there. `"full"` decodes the whole file: damage is noticed anywhere.
         on_damage (`str`, defaults to `"error"`): of PyAV. `"skip"` leaves damaged frames out, numbers the others, and
             says in `metadata.frames_left_out` how many were left out.
+        pixel_aspect (`str`, defaults to `"displayed"`): of PyAV, for pixels that are not square. `"displayed"` changes
+            the width of frames, as players do; `"coded"`, the default of evaluation and training, does not, as papers.
         max_seconds (`float`, *optional*): most time for opening and all readings together, without the download; by
             default no limit. The video is then decoded in a process of its own, which is ended after this time.
         max_bytes, max_frame_pixels (`int`, *optional*): limits on the frames of one reading, with copies of them, and
@@ -38,6 +41,7 @@ class ReadOptions:
     decoder: str = "auto"
     verify: str = "read"
     on_damage: str = "error"
+    pixel_aspect: str = "displayed"
     max_seconds: float | None = None
     max_bytes: int | None = 2 << 30
     max_frame_pixels: int | None = 36_000_000  # 8K in cinema format has 8192 x 4320

@@ -20,6 +20,7 @@ from .read_options import ReadOptions
 from .sources import NotAVideoError, VideoDecodingError, VideoTooLargeError, check_pixels, failure, opened_source
 
 
+MAX_ASPECT_RATIO = 100  # of frames that are resized
 ROUNDING = 1e-3  # by which floats may lie beyond 0 … 1
 # Pillow reads more, but for some it starts another program (EPS) or reads other files.
 IMAGE_FORMATS = {"AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "SGI", "TGA", "TIFF", "WEBP"}
@@ -63,6 +64,14 @@ def video_from(
     if _is_decoder(source):
         return torchcodec_video("a decoded video", source, options.max_bytes)
     return VideoOfFrames(to_frames(source, layout, scale, options), metadata)
+
+
+def check_shape(video: Video) -> None:
+    """Raises `VideoTooLargeError` if one side of the frames is so much longer that resizing them takes gigabytes."""
+    height, width = video.metadata.height or 0, video.metadata.width or 0
+    if max(height, width) > MAX_ASPECT_RATIO * min(height, width):
+        cause = f"its frames have {width} x {height} pixels, one side over {MAX_ASPECT_RATIO} times the other"
+        raise failure(video.name, cause, "resizing", "Crop it.", VideoTooLargeError)
 
 
 def is_encoded(source: Any) -> bool:

@@ -20,12 +20,8 @@ from transformers.video_utils import VideoMetadata
 
 from .frame_sampling import ClipSpecification
 from .read_options import ReadOptions
-from .sources import VideoTooLargeError, failure
-from .video_inputs import batch_of_videos, video_from
+from .video_inputs import batch_of_videos, check_shape, video_from
 from .video_reader import SETTINGS
-
-
-MAX_ASPECT_RATIO = 100  # of frames that are resized
 
 
 class VitaClipVideoProcessorKwargs(VideosKwargs, total=False):
@@ -120,14 +116,10 @@ class VitaClipVideoProcessor(BaseVideoProcessor):
         metadata = []
         for index, (source, known) in enumerate(zip(sources, _metadata_of(sources, chosen), strict=True)):
             video = video_from(source, options, metadata=known, layout=layout, scale=scale)
+            if chosen["do_resize"]:
+                check_shape(video)
             seed = None if chosen["seed"] is None else chosen["seed"] + index
             views = video.read_clips(specification if sample else None, seed)
-            height, width = views[0].shape[-2:]
-            if chosen["do_resize"] and max(height, width) > MAX_ASPECT_RATIO * min(
-                height, width
-            ):  # would take gigabytes
-                cause = f"its frames have {width} x {height} pixels, one side over {MAX_ASPECT_RATIO} times the other"
-                raise failure(video.name, cause, "resizing", "Crop it.", VideoTooLargeError)
             clips.extend(views if sample else views * specification.num_views)
             metadata.append(video.metadata)
         arguments = {"do_sample_frames": False, "input_data_format": ChannelDimension.FIRST, "video_metadata": None}

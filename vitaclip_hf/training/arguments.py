@@ -125,6 +125,9 @@ class DataArguments:
     )
     max_retries: int = HfArg(default=10, help="Number of other videos tried in place of an unreadable one.")
     max_seconds: float | None = HfArg(default=None, help="Most time for decoding one video.")
+    pixel_aspect: Literal["coded", "displayed"] = HfArg(
+        default="coded", help="Pixels that are not square: as the file stores them, or as players show them."
+    )
     sampling: Literal["dense_random", "segment_random", "dense", "uniform"] = HfArg(
         default="dense_random", help="Frames of a training clip."
     )

@@ -51,7 +51,8 @@ def make_datasets(
             "`mixup` and `cutmix` mix the videos of a batch: `per_device_train_batch_size` must be 2 or more"
         )
     arguments = data.arguments
-    settings: dict[str, Any] = {"frame_stride": arguments.frame_stride, "max_seconds": arguments.max_seconds}
+    names = ("frame_stride", "max_seconds", "pixel_aspect")
+    settings: dict[str, Any] = {name: getattr(arguments, name) for name in names}
     clip = VideoReader(video_processor, sampling=arguments.sampling, num_views=1, num_spatial_views=1, **settings)
     settings |= {"num_views": arguments.num_views, "num_spatial_views": arguments.num_spatial_views}
     views = VideoReader(video_processor, sampling=arguments.eval_sampling, **settings)
