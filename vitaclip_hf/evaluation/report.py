@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import pyarrow
 import pyarrow.parquet
-from matplotlib.figure import Figure  # without pyplot: no display, no global state
 
+from ..charts import BEST, INK, OTHER, QUIET, TRACK, charts, save, title
 from ..data.metrics import per_class_accuracy
 from ..data.output_files import replace_file
 from ..version import package_versions
@@ -123,7 +123,7 @@ def _write_predictions(file: Path, done: Sequence[SplitOutcome], rows: Sequence[
     replace_file(file, write)
 
 
-def _write_per_class(folder: Path, outcome: SplitOutcome, rows: Sequence[str], title: str) -> None:
+def _write_per_class(folder: Path, outcome: SplitOutcome, rows: Sequence[str], heading: str) -> None:
     """The accuracy of each class, as CSV and PNG."""
     names, labels, stem = outcome.split.table.class_names, outcome.labels, f"per_class_{outcome.split.name}"
     measured = [per_class_accuracy(outcome.ranks(row), labels, len(names)) for row in rows]
@@ -132,19 +132,20 @@ def _write_per_class(folder: Path, outcome: SplitOutcome, rows: Sequence[str], t
     lines = [[name, count, *values] for name, count, values in zip(names, counts, cells, strict=True)]
     _write_csv(folder / f"{stem}.csv", [["class", "videos", *rows], *lines])
     order = np.argsort(np.nan_to_num(accuracy[0], nan=-1.0), kind="stable")
-    figure = Figure(figsize=(8, 1.5 + 0.18 * min(len(names), READABLE)), layout="constrained")
-    axes = figure.subplots()
-    for row, values, marker in zip(rows, accuracy, "ox"[: len(rows)], strict=True):
-        axes.plot(100 * values[order], range(len(names)), marker, label=ROW_TITLES.get(row, row), markersize=5)
-    shown = [names[index] for index in order] if len(names) <= READABLE else []
-    axes.set_yticks(range(len(shown)), shown, fontsize=7)
-    axes.set(xlabel="top-1 accuracy of the class, %", xlim=(-2, 102), ylim=(-1, len(names)), title=title)
-    axes.grid(alpha=0.3)
-    figure.legend(loc="outside lower right", ncols=2)
-    figure.savefig(folder / f"{stem}.png", dpi=120)
+    figure, [axes] = charts(height=1.6 + 0.24 * min(len(names), READABLE))
+    places = range(len(names))
+    for row, values, color in zip(rows, accuracy, (BEST, OTHER), strict=False):
+        axes.plot(100 * values[order], places, "o", color=color, label=ROW_TITLES.get(row, row), markersize=6)
+    if len(names) <= READABLE:
+        axes.set_yticks(places, [names[index] for index in order], color=INK)
+    axes.set(xlabel="videos of the class that are right, %", xlim=(-2, 102), ylim=(-0.7, len(names) - 0.3))
+    axes.grid(color=TRACK)
+    title(axes, heading)
+    figure.legend(loc="outside lower right", ncols=2, frameon=False, labelcolor=QUIET)
+    save(figure, folder / f"{stem}.png")
 
 
-def _write_confusion(folder: Path, outcome: SplitOutcome, row: str, title: str) -> None:
+def _write_confusion(folder: Path, outcome: SplitOutcome, row: str, heading: str) -> None:
     """Counts of videos by true class (lines) and predicted class (columns), as CSV and PNG."""
     names, labels, stem = outcome.split.table.class_names, outcome.labels, f"confusion_{outcome.split.name}"
     matrix = np.zeros((len(names), len(names)), dtype=np.int64)
@@ -152,16 +153,20 @@ def _write_confusion(folder: Path, outcome: SplitOutcome, row: str, title: str) 
     np.add.at(matrix, (labels[present], outcome.ranking(row)[present, 0]), 1)
     lines = [[name, *line] for name, line in zip(names, matrix.tolist(), strict=True)]
     _write_csv(folder / f"{stem}.csv", [["true \\ predicted", *names], *lines])
-    figure = Figure(figsize=(8, 7.5), layout="constrained")
-    axes = figure.subplots()
+    side = 2.5 + 0.24 * min(len(names), READABLE)
+    figure, [axes] = charts(width=max(side, 5.0), height=max(side, 4.5))
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    image = axes.imshow(100 * shares, cmap="viridis", vmin=0, vmax=100)
+    axes.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100)
     if len(names) <= READABLE:
-        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=5)
-        axes.set_yticks(range(len(names)), names, fontsize=5)
-    axes.set(xlabel="predicted class", ylabel="true class", title=title)
-    figure.colorbar(image, label="% of the true class's videos", shrink=0.8)
-    figure.savefig(folder / f"{stem}.png", dpi=150)
+        axes.set_xticks(range(len(names)), names, rotation=90, color=INK)
+        axes.set_yticks(range(len(names)), names, color=INK)
+        for true, predicted in zip(*matrix.nonzero(), strict=True):
+            color = "white" if shares[true, predicted] > 0.5 else INK
+            number = matrix[true, predicted]
+            axes.text(predicted, true, number, ha="center", va="center", fontsize=8, color=color)
+    axes.set(xlabel="predicted class", ylabel="true class")
+    title(axes, heading)
+    save(figure, folder / f"{stem}.png")
 
 
 def _write_csv(file: Path, lines: Iterable[Sequence]) -> None:

@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from ..charts import BEST, INK, OTHER, QUIET, TRACK
 from ..model.read_options import ReadOptions
 from ..model.shown_names import one_line
 from ..model.video_inputs import to_frames, video_from
@@ -31,9 +32,6 @@ PERCENT_WIDTH = 0.98
 COSINE_WIDTH = 1.0
 WIDEST_LABEL = 0.45 * INNER_WIDTH
 
-# Okabe and Ito's blue, and a light grey-blue: they differ in lightness, so that all readers can tell them apart.
-BEST, OTHER, TRACK = "#0072B2", "#A9BFD1", "#F0F2F5"
-INK, QUIET = "#1B1F24", "#667080"
 TITLE_SIZE, LABEL_SIZE, TIME_SIZE = 15, 13, 9.5
 DOTS_PER_INCH = 160
 ROUNDING = 1e-4  # of a softmax in float32

@@ -13,7 +13,12 @@ from .throughput import Throughput
 
 
 logger = logging.get_logger(__name__)
-CURVES = (("loss", "eval_loss"), ("eval_top1", "eval_top5"), ("learning_rate",))  # of one panel each
+# Of one panel each: its title, and its curves by their names in the log.
+CURVES = (
+    ("Loss", {"loss": "training", "eval_loss": "validation"}),
+    ("Validation accuracy, %", {"eval_top1": "top-1", "eval_top5": "top-5"}),
+    ("Learning rate", {"learning_rate": "learning rate"}),
+)
 
 
 class TrainingProgress(ProgressCallback):
@@ -98,15 +103,22 @@ def plot_curves(log_history: list[dict[str, Any]], path: str | Path) -> None:
         log_history (`list[dict]`): `trainer.state.log_history`.
         path (`str` or `Path`): the PNG file to write.
     """
-    from matplotlib.figure import Figure
+    from ..charts import BEST, OTHER, QUIET, TRACK, charts, save, title
 
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
-    for axes, names in zip(figure.subplots(1, 3), CURVES, strict=True):
-        for name in names:
-            points = [(entry["step"], entry[name]) for entry in log_history if name in entry]
-            if points:
-                axes.plot(*zip(*points, strict=True), label=name)
-        axes.set(xlabel="step")
-        if axes.lines:
-            axes.legend()
-    figure.savefig(path, dpi=120)
+    figure, panels = charts(3, width=12)
+    for axes, (heading, names) in zip(panels, CURVES, strict=True):
+        title(axes, heading)
+        for (name, label), color in zip(names.items(), (BEST, OTHER), strict=False):
+            scale = 100 if "top" in name else 1
+            points = [(entry["step"], scale * entry[name]) for entry in log_history if name in entry]
+            if points and not (
+                name == "eval_top5" and min(points)[1] == 100
+            ):  # of a few classes, top-5 is always right
+                axes.plot(
+                    *zip(*points, strict=True), color=color, linewidth=2, marker="o" * (len(points) == 1), label=label
+                )
+        axes.set_xlabel("step")
+        axes.grid(axis="y", color=TRACK)
+        if len(axes.lines) > 1:
+            axes.legend(frameon=False, labelcolor=QUIET)
+    save(figure, path)
