@@ -198,7 +198,7 @@ def make_card(
     classes = [config.id2label[index] for index in range(min(2, config.num_labels))]
     measured = results is not None and not results["limited"] and "vita_clip" in results["rows"]
     model.freeze_backbone()
-    trained, parameters = model.get_nb_trainable_parameters()
+    trained, parameters = model.num_parameters(only_trainable=True), model.num_parameters()
     card = ModelCard.from_template(
         ModelCardData(
             **{name: texts.get(name) for name in ("license", "license_name", "license_link")},

@@ -211,9 +211,8 @@ def agreement(scale: Scale, record: Record) -> None:
 def forwards(model: VitaClipForVideoClassification, ids: torch.Tensor) -> dict[str, Callable]:
     """Every public forward as a function of frames `[B, T, 3, H, W]`."""
 
-    def prompts_disabled(videos: torch.Tensor) -> torch.Tensor:
-        with model.prompts_disabled():
-            return model.get_video_features(videos).pooler_output
+    def without_prompts(videos: torch.Tensor) -> torch.Tensor:
+        return model.get_video_features(videos, use_prompts=False).pooler_output
 
     def views(videos: torch.Tensor) -> torch.Tensor:
         return model.get_video_features(torch.stack([videos, videos.flip(-1)], 1)).pooler_output
@@ -223,7 +222,9 @@ def forwards(model: VitaClipForVideoClassification, ids: torch.Tensor) -> dict[s
         "video features": lambda videos: model.get_video_features(videos, class_tokens_only=True).pooler_output,
         "video features with all tokens": lambda videos: model.get_video_features(videos).pooler_output,
         "video features of two views": views,
-        "video features without prompts": prompts_disabled,
+        "video features without prompts": lambda videos: (
+            model.get_video_features(videos, use_prompts=False).pooler_output
+        ),
         "image features": lambda videos: model.get_image_features(videos[:, 0]).pooler_output,
         "class features": lambda videos: model.get_class_features().pooler_output,
         "text features": lambda videos: model.get_text_features(ids).pooler_output,

@@ -101,7 +101,8 @@ def main():
     trained = all_scenes(held_out=False)
     model = build_model(arguments.clip, tokenizer, [scene.label for scene in trained]).to(arguments.device)
     clip = CLIPModel.from_pretrained(arguments.clip).to(arguments.device).eval()
-    print("Trainable parameters, and all: {:,}, {:,}".format(*model.get_nb_trainable_parameters()))
+    trainable, total = model.num_parameters(only_trainable=True), model.num_parameters()
+    print(f"Trainable parameters, and all: {trainable:,}, {total:,}")
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=arguments.lr, weight_decay=arguments.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(

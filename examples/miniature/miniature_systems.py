@@ -6,7 +6,6 @@ A system is a module whose forward takes videos and the name of a set of texts o
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -135,8 +134,8 @@ class VitaClip(System):
 
     def video_embeds(self, clips: torch.Tensor, plain: bool = False) -> torch.Tensor:
         """Normalised, `[B, E]`; of the frozen CLIP if `plain`."""
-        with self.model.prompts_disabled() if plain else nullcontext():
-            return nn.functional.normalize(self.model.get_video_features(clips).pooler_output.float(), dim=-1)
+        features = self.model.get_video_features(clips, use_prompts=not plain).pooler_output
+        return nn.functional.normalize(features.float(), dim=-1)
 
     def class_embeds(self, texts: str) -> torch.Tensor:
         return self.model.get_class_embeds() if self.contexts and texts == "trained" else self.world.plain(texts)

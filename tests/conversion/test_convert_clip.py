@@ -112,8 +112,7 @@ def check_features(folder: Path, original) -> VitaClipModel:
     """Images and texts through the folder as through open_clip's own code."""
     model = AutoModel.from_pretrained(folder).eval()
     images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    with model.prompts_disabled():
-        ours = model.get_video_features(images[:, None]).pooler_output
+    ours = model.get_video_features(images[:, None], use_prompts=False).pooler_output
     torch.testing.assert_close(ours, original.encode_image(images), atol=1e-5, rtol=0)
     padded = torch.nn.functional.pad(IDS, (0, TEXT["context_length"] - IDS.shape[1]))
     texts = original.encode_text(padded)

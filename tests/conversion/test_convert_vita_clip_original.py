@@ -82,7 +82,7 @@ def test_released_trainable_parameters(converted):
     vision = {"train_cls_projection": False}  # the released code freezes it by accident
     model = AutoModel.from_pretrained(folder, vision_config=vision)
     model.freeze_backbone()
-    assert model.get_nb_trainable_parameters()[0] == case.settings["trainable_parameters"]
+    assert model.num_parameters(only_trainable=True) == case.settings["trainable_parameters"]
 
 
 def test_processor_of_the_folder(converted):

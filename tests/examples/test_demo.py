@@ -27,7 +27,7 @@ def test_files_of_the_checkpoint():
     assert list(model.config.id2label.values()) == names
     card = (ROOT / "MODEL_CARD.md").read_text()
     model.freeze_backbone()
-    trainable, total = model.get_nb_trainable_parameters()
+    trainable, total = model.num_parameters(only_trainable=True), model.num_parameters()
     assert f"{total:,} / {trainable:,}" in card
 
 

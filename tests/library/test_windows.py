@@ -5,11 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from stamped_video import write_stamped
+from tiny_encoders import save_tiny_encoder
+from torch.nn.functional import normalize
 
-from vitaclip_hf import VideoDecodingError, VideoReader, VitaClipVideoProcessor, open_video
+from vitaclip_hf import VideoDecodingError, VideoReader, VitaClipVideoProcessor, load_checkpoint, open_video
 from vitaclip_hf.cli.main import main
+from vitaclip_hf.library.embedding import embed_videos
 from vitaclip_hf.library.store import read_embeddings
+from vitaclip_hf.library.timeline import VideoTimeline
 from vitaclip_hf.library.windows import read_windows
 from vitaclip_hf.model import decoding_process
 from vitaclip_hf.model.decoding import PyAVVideo
@@ -104,3 +109,26 @@ def test_a_picture_that_is_held_is_one_window(tmp_path):
     assert len(windows) <= 5 and windows[0].start == 0 and windows[-1].end >= 3000
     assert all(b.start <= a.end for a, b in zip(windows, windows[1:], strict=False))
     assert max(window.end - window.start for window in windows) > 2990
+
+
+@pytest.mark.parametrize("family", ["clip", "siglip2"])
+@torch.no_grad()
+def test_a_frame_is_encoded_once_however_many_windows_hold_it(family, joined, tmp_path):
+    save_tiny_encoder(family, tmp_path / "model")
+    checkpoint = load_checkpoint(tmp_path / "model")
+    model, encoder, encoded = checkpoint.model, checkpoint.encoder(), []
+    windows = list(read_windows(encoder.reader(), joined, 2.0, 0.5))
+    by_window = normalize(encoder.video_features(torch.stack([window.pixels for window in windows])).mean(1), dim=-1)
+    frames = {number for window in windows for number in window.frames}
+    assert 3 * len(frames) < sum(len(window.frames) for window in windows)
+    own = model.get_image_features
+    model.get_image_features = lambda **inputs: encoded.append(len(inputs["pixel_values"])) or own(**inputs)
+    embed_videos([str(joined)], tmp_path / "vectors", checkpoint, window=2.0, stride=0.5, batch_size=3)
+    vectors = torch.tensor(read_embeddings(tmp_path / "vectors")["vector"].to_pylist())
+    torch.testing.assert_close(vectors, by_window, atol=1e-5, rtol=0)
+    assert sum(encoded) == len(frames)
+    encoded.clear()
+    timeline = VideoTimeline(encoder, ["a", "the red star"], window=2.0, stride=0.5, batch_size=3)
+    cosines = torch.tensor(np.stack([window.cosines for window in timeline.scores(joined)]))
+    torch.testing.assert_close(cosines, by_window @ timeline.scorer.class_features.T, atol=1e-5, rtol=0)
+    assert sum(encoded) == len(frames)

@@ -112,4 +112,4 @@ def test_presets(name, trainable):
     config = VitaClipConfig(**json.loads((MODELS / f"{name}.json").read_text()), num_labels=400)
     model = VitaClipModel(config)
     model.freeze_backbone()
-    assert model.get_nb_trainable_parameters()[0] == trainable
+    assert model.num_parameters(only_trainable=True) == trainable

@@ -1,17 +1,18 @@
 import copy
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import enable_checkpointing, on_clip, set_classes, tiny_config, tiny_model
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification, CLIPConfig, CLIPModel
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
 from vitaclip_hf import VitaClipForVideoClassification, VitaClipModel, VitaClipVisionModel
 from vitaclip_hf.loading.checkpoint import CheckpointError, load_checkpoint
 from vitaclip_hf.model.modeling_vita_clip import classification_loss
+from vitaclip_hf.model.prompts import nearest_frames
 
 
 NO_PROMPTS = {"use_summary_prompt": False, "use_local_prompts": False, "num_global_prompts": 0}
@@ -583,21 +584,57 @@ def test_activation_checkpointing_asked_for_in_the_configuration(cls, tmp_path):
     assert "gradient_checkpointing" not in (tmp_path / "config.json").read_text()
 
 
-def test_time_is_resized_as_torch_does_and_in_the_same_precision():
-    from vitaclip_hf.model.prompts import resize_over_time
-
+def test_nearest_frames_are_those_of_torch():
     for trained in (1, 2, 3, 8, 16):
-        vectors = torch.randn(trained, 5, dtype=torch.float64)
         for frames in (1, 2, 5, 8, 12, 41, 82, 94, 123):
             numbers = torch.arange(trained, dtype=torch.float32)[None, None]
-            nearest = torch.nn.functional.interpolate(numbers, size=frames, mode="nearest")[0, 0].long()
-            assert torch.equal(resize_over_time(vectors, frames), vectors[nearest])
+            expected = torch.nn.functional.interpolate(numbers, size=frames, mode="nearest")[0, 0].long()
+            assert torch.equal(nearest_frames(trained, frames, expected.device), expected)
+
+
+class KernelCount(TorchDispatchMode):
+    """Counts the kernels that are dispatched. A view launches none."""
+
+    def __init__(self):
+        super().__init__()
+        self.kernels = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.kernels += not function.is_view and function != torch.ops.aten._unsafe_view.default
+        return function(*args, **(kwargs or {}))
+
+
+def count_kernels(layers: int, run) -> int:
+    model = tiny_model(vision={"num_hidden_layers": layers})
+    with KernelCount() as count:
+        run(model)
+    return count.kernels
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_launches_of_a_layer(grad):
+    """
+    CLIP's layer is 14 kernels. Prompts add the projection of the class tokens, norm, three products, attention, product
+    and sum of the summary; choice and sum of the local prompts; and the copies of tokens for keys and for queries.
+    """
+
+    def prompted(model):
+        with torch.set_grad_enabled(grad):
+            model.get_video_features(videos(), class_tokens_only=True)
+
+    def plain(model):
+        with torch.set_grad_enabled(grad):
+            model.get_video_features(videos(), use_prompts=False)
+
+    counts = {layers: (count_kernels(layers, prompted), count_kernels(layers, plain)) for layers in (2, 3)}
+    assert counts[3][0] - counts[2][0] <= 14 + 8 + 2 + 2
+    assert counts[3][1] - counts[2][1] == 14
+    assert counts[2][0] <= 2 * 26 + 13  # indices are made once for all layers
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("activation", ["quick_gelu", "gelu"])
 def test_prompts_off_is_clip_to_the_bit(stock_clip, tmp_path, attention, activation):
-    """By the argument and by the context, which counts in its own thread only."""
     config = copy.deepcopy(stock_clip.config)
     config.text_config.hidden_act = config.vision_config.hidden_act = activation
     CLIPModel(config).save_pretrained(tmp_path)
@@ -608,12 +645,10 @@ def test_prompts_off_is_clip_to_the_bit(stock_clip, tmp_path, attention, activat
     with torch.no_grad():
 
         def features(**kwargs):
-            with torch.no_grad():  # each thread has its own mode
-                return model.get_video_features(pixels, **kwargs).pooler_output
+            return model.get_video_features(pixels, **kwargs).pooler_output
 
         expected = clip.get_image_features(pixels.flatten(0, 1)).pooler_output.unflatten(0, (2, 5)).mean(1)
-        prompted = features()
-        assert (prompted - expected).abs().max() > 1e-3
+        assert (features() - expected).abs().max() > 1e-3
         assert torch.equal(features(use_prompts=False), expected)
         assert torch.equal(features(use_prompts=False, class_tokens_only=True), expected)
         texts = {"input_ids": ids, "attention_mask": torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])}
@@ -621,13 +656,6 @@ def test_prompts_off_is_clip_to_the_bit(stock_clip, tmp_path, attention, activat
         torch.testing.assert_close(ours.logits_per_video, one.logits_per_image, atol=1e-5, rtol=0)
         features_of_texts = clip.get_text_features(**texts).pooler_output
         assert torch.equal(ours.text_embeds, torch.nn.functional.normalize(features_of_texts, dim=-1))
-        with pytest.raises(KeyError), model.prompts_disabled(), ThreadPoolExecutor(1) as other:
-            with model.vision_model.prompts_disabled():
-                assert torch.equal(features(), expected)
-            assert torch.equal(features(), expected)
-            assert torch.equal(other.submit(features).result(), prompted)
-            raise KeyError
-        assert torch.equal(features(), prompted)
 
 
 def test_learned_classes_without_prompts_are_an_error(tokenizer):
@@ -637,5 +665,3 @@ def test_learned_classes_without_prompts_are_an_error(tokenizer):
             model(videos())  # fills the cache of class features
             with pytest.raises(ValueError, match="no learned classes"):
                 model(videos(), use_prompts=False)
-            with model.prompts_disabled(), pytest.raises(ValueError, match="no learned classes"):
-                model(videos())

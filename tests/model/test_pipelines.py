@@ -3,6 +3,7 @@
 import importlib
 import logging
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from vitaclip_hf import (
 )
 from vitaclip_hf.data.motion_shapes import write_video
 from vitaclip_hf.model import reading_ahead
-from vitaclip_hf.model.scorer import ScoreError
+from vitaclip_hf.model.scorer import ScoreError, Scorer
 
 
 LABELS = ["riding a bike", "tai_chi", "archery", "high jump"]
@@ -278,7 +279,7 @@ def test_label_embeddings_are_made_once_and_never_stale(folder, files):
         ({"candidate_labels": ["a"], "hypothesis_template": "a video"}, ValueError, "needs `{}`"),
         ({"candidate_labels": ["a"], "hypothesis_template": []}, ValueError, "needs `{}`"),
         ({"candidate_labels": ["a"], "top_k": 0}, ValueError, "`top_k`"),
-        ({"candidate_labels": ["a"], "view": 3}, TypeError, "unknown argument view"),
+        ({"candidate_labels": ["a"], "view": 3}, TypeError, "unknown setting `view`; known are num_frames"),
         ({"candidate_labels": ["word " * 90]}, ValueError, "takes 9[0-9] tokens.*77 positions"),
     ],
 )
@@ -405,8 +406,9 @@ def test_texts_of_labels_and_blend(classifier, files):
     texts = {label: [label, f"a video of {label}"] for label in LABELS}
     templates = classifier(files[0], candidate_labels=LABELS, hypothesis_template=["{}", "a video of {}"])
     check(classifier(files[0], candidate_labels=texts), {row["label"]: row["score"] for row in templates})
-    with classifier.model.prompts_disabled():
-        frozen = {row["label"]: row["score"] for row in classifier(files[0], candidate_labels=LABELS)}
+    pixels, _ = classifier.encoder.reader().read(files[0])
+    scorer = Scorer(replace(classifier.encoder, use_prompts=False), LABELS)
+    frozen = dict(zip(LABELS, scorer.score(pixels[None]).scores[0].tolist(), strict=True))
     check(classifier(files[0], candidate_labels=LABELS, blend=1.0), frozen)
     with pytest.raises(ValueError, match="`blend` must be"):
         classifier(files[0], candidate_labels=LABELS, blend=-1)

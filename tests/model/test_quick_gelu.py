@@ -2,7 +2,7 @@ import pytest
 import torch
 from transformers.activations import ACT2FN
 
-from vitaclip_hf.model.quick_gelu import QuickGELU
+from vitaclip_hf.model.modeling_vita_clip import QuickGELU
 
 
 STOCK = ACT2FN["quick_gelu"]

@@ -8,8 +8,8 @@ from transformers.masking_utils import create_causal_mask
 from transformers.models.clip.modeling_clip import CLIPEncoder
 
 from vitaclip_hf import VitaClipModel
+from vitaclip_hf.model.modeling_vita_clip import QuickGELU
 from vitaclip_hf.model.prompts import AFTER_END, CONTEXT_SLOT
-from vitaclip_hf.model.quick_gelu import QuickGELU
 
 
 # 2, 5, 1, 2, 3 and 1 tokens: neither sorted nor all of one length.

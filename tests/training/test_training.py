@@ -64,7 +64,7 @@ def test_a_run_leaves_model_checkpoints_recipe_record_and_curves(whole_run, vide
     assert (record["data"]["train"]["videos"], record["data"]["validation"]["videos"]) == (9, 3)
     assert len(record["data"]["train"]["sha256"]) == 64
     model.freeze_backbone()
-    assert record["trainable_parameters"] == model.get_nb_trainable_parameters()[0]
+    assert record["trainable_parameters"] == model.num_parameters(only_trainable=True)
     assert record["environment"]["torch"] == torch.__version__.split("+")[0]
     held = read_annotations(videos, whole_run / "held_back.csv")
     assert (held.class_names, held.counts(), len(held)) == (tuple(sorted(NAMES)), [1, 1, 1], 3)

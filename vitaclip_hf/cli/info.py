@@ -69,7 +69,7 @@ def describe_checkpoint(name: str, revision: str | None) -> dict[str, Any]:
     record = find_prompts_alone(name, {"revision": revision})
     model = checkpoint.model
     model.freeze_backbone()
-    trained, parameters = model.get_nb_trainable_parameters()
+    trained, parameters = model.num_parameters(only_trainable=True), model.num_parameters()
     named = model.class_prompts.have_names
     return {
         "model": name,

@@ -31,8 +31,7 @@ def parameters(config: VitaClipConfig) -> dict[str, int]:
     with torch.device("meta"):
         model = VitaClipModel(config)
     model.freeze_backbone()
-    trainable, total = model.get_nb_trainable_parameters()
-    return {"all": total, "trainable": trainable}
+    return {"all": model.num_parameters(), "trainable": model.num_parameters(only_trainable=True)}
 
 
 def gmacs_per_view(config: VitaClipConfig, frames: int) -> dict[str, float]:

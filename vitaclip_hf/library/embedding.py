@@ -27,7 +27,7 @@ from ..model.reading_ahead import reading_threads
 from ..model.scorer import Scorer
 from ..model.shown_names import one_line
 from .store import VideoStore, is_one_of, mean_vectors
-from .windows import VideoWindow, check_window, read_clips
+from .windows import VideoWindow, check_window, read_clips, window_features
 
 
 SAVED_EVERY = 500  # windows or videos
@@ -256,7 +256,7 @@ class _Embedder:
     @torch.no_grad()
     def _values(self, windows: list[Any]) -> Iterator[dict[str, Any]]:
         """Vectors of windows, and their scores of labels."""
-        features = self.encoder.video_features(torch.stack([window.pixels for window in windows]))
+        features = window_features(self.encoder, windows)
         scores = self.scorer.compare(features).scores.cpu().numpy() if self.scorer else None
         for number, vector in enumerate(mean_vectors(self.encoder.embeds(features)).numpy()):
             row = {"vector": vector}

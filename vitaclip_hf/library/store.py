@@ -28,7 +28,7 @@ from ..loading.checkpoint import Checkpoint
 from ..loading.guards import check_utf8
 from ..model.read_options import READ_OPTIONS
 from ..model.shown_names import one_line
-from .windows import read_clips
+from .windows import read_clips, window_features
 
 
 FOLDER = ".vitaclip-index"
@@ -218,7 +218,7 @@ class VideoStore:
         self.check_model(checkpoint)
         encoder, settings = checkpoint.encoder(), self.settings or {}
         clips = read_clips(encoder.reader(), video, settings.get("window"), settings.get("stride"))
-        vectors = [mean_vectors(encoder.embed_videos(clip.pixels[None])) for clip in clips]  # type: ignore[index]
+        vectors = [mean_vectors(encoder.embeds(window_features(encoder, [clip]))) for clip in clips]
         return mean_vectors(torch.stack(vectors, 1))[0].numpy()
 
     def search(self, query: np.ndarray, top_k: int = 10, per_video: int = 1, approximate: bool = False) -> list[Moment]:

@@ -2,12 +2,13 @@
 
 A window is a clip of some seconds. The next window begins `stride` seconds later, so that windows overlap. The frames
 of a window are those on display at the centres of equal parts of it, as `sampling="uniform"` takes them of a whole
-video. A frame that several windows need is converted and preprocessed once.
+video. A frame that several windows need is converted and preprocessed once, and encoded once by a model that looks at
+frames one by one. In a Vita-CLIP the frames of a window meet, so that it encodes every window.
 """
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..loading.families import FrameEncoder
 from ..model.decoding import DecodedFrame, VideoDecodingError
 from ..model.encoder import VideoEncoder
 from ..model.video_inputs import check_shape, video_from
@@ -23,6 +25,14 @@ from ..model.video_reader import VideoReader
 
 MOMENT = 1e-6  # seconds; times that are closer count as equal
 THUMBNAIL_HEIGHT = 120
+
+
+@dataclass(eq=False)
+class FrameInput:
+    """A frame of windows: model input `(num_spatial_views, 3, height, width)`, or the features that were made of it."""
+
+    pixels: torch.Tensor
+    features: torch.Tensor | None = None
 
 
 @dataclass
@@ -34,7 +44,7 @@ class VideoWindow:
         start, end (`float`): seconds.
         frames (`list[int]`): numbers of its frames.
         times (`list[float]`): when each of them begins to be shown.
-        pixels (`torch.Tensor` of shape `(num_spatial_views, num_frames, 3, height, width)`): model input.
+        inputs (`list[FrameInput]`): its frames for the model. Windows share them.
         thumbnail (`np.ndarray` of shape `(height, width, 3)`, *optional*): its middle frame, small.
     """
 
@@ -42,8 +52,13 @@ class VideoWindow:
     end: float
     frames: list[int] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
-    pixels: torch.Tensor | None = field(default=None, repr=False)
+    inputs: list[FrameInput] = field(default_factory=list, repr=False)
     thumbnail: np.ndarray | None = field(default=None, repr=False)
+
+    @property
+    def pixels(self) -> torch.Tensor:
+        """Model input `(num_spatial_views, num_frames, 3, height, width)`."""
+        return torch.stack([frame.pixels for frame in self.inputs], dim=1)
 
 
 @dataclass
@@ -52,24 +67,19 @@ class _OpenWindow:
 
     window: VideoWindow
     wanted: list[float]
-    pixels: list[torch.Tensor] = field(default_factory=list)
 
     def wants(self, until: float) -> bool:
         return bool(self.wanted) and self.wanted[0] < until - MOMENT
 
-    def take(self, frame: DecodedFrame, pixels: torch.Tensor, until: float, thumbnail: bool) -> None:
+    def take(self, frame: DecodedFrame, shared: FrameInput, until: float, thumbnail: bool) -> None:
         """Takes a frame as often as it is wanted before a moment."""
         while self.wants(until):
             del self.wanted[0]
             self.window.frames.append(frame.number)
             self.window.times.append(frame.time)
-            self.pixels.append(pixels)
-            if thumbnail and self.window.thumbnail is None and len(self.pixels) > len(self.wanted):
+            self.window.inputs.append(shared)
+            if thumbnail and self.window.thumbnail is None and len(self.window.inputs) > len(self.wanted):
                 self.window.thumbnail = thumbnail_of(frame.rgb)
-
-    def finished(self) -> VideoWindow:
-        self.window.pixels = torch.stack(self.pixels, dim=1)
-        return self.window
 
 
 def thumbnail_of(picture: np.ndarray, height: int = THUMBNAIL_HEIGHT) -> np.ndarray:
@@ -78,12 +88,12 @@ def thumbnail_of(picture: np.ndarray, height: int = THUMBNAIL_HEIGHT) -> np.ndar
     return np.asarray(Image.fromarray(np.ascontiguousarray(picture)).resize((width, height), Image.Resampling.BICUBIC))
 
 
-def model_input(reader: VideoReader, frame: DecodedFrame) -> torch.Tensor:
-    """Model input of a single frame, of shape `(num_spatial_views, 3, height, width)`."""
+def model_input(reader: VideoReader, frame: DecodedFrame) -> FrameInput:
+    """Model input of a single frame."""
     picture = torch.from_numpy(np.ascontiguousarray(frame.rgb)).permute(2, 0, 1)
     # The processor of a model with a fixed number of frames takes no other.
     count = reader.specification.num_frames if getattr(reader.video_processor, "fixed_frames", False) else 1
-    return reader.process(picture.expand(count, -1, -1, -1))[:, 0]
+    return FrameInput(reader.process(picture.expand(count, -1, -1, -1))[:, 0])
 
 
 def check_window(window: float, stride: float) -> None:
@@ -141,12 +151,13 @@ def read_windows(
             wanted = [start + (place + 0.5) * (covered_to - start) / num_frames for place in range(num_frames)]
             waiting.append(_OpenWindow(VideoWindow(start, covered_to), wanted))
             number += 1
+        shared = None
         if any(opened.wants(frame.end) for opened in waiting):
-            pixels = model_input(reader, frame)
+            shared = model_input(reader, frame)
             for opened in waiting:
-                opened.take(frame, pixels, frame.end, thumbnails)
+                opened.take(frame, shared, frame.end, thumbnails)
         while waiting and not waiting[0].wanted:
-            yield waiting.popleft().finished()
+            yield waiting.popleft().window
     if frame is None:
         return
     # The video is over. What its last window still wants is the last frame, as for a video shorter than a clip.
@@ -154,9 +165,10 @@ def read_windows(
     for opened in waiting:
         if seen_to > frame.end - MOMENT or not (opened.window.frames or seen_to == 0):
             break
-        opened.take(frame, model_input(reader, frame), math.inf, thumbnails)
+        shared = shared or model_input(reader, frame)
+        opened.take(frame, shared, math.inf, thumbnails)
         opened.window.end = seen_to = min(opened.window.end, frame.end)
-        yield opened.finished()
+        yield opened.window
 
 
 def read_clips(reader: VideoReader, source: Any, window: float | None, stride: float | None) -> Iterator[VideoWindow]:
@@ -166,7 +178,20 @@ def read_clips(reader: VideoReader, source: Any, window: float | None, stride: f
     else:
         pixels, metadata = reader.read(source)
         start = getattr(metadata, "start", 0.0)
-        yield VideoWindow(start, start + (metadata.duration or 0.0), pixels=pixels)
+        yield VideoWindow(start, start + (metadata.duration or 0.0), inputs=list(map(FrameInput, pixels.unbind(1))))
+
+
+def window_features(encoder: VideoEncoder, windows: Sequence[VideoWindow]) -> torch.Tensor:
+    """Features `(num_windows, num_spatial_views, num_features)` of windows, see [`VideoEncoder.video_features`]."""
+    if not isinstance(encoder, FrameEncoder):
+        return encoder.video_features(torch.stack([window.pixels for window in windows]))
+    new = [*dict.fromkeys(frame for window in windows for frame in window.inputs if frame.features is None)]
+    if new:
+        features = encoder.frame_features(torch.cat([frame.pixels for frame in new]))
+        for frame, of_frame in zip(new, features.unflatten(0, (len(new), -1)), strict=True):
+            frame.features, frame.pixels = of_frame, torch.empty(0)
+    of_windows = [torch.stack([frame.features for frame in window.inputs], dim=1) for window in windows]  # type: ignore[misc]
+    return encoder.average(torch.stack(of_windows))
 
 
 def embed_windows(
@@ -190,9 +215,8 @@ def embed_windows(
 
     def embedded() -> Iterator[tuple[VideoWindow, torch.Tensor]]:
         if batch:
-            pixels = torch.stack([window.pixels for window in batch if window.pixels is not None])
-            for window, features in zip(batch, encoder.video_features(pixels).float().cpu(), strict=True):
-                window.pixels = None
+            for window, features in zip(batch, window_features(encoder, batch).float().cpu(), strict=True):
+                window.inputs.clear()
                 yield window, features
             batch.clear()
 

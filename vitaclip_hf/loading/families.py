@@ -122,11 +122,20 @@ class DualEncoder(VideoEncoder):
 class FrameEncoder(DualEncoder):
     """A video is the mean of its frames' projected features, as "CLIP" in the papers of ViFi-CLIP and Vita-CLIP."""
 
-    def clip_features(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self.frame_features(pixels.flatten(0, 1)).unflatten(0, pixels.shape[:2]).mean(1)
+    def video_features(self, pixel_values_videos: torch.Tensor) -> torch.Tensor:
+        features = self.frame_features(pixel_values_videos.flatten(0, 2))
+        return self.average(features.unflatten(0, pixel_values_videos.shape[:3]))
 
+    @torch.no_grad()
     def frame_features(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Features `[N, D]` of frames `[N, C, H, W]`."""
+        """Features `[N, D]` of frames `[N, C, H, W]`, whatever clips they are of."""
+        return self.image_tower(pixels.to(self.model.device, self.model.dtype))
+
+    def average(self, features: torch.Tensor) -> torch.Tensor:
+        """Features `[…, D]` of clips, from those of their frames `[…, T, D]`."""
+        return nn.functional.normalize(features.mean(-2), dim=-1)
+
+    def image_tower(self, pixels: torch.Tensor) -> torch.Tensor:
         return self.model.get_image_features(pixel_values=pixels).pooler_output
 
 
@@ -153,7 +162,7 @@ class SiglipEncoder(FrameEncoder):
 class NaflexEncoder(SiglipEncoder):
     """SigLIP 2 that keeps the aspect ratio: a frame is a sequence of patches with a mask and a shape."""
 
-    def frame_features(self, pixels: torch.Tensor) -> torch.Tensor:
+    def image_tower(self, pixels: torch.Tensor) -> torch.Tensor:
         patches, mask, shapes = pixels.squeeze(1).split([pixels.shape[-1] - 3, 1, 2], dim=-1)
         inputs = {"pixel_attention_mask": mask.squeeze(-1).int(), "spatial_shapes": shapes[:, 0].long()}
         return self.model.get_image_features(pixel_values=patches, **inputs).pooler_output

@@ -54,30 +54,17 @@ class VideoEncoder(ABC):
     @abstractmethod
     def video_features(self, pixel_values_videos: torch.Tensor) -> torch.Tensor:
         """
-        The features of every view that [`compare`] takes.
-
-        Args:
-            pixel_values_videos (`torch.Tensor` of shape `(batch_size, num_views, num_frames, 3, height, width)`):
-                All views of each video.
-
-        Returns:
-            `torch.Tensor` of shape `(batch_size, num_views, num_features)`.
+        Features `(batch_size, num_views, num_features)` for [`compare`], of all views of each video:
+        `pixel_values_videos` of shape `(batch_size, num_views, num_frames, 3, height, width)`.
         """
 
     @torch.no_grad()
     def text_features(self, texts: Sequence[str], truncation: bool = False) -> torch.Tensor:
         """
-        The features of texts that [`compare`] takes.
-
-        Args:
-            texts (`Sequence[str]`): the texts.
-            truncation (`bool`, defaults to `False`): cut texts that are too long.
-
-        Returns:
-            `torch.Tensor` of shape `(num_texts, embed_dim)`.
+        Features `(num_texts, embed_dim)` of texts for [`compare`].
 
         Raises:
-            ValueError: a text is too long for the text tower.
+            ValueError: a text is too long for the text tower, and `truncation` is not set.
         """
         options: dict[str, Any] = {"padding": self.text_padding, "truncation": truncation}
         if truncation or self.text_padding == "max_length":
@@ -134,12 +121,7 @@ class VideoEncoder(ABC):
         return False
 
     def own_classes(self) -> tuple[tuple[str, ...], torch.Tensor]:
-        """
-        The classes that the model was trained on, and their features.
-
-        Raises:
-            ValueError: it was not trained on classes.
-        """
+        """The classes that the model was trained on, and their features; a `ValueError` if there are none."""
         raise ValueError("The model was not trained on classes; pass `labels`.")
 
     def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
@@ -151,10 +133,8 @@ class VideoEncoder(ABC):
         self, labels: Any = None, templates: str | Sequence[str] = "{}"
     ) -> tuple[tuple[str, ...], torch.Tensor]:
         """
-        Names of labels, and their features of shape `(num_labels, embed_dim)` for [`compare`].
-
-        The features of a label's sentences are averaged over the templates, and normalised again if the model compares
-        normalised features. They are kept until a text weight changes.
+        Names of labels, and their features `(num_labels, embed_dim)` for [`compare`]: means over texts and templates,
+        normalised if the model compares normalised features. They are kept until a text weight changes.
 
         Args:
             labels (`Sequence[str]` or `Mapping[str, Sequence[str]]`, *optional*): the labels, or several texts for each
@@ -163,22 +143,20 @@ class VideoEncoder(ABC):
             templates (`str` or `Sequence[str]`, defaults to `"{}"`): sentences with `{}` for the label or its text.
 
         Raises:
-            ValueError: labels or templates that cannot be scored, a sentence that is too long for the text tower, or a
-                model without classes of its own.
+            ValueError: labels or templates that cannot be scored, or a sentence that is too long for the text tower.
         """
         if labels is None:
             return self.own_classes()
-        names, templates = check_labels(labels), check_templates(templates)
-        texts = label_texts(labels)
+        texts_of, templates = check_labels(labels), check_templates(templates)
 
         def embed() -> torch.Tensor:
-            flat = [text.replace("_", " ") for part in texts for text in part]
-            features = [self.text_features([template.replace("{}", text) for text in flat]) for template in templates]
-            parts = torch.stack(features).mean(0).split([len(part) for part in texts])
-            means = torch.stack([part.mean(0) for part in parts])
+            texts = [text.replace("_", " ") for of_label in texts_of.values() for text in of_label]
+            features = [self.text_features([template.replace("{}", text) for text in texts]) for template in templates]
+            by_label = torch.stack(features).mean(0).split([len(of_label) for of_label in texts_of.values()])
+            means = torch.stack([of_label.mean(0) for of_label in by_label])
             return nn.functional.normalize(means, dim=-1) if self.normalized else means
 
-        return names, self.cache.get((names, texts, templates), self.text_modules(), embed)
+        return tuple(texts_of), self.cache.get((*texts_of.items(), templates), self.text_modules(), embed)
 
     def class_embeds(self, labels: Any = None, templates: Any = "{}") -> tuple[tuple[str, ...], torch.Tensor]:
         """Names of labels and their normalised embeddings, of arguments as for [`class_features`]."""
@@ -195,18 +173,11 @@ class VitaClipEncoder(VideoEncoder):
     """
     [`VitaClipModel`] with its tokenizer and video processor.
 
-    A blend mixes in the features of the frozen CLIP, at the cost of a second forward pass. Open-VCLIP (arXiv
-    2302.00624) and WiSE-FT (arXiv 2109.01903) interpolate weights between a fine-tuned model and CLIP; with a frozen
-    CLIP there are only features to interpolate.
-
     Args:
-        model ([`VitaClipModel`]): a model in evaluation.
-        tokenizer, video_processor: the model's.
+        model, tokenizer, video_processor: as for [`VideoEncoder`].
         use_prompts (`bool`, defaults to `True`): `False` for the frozen CLIP.
-        blend (`float`, defaults to 0): weight of the frozen CLIP's features, 0 to 1.
-
-    Raises:
-        ValueError: a blend outside 0 … 1.
+        blend (`float`, defaults to 0): weight of the frozen CLIP's features, 0 to 1, which take a second forward pass.
+            Where a backbone is trained, weights are interpolated in their place (Open-VCLIP, arXiv 2302.00624).
     """
 
     use_prompts: bool = True
@@ -257,56 +228,37 @@ class VitaClipEncoder(VideoEncoder):
         return [self.model.text_model, self.model.text_projection, self.model.class_prompts]
 
 
-def check_labels(labels: Any, argument: str = "labels") -> tuple[str, ...]:
-    """
-    Labels to score, as a tuple.
-
-    Raises:
-        ValueError: no list of different, non-empty strings. The message names `argument`.
-    """
-    names = [] if isinstance(labels, str) or not isinstance(labels, Iterable) else list(labels)
-    if not names or not all(map(_is_text, names)):
-        raise ValueError(f"`{argument}` must be a list of non-empty strings, got {labels!r:.200}.")
-    repeated = sorted(label for label, count in Counter(names).items() if count > 1)
-    if repeated:
-        examples = ", ".join(f"{label!r:.100}" for label in repeated[:5])
-        more = f" and {len(repeated) - 5} more" if len(repeated) > 5 else ""
-        raise ValueError(f"`{argument}` must differ; these are repeated: {examples}{more}.")
-    return tuple(names)
-
-
 def _is_text(value: Any) -> bool:
     """Whether this is a string that is not empty and that a tokenizer takes: it has no half of a surrogate pair."""
     return isinstance(value, str) and bool(value.strip()) and not re.search("[\ud800-\udfff]", value)
 
 
-def label_texts(labels: Any) -> tuple[tuple[str, ...], ...]:
+def check_labels(labels: Any, argument: str = "labels") -> dict[str, tuple[str, ...]]:
     """
-    The texts of each label: of a table from label to texts, or the label itself.
+    The texts of each label: those that a mapping has for it, or the label itself.
 
     Raises:
-        ValueError: a label without texts, or texts that are not non-empty strings.
+        ValueError: labels that are no different, non-empty strings, or texts that are none. It names `argument`.
     """
-    if not isinstance(labels, Mapping) or all(texts is None for texts in labels.values()):
-        return tuple((label,) for label in labels)
-    all_texts = []
-    for label, texts in labels.items():
-        texts = tuple(texts) if isinstance(texts, Iterable) and not isinstance(texts, str) else (texts,)
+    names = [] if isinstance(labels, str) or not isinstance(labels, Iterable) else list(labels)
+    if not names or not all(map(_is_text, names)):
+        raise ValueError(f"`{argument}` must be a list of non-empty strings, got {labels!r:.200}.")
+    if repeated := sorted(label for label, count in Counter(names).items() if count > 1):
+        examples = ", ".join(f"{label!r:.100}" for label in repeated[:5])
+        raise ValueError(f"`{argument}` must differ; {len(repeated):,} repeated: {examples}.")
+    have_texts = isinstance(labels, Mapping) and any(texts is not None for texts in labels.values())
+    texts_of = {}
+    for label in names:
+        texts = labels[label] if have_texts else label
+        texts = (texts,) if isinstance(texts, str) or not isinstance(texts, Iterable) else tuple(texts)
         if not texts or not all(map(_is_text, texts)):
-            raise ValueError(
-                f"The texts of {label!r:.200} must be non-empty strings, at least one, got {texts!r:.200}."
-            )
-        all_texts.append(texts)
-    return tuple(all_texts)
+            raise ValueError(f"The texts of {label!r:.200} must be non-empty strings, got {texts!r:.200}.")
+        texts_of[label] = texts
+    return texts_of
 
 
 def check_templates(templates: Any, argument: str = "templates") -> tuple[str, ...]:
-    """
-    One template or several, as a tuple.
-
-    Raises:
-        ValueError: a template without `{}`, or none at all. The message names `argument`.
-    """
+    """One template or several, as a tuple; a `ValueError` names `argument` if one lacks `{}`, or if there is none."""
     templates = (templates,) if isinstance(templates, str) else tuple(templates)
     wrong = [template for template in templates if not _is_text(template) or "{}" not in template]
     if wrong or not templates:
@@ -315,5 +267,3 @@ def check_templates(templates: Any, argument: str = "templates") -> tuple[str, .
 
 
 VideoEncoder.families["vita_clip"] = VitaClipEncoder
-
-__all__ = ["VideoEncoder", "VitaClipEncoder"]

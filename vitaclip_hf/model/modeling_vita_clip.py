@@ -3,9 +3,7 @@
 Shapes: B videos, T frames, N patches of a frame, D vision width, D_t text width, C classes.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,15 +27,12 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .configuration_vita_clip import VitaClipConfig, VitaClipVisionConfig
-from .prompts import ClassPrompts, TimeEmbedding, VisionPrompts
-from .quick_gelu import QuickGELU
+from .prompts import ClassPrompts, TimeEmbedding, VisionPrompts, nearest_frames
 from .text_embedding_cache import TextEmbeddingCache
 
 
 RECORDED = ("output_hidden_states", "output_attentions")
 NO_CLASSES = "Without prompts there are no learned classes: pass texts (`input_ids`) or their `class_embeds`."
-# The models that run without prompts in this thread: see `prompts_disabled`.
-_WITHOUT_PROMPTS: ContextVar[frozenset[int]] = ContextVar("without_prompts", default=frozenset())
 
 
 @dataclass
@@ -66,40 +61,60 @@ class VitaClipClassifierOutput(ImageClassifierOutput):
     video_embeds: torch.Tensor | None = None
 
 
+def _quick_gelu(values: torch.Tensor) -> torch.Tensor:
+    return (1.702 * values).sigmoid_().mul_(values)
+
+
+class _QuickGELUFunction(torch.autograd.Function):
+    """Keeps its input alone for the backward pass, where autograd would keep the sigmoid too."""
+
+    @staticmethod
+    def forward(ctx, values: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(values)
+        return _quick_gelu(values)
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
+        (values,) = ctx.saved_tensors
+        # x * sigmoid(a x) is silu(a x) / a, so that its derivative is silu's at a x, which torch has as one kernel.
+        scaled = 1.702 * values
+        if torch.is_grad_enabled():  # `create_graph`: that kernel has no derivative of its own
+            sigmoid = scaled.sigmoid()
+            return gradient * sigmoid * (1 + scaled * (1 - sigmoid))
+        return torch.ops.aten.silu_backward(gradient, scaled)
+
+
+class QuickGELU(nn.Module):
+    """transformers' `quick_gelu` to the bit, within one buffer: fresh memory costs a CPU more than the arithmetic."""
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        if torch.is_grad_enabled() and hidden_states.requires_grad:
+            return _QuickGELUFunction.apply(hidden_states)
+        return _quick_gelu(hidden_states)
+
+
 class VitaClipVisionAttention(CLIPAttention):
     """CLIP's self-attention within each frame. Prompts are keys and values only; no queries are computed for them."""
 
     def forward(
-        self,
-        hidden_states: torch.Tensor,
-        prompts: list[torch.Tensor],
-        num_queries: int | None = None,
-        attention_mask: torch.Tensor | None = None,
-        **kwargs: Unpack[TransformersKwargs],
+        self, hidden_states: torch.Tensor, num_queries: int, **kwargs: Unpack[TransformersKwargs]
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """
-        `[B, T, 1+N, D]` in, `[B, T, num_queries, D]` out for the first tokens (all by default), and if eager the
-        weights `[B * T, heads, num_queries, 1+N+prompts]`. A prompt that frames share is projected once: `prompts` are
-        tensors that broadcast to `[B, T, tokens, D]`.
-        """
+        """`[B, T, S, D]` to `[B, T, num_queries, D]`; if eager, the weights `[B * T, heads, num_queries, S]` too."""
         batch, frames, _, width = hidden_states.shape
 
         def heads(tokens: torch.Tensor) -> torch.Tensor:
             return tokens.reshape(batch * frames, -1, self.num_heads, self.head_dim).transpose(1, 2)
-
-        def with_prompts(projection: nn.Linear) -> torch.Tensor:
-            shared = [projection(tokens).expand(batch, frames, -1, -1) for tokens in prompts]
-            return heads(torch.cat([projection(hidden_states), *shared], dim=2))
 
         attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
         )
         attended, weights = attention(
             self,
-            heads(self.q_proj(hidden_states[:, :, :num_queries])),
-            with_prompts(self.k_proj),
-            with_prompts(self.v_proj),
-            attention_mask,
+            # As rows: torch's product of a part of a tensor with four axes would add the bias in a second kernel.
+            heads(self.q_proj(hidden_states[:, :, :num_queries].flatten(0, 2))),
+            heads(self.k_proj(hidden_states)),
+            heads(self.v_proj(hidden_states)),
+            None,
             scaling=self.scale,
             dropout=self.dropout if self.training else 0.0,
             **kwargs,
@@ -120,14 +135,13 @@ class VitaClipVisionLayer(CLIPEncoderLayer):
     def forward(
         self,
         hidden_states: torch.Tensor,
-        num_queries: int | None = None,
-        use_prompts: bool = True,
+        num_queries: int,
+        nearest: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> torch.Tensor:
-        """`[B, T, 1+N, D]` in, `[B, T, num_queries, D]` out (all tokens by default)."""
-        prompts = self.prompts(hidden_states[:, :, 0]) if use_prompts else []
-        prompts = [self.layer_norm1(tokens) for tokens in prompts]
-        attended, _ = self.self_attn(self.layer_norm1(hidden_states), prompts, num_queries, **kwargs)
+        """`[B, T, 1+N, D]` in, `[B, T, num_queries, D]` out; prompts if there is `nearest`, see [`nearest_frames`]."""
+        tokens = hidden_states if nearest is None else self.prompts(hidden_states, nearest)
+        attended, _ = self.self_attn(self.layer_norm1(tokens), num_queries, **kwargs)
         hidden_states = hidden_states[:, :, :num_queries] + attended
         return hidden_states + self.mlp(self.layer_norm2(hidden_states))
 
@@ -140,10 +154,10 @@ class VitaClipVisionEncoder(nn.Module):
         self.layers = nn.ModuleList([VitaClipVisionLayer(config) for _ in range(config.num_hidden_layers)])
 
     def forward(
-        self, hidden_states: torch.Tensor, num_queries: int | None = None, **kwargs: Unpack[TransformersKwargs]
+        self, hidden_states: torch.Tensor, num_queries: int, **kwargs: Unpack[TransformersKwargs]
     ) -> torch.Tensor:
         for layer in self.layers[:-1]:
-            hidden_states = layer(hidden_states, **kwargs)
+            hidden_states = layer(hidden_states, hidden_states.shape[2], **kwargs)
         return self.layers[-1](hidden_states, num_queries, **kwargs)
 
 
@@ -166,20 +180,6 @@ class VitaClipPreTrainedModel(CLIPPreTrainedModel):
     def is_custom_code(cls) -> bool:
         """`False`, or modules without parameters of their own (`CLIPAttention`) would lose CLIP's initialisation."""
         return False
-
-    @property
-    def _without_prompts(self) -> bool:
-        return id(self) in _WITHOUT_PROMPTS.get()
-
-    @contextmanager
-    def prompts_disabled(self) -> Iterator[None]:
-        """A context in which this thread's forward passes have `use_prompts=False`."""
-        models = {id(module) for module in self.modules() if isinstance(module, VitaClipPreTrainedModel)}
-        token = _WITHOUT_PROMPTS.set(_WITHOUT_PROMPTS.get() | models)
-        try:
-            yield
-        finally:
-            _WITHOUT_PROMPTS.reset(token)
 
     @torch.no_grad()
     def _init_weights(self, module):
@@ -251,16 +251,18 @@ class VitaClipVisionModel(VitaClipPreTrainedModel):
         if len(shape) != 5 or 0 in shape:
             axes = "(batch_size, num_frames, num_channels, height, width)"
             raise ValueError(f"`pixel_values_videos` must have the shape {axes}, got {shape}.")
-        use_prompts = use_prompts and not self._without_prompts
         # Without prompts this is CLIP. It is computed as CLIP computes it, so that the result is bit-identical.
         recorded = any(kwargs.get(name, getattr(self.config, name, False)) for name in RECORDED)
         all_tokens = recorded or not (class_tokens_only and use_prompts)
         frames = self.embeddings(pixel_values_videos.flatten(0, 1), interpolate_pos_encoding=interpolate_pos_encoding)
         hidden_states = frames.unflatten(0, pixel_values_videos.shape[:2])
+        nearest = None
         if use_prompts:
-            hidden_states = self.time_embedding(hidden_states)
+            nearest = nearest_frames(self.config.num_frames, shape[1], hidden_states.device)
+            hidden_states = self.time_embedding(hidden_states, nearest)
         hidden_states = self.pre_layrnorm(hidden_states)
-        hidden_states = self.encoder(hidden_states, None if all_tokens else 1, use_prompts=use_prompts, **kwargs)
+        num_queries = hidden_states.shape[2] if all_tokens else 1
+        hidden_states = self.encoder(hidden_states, num_queries, nearest=nearest, **kwargs)
         return BaseModelOutputWithPooling(
             last_hidden_state=hidden_states if all_tokens else None,
             pooler_output=self.post_layernorm(hidden_states[:, :, 0]),
@@ -351,8 +353,6 @@ class VitaClipModel(VitaClipPreTrainedModel):
         Features of the model's own classes, `config.id2label`, through their learned contexts:
         `(num_classes, projection_dim)`, before normalising. Hidden states and attentions are not recorded.
         """
-        if self._without_prompts:
-            raise ValueError(NO_CLASSES)
         text = self.text_model
         # A function, not the module: accelerate's hooks move modules among the arguments, and would move its weights.
         tokens, ends = self.class_prompts(lambda ids: text.embeddings.token_embedding(ids))
@@ -446,11 +446,6 @@ class VitaClipModel(VitaClipPreTrainedModel):
                 module.cls_projection.requires_grad_(module.train_cls_projection)
         self.logit_scale.requires_grad_(True)
 
-    def get_nb_trainable_parameters(self) -> tuple[int, int]:
-        """Trainable parameters and all of them."""
-        sizes = [(p.numel(), p.requires_grad) for p in self.parameters()]
-        return sum(size for size, trainable in sizes if trainable), sum(size for size, _ in sizes)
-
 
 class VitaClipForVideoClassification(VitaClipModel):
     """
@@ -466,7 +461,7 @@ class VitaClipForVideoClassification(VitaClipModel):
 
     def get_class_embeds(self) -> torch.Tensor:
         """Normalised class features of shape `(num_classes, projection_dim)`."""
-        if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling() or self._without_prompts:
+        if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
             if not torch.compiler.is_compiling():
                 self.text_embedding_cache.clear()  # fused optimizers do not count what they write
             return super().get_class_embeds()
@@ -532,11 +527,4 @@ def classification_loss(
     return total * (logits.shape[1] if soft else 1) / torch.as_tensor(num_items_in_batch, device=total.device)
 
 
-__all__ = [
-    "VitaClipClassifierOutput",
-    "VitaClipForVideoClassification",
-    "VitaClipModel",
-    "VitaClipOutput",
-    "VitaClipPreTrainedModel",
-    "VitaClipVisionModel",
-]
+__all__ = ["VitaClipForVideoClassification", "VitaClipModel", "VitaClipPreTrainedModel", "VitaClipVisionModel"]

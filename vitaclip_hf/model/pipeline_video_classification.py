@@ -51,6 +51,3 @@ class VitaClipVideoClassificationPipeline(VideoPipeline, VideoClassificationPipe
         scores = function[function_to_apply](logits).mean(0)
         order = scores.argsort(descending=True, stable=True)[:top_k].tolist()
         return [{"score": scores[index].item(), "label": self.model.config.id2label[index]} for index in order]
-
-
-__all__ = ["VitaClipVideoClassificationPipeline"]

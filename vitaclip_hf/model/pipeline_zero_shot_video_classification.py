@@ -3,17 +3,13 @@
 from dataclasses import replace
 from typing import Any
 
-from .encoder import VideoEncoder, VitaClipEncoder, check_labels, check_templates, label_texts
+from .encoder import VideoEncoder, VitaClipEncoder, check_labels, check_templates
 from .scorer import Scorer, Scores
-from .video_pipeline import VideoPipeline, check_on_error, check_values, split_settings
+from .video_pipeline import VideoPipeline, check_on_error, check_values
 
 
 TASK = "zero-shot-video-classification"
 SOMETHING_ELSE = "something else"
-ARGUMENTS = (
-    "candidate_labels, hypothesis_template, blend, top_k, min_score, min_cosine, return_details, batch_size, "
-    "num_workers, on_error"
-)
 
 
 class ZeroShotVideoClassificationPipeline(VideoPipeline):
@@ -56,15 +52,11 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
             processor = self.image_processor or processor
         for part, value in (("tokenizer", self.tokenizer), ("video_processor", processor)):
             if value is None:
-                raise ValueError(
-                    f"The {TASK} pipeline needs a {part}; none was found beside the model. Pass `{part}=`."
-                )
-        if family == "vita_clip":  # transformers makes a tokenizer of a few tokens for a folder without tokenizer files
-            vocabulary = self.model.config.text_config.vocab_size
-            if not vocabulary / 2 <= len(self.tokenizer) <= vocabulary:
-                raise ValueError(
-                    f"The tokenizer has {len(self.tokenizer):,} tokens, the text tower {vocabulary:,}; pass its own."
-                )
+                raise ValueError(f"The {TASK} pipeline needs a {part}; none is beside the model. Pass `{part}=`.")
+        # transformers makes a tokenizer of a few tokens for a folder without tokenizer files.
+        tokens, vocabulary = len(self.tokenizer), self.model.config.get_text_config().vocab_size
+        if family == "vita_clip" and not vocabulary / 2 <= tokens <= vocabulary:
+            raise ValueError(f"The tokenizer has {tokens:,} tokens, the text tower {vocabulary:,}; pass its own.")
         self.encoder = make(self.model.eval(), self.tokenizer, processor)
         self.video_processor = self.encoder.video_processor
 
@@ -118,14 +110,12 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
         on_error=None,
         **kwargs,
     ):
-        preprocess = split_settings(kwargs, TASK, ARGUMENTS)
+        preprocess = {name: value for name, value in kwargs.items() if value is not None}  # checked by `VideoReader`
         forward: dict = {}
         postprocess: dict = {}
         if candidate_labels is not None:
-            postprocess["labels"] = check_labels(candidate_labels, "candidate_labels")
-            label_texts(candidate_labels)  # checks them
-            is_table = isinstance(candidate_labels, dict)
-            forward["labels"] = candidate_labels if is_table else postprocess["labels"]
+            forward["labels"] = check_labels(candidate_labels, "candidate_labels")
+            postprocess["labels"] = tuple(forward["labels"])
         if hypothesis_template is not None:
             forward["templates"] = check_templates(hypothesis_template, "hypothesis_template")
         if blend is not None:
@@ -141,7 +131,6 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
         return preprocess, forward, postprocess
 
     def scorer(self, labels: Any = None, templates: Any = "{}", blend: float = 0.0) -> Scorer:
-        """The scorer of a call with these labels, templates and blend."""
         if blend and not isinstance(self.encoder, VitaClipEncoder):
             raise ValueError("`blend` mixes a Vita-CLIP with its CLIP; this model is no Vita-CLIP.")
         return Scorer(replace(self.encoder, blend=blend) if blend else self.encoder, labels, templates)
@@ -194,6 +183,3 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
             "times": [round(time, 3) for time in metadata.timestamps] if metadata.fps else None,
         }
         return answer if reason is None else answer | {"reason": reason}
-
-
-__all__ = ["ZeroShotVideoClassificationPipeline"]

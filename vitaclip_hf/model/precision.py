@@ -20,6 +20,3 @@ def fast_dtype(device: torch.device | str = "cpu") -> torch.dtype:
     else:
         fast = False
     return torch.bfloat16 if fast else torch.float32
-
-
-__all__ = ["fast_dtype"]

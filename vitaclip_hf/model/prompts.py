@@ -21,12 +21,11 @@ CONTEXT_SLOT = -1
 AFTER_END = -2
 
 
-def resize_over_time(vectors: torch.Tensor, num_frames: int) -> torch.Tensor:
-    """One vector a frame `[T, D]` for another number of frames, by the nearest frame: `[num_frames, D]`."""
+def nearest_frames(trained: int, num_frames: int, device: torch.device) -> torch.Tensor:
+    """For each of some frames, the number of the trained frame that is nearest: `[num_frames]`."""
     # No branch on the number of frames: a graph that was traced at one number serves all.
-    steps = torch.arange(num_frames, dtype=torch.float32, device=vectors.device)
-    nearest = (steps * (vectors.shape[0] / num_frames)).long()  # the rounding of torch's own "nearest"
-    return vectors.index_select(0, nearest)
+    steps = torch.arange(num_frames, dtype=torch.float32, device=device)
+    return (steps * (trained / num_frames)).long()  # the rounding of torch's own "nearest"
 
 
 class TimeEmbedding(nn.Module):
@@ -36,9 +35,9 @@ class TimeEmbedding(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(config.num_frames, config.hidden_size))
 
-    def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """Adds time to tokens `[B, T, 1+N, D]`; T may differ from the trained number of frames."""
-        return embeddings + resize_over_time(self.weight, embeddings.shape[1])[:, None]
+    def forward(self, embeddings: torch.Tensor, nearest: torch.Tensor) -> torch.Tensor:
+        """Adds time to tokens `[B, T, 1+N, D]`; `nearest` of [`nearest_frames`]."""
+        return embeddings + self.weight.index_select(0, nearest)[:, None]
 
 
 class VisionPrompts(nn.Module):
@@ -58,22 +57,24 @@ class VisionPrompts(nn.Module):
         counts = (config.num_frames if config.use_local_prompts else 0, config.num_global_prompts)
         self.local_prompts, self.global_prompts = (nn.Parameter(torch.zeros(n, width)) if n else None for n in counts)
 
-    def forward(self, cls_tokens: torch.Tensor) -> list[torch.Tensor]:
+    def forward(self, hidden_states: torch.Tensor, nearest: torch.Tensor) -> torch.Tensor:
         """
-        Prompt tokens for the class tokens `[B, T, D]` that enter the layer, which broadcast to `[B, T, tokens, D]`:
-        summary `[B, T, 1, D]`, local `[B, 1, T, D]` (every frame sees all T), global `[1, 1, M_v, D]`.
+        The tokens `[B, T, 1+N, D]` that enter the layer, and behind those of each frame its prompts: its own summary,
+        all T local prompts, which `nearest` of [`nearest_frames`] resizes over time, and all M_v global ones.
         """
-        prompts: list[torch.Tensor] = []
+        batch, frames = hidden_states.shape[:2]
+        tokens = [hidden_states]
         if self.cls_projection is not None:
-            projected = self.cls_projection(cls_tokens)
+            projected = self.cls_projection(hidden_states[:, :, 0].flatten(0, 1)).unflatten(0, (batch, frames))
         if self.summary_norm is not None and self.summary_attention is not None:
             attended, _ = self.summary_attention(self.summary_norm(projected))
-            prompts.append((projected + attended)[:, :, None])
+            tokens.append((projected + attended)[:, :, None])
         if self.local_prompts is not None:
-            prompts.append((projected + resize_over_time(self.local_prompts, cls_tokens.shape[1]))[:, None])
+            local = projected + self.local_prompts.index_select(0, nearest)
+            tokens.append(local[:, None].expand(-1, frames, -1, -1))
         if self.global_prompts is not None:
-            prompts.append(self.global_prompts[None, None])
-        return prompts
+            tokens.append(self.global_prompts.expand(batch, frames, -1, -1))
+        return torch.cat(tokens, dim=2)
 
 
 class ClassPrompts(nn.Module):
@@ -110,10 +111,8 @@ class ClassPrompts(nn.Module):
     @property
     def lengths(self) -> tuple[int, int]:
         """
-        Tokens of the shortest and of the longest prompt.
-
-        Measuring waits for the device: it is done only when `class_input_ids` was replaced or written to, and not while
-        tracing, where a prompt that was never measured counts as `max_position_embeddings` long.
+        Tokens of the shortest and of the longest prompt. Measuring waits for the device: it is done when
+        `class_input_ids` is new or was written to, and not while tracing, where all positions count until then.
         """
         ids = self.class_input_ids
         if torch.compiler.is_compiling() or ids.is_meta or type(ids) is not torch.Tensor:
@@ -137,9 +136,7 @@ class ClassPrompts(nn.Module):
         """
         if not torch.compiler.is_compiling() and not self.have_names:
             if not self.config.class_specific_context:
-                raise ValueError(
-                    "The classes have no names yet, and share one context: call `model.set_classes` first."
-                )
+                raise ValueError("The classes have no names, and share one context: call `model.set_classes` first.")
             logger.warning_once("The classes have no names yet, only learned contexts: call `model.set_classes`.")
         ids = self.class_input_ids[:, : self.lengths[1]]
         is_slot = (ids == CONTEXT_SLOT)[..., None]  # [C, L, 1]
@@ -151,10 +148,7 @@ class ClassPrompts(nn.Module):
     def set_names(
         self, names: list[str], known: dict[str, int], class_input_ids: torch.Tensor, words: torch.Tensor | None
     ) -> None:
-        """
-        Replaces the classes: see [`VitaClipModel.set_classes`]. `known` gives the old class of a name, `words` are
-        embedded tokens `[M_c, D_t]` that new contexts start from.
-        """
+        """See [`VitaClipModel.set_classes`]. `known` classes by name; embedded `words` `[M_c, D_t]` of new contexts."""
         expected = (len(names), self.config.max_position_embeddings)
         if class_input_ids.shape != expected:
             raise ValueError(f"`class_input_ids` must have the shape {expected}, got {tuple(class_input_ids.shape)}.")

@@ -11,33 +11,21 @@ from .encoder import VideoEncoder
 class ScoreError(ValueError):
     """A model's scores are NaN or infinite."""
 
-    def __init__(self, message: str = ""):
+    def __init__(self):
         super().__init__(
-            message
-            or "The model's scores are NaN or infinite. Its weights are damaged, or too large for its dtype: fetch or "
+            "The model's scores are NaN or infinite. Its weights are damaged, or too large for its dtype: fetch or "
             "save the checkpoint again, or load it in float32."
         )
 
 
 class Scores(NamedTuple):
-    """
-    What a model says of a batch of videos, averaged over the views of each.
-
-    Attributes:
-        scores (`torch.Tensor` of shape `(batch_size, num_labels)`): probabilities, float32.
-        cosines (`torch.Tensor` of shape `(batch_size, num_labels)`): of each label alone, float32.
-    """
+    """Probabilities and cosines `(batch_size, num_labels)` of videos, float32, averaged over the views of each."""
 
     scores: torch.Tensor
     cosines: torch.Tensor
 
     def check(self) -> "Scores":
-        """
-        The scores on the CPU.
-
-        Raises:
-            ScoreError: some scores are NaN or infinite.
-        """
+        """The scores on the CPU; a [`ScoreError`] if one is NaN or infinite."""
         checked = Scores(self.scores.cpu(), self.cosines.cpu())
         if not checked.scores.isfinite().all():
             raise ScoreError
@@ -50,16 +38,7 @@ class Scorer:
 
     Args:
         encoder ([`VideoEncoder`]): the model.
-        labels (`Sequence[str]` or `Mapping[str, Sequence[str]]`, *optional*): the labels to score, or several texts for
-            each; by default the classes that the model was trained on, through their learned contexts.
-        templates (`str` or `Sequence[str]`, defaults to `"{}"`): sentences with `{}` for the label.
-
-    Attributes:
-        labels (`tuple[str, ...]`): names of the labels.
-        class_features (`torch.Tensor` of shape `(num_labels, embed_dim)`): what videos are compared with.
-
-    Raises:
-        ValueError: labels or templates that cannot be scored, or a model without classes of its own.
+        labels, templates: as for [`VideoEncoder.class_features`], whose values `labels` and `class_features` are.
 
     Example:
 
@@ -80,27 +59,11 @@ class Scorer:
         self.labels, self.class_features = encoder.class_features(labels, templates)
 
     def score(self, pixel_values_videos: torch.Tensor) -> Scores:
-        """
-        Scores of videos.
-
-        Args:
-            pixel_values_videos (`torch.Tensor` of shape `(batch_size, num_views, num_frames, 3, height, width)`):
-                All views of each video.
-        """
+        """Scores of all views of videos, `(batch_size, num_views, num_frames, 3, height, width)`."""
         return self.compare(self.encoder.video_features(pixel_values_videos))
 
     @torch.no_grad()
     def compare(self, video_features: torch.Tensor) -> Scores:
-        """
-        Scores of videos from their features.
-
-        Args:
-            video_features (`torch.Tensor` of shape `(batch_size, num_views, num_features)`): of
-                [`VideoEncoder.video_features`].
-        """
-        texts = self.class_features.to(video_features.device)
-        logits, cosines = self.encoder.compare(video_features, texts)
+        """Scores from the features of videos, of [`VideoEncoder.video_features`]."""
+        logits, cosines = self.encoder.compare(video_features, self.class_features.to(video_features.device))
         return Scores(self.encoder.probabilities(logits.float()).mean(1), cosines.float().mean(1))
-
-
-__all__ = ["ScoreError", "Scorer", "Scores"]

@@ -1,23 +1,25 @@
 """What both pipelines share: inputs, reading ahead, errors of single videos, saving as one folder."""
 
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import Dataset
 from transformers import AutoTokenizer, Pipeline
-from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME, logging
+from transformers.dynamic_module_utils import get_cached_module_file, get_relative_import_files
+from transformers.utils import HF_MODULES_CACHE, TRANSFORMERS_DYNAMIC_MODULE_NAME, logging
 
 from .precision import fast_dtype
 from .processing_vita_clip import VitaClipProcessor
-from .published_code import copy_pipeline_modules
 from .reading_ahead import read_ahead, reading_threads
 from .scorer import ScoreError
 from .shown_names import one_line
 from .sources import NotAVideoError, VideoDecodingError
 from .video_inputs import is_single_video
-from .video_reader import SETTINGS, VideoReader
+from .video_reader import VideoReader
 
 
 logger = logging.get_logger(__name__)
@@ -25,8 +27,7 @@ logger = logging.get_logger(__name__)
 
 class VideoPipeline(Pipeline):
     """
-    What both pipelines add to transformers' `Pipeline`: threads that read the next videos, answers that are errors, and
-    `precision`.
+    transformers' `Pipeline` with threads that read the next videos, answers that are errors, and `precision`.
 
     Args:
         precision (`str`, *optional*):
@@ -127,11 +128,8 @@ class VideoPipeline(Pipeline):
         return {"pixel_values_videos": pixels[None].to(self.dtype), "metadata": metadata}
 
     def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
-        """
-        Saves model, video processor and tokenizer as one folder that both pipelines load.
-
-        `Pipeline.save_pretrained` saves no video processor, and adds the pipeline's file as remote code.
-        """
+        """Saves model, video processor and tokenizer as one folder that both pipelines load."""
+        # `Pipeline.save_pretrained` saves no video processor, and adds the pipeline's file as remote code.
         self.model.save_pretrained(save_directory, **kwargs)
         copy_pipeline_modules(self.model.config, save_directory)
         if __name__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}."):
@@ -146,42 +144,30 @@ class VideoPipeline(Pipeline):
         part.save_pretrained(save_directory)
 
 
-def split_settings(kwargs: dict[str, Any], task: str, own: str) -> dict[str, Any]:
+def copy_pipeline_modules(config: Any, directory: Any) -> None:
     """
-    How videos are read, from the arguments of a call that are no others.
-
-    Raises:
-        TypeError: an unknown argument; the message names `task` and its `own` arguments.
+    Copies the modules of the pipelines that the configuration of a published folder's own code names. transformers
+    copies those of model, configuration and processor itself.
     """
-    unknown = sorted(set(kwargs) - set(SETTINGS))
-    if unknown:
-        raise TypeError(f"{task}: unknown argument {unknown[0]:.100}; known are {own}, {', '.join(SETTINGS)}.")
-    return {name: value for name, value in kwargs.items() if value is not None}
+    for pipeline in (getattr(config, "custom_pipelines", None) or {}).values():
+        file = f"{pipeline['impl'].split('.')[0]}.py"
+        cached = get_cached_module_file(config.name_or_path, file, revision=getattr(config, "_commit_hash", None))
+        module = Path(HF_MODULES_CACHE, cached)
+        for source in (module, *get_relative_import_files(module)):
+            shutil.copy(source, directory)
 
 
 def check_on_error(on_error: Any) -> str:
-    """
-    Raises:
-        ValueError: not `"error"` or `"skip"`.
-    """
+    """`"error"` or `"skip"`; anything else is a `ValueError`."""
     if on_error not in ("error", "skip"):
         raise ValueError(f'`on_error` must be "error" or "skip", got {on_error!r:.100}.')
     return on_error
 
 
 def check_values(values: torch.Tensor, on_error: str) -> str | None:
-    """
-    What is wrong with the scores or logits of a video; None if nothing is.
-
-    Raises:
-        ScoreError: they are NaN or infinite, and nothing is to be skipped.
-    """
+    """`None` for finite scores or logits, or else a [`ScoreError`]: raised, or its text if videos are to be skipped."""
     if values.isfinite().all():
         return None
-    error = ScoreError()
     if on_error == "error":
-        raise error
-    return str(error)
-
-
-__all__ = ["VideoPipeline"]
+        raise ScoreError
+    return str(ScoreError())

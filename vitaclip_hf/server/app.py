@@ -121,7 +121,7 @@ class VideoService:
             raise RequestError(400, "no_video", f"{missing}: curl -F video=@clip.mp4 -F labels=yoga …")
         try:
             texts, template = self._texts(form, "labels"), self._texts(form, "template")
-            labels = None if texts is None else check_labels(texts)
+            labels = None if texts is None else tuple(check_labels(texts))
             templates = check_templates(template or "{}", "template")
             sentences = len(labels or ()) * len(templates)
             if sentences > self.limits.sentences:

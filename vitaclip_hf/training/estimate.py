@@ -13,7 +13,7 @@ from .arguments import VitaClipTrainingArguments
 def start_summary(args: VitaClipTrainingArguments, state: TrainerState, model: VitaClipModel, disk: int) -> str:
     """One line, before the first step; `disk` is of `needed_disk`."""
     videos = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-    trained, parameters = model.get_nb_trainable_parameters()
+    trained, parameters = model.num_parameters(only_trainable=True), model.num_parameters()
     return (
         f"{state.max_steps - state.global_step:,} steps of {videos:,} videos; {trained:,} of {parameters:,} parameters "
         f"train; disk up to {disk / 1e9:,.2f} GB of {free_disk(args.output_dir) / 1e9:,.0f} GB free; time after the "
