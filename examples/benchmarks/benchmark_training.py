@@ -35,7 +35,7 @@ from torch import nn
 
 from vitaclip_hf import VitaClipConfig, VitaClipForVideoClassification
 from vitaclip_hf.model.prompts import AFTER_END, CONTEXT_SLOT
-from vitaclip_hf.training.class_embeds_of_step import ClassEmbedsOfStep
+from vitaclip_hf.training.shared_class_embeds import SharedClassEmbeds
 
 
 UNSHARED = "Vita-CLIP (this package), text tower every micro-batch"
@@ -116,7 +116,7 @@ def trainee(name: str, ours: VitaClipForVideoClassification) -> Trainee:
 
         return Trainee(name, released, released_loss)
 
-    shared = ClassEmbedsOfStep(ours) if name == OURS else None
+    shared = SharedClassEmbeds(ours) if name == OURS else None
 
     def our_loss(pixels, labels, total, is_last):
         embeds = None if shared is None else shared.for_micro_batch(is_last)

@@ -21,7 +21,7 @@ from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
 from vitaclip_hf import VitaClipForVideoClassification
 from vitaclip_hf.training.arguments import VitaClipTrainingArguments
-from vitaclip_hf.training.class_embeds_of_step import ClassEmbedsOfStep
+from vitaclip_hf.training.shared_class_embeds import SharedClassEmbeds
 from vitaclip_hf.training.trainer import VitaClipTrainer, make_shardable
 
 
@@ -96,7 +96,7 @@ def run_sharded(output: Path, micro_batches: int) -> None:
     optimizer = torch.optim.SGD(trained.values(), lr=0.1)
     data, mine = FixedClips(VIDEOS), torch.arange(rank, VIDEOS, ranks)
     for _ in range(2):
-        step = ClassEmbedsOfStep(model)
+        step = SharedClassEmbeds(model)
         for number, rows in enumerate(mine.chunk(micro_batches)):
             is_last = number == micro_batches - 1
             model.set_requires_gradient_sync(is_last)

@@ -24,8 +24,8 @@ from ..loading.prompts_alone import save_prompts
 from ..model.modeling_vita_clip import VitaClipModel, classification_loss
 from .arguments import VitaClipTrainingArguments, ready_batches
 from .checkpoints import INCOMPLETE, checkpoint_folder, finish_checkpoint, read_prompts_into, writing
-from .class_embeds_of_step import ClassEmbedsOfStep
 from .regularization import plain_class_embeds, squared_distance
+from .shared_class_embeds import SharedClassEmbeds
 from .throughput import Throughput
 
 
@@ -39,7 +39,7 @@ class VitaClipTrainer(Trainer):
     """
     transformers' `Trainer` for [`VitaClipForVideoClassification`], with these differences:
 
-    - The text tower runs once in an optimizer step ([`ClassEmbedsOfStep`]). The gradients are the same.
+    - The text tower runs once in an optimizer step ([`SharedClassEmbeds`]). The gradients are the same.
     - The order of the videos and all random draws depend on seed and epoch only ([`EpochSampler`]).
     - Evaluation averages the softmax over the views of a video, and counts each video once.
     - A checkpoint gets its name when it is complete. It holds no pickled arguments, and may hold prompts alone.
@@ -63,7 +63,7 @@ class VitaClipTrainer(Trainer):
             make_shardable(self.model)
         self.add_callback(BestCheckpointFinder)
         self.base, self.base_revision = base, base_revision
-        self._class_embeds: ClassEmbedsOfStep | None = None
+        self._class_embeds: SharedClassEmbeds | None = None
         self._gathers_for: nn.Module | None = None
         self._plain_class_embeds: torch.Tensor | None = None
         self.throughput = Throughput(ready_batches(self.args))
@@ -137,7 +137,7 @@ class VitaClipTrainer(Trainer):
         # FSDP 1 gathers weights in the wrapped forward pass only: there, each micro-batch makes its own embeddings.
         if model.training and (not self.is_fsdp_enabled or self.accelerator.is_fsdp2):
             if self._class_embeds is None:
-                self._class_embeds = ClassEmbedsOfStep(self._model_of_step(model))
+                self._class_embeds = SharedClassEmbeds(self._model_of_step(model))
             with self.accelerator.autocast():
                 shared = self._class_embeds.for_micro_batch(is_last=self.accelerator.sync_gradients)
             inputs = {**inputs, "class_embeds": shared}

@@ -3,7 +3,7 @@ from tiny_models import tiny_model
 from tiny_training import assert_near
 
 from vitaclip_hf import VitaClipForVideoClassification
-from vitaclip_hf.training.class_embeds_of_step import ClassEmbedsOfStep
+from vitaclip_hf.training.shared_class_embeds import SharedClassEmbeds
 
 
 def batch(size: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
@@ -40,7 +40,7 @@ def test_gradients_are_those_of_the_plain_way_for_any_split(tokenizer):
     assert expected["class_prompts.context"].abs().max() > 1e-4
     for sizes in ([6], [3, 3], [1, 2, 3], [1] * 6):
         model = double_model(tokenizer)
-        runs, step = count_text_runs(model), ClassEmbedsOfStep(model)
+        runs, step = count_text_runs(model), SharedClassEmbeds(model)
         for index, (some, truth) in enumerate(zip(pixels.split(sizes), labels.split(sizes), strict=True)):
             shared = step.for_micro_batch(is_last=index == len(sizes) - 1)
             model(some, labels=truth, num_items_in_batch=6, class_embeds=shared).loss.backward()
@@ -54,7 +54,7 @@ def test_a_loss_scale_passes_through(tokenizer):
     found = []
     for scale in (1.0, 1024.0):
         model = double_model(tokenizer)
-        step = ClassEmbedsOfStep(model)
+        step = SharedClassEmbeds(model)
         for index in range(2):
             some = slice(2 * index, 2 * index + 2)
             shared = step.for_micro_batch(is_last=index == 1)
@@ -67,10 +67,10 @@ def test_a_loss_scale_passes_through(tokenizer):
 def test_next_step_computes_anew(tokenizer):
     pixels, labels = batch(2)
     model = double_model(tokenizer)
-    first = model(pixels, labels=labels, class_embeds=ClassEmbedsOfStep(model).for_micro_batch(True)).logits
+    first = model(pixels, labels=labels, class_embeds=SharedClassEmbeds(model).for_micro_batch(True)).logits
     with torch.no_grad():
         model.class_prompts.context.normal_()
-    second = model(pixels, labels=labels, class_embeds=ClassEmbedsOfStep(model).for_micro_batch(True)).logits
+    second = model(pixels, labels=labels, class_embeds=SharedClassEmbeds(model).for_micro_batch(True)).logits
     torch.testing.assert_close(second, model(pixels).logits)
     assert (first - second).abs().max() > 1e-3
 
@@ -78,7 +78,7 @@ def test_next_step_computes_anew(tokenizer):
 def test_a_step_that_ends_leaves_nothing_behind(tokenizer):
     pixels, labels = batch(2)
     model = double_model(tokenizer)
-    step = ClassEmbedsOfStep(model)
+    step = SharedClassEmbeds(model)
     runs = count_text_runs(model)
     for is_last in (False, True, False, True):  # two steps with one object
         model(pixels, labels=labels, class_embeds=step.for_micro_batch(is_last)).loss.backward()

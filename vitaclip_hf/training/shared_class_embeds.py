@@ -19,7 +19,7 @@ class _WithGathered(torch.autograd.Function):
         return (gradient + gathered).to(gradient.dtype), None
 
 
-class ClassEmbedsOfStep:
+class SharedClassEmbeds:
     """
     Class embeddings for the micro-batches of one optimizer step, computed at the first of them.
 
