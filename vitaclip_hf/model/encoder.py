@@ -23,9 +23,7 @@ class VideoEncoder(ABC):
     A dual encoder of videos and texts, in evaluation.
 
     Args:
-        model: the model.
-        tokenizer: of the model.
-        video_processor ([`VitaClipVideoProcessor`]): of the model.
+        model, tokenizer, video_processor: the model, and its own parts.
 
     Attributes:
         activation (`str`): makes scores of logits: `"softmax"` over the labels, or `"sigmoid"` of each label alone.

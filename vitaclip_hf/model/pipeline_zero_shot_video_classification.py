@@ -9,7 +9,6 @@ from .video_pipeline import VideoPipeline, check_on_error, check_values
 
 
 TASK = "zero-shot-video-classification"
-SOMETHING_ELSE = "something else"
 
 
 class ZeroShotVideoClassificationPipeline(VideoPipeline):
@@ -176,7 +175,7 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
             reason = f"the cosine of the best label is {best['cosine']:.3f}, below {min_cosine:g}"
         metadata = model_outputs["metadata"]
         answer = {
-            "answer": best["label"] if reason is None else SOMETHING_ELSE,
+            "answer": best["label"] if reason is None else "something else",
             "scores": ranked[:top_k],
             "activation": activation,
             "frames": list(metadata.frames_indices or ()),
