@@ -29,7 +29,7 @@ THUMBNAIL_HEIGHT = 120
 
 @dataclass(eq=False)
 class FrameInput:
-    """A frame of windows: model input `(num_spatial_views, 3, height, width)`, or the features that were made of it."""
+    """A frame of windows: model input `(num_spatial_views, 3, height, width)`, and the features once they are made."""
 
     pixels: torch.Tensor
     features: torch.Tensor | None = None
@@ -189,7 +189,7 @@ def window_features(encoder: VideoEncoder, windows: Sequence[VideoWindow]) -> to
     if new:
         features = encoder.frame_features(torch.cat([frame.pixels for frame in new]))
         for frame, of_frame in zip(new, features.unflatten(0, (len(new), -1)), strict=True):
-            frame.features, frame.pixels = of_frame, torch.empty(0)
+            frame.features = of_frame
     of_windows = [torch.stack([frame.features for frame in window.inputs], dim=1) for window in windows]  # type: ignore[misc]
     return encoder.average(torch.stack(of_windows))
 
