@@ -117,41 +117,44 @@ def test_maps_are_shares_and_leave_the_model_as_it_was(name):
 @torch.no_grad()
 @pytest.mark.parametrize("vision", [{}, {"use_local_prompts": False}, {"num_global_prompts": 0}])
 def test_attention_to_each_kind_of_prompt_by_hand(vision):
-    """From the queries and keys of each layer, the prompts taken where the layer makes them."""
+    """From the queries and keys of each layer."""
     model, clip = tiny_model(vision), random_clip()
     for layer in model.vision_model.encoder.layers:
         if layer.prompts.global_prompts is not None:
             nn.init.normal_(layer.prompts.global_prompts)
     seen = []
     hooks = [
-        layer.self_attn.register_forward_pre_hook(lambda module, inputs: seen.append((module, *inputs[:2])))
+        layer.self_attn.register_forward_pre_hook(lambda module, inputs: seen.append((module, inputs[0][0])))
         for layer in model.vision_model.encoder.layers
     ]
     model.get_video_features(clip[None])
     for hook in hooks:
         hook.remove()
     config = model.config.vision_config
-    kinds = ["summary"] + ["local"] * config.use_local_prompts + ["global"] * bool(config.num_global_prompts)
+    sizes = {"class token": 1, "patches": 16, "summary": 1}
+    sizes |= {"local": 4 * config.use_local_prompts, "global": config.num_global_prompts}
     expected = {kind: torch.zeros(4) for kind in KINDS_OF_TOKENS}
     of_frames = torch.zeros(4, 4)
-    for module, tokens, prompts in seen:
-        parts = {"class token": tokens[:, :, :1], "patches": tokens[:, :, 1:]} | dict(zip(kinds, prompts, strict=True))
+    for layer, (module, tokens) in zip(model.vision_model.encoder.layers, seen, strict=True):
+        parts = dict(zip(sizes, tokens.split([*sizes.values()], dim=1), strict=True))
+        if layer.prompts.global_prompts is not None:
+            assert torch.allclose(parts["global"], layer.layer_norm1(layer.prompts.global_prompts), atol=1e-6)
         for frame in range(4):
-            query = module.q_proj(tokens[0, frame, 0]).view(4, 12)
+            query = module.q_proj(tokens[frame, 0]).view(4, 12)
             powers = {}
             for kind, part in parts.items():
-                keys = module.k_proj(part[0, frame if part.shape[1] > 1 else 0]).view(-1, 4, 12)
+                keys = module.k_proj(part[frame]).view(-1, 4, 12)
                 powers[kind] = torch.einsum("hd,nhd->hn", query, keys / 12**0.5).exp()
             total = sum(power.sum(-1) for power in powers.values())
             for kind, power in powers.items():
                 expected[kind][frame] += (power.sum(-1) / total).mean() / len(seen)
-            if "local" in powers:
+            if sizes["local"]:
                 of_frames[frame] += (powers["local"] / total[:, None]).mean(0) / len(seen)
     found = attention_of_class_tokens(model, clip)
     assert found["attention"].keys() == expected.keys()
     for kind, values in expected.items():
         assert torch.allclose(found["attention"][kind], values, atol=1e-5), kind
-    if "local" in kinds:
+    if sizes["local"]:
         assert torch.allclose(found["attention_to_frames"], of_frames, atol=1e-5)
     else:
         assert found["attention_to_frames"] is None
