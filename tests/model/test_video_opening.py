@@ -240,7 +240,7 @@ def test_file_addresses_and_data_sets_rows(folder):
         ({"bytes": "text"}, "got NoneType and str"),
         ({"path": "a.mp4", "bytes": [1, 2]}, "got str and list"),
         ({"path": 3}, "got int and NoneType"),
-        ({"path": None, "bytes": None}, "got NoneType and NoneType"),
+        ({"path": None, "bytes": None}, "got NoneType"),
     ):
         with pytest.raises(TypeError, match=found):
             open_video(source)

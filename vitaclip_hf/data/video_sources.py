@@ -114,7 +114,6 @@ class DrawnVideo(Video):
     def _decode(self, numbers: list[int]) -> torch.Tensor:
         generator = torch.Generator().manual_seed(self.seed)
         count = self.metadata.total_num_frames
-        numbers = [number for number in numbers if number < count]
         return draw_videos([self.scene], generator, count, self.size, frames=numbers)[0].permute(0, 3, 1, 2)
 
 

@@ -24,7 +24,7 @@ CONTAINERS = (
 )
 _EXAMPLES = "mp4, mov, mkv, webm, avi, mpeg, ts, flv, wmv, ogv, gif, mxf, dv, or another container of videos"
 # Names of outermost boxes by which MP4 and QuickTime files begin; the first four hold the frames and where they are.
-MP4_BOXES = (b"moov", b"moof", b"mdat", b"mfra", b"ftyp", b"styp", b"free", b"skip", b"wide")
+MP4_BOXES = (b"moov", b"moof", b"mdat", b"mfra", b"ftyp", b"styp", b"free", b"skip", b"wide", b"sidx")
 
 MAX_ZEROS = 1 << 27  # in a row, more than a frame has: a file with holes, which may be of terabytes
 
@@ -98,63 +98,50 @@ def _binary(video: str | bytes) -> Any:
     return io.BytesIO(video) if isinstance(video, bytes) else open(video, "rb", buffering=0)
 
 
-def check_end(video: str | bytes) -> None:
-    """Raises `DamageError` if MP4, Matroska, AVI or MPEG-TS state more bytes than the file has."""
+def check_end(video: str | bytes, may_be_cut: bool = False) -> bool:
+    """
+    Raises `DamageError` if MP4, Matroska, AVI, FLV or MPEG-TS state more bytes than the file has.
+
+    Returns:
+        `bool`: whether an MP4 has fragments, with frames that the table in its header does not list.
+    """
     with _binary(video) as file:
         size = file.seek(0, io.SEEK_END)
-        stated = _stated_size(file, size)
-    if stated > size:
-        raise DamageError(f"it is cut short, {size} of {stated} bytes")
-
-
-def _stated_size(file: BinaryIO, size: int) -> int:
-    file.seek(0)
-    head = file.read(1024)
-    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
-        # Some writers count the 8 bytes of the header too, or do not write the padding byte; others write 0 or -1.
-        length = int.from_bytes(head[4:8], "little")
-        return length - 1 if length != 0xFFFFFFFF else 0
-    if head[:4] == b"\x1a\x45\xdf\xa3":
-        length, digits = _ebml_number(head[4:])
-        segment = 4 + digits + length
-        if head[segment : segment + 4] == b"\x18\x53\x80\x67":
+        file.seek(0)
+        head = file.read(1024)
+        stated, position, count, has_fragments = 0, 0, 0, False
+        while head[4:8] in MP4_BOXES and position + 8 <= size:  # the outermost boxes
+            file.seek(position)
+            length, name, large = struct.unpack(">I4sQ", file.read(16).ljust(16, b"\0"))
+            length = {0: size - position, 1: large}.get(length, length)  # 0: to the end of the file
+            if length < 8:
+                break
+            position, count = position + length, count + 1
+            stated = position if name in MP4_BOXES[:4] else stated
+            has_fragments |= name == b"moof"
+            if position < 64 * (count - 1000):
+                raise DamageError(f"its first {count:,} boxes are empty")
+        if head[:4] == b"RIFF" and head[8:12] == b"AVI " and head[4:8] != b"\xff\xff\xff\xff":
+            # Some writers count the 8 bytes of the header too, or do not write the padding byte.
+            stated = int.from_bytes(head[4:8], "little") - 1
+        if head[:4] == b"\x1a\x45\xdf\xa3":
+            segment = 4 + sum(_ebml_number(head[4:]))
             length, digits = _ebml_number(head[segment + 4 :])
-            return segment + 4 + digits + length if length < (1 << 7 * digits) - 1 else 0  # all ones: unknown
-    if head[:3] == b"FLV" and (stated := re.search(rb"\0\x08filesize\0(.{8})", head, re.DOTALL)):
-        length = struct.unpack(">d", stated[1])[0]
-        return int(length) if length < 1 << 50 else 0
-    if head[4:8] in MP4_BOXES:
-        return max((end for name, end in _boxes(file, size) if name in MP4_BOXES[:4]), default=0)
-    for start, length in ((0, 188), (4, 192)):  # MPEG-TS
-        if len(head) > 3 * length and all(head[start + k * length] == 0x47 for k in range(4)):
-            file.seek(size - size % length)
-            rest = file.read()
-            return size + length - len(rest) if rest and rest[start : start + 1] in (b"", b"\x47") else 0
-    return 0
+            if head[segment : segment + 4] == b"\x18\x53\x80\x67" and length < (1 << 7 * digits) - 1:  # else unknown
+                stated = segment + 4 + digits + length
+        if head[:3] == b"FLV" and (found := re.search(rb"\0\x08filesize\0(.{8})", head, re.DOTALL)):
+            stated = int(length) if (length := struct.unpack(">d", found[1])[0]) < 1 << 50 else 0
+        for start, length in ((0, 188), (4, 192)):  # MPEG-TS
+            if len(head) > 3 * length and all(head[start + k * length] == 0x47 for k in range(4)):
+                file.seek(size - size % length)
+                rest = file.read()
+                stated = size + length - len(rest) if rest and rest[start : start + 1] in (b"", b"\x47") else 0
+    if stated > size and not may_be_cut:
+        raise DamageError(f"it is cut short, {size} of {stated} bytes")
+    return has_fragments
 
 
 def _ebml_number(data: bytes) -> tuple[int, int]:
     """A number of Matroska and how many bytes it has: the leading zeros say how many."""
     digits = 9 - data[0].bit_length() if data else 1
     return int.from_bytes(data[:digits], "big") & ((1 << 7 * digits) - 1), digits
-
-
-def has_fragments(video: str | bytes) -> bool:
-    """Whether an MP4 has frames that the table in its header does not list."""
-    with _binary(video) as file:
-        return any(name == b"moof" for name, _ in _boxes(file, file.seek(0, io.SEEK_END)))
-
-
-def _boxes(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int]]:
-    """Name and end of each outermost box of an MP4 or QuickTime file."""
-    position, count = 0, 0
-    while position + 8 <= size:
-        if position < 64 * (count - 1000):
-            raise DamageError(f"its first {count:,} boxes are empty")
-        file.seek(position)
-        length, name, large = struct.unpack(">I4sQ", file.read(16).ljust(16, b"\0"))
-        length = {0: size - position, 1: large}.get(length, length)  # 0: to the end of the file
-        if length < 8:
-            return
-        position, count = position + length, count + 1
-        yield name, position

@@ -25,11 +25,19 @@ import torch
 from transformers.utils import logging
 from transformers.video_utils import VideoMetadata
 
-from .clock import MAX_GAP, Clock
-from .containers import DamageError, check_end, has_fragments, opened_container
+from .containers import DamageError, check_end, opened_container
 from .decoding_process import ForkedObject
 from .frame_sampling import ClipSpecification
-from .frame_table import FrameTable, UntrustedTableError, can_be_trusted, is_hidden, is_mp4, read_by_table
+from .frame_table import (
+    MAX_GAP,
+    Clock,
+    FrameTable,
+    UntrustedTableError,
+    can_be_trusted,
+    is_hidden,
+    is_mp4,
+    read_by_table,
+)
 from .read_options import ReadOptions
 from .reading_ahead import usable_cores
 from .shown_names import shown as shown_name
@@ -87,8 +95,8 @@ class DecodedFrame:
 
 class Video(ABC):
     """
-    A video whose frames can be read. Its `metadata` have `total_num_frames` (the first reading corrects a wrong one of
-    the container), `fps`, `width`, `height`, `duration` in seconds and `video_backend`.
+    A video whose frames can be read. Its `metadata` have `total_num_frames`, `fps`, `width`, `height`, `duration` in
+    seconds and `video_backend`; the first reading corrects them where the container is wrong.
     """
 
     def __init__(self, name: str, metadata: VideoMetadata, max_bytes: int | None = ReadOptions.max_bytes):
@@ -97,43 +105,31 @@ class Video(ABC):
     @abstractmethod
     def _decode(self, numbers: list[int]) -> np.ndarray | torch.Tensor:
         """
-        The frames of different numbers, ascending, without those beyond the end; corrects `metadata`. Decoders give
-        arrays `[K, H, W, 3]` and not tensors `[K, 3, H, W]`: torch can hang in a forked process.
+        The frames of different numbers, ascending; corrects `metadata`. Decoders give arrays `[K, H, W, 3]` and not
+        tensors `[K, 3, H, W]`: torch can hang in a forked process.
         """
 
     def frames(self) -> Iterator[DecodedFrame]:
-        """
-        All frames in order, each decoded once. Read `frame.rgb` before you advance the iterator.
-
-        Raises:
-            VideoDecodingError: the video is damaged (when the iteration gets there).
-        """
+        """All frames in order, each decoded once. Read `frame.rgb` before you advance the iterator."""
         raise ValueError(f'`frames` needs the decoder "pyav", got {self.metadata.video_backend!r:.100}.')
-
-    def present(self, numbers: Iterable[int]) -> list[int]:
-        """Those frame numbers that are below the frame count."""
-        return [number for number in numbers if number < self.metadata.total_num_frames]
 
     def _clips(self, clips: list[list[int]]) -> list[torch.Tensor]:
         """The frames `[K, 3, H, W]` of each list of numbers, each decoded once; nothing if one is beyond the end."""
         numbers = [number for clip in clips for number in clip]
         wanted = sorted(set(numbers))
-        self._check_size(len(wanted) + sum(len(clip) for clip in clips if clip != wanted))  # decoded, and copied
-        frames = self._decode(wanted)
-        if len(frames) < len(wanted):
+        height, width = self.metadata.height or 0, self.metadata.width or 0
+        count = len(wanted) + sum(len(clip) for clip in clips if clip != wanted)  # decoded, and copied
+        if self.max_bytes is not None and (size := count * height * width * 3) > self.max_bytes:
+            cause = f"{count} frames of {width} x {height} take {size:,} bytes, the limit is {self.max_bytes:,}"
+            advice = "Take fewer frames or views, make the video smaller, or raise `max_bytes`."
+            raise failure(self.name, cause, "decoding", advice, VideoTooLargeError)
+        frames: Any = self._decode(wanted) if wanted[-1] < self.metadata.total_num_frames else None
+        if wanted[-1] >= self.metadata.total_num_frames:
             return []
         self.metadata.frames_indices = numbers
         row = {number: place for place, number in enumerate(wanted)}
         chosen = [frames if clip == wanted else frames[[row[number] for number in clip]] for clip in clips]
         return [f if isinstance(f, torch.Tensor) else torch.from_numpy(f).permute(0, 3, 1, 2) for f in chosen]
-
-    def _check_size(self, count: int) -> None:
-        height, width = self.metadata.height or 0, self.metadata.width or 0
-        size = count * height * width * 3
-        if self.max_bytes is not None and size > self.max_bytes:
-            cause = f"{count} frames of {width} x {height} take {size:,} bytes, the limit is {self.max_bytes:,}"
-            advice = "Take fewer frames or views, make the video smaller, or raise `max_bytes`."
-            raise failure(self.name, cause, "decoding", advice, VideoTooLargeError)
 
     def read(self, indices: Iterable[int]) -> torch.Tensor:
         """
@@ -142,7 +138,6 @@ class Video(ABC):
         Raises:
             VideoDecodingError: the video is damaged, or the frames exceed `max_bytes`.
             IndexError: a frame number is not below the frame count.
-            TypeError, ValueError: no integers, none at all, or negative ones.
         """
         indices = checked_indices(indices)
         if clips := self._clips([indices]):
@@ -151,18 +146,12 @@ class Video(ABC):
         raise IndexError(f"frame {max(indices)} asked for, but {self.name} has {count} frames, from 0.")
 
     def read_clips(self, specification: ClipSpecification | None = None, seed: int | None = None) -> list[torch.Tensor]:
-        """
-        The temporal views of the video, each `(num_frames, 3, height, width)`; all frames, as one view, by default.
-
-        Raises:
-            VideoDecodingError: the video is damaged, or the frames exceed `max_bytes`.
-        """
-        for _ in range(3):  # a second time if decoding shows that the container's frame count was wrong
-            count = self.metadata.total_num_frames
-            views = self._clips(specification.frame_numbers(count, seed) if specification else [list(range(count))])
-            if self.metadata.total_num_frames == count:
-                return views
-        raise failure(self.name, "its frame count differs from reading to reading", "decoding", "Encode it again.")
+        """The temporal views of the video, each `(num_frames, 3, height, width)`; by default all frames as one."""
+        count = self.metadata.total_num_frames
+        views = self._clips(specification.frame_numbers(count, seed) if specification else [list(range(count))])
+        if self.metadata.total_num_frames == count:
+            return views
+        return self.read_clips(specification, seed)  # decoding showed that the container's frame count was wrong
 
 
 def checked_indices(indices: Any) -> list[int]:
@@ -187,38 +176,22 @@ def open_video(source: VideoInput, options: ReadOptions | None = None, **fields:
     Raises:
         VideoDecodingError: the source cannot be read, or is not a video; VideoTooLargeError, if it exceeds a limit.
         ImportError: the decoder asked for by name is not usable here.
-
-    Example:
-
-    ```python
-    >>> video = open_video("archery.mp4")  # doctest: +SKIP
-    >>> frames = video.read([0, 8, 16, 24])  # doctest: +SKIP
-
-    ```
     """
     options = replace(options or ReadOptions(), **fields)
     name, video = opened_source(source, options)
-    opened = partial(_opened, name, video, options)
+    kind = PyAVVideo if options.decoder in ("auto", "pyav") else _library_video
+    opened: Callable[[], Video] = partial(kind, name, video, options)
     return opened() if options.max_seconds is None else TimedVideo(name, opened, options)
-
-
-def _opened(name: str, video: str | bytes, options: ReadOptions) -> Video:
-    return (PyAVVideo if options.decoder in ("auto", "pyav") else _library_video)(name, video, options)
 
 
 def decode_video(
     source: VideoInput, indices: Iterable[int], options: ReadOptions | None = None, **fields: Any
 ) -> tuple[np.ndarray, VideoMetadata]:
     """
-    Decodes the frames asked for, as they are displayed (rotated and mirrored as the file says).
-
-    Args:
-        source, options, fields: see [`open_video`].
-        indices: frame numbers in any order, repeats allowed. One beyond the end is an `IndexError`.
+    The frames of a video, see [`open_video`] and [`Video.read`], and its metadata.
 
     Returns:
-        The frames in the order asked, `np.ndarray` of shape `(num_indices, height, width, 3)`, uint8 RGB, and the
-        metadata: true frame count, frames per second, displayed size, duration in seconds, back end and frame numbers.
+        `np.ndarray` of shape `(num_indices, height, width, 3)`, uint8 RGB as displayed, and `VideoMetadata`.
     """
     indices = checked_indices(indices)  # before anything is downloaded
     video = open_video(source, options, **fields)
@@ -269,8 +242,8 @@ class _Served:
 
     def frame(self, number: int, rgb: bool = False) -> Any:
         """When a frame is shown, or its picture; `None` after the last one."""
-        if self._current is None or self._current.number != number:
-            if self._current is None or self._current.number != number - 1:
+        if (before := self._current.number if self._current else -1) != number:
+            if number == 0 or before != number - 1:
                 self._frames = islice(self._video.frames(), number, None)
             self._current = next(self._frames, None)
         if self._current is None:
@@ -302,11 +275,9 @@ class PyAVVideo(Video):
         self._table: FrameTable
         super().__init__(name, EncodedVideoMetadata(0, video_backend="pyav"), options.max_bytes)
         with _reporting(name, "PyAV"):
-            if not self._skips:
-                check_end(video)
-            fragmented = has_fragments(video)
+            has_fragments = check_end(video, may_be_cut=self._skips)
         with self._opened() as (container, stream):
-            self._scan(container, stream, fragmented)
+            self._scan(container, stream, has_fragments)
         if not self.metadata.total_num_frames:
             deque(self.frames(), maxlen=0)
             self._table.trusted &= self.metadata.total_num_frames == self._table.num_frames
@@ -317,11 +288,11 @@ class PyAVVideo(Video):
         with _reporting(self.name, "PyAV"), opened_container(self.name, self._video, limit) as opened:
             yield opened
 
-    def _scan(self, container: av.container.InputContainer, stream: av.VideoStream, fragmented: bool) -> None:
+    def _scan(self, container: av.container.InputContainer, stream: av.VideoStream, has_fragments: bool) -> None:
         """Finds the metadata, the table of frames, and the first frame, which alone tells the displayed size."""
         mp4 = is_mp4(container)
         trusted = can_be_trusted(container, stream) and self._options.verify == "read"
-        index = self._index(stream, trusted) if mp4 and not fragmented else None
+        index = self._index(stream, trusted) if mp4 and not has_fragments else None
         rows, shown = [], []  # of the packets: places in the file; times and durations on the screen
         last, end = None, 0
 
@@ -363,7 +334,7 @@ class PyAVVideo(Video):
             metadata.fps, metadata.duration = _rate(table.num_frames, duration, self._stated_rate)
         self._container_start = max(container.start_time or 0, 0) / 1e6
         metadata.timecode = stream.metadata.get("timecode") or container.metadata.get("timecode")
-        metadata.start = Clock(0, MAX_GAP, self._container_start)(first.time)
+        metadata.start = Clock(0, self._container_start)(first.time)
         self._zero = (first.time or 0) - metadata.start
         table.trusted &= duration is not None
         aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1
@@ -424,7 +395,7 @@ class PyAVVideo(Video):
     def frames(self) -> Iterator[DecodedFrame]:
         metadata, before, start = self.metadata, None, 0.0
         shown_for = 1 / metadata.fps if metadata.fps else 0.04
-        clock = Clock(shown_for, MAX_GAP, self._container_start)
+        clock = Clock(shown_for, self._container_start)
         with self._opened() as (container, stream):
             self._use_threads(stream, self._table.num_frames, 16)
             for number, frame in enumerate(self._whole_frames(self._packets(container, stream), stream)):
@@ -462,11 +433,10 @@ class PyAVVideo(Video):
             frames[rows[number]], times[number] = self._picture(frame), (frame.time or 0) - self._zero
 
         if self._table.trusted:
-            present = self.present(numbers)
             with self._opened() as (container, stream):
-                self._use_threads(stream, self._table.frames_to_decode(present), 4)
+                self._use_threads(stream, len(numbers) * self._table.num_frames // len(self._table.keyframes), 4)
                 try:
-                    read_by_table(container, stream, self._table, present, take)
+                    read_by_table(container, stream, self._table, numbers, take)
                 except (UntrustedTableError, av.error.FFmpegError):  # decoding through says what is wrong
                     self._table.trusted = False
         if not self._table.trusted:
@@ -474,7 +444,7 @@ class PyAVVideo(Video):
             for frame in self.frames():
                 if frame.number in rows:
                     frames[rows[frame.number]], times[frame.number] = frame.rgb, frame.time
-        return frames[: len(self.present(numbers))]
+        return frames
 
     def _picture(self, frame: av.VideoFrame) -> np.ndarray:
         """A frame as it is displayed, `[H, W, C]`."""
@@ -496,10 +466,7 @@ class PyAVVideo(Video):
 def _duration(
     shown: list[tuple[int | None, int | None, int]] | None, table: FrameTable, stream: av.VideoStream
 ) -> tuple[float | None, float | None]:
-    """
-    Seconds from the first frame to the end of the last one, or `None` if the time stamps begin anew or have a gap, 0 if
-    there are none; and the usual length of a frame.
-    """
+    """Seconds from the first frame to the end of the last (`None`: stamps begin anew or have a gap), and of one."""
     unit, stamps = stream.time_base or 0, table.stamps
     longest = MAX_GAP / unit if unit else 0
     decoding = [packet[0] for packet in shown or () if packet[0] is not None]
@@ -549,8 +516,6 @@ class LibraryVideo(Video):
         self._take = take
 
     def _decode(self, numbers: list[int]) -> np.ndarray:
-        if not (numbers := self.present(numbers)):
-            return np.empty(0)
         with _reporting(self.name, str(self.metadata.video_backend)):
             frames = np.asarray(self._take(numbers))
         self.metadata.height, self.metadata.width = frames.shape[1:3]  # as displayed

@@ -41,13 +41,7 @@ class ForkedObject:
         self._process: _Process | None = None
 
     def call(self, method: str, *arguments: Any) -> Any:
-        """
-        The result of a method, or what it raised.
-
-        Raises:
-            TimeoutError: the time is used up; the process has ended.
-            ChildProcessError: the process ended without an answer, for example because memory ran out.
-        """
+        """The result of a method; `TimeoutError` or, without an answer, `ChildProcessError` if the process ended."""
         if self._left <= 0:
             raise TimeoutError
         make, process = None, self._process

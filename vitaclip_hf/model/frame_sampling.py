@@ -1,8 +1,4 @@
-"""Which frames of a video make a clip: the sampling rules, as arithmetic on frame numbers.
-
-A *clip* is T frames, a *view* is one of several clips of a video whose scores are averaged, and the *stride* is the
-distance between a dense clip's frames. A video shorter than a clip repeats its last frame.
-"""
+"""Which frames of a video make a clip. A video shorter than a clip repeats its last frame."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,11 +18,10 @@ class ClipSpecification:
     Args:
         num_frames (`int`, defaults to 8): frames of a clip.
         sampling (`str`, defaults to `"uniform"`): `"uniform"`, the centres of `num_frames` equal segments (view v of V
-            stands at (v + 1/2) / V of each); `"dense"`, every `frame_stride`-th frame, the views spread evenly from the
-            beginning to the end, as in the released code; for training, `"segment_random"`, a random frame of each
-            segment, or `"dense_random"`, a dense clip from a random start.
+            stands at (v + 1/2) / V of each); `"dense"`, every `frame_stride`-th frame, the views spread evenly, as in
+            the released code; for training, `"segment_random"` and `"dense_random"`.
         frame_stride (`int`, defaults to 16): frames from one to the next of a dense clip.
-        num_views (`int`, defaults to 1): temporal views of a video.
+        num_views (`int`, defaults to 1): temporal views of a video, whose scores are averaged.
         num_spatial_views (`int`, defaults to 1): crops of each temporal view, 1 (centre) or 3 (along the longer side).
 
     Raises:

@@ -1,8 +1,7 @@
-"""Which frames a video file has, and how to reach one without decoding those before: the table of frames.
+"""Which frames a video file has, when they are shown, and how to reach one without decoding those before.
 
-The frames are those of decoding from the beginning. Each run of frames begins at a keyframe, and every packet that is
-read and every frame that is decoded is compared with the table. The first difference ends it with
-[`UntrustedTableError`]; the caller then decodes from the beginning.
+Each run of frames begins at a keyframe. Every packet that is read and every frame that is decoded is compared with the
+table; at the first difference, [`UntrustedTableError`], the caller decodes from the beginning.
 """
 
 from __future__ import annotations
@@ -20,11 +19,39 @@ if TYPE_CHECKING:  # PyAV is imported when the first file is opened: a model nee
     import av
 
 
-# Codecs with one frame for each packet and keyframes that need nothing before them. Not: MPEG-4 in packed AVI, VP8 with
-# its invisible packets, interlaced MPEG-2.
+# Codecs with one frame for each packet and keyframes that need nothing before them.
 CODECS = {"h264", "hevc", "av1", "libdav1d", "libaom-av1", "vp9", "libvpx-vp9", "mjpeg"}
+# Seconds that a picture may be held. A longer gap between two stamps is a clock that was set, and is closed.
+MAX_GAP = 3600
 # A seek pays if it spares more frames than this: it looks up, empties the decoder and fills it again.
 SEEK_FRAMES = 6
+
+
+class Clock:
+    """
+    Times of frames from their stamps, in seconds and in the order of display; `gaps` are those that were closed.
+
+    After stamps that run backwards or begin anew, and after a gap of more than `MAX_GAP`, time goes on by the `length`
+    of a frame. `start` is the stamp of time zero.
+    """
+
+    def __init__(self, length: float, start: float):
+        self.length, self.gaps = length, list[float]()
+        self._shift: float | None = -start
+        self._time: float | None = None
+
+    def __call__(self, stamp: float | None) -> float:
+        earliest, expected = (0, 0) if self._time is None else (self._time, self._time + self.length)
+        if self._shift is None and stamp is not None:
+            self._shift = expected - stamp
+        time = expected if stamp is None or self._shift is None else stamp + self._shift
+        if not earliest <= time <= earliest + MAX_GAP:
+            if time > expected:
+                self.gaps.append(time - earliest)
+            self._shift = expected - stamp if stamp is not None else None
+            time = expected
+        self._time = time
+        return time
 
 
 class UntrustedTableError(Exception):
@@ -53,30 +80,14 @@ class FrameTable:
         positions, sizes, stamps, is_keyframe, is_hidden = np.ascontiguousarray(columns)
         keyframes = np.flatnonzero(is_keyframe)
         shown_before = np.concatenate([[0], np.cumsum(is_hidden == 0)])
-        sound = 0 in keyframes[:1] and _all_differ(positions) and _all_differ(stamps)
+        sound = 0 in keyframes[:1] and all(len(np.unique(values)) == len(values) for values in (positions, stamps))
         return cls(positions, sizes, stamps, shown_before, keyframes, trusted and sound)
-
-    def frames_to_decode(self, numbers: Sequence[int]) -> int:
-        """About how many frames [`read_by_table`] decodes for these numbers."""
-        total, position = 0, 0
-        for number in numbers:
-            before = int(self.shown_before[self.keyframe_before(number)])
-            if before - position > SEEK_FRAMES:
-                position = before
-            total += number + 1 - position
-            position = number + 1
-        return total
 
     def keyframe_before(self, number: int) -> int:
         """Row of the last keyframe that at most `number` shown frames precede in the file."""
         before = self.shown_before[self.keyframes]
         place = int(np.searchsorted(before, number, "right")) - 1
         return int(self.keyframes[max(place, 0)])
-
-
-def _all_differ(values: np.ndarray) -> bool:
-    ascending = bool((values[1:] > values[:-1]).all())  # nearly always, and cheaper to find out
-    return ascending or len(np.unique(values)) == len(values)
 
 
 def is_mp4(container: av.container.InputContainer) -> bool:
@@ -86,10 +97,8 @@ def is_mp4(container: av.container.InputContainer) -> bool:
 
 def can_be_trusted(container: av.container.InputContainer, stream: av.VideoStream) -> bool:
     """Whether container and codec are of a kind where each packet is one frame with its own time stamp."""
-    # Two packets of interlaced video may be one frame. PyAV 17 does not tell: its files are decoded through.
-    interlaced = getattr(stream.codec_context, "field_order", 2) > 1
     stamped = is_mp4(container) or "matroska" in container.format.name
-    return stamped and stream.codec_context.name in CODECS and not interlaced
+    return stamped and stream.codec_context.name in CODECS
 
 
 def is_hidden(packet: av.Packet) -> bool:
@@ -110,7 +119,7 @@ def _stamp(packet: av.Packet) -> int:
 
 
 class _Run:
-    """Decoding on from one keyframe, with every packet and frame compared with the table."""
+    """Decoding on from one keyframe."""
 
     def __init__(self, container: av.container.InputContainer, stream: av.VideoStream, table: FrameTable, row: int):
         self._stream, self._table = stream, table
@@ -197,11 +206,7 @@ def read_by_table(
     numbers: Sequence[int],
     take: Callable[[int, av.VideoFrame], None],
 ) -> None:
-    """
-    Calls `take` with each number and its frame: different numbers, ascending, below `table.num_frames`.
-
-    Raises `UntrustedTableError` if the file, which was just opened, does not agree with the table.
-    """
+    """Calls `take` with each number and its frame, of a file just opened; the numbers are different and ascending."""
     run = _Run(container, stream, table, 0)
     for number in numbers:
         row = table.keyframe_before(number)

@@ -16,17 +16,7 @@ class VitaClipProcessorKwargs(ProcessingKwargs, total=False):
 
 
 class VitaClipProcessor(ProcessorMixin):
-    """
-    One object for both inputs of [`VitaClipModel`]: a [`VitaClipVideoProcessor`] and a tokenizer.
-
-    Example:
-
-    ```python
-    >>> processor = VitaClipProcessor(VitaClipVideoProcessor(), tokenizer)  # doctest: +SKIP
-    >>> inputs = processor(videos="clip.mp4", text=["yoga", "juggling"], return_tensors="pt")  # doctest: +SKIP
-
-    ```
-    """
+    """One object for both inputs of [`VitaClipModel`]: a [`VitaClipVideoProcessor`] and a tokenizer."""
 
     valid_processor_kwargs = VitaClipProcessorKwargs
 
@@ -56,9 +46,6 @@ def tokenize_classes(names: list[str], tokenizer: Any, config: VitaClipTextConfi
     Returns:
         `class_input_ids` `[C, max_position_embeddings]`; and `context_init_ids` `[M_c]` of the words that new contexts
         start from, or `None`.
-
-    Raises:
-        ValueError: names, a tokenizer or words that do not fit the text tower.
     """
     if isinstance(names, str) or not names:
         raise ValueError(f"Class names must be a non-empty list of strings, got {names!r}.")

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, fields
 
 
-MAX_DOWNLOAD_BYTES = 4 << 30
 CHOICES = {
     "decoder": ("auto", "pyav", "torchcodec", "decord"),
     "verify": ("read", "full"),
@@ -18,16 +17,16 @@ class ReadOptions:
     How a video is opened and decoded.
 
     Args:
-        decoder (`str`, defaults to `"auto"`): `"auto"` is `"pyav"`: the same frames and errors on every machine.
-            `"torchcodec"` and `"decord"` return wrong frames of some files, see docs/decoding.md.
-        verify (`str`, defaults to `"read"`): of PyAV. `"read"` decodes what the frames asked for need: damage is
-            noticed there. `"full"` decodes the whole file: damage is noticed anywhere.
-        on_damage (`str`, defaults to `"error"`): of PyAV. `"skip"` leaves damaged frames out, numbers the others, and
+        decoder (`str`, defaults to `"auto"`): `"auto"` is `"pyav"`; `"torchcodec"` and `"decord"` return wrong frames
+            of some files, see docs/decoding.md. The next three are of PyAV.
+        verify (`str`, defaults to `"read"`): `"read"` decodes, and notices damage in, what the frames asked for need;
+            `"full"` the whole file.
+        on_damage (`str`, defaults to `"error"`): `"skip"` leaves damaged frames out, numbers the others, and
             says in `metadata.frames_left_out` how many were left out.
-        pixel_aspect (`str`, defaults to `"displayed"`): of PyAV, for pixels that are not square. `"displayed"` changes
-            the width of frames, as players do; `"coded"`, the default of evaluation and training, does not, as papers.
-        max_seconds (`float`, *optional*): most time for opening and all readings together, without the download; by
-            default no limit. The video is then decoded in a process of its own, which is ended after this time.
+        pixel_aspect (`str`, defaults to `"displayed"`): `"displayed"` changes the width of frames whose pixels are not
+            square, as players do; `"coded"`, the default of evaluation and training, does not, as papers.
+        max_seconds (`float`, *optional*): most time for opening and all readings together, without the download. The
+            video is then decoded in a process of its own, which is ended after this time.
         max_bytes, max_frame_pixels (`int`, *optional*): limits on the frames of one reading, with copies of them, and
             on the pixels of one frame; `None` for no limit.
         max_download_bytes (`int`, *optional*), download_seconds (`float`, *optional*): limits of a whole download.
@@ -45,7 +44,7 @@ class ReadOptions:
     max_seconds: float | None = None
     max_bytes: int | None = 2 << 30
     max_frame_pixels: int | None = 36_000_000  # 8K in cinema format has 8192 x 4320
-    max_download_bytes: int | None = MAX_DOWNLOAD_BYTES
+    max_download_bytes: int | None = 4 << 30
     download_seconds: float | None = 300.0
     allow_private_addresses: bool = True
 

@@ -32,13 +32,8 @@ def reading_threads(device: torch.device | str) -> int:
 
 def read_ahead(videos: Iterable[Any], read: Callable[[Any], Any], threads: int, ahead: int) -> Iterator["Future[Any]"]:
     """
-    The results of `read` in the order of the videos, as futures. Errors are raised by `Future.result`, in their place.
-
-    Args:
-        videos: is read in the caller's thread, at most `ahead` videos before they are needed.
-        read: called in one of `threads` threads. PyAV and torch release Python's lock, so that the model goes on.
-        threads (`int`): 0 reads each video when it is asked for.
-        ahead (`int`): videos that are read, or being read, beyond the one that is asked for.
+    The results of `read` in the order of the videos, as futures, which raise its errors; `ahead` videos before they are
+    asked for, and in so many threads (0: when they are asked for). `videos` is iterated in the caller's thread.
     """
     source, waiting = iter(videos), deque[Future]()
     pool = ThreadPoolExecutor(max(threads, 1), thread_name_prefix="video-reader")

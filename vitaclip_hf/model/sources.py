@@ -26,6 +26,7 @@ SILENT_SECONDS = 30.0  # without an answer or without data
 MAX_REDIRECTS = 10
 MAX_FRAME_SIDE = 65_535  # as in JPEG; Pillow takes a minute for a picture of millions of rows
 
+BYTES = (bytes, bytearray, memoryview)
 VideoInput = str | os.PathLike | bytes | bytearray | memoryview | BinaryIO | dict[str, Any]
 
 
@@ -33,7 +34,7 @@ class VideoDecodingError(RuntimeError):
     """A video that cannot be read: `source` is its path or URL, or a description such as `"bytes (1234 B)"`; `cause`
     is the exception of the library that failed, or text."""
 
-    # One positional argument has to be enough: that is how a DataLoader rebuilds a worker's exception.
+    # A DataLoader rebuilds a worker's exception with one positional argument.
     def __init__(self, message: str, source: str | None = None, cause: Exception | str | None = None):
         super().__init__(message)
         self.source, self.cause = source, cause
@@ -58,7 +59,7 @@ def _described(cause: Any) -> Any:
 def failure(
     name: str, cause: Exception | str, step: str, advice: str, kind: type[VideoDecodingError] = VideoDecodingError
 ) -> VideoDecodingError:
-    """The error as one line of bounded length: what, where, what to do."""
+    """The error as one line of bounded length."""
     reason = " ".join(_described(cause).rstrip(". \n").split())
     return kind(shown(f"Cannot read the video {name:.1000}: {reason:.1000} ({step}). {advice}"), name, cause)
 
@@ -72,13 +73,7 @@ def check_pixels(name: str, width: int, height: int, limit: int | None) -> None:
 
 
 def opened_source(source: Any, options: ReadOptions) -> tuple[str, str | bytes]:
-    """
-    What to call a source (see [`open_video`]) in messages, and the absolute path of its file or its bytes.
-
-    Raises:
-        VideoDecodingError: there is no such file, it is empty, or the URL cannot be read.
-        NotAVideoError: `source` is no path, URL, bytes or binary file.
-    """
+    """What to call a source (see [`open_video`]) in messages, and the absolute path of its file or its bytes."""
     name, video = _located(source, options)
     reason = None
     if isinstance(video, str) and not os.path.isfile(video):  # a pipe would be waited for
@@ -91,14 +86,13 @@ def opened_source(source: Any, options: ReadOptions) -> tuple[str, str | bytes]:
 
 
 def _located(source: Any, options: ReadOptions) -> tuple[str, str | bytes]:
+    named: Any = None
     if isinstance(source, dict) and source and source.keys() <= {"path", "bytes"}:
-        data, path = source.get("bytes"), source.get("path")
-        if isinstance(data, (bytes, bytearray, memoryview)) and isinstance(path, (str, os.PathLike, type(None))):
-            return os.fsdecode(path or f"bytes ({len(data)} B)"), bytes(data)
-        if data is not None or not isinstance(path, (str, os.PathLike)):
-            kinds = f"{type(path).__name__} and {type(data).__name__}"
+        data, named = source.get("bytes"), source.get("path")
+        if not isinstance(named, (str, os.PathLike, type(None))) or not isinstance(data, (*BYTES, type(None))):
+            kinds = f"{type(named).__name__} and {type(data).__name__}"
             raise NotAVideoError(f"a video must have a path as `path`, or bytes as `bytes`, got {kinds}.")
-        source = path
+        source = named if data is None else data
     if isinstance(source, str) and (scheme := re.match(r"([a-z][a-z0-9+.-]*)://", source, re.IGNORECASE)):
         parts = urlsplit(source) if scheme[1].lower() == "file" else None
         if scheme[1].lower() in ("http", "https"):
@@ -111,9 +105,8 @@ def _located(source: Any, options: ReadOptions) -> tuple[str, str | bytes]:
     if isinstance(source, (str, os.PathLike)):
         # Absolute, so that no part of a file name is taken for a protocol ("concat:a.mp4").
         return os.fsdecode(source), os.path.abspath(os.fsdecode(source))
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        data = bytes(source)
-        return f"bytes ({len(data)} B)", data
+    if isinstance(source, BYTES):
+        return os.fsdecode(named or f"bytes ({len(source)} B)"), bytes(source)
     if not hasattr(source, "read"):
         raise NotAVideoError(f"a video must be a path, URL, bytes or binary file object, got {type(source).__name__}.")
     if isinstance(source, io.TextIOBase) or not isinstance(data := source.read(), bytes):

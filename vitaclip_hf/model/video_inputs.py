@@ -4,7 +4,7 @@ import io
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import PurePath
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,7 +17,7 @@ from transformers.video_utils import VideoMetadata
 
 from .decoding import Video, open_video, torchcodec_video
 from .read_options import ReadOptions
-from .sources import NotAVideoError, VideoDecodingError, VideoTooLargeError, check_pixels, failure, opened_source
+from .sources import BYTES, NotAVideoError, VideoDecodingError, VideoTooLargeError, check_pixels, failure, opened_source
 
 
 MAX_ASPECT_RATIO = 100  # of frames that are resized
@@ -30,13 +30,13 @@ class VideoOfFrames(Video):
     """Frames `[T, 3, H, W]` in memory, and what is known beside them, such as `fps`."""
 
     def __init__(self, frames: torch.Tensor, metadata: VideoMetadata | dict | None = None):
-        known = {name: value for name, value in dict(metadata or {}).items() if name != "frames_left_out"}
+        known = {item.name: dict(metadata or {}).get(item.name) for item in fields(VideoMetadata)}
         size = {"total_num_frames": len(frames), "height": frames.shape[-2], "width": frames.shape[-1]}
         super().__init__("frames in memory", VideoMetadata(**known | size), max_bytes=None)
         self._frames = frames
 
     def _decode(self, numbers: list[int]) -> torch.Tensor:
-        return self._frames[self.present(numbers)]
+        return self._frames[numbers]
 
 
 def video_from(
@@ -78,8 +78,7 @@ def is_encoded(source: Any) -> bool:
     """Whether the decoder has to read it: a path, a URL, bytes, a file object or `{"path": …, "bytes": …}`."""
     if isinstance(source, dict):
         return bool(source) and source.keys() <= {"path", "bytes"}
-    is_named = isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview))
-    return is_named or callable(getattr(source, "read", None))
+    return isinstance(source, (str, os.PathLike, *BYTES)) or callable(getattr(source, "read", None))
 
 
 def _is_decoder(source: Any) -> bool:
@@ -108,11 +107,7 @@ def is_single_video(videos: Any) -> bool:
 
 
 def batch_of_videos(videos: Any) -> list:
-    """
-    One video, or a list of them, as a list of videos.
-
-    Inner lists of videos, as other processors take them, are joined; an inner list of image files or frames is one.
-    """
+    """A list of one video or several; inner lists of videos are joined, one of image files or frames is a video."""
     if is_single_video(videos):
         return [videos]
     if _axes(videos) == 5:

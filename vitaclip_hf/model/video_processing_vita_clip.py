@@ -99,13 +99,7 @@ class VitaClipVideoProcessor(BaseVideoProcessor):
         return np.concatenate(specification.frame_numbers(metadata.total_num_frames, seed))
 
     def preprocess(self, videos, **kwargs: Unpack[VitaClipVideoProcessorKwargs]) -> BatchFeature:
-        """
-        `pixel_values_videos` of one video or a list of them, and `video_metadata` with `return_metadata=True`.
-
-        Raises:
-            VideoDecodingError: a source that cannot be read.
-            TypeError, ValueError: something that is no video, or an unknown choice.
-        """
+        """`pixel_values_videos` of one video or a list of them, and `video_metadata` with `return_metadata=True`."""
         # transformers' hook for decoding gives one clip a video; so the videos are read here.
         validate_typed_dict(self.valid_kwargs, kwargs)
         chosen = self._chosen(kwargs)

@@ -25,18 +25,6 @@ class VideoReader:
     Args:
         video_processor ([`VitaClipVideoProcessor`]): resizes, crops and normalises.
         settings: fields of [`ClipSpecification`] and [`ReadOptions`]; `None` keeps the processor's own.
-
-    Example:
-
-    ```python
-    >>> from vitaclip_hf import VideoReader, VitaClipVideoProcessor
-
-    >>> reader = VideoReader(VitaClipVideoProcessor(), num_views=3, max_seconds=10)
-    >>> pixels, metadata = reader.read("clip.mp4")  # doctest: +SKIP
-    >>> pixels.shape, metadata.timestamps  # doctest: +SKIP
-    (torch.Size([3, 8, 3, 224, 224]), [0.1, 0.3, …])
-
-    ```
     """
 
     def __init__(self, video_processor: Any, **settings: Any):
@@ -56,9 +44,6 @@ class VideoReader:
         """
         Model input of one video, `(num_views, num_frames, 3, height, width)`, where the spatial views of one temporal
         view follow each other; and the metadata, whose `frames_indices` and `timestamps` say what was read.
-
-        Raises:
-            VideoDecodingError: the video cannot be read.
         """
         settings = vars(self.specification) | vars(self.options)
         batch = self.video_processor([source], return_tensors="pt", return_metadata=True, seed=seed, **settings)
