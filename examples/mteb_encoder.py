@@ -29,7 +29,7 @@ from vitaclip_hf.data.video_sources import encoded_video
 from vitaclip_hf.evaluation.evaluator import DTYPES
 from vitaclip_hf.evaluation.progress_log import fingerprint_of_json
 from vitaclip_hf.model.decoding import torchcodec_video
-from vitaclip_hf.model.video_reader import VideoReader
+from vitaclip_hf.model.video_inputs import VideoReader
 
 
 logger = logging.getLogger(__name__)

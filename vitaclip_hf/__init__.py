@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from .model.precision import fast_dtype
     from .model.processing_vita_clip import VitaClipProcessor
     from .model.read_options import ReadOptions
+    from .model.video_inputs import VideoReader
     from .model.video_processing_vita_clip import VitaClipVideoProcessor
-    from .model.video_reader import VideoReader
     from .training.arguments import VitaClipTrainingArguments
     from .training.trainer import VitaClipTrainer
 
@@ -86,7 +86,7 @@ _LAZY = {
     "model.processing_vita_clip": ("VitaClipProcessor",),
     "model.read_options": ("ReadOptions",),
     "model.video_processing_vita_clip": ("VitaClipVideoProcessor",),
-    "model.video_reader": ("VideoReader",),
+    "model.video_inputs": ("VideoReader",),
     "training.arguments": ("VitaClipTrainingArguments",),
     "training.trainer": ("VitaClipTrainer",),
 }

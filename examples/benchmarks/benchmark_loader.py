@@ -20,7 +20,7 @@ from torch import nn
 from vitaclip_hf import VitaClipVideoProcessor
 from vitaclip_hf.data.clip_dataset import ClipDataset
 from vitaclip_hf.data.table import AnnotationTable, VideoSample
-from vitaclip_hf.model.video_reader import VideoReader
+from vitaclip_hf.model.video_inputs import VideoReader
 
 
 SIZE, FRAMES, STRIDE = 224, 8, 16

@@ -19,7 +19,7 @@ from vitaclip_hf.data.clip_dataset import ClipCollator, ClipDataset
 from vitaclip_hf.library.embedding import embed_videos
 from vitaclip_hf.library.store import VideoStore
 from vitaclip_hf.library.timeline import VideoTimeline
-from vitaclip_hf.model.video_reader import VideoReader
+from vitaclip_hf.model.video_inputs import VideoReader
 
 
 FILES = 8

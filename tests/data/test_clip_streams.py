@@ -11,7 +11,7 @@ from vitaclip_hf.data.annotations import AnnotationError
 from vitaclip_hf.data.clip_dataset import ClipCollator, ClipDataset
 from vitaclip_hf.data.clip_stream import ClipStream
 from vitaclip_hf.data.video_sources import HubVideos
-from vitaclip_hf.model.video_reader import VideoReader
+from vitaclip_hf.model.video_inputs import VideoReader
 
 
 COUNT = 11

@@ -18,7 +18,7 @@ from vitaclip_hf.data.clip_dataset import ClipCollator, ClipDataset, EpochSample
 from vitaclip_hf.data.clip_stream import ClipStream
 from vitaclip_hf.data.video_sources import HubVideos, MotionShapes
 from vitaclip_hf.model.decoding import PyAVVideo, VideoTooLargeError, open_video
-from vitaclip_hf.model.video_reader import SETTINGS, VideoReader
+from vitaclip_hf.model.video_inputs import SETTINGS, VideoReader
 
 
 NUM_FRAMES = 12  # of each video

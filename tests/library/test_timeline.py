@@ -26,7 +26,7 @@ from vitaclip_hf.library.timeline_files import write_timeline
 from vitaclip_hf.library.timeline_picture import LANE_BAR, draw_timeline
 from vitaclip_hf.library.windows import check_window, read_windows
 from vitaclip_hf.model.decoding import DecodedFrame, PyAVVideo
-from vitaclip_hf.model.video_reader import VideoReader
+from vitaclip_hf.model.video_inputs import VideoReader
 
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo"

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from ..model.video_reader import VideoReader
+from ..model.video_inputs import VideoReader
 from .clip_reading import ClipReading
 from .seeds import derive_seed
 from .table import AnnotationTable

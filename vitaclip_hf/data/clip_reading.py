@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from ..model.decoding import VideoDecodingError
-from ..model.video_reader import VideoReader
+from ..model.video_inputs import VideoReader
 from .seeds import derive_seed
 
 

@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from ..model.decoding import Video, open_video
-from ..model.video_reader import VideoReader
+from ..model.video_inputs import VideoReader
 from .clip_reading import NO_LABEL, ClipReading
 from .seeds import derive_seed
 from .text_files import AnnotationError

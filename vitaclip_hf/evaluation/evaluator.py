@@ -23,7 +23,7 @@ from ..model.decoding import VideoDecodingError
 from ..model.encoder import VideoEncoder
 from ..model.scorer import Scorer
 from ..model.shown_names import one_line
-from ..model.video_reader import VideoReader
+from ..model.video_inputs import VideoReader
 from .plan import EvaluationPlan, EvaluationSplit
 from .progress_log import EvaluationLog, VideoResult, fingerprint_of_json
 from .protocols import EvaluationError

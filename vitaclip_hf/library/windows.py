@@ -19,8 +19,7 @@ from PIL import Image
 from ..loading.families import FrameEncoder
 from ..model.decoding import DecodedFrame, VideoDecodingError
 from ..model.encoder import VideoEncoder
-from ..model.video_inputs import check_shape, video_from
-from ..model.video_reader import VideoReader
+from ..model.video_inputs import VideoReader, check_shape, video_from
 
 
 MOMENT = 1e-6  # seconds; times that are closer count as equal

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from .text_embedding_cache import TextEmbeddingCache
-from .video_reader import VideoReader
+from .video_inputs import VideoReader
 
 
 TEXTS_AT_ONCE = 1024  # of a forward pass of the text tower, whose memory grows with them

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from transformers.pipelines.video_classification import VideoClassificationPipeline
 
+from .video_inputs import SETTINGS
 from .video_pipeline import VideoPipeline, check_on_error, check_values
-from .video_reader import SETTINGS
 
 
 class VitaClipVideoClassificationPipeline(VideoPipeline, VideoClassificationPipeline):

@@ -1,4 +1,4 @@
-"""What users give as a video, told apart: encoded files, arrays of frames, lists of images; and batches of them."""
+"""From what users give as a video (encoded files, arrays of frames, lists of images) to frames and to model input."""
 
 import io
 import os
@@ -16,10 +16,13 @@ from transformers.image_utils import ChannelDimension
 from transformers.video_utils import VideoMetadata
 
 from .decoding import Video, open_video, torchcodec_video
+from .frame_sampling import ClipSpecification
 from .read_options import ReadOptions
 from .sources import BYTES, NotAVideoError, VideoDecodingError, VideoTooLargeError, check_pixels, failure, opened_source
 
 
+# What can be set of reading a video, with the defaults.
+SETTINGS = {field.name: field.default for kind in (ClipSpecification, ReadOptions) for field in fields(kind)}
 MAX_ASPECT_RATIO = 100  # of frames that are resized
 ROUNDING = 1e-3  # by which floats may lie beyond 0 … 1
 # Pillow reads more, but for some it starts another program (EPS) or reads other files.
@@ -209,3 +212,54 @@ def _to_rgb(frames: torch.Tensor, layout: str | ChannelDimension | None, scale: 
     if not (low >= 0 and high <= most):
         raise ValueError(f"Frames of {frames.dtype} must lie in 0 … {most}, got {low:.6g} … {high:.6g}.")
     return frames.to(torch.uint8) if most == 255 else frames * 255 if scale else frames
+
+
+class VideoReader:
+    """
+    Reads videos as a video processor says. Every tool of the package reads videos with it.
+
+    Args:
+        video_processor ([`VitaClipVideoProcessor`]): resizes, crops and normalises.
+        settings: fields of [`ClipSpecification`] and [`ReadOptions`]; `None` keeps the processor's own.
+    """
+
+    def __init__(self, video_processor: Any, **settings: Any):
+        self.video_processor = video_processor
+        if unknown := sorted(settings.keys() - SETTINGS):
+            raise TypeError(f"unknown setting `{unknown[0]:.100}`; known are {', '.join(SETTINGS)}.")
+        chosen = {name: value for name, value in settings.items() if value is not None}
+        clip = {field.name: chosen.pop(field.name) for field in fields(ClipSpecification) if field.name in chosen}
+        self.specification: ClipSpecification = replace(video_processor.clip_specification, **clip)
+        self.options: ReadOptions = replace(video_processor.read_options, **chosen)
+
+    def open(self, source: Any) -> Video:
+        """A source as a [`Video`], see [`VitaClipVideoProcessor`] for what it may be."""
+        return video_from(source, self.options)
+
+    def read(self, source: Any, seed: int | None = 0) -> tuple[torch.Tensor, VideoMetadata]:
+        """
+        Model input of one video, `(num_views, num_frames, 3, height, width)`, where the spatial views of one temporal
+        view follow each other; and the metadata, whose `frames_indices` and `timestamps` say what was read.
+        """
+        settings = vars(self.specification) | vars(self.options)
+        batch = self.video_processor([source], return_tensors="pt", return_metadata=True, seed=seed, **settings)
+        metadata = batch["video_metadata"]
+        if len(metadata) != 1:
+            raise NotAVideoError(f"Expected one video, got a list of {len(metadata)} videos.")
+        return batch["pixel_values_videos"].flatten(0, -5), metadata[0]
+
+    def frames(self, source: Any, seed: int | None = 0) -> torch.Tensor:
+        """The frames of one temporal view as they are, of shape `(num_frames, 3, height, width)`: for augmentation."""
+        return self.open(source).read_clips(replace(self.specification, num_views=1), seed)[0]
+
+    def process(self, clip: torch.Tensor) -> torch.Tensor:
+        """Model input `(num_spatial_views, num_frames, 3, height, width)` of uint8 frames `(num_frames, 3, …)`."""
+        batch = self.video_processor(
+            [clip],
+            do_sample_frames=False,
+            num_views=1,
+            num_spatial_views=self.specification.num_spatial_views,
+            input_data_format=ChannelDimension.FIRST,
+            return_tensors="pt",
+        )
+        return batch["pixel_values_videos"].flatten(0, -5)

@@ -18,8 +18,7 @@ from .reading_ahead import read_ahead, reading_threads
 from .scorer import ScoreError
 from .shown_names import one_line
 from .sources import NotAVideoError, VideoDecodingError
-from .video_inputs import is_single_video
-from .video_reader import VideoReader
+from .video_inputs import VideoReader, is_single_video
 
 
 logger = logging.get_logger(__name__)

@@ -9,7 +9,7 @@ from transformers.video_utils import VideoMetadata
 
 from ..model.shown_names import one_line
 from ..model.sources import VideoDecodingError, VideoTooLargeError
-from ..model.video_reader import VideoReader
+from ..model.video_inputs import VideoReader
 from .errors import RequestError
 from .limits import Limits
 

@@ -8,8 +8,8 @@ from torch.utils.data import Dataset
 from ..data.augmentation import ClipAugmentation, ClipMixer
 from ..data.clip_dataset import ClipCollator, ClipDataset
 from ..data.clip_stream import ClipStream
+from ..model.video_inputs import VideoReader
 from ..model.video_processing_vita_clip import VitaClipVideoProcessor
-from ..model.video_reader import VideoReader
 from .arguments import AugmentationArguments, VitaClipTrainingArguments
 from .training_data import TrainingData
 
