@@ -216,5 +216,7 @@ def test_holes_and_empty_boxes_are_damage(tmp_path):
         file.truncate(1 << 40)
     with pytest.raises(VideoDecodingError, match="clip.h264.*of zeros"):
         open_video(path)
+    with pytest.raises(VideoDecodingError, match="31 B"):  # PyAV raises another error than for damage
+        open_video(b"YUV4MPEG2 Wabc H64 F25:1\nFRAME\n")
     with pytest.raises(VideoDecodingError, match="boxes are empty"):
         open_video(b"\0\0\0\x18ftypisom" + bytes(12) + b"\0\0\0\x08free" * 100_000)

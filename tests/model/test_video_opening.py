@@ -18,7 +18,8 @@ import pytest
 from drawn_clips import HEIGHT, WIDTH, numbers, write
 from PIL import Image
 
-from vitaclip_hf import ReadOptions, VitaClipVideoProcessor
+from vitaclip_hf import ReadOptions, VideoReader, VitaClipVideoProcessor
+from vitaclip_hf.library.windows import read_windows
 from vitaclip_hf.model import sources
 from vitaclip_hf.model.decoding import VideoDecodingError, VideoTooLargeError, decode_video, open_video
 from vitaclip_hf.model.sources import download, is_public
@@ -416,7 +417,7 @@ def test_a_large_picture_is_too_large_and_not_damaged():
     assert open_video(picture(8, 6, "PNG")).read([0]).shape == (1, 3, 6, 8)
 
 
-def test_frames_that_would_become_gigabytes():
+def test_frames_that_would_become_gigabytes(tmp_path):
     """The shorter side is resized to 32 pixels: 3.2 million columns. Pillow takes half a minute for 30 million rows."""
     processor = VitaClipVideoProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     thin = np.zeros((4, 1, 60_000, 3), np.uint8)
@@ -425,6 +426,10 @@ def test_frames_that_would_become_gigabytes():
             processor(video)
     with pytest.raises(VideoTooLargeError, match="65,535 of a side"):
         processor([[picture(1, 70_000, "PNG")]])
+    (tmp_path / "narrow.gif").write_bytes(picture(4000, 20, "GIF"))
+    for read in (processor, lambda path: next(read_windows(VideoReader(processor), path))):
+        with pytest.raises(VideoTooLargeError, match=r"narrow\.gif: its frames have 4000 x 20"):
+            read(tmp_path / "narrow.gif")
     assert processor(np.zeros((4, 1, 100, 3), np.uint8), return_tensors="pt")["pixel_values_videos"].shape[-1] == 32
     assert processor(thin, do_resize=False, do_center_crop=False)["pixel_values_videos"][0].shape[-1] == 60_000
 
