@@ -99,17 +99,6 @@ def test_one_window_scores_as_the_classifier(checkpoint):
     assert (segment.start, segment.end, segment.label) == (0, 2, "red star moving left")
 
 
-def test_batches_change_nothing(checkpoint, joined):
-    runs = [
-        list(VideoTimeline(checkpoint.encoder(), LABELS, window=2, stride=1, batch_size=size).scores(joined))
-        for size in (1, 3)
-    ]
-    assert len(runs[0]) == len(runs[1]) == 7
-    for one, other in zip(*runs, strict=True):
-        assert (one.start, one.end, one.frames) == (other.start, other.end, other.frames)
-        assert np.allclose(one.scores, other.scores, atol=1e-5)
-
-
 def test_scenes_are_found_where_they_are(checkpoint, joined, scenes):
     timeline = VideoTimeline(checkpoint.encoder(), LABELS, window=2, stride=1, high=0.4, low=0.2)
     found = list(timeline.segments(timeline.scores(joined)))

@@ -7,7 +7,6 @@ from safetensors.torch import load_file, save_file
 from tiny_models import enable_checkpointing, on_clip, set_classes, tiny_config, tiny_model
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification, CLIPConfig, CLIPModel
-from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
 from vitaclip_hf import VitaClipForVideoClassification, VitaClipModel, VitaClipVisionModel
 from vitaclip_hf.loading.checkpoint import CheckpointError, load_checkpoint
@@ -564,17 +563,6 @@ def test_class_prompts_on_the_disk(tokenizer, tmp_path, offload_buffers):
     )
     with torch.no_grad():
         assert torch.equal(loaded(videos()).logits, model(videos()).logits)
-
-
-@pytest.mark.parametrize("cls", [VitaClipModel, VitaClipForVideoClassification, VitaClipVisionModel])
-def test_activation_checkpointing_asked_for_in_the_configuration(cls, tmp_path):
-    config = tiny_config() if cls is not VitaClipVisionModel else tiny_config().vision_config
-    config.gradient_checkpointing = True
-    model = cls(config)
-    layers = [layer for layer in model.modules() if isinstance(layer, CLIPEncoderLayer)]
-    assert layers and all(layer.gradient_checkpointing for layer in layers)
-    model.save_pretrained(tmp_path)
-    assert "gradient_checkpointing" not in (tmp_path / "config.json").read_text()
 
 
 def test_nearest_frames_are_those_of_torch():

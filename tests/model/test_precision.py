@@ -18,10 +18,6 @@ def test_by_what_the_cpu_can(monkeypatch, capabilities, expected):
     assert fast_dtype() == fast_dtype(torch.device("cpu")) == expected
 
 
-def test_a_torch_that_does_not_tell(monkeypatch):
+def test_what_does_not_tell_is_float32(monkeypatch):
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
-    assert fast_dtype() == torch.float32
-
-
-def test_other_devices_are_float32():
-    assert fast_dtype("meta") == torch.float32
+    assert fast_dtype() == fast_dtype("meta") == torch.float32

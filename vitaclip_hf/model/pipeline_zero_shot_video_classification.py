@@ -40,8 +40,8 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         family, families = self.model.config.model_type, VideoEncoder.families
-        make = families.get(family, families.get("*"))
-        if make is None or not hasattr(self.model, "get_text_features"):
+        kind = family if family in families else "*"
+        if kind not in families or (kind == "*" and not hasattr(self.model, "get_text_features")):
             raise ValueError(
                 f"The {TASK} pipeline needs a Vita-CLIP or, after `import vitaclip_hf`, another model that embeds "
                 f"videos and texts; got a {family!r:.100} model."
@@ -52,11 +52,11 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
         for part, value in (("tokenizer", self.tokenizer), ("video_processor", processor)):
             if value is None:
                 raise ValueError(f"The {TASK} pipeline needs a {part}; none is beside the model. Pass `{part}=`.")
-        # transformers makes a tokenizer of a few tokens for a folder without tokenizer files.
-        tokens, vocabulary = len(self.tokenizer), self.model.config.get_text_config().vocab_size
-        if family == "vita_clip" and not vocabulary / 2 <= tokens <= vocabulary:
-            raise ValueError(f"The tokenizer has {tokens:,} tokens, the text tower {vocabulary:,}; pass its own.")
-        self.encoder = make(self.model.eval(), self.tokenizer, processor)
+        if family == "vita_clip":  # transformers makes a tokenizer of a few tokens for a folder without tokenizer files
+            tokens, vocabulary = len(self.tokenizer), self.model.config.text_config.vocab_size
+            if not vocabulary / 2 <= tokens <= vocabulary:
+                raise ValueError(f"The tokenizer has {tokens:,} tokens, the text tower {vocabulary:,}; pass its own.")
+        self.encoder = families[kind](self.model.eval(), self.tokenizer, processor)
         self.video_processor = self.encoder.video_processor
 
     def __call__(self, inputs, **kwargs):
