@@ -1,8 +1,4 @@
-"""Reading chosen frames of a video, exactly: frame 7 is what a player shows as the eighth picture.
-
-PyAV decodes from the keyframes before the wanted frames where the table of frames can be trusted (`frame_table`), else
-from the beginning to the end.
-"""
+"""Reading chosen frames of a video, exactly: frame 7 is what a player shows as the eighth picture."""
 
 from __future__ import annotations
 
@@ -28,16 +24,7 @@ from transformers.video_utils import VideoMetadata
 from .containers import DamageError, check_end, opened_container
 from .decoding_process import ForkedObject
 from .frame_sampling import ClipSpecification
-from .frame_table import (
-    MAX_GAP,
-    Clock,
-    FrameTable,
-    UntrustedTableError,
-    can_be_trusted,
-    is_hidden,
-    is_mp4,
-    read_by_table,
-)
+from .frame_table import MAX_GAP, Clock, FrameTable, UntrustedTableError, can_be_trusted, is_hidden, read_by_table
 from .read_options import ReadOptions
 from .reading_ahead import usable_cores
 from .shown_names import shown as shown_name
@@ -94,10 +81,7 @@ class DecodedFrame:
 
 
 class Video(ABC):
-    """
-    A video whose frames can be read. Its `metadata` have `total_num_frames`, `fps`, `width`, `height`, `duration` in
-    seconds and `video_backend`; the first reading corrects them where the container is wrong.
-    """
+    """A video whose frames can be read. The first reading corrects its `metadata` where the container is wrong."""
 
     def __init__(self, name: str, metadata: VideoMetadata, max_bytes: int | None = ReadOptions.max_bytes):
         self.name, self.metadata, self.max_bytes = name, metadata, max_bytes
@@ -290,7 +274,7 @@ class PyAVVideo(Video):
 
     def _scan(self, container: av.container.InputContainer, stream: av.VideoStream, has_fragments: bool) -> None:
         """Finds the metadata, the table of frames, and the first frame, which alone tells the displayed size."""
-        mp4 = is_mp4(container)
+        mp4 = "mov" in container.format.name  # or QuickTime, or 3GP
         trusted = can_be_trusted(container, stream) and self._options.verify == "read"
         index = self._index(stream, trusted) if mp4 and not has_fragments else None
         rows, shown = [], []  # of the packets: places in the file; times and durations on the screen

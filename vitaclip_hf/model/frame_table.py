@@ -90,14 +90,9 @@ class FrameTable:
         return int(self.keyframes[max(place, 0)])
 
 
-def is_mp4(container: av.container.InputContainer) -> bool:
-    """Whether this is MP4, QuickTime or 3GP."""
-    return "mov" in container.format.name.split(",")
-
-
 def can_be_trusted(container: av.container.InputContainer, stream: av.VideoStream) -> bool:
     """Whether container and codec are of a kind where each packet is one frame with its own time stamp."""
-    stamped = is_mp4(container) or "matroska" in container.format.name
+    stamped = any(name in container.format.name for name in ("mov", "matroska"))
     return stamped and stream.codec_context.name in CODECS
 
 

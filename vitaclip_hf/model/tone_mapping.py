@@ -31,13 +31,14 @@ def bt709_of(light: np.ndarray) -> np.ndarray:
 
 @cache
 def _table(transfer: str) -> np.ndarray:
-    """Pixels for each signal of seven bits: row `red << 14 | green << 7 | blue`."""
+    """Pixels for each signal of seven bits, at `red << 14 | green << 7 | blue`; of four bytes, which is faster."""
     steps = (np.arange(128, dtype=np.float32) + 0.5) / 128
     signal = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)
-    return (255 * bt709_of(light_of(signal, transfer)) + 0.5).astype(np.uint8)
+    pixels = (255 * bt709_of(light_of(signal, transfer)) + 0.5).astype(np.uint8)
+    return np.pad(pixels, ((0, 0), (0, 1))).view(np.uint32)[:, 0]
 
 
 def tone_mapped(signal: np.ndarray, transfer: str) -> np.ndarray:
     """A picture `[H, W, 3]` of 16 bits as one of BT.709 with 8 bits."""
     red, green, blue = (signal[..., channel].astype(np.int32) >> 9 for channel in range(3))
-    return _table(transfer).take(red << 14 | green << 7 | blue, axis=0)
+    return _table(transfer).take(red << 14 | green << 7 | blue)[..., None].view(np.uint8)[..., :3]

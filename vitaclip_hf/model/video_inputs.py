@@ -52,12 +52,8 @@ def video_from(
     **fields: Any,
 ) -> Video:
     """
-    Any single video as a [`Video`].
-
-    Args:
-        source, options, fields: as for [`open_video`]; or an array or tensor of frames, or a list of images, arrays or
-            image files; or an opened [`Video`], which is returned.
-        metadata, layout, scale: of frames in memory: what is known of them, and see [`to_frames`].
+    Any single video as a [`Video`]: what [`open_video`] takes, an array or tensor of frames, a list of images, arrays
+    or image files, or an opened [`Video`]. Of frames in memory, `metadata` is what is known; see [`to_frames`] too.
     """
     if isinstance(source, Video):
         return source
