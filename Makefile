@@ -21,7 +21,7 @@ test: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	-$(BIN)/python tests/contract/fetch_transformers_tests.py
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadfile --durations=25
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder --durations=25
 
 slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow

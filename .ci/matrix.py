@@ -50,7 +50,11 @@ def run(python: str, minor: int, kind: str, demo_only: bool) -> bool:
     own = folder / "bin" / "python"
     constraints = ENVIRONMENTS / "lowest.txt"
     constraints.write_text("\n".join(lowest()) if kind == "lowest" else "")
-    tests = [] if demo_only else ["pytest", "parameterized", "psutil", "accelerate", "decord", "torchcodec"]
+    tests = (
+        []
+        if demo_only
+        else ["pytest", "parameterized", "psutil", "accelerate", "datasets", "decord", "open_clip_torch", "torchcodec"]
+    )
     steps: list[list] = [
         [python, "-m", "venv", folder],
         [own, "-m", "pip", "install", "--quiet", "--editable", ROOT, *tests, "--constraint", constraints],

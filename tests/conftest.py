@@ -7,15 +7,36 @@ import sys
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 from tiny_models import GOLDEN_CASES, GoldenCase, openai_tokenizer
 from transformers import CLIPTokenizer
 
+from vitaclip_hf import load_checkpoint
+from vitaclip_hf.cli.main import main
+
+
+LONGEST = [
+    *("test_readme", "test_evaluate_command", "test_hub", "test_training", "test_store", "test_clip_streams"),
+    *("test_distributed_training", "test_relevance", "test_training_checkpoints", "test_wheel", "test_demo"),
+    *("test_tracing", "test_pipelines", "test_timeline", "test_startup", "test_odd_names", "test_mteb"),
+]
+
 
 def pytest_configure(config):
-    """Registers the marks of transformers' own tests (tests/contract), which differ from version to version."""
+    """Nothing is fetched in tests: an id that is no folder fails at once.
+
+    Registers the marks of transformers' own tests (tests/contract), which differ from version to version.
+    """
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    constants.HF_HUB_OFFLINE = True
     for file in Path(__file__).parent.glob("contract/.transformers-*/transformers_tests/*.py"):
         for mark in sorted(set(re.findall(r"\bmark\.([a-z_0-9]+)", file.read_text()))):
             config.addinivalue_line("markers", f"{mark}: of transformers' own tests")
+
+
+def pytest_collection_modifyitems(items):
+    """The files that take longest come first, so that no worker is left with one of them at the end."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +52,25 @@ def tokenizer_folder(tokenizer, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def checkpoint():
+    """The demo's, for tests that do not change it."""
+    return load_checkpoint(Path(__file__).parents[1] / "examples" / "demo" / "checkpoint")
+
+
+@pytest.fixture
+def refused(capsys):
+    """Runs a command that cannot start: exit code 2, nothing on stdout, and one line on stderr, which is returned."""
+
+    def run(*arguments) -> str:
+        assert main([str(argument) for argument in arguments]) == 2
+        printed = capsys.readouterr()
+        assert printed.out == "" and printed.err.count("\n") == 1, printed
+        return printed.err
+
+    return run
+
+
+@pytest.fixture(scope="session")
 def golden_cases(tmp_path_factory) -> dict[str, GoldenCase]:
     return {name: GoldenCase(name, tmp_path_factory.mktemp(name)) for name in GOLDEN_CASES}
 
@@ -42,8 +82,7 @@ def run_script():
     def run(*arguments):
         command = [sys.executable, *map(str, arguments)]
         root = Path(__file__).parent.parent
-        # Nothing is fetched in tests: an id that is no folder fails at once.
-        environment = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(root)}
+        environment = os.environ | {"PYTHONPATH": str(root)}
         return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300, env=environment)
 
     return run

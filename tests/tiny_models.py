@@ -1,5 +1,6 @@
 """Shared by the tests: a real CLIP tokenizer, tiny models, golden cases."""
 
+import functools
 import gzip
 import json
 import lzma
@@ -11,9 +12,11 @@ from transformers import CLIPTokenizer
 
 
 GOLDEN = Path(__file__).parent / "golden"
+SIZE = {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 GOLDEN_CASES = sorted(folder.name for folder in GOLDEN.iterdir() if folder.is_dir())
 
 
+@functools.cache
 def openai_tokenizer() -> CLIPTokenizer:
     """OpenAI's CLIP tokenizer, from the merges that come with open_clip."""
     import open_clip
@@ -36,9 +39,8 @@ def tiny_config(vision=None, text=None, **kwargs):
     """Two small towers: 32-pixel frames, 8-pixel patches, 4 frames."""
     from vitaclip_hf import VitaClipConfig
 
-    size = {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
-    vision = size | {"hidden_size": 48, "image_size": 32, "patch_size": 8, "num_frames": 4} | (vision or {})
-    text = size | {"hidden_size": 32, "num_context_tokens": 4} | (text or {})
+    vision = SIZE | {"hidden_size": 48, "image_size": 32, "patch_size": 8, "num_frames": 4} | (vision or {})
+    text = SIZE | {"hidden_size": 32, "num_context_tokens": 4} | (text or {})
     kwargs.setdefault("id2label", {0: "archery", 1: "riding a bike", 2: "tai chi"})
     return VitaClipConfig(vision_config=vision, text_config=text, projection_dim=24, **kwargs)
 
@@ -54,6 +56,24 @@ def tiny_model(vision=None, text=None, tokenizer=None, seed: int = 0, cls=None, 
     if tokenizer is not None:
         set_classes(model, list(config.id2label.values()), tokenizer)
     return model
+
+
+def tiny_clip(seed: int = 3, vision=None, text=None):
+    """A tiny random CLIP of transformers, as large as `tiny_model` is."""
+    from transformers import CLIPConfig, CLIPModel
+
+    torch.manual_seed(seed)
+    vision = SIZE | {"hidden_size": 48, "image_size": 32, "patch_size": 8} | (vision or {})
+    config = CLIPConfig(vision_config=vision, text_config=SIZE | {"hidden_size": 32} | (text or {}), projection_dim=24)
+    return CLIPModel(config).eval()
+
+
+def tiny_processor(tokenizer, **settings):
+    """Clips of 32-pixel frames, 4 unless told otherwise."""
+    from vitaclip_hf import VitaClipProcessor, VitaClipVideoProcessor
+
+    size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}, "num_frames": 4}
+    return VitaClipProcessor(VitaClipVideoProcessor(**size | settings), tokenizer)
 
 
 def enable_checkpointing(model) -> None:
@@ -90,13 +110,7 @@ class GoldenCase:
 
     def options(self, output: Path, tokenizer: Path, **changes) -> dict:
         """The arguments of `convert_original` for this case."""
-        arguments = {
-            "checkpoint": self.checkpoint,
-            "classes": self.classes,
-            "output": output,
-            "tokenizer": str(tokenizer),
-            "vision_heads": self.settings["num_heads"],
-            "text_heads": self.settings["text_transformer_heads"],
-            "context_position": self.settings["text_prompt_pos"],
-        }
-        return arguments | changes
+        names = {"vision_heads": "num_heads", "text_heads": "text_transformer_heads"}
+        names["context_position"] = "text_prompt_pos"
+        places = {"checkpoint": self.checkpoint, "classes": self.classes, "output": output, "tokenizer": str(tokenizer)}
+        return places | {name: self.settings[theirs] for name, theirs in names.items()} | changes

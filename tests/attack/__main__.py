@@ -34,11 +34,11 @@ def main() -> int:
     from attack import hostile_folders, kills, media_files, publishing, released_files
     from attack.library_work import LibraryWork
     from attack.outcomes import Attack, Outcomes
-    from tiny_models import GoldenCase, openai_tokenizer, tiny_model
+    from tiny_models import GoldenCase, openai_tokenizer, tiny_model, tiny_processor
     from tiny_training import save_start, write_videos
     from transformers.utils import logging as transformers_logging
 
-    from vitaclip_hf import VitaClipProcessor, VitaClipVideoProcessor, load_checkpoint
+    from vitaclip_hf import load_checkpoint
     from vitaclip_hf.version import package_versions
 
     torch.set_num_threads(1)
@@ -57,7 +57,7 @@ def main() -> int:
         videos = write_videos(scratch / "videos")
         golden = GoldenCase("all_prompts_csc_end", scratch)
         model = tiny_model(tokenizer=tokenizer)
-        processor = VitaClipProcessor(VitaClipVideoProcessor(num_frames=4), tokenizer)
+        processor = tiny_processor(tokenizer)
         work = LibraryWork(load_checkpoint(good))
 
         def fields(number: int) -> Iterable[Attack]:

@@ -63,7 +63,7 @@ def result_of(run: str, output: Path) -> Any:
 
 def killed(command: list[str], seconds: float) -> bool:
     """Runs a command and kills it with all its children after some seconds; whether it was still running then."""
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     pipes: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment, start_new_session=True, **pipes)
     try:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from email.parser import Parser
 from importlib.metadata import version
 from pathlib import Path
 
@@ -26,47 +25,24 @@ def tests_folder() -> Path:
     return Path(__file__).parent / f".transformers-{version('transformers')}"
 
 
-def download_sdist(folder: Path) -> Path:
-    """Downloads the installed version's sdist into `folder`; pip compares its hash with the package index."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "transformers"]
-    subprocess.run([*command, "--dest", str(folder), f"transformers=={version('transformers')}"], check=True)
-    (archive,) = folder.glob("*.tar.gz")
-    return archive
-
-
-def extract(archive: Path, folder: Path) -> None:
-    """Writes the tests of an sdist to `folder` as the package `transformers_tests`."""
-    package = folder / "transformers_tests"
-    package.mkdir()
-    with tarfile.open(archive) as sdist:
-        root = sdist.getnames()[0].split("/")[0]
-
-        def read(name: str) -> bytes:
-            return sdist.extractfile(f"{root}/{name}").read()
-
-        found = Parser().parsestr(read("PKG-INFO").decode())["Version"]
-        if found != version("transformers"):
-            raise SystemExit(f"{archive.name} holds transformers {found}, but {version('transformers')} is installed.")
-        for name in FILES:
-            (package / name).write_bytes(read(f"tests/{name}"))
-    (package / "__init__.py").touch()  # the sdist has none; test_configuration_common.py reads it
-    (folder / ".gitignore").write_text("*\n")
-
-
 def main() -> None:
-    target = tests_folder()
+    target, name = tests_folder(), f"transformers-{version('transformers')}"
     if target.exists():
         return
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".transformers-unfinished-") as temporary:
-        complete = Path(temporary) / "complete"
-        complete.mkdir()
-        try:
-            archive = download_sdist(Path(temporary))
-        except subprocess.CalledProcessError:
-            raise SystemExit(f"The sdist of transformers {version('transformers')} could not be downloaded.") from None
-        extract(archive, complete)
-        shutil.move(complete, target)
-    print(f"Fetched {len(FILES)} test files of transformers {version('transformers')}.")
+        # pip compares the hash with the package index.
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "transformers"]
+        if subprocess.run([*command, "--dest", temporary, name.replace("-", "==", 1)]).returncode:
+            raise SystemExit(f"The sdist of {name} could not be downloaded.")
+        package = Path(temporary, "complete", "transformers_tests")
+        package.mkdir(parents=True)
+        with tarfile.open(Path(temporary, f"{name}.tar.gz")) as sdist:
+            for file in FILES:
+                (package / file).write_bytes(sdist.extractfile(f"{name}/tests/{file}").read())
+        (package / "__init__.py").touch()  # the sdist has none; test_configuration_common.py reads it
+        (package.parent / ".gitignore").write_text("*\n")
+        shutil.move(package.parent, target)
+    print(f"Fetched {len(FILES)} test files of {name}.")
 
 
 if __name__ == "__main__":

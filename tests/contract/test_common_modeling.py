@@ -18,19 +18,10 @@ PATCH_SIZE = 8
 NUM_GLOBAL_PROMPTS = 2
 NUM_LABELS = 3
 LAYERS = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 37}
-VISION = LAYERS | {
-    "image_size": IMAGE_SIZE,
-    "patch_size": PATCH_SIZE,
-    "num_frames": NUM_FRAMES,
-    "num_global_prompts": NUM_GLOBAL_PROMPTS,
-}
-TEXT = LAYERS | {
-    "vocab_size": 99,
-    "bos_token_id": 97,
-    "eos_token_id": 98,
-    "max_position_embeddings": 20,
-    "num_context_tokens": 4,
-}
+VISION = LAYERS | {"image_size": IMAGE_SIZE, "patch_size": PATCH_SIZE, "num_frames": NUM_FRAMES}
+VISION["num_global_prompts"] = NUM_GLOBAL_PROMPTS
+TEXT = LAYERS | {"vocab_size": 99, "bos_token_id": 97, "eos_token_id": 98}
+TEXT |= {"max_position_embeddings": 20, "num_context_tokens": 4}
 
 
 def tiny_config() -> VitaClipConfig:

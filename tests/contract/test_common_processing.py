@@ -32,14 +32,9 @@ class VideoProcessorTest(VideoProcessingTestMixin, unittest.TestCase):
     fast_video_processing_class = VitaClipVideoProcessor
     # The sizes are those that the mixin's own expectations name.
     video_processor_dict = {
-        "do_resize": True,
-        "size": {"shortest_edge": 20},
-        "do_center_crop": True,
-        "crop_size": {"height": 18, "width": 18},
-        "do_normalize": True,
-        "image_mean": [0.5, 0.5, 0.5],
-        "image_std": [0.5, 0.5, 0.5],
-    }
+        "do_resize": True, "size": {"shortest_edge": 20}, "do_center_crop": True, "do_normalize": True,
+        "crop_size": {"height": 18, "width": 18}, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5],
+    }  # fmt: skip
 
     def setUp(self):
         super().setUp()

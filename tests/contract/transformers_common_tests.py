@@ -43,9 +43,9 @@ _stand_in(
         "label2id": {"label": 0},
         "output_attentions": True,
         "output_hidden_states": True,
-        "problem_type": "regression",
         "return_dict": False,
-    },
+        "problem_type": "regression",
+    },  # fmt: skip
 )
 # Sample files of the Hub, which no test here may load.
 _stand_in("fetch_hub_objects_for_ci", url_to_local_path=lambda url: url)
@@ -76,13 +76,5 @@ test_modeling_common.MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING_NAMES = {
 }
 
 
-__all__ = [
-    "ConfigTester",
-    "ModelTesterMixin",
-    "ProcessorTesterMixin",
-    "VideoProcessingTestMixin",
-    "floats_tensor",
-    "ids_tensor",
-    "prepare_video_inputs",
-    "random_attention_mask",
-]
+__all__ = ["ConfigTester", "ModelTesterMixin", "ProcessorTesterMixin", "VideoProcessingTestMixin"]
+__all__ += ["floats_tensor", "ids_tensor", "prepare_video_inputs", "random_attention_mask"]

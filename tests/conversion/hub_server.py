@@ -8,13 +8,16 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import pytest
 import yaml
+from huggingface_hub import constants, hf_api
 
 
 TOKEN = "hf_test_token"
@@ -211,6 +214,19 @@ class HubHandler(BaseHTTPRequestHandler):
         known = metadata.get("license") in LICENSES
         errors = [] if known else [{"message": '"license" must be one of [apache-2.0, mit, …]'}]
         self.answer(200 if known else 400, {"errors": errors, "warnings": []})
+
+
+@contextmanager
+def local_hub() -> Iterator[HubServer]:
+    """A server that is the Hub of this process, for whoever has the token."""
+    with HubServer() as hub, pytest.MonkeyPatch.context() as patch:
+        files = f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        settings = {"ENDPOINT": hub.url, "HUGGINGFACE_CO_URL_TEMPLATE": files}
+        for name, value in (settings | {"HF_HUB_OFFLINE": False, "HF_HUB_DISABLE_XET": True}).items():
+            patch.setattr(constants, name, value)
+        patch.setattr(hf_api.api, "endpoint", hub.url)  # of the functions of the package's own client
+        patch.setenv("HF_TOKEN", TOKEN)
+        yield hub
 
 
 def _metadata(card: str) -> dict:

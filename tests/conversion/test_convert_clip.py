@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,19 +9,20 @@ import open_clip
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_models import tiny_clip
 from tokenizers import pre_tokenizers
 from transformers import (
     AutoModel,
     AutoProcessor,
     AutoTokenizer,
     BertConfig,
-    CLIPConfig,
     CLIPImageProcessor,
     CLIPModel,
+    CLIPProcessor,
     CLIPTokenizer,
 )
 
-from vitaclip_hf import VitaClipModel, VitaClipProcessor
+from vitaclip_hf import VitaClipModel, VitaClipProcessor, load_checkpoint
 from vitaclip_hf.cli.main import main
 from vitaclip_hf.conversion import convert_clip as conversion
 from vitaclip_hf.conversion.original_weights import rename
@@ -46,12 +46,7 @@ def open_clip_model(quick_gelu: bool = True, kind=open_clip.CLIP, seed: int = 0)
 
 
 def stock_clip() -> CLIPModel:
-    torch.manual_seed(3)
-    size = {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
-    vision = size | {"hidden_size": 48, "image_size": 32, "patch_size": 8}
-    return CLIPModel(
-        CLIPConfig(vision_config=vision, text_config=size | {"hidden_size": 32, "vocab_size": 514}, projection_dim=24)
-    )
+    return tiny_clip(text={"vocab_size": 514})
 
 
 def save_open_clip(folder: Path, model, quick_gelu: bool = True, **changes) -> Path:
@@ -87,7 +82,7 @@ def convert(tmp_path, letters):
 
 
 @pytest.fixture
-def refused(convert, tmp_path):
+def refuses(convert, tmp_path):
     """Checks that a source is refused with this in the message, and that nothing is written."""
 
     def run(source, message: str, error=ValueError, **options) -> None:
@@ -220,12 +215,12 @@ def test_preset_classes_and_seed(tmp_path, convert):
         ('{"vision_config": {"num_frames": "x"}}', "num_frames"),
     ],
 )
-def test_presets_that_do_not_fit(tmp_path, refused, preset, message):
+def test_presets_that_do_not_fit(tmp_path, refuses, preset, message):
     stock_clip().save_pretrained(tmp_path / "clip")
     if not preset.startswith("vita"):
         (tmp_path / "mine.json").write_text(preset)
         preset = str(tmp_path / "mine.json")
-    refused(tmp_path / "clip", message, preset=preset)
+    refuses(tmp_path / "clip", message, preset=preset)
 
 
 @pytest.mark.parametrize(
@@ -270,20 +265,17 @@ def test_presets_are_the_published_clips(preset, name, parameters):
         (lambda w: w.pop("visual.proj"), "lacks visual.proj.* no CLIP"),
         (lambda w: w.pop("transformer.resblocks.1.attn.in_proj_bias"), "layers.1.self_attn.k_proj.bias"),
         (lambda w: w.update({"visual.ln_post.weight": torch.zeros(3)}), "post_layernorm.weight"),
-        (
-            lambda w: w.update({"visual.positional_embedding": torch.zeros(16, 48)}),
-            "15 patch positions do not",
-        ),
+        (lambda w: w.update({"visual.positional_embedding": torch.zeros(16, 48)}), "15 patch positions do not"),
         (lambda w: [w.pop(k) for k in list(w) if k.startswith("transformer.resblocks.1.")], "no complete sequence"),
         (lambda w: w["text_projection"].fill_(float("nan")), "finite.*text_projection"),
         (lambda w: w.update(note="hello"), "expected {name: tensor}"),
     ],
 )
-def test_every_key_is_accounted_for(tmp_path, refused, change, message):
+def test_every_key_is_accounted_for(tmp_path, refuses, change, message):
     weights = dict(open_clip_model().state_dict())
     change(weights)
     torch.save(weights, tmp_path / "clip.pt")
-    refused(tmp_path / "clip.pt", message, activation="gelu", **HEADS)
+    refuses(tmp_path / "clip.pt", message, activation="gelu", **HEADS)
 
 
 @pytest.mark.parametrize(
@@ -300,8 +292,8 @@ def test_every_key_is_accounted_for(tmp_path, refused, change, message):
         ({"vision_cfg__head_width": "x"}, "head_width"),
     ],
 )
-def test_open_clip_models_that_are_no_clip(tmp_path, refused, changes, message):
-    refused(save_open_clip(tmp_path / "clip", open_clip_model(), **changes), f"open_clip_config.json: .*{message}")
+def test_open_clip_models_that_are_no_clip(tmp_path, refuses, changes, message):
+    refuses(save_open_clip(tmp_path / "clip", open_clip_model(), **changes), f"open_clip_config.json: .*{message}")
 
 
 def test_open_clip_details(tmp_path, convert):
@@ -311,12 +303,12 @@ def test_open_clip_details(tmp_path, convert):
     assert AutoProcessor.from_pretrained(tmp_path / "out").video_processor.resample == 2
 
 
-def test_damaged_transformers_folders(tmp_path, refused):
+def test_damaged_transformers_folders(tmp_path, refuses):
     source, path = tmp_path / "clip", tmp_path / "clip" / "model.safetensors"
     stock_clip().save_pretrained(source)
     whole, weights = path.read_bytes(), load_file(path)
     path.write_bytes(whole[:-10])
-    refused(source, "clip", (OSError, ValueError))
+    refuses(source, "clip", (OSError, ValueError))
     for change, message in (
         ({"visual_projection.weight": None}, "visual_projection.weight is missing"),
         ({"visual_projection.bias": torch.zeros(2)}, "visual_projection.bias"),
@@ -325,28 +317,28 @@ def test_damaged_transformers_folders(tmp_path, refused):
     ):
         changed = {name: tensor for name, tensor in (weights | change).items() if tensor is not None}
         save_file(changed, path, metadata={"format": "pt"})
-        refused(source, message)
+        refuses(source, message)
     path.unlink()
-    refused(source, "clip", OSError)
+    refuses(source, "clip", OSError)
     BertConfig().save_pretrained(source)
-    refused(source, "type 'bert', not a CLIP")
+    refuses(source, "type 'bert', not a CLIP")
     (source / "config.json").unlink()
-    refused(source, "neither config.json nor open_clip_config.json")
+    refuses(source, "neither config.json nor open_clip_config.json")
 
 
-def test_damaged_files(tmp_path, folder, refused):
+def test_damaged_files(tmp_path, folder, refuses):
     path = folder / "open_clip_model.safetensors"
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    refused(folder, "open_clip_model.safetensors: damaged")
+    refuses(folder, "open_clip_model.safetensors: damaged")
     path.unlink()
-    refused(folder, "no open_clip weights file")
+    refuses(folder, "no open_clip weights file")
     for content in (b"", b"garbage" * 100, whole):
         (tmp_path / "clip.pt").write_bytes(content)
-        refused(tmp_path / "clip.pt", "clip.pt: not a checkpoint of plain tensors")
-    refused(tmp_path / "none.pt", "none.pt: no such file")
+        refuses(tmp_path / "clip.pt", "clip.pt: not a checkpoint of plain tensors")
+    refuses(tmp_path / "none.pt", "none.pt: no such file")
     torch.save(open_clip_model().state_dict(), tmp_path / "clip.pt")
-    refused(tmp_path / "clip.pt", "pass `activation` quick_gelu .*MetaCLIP.* or gelu", **HEADS)
+    refuses(tmp_path / "clip.pt", "pass `activation` quick_gelu .*MetaCLIP.* or gelu", **HEADS)
 
 
 class Malicious:
@@ -360,7 +352,7 @@ class Malicious:
 
 
 @pytest.mark.parametrize("place", ["clip.pth", "odd.safetensors", "open_clip_pytorch_model.bin", "pytorch_model.bin"])
-def test_malicious_pickles_are_refused_and_not_executed(tmp_path, refused, folder, place):
+def test_malicious_pickles_are_refused_and_not_executed(tmp_path, refuses, folder, place):
     trace = tmp_path / "executed"
     source = folder if "pytorch_model" in place else folder / place
     if place == "pytorch_model.bin":
@@ -368,7 +360,7 @@ def test_malicious_pickles_are_refused_and_not_executed(tmp_path, refused, folde
         (folder / "model.safetensors").unlink()
     (folder / "open_clip_model.safetensors").unlink()
     torch.save({"logit_scale": torch.zeros(()), "x": Malicious(trace)}, folder / place)
-    refused(source, "plain tensors|not safetensors")
+    refuses(source, "plain tensors|not safetensors")
     assert not trace.exists()
     with (folder / place).open("rb") as file:
         torch.load(file, weights_only=False)
@@ -386,7 +378,7 @@ def test_pickled_tensors_of_a_transformers_folder(tmp_path, convert):
     assert all(torch.equal(ours[name], tensor) for name, tensor in clip.state_dict().items())
 
 
-def test_torchscript_is_refused_and_not_executed(tmp_path, refused):
+def test_torchscript_is_refused_and_not_executed(tmp_path, refuses):
     """OpenAI's own files."""
 
     class Scripted(torch.nn.Module):
@@ -394,7 +386,7 @@ def test_torchscript_is_refused_and_not_executed(tmp_path, refused):
             return x
 
     torch.jit.script(Scripted()).save(str(tmp_path / "ViT-B-16.pt"))
-    refused(tmp_path / "ViT-B-16.pt", "TorchScript.*openai/clip-vit-base-patch16.*state_dict")
+    refuses(tmp_path / "ViT-B-16.pt", "TorchScript.*openai/clip-vit-base-patch16.*state_dict")
 
 
 def test_command_line(tmp_path, letters, capsys):
@@ -408,24 +400,79 @@ def test_command_line(tmp_path, letters, capsys):
     assert main(list(map(str, arguments))) == 0
     model = check_features(tmp_path / "out", original)
     assert capsys.readouterr().out == f"{tmp_path}/out: {model.num_parameters():,} parameters, 3 classes\n"
-    torch.save({"x": Malicious(tmp_path / "executed")}, tmp_path / "laion.bin")
-    shutil.rmtree(tmp_path / "out")
-    assert main(list(map(str, arguments))) == 2 and not (tmp_path / "executed").exists()
-    error = capsys.readouterr().err
-    assert error.startswith(f"vitaclip convert clip: SOURCE {tmp_path}/laion.bin: ") and error.count("\n") == 1
 
 
-def test_arguments_that_do_not_fit(tmp_path, folder, refused, convert):
+def test_arguments_that_do_not_fit(tmp_path, folder, refuses, convert):
     (tmp_path / "latin.txt").write_bytes("archery\nvélo\n".encode("latin-1"))
-    refused(folder, "latin.txt", classes=tmp_path / "latin.txt")
+    refuses(folder, "latin.txt", classes=tmp_path / "latin.txt")
     (tmp_path / "classes.txt").write_text("archery\ntai chi\n")
-    refused(folder, "class 'archery' takes 26 tokens", classes=tmp_path / "classes.txt")  # 20 positions, 16 of context
+    refuses(folder, "class 'archery' takes 26 tokens", classes=tmp_path / "classes.txt")  # 20 positions, 16 of context
     for seed in (2**64, -1):
-        refused(folder, f"^`seed` {seed}", seed=seed)
-    refused("some/folder/clip", "some/folder/clip", OSError)
+        refuses(folder, f"^`seed` {seed}", seed=seed)
+    refuses("some/folder/clip", "some/folder/clip", OSError)
     stock_clip().save_pretrained(tmp_path / "bare")
-    refused(tmp_path / "bare", "the tokenizer has .* tokens, the CLIP 514; .*`tokenizer`", tokenizer=None)
+    refuses(tmp_path / "bare", "the tokenizer has .* tokens, the CLIP 514; .*`tokenizer`", tokenizer=None)
     before = sorted(folder.iterdir())
-    refused(folder, "`output`", output=folder)
+    refuses(folder, "`output`", output=folder)
     assert sorted(folder.iterdir()) == before
     convert(folder, seed=2**64 - 1)
+
+
+# ViFi-CLIP
+
+
+@pytest.fixture
+def base(tmp_path, letters):
+    model = stock_clip()
+    model.config.text_config.update({"max_position_embeddings": 20, "num_hidden_layers": 3, "eos_token_id": 513})
+    model.config.vision_config.update({"intermediate_size": 96})
+    model = type(model)(model.config)
+    model.save_pretrained(tmp_path / "base")
+    CLIPProcessor(CLIPImageProcessor(), CLIPTokenizer.from_pretrained(letters)).save_pretrained(tmp_path / "base")
+    return model
+
+
+def vifi_weights(original) -> dict[str, torch.Tensor]:
+    """What the released code saves: no token embedding, and the tokens of its training classes."""
+    names = {"visual.": "image_encoder.", "logit_scale": "logit_scale"}
+    weights = {"prompt_learner.complete_text_embeddings": torch.zeros(400, 20, 32)}
+    for name, tensor in original.state_dict().items():
+        start = next((start for start in names if name.startswith(start)), "")
+        if name not in ("token_embedding.weight", "attn_mask"):
+            weights["module." + names.get(start, "text_encoder.") + name[len(start) :]] = tensor
+    return weights
+
+
+def test_vifi_features_are_those_of_the_weights_and_the_base_token_embedding(tmp_path, base, capsys):
+    original = open_clip_model()
+    torch.save({"model": vifi_weights(original)}, tmp_path / "vifi.pth")
+    command = ["convert", "vifi", str(tmp_path / "vifi.pth"), "--output", str(tmp_path / "out")]
+    assert main([*command, "--base", str(tmp_path / "base")]) == 0
+    loaded = load_checkpoint(tmp_path / "out")
+    with torch.no_grad():
+        original.token_embedding.weight.copy_(base.text_model.embeddings.token_embedding.weight)
+        images = torch.randn(2, 3, 32, 32)
+        expected = original.encode_image(images)
+        torch.testing.assert_close(
+            loaded.model.get_image_features(images).pooler_output, expected, atol=1e-5, rtol=1e-4
+        )
+        ids = torch.nn.functional.pad(IDS, (0, 20 - IDS.shape[1]))
+        expected = original.encode_text(ids)
+        torch.testing.assert_close(loaded.model.get_text_features(ids).pooler_output, expected, atol=1e-5, rtol=1e-4)
+    assert loaded.encoder().embed_dim == 24
+    assert main([*command, "--base", str(tmp_path / "base")]) == 2  # the folder is there
+
+
+@pytest.mark.parametrize("change", ["missing", "unknown", "shape"])
+def test_other_files_than_vifi_clips_are_refused(tmp_path, base, refused, change):
+    weights = vifi_weights(open_clip_model())
+    name = "module.image_encoder.ln_post.weight"
+    if change == "missing":
+        del weights[name]
+    elif change == "unknown":
+        weights["module.image_encoder.VPT"] = torch.zeros(10, 48)
+    else:
+        weights[name] = torch.ones(7)
+    torch.save({"model": weights}, tmp_path / "vifi.pth")
+    error = refused("convert", "vifi", tmp_path / "vifi.pth", "--output", tmp_path / "out", "--base", tmp_path / "base")
+    assert ("VPT" if change == "unknown" else "post_layernorm.weight") in error and not (tmp_path / "out").exists()

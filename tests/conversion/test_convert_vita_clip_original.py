@@ -9,6 +9,7 @@ from tiny_models import GOLDEN_CASES
 from transformers import AutoModel, AutoModelForVideoClassification, AutoProcessor
 
 from vitaclip_hf import VitaClipForVideoClassification, VitaClipModel, VitaClipProcessor
+from vitaclip_hf.cli.main import main
 from vitaclip_hf.conversion import convert_vita_clip_original as conversion
 
 
@@ -211,24 +212,17 @@ class Malicious:
         return (print, ("executed",))
 
 
-def test_command_line(golden_cases, tmp_path, tokenizer_folder, run_script):
+def test_command_line(golden_cases, tmp_path, tokenizer_folder, capsys):
     case = golden_cases["summary_only_csc_middle"]
-
-    def convert(checkpoint):
-        return run_script(
-            *("-m", "vitaclip_hf.cli", "convert", "original", checkpoint, "--classes", case.classes),
-            *("--output", tmp_path / "out", "--tokenizer", tokenizer_folder),
-            *("--vision-heads", "4", "--text-heads", "2", "--context-position", "middle"),
-        )
-
+    options = ["--classes", case.classes, "--output", tmp_path / "out", "--tokenizer", tokenizer_folder]
+    options += ["--vision-heads", "4", "--text-heads", "2", "--context-position", "middle"]
     torch.save({"model": Malicious()}, tmp_path / "evil.pth")
-    refused = convert(tmp_path / "evil.pth")
-    assert refused.returncode == 2 and not (tmp_path / "out").exists()
-    assert "executed" not in refused.stdout + refused.stderr
-    assert "FILE" in refused.stderr and "evil.pth" in refused.stderr and refused.stderr.count("\n") == 1
-    result = convert(case.checkpoint)
-    assert result.returncode == 0, result.stderr
+    assert main(["convert", "original", *map(str, [tmp_path / "evil.pth", *options])]) == 2
+    refused = capsys.readouterr()
+    assert "executed" not in refused.out + refused.err and not (tmp_path / "out").exists()
+    assert "FILE" in refused.err and "evil.pth" in refused.err and refused.err.count("\n") == 1
+    assert main(["convert", "original", *map(str, [case.checkpoint, *options])]) == 0
     model = AutoModel.from_pretrained(tmp_path / "out").eval()
     outputs = model(case.expected["pixel_values"].transpose(1, 2))
     torch.testing.assert_close(outputs.logits_per_video, case.expected["logits"], **LOGITS)
-    assert f"{model.num_parameters():,} parameters, 4 classes" in result.stdout
+    assert f"{model.num_parameters():,} parameters, 4 classes" in capsys.readouterr().out

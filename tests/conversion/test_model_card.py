@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 from huggingface_hub import ModelCard
-from tiny_models import tiny_model
+from tiny_models import tiny_model, tiny_processor
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from vitaclip_hf import VitaClipProcessor, VitaClipVideoProcessor, load_checkpoint
+from vitaclip_hf import load_checkpoint
 from vitaclip_hf.conversion import model_card
 from vitaclip_hf.data.annotations import read_annotations
 from vitaclip_hf.loading.prompts_alone import fingerprint_of_tensors
@@ -55,7 +55,7 @@ def model(tokenizer):
 
 @pytest.fixture(scope="module")
 def processor(tokenizer):
-    return VitaClipProcessor(VitaClipVideoProcessor(num_frames=4), tokenizer)
+    return tiny_processor(tokenizer)
 
 
 @pytest.fixture
@@ -216,10 +216,7 @@ def test_no_secret_and_no_folder_of_the_author(make, model, tmp_path):
     )
     assert "somebody" not in card and "secret" not in card and "~/me" not in card
     assert "list.txt" in card and "num_context_tokens: 8" in card
-
-
-def test_texts_that_are_no_paths_stay():
-    texts = ["https://host/a/b.zip", "and / or", "1/2 of a/b/c", "ORG/NAME", "rand-m7-n4", "0.08/1.0"]
+    texts = ["https://host/a/b.zip", "and / or", "1/2 of a/b/c", "ORG/NAME", "rand-m7-n4", "0.08/1.0"]  # no paths
     assert model_card.without_private(texts) == texts
 
 

@@ -38,18 +38,16 @@ def test_split_folders_share_their_classes(videos, touch, rows):
     assert len(read_annotations(videos, split="validation")) == 2
 
 
-def test_class_folders_with_given_classes(videos, touch, rows):
+def test_class_folders_with_given_classes(videos, touch, rows, refused):
     touch("brush_hair/a.mp4", "run/b.mp4")
     table = read_annotations(videos, classes=["run", "brush hair"])
     assert rows(table) == [("brush_hair/a.mp4", "brush hair", "train"), ("run/b.mp4", "run", "train")]
-    with pytest.raises(AnnotationError, match="'run'"):
-        read_annotations(videos, classes=["brush hair"])
+    refused(None, "'run'", classes=["brush hair"])
 
 
-def test_no_class_folders(videos, touch):
+def test_no_class_folders(videos, touch, refused):
     touch("a.mp4")
-    with pytest.raises(AnnotationError, match="no videos found"):
-        read_annotations(videos)
+    refused(None, "no videos found")
     with pytest.raises(AnnotationError, match="is not a folder"):
         read_annotations(videos / "none")
 
@@ -57,7 +55,7 @@ def test_no_class_folders(videos, touch):
 # Folders of lists
 
 
-def test_folder_with_one_list_for_each_split(tmp_path, videos, write, rows):
+def test_folder_with_one_list_for_each_split(tmp_path, videos, write, rows, refused):
     write("lists/train.txt", "a.mp4 0\n")
     write("lists/val.txt", "b.mp4 1\n")
     write("lists/classes.txt", "run\nwalk\n")
@@ -66,24 +64,18 @@ def test_folder_with_one_list_for_each_split(tmp_path, videos, write, rows):
     write("lists/validation.csv", "b.mp4,1\n")
     assert rows(read_annotations(videos, tmp_path / "lists")) == rows(table)  # Kinetics has each split as csv and json
     write("lists/validation.csv", "b.mp4,0\n")
-    with pytest.raises(AnnotationError, match="val.txt and validation.csv list different videos"):
-        read_annotations(videos, tmp_path / "lists")
+    refused(tmp_path / "lists", "val.txt and validation.csv list different videos")
 
 
-def test_unknown_annotations(tmp_path, videos, write):
+def test_unknown_annotations(tmp_path, videos, write, refused):
     (tmp_path / "nothing").mkdir()
-    with pytest.raises(AnnotationError, match="no known lists"):
-        read_annotations(videos, tmp_path / "nothing")
-    with pytest.raises(AnnotationError, match="none.txt"):
-        read_annotations(videos, tmp_path / "none.txt")
-    with pytest.raises(AnnotationError, match="'voc'"):
-        read_annotations(videos, format="voc")
-    with pytest.raises(AnnotationError, match="'dev'"):
-        read_annotations(videos, split="dev")
+    refused(tmp_path / "nothing", "no known lists")
+    refused(tmp_path / "none.txt", "none.txt")
+    refused(None, "'voc'", format="voc")
+    refused(None, "'dev'", split="dev")
     write("two/trainlist01.txt", "A/v_A_g01_c01.avi 1\n")
     write("two/A_test_split1.txt", "a.avi 1\n")
-    with pytest.raises(AnnotationError, match=r"hmdb51, ucf101"):
-        read_annotations(videos, tmp_path / "two")
+    refused(tmp_path / "two", r"hmdb51, ucf101")
 
 
 # Official formats
@@ -99,7 +91,7 @@ def ucf101(tmp_path, write):
     return tmp_path / "ucf"
 
 
-def test_ucf101(ucf101, videos, rows):
+def test_ucf101(ucf101, videos, rows, refused):
     table = read_annotations(videos, ucf101)
     assert table.class_names == ("Archery", "YoYo")
     files = [("Archery/v_Archery_g08_c01.avi", "train"), ("YoYo/v_YoYo_g08_c01.avi", "train")]
@@ -110,8 +102,7 @@ def test_ucf101(ucf101, videos, rows):
     one = read_annotations(videos, ucf101 / "testlist01.txt")
     assert rows(one) == [("YoYo/v_YoYo_g01_c01.avi", "YoYo", "test")]
     assert one.class_names == ("Archery", "YoYo")
-    with pytest.raises(AnnotationError, match="trainlist03.txt"):
-        read_annotations(videos, ucf101, number=3)
+    refused(ucf101, "trainlist03.txt", number=3)
 
 
 @pytest.mark.parametrize("separator", [" ", "\t", ",", ";"])
@@ -125,7 +116,7 @@ def test_ucf101_with_other_separators_and_numbers(read, rows, touch, separator):
         assert {name: label for name, label, _ in rows(table)} == expected and table.notes == ()
 
 
-def test_hmdb51(tmp_path, videos, write, rows):
+def test_hmdb51(tmp_path, videos, write, rows, refused):
     write("h/brush_hair_test_split1.txt", "#1_a.avi 1 \nb.avi 2 \nc.avi 0 \n")
     write("h/wave_test_split1.txt", "d.avi 2 \n")
     write("h/wave_test_split2.txt", "d.avi 1 \n")
@@ -142,8 +133,7 @@ def test_hmdb51(tmp_path, videos, write, rows):
     assert rows(read_annotations(videos, tmp_path / "h", number=2)) == [("wave/d.avi", "wave", "train")]
     assert len(read_annotations(videos, tmp_path / "h/wave_test_split1.txt", split="test")) == 2
     write("h/wave_test_split1.txt", "d.avi 3\n")
-    with pytest.raises(AnnotationError, match=r"wave_test_split1.txt:1: "):
-        read_annotations(videos, tmp_path / "h")
+    refused(tmp_path / "h", r"wave_test_split1.txt:1: ")
 
 
 KINETICS = "label,youtube_id,time_start,time_end,split\n"
@@ -185,17 +175,15 @@ def test_kinetics_json(read, rows, tmp_path, write, videos):
     assert rows(table) == [("abc_000001_000011", "zumba", "train"), ("d-e_000001_000011", "zumba", "test")]
 
 
-def test_kinetics_test_without_labels(videos, write, rows):
+def test_kinetics_test_without_labels(videos, write, rows, refused):
     listed = write("test.csv", "youtube_id,time_start,time_end,split\nabc,12,22,test\n")
     assert rows(read_annotations(videos, listed, ["zumba"])) == [("abc_000012_000022", None, "test")]
-    with pytest.raises(AnnotationError, match="no video has a label"):
-        read_annotations(videos, listed)
+    refused(listed, "no video has a label")
     bad = write("bad.csv", KINETICS + "zumba,abc,,22,train\n")
-    with pytest.raises(AnnotationError, match="bad.csv:2: "):
-        read_annotations(videos, bad)
+    refused(bad, "bad.csv:2: ")
 
 
-def test_ssv2(tmp_path, videos, touch, write, rows):
+def test_ssv2(tmp_path, videos, touch, write, rows, refused):
     touch("78687.webm", "5.webm")
     entry = {"id": "78687", "label": "holding potato", "template": "Holding [something] next to [something]"}
     write("s/something-something-v2-train.json", json.dumps([entry]))
@@ -206,8 +194,7 @@ def test_ssv2(tmp_path, videos, touch, write, rows):
     assert table.class_names == ("Closing something", "Holding something next to something")
     assert rows(table) == [("78687", table.class_names[1], "train"), ("5", None, "test")]
     assert table.samples[0].path == str(videos / "78687.webm")
-    with pytest.raises(AnnotationError, match="x.json"):
-        read_annotations(videos, write("x.json", "{}"))
+    refused(write("x.json", "{}"), "x.json")
 
 
 # Finding files
@@ -223,12 +210,11 @@ def test_flat_lists_find_videos_in_class_folders(videos, touch, write):
     assert paths[3] == str(videos / "walk/a.avi")  # not within the folder listed
 
 
-def test_several_files_may_fit(videos, touch, write):
+def test_several_files_may_fit(videos, touch, write, refused):
     touch("train/a.mp4", "val/a.mp4")
     listed = write("val.txt", "a.mp4 run\n")
     assert read_annotations(videos, listed).samples[0].path == str(videos / "val/a.mp4")
-    with pytest.raises(AnnotationError, match="may be train/a.mp4 or val/a.mp4"):
-        read_annotations(videos, listed, split="test")
+    refused(listed, "may be train/a.mp4 or val/a.mp4", split="test")
 
 
 def test_addresses_and_absolute_paths(videos, touch, write, rows):
@@ -350,15 +336,14 @@ def test_base_to_novel_by_names():
         table.base_to_novel(novel=["dive", "Clap", "brush_hair"])
 
 
-def test_folders_beside_split_folders(videos, touch):
+def test_folders_beside_split_folders(videos, touch, refused):
     touch(
         *(f"{split}/{name}/1.mp4" for split in ("train", "val") for name in ("yoga", "archery")),
         "annotations/notes.txt",
     )
     assert read_annotations(videos).class_names == ("archery", "yoga")
     touch("extras/2.mp4")
-    with pytest.raises(AnnotationError, match="extras holds videos and lies beside split folders"):
-        read_annotations(videos)
+    refused(None, "extras holds videos and lies beside split folders")
 
 
 def test_a_class_may_be_called_train(videos, touch):

@@ -34,64 +34,45 @@ def measure(motion: str, count: int = 30, frames: int = 32, seed: int = 0) -> di
     return {"x": x, "y": y, "area": area, "edge": (videos.float() - videos.float().roll(1, 1)).abs().sum((-1, -2, -3))}
 
 
-def travel(values: torch.Tensor) -> torch.Tensor:
-    return values[:, -1] - values[:, 0]
-
-
 @pytest.mark.parametrize(
-    ("motion", "axis", "sign"), [("left", "x", -1), ("right", "x", 1), ("up", "y", -1), ("down", "y", 1)]
+    ("motion", "name", "sign", "still"),
+    [
+        *(("left", "x", -1, "y"), ("right", "x", 1, "y"), ("up", "y", -1, "x"), ("down", "y", 1, "x")),
+        *(("growing", "area", 1, "x"), ("shrinking", "area", -1, "x")),
+    ],
 )
-def test_straight_motions(motion, axis, sign):
+def test_motions_in_one_direction(motion, name, sign, still):
     path = measure(motion)
-    other = "y" if axis == "x" else "x"
-    assert (travel(path[axis]) * sign > 0.2).all()
-    assert (path[axis].diff(dim=1) * sign > 0).all()
-    assert (path[other] - path[other][:, :1]).abs().max() < 0.01
+    assert (path[name].diff(dim=1) * sign > 0).float().mean() > 0.99
+    assert (path[still] - path[still][:, :1]).abs().max() < 0.02
+    change = path[name].amax(1) / path[name].amin(1) / 10 if name == "area" else path[name].diff(dim=1).sum(1) * sign
+    assert (change > 0.2).all()
 
 
-@pytest.mark.parametrize(("motion", "sign"), [("growing", 1), ("shrinking", -1)])
-def test_sizes(motion, sign):
-    path = measure(motion)
-    assert (path["area"].diff(dim=1) * sign > 0).float().mean() > 0.99
-    assert (path["x"] - path["x"][:, :1]).abs().max() < 0.02
-    large, small = path["area"].amax(1), path["area"].amin(1)
-    assert (large / small > 3).all()
-
-
-def test_blinking_goes_off_and_on_in_place():
+def test_motions_that_return_or_stay():
+    for path in (measure("shaking")["x"], measure("bouncing")["y"]):
+        assert ((path.diff(dim=1).sign().diff(dim=1) != 0).sum(1) >= 2).all()
     path = measure("blinking")
     bright = path["area"] > path["area"].amax(1, keepdim=True) / 2
     assert ((bright.float().mean(1) > 0.2) & (bright.float().mean(1) < 0.8)).all()
     assert (bright.int().diff(dim=1).abs().sum(1) >= 2).all()
-
-
-def test_turning_stays_and_changes():
     path = measure("turning")
-    assert (path["x"] - path["x"][:, :1]).abs().max() < 0.02
+    assert (path["x"] - path["x"][:, :1]).abs().max() < 0.02 and path["edge"][:, 1:].min() > 0
     assert (path["area"] / path["area"][:, :1] - 1).abs().max() < 0.1
-    assert path["edge"][:, 1:].min() > 0
-
-
-def test_shaking_and_bouncing_return():
-    shaking, bouncing = measure("shaking"), measure("bouncing")
-    for path in (shaking["x"], bouncing["y"]):
-        turns = (path.diff(dim=1).sign().diff(dim=1) != 0).sum(1)
-        assert (turns >= 2).all()
-    assert (bouncing["y"].amax(1) - bouncing["y"].amin(1) > 0.15).all()
 
 
 def test_one_frame_does_not_tell_the_direction():
     """The places of all frames of many videos are spread alike for left and right, and for up and down."""
     for one, other, axis in (("left", "right", "x"), ("up", "down", "y"), ("growing", "shrinking", "area")):
         first, second = (
-            measure(motion, count=300, frames=8, seed=seed)[axis] for motion, seed in ((one, 1), (other, 2))
+            measure(motion, count=120, frames=8, seed=seed)[axis] for motion, seed in ((one, 1), (other, 2))
         )
         middle = [values[:, 3:5].mean(1) for values in (first, second)]
-        standard_error = (middle[0].var() / 300 + middle[1].var() / 300).sqrt()
+        standard_error = (middle[0].var() / 120 + middle[1].var() / 120).sqrt()
         assert (middle[0].mean() - middle[1].mean()).abs() < 4 * standard_error
         # Read backwards, one is the other.
         ends = [values[:, 0] for values in (first, second.flip(1))]
-        standard_error = (ends[0].var() / 300 + ends[1].var() / 300).sqrt()
+        standard_error = (ends[0].var() / 120 + ends[1].var() / 120).sqrt()
         assert (ends[0].mean() - ends[1].mean()).abs() < 4 * standard_error
 
 
@@ -142,12 +123,12 @@ def test_held_out_scenes():
 def test_pretraining_never_captions_a_held_out_scene():
     random, words = generator(9), [wording for wordings in MOTIONS.values() for wording in wordings]
     trained, seen = all_scenes(held_out=False), set()
-    for _ in range(20):
+    for _ in range(8):
         pictures, captions = pretrain_tiny_clip.draw_batch(trained, 256, random)
         assert pictures.shape == (256, 48, 48, 3) and len(captions) == 256
         seen.update(captions)
     moving = [caption for caption in seen if any(word in caption for word in words)]
-    assert len(moving) > 1000
+    assert len(moving) > 400
     assert not [c for c in moving if any(f"{color} {shape}" in c for color, shape in HELD_OUT_OBJECTS)]
 
 
@@ -158,12 +139,6 @@ def test_written_videos_come_back(tmp_path):
     assert (metadata.total_num_frames, metadata.fps, metadata.height, metadata.width) == (32, 16, 96, 96)
     assert np.abs(decoded.astype(int) - frames).mean() < 4
     assert (tmp_path / "clip.mp4").stat().st_size < 20_000
-
-
-@pytest.mark.parametrize("frames", [np.zeros((4, 8, 8), np.uint8), np.zeros((4, 8, 8, 3), np.float32)])
-def test_bad_frames(tmp_path, frames):
-    with pytest.raises(ValueError):
-        write_video(tmp_path / "clip.mp4", frames)
 
 
 @pytest.mark.parametrize("words", [("violet", "star", "left"), ("red", "circle", "left"), ("red", "star", "sideways")])

@@ -1,9 +1,12 @@
-"""A file is there as a whole, or as it was."""
+"""A file is there as a whole, or as it was; an output folder is held by one run, whatever becomes of the run."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
+from vitaclip_hf.data.folder_lock import FolderInUseError, FolderLock
 from vitaclip_hf.data.output_files import replace_file
 
 
@@ -43,3 +46,45 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(NotADirectoryError, match="file/a.txt"):
         replace_file(tmp_path / "file" / "a.txt", lambda path: path.write_text("x"))
+
+
+# The lock of a folder
+
+
+HOLD = """
+import sys, time
+from vitaclip_hf.data.folder_lock import FolderLock
+with FolderLock(sys.argv[1], "training"):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_another_process_is_refused_until_the_first_is_killed(tmp_path):
+    folder = tmp_path / "run"
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, folder], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(FolderInUseError, match=f"{folder}: .*evaluation"), FolderLock(folder, "evaluation"):
+            pass
+    finally:
+        holder.kill()
+        holder.communicate()
+    with FolderLock(folder, "evaluation"):
+        pass
+
+
+def test_the_same_process_is_refused_and_may_come_again(tmp_path):
+    with FolderLock(tmp_path, "training"):
+        with pytest.raises(FolderInUseError), FolderLock(tmp_path, "training"):
+            pass
+        with pytest.raises(FolderInUseError), FolderLock(tmp_path, "training"):  # the refused one freed nothing
+            pass
+    with FolderLock(tmp_path, "training"):
+        pass
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"), FolderLock(tmp_path / "file/run", "training"):
+        pass

@@ -6,9 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from accelerate import PartialState
-from evaluation_runs import CHECKPOINT, SCENES, run_all
+from evaluation_runs import SCENES, run_all
 
-from vitaclip_hf import load_checkpoint
 from vitaclip_hf.data.motion_shapes import draw_videos, write_video
 from vitaclip_hf.evaluation.evaluator import Evaluator
 from vitaclip_hf.evaluation.plan import plan_evaluation
@@ -35,11 +34,6 @@ def videos(tmp_path_factory) -> Path:
         'num_views: 2\ntemplates: ["{}"]\nexpected_videos: {1: 12, 2: 6}\ntasks:\n  zero-shot:\n    splits: [1, 2]\n'
     )
     return folder
-
-
-@pytest.fixture(scope="session")
-def checkpoint():
-    return load_checkpoint(CHECKPOINT)
 
 
 @pytest.fixture

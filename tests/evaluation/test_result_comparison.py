@@ -1,13 +1,63 @@
-"""Paired differences: by hand, against scipy's bootstrap and the closed form; what cannot be compared is refused."""
+"""Paired differences: by hand and against scipy's bootstrap; averages over seeds by hand; what is refused."""
+
+import json
+from pathlib import Path
+from statistics import harmonic_mean
 
 import numpy as np
 import pyarrow
+import pyarrow.parquet
 import pytest
-from written_results import write_answers
+from typer.testing import CliRunner
 
-from vitaclip_hf.evaluation.average import read_results
-from vitaclip_hf.evaluation.comparison import PairedSplit, accuracy, compare, pair, settings
+from vitaclip_hf.cli.main import app
+from vitaclip_hf.evaluation.average import average_over_seeds, read_results, seeds_table
+from vitaclip_hf.evaluation.comparison import PairedSplit, compare, pair
 from vitaclip_hf.evaluation.protocols import EvaluationError
+
+
+def write_answers(
+    folder, ids, status=None, labels=(0, 1, 2), paths=("a", "b", "c"), row="vita_clip", **protocol
+) -> Path:
+    """A results folder with the answers of one row for each video of one split; returns its `results.json`."""
+    folder.mkdir()
+    count = len(paths)
+    columns = {
+        "split": ["1"] * count,
+        "path": list(paths),
+        "label": list(labels),
+        "status": status or ["ok"] * count,
+        f"{row}_ids": ids,
+    }
+    pyarrow.parquet.write_table(pyarrow.table(columns), folder / "predictions.parquet")
+    classes = protocol.pop("classes", ["x", "y", "z"])
+    splits = {"1": {"classes": dict(zip(classes, classes, strict=True))}}
+    model = {"name": folder.name, "sha256": folder.name, "dtype": protocol.pop("dtype", "float32")}
+    about = {"splits": splits, "model": model, "limited": protocol.pop("limited", None), "rows": {row: {}}}
+    about["class_split"] = protocol.pop("class_split", None)
+    (folder / "results.json").write_text(json.dumps({"protocol": {"name": "mini", "num_views": 1} | protocol} | about))
+    return folder / "results.json"
+
+
+def write_seed(file, base, novel, name, **changes) -> Path:
+    """The `results.json` of a base-to-novel evaluation with these accuracies."""
+
+    def figures(value):
+        return {"top1": value, "top5": 1.0, "mean_class": value}
+
+    row = {"splits": {"base": figures(base), "novel": figures(novel)}}
+    means = zip(figures(base).items(), figures(novel).values(), strict=True)
+    row |= {name: {"harmonic_mean": harmonic_mean([a, b])} for (name, a), b in means}
+    splits = {split: {"list_sha256": split} for split in ("base", "novel")}
+    content = {
+        "protocol": {"name": "mini-base-to-novel", "num_views": 1},
+        "limited": None,
+        "rows": {"vita_clip": row},
+        "splits": splits,
+        "model": {"name": name, "sha256": name, "dtype": "float32"},
+    }
+    file.write_text(json.dumps(content | changes))
+    return file
 
 
 def paired(a_right, b_right, labels=None, name="1", videos=None) -> PairedSplit:
@@ -29,21 +79,10 @@ def test_differences_by_hand():
     found = compare([split], resamples=50)
     assert (found["top1"].a, found["top1"].b, found["top1"].difference) == (0.5, 0.75, 0.25)
     assert (found["mean_class"].a, found["mean_class"].b) == (pytest.approx(1 / 3), pytest.approx(5 / 6))
-
-
-def test_weights_count_videos_by_hand():
-    """Videos drawn 2, 0, 1, 1 times: A right on 2 of 4; class 0 has three draws, class 1 one."""
-    split = paired([1, 1, 0, 0], [1, 0, 1, 1], labels=[0, 0, 0, 1])
-    weights = np.array([[2.0, 0, 1, 1], [1, 1, 2, 0]])
-    np.testing.assert_allclose(accuracy([split], "top1", weights), [[2 / 4, 4 / 4], [2 / 4, 3 / 4]])
-    # In the second resample class 1 has no video and does not count.
-    np.testing.assert_allclose(accuracy([split], "mean_class", weights), [[2 / 6, 1], [2 / 4, 3 / 4]])
-
-
-def test_top5_looks_at_five():
-    split = PairedSplit("1", np.arange(3), np.zeros(3, int), np.array([[0, 4, 5], [1, 5, 5]]))
-    found = compare([split], resamples=10)
-    assert (found["top5"].a, found["top5"].b) == (pytest.approx(2 / 3), pytest.approx(1 / 3))
+    five = compare([PairedSplit("1", np.arange(3), np.zeros(3, int), np.array([[0, 4, 5], [1, 5, 5]]))], resamples=10)
+    assert (five["top5"].a, five["top5"].b) == (pytest.approx(2 / 3), pytest.approx(1 / 3))
+    one = compare([paired([1], [0])], resamples=20)["top1"]  # every resample of one video is that video
+    assert (one.a, one.b, one.difference, one.low, one.high) == (1, 0, -1, -1, -1)
 
 
 def test_equal_systems_differ_by_nothing():
@@ -113,16 +152,6 @@ def test_what_cannot_be_compared(tmp_path, changes, message):
         pair(a, b)
 
 
-def test_settings_that_differ(tmp_path):
-    a = write_answers(tmp_path / "a", [[0, 1], [0, 1], [2, 1]])
-    other = {"limited": "a quick look", "classes": ["x", "why", "z", "w"]}
-    b = write_answers(tmp_path / "b", [[0, 1], [1, 0], [2, 1]], num_views=4, dtype="bfloat16", **other)
-    different = ["num_views: 1 / 4", "dtype: float32 / bfloat16", "classes of split 1: 3 / 4, such as 'y' / 'why'"]
-    assert settings(a, b) == (different, ["B: a quick look"]) and settings(a, a) == ([], [])
-    a.write_text(a.read_text().replace("num_views", "views"))  # of an earlier version
-    assert settings(a, b)[0] == different
-
-
 def test_files_that_are_not_there(tmp_path):
     with pytest.raises(EvaluationError, match="none"):
         pair(tmp_path / "none" / "results.json", tmp_path / "none" / "results.json")
@@ -133,13 +162,100 @@ def test_files_that_are_not_there(tmp_path):
             read_results(tmp_path / "results.json")
 
 
-def test_one_video():
-    """Every resample of one video is that video."""
-    found = compare([paired([1], [0])], resamples=20)["top1"]
-    assert (found.a, found.b, found.difference, found.low, found.high) == (1, 0, -1, -1, -1)
-
-
 def test_bad_choices():
     for choices in ({"resamples": 0}, {"confidence": 1.0}):
         with pytest.raises(EvaluationError):
             compare([random_pair(10)], **choices)
+
+
+# Averages over seeds
+
+
+def test_averages_over_seeds_by_hand(tmp_path):
+    """Harmonic means 2/3, 2/3 · … within each seed: of (1, 0.5), (0.5, 1) and (0.75, 0.75)."""
+    seeds = [(1.0, 0.5), (0.5, 1.0), (0.75, 0.75)]
+    files = [write_seed(tmp_path / f"{i}.json", *figures, f"model{i}") for i, figures in enumerate(seeds)]
+    average = average_over_seeds(files)
+    top1 = {column: figures["top1"] for column, figures in average["figures"]["vita_clip"].items()}
+    assert top1["base"] == {"mean": pytest.approx(0.75), "std": pytest.approx(0.25)}
+    assert top1["harmonic mean"]["mean"] == pytest.approx((2 / 3 + 2 / 3 + 3 / 4) / 3)
+    assert "| mini-base-to-novel, 3 seeds |" in seeds_table(average)
+    assert "| base | 75.0 ± 25.0 | 100.0 ± 0.0 | 75.0 ± 25.0 |" in seeds_table(average)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": {"name": "b", "sha256": "model0", "dtype": "float32"}}, "the same model as .*0.json"),
+        ({"protocol": {"name": "mini-base-to-novel", "num_views": 4}}, "another protocol or other lists"),
+        ({"splits": {"base": {"list_sha256": "x"}}}, "another protocol or other lists"),
+        ({"limited": "limited to 3 videos"}, "limited to 3 videos"),
+        ({"rows": None, "model": {}}, "not the results.json"),
+    ],
+)
+def test_what_is_no_repetition(tmp_path, changes, message):
+    first = write_seed(tmp_path / "0.json", 1.0, 0.5, "model0")
+    second = write_seed(tmp_path / "1.json", 1.0, 0.5, "model1", **changes)
+    with pytest.raises(EvaluationError, match=message):
+        average_over_seeds([first, second])
+    with pytest.raises(EvaluationError, match="two or more"):
+        average_over_seeds([first])
+
+
+# The commands
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+def test_differences_are_printed_and_written(tmp_path):
+    a = write_answers(tmp_path / "a", [[0, 1], [0, 1], [2, 1]])
+    other = {"limited": "a quick look", "classes": ["x", "why", "z", "w"]}
+    b = write_answers(tmp_path / "b", [[0, 1], [1, 0], [2, 1]], num_views=4, dtype="bfloat16", **other)
+    result = call("compare", a, b, "--output", tmp_path / "difference.json", "--resamples", "100")
+    assert result.exit_code == 0
+    printed = result.stdout
+    assert "| split 1, top-1 | 66.7% | 100.0% | +33.3 |" in printed
+    assert "not the same setting: num_views: 1 / 4" in printed
+    assert "not the same setting: dtype: float32 / bfloat16" in printed
+    assert "not the same setting: classes of split 1: 3 / 4, such as 'y' / 'why'" in printed
+    assert printed.startswith(f"A: {a}, vita_clip\nB: {b}, vita_clip\n")
+    assert "**B: a quick look**" in printed and "**A: " not in printed
+    found = json.loads((tmp_path / "difference.json").read_text())
+    assert found["differences"]["split 1"]["top1"]["difference"] == pytest.approx(1 / 3)
+
+
+def test_rows_of_each_side_are_chosen(tmp_path):
+    a = write_answers(tmp_path / "a", [[0, 1], [0, 1], [2, 1]], row="frozen_clip")
+    b = write_answers(tmp_path / "b", [[0, 1], [1, 0], [2, 1]])
+    result = call("compare", a, b, "--rows", "frozen_clip", "vita_clip", "--resamples", "10")
+    assert result.exit_code == 0 and result.stdout.startswith(f"A: {a}, frozen_clip\nB: {b}, vita_clip\n")
+
+
+def test_comparison_that_cannot_be_written_or_read(tmp_path, refused):
+    a = write_answers(tmp_path / "a", [[0, 1], [0, 1], [2, 1]])
+    assert call("compare", a, a, "--resamples", "10", "--output", tmp_path / "no" / "x.json").exit_code == 2
+    a.write_bytes(b"\xff\xfe")
+    assert "not the results.json of an evaluation" in refused("compare", a, a)
+
+
+def test_average_is_written_or_refused(tmp_path, refused):
+    files = [write_seed(tmp_path / f"{i}.json", 1.0, 0.5, f"model{i}") for i in range(2)]
+    assert call("average", *files, "--output", tmp_path / "no" / "x.json").exit_code == 2
+    assert "two or more" in refused("average", files[0])
+    assert call("average", *files, "--output", tmp_path / "mean.json").exit_code == 0
+    written = json.loads((tmp_path / "mean.json").read_text())
+    assert written["figures"]["vita_clip"]["base"]["top1"] == {"mean": 1.0, "std": 0.0}
+
+
+def test_own_split_beside_a_published_one(tmp_path, refused):
+    """The two have different base classes; two own splits are compared, with a note."""
+    own, published = {"origin": "own split"}, {"origin": "protocol"}
+    a = write_answers(tmp_path / "a", [[0], [0], [2]], class_split=own)
+    b = write_answers(tmp_path / "b", [[0], [1], [2]], class_split=published)
+    for given in ((a, b), (b, a)):
+        assert f"{a} is of an own split" in refused("compare", *given)
+    both = call("compare", a, a, "--resamples", "10").stdout
+    assert "**A: own split, not a published one**" in both
+    assert "own split" not in call("compare", b, b, "--resamples", "10").stdout

@@ -1,4 +1,4 @@
-"""The page of examples/app.py in headless Chromium."""
+"""The page of examples/app.py in headless Chromium, once."""
 
 import shutil
 from urllib.parse import urlsplit
@@ -78,44 +78,3 @@ def test_an_answer_and_a_click_on_the_timeline_that_moves_the_player(page):
     assert time > 5
     last.click()
     moved_to(page, time)
-
-
-def test_a_hit_plays_at_its_time(page):
-    page.get_by_role("tab", name="Search").click()
-    page.fill("#query textarea, #query input", "a red star moving left")
-    page.click("#search")
-    hit = page.locator(f"#hits .hit[data-video='{app.LONG_SAMPLE}']").first
-    time = float(hit.get_attribute("data-time"))
-    hit.click()
-    moved_to(page, time)
-    assert page.input_value("#sample input") == app.LONG_SAMPLE
-
-
-def test_a_file_named_as_phones_name_them(page, tmp_path):
-    """The browser does not know the type of such a name; the sample is not the video any more."""
-    shutil.copy(app.DEMO / "videos" / "red_star_turning.mp4", tmp_path / "IMG_0042.MOV")
-    page.set_input_files("input[type=file]", tmp_path / "IMG_0042.MOV")
-    page.wait_for_function("document.querySelector('#sample input').value === ''")
-    classified(page)
-    assert page.inner_text("#answer h2") == "red star turning"
-
-
-def test_bad_and_too_large_files(page, tmp_path):
-    bad = tmp_path / "bad.mp4"
-    bad.write_bytes(b"no video" * 100)
-    page.set_input_files("input[type=file]", bad)
-    page.wait_for_selector("#status .problem")
-    assert "bad.mp4" in page.inner_text("#status")
-    bad.write_bytes(bytes(2 << 20))
-    page.set_input_files("input[type=file]", bad)
-    page.get_by_text("exceed").first.wait_for()
-
-
-def test_a_phone_scrolls_in_one_direction_and_dark_mode_has_light_text(page):
-    page.set_viewport_size({"width": 390, "height": 844})
-    page.goto(f"{page.url.split('?')[0]}?__theme=dark")
-    page.wait_for_selector("#answer .empty")
-    classified(page)
-    assert page.evaluate("document.documentElement.scrollWidth") == 390
-    red = page.evaluate("getComputedStyle(document.querySelector('#answer h2')).color.match(/\\d+/)[0]")
-    assert int(red) > 200

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from attack.hostile_folders import set_field
 from hub_server import HubServer
 from safetensors.torch import load_file
 from torch.nn.functional import normalize
@@ -91,13 +92,6 @@ def test_vectors_are_the_models_own(demo):
     assert demo.get_embedding_dimension() == 64
 
 
-def test_search_finds_each_video_by_its_label(demo):
-    videos = demo.encode(VIDEOS)
-    labels = [Path(video).stem.replace("_", " ") for video in VIDEOS]
-    hits = sentence_transformers.util.semantic_search(demo.encode([f"a {label}" for label in labels]), videos, top_k=1)
-    assert [answer[0]["corpus_id"] for answer in hits] == [0, 1, 2]
-
-
 def test_text_is_cut_at_the_towers_length(demo):
     long = "turning " * 100
     own = own_texts(DEMO, [long], truncation=True, max_length=32)
@@ -107,26 +101,8 @@ def test_text_is_cut_at_the_towers_length(demo):
 
 def test_length_does_not_depend_on_the_tokenizers_files(tmp_path):
     shutil.copytree(DEMO, tmp_path, dirs_exist_ok=True)
-    settings = read(tmp_path, "tokenizer_config.json")
-    del settings["model_max_length"]
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    set_field("tokenizer_config.json", ("model_max_length",), None)(tmp_path)
     assert load(tmp_path).encode(["turning " * 100]).shape == (1, 64)
-
-
-def test_vectors_of_a_published_folder(published):
-    model = load(published)
-    vectors = model.encode(VIDEOS[:2], convert_to_tensor=True)
-    assert torch.allclose(vectors, own_videos(published, VIDEOS[:2]), atol=1e-5)
-    assert not torch.allclose(vectors[0], vectors[1], atol=1e-3)
-    one_by_one = model.encode(VIDEOS[:2], convert_to_tensor=True, batch_size=1)
-    assert torch.allclose(vectors, one_by_one, atol=1e-6)
-
-
-def test_clips_of_a_call(demo):
-    settings = {"sampling": "dense", "frame_stride": 1}
-    vectors = demo.encode(VIDEOS[:2], convert_to_tensor=True, processing_kwargs={"video": settings})
-    assert torch.equal(vectors, own_videos(DEMO, VIDEOS[:2], **settings))
-    assert not torch.allclose(vectors, demo.encode(VIDEOS[:2], convert_to_tensor=True), atol=1e-3)
 
 
 def test_what_is_a_video_and_what_a_text(demo, tmp_path, monkeypatch):

@@ -5,13 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vitaclip_hf import load_checkpoint
 from vitaclip_hf.data.motion_shapes import Scene, draw_videos, write_video
-
-
-@pytest.fixture(scope="session")
-def checkpoint():
-    return load_checkpoint(Path(__file__).parents[2] / "examples" / "demo" / "checkpoint")
 
 
 @pytest.fixture(scope="session")

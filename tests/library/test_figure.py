@@ -118,13 +118,10 @@ def test_nothing_of_matplotlib_is_changed(tmp_path):
         ([7.0, 3599.7, 3723.0], ["0:00:07", "1:00:00", "1:02:03"]),
     ],
 )
-def test_times(times, texts):
+def test_times_and_percentages(times, texts):
     assert format_times(times) == texts
-
-
-def test_percentages():
-    texts = {0: "0.0%", 0.0004: "<0.1%", 0.0005: "0.1%", 0.9994: "99.9%", 0.99951: ">99.9%", 1: "100.0%"}
-    assert [format_percent(score) for score in texts] == list(texts.values())
+    percents = {0: "0.0%", 0.0004: "<0.1%", 0.0005: "0.1%", 0.9994: "99.9%", 0.99951: ">99.9%", 1: "100.0%"}
+    assert [format_percent(score) for score in percents] == list(percents.values())
 
 
 @pytest.mark.parametrize("scores", [[], [{"label": "a", "score": 1.5}], [*SCORES, {"label": "b", "score": np.nan}]])

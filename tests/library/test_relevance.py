@@ -12,7 +12,6 @@ from tiny_models import tiny_model
 from torch import nn
 
 from vitaclip_hf.cli.main import main
-from vitaclip_hf.data.motion_shapes import all_scenes
 from vitaclip_hf.library import relevance as relevance_module
 from vitaclip_hf.library.relevance import KINDS_OF_TOKENS, METHODS, attention_of_class_tokens, explain, leave_one_out
 from vitaclip_hf.library.relevance_picture import BARS_HEIGHT, draw_relevance
@@ -204,8 +203,10 @@ def test_picture_shows_what_was_found(explained):
         assert bars[kind] == pytest.approx((BARS_HEIGHT * explained.attention[kind]).tolist(), abs=1e-6)
 
 
-def test_command_writes_picture_or_numbers(tmp_path, explained, capsys):
-    command = ["explain", str(VIDEO), "--model", str(DEMO / "checkpoint"), "--label", LABEL, "--output"]
+def test_command_writes_picture_or_numbers(checkpoint, tmp_path, capsys):
+    explained = explain(checkpoint, VIDEO, LABEL, method="gradient_attention")
+    command = ["explain", str(VIDEO), "--model", str(DEMO / "checkpoint"), "--label", LABEL]
+    command += ["--method", "gradient_attention", "--output"]
     assert main([*command, str(tmp_path / "grid.png")]) == main([*command, str(tmp_path / "grid.json")]) == 0
     most = explained.frames[int(explained.frame_relevance.argmax())]
     assert f"{LABEL}: cosine {explained.cosine:.3f}; frame {most} adds most; " in capsys.readouterr().out
@@ -233,26 +234,9 @@ def test_command_that_cannot_run(arguments, code, message, tmp_path, monkeypatch
 # Objects at known places
 
 
-def test_a_box_on_the_grid():
-    [found] = evaluate_relevance.in_grid(torch.tensor([[0.25, 0.5, 0.625, 1.0]]), rows=2, columns=4)
-    assert found.tolist() == [[0, 0, 0, 0], [0, 1, 0.5, 0]]
-
-
 def test_relevance_of_a_sample_video_lies_on_its_object(explained):
     scenes = make_videos.choose_scenes()
     boxes = object_boxes(scenes, torch.Generator().manual_seed(2026), frames=explained.frames)  # as they were drawn
     [box] = [box for scene, box in zip(scenes, boxes, strict=True) if scene.label == LABEL]
     inside = evaluate_relevance.in_grid(box, *explained.patch_relevance.shape[1:])
     assert float((explained.patch_relevance * inside).sum()) > 0.6 > 0.2 > float(inside.mean())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("question", ["one_object", "two_objects"])
-def test_relevance_points_at_the_object(question):
-    """A few videos; docs/explain.md has the figures of many."""
-    judge = evaluate_relevance.Judge(str(DEMO / "checkpoint"))
-    found = getattr(evaluate_relevance, question)(judge, 12, seed=1)
-    mean = {way: sum(values) / len(values) for way, values in found.items()}
-    [chance] = [value for way, value in mean.items() if way.startswith("chance")]
-    assert mean["integrated_gradients"] > chance + (0.4 if question == "one_object" else 0.1)
-    assert len(judge.scenes) == len(all_scenes(held_out=True)) == 60

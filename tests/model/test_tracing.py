@@ -58,8 +58,7 @@ def test_export_with_dynamic_batch_and_frames(tokenizer, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "training"),
-    [*((name, False) for name in NAMES), ("own classes", True), ("classifier", True)],
+    ("name", "training"), [*((name, False) for name in NAMES), ("own classes", True), ("classifier", True)]
 )
 def test_compiles_as_one_graph(tokenizer, name, training):
     forward, arguments = make_forward(tokenizer, name)

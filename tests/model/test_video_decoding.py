@@ -18,12 +18,7 @@ import torch
 from drawn_clips import CODECS_WANTED, HEIGHT, NUM_FRAMES, RECIPES, WIDTH, numbers, patched, picture, write
 from torch.utils.data import DataLoader
 
-from vitaclip_hf.model.decoding import (
-    VideoDecodingError,
-    VideoTooLargeError,
-    decode_video,
-    open_video,
-)
+from vitaclip_hf.model.decoding import VideoDecodingError, VideoTooLargeError, decode_video, open_video
 from vitaclip_hf.model.frame_sampling import ClipSpecification
 
 
@@ -264,15 +259,9 @@ def broken(folder, sparse):
     middle[start + length // 2 : start + length * 2 // 3] = bytes(length * 2 // 3 - length // 2)
     for at in np.random.default_rng(0).integers(start + length // 3, start + length - 9, 20):
         scattered[at] ^= 0x55
-    contents = {
-        "empty": b"",
-        "garbage": np.random.default_rng(0).bytes(50_000),
-        "text": b"this is not a video\n" * 200,
-        "header_only": fast[: fast.index(b"mdat") + 8],
-        "truncated": fast[: len(fast) * 6 // 10],
-        "zeroed_middle": bytes(middle),
-        "scattered_bytes": bytes(scattered),
-    }
+    contents = {"empty": b"", "garbage": np.random.default_rng(0).bytes(50_000), "text": b"this is no video\n" * 200}
+    contents |= {"header_only": fast[: fast.index(b"mdat") + 8], "truncated": fast[: len(fast) * 6 // 10]}
+    contents |= {"zeroed_middle": bytes(middle), "scattered_bytes": bytes(scattered)}
     paths = {name: folder / f"{name}.mp4" for name in contents}
     for name, path in paths.items():
         path.write_bytes(contents[name])
@@ -286,15 +275,8 @@ def broken(folder, sparse):
     return {**paths, **{name: folder / f"{name}.mp4" for name in ("audio_only", "directory", "missing")}}
 
 
-UNREADABLE = {
-    "empty": "empty",
-    "garbage": "this format is not supported",
-    "text": "this format is not supported",
-    "header_only": "",
-    "audio_only": "no video stream",
-    "directory": "not a file",
-    "missing": "no such file",
-}
+UNREADABLE = {"empty": "empty", "header_only": "", "audio_only": "no video stream", "directory": "not a file"}
+UNREADABLE |= {"missing": "no such file"} | dict.fromkeys(("garbage", "text"), "this format is not supported")
 DAMAGED = ["truncated", "zeroed_middle", "scattered_bytes"]
 
 
@@ -361,18 +343,9 @@ def test_file_names_are_not_protocols(sparse, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("indices", "error"),
     [
-        ([], ValueError),
-        ([3, -1], ValueError),
-        ([1.0], TypeError),
-        ([True], TypeError),
-        (["1"], TypeError),
-        ("12", TypeError),
-        (5, TypeError),
-        (None, TypeError),
-        (np.array([[1, 2]]), TypeError),
-        (np.array(3), TypeError),
-        (torch.tensor([0.5]), TypeError),
-        (torch.tensor(3), TypeError),
+        *(([], ValueError), ([3, -1], ValueError)),
+        *((indices, TypeError) for indices in ([1.0], [True], ["1"], "12", 5, None, np.array([[1, 2]]), np.array(3))),
+        *((indices, TypeError) for indices in (torch.tensor([0.5]), torch.tensor(3))),
     ],
 )
 def test_bad_indices(sparse, indices, error):

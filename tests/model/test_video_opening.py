@@ -152,23 +152,10 @@ def test_an_mp4_whose_pictures_lie_in_another_file(folder, monkeypatch):
 @pytest.mark.parametrize(
     "source",
     [
-        "rtsp://127.0.0.1:9/x",
-        "ftp://127.0.0.1/x.mp4",
-        "rtmp://127.0.0.1/x",
-        "concat:secret.mp4|secret.mp4",
-        "subfile,,start,0,end,0,,:secret.mp4",
-        "data:video/mp4;base64,AAAA",
-        "crypto:secret.mp4",
-        "async:secret.mp4",
-        "cache:secret.mp4",
-        "pipe:0",
-        "tcp://127.0.0.1:9",
-        "udp://127.0.0.1:9",
-        "frame%03d.png",
-        "file://elsewhere.example/secret.mp4",
-        "testsrc=size=64x64",
-        "/dev/zero",
-        "a\0b",
+        *("rtsp://127.0.0.1:9/x", "ftp://127.0.0.1/x.mp4", "rtmp://127.0.0.1/x", "tcp://127.0.0.1:9"),
+        *("udp://127.0.0.1:9", "concat:secret.mp4|secret.mp4", "subfile,,start,0,end,0,,:secret.mp4"),
+        *("data:video/mp4;base64,AAAA", "crypto:secret.mp4", "async:secret.mp4", "cache:secret.mp4", "pipe:0"),
+        *("frame%03d.png", "file://elsewhere.example/secret.mp4", "testsrc=size=64x64", "/dev/zero", "a\0b"),
         "x" * 100_000,
     ],
 )
@@ -179,27 +166,12 @@ def test_protocols_and_patterns_are_refused(folder, monkeypatch, source):
     assert len(str(caught.value)) < 2500 and "\n" not in str(caught.value)
 
 
-WRITTEN = {
-    "avi": {"codec": "mpeg4"},
-    "flv": {},
-    "mkv": {},
-    "mov": {},
-    "m4v": {},
-    "3gp": {"codec": "mpeg4"},
-    "ts": {},
-    "m2ts": {},
-    "mpg": {"codec": "mpeg2video"},
-    "vob": {"codec": "mpeg2video"},
-    "wmv": {"codec": "wmv2"},
-    "asf": {"codec": "msmpeg4"},
-    "webm": {"codec": "libvpx-vp9", "deadline": "realtime", "cpu-used": 8},
-    "nut": {},
-    "mxf": {"codec": "mpeg2video"},
-    "h264": {},
-    "hevc": {"codec": "libx265", "x265-params": "log-level=none:pools=1:frame-threads=1"},
-    "m1v": {"codec": "mpeg1video"},
-    "ivf": {"codec": "libvpx-vp9", "deadline": "realtime", "cpu-used": 8},
-}
+VP9 = {"codec": "libvpx-vp9", "deadline": "realtime", "cpu-used": 8}
+CODECS = {"avi": "mpeg4", "3gp": "mpeg4", "wmv": "wmv2", "asf": "msmpeg4", "m1v": "mpeg1video"}
+CODECS |= dict.fromkeys(("mpg", "vob", "mxf"), "mpeg2video")
+WRITTEN: dict[str, dict] = {name: {} for name in ("flv", "mkv", "mov", "m4v", "ts", "m2ts", "nut", "h264")}
+WRITTEN |= {name: {"codec": codec} for name, codec in CODECS.items()} | {"webm": VP9, "ivf": VP9}
+WRITTEN["hevc"] = {"codec": "libx265", "x265-params": "log-level=none:pools=1:frame-threads=1"}
 
 
 @pytest.mark.parametrize("extension", WRITTEN)
@@ -371,12 +343,8 @@ def test_a_large_frame_is_refused_before_decoding():
         decode_video(data, [0])
     with pytest.raises(VideoTooLargeError, match=r"the limit is 6,143"):
         open_video(animation(WIDTH, HEIGHT), max_frame_pixels=HEIGHT * WIDTH - 1)
-    assert decode_video(animation(WIDTH, HEIGHT), [1], max_frame_pixels=HEIGHT * WIDTH)[0].shape == (
-        1,
-        HEIGHT,
-        WIDTH,
-        3,
-    )
+    allowed = decode_video(animation(WIDTH, HEIGHT), [1], max_frame_pixels=HEIGHT * WIDTH)[0]
+    assert allowed.shape == (1, HEIGHT, WIDTH, 3)
 
 
 def test_copies_of_frames_count(folder):

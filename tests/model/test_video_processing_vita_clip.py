@@ -74,25 +74,12 @@ def test_every_kind_of_source_gives_the_same_pixels():
     images = [Image.fromarray(frame) for frame in video]
     channels_first = torch.from_numpy(video).permute(0, 3, 1, 2)
     alpha = np.concatenate([video, np.full_like(video[..., :1], 255)], -1)
-    sources = {
-        "tensor": torch.from_numpy(video),
-        "channels first": channels_first,
-        "list of arrays": list(video),
-        "list of channels-first tensors": list(channels_first),
-        "list of images": images,
-        "tuple of images": tuple(images),
-        "floats": video.astype(np.float32) / 255,
-        "int64": video.astype(np.int64),
-        "with alpha": alpha,
-        "batch of one": [video],
-        "five dimensions": video[None],
-        "list of lists of images": [images],
-    }
-    for kind, source in sources.items():
-        pixels = process(source, return_tensors="pt")["pixel_values_videos"]
-        tolerance = 0.02 if kind == "floats" else 0.0
-        assert pixels.shape == expected.shape, kind
-        assert (pixels - expected).abs().max() <= tolerance, kind
+    sources = [torch.from_numpy(video), channels_first, list(video), list(channels_first), images, tuple(images)]
+    sources += [video.astype(np.int64), alpha, [video], video[None], [images]]
+    for number, source in enumerate(sources):
+        assert torch.equal(process(source, return_tensors="pt")["pixel_values_videos"], expected), number
+    floats = process(video.astype(np.float32) / 255, return_tensors="pt")["pixel_values_videos"]
+    assert (floats - expected).abs().max() <= 0.02
 
 
 def test_grey_frames_become_rgb():
@@ -126,16 +113,6 @@ def test_encoded_sources_give_the_same_pixels(clip_file):
     assert torch.equal(named["pixel_values_videos"], expected)
     assert named["video_metadata"][0].video_backend == "pyav"
     assert named["video_metadata"][0].frames_indices == [1, 3, 6, 8]
-
-
-def test_image_files_as_frames(tmp_path):
-    video = frames(4)
-    paths = []
-    for index, frame in enumerate(video):
-        paths.append(str(tmp_path / f"{index}.png"))
-        Image.fromarray(frame).save(paths[-1])
-    expected = small()(video, return_tensors="pt")["pixel_values_videos"]
-    assert torch.equal(small()([paths], return_tensors="pt")["pixel_values_videos"], expected)
 
 
 def test_views_are_rows_next_to_each_other():

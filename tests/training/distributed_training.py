@@ -1,6 +1,8 @@
 """What `test_distributed_training.py` runs on several ranks: optimizer steps and an evaluation of a tiny model.
 
-torchrun --nproc_per_node 2 tests/training/distributed_training.py OUTPUT '{"mode": "run", …}'
+torchrun --nproc_per_node 2 tests/training/distributed_training.py OUTPUT '{"NAME": {"mode": "run", …}, …}'
+
+Each job writes to the folder of its name.
 """
 
 import json
@@ -80,7 +82,8 @@ def run(output: Path, soft: bool = False, **arguments) -> None:
 
 def run_sharded(output: Path, micro_batches: int) -> None:
     """The same two steps with weights sharded by FSDP2: accelerate shards on accelerators only, torch also on CPUs."""
-    torch.distributed.init_process_group("gloo")
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("gloo")
     rank, ranks = torch.distributed.get_rank(), torch.distributed.get_world_size()
     model = new_model()
     make_shardable(model)
@@ -143,11 +146,11 @@ def run_launched(output: Path) -> None:
 
 
 if __name__ == "__main__":
-    options = json.loads(sys.argv[2])
-    {"run": run, "sharded": run_sharded, "launched": run_launched}[options.pop("mode")](Path(sys.argv[1]), **options)
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
+    modes = {"run": run, "sharded": run_sharded, "launched": run_launched}
+    for job, options in json.loads(sys.argv[2]).items():
+        modes[options.pop("mode")](Path(sys.argv[1], job), **options)
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
     # About one sharded run in 200 on a busy machine aborts in torch's own threads while the interpreter ends (FSDP2 on
     # CPUs starts eight of autograd's, for devices that are not there), after all is written: leave without that.
     sys.stdout.flush()

@@ -12,30 +12,36 @@ import torch
 import yaml
 from distributed_training import VIDEOS, FixedClips, new_model, run
 from safetensors.torch import load_file
+from tiny_models import tiny_model
 from tiny_training import assert_near
 
+from vitaclip_hf import VitaClipForVideoClassification
 from vitaclip_hf.training.arguments import CHECKPOINTING
+from vitaclip_hf.training.shared_class_embeds import SharedClassEmbeds
 
 
 TESTS = Path(__file__).parent
 SHIPPED = TESTS.parents[1] / "configuration" / "accelerate" / "fsdp.yaml"
 TORCHRUN = ["torch.distributed.run", "--nproc_per_node=2", "--rdzv_backend=c10d", "--rdzv_endpoint=localhost:0"]
-shards_on_cpus = pytest.mark.skipif(
-    not hasattr(torch.cpu.Stream, "record_event"), reason="this torch does not shard on CPUs"
-)
+SHARDS_ON_CPUS = hasattr(torch.cpu.Stream, "record_event")
+shards_on_cpus = pytest.mark.skipif(not SHARDS_ON_CPUS, reason="this torch does not shard on CPUs")
 
 
-def run_on_ranks(output: Path, mode: str, launcher: list[str] = TORCHRUN, **arguments) -> tuple[dict, dict]:
-    """What two ranks trained, and the facts that they wrote."""
-    program = [str(TESTS / "distributed_training.py"), str(output), json.dumps({"mode": mode} | arguments)]
+def run_on_ranks(output: Path, jobs: dict[str, dict], launcher: list[str] = TORCHRUN, **more: str) -> Path:
+    """Two ranks do the jobs one after the other: a process takes longer to start than to train."""
+    program = [str(TESTS / "distributed_training.py"), str(output), json.dumps(jobs)]
     paths = os.pathsep.join([str(TESTS.parents[1]), str(TESTS.parent), str(TESTS)])
-    environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    environment |= {"ACCELERATE_USE_CPU": "true"} if mode == "launched" else {}
+    environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"} | more
     finished = subprocess.run(
         [sys.executable, "-m", *launcher, *program], capture_output=True, text=True, timeout=300, env=environment
     )
     assert finished.returncode == 0, finished.stderr[-3000:]
-    return load_file(output / "trained.safetensors"), json.loads((output / "facts.json").read_text())
+    return output
+
+
+def result_of(folder: Path) -> tuple[dict, dict]:
+    """What was trained, and the facts that were written."""
+    return load_file(folder / "trained.safetensors"), json.loads((folder / "facts.json").read_text())
 
 
 def plain_training(soft: bool = False) -> tuple[dict[str, torch.Tensor], list[float]]:
@@ -75,17 +81,26 @@ def test_one_rank_trains_as_plain_gradient_descent(tmp_path, soft):
         np.testing.assert_allclose(json.loads((output / "facts.json").read_text())["losses"], losses, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"per_device_train_batch_size": 2, "total_batch_size": 8},
-        {"per_device_train_batch_size": 4, "total_batch_size": 8, "soft": True, CHECKPOINTING: True},
-    ],
-    ids=["micro-batches", "soft labels, activation checkpointing"],
-)
-def test_two_ranks_train_as_plain_gradient_descent(tmp_path, arguments):
-    trained, metrics = run_on_ranks(tmp_path, "run", **arguments)
-    expected, losses = plain_training(arguments.get("soft", False))
+JOBS = {
+    "micro-batches": {"mode": "run", "per_device_train_batch_size": 2, "total_batch_size": 8},
+    "soft labels": {
+        **{"mode": "run", "per_device_train_batch_size": 4, "total_batch_size": 8, "soft": True},
+        CHECKPOINTING: True,
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory) -> Path:
+    sharded = {"sharded": {"mode": "sharded", "micro_batches": 2}} if SHARDS_ON_CPUS else {}
+    return run_on_ranks(tmp_path_factory.mktemp("ranks"), JOBS | sharded)
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_two_ranks_train_as_plain_gradient_descent(two_ranks, job):
+    """In micro-batches; and with soft labels and activation checkpointing."""
+    trained, metrics = result_of(two_ranks / job)
+    expected, losses = plain_training(JOBS[job].get("soft", False))
     assert_near(trained, expected, atol=2e-6, rtol=1e-4)
     np.testing.assert_allclose(metrics["losses"], losses, rtol=1e-5)
     # Seven videos on two ranks of batches of two: one rank repeats some to fill up, none may count twice.
@@ -94,13 +109,12 @@ def test_two_ranks_train_as_plain_gradient_descent(tmp_path, arguments):
 
 
 @shards_on_cpus
-def test_sharded_weights_train_as_plain_gradient_descent(tmp_path):
-    trained, _ = run_on_ranks(tmp_path, "sharded", micro_batches=2)
-    assert_near(trained, plain_training()[0], atol=2e-6, rtol=1e-4)
+def test_sharded_weights_train_as_plain_gradient_descent(two_ranks):
+    assert_near(result_of(two_ranks / "sharded")[0], plain_training()[0], atol=2e-6, rtol=1e-4)
 
 
 @shards_on_cpus
-@pytest.mark.parametrize("wrapping", ["as shipped", "by the model's own names"])
+@pytest.mark.parametrize("wrapping", ["as shipped", pytest.param("by the model's own names", marks=pytest.mark.slow)])
 def test_the_shipped_file_shards_and_trains_as_plain_gradient_descent(tmp_path, wrapping):
     file = SHIPPED
     if wrapping != "as shipped":  # accelerate asks `_no_split_modules`
@@ -109,10 +123,85 @@ def test_the_shipped_file_shards_and_trains_as_plain_gradient_descent(tmp_path, 
         file = tmp_path / "fsdp.yaml"
         file.write_text(yaml.safe_dump(settings))
     launcher = ["accelerate.commands.launch", "--config_file", str(file), "--main_process_port", "0"]
-    trained, facts = run_on_ranks(tmp_path / "run", "launched", launcher)
+    run_on_ranks(tmp_path, {"run": {"mode": "launched"}}, launcher, ACCELERATE_USE_CPU="true")
+    trained, facts = result_of(tmp_path / "run")
     assert facts["fsdp2"] and facts["all sharded"]
     layers = {"VitaClipVisionLayer", "CLIPEncoderLayer", "VitaClipForVideoClassification"}
     assert layers <= {unit.removeprefix("FSDP") for unit in facts["units"]}
     # Two ranks: every tensor with an even first dimension is halved.
     assert facts["shares"].count(0.5) > 0.9 * len(facts["shares"])
     assert_near(trained, plain_training()[0], atol=2e-6, rtol=1e-4)
+
+
+# Class features that the micro-batches of a step share
+
+
+def batch(size: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    pixels = torch.randn(size, 4, 3, 32, 32, generator=generator, dtype=torch.float64)
+    return pixels, torch.randint(3, (size,), generator=generator)
+
+
+def double_model(tokenizer) -> VitaClipForVideoClassification:
+    """In float64, so that only a different sum and no rounding can make a difference."""
+    model = tiny_model(tokenizer=tokenizer, cls=VitaClipForVideoClassification).double().train()
+    model.freeze_backbone()
+    return model
+
+
+def gradients(model) -> dict[str, torch.Tensor]:
+    return {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
+
+
+def count_text_runs(model) -> list:
+    runs: list = []
+    model.text_model.encoder.register_forward_hook(lambda *_: runs.append(1))
+    return runs
+
+
+def test_gradients_are_those_of_the_plain_way_for_any_split(tokenizer):
+    pixels, labels = batch()
+    plain = double_model(tokenizer)
+    embeds = torch.nn.functional.normalize(plain.get_class_features().pooler_output, dim=-1)
+    video = torch.nn.functional.normalize(plain.get_video_features(pixels).pooler_output, dim=-1)
+    logits = plain.logit_scale.exp() * video @ embeds.T
+    torch.nn.functional.cross_entropy(logits, labels).backward()
+    expected = gradients(plain)
+    assert expected["class_prompts.context"].abs().max() > 1e-4
+    for sizes in ([6], [3, 3], [1, 2, 3], [1] * 6):
+        model = double_model(tokenizer)
+        runs, step = count_text_runs(model), SharedClassEmbeds(model)
+        for index, (some, truth) in enumerate(zip(pixels.split(sizes), labels.split(sizes), strict=True)):
+            shared = step.for_micro_batch(is_last=index == len(sizes) - 1)
+            model(some, labels=truth, num_items_in_batch=6, class_embeds=shared).loss.backward()
+        assert len(runs) == 1
+        assert_near(gradients(model), expected, atol=1e-12, rtol=1e-9)
+
+
+def test_a_loss_scale_passes_through(tokenizer):
+    """As a gradient scaler of float16 does: everything is scaled alike, and only once."""
+    pixels, labels = batch(4)
+    found = []
+    for scale in (1.0, 1024.0):
+        model = double_model(tokenizer)
+        step = SharedClassEmbeds(model)
+        for index in range(2):
+            some = slice(2 * index, 2 * index + 2)
+            shared = step.for_micro_batch(is_last=index == 1)
+            loss = model(pixels[some], labels=labels[some], num_items_in_batch=4, class_embeds=shared).loss
+            (loss * scale).backward()
+        found.append({name: gradient / scale for name, gradient in gradients(model).items()})
+    assert_near(found[1], found[0], atol=1e-14, rtol=1e-12)
+
+
+def test_next_step_computes_anew(tokenizer):
+    pixels, labels = batch(2)
+    model = double_model(tokenizer)
+    step, runs = SharedClassEmbeds(model), count_text_runs(model)
+    first = model(pixels, labels=labels, class_embeds=step.for_micro_batch(True)).logits
+    with torch.no_grad():
+        model.class_prompts.context.normal_()
+    second = model(pixels, labels=labels, class_embeds=step.for_micro_batch(True)).logits
+    assert len(runs) == 2
+    torch.testing.assert_close(second, model(pixels).logits)
+    assert (first - second).abs().max() > 1e-3

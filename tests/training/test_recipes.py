@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from vitaclip_hf import VitaClipTextConfig, VitaClipVisionConfig
-from vitaclip_hf.arguments import ArgumentParser
 from vitaclip_hf.training import run as train_script
-from vitaclip_hf.training.arguments import GROUPS, NAMES, ModelArguments, VitaClipTrainingArguments
+from vitaclip_hf.training.arguments import ModelArguments, VitaClipTrainingArguments
 from vitaclip_hf.training.recipes import read_recipe, write_recipe
 
 
@@ -132,16 +131,3 @@ def test_prompt_settings_are_those_of_the_configurations():
             assert (ours[name].default, bool(ours[name].metadata["help"])) == (getattr(config, name), True), name
     with pytest.raises(ValueError, match="context-position.*'left'"):
         values("--context-position", "left")
-
-
-def test_help_is_in_groups(capsys):
-    with pytest.raises(SystemExit) as finished:
-        train_script.main(["--help"])
-    printed = capsys.readouterr().out
-    assert finished.value.code == 0
-    titles = ["usage: vitaclip train", "vitaclip train own-folder", "\nmodel:", "\nvideos:", "\naugmentation", "\nrun:"]
-    places = [printed.index(title) for title in [*titles, "\ntraining ("]]
-    assert places == sorted(places)
-    assert "--no-use-summary-prompt" not in printed
-    assert "learned prompts, the same for all frames; 0 for none." in " ".join(printed.split())
-    assert ArgumentParser(GROUPS).names == NAMES

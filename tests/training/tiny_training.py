@@ -5,9 +5,9 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from tiny_models import tiny_model
+from tiny_models import tiny_model, tiny_processor
 
-from vitaclip_hf import VitaClipProcessor, VitaClipVideoProcessor, save_checkpoint
+from vitaclip_hf import save_checkpoint
 from vitaclip_hf.data.motion_shapes import Scene, draw_videos, write_video
 
 
@@ -16,10 +16,7 @@ NAMES = ("left", "growing", "blinking")
 
 def save_start(folder: Path, tokenizer) -> Path:
     """A tiny random Vita-CLIP folder to start from; trainings from it take its CLIP and fresh prompts."""
-    size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
-    save_checkpoint(
-        tiny_model(tokenizer=tokenizer), VitaClipProcessor(VitaClipVideoProcessor(**size), tokenizer), folder
-    )
+    save_checkpoint(tiny_model(tokenizer=tokenizer), tiny_processor(tokenizer, num_frames=8), folder)
     return folder
 
 
@@ -43,6 +40,8 @@ def arguments(start: Path, videos: Path, output: Path, *more: str) -> list[str]:
         "save_steps": 2, "eval_strategy": "steps", "eval_steps": 2, "use_cpu": True, "dataloader_num_workers": 0,
         "frame_stride": 1,
     }  # fmt: skip
+    if "no" in more:  # of `eval_strategy`: its steps would be refused
+        del given["eval_steps"]
     return [part for name, value in given.items() for part in (f"--{name}", str(value))] + list(more)
 
 
