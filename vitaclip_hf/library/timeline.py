@@ -201,8 +201,7 @@ class VideoTimeline:
     def separate(self, cells: Iterable[ScoredTime], source: Any) -> Iterator[Segment]:
         """
         Segments with one label at a time. Where two overlap, the change from one to the other is looked for again in
-        clips of half a second, to a tenth of a second. Of two of which one lies within the other, the one with the
-        higher score times length is left.
+        clips of half a second, to a tenth of a second. Where one lies within the other, the higher score is left.
 
         Args:
             cells: of [`cells`].
@@ -219,7 +218,7 @@ class VideoTimeline:
 
         for segment in self.merge(noted()):
             if last is not None and segment.end <= last.end:
-                last = max(last, segment, key=lambda one: one.score * (one.end - one.start))
+                last = max(last, segment, key=lambda one: one.score)
                 continue
             if last is not None:
                 if segment.start < last.end:
