@@ -91,7 +91,7 @@ def test_legacy_configurations(tmp_path):
         *(("vision_config", "num_frames", value) for value in (0, "8")),
         *(("vision_config", "num_global_prompts", -1), ("vision_config", "use_summary_prompt", 2)),
         *(("vision_config", "use_local_prompts", None), ("vision_config", "train_cls_projection", "yes")),
-        *(("text_config", "num_context_tokens", value) for value in (0, 75)),
+        *(("text_config", "num_context_tokens", value) for value in (-1, 75)),
         *(("text_config", "context_position", "back"), ("text_config", "class_specific_context", 1.5)),
         ("text_config", "context_init", 3),
     ],

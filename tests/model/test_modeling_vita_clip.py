@@ -226,6 +226,20 @@ def test_contexts_of_words_are_plain_texts(tokenizer, position, template, specif
     torch.testing.assert_close(model.get_class_features().pooler_output, plain, atol=5e-6, rtol=0)
 
 
+@pytest.mark.parametrize("specific", [True, False])
+def test_without_context_classes_are_their_plain_names(tokenizer, tmp_path, specific):
+    """The paper's rows of vision prompts alone."""
+    model = tiny_model(text={"num_context_tokens": 0, "class_specific_context": specific}, tokenizer=tokenizer)
+    names = [f"{name}." for name in model.config.id2label.values()]
+    plain = model.get_text_features(**tokenizer(names, padding=True, return_tensors="pt")).pooler_output
+    model.save_pretrained(tmp_path)
+    for one in (model, VitaClipModel.from_pretrained(tmp_path)):
+        torch.testing.assert_close(one.get_class_features().pooler_output, plain, atol=1e-6, rtol=0)
+    model.freeze_backbone()
+    model.train()(torch.randn(1, 8, 3, 32, 32)).logits_per_video.sum().backward()
+    assert model.vision_model.encoder.layers[0].prompts.global_prompts.grad.abs().sum() > 0
+
+
 @torch.no_grad()
 def test_new_classes_on_a_loaded_model(tokenizer):
     model = tiny_model(tokenizer=tokenizer)

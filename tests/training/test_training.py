@@ -241,7 +241,7 @@ BAD_ARGUMENTS = {
     "no videos there": (["--videos", "{tmp}"], "no"),
     "too many frames": (["--num_frames", "40000000"], "--num-frames"),
     "wrong RandAugment": (["--rand_augment", "rand-q7"], "rand-q7"),
-    "no context": (["--num_context_tokens", "0"], "num-context-tokens"),
+    "less than no context": (["--num_context_tokens", "-1"], "num-context-tokens"),
     "unknown metric": (["--metric_for_best_model", "f1"], "top1, top5"),
     "unused": (["--dataloader_drop_last"], "--dataloader-drop-last"),
     "half precision": (["--fp16"], "--bf16"),

@@ -24,7 +24,8 @@ class VitaClipTextConfig(CLIPTextConfig):
     names (paper section 3.2; CoOp, arXiv 2109.01134).
 
     Args:
-        num_context_tokens (`int`, defaults to 16): learned tokens of a class prompt; the released K400 script has 8.
+        num_context_tokens (`int`, defaults to 16): learned tokens of a class prompt, 0 for none (prompts of the
+            vision tower alone); the released K400 script has 8.
         context_position (`str`, defaults to `"end"`): where the class name stands: at the `"end"` of the context, in
             `"front"` of it, or in its `"middle"`.
         class_specific_context (`bool`, defaults to `True`): one context for each class, or one for all.
@@ -44,7 +45,8 @@ class VitaClipTextConfig(CLIPTextConfig):
 
     def validate_architecture(self):
         super().validate_architecture()
-        _check_at_least(self, 1, "num_context_tokens", "num_attention_heads")
+        _check_at_least(self, 0, "num_context_tokens")
+        _check_at_least(self, 1, "num_attention_heads")
         if self.context_position not in CONTEXT_POSITIONS:
             positions = ", ".join(CONTEXT_POSITIONS)
             raise ValueError(f"`context_position` must be one of {positions}, got {self.context_position!r}.")

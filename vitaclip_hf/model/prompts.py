@@ -139,10 +139,11 @@ class ClassPrompts(nn.Module):
                 raise ValueError("The classes have no names, and share one context: call `model.set_classes` first.")
             logger.warning_once("The classes have no names yet, only learned contexts: call `model.set_classes`.")
         ids = self.class_input_ids[:, : self.lengths[1]]
-        is_slot = (ids == CONTEXT_SLOT)[..., None]  # [C, L, 1]
-        slots = (is_slot.cumsum(1) - 1).clamp(min=0).expand(-1, -1, self.context.shape[-1])
-        context = self.context.expand(len(ids), -1, -1).gather(1, slots)
-        tokens = torch.where(is_slot, context, embed(ids.clamp(min=0)).to(context.device))
+        tokens = embed(ids.clamp(min=0)).to(self.context.device)
+        if self.config.num_context_tokens:
+            is_slot = (ids == CONTEXT_SLOT)[..., None]  # [C, L, 1]
+            slots = (is_slot.cumsum(1) - 1).clamp(min=0).expand(-1, -1, self.context.shape[-1])
+            tokens = torch.where(is_slot, self.context.expand(len(ids), -1, -1).gather(1, slots), tokens)
         return tokens, (ids != AFTER_END).sum(-1) - 1
 
     def set_names(
