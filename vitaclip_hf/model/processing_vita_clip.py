@@ -70,7 +70,7 @@ def tokenize_classes(names: list[str], tokenizer: Any, config: VitaClipTextConfi
         size = config.vocab_size
         raise ValueError(f"The text tower has {size} tokens, and the tokenizer gives {largest}: use the model's own.")
     context = None
-    if config.context_init is not None:
+    if slots and config.context_init is not None:
         context = torch.tensor(tokenizer(config.context_init.replace("_", " "), add_special_tokens=False).input_ids)
         if len(context) != len(slots):
             lengths = f"{len(context)} tokens long but `num_context_tokens` is {len(slots)}"
