@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from vitaclip_hf import VitaClipProcessor, __version__
 from vitaclip_hf.data.configuration_files import read_recipe_beside, read_yaml
-from vitaclip_hf.data.text_files import read_json
+from vitaclip_hf.data.text_files import content_errors, read_json
 from vitaclip_hf.loading.prompts_alone import fingerprint_of_tensors, split_tensors
 from vitaclip_hf.model.configuration_vita_clip import PROMPT_FIELDS
 
@@ -168,6 +168,7 @@ def eval_results(results: dict[str, Any]) -> list[EvalResult]:
     ]
 
 
+@content_errors("The files beside the checkpoint make no card", ValueError)
 def make_card(
     checkpoint: Path,
     model_id: str,

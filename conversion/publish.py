@@ -7,7 +7,6 @@ tokenizer and both pipelines must give the checkpoint's own outputs to the bit.
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -209,7 +208,10 @@ def publish(
     if not checkpoint.is_dir():
         raise ValueError(f"{checkpoint}: no such folder.")
     check_links(checkpoint)
-    with tempfile.TemporaryDirectory(prefix="publish-") as name:
+    beside = None if output is None else output.absolute().parent
+    if beside is not None:
+        beside.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".publish-", dir=beside) as name:
         scratch = Path(name)
         folder, whole = scratch / "folder", checkpoint
         loaded = load_checkpoint(checkpoint, model_class=VitaClipModel)
@@ -225,7 +227,7 @@ def publish(
         check_folder(folder, whole, clip, size, scratch)
         files = [(path.name, path.stat().st_size, sha256_of(path)) for path in sorted(folder.iterdir())]
         if output is not None:
-            shutil.copytree(folder, output, dirs_exist_ok=True)
+            folder = folder.replace(output)  # an empty folder may be there
         if not push:
             return Publication(files)
         return Publication(files, *upload(folder, repo_id, revision, private, commit_message))

@@ -1,5 +1,9 @@
 """The attacks of this folder, seeded and short; `make attack` runs them long."""
 
+import os
+from functools import partial
+from pathlib import Path
+
 import numpy as np
 import pytest
 from attack import hostile_folders, kills, media_files, publishing, released_files
@@ -101,12 +105,29 @@ def test_an_impossible_size_takes_no_memory(good, tmp_path):
         ("image_mean", [0.5] * 5),
         ("image_std", "wide"),
         ("crop_size", {"height": 1, "width": 100_000}),  # no frame has it
+        ("do_center_crop", False),  # frames that are not square
     ],
 )
 def test_a_processor_that_makes_no_numbers(good, tmp_path, field, value):
     folder = hostile_folders.copied(good, tmp_path / "folder")
     hostile_folders.set_field("processor_config.json", ("video_processor", field), value)(folder)
     with pytest.raises(CheckpointError, match="video processor"):
+        load_checkpoint(folder)
+
+
+def huge(path: Path) -> None:
+    """1 TB that takes no disk."""
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+
+
+@pytest.mark.parametrize("name", ["chat_template.jinja", "tokenizer_config.json"])
+@pytest.mark.parametrize("make", [os.mkfifo, partial(os.symlink, "/dev/zero"), huge])
+def test_pipes_devices_and_huge_texts_are_never_read(good, tmp_path, name, make):
+    folder = hostile_folders.copied(good, tmp_path / "folder")
+    (folder / name).unlink(missing_ok=True)
+    make(folder / name)
+    with pytest.raises(CheckpointError, match=name):
         load_checkpoint(folder)
 
 

@@ -25,11 +25,13 @@ from vitaclip_hf.library import store as store_module
 from vitaclip_hf.library.contact_sheet import draw_contact_sheet
 from vitaclip_hf.library.embedding import embed_videos
 from vitaclip_hf.library.store import Moment, VideoStore, read_embeddings
+from vitaclip_hf.library.windows import read_clips
 
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo"
 SAMPLES = sorted(map(str, (DEMO / "videos").iterdir()))
 TEXT = "red star moving left"
+SETTINGS = {"model": "none", "fingerprint": "0" * 64, "dtype": "float32"}
 MODEL = ["--model", str(DEMO / "checkpoint")]
 
 
@@ -194,7 +196,7 @@ def test_search_is_exact_and_takes_the_best_of_each_video(checkpoint, folder, pl
 
 def test_many_windows_of_one_video_hide_no_other(place):
     store, vector = VideoStore(place), np.eye(4, dtype=np.float32)
-    store.create({"width": 4})
+    store.create(SETTINGS | {"width": 4})
     rows = [{"video": "film", "start": n, "end": n + 1, "vector": vector[0]} for n in range(900)]
     store.write([*rows, {"video": "other", "start": 0, "end": 1, "vector": vector[1]}])
     assert [hit.path for hit in store.search(vector[0], 2)] == ["film", "other"]
@@ -204,7 +206,7 @@ def test_many_windows_of_one_video_hide_no_other(place):
 def test_object_storage(checkpoint, tmp_path, place):
     store = VideoStore(place.format(tmp_path))
     assert store.settings is None
-    store.create({"width": 2, "window": None})
+    store.create(SETTINGS | {"width": 2, "window": None})
     row = {"video": "a'\\b", "start": 0.0, "end": 1.0, "vector": [1.0, 0.0]}
     store.write([row])
     store.write([row | {"vector": [0.0, 1.0]}], known={"a'\\b"})
@@ -227,10 +229,28 @@ def test_vectors_that_are_no_numbers_are_errors(checkpoint, place):
         store.search(np.array([np.nan] * store.settings["width"]))
 
 
+def test_a_video_that_changes_while_it_is_read_is_read_again(checkpoint, tmp_path, place, monkeypatch):
+    """Its hash is that of the new content, the vectors are of the old one: they must not stay together."""
+    (tmp_path / "films").mkdir()
+    film = Path(shutil.copy(SAMPLES[0], tmp_path / "films" / "film.mp4"))
+
+    def replaced(*arguments):
+        yield from read_clips(*arguments)
+        shutil.copy(SAMPLES[1], film)
+
+    monkeypatch.setattr("vitaclip_hf.library.embedding.read_clips", replaced)
+    assert embed_videos(tmp_path / "films", place, checkpoint)["failed"] == 1
+    monkeypatch.undo()
+    assert embed_videos(tmp_path / "films", place, checkpoint)["new"] == 1
+    embed_videos(SAMPLES[1:2], tmp_path / "other", checkpoint)
+    (row,), (expected,) = (read_embeddings(where).to_pylist() for where in (place, tmp_path / "other"))
+    assert np.allclose(row["vector"], expected["vector"], atol=1e-6)
+
+
 @pytest.mark.parametrize("value", [np.inf, np.nan, 1e30])
 def test_a_damaged_vector_is_never_a_score(place, value):
     store = VideoStore(place)
-    store.create({"width": 2})
+    store.create(SETTINGS | {"width": 2})
     store.table.add(pa.Table.from_pylist([{"video": "a", "vector": [7.0, 1.0]}], store.table.schema))
     (file,) = place.glob("*/data/*.lance")
     data = file.read_bytes()

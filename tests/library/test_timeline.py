@@ -197,7 +197,7 @@ def test_files(tmp_path):
         "00:01:01.500 --> 01:02:03.250\na &amp; &lt;b&gt; --&gt; c (50%)\n"
     )
     assert (tmp_path / "t.srt").read_text() == (
-        "1\n00:00:00,000 --> 00:00:02,000\ntai chi (99%)\n\n2\n00:01:01,500 --> 01:02:03,250\na & <b> --> c (50%)\n"
+        "1\n00:00:00,000 --> 00:00:02,000\ntai chi (99%)\n\n2\n00:01:01,500 --> 01:02:03,250\na & ‹b› --› c (50%)\n"
     )
     assert clock(3599.9996) == "01:00:00.000"
     with pytest.raises(ValueError, match="t.doc"):

@@ -8,6 +8,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
+from urllib.request import urlopen
 
 import pytest
 import torch
@@ -19,12 +21,14 @@ from vitaclip_hf.cli.main import main
 
 pytest.importorskip("fastapi")
 
+import uvicorn  # noqa: E402
 from fastapi.testclient import TestClient  # noqa: E402
 
 from vitaclip_hf.model import decoding_process  # noqa: E402
 from vitaclip_hf.model.decoding import PyAVVideo  # noqa: E402
 from vitaclip_hf.server import app as server_app  # noqa: E402
 from vitaclip_hf.server.batching import ModelWorker  # noqa: E402
+from vitaclip_hf.server.connections import TimedProtocol  # noqa: E402
 from vitaclip_hf.server.limits import Limits  # noqa: E402
 
 
@@ -257,6 +261,32 @@ def test_slow_uploads_and_clients_that_go(client, service, monkeypatch):
     assert service.in_flight == 0 and post(client).status_code == 200
 
 
+def test_a_form_without_its_end_mark_is_refused(client):
+    """The parser would drop the last label in silence."""
+    form = client.build_request("POST", "/classify", files={"video": ("a.mp4", CONTENT)}, data={"labels": LABELS})
+    kind, body = {"Content-Type": form.headers["Content-Type"]}, form.read()
+    for cut in (3, 6, 40):  # of the mark, which ends in `--` and a line break
+        assert "end mark" in error_of(client.post("/classify", headers=kind, content=body[:-cut]), 400, "invalid_form")
+    assert client.post("/classify", headers=kind, content=body).status_code == 200
+
+
+def test_half_sent_headers_are_closed_and_hinder_nobody(client, monkeypatch):
+    monkeypatch.setattr(TimedProtocol, "seconds", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        config = uvicorn.Config(client.app, http=TimedProtocol, lifespan="off", log_level="error")
+        server = uvicorn.Server(config)
+        thread = Thread(target=server.run, args=([listening],), daemon=True)
+        thread.start()
+        address = listening.getsockname()
+        held = [socket.create_connection(address, timeout=30) for _ in range(50)]
+        for connection in held:
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost:")
+        assert urlopen(f"http://127.0.0.1:{address[1]}/health", timeout=30).status == 200
+        assert [connection.recv(1) for connection in held] == [b""] * len(held)
+        server.should_exit = True
+        thread.join(30)
+
+
 def test_overload_is_answered_503_and_passes(client, service, monkeypatch):
     limited(monkeypatch, service, queue=2)
     served = count(client, 'vitaclip_requests_total{status="200"}')
@@ -333,8 +363,6 @@ def test_limits_are_above_0(name, value):
 
 
 def test_the_command_hands_its_options_to_the_server(monkeypatch):
-    import uvicorn
-
     seen = {}
     monkeypatch.setattr(server_app, "create_app", lambda checkpoint, limits: seen.update(limits=limits))
     monkeypatch.setattr(uvicorn.Server, "run", lambda server: seen.update(config=server.config))

@@ -55,7 +55,7 @@ def loaded_checkpoint(
     if device is not None:
         try:
             place = torch.device(device)
-            torch.zeros(1, device=place).item()
+            torch.zeros(1, device=place).item()  # RuntimeError: "meta" too, which holds no values
         except (RuntimeError, AssertionError, NotImplementedError) as error:
             reason = str(error).strip().splitlines()[0][:200]
             raise ValueError(f"`device` {device}: cannot be used here ({reason})") from error

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, TextIO
 
+from ..data.output_files import csv_text
 from ..model.shown_names import shown
 
 
@@ -55,9 +56,10 @@ def write_csv(rows: Rows, file: TextIO) -> None:
     writer.writeheader()
     for row in rows:
         for rank, score in enumerate(row.get("scores", ()), start=1):
-            writer.writerow({"video": row["video"], "rank": rank, "answer": row["answer"]} | score)
+            names = {"video": row["video"], "label": score["label"], "answer": row["answer"]}
+            writer.writerow(score | {"rank": rank} | {name: csv_text(text) for name, text in names.items()})
         if "error" in row:
-            writer.writerow(row)
+            writer.writerow({name: csv_text(row[name]) for name in ("video", "error")})
         file.flush()
 
 

@@ -36,6 +36,7 @@ def serve(
     import uvicorn
 
     from ..server.app import create_app
+    from ..server.connections import TimedProtocol, raise_open_files
     from ..server.limits import MEBIBYTE, Limits
 
     limits = Limits(
@@ -53,10 +54,12 @@ def serve(
         host,
         port,
         log_level=log_level,
-        limit_concurrency=1000,
+        http=TimedProtocol,
         timeout_graceful_shutdown=round(wait_seconds) + 5,
         server_header=False,
     )
+    TimedProtocol.seconds = limits.upload_seconds
+    raise_open_files()
     server = uvicorn.Server(config)
     # After its work uvicorn raises the signal again, by which the process ends as its starter expects.
     with suppress(KeyboardInterrupt):

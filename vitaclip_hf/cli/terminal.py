@@ -7,8 +7,9 @@ from typing import Any
 from ..model.shown_names import shown
 
 
-# Progress bars and help texts move within a line and have colors; nothing else is passed on.
-_COMMANDS = re.compile(r"(\x1b\[[0-9;]*[mAK])|[\x00-\x07\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+# Progress bars and logs move within a line and have colors; nothing else of a longer text is passed on.
+_COMMANDS = re.compile(r"(\x1b\[[0-9;]*m)|[\x00-\x07\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_BAR_MOVES = re.compile(r"\n*(\x1b\[A)*")  # what tqdm writes alone, to go to the line of a bar and back
 
 
 def guard_streams() -> None:
@@ -36,7 +37,8 @@ class _Guarded:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        self._stream.write(_COMMANDS.sub(lambda found: found[1] or shown(found[0]), text))
+        is_move = _BAR_MOVES.fullmatch(text)
+        self._stream.write(text if is_move else _COMMANDS.sub(lambda found: found[1] or shown(found[0]), text))
         return len(text)
 
     def writelines(self, lines: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..data.output_files import replace_file
+from ..data.output_files import csv_text, replace_file
 from ..model.shown_names import shown
 from . import options
 from .inputs import PICTURES, check_ending, read_labels
@@ -125,7 +125,7 @@ def with_progress(windows: Iterable[Any], duration: float | None) -> Iterator[An
 def written(windows: Iterable[Any], labels: tuple[str, ...], file: Any) -> Iterator[Any]:
     """The windows, whose scores are written to a CSV file on the way."""
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(("start", "end", *labels))
+    writer.writerow(("start", "end", *map(csv_text, labels)))
     for window in windows:
         writer.writerow((f"{window.start:.3f}", f"{window.end:.3f}", *(f"{score:.6f}" for score in window.scores)))
         yield window

@@ -34,6 +34,11 @@ def replace_file(path: str | Path, write: Callable[[Path], Any]) -> None:
         raise
 
 
+def csv_text(text: str) -> str:
+    """A name in a CSV file, with an apostrophe where a spreadsheet would compute it as a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
 def storable(text: str) -> str:
     """A name as UTF-8 can hold it: a byte that is none is written as `\\udcff`, which JSON reads back."""
     return text.encode("utf-8", "backslashreplace").decode()

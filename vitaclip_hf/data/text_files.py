@@ -7,6 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,17 @@ class AnnotationError(ValueError):
 
     def __init__(self, message: str):
         super().__init__(one_line(message))
+
+
+@contextmanager
+def content_errors(problem: str, error: type[ValueError] = AnnotationError) -> Iterator[None]:
+    """What goes wrong with the content of a file becomes an `error` that names the problem; also as a decorator."""
+    try:
+        yield
+    except error:
+        raise
+    except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError, OSError) as cause:
+        raise error(f"{problem} ({type(cause).__name__}: {one_line(str(cause)[:MAX_MESSAGE])}).") from cause
 
 
 def read_bytes(path: str | Path, limit: int = MAX_FILE_BYTES) -> bytes:

@@ -1,11 +1,11 @@
 """Reads the results of evaluations; mean and deviation over models that differ in their training seed."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..data.metrics import METRICS
+from ..data.text_files import content_errors, read_json
 from .accuracies import mean_and_std, percent, protocol_of, table_head
 from .protocols import EvaluationError
 
@@ -20,15 +20,14 @@ def read_results(file: Path | str) -> dict[str, Any]:
     Raises:
         EvaluationError: the file cannot be read, or it is not the `results.json` of an evaluation.
     """
-    try:
-        content = json.loads(Path(file).read_bytes())
+    with content_errors(f"{file}: not the results.json of an evaluation", EvaluationError):
+        content = read_json(file)
         if "limited" not in content or not all(content[table].keys() >= names for table, names in REQUIRED.items()):
             raise ValueError("it is incomplete")
         return content | {"protocol": protocol_of(content)}
-    except (OSError, RecursionError, ValueError, TypeError, AttributeError, KeyError) as error:
-        raise EvaluationError(f"{file}: not the results.json of an evaluation ({error!s:.300}).") from error
 
 
+@content_errors("These results cannot be averaged", EvaluationError)
 def average_over_seeds(files: Sequence[Path | str]) -> dict[str, Any]:
     """
     Averages the figures of several results of one protocol on the same lists.
@@ -58,6 +57,8 @@ def average_over_seeds(files: Sequence[Path | str]) -> dict[str, Any]:
         if _lists(result) != _lists(results[0]):
             raise EvaluationError(f"{file}: another protocol or other lists than {files[0]}.")
     rows = [row for row in results[0]["rows"] if all(row in result["rows"] for result in results)]
+    if not rows:
+        raise EvaluationError("The results have no row in common.")
     seeds = {row: [_columns(result["rows"][row]) for result in results] for row in rows}
     return {
         "protocol": results[0]["protocol"]["name"],

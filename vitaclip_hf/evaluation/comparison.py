@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow
 import pyarrow.parquet
 
 from ..data.metrics import METRICS, ranks_in_ranking
+from ..data.text_files import content_errors
 from .average import read_results
 from .plan import OWN_SPLIT
 from .progress_log import PREDICTIONS_FILE
@@ -21,6 +21,7 @@ from .protocols import EvaluationError
 
 
 BATCH = 250  # resamples at a time, to save memory
+NOT_COMPARED = content_errors("These results cannot be compared", EvaluationError)
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,11 @@ def read_predictions(folder: Path, row: str) -> dict[tuple[str, str], tuple[int,
         EvaluationError: the file cannot be read, or it does not have the row.
     """
     file = folder / PREDICTIONS_FILE
-    try:
-        with file.open("rb") as stream:
+    with content_errors(f"{file}: cannot be read", EvaluationError):
+        if not file.is_file():
+            raise FileNotFoundError("there is no such file")
+        with file.open("rb") as stream:  # pyarrow opens no path that is not UTF-8
             table = pyarrow.parquet.read_table(stream)
-    except (OSError, pyarrow.ArrowInvalid) as error:
-        raise EvaluationError(f"{file}: cannot be read ({error}).") from error
     if f"{row}_ids" not in table.column_names:
         rows = [name.removesuffix("_ids") for name in table.column_names if name.endswith("_ids")]
         raise EvaluationError(f"{file}: has no row {row!r}, only {', '.join(rows)}.")
@@ -71,11 +72,13 @@ def read_predictions(folder: Path, row: str) -> dict[tuple[str, str], tuple[int,
     return dict(zip(zip(split, path, strict=True), zip(label, ids, strict=True), strict=True))
 
 
+@NOT_COMPARED
 def first_rows(*files: Path | str) -> tuple[str, ...]:
     """The row of the evaluated model in each `results.json`."""
-    return tuple(next(iter(read_results(file)["rows"])) for file in files)
+    return tuple((*read_results(file)["rows"],)[0] for file in files)
 
 
+@NOT_COMPARED
 def pair(a: Path | str, b: Path | str, rows: tuple[str, ...] | None = None) -> tuple[list[PairedSplit], int]:
     """
     Puts the answers of two evaluations side by side.
@@ -135,6 +138,7 @@ def accuracy(splits: Sequence[PairedSplit], name: str, weights: np.ndarray) -> n
     return np.nanmean(by_split, axis=0).T
 
 
+@NOT_COMPARED
 def compare(
     splits: Sequence[PairedSplit], resamples: int = 10_000, confidence: float = 0.95, seed: int = 0
 ) -> dict[str, Difference]:
@@ -177,6 +181,7 @@ def compare(
     return {name: Difference(a, b, b - a, lower, upper) for name, (a, b), lower, upper in bounds}
 
 
+@NOT_COMPARED
 def settings(a: Path | str, b: Path | str) -> tuple[list[str], list[str]]:
     """
     Compares the settings of two results.

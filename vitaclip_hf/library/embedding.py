@@ -248,6 +248,8 @@ class _Embedder:
             for window in read_clips(self.reader, file.source, self.run["window"], self.run["stride"]):
                 yield file.video, window
             row["content"] = sha256_of(Path(file.source)) if self.run["hash"] else None
+            if _file(file.source, file.video) != file:
+                raise ValueError("it was changed while it was read; run again")
         except (VideoDecodingError, OSError, ValueError) as error:
             reason, name = one_line(error), str(file.source)
             row["error"] = storable(reason if name in reason else f"{name}: {reason}")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import lancedb
@@ -24,6 +25,7 @@ from lancedb.index import IvfFlat
 
 from ..data.folder_lock import FolderLock
 from ..data.output_files import unstored
+from ..data.text_files import content_errors
 from ..loading.checkpoint import Checkpoint
 from ..loading.guards import check_utf8
 from ..model.read_options import READ_OPTIONS
@@ -34,6 +36,10 @@ from .windows import read_clips, window_features
 FOLDER = ".vitaclip-index"
 TABLE = "videos"
 SETTINGS = b"vitaclip"  # in the table's metadata
+SETTING_TYPES: dict[str, Any] = {
+    **{"model": str, "fingerprint": str, "dtype": str, "width": int, "templates": (list, NoneType)},
+    **{"window": (int, float, NoneType), "stride": (int, float, NoneType), "labels": (list, dict, NoneType)},
+}
 COMPACTED_EVERY = 100  # versions
 KEPT_FOR = timedelta(days=1)  # a version
 FEW_WINDOWS = 10_000  # are always searched exactly
@@ -99,8 +105,8 @@ class VideoStore:
         """Errors of the database in one line that names the place."""
         try:
             yield
-        except (RuntimeError, ValueError) as error:
-            if not str(error).startswith("lance error"):
+        except Exception as error:  # LanceDB's panics are of a type of their own
+            if isinstance(error, (OSError, ValueError)) and not str(error).startswith("lance error"):
                 raise
             reason = one_line(error).removeprefix("lance error: ").split(", /")[0]
             raise ValueError(f"{self.place}: the vectors cannot be read or written ({reason:.300}).") from error
@@ -136,7 +142,16 @@ class VideoStore:
     def settings(self) -> dict[str, Any] | None:
         """Model, fingerprint, number type, windows and labels of the table; `None` if there is none yet."""
         table = self._open()
-        return None if table is None else json.loads(table.schema.metadata[SETTINGS])
+        if table is None:
+            return None
+        with content_errors(f"{self.place}: the settings of the vectors are damaged", ValueError):
+            settings = json.loads(table.schema.metadata[SETTINGS])
+            for name, kind in SETTING_TYPES.items():
+                if not isinstance(settings.setdefault(name, None), kind):
+                    raise TypeError(f"`{name}` is {settings[name]!r:.100}")
+            if not isinstance(getattr(torch, settings["dtype"], None), torch.dtype):
+                raise TypeError(f"`dtype` is {settings['dtype']!r:.100}")
+            return settings
 
     def check_model(self, checkpoint: Checkpoint) -> dict[str, Any]:
         """

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ..data.listings import is_url
-from ..data.output_files import replace_file, storable
+from ..data.output_files import csv_text, replace_file, storable
 from ..model.shown_names import one_line
 from .moments import clock, write_page
+
+
+SRT_TAGS = str.maketrans("<>{}", "‹›()")  # SRT cannot escape the signs of its tags
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def write_csv(path: Path, segments: Sequence[Segment], source: str, **media: Any
         writer.writerow(("start", "end", "label", "score", "cosine"))
         for segment in segments:
             times = (f"{segment.start:.3f}", f"{segment.end:.3f}")
-            writer.writerow((*times, segment.label, f"{segment.score:.6f}", f"{segment.cosine:.6f}"))
+            writer.writerow((*times, csv_text(segment.label), f"{segment.score:.6f}", f"{segment.cosine:.6f}"))
 
 
 def write_subtitles(path: Path, segments: Sequence[Segment], source: str, **media: Any) -> None:
@@ -65,8 +68,9 @@ def write_subtitles(path: Path, segments: Sequence[Segment], source: str, **medi
     cues, decimal = (["WEBVTT\n"], ".") if is_vtt else ([], ",")
     for number, segment in enumerate(segments, start=1):
         label = one_line(segment.label)
+        label = escape(label, quote=False) if is_vtt else label.translate(SRT_TAGS)
         times = f"{clock(segment.start, decimal)} --> {clock(segment.end, decimal)}"
-        cue = f"{times}\n{escape(label, quote=False) if is_vtt else label} ({segment.score:.0%})\n"
+        cue = f"{times}\n{label} ({segment.score:.0%})\n"
         cues.append(cue if is_vtt else f"{number}\n{cue}")
     path.write_text("\n".join(cues), encoding="utf-8")
 

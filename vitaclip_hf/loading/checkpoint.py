@@ -28,6 +28,7 @@ from .guards import (
     CheckpointError,
     check_amount,
     check_complete,
+    check_files,
     check_sizes,
     check_utf8,
     check_video_processor,
@@ -202,8 +203,8 @@ def _load_processor(name: str, model: Any, kind: str, hub: dict[str, Any]) -> An
         return processor
     if not isinstance(processor, VitaClipProcessor) or None in (processor.video_processor, processor.tokenizer):
         raise CheckpointError(f"{name}: no complete VitaClipProcessor beside the model; save the processor there too.")
-    check_video_processor(name, processor.video_processor)
-    tokens, vocabulary = len(processor.tokenizer), config.text_config.vocab_size
+    check_video_processor(name, processor.video_processor, config.vision_config.image_size)
+    tokens, vocabulary = max(processor.tokenizer.get_vocab().values()) + 1, config.text_config.vocab_size
     if not vocabulary / 2 <= tokens <= vocabulary:  # transformers makes one of a few tokens for a folder without any
         raise CheckpointError(
             f"{name}: the tokenizer has {tokens:,} tokens, the text tower {vocabulary:,}. Save the tokenizer that "
@@ -244,6 +245,7 @@ def read_config(
     name = str(name)
     if name and os.path.isdir(name):
         check_utf8(name, "safetensors", error=CheckpointError)
+        check_files(name)
         if not os.path.isfile(os.path.join(name, "config.json")):
             raise CheckpointError(f"{shown(name)}: there is no config.json in this folder; give that of a saved model.")
     else:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..model.shown_names import one_line
+from ..data.text_files import content_errors, read_json
 from .guards import INDEX, CheckpointError
 
 
@@ -50,10 +50,8 @@ def check_checksums(folder: str | os.PathLike, files: Iterable[Path] | None = No
     listing = Path(folder, CHECKSUMS_FILE)
     if not listing.is_file():
         return
-    try:
-        sums = dict(json.loads(listing.read_text(encoding="utf-8"))["sha256"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{listing}: damaged ({one_line(error)}); fetch it again, or delete it.") from error
+    with content_errors(f"{listing}: damaged; fetch it again, or delete it", CheckpointError):
+        sums = dict(read_json(listing)["sha256"])
     for path in weight_files(folder) if files is None else files:
         if path.name in sums and sha256_of(path) != sums[path.name]:
             advice = f"fetch it again or, if it was saved again by `save_pretrained`, delete {CHECKSUMS_FILE}"

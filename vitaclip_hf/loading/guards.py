@@ -1,6 +1,5 @@
 """Checks of a checkpoint: what `from_pretrained` takes with a warning, and what would take too much memory."""
 
-import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,6 +16,7 @@ from transformers import AutoModel, CLIPConfig, PreTrainedConfig
 from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
+from ..data.text_files import MAX_FILE_BYTES, content_errors, read_json
 from ..model.prompts import ClassPrompts, TimeEmbedding, VisionPrompts
 from ..model.shown_names import one_line, shown
 
@@ -61,6 +61,14 @@ def hub_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {name: arguments[name] for name in HUB_ARGUMENTS if name in arguments}
 
 
+def check_files(folder: str) -> None:
+    """Raises `CheckpointError` for a pipe, a device or a huge text file, which the libraries would read without end."""
+    for path in Path(folder).iterdir():
+        is_text = path.suffix.lower() in (".json", ".txt", ".jinja", ".model")
+        if not path.is_dir() and (not path.is_file() or is_text and path.stat().st_size > MAX_FILE_BYTES):
+            raise CheckpointError(f"{path}: not a file, or larger than {MAX_FILE_BYTES:,} bytes; fetch it again.")
+
+
 def find_file(source: str, name: str, hub: Mapping[str, Any]) -> str | None:
     """A file of a folder or of the Hub, or None."""
     quiet = {f"_raise_exceptions_for_{case}": False for case in ("missing_entries", "connection_errors", "gated_repo")}
@@ -87,12 +95,10 @@ def stored_shapes(source: str, hub: Mapping[str, Any]) -> dict[str, list[int]] |
         index = find_file(source, INDEX, hub)
         if index is None:
             return None
-        try:
-            names = set(json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"].values())
+        with content_errors(f"{index}: no index of shards; fetch it again", CheckpointError):
+            names = set(read_json(index)["weight_map"].values())
             if not all(Path(name).name == name and "\\" not in name for name in names):
                 raise ValueError("it names files that are not beside it")
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise CheckpointError(f"{index}: no index of shards ({one_line(error)}); fetch it again.") from error
         files = [find_file(source, name, hub) for name in sorted(names)]
     shapes: dict[str, list[int]] = {}
     for file in files:
@@ -185,9 +191,9 @@ def check_complete(source: Any, info: Mapping[str, Any], new: Iterable[str] = ()
         )
 
 
-def check_video_processor(source: str, processor: Any) -> None:
+def check_video_processor(source: str, processor: Any, side: int | None = None) -> None:
     """
-    Tries a video processor on one small frame.
+    Tries a video processor on one small frame, whose pixels must be a square, of `side` if that is given.
 
     Raises:
         CheckpointError: a video would take gigabytes of model input, or the processor cannot be used at all.
@@ -199,8 +205,9 @@ def check_video_processor(source: str, processor: Any) -> None:
         views = processor.num_views * processor.num_spatial_views
         if not 0 < 12 * views * processor.num_frames * max(sides) ** 2 <= MAX_PIXEL_BYTES:
             raise ValueError(f"views, frames or sizes are wrong: {views}, {processor.num_frames}, {sides}")
-        inputs = processor(np.full((1, 8, 8, 3), 127, np.uint8), num_views=1, num_spatial_views=1, return_tensors="pt")
-        if not inputs["pixel_values_videos"].isfinite().all():
-            raise ValueError("its pixels are NaN or infinite")
+        inputs = processor(np.full((1, 8, 16, 3), 127, np.uint8), num_views=1, num_spatial_views=1, return_tensors="pt")
+        pixels = inputs["pixel_values_videos"]
+        if not pixels.isfinite().all() or side not in (None, pixels.shape[-1]) or pixels.shape[-2] != pixels.shape[-1]:
+            raise ValueError(f"its pixels are NaN, infinite or of the shape {tuple(pixels.shape)}")
     except LOADING_ERRORS as error:
         raise CheckpointError(f"{source}: its video processor cannot be used ({one_line(error)}); save it.") from error

@@ -26,6 +26,7 @@ from torch import nn
 from transformers.utils import CONFIG_NAME
 from transformers.utils.hub import cached_file, extract_commit_hash
 
+from ..data.text_files import content_errors, read_json
 from ..model.configuration_vita_clip import REMOTE_CODE_FIELDS
 from ..model.modeling_vita_clip import VitaClipModel
 from ..model.shown_names import one_line
@@ -84,8 +85,8 @@ class PromptRecord:
         Raises:
             CheckpointError: the file is damaged or of a newer format.
         """
-        try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+        with content_errors(f"{path}: damaged or not written by `save_prompts`", CheckpointError):
+            content = read_json(path)
             version = int(content["format_version"])
             record = cls(**{field.name: content[field.name] for field in dataclasses.fields(cls)})
             fingerprints = f"{record.base_fingerprint} {record.prompts_fingerprint}"
@@ -96,9 +97,6 @@ class PromptRecord:
             # A folder is seen from the prompts' own, else (older records) from the current one.
             places = (Path(path).parent / record.base_model, Path(record.base_model))
             folder = next((place for place in places if record.base_revision is None and place.is_dir()), None)
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, OSError, RecursionError) as error:
-            cause = f"{type(error).__name__}: {one_line(error)}"
-            raise CheckpointError(f"{path}: damaged or not written by `save_prompts` ({cause}).") from error
         if version > FORMAT_VERSION:
             writer = f"written by vitaclip_hf {record.package_version!s:.50}"
             raise CheckpointError(f"{path}: format {version}, {writer}; this is {__version__}. Update the package.")

@@ -16,6 +16,7 @@ import anyio
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -102,10 +103,17 @@ class VideoService:
         length = request.headers.get("Content-Length", "")
         if length.isdecimal() and int(length) > limit:
             raise too_many_bytes(limit)
-        counted = Request(request.scope, limit_body(request.receive, limit))
+        body = LimitedBody(request.receive, limit)
         try:
             with anyio.fail_after(seconds):
-                return await counted.form(max_files=1, max_fields=self.limits.labels + 20, max_part_size=1 << 20)
+                form = await Request(request.scope, body).form(
+                    max_files=1, max_fields=self.limits.labels + 20, max_part_size=1 << 20
+                )
+            boundary = parse_options_header(request.headers["Content-Type"])[1].get(b"boundary", b"")
+            if b"--" + boundary + b"--" not in body.end:  # the parser takes such a form, without its last part
+                await form.close()
+                raise HTTPException(400, "the form's end mark is missing; was the request cut short?")
+            return form
         except TimeoutError as error:
             raise RequestError(408, "upload_too_slow", f"the request was not received within {seconds:g} s.") from error
         except HTTPException as error:  # of the form's parser
@@ -177,19 +185,20 @@ class VideoService:
         return answer | {"frames": list(metadata.frames_indices or ()), "times": times}
 
 
-def limit_body(receive: Receive, limit: int) -> Receive:
-    """`receive`, which raises when a request has more bytes."""
-    received = 0
+class LimitedBody:
+    """`receive`, which raises when a request has more bytes, and keeps the last ones."""
 
-    async def counted() -> Message:
-        nonlocal received
-        message = await receive()
-        received += len(message.get("body", b""))
-        if received > limit:
-            raise too_many_bytes(limit)
+    def __init__(self, receive: Receive, limit: int):
+        self.receive, self.limit, self.received, self.end = receive, limit, 0, b""
+
+    async def __call__(self) -> Message:
+        message = await self.receive()
+        body = message.get("body", b"")
+        self.received += len(body)
+        self.end = (self.end + body[-4096:])[-4096:]  # a boundary has 70 characters at most
+        if self.received > self.limit:
+            raise too_many_bytes(self.limit)
         return message
-
-    return counted
 
 
 def too_many_bytes(limit: int) -> RequestError:
