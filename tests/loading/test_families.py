@@ -2,6 +2,7 @@
 
 import fractions
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from vitaclip_hf.loading.guards import CheckpointError
 from vitaclip_hf.model.scorer import Scorer
 
 
+ROOT = Path(__file__).parents[2]
 TEXTS = ["a red star", "the blue heart moving left in a video", "turning"]
 TEMPERATURE = {"videoprism": 0.01}
 SIGMOID = ("siglip", "siglip2", "pe_video")

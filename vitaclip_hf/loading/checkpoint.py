@@ -271,6 +271,11 @@ def read_config(
         raise CheckpointError(  # of a connection; it names no model
             f"{name}: no such folder, and it cannot be fetched from the Hub ({one_line(error)})"
         ) from error
+    if getattr(config, "quantization_config", None) is not None:
+        raise CheckpointError(
+            f"{name}: saved in a quantized form; give the checkpoint that it was made of. `quantization_config` of "
+            "`from_pretrained` quantizes it while it is loaded."
+        )
     if isinstance(config, VitaClipConfig) or (accept_clip and config.model_type in BACKBONES):
         return config
     if any_model:

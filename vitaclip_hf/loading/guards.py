@@ -193,7 +193,7 @@ def check_complete(source: Any, info: Mapping[str, Any], new: Iterable[str] = ()
 
 def check_video_processor(source: str, processor: Any, side: int | None = None) -> None:
     """
-    Tries a video processor on one small frame, whose pixels must be a square, of `side` if that is given.
+    Tries a video processor on one small frame, whose pixels must be a square of `side`, if that is given.
 
     Raises:
         CheckpointError: a video would take gigabytes of model input, or the processor cannot be used at all.
@@ -207,7 +207,7 @@ def check_video_processor(source: str, processor: Any, side: int | None = None) 
             raise ValueError(f"views, frames or sizes are wrong: {views}, {processor.num_frames}, {sides}")
         inputs = processor(np.full((1, 8, 16, 3), 127, np.uint8), num_views=1, num_spatial_views=1, return_tensors="pt")
         pixels = inputs["pixel_values_videos"]
-        if not pixels.isfinite().all() or side not in (None, pixels.shape[-1]) or pixels.shape[-2] != pixels.shape[-1]:
+        if not pixels.isfinite().all() or side is not None and pixels.shape[-2:] != (side, side):
             raise ValueError(f"its pixels are NaN, infinite or of the shape {tuple(pixels.shape)}")
     except LOADING_ERRORS as error:
         raise CheckpointError(f"{source}: its video processor cannot be used ({one_line(error)}); save it.") from error

@@ -110,16 +110,17 @@ class VitaClipVisionAttention(CLIPAttention):
         )
         attended, weights = attention(
             self,
-            # As rows: torch's product of a part of a tensor with four axes would add the bias in a second kernel.
+            # As rows: torch's product of a part of a tensor with four axes would add the bias in a second kernel, and
+            # quantized products take three axes at most.
             heads(self.q_proj(hidden_states[:, :, :num_queries].flatten(0, 2))),
-            heads(self.k_proj(hidden_states)),
-            heads(self.v_proj(hidden_states)),
+            heads(self.k_proj(hidden_states.flatten(0, 1))),
+            heads(self.v_proj(hidden_states.flatten(0, 1))),
             None,
             scaling=self.scale,
             dropout=self.dropout if self.training else 0.0,
             **kwargs,
         )
-        return self.out_proj(attended.reshape(batch, frames, -1, width)), weights
+        return self.out_proj(attended.reshape(batch * frames, -1, width)).unflatten(0, (batch, frames)), weights
 
 
 class VitaClipVisionLayer(CLIPEncoderLayer):
@@ -143,7 +144,7 @@ class VitaClipVisionLayer(CLIPEncoderLayer):
         tokens = hidden_states if nearest is None else self.prompts(hidden_states, nearest)
         attended, _ = self.self_attn(self.layer_norm1(tokens), num_queries, **kwargs)
         hidden_states = hidden_states[:, :, :num_queries] + attended
-        return hidden_states + self.mlp(self.layer_norm2(hidden_states))
+        return hidden_states + self.mlp(self.layer_norm2(hidden_states).flatten(0, 1)).view_as(hidden_states)
 
 
 class VitaClipVisionEncoder(nn.Module):
