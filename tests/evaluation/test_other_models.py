@@ -46,3 +46,6 @@ def test_scores_are_those_of_the_pipeline_and_two_models_compare(class_folders, 
     blended = ["--output", str(tmp_path / "blended"), "--blend", "0.5"]
     assert main([*(str(word) for word in command), *blended]) == 2
     assert "siglip" in capsys.readouterr().err
+    supervised = [word if word != "own-zero-shot" else "own-supervised" for word in map(str, command)]
+    assert main([*supervised, "--output", str(tmp_path / "supervised")]) == 2
+    assert "zero-shot" in capsys.readouterr().err

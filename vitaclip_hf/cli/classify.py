@@ -61,6 +61,10 @@ def classify(
             raise ValueError(f"`output` {output}: pass `format` for a file that does not end in {', '.join(ENDINGS)}.")
         format = ENDINGS[ending]
     sources = find_videos(videos)
+    if texts is None and model is None:
+        raise ValueError(
+            "give `labels`: without `model`, the videos are scored by a public CLIP, which has no classes."
+        )
     if texts is None and template:
         raise ValueError("`template` is for `labels`; the classes of a checkpoint need none.")
     if picture is not None:
@@ -85,7 +89,8 @@ def classify(
     if failed:
         # `--labels a b` makes a video of "b".
         words = [name for name, error in sources.items() if error and not Path(name).suffix]
-        hint = "; several labels are separated by commas" if labels and words else ""
+        forgotten = words and labels and not any("," in label for label in labels)
+        hint = "; several labels are separated by commas" if forgotten else ""
         print(f"vitaclip classify: {len(failed)} of {len(sources)} videos could not be read{hint}", file=sys.stderr)
     return 1 if failed else 0
 

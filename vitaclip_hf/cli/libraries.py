@@ -2,10 +2,11 @@
 
 import sys
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from ..model.shown_names import one_line
+from ..model.shown_names import one_line, shown
 
 
 # The model of a command without `model`: the CLIP that Vita-CLIP, ViFi-CLIP and X-CLIP start from (docs/models.md).
@@ -67,7 +68,8 @@ def loaded_checkpoint(
     if name is None and not cached and not constants.HF_HUB_OFFLINE:
         print(f"vitaclip: no `--model`, so {DEFAULT_MODEL} is downloaded ({DEFAULT_FACTS})", file=sys.stderr)
     try:
-        checkpoint = load_checkpoint(DEFAULT_MODEL if name is None else name, device=place, **kwargs)
+        with redirect_stdout(sys.stderr):  # transformers prints remarks on Perception Encoder there
+            checkpoint = load_checkpoint(DEFAULT_MODEL if name is None else name, device=place, **kwargs)
     except (OSError, ValueError) as error:
         if name is not None:
             raise
@@ -94,9 +96,9 @@ def _alternatives() -> str:
 
 
 def print_summary(text: str, started: float, model: Any) -> None:
-    """Prints what was done on stderr, with the seconds that it took and where the model ran."""
-    seconds = time.perf_counter() - started
-    print(f"{text}, {seconds:.1f} s in {dtype_of(model)} on {model.device}", file=sys.stderr)
+    """Prints what was done on stderr, with the seconds that it took, where the model ran, and its name."""
+    seconds, name = time.perf_counter() - started, shown(str(model.config.name_or_path))
+    print(f"{text}, {seconds:.1f} s in {dtype_of(model)} on {model.device}, {name}", file=sys.stderr)
 
 
 def dtype_of(model: Any) -> str:

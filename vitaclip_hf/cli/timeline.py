@@ -96,7 +96,8 @@ def timeline(
         write(path, segments, video, opened.metadata, searched.labels, drawn_cells, thumbnails)
     for error in errors:
         print(f"vitaclip timeline: {error}", file=sys.stderr)
-    print_summary(f"{len(segments)} segments, {len(searched.labels)} labels", started, checkpoint.model)
+    counts = f"{len(segments)} segment{'s' * (len(segments) != 1)}, {len(searched.labels)} labels"
+    print_summary(counts, started, checkpoint.model)
     return 1 if errors else 0
 
 

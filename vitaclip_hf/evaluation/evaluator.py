@@ -83,6 +83,8 @@ class Evaluator:
         own: str = self.model.config.model_type  # "vita_clip", or the family of another dual encoder
         if blend and own != "vita_clip":
             raise EvaluationError(f"`blend` mixes a Vita-CLIP with its CLIP; this is a {own!r} model.")
+        if own != "vita_clip" and any(split.text == "supervised" for split in plan.splits):
+            raise EvaluationError(f"This is a {own!r} model, which learned no classes; take a zero-shot protocol.")
         encoders = {own: checkpoint.encoder(**({"blend": blend} if blend else {}))}
         if frozen_clip and own == "vita_clip":
             encoders["frozen_clip"] = replace(encoders[own], use_prompts=False)
