@@ -168,7 +168,7 @@ def test_one_label_at_a_time_changes_where_the_pictures_do(checkpoint, tmp_path,
 
     monkeypatch.setattr(timeline.reader, "process", lambda frames: frames)
     monkeypatch.setattr(timeline.scorer, "score", score)
-    overlapping = [Segment(0, 5.7, "a", 0.5, 0), Segment(1, 2, "c", 0.9, 0), Segment(4.1, 5.95, "b", 0.9, 0)]
+    overlapping = [Segment(0, 5.7, "a", 0.5, 0), Segment(1, 2, "c", 0.4, 0), Segment(4.1, 5.95, "b", 0.9, 0)]
     monkeypatch.setattr(timeline, "merge", lambda cells: list(cells) and iter(overlapping))
     first, second = timeline.separate(cells, tmp_path / "video.mkv")
     assert (first.label, first.start, second.label, second.end) == ("a", 0, "b", 5.95)
