@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 import yaml
 from huggingface_hub import constants, hf_api
+from transformers.utils import hub as transformers_hub
 
 
 TOKEN = "hf_test_token"
@@ -225,6 +226,7 @@ def local_hub() -> Iterator[HubServer]:
         for name, value in (settings | {"HF_HUB_OFFLINE": False, "HF_HUB_DISABLE_XET": True}).items():
             patch.setattr(constants, name, value)
         patch.setattr(hf_api.api, "endpoint", hub.url)  # of the functions of the package's own client
+        patch.setattr(transformers_hub, "_hf_api", None, raising=False)  # transformers keeps one of its first endpoint
         patch.setenv("HF_TOKEN", TOKEN)
         yield hub
 
