@@ -1,6 +1,5 @@
 """The look of all charts. Needs matplotlib."""
 
-from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure  # without pyplot: no display, no global state
@@ -9,6 +8,7 @@ from matplotlib.figure import Figure  # without pyplot: no display, no global st
 # Okabe and Ito's blue, and a light grey-blue: they differ in lightness, so that all readers can tell them apart.
 BEST, OTHER, TRACK = "#0072B2", "#A9BFD1", "#F0F2F5"
 INK, QUIET = "#1B1F24", "#667080"
+DOTS_PER_INCH = 160
 
 
 def charts(count: int = 1, width: float = 8.0, height: float = 3.6) -> tuple[Figure, list[Any]]:
@@ -27,7 +27,3 @@ def charts(count: int = 1, width: float = 8.0, height: float = 3.6) -> tuple[Fig
 
 def title(axes: Any, text: str) -> None:
     axes.set_title(text, loc="left", color=INK, fontsize=11, fontweight="bold", pad=10)
-
-
-def save(figure: Figure, path: str | Path) -> None:
-    figure.savefig(path, dpi=160)

@@ -14,7 +14,7 @@ from .options import BatchSize, Device, DtypeName, Labels, LabelsFile, MaxSecond
 
 ModelOfVectors = Annotated[
     str | None,
-    typer.Option(metavar="MODEL", help="Folder or Hub id. Default: that of the vectors, at first a CLIP."),
+    typer.Option(metavar="MODEL", help="Folder or Hub id. Default: that of the vectors; of new ones a public CLIP."),
 ]
 Window = Annotated[
     float | None,

@@ -14,7 +14,7 @@ from .options import Revision, TableFormat
 def info(
     model: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Folder or Hub id of a Vita-CLIP, of prompts alone, or of a CLIP."),
+        typer.Option(metavar="NAME", help="Folder or Hub id: Vita-CLIP, prompts alone, CLIP, SigLIP, X-CLIP, …"),
     ] = None,
     revision: Revision = None,
     format: TableFormat = "table",

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pyarrow.parquet
 
 from ..data.metrics import METRICS, ranks_in_ranking
@@ -65,10 +66,15 @@ def read_predictions(folder: Path, row: str) -> dict[tuple[str, str], tuple[int,
             raise FileNotFoundError("there is no such file")
         with file.open("rb") as stream:  # pyarrow opens no path that is not UTF-8
             table = pyarrow.parquet.read_table(stream)
-    if f"{row}_ids" not in table.column_names:
-        rows = [name.removesuffix("_ids") for name in table.column_names if name.endswith("_ids")]
-        raise EvaluationError(f"{file}: has no row {row!r}, only {', '.join(rows)}.")
-    split, path, label, ids = (table[name].to_pylist() for name in ("split", "path", "label", f"{row}_ids"))
+        if f"{row}_ids" not in table.column_names:
+            rows = [name.removesuffix("_ids") for name in table.column_names if name.endswith("_ids")]
+            raise EvaluationError(f"{file}: has no row {row!r:.100}, only {', '.join(rows):.300}.")
+        types = {"split": pyarrow.string(), "path": pyarrow.string(), "label": pyarrow.int64()}
+        types[f"{row}_ids"] = pyarrow.list_(pyarrow.int64())
+        table = table.select(list(types)).cast(pyarrow.schema(types))
+        if any(table[name].null_count for name in ("split", "path", "label")):
+            raise ValueError("a split, path or label is missing")
+        split, path, label, ids = (table[name].to_pylist() for name in types)
     return dict(zip(zip(split, path, strict=True), zip(label, ids, strict=True), strict=True))
 
 
@@ -138,7 +144,6 @@ def accuracy(splits: Sequence[PairedSplit], name: str, weights: np.ndarray) -> n
     return np.nanmean(by_split, axis=0).T
 
 
-@NOT_COMPARED
 def compare(
     splits: Sequence[PairedSplit], resamples: int = 10_000, confidence: float = 0.95, seed: int = 0
 ) -> dict[str, Difference]:

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 
-from ..charts import BEST, INK, OTHER, QUIET, TRACK, charts, save, title
+from ..charts import BEST, DOTS_PER_INCH, INK, OTHER, QUIET, TRACK, charts, title
 from ..data.metrics import per_class_accuracy
 from ..data.output_files import replace_file
 from ..version import package_versions
@@ -142,7 +142,7 @@ def _write_per_class(folder: Path, outcome: SplitOutcome, rows: Sequence[str], h
     axes.grid(color=TRACK)
     title(axes, heading)
     figure.legend(loc="outside lower right", ncols=2, frameon=False, labelcolor=QUIET)
-    save(figure, folder / f"{stem}.png")
+    figure.savefig(folder / f"{stem}.png", dpi=DOTS_PER_INCH)
 
 
 def _write_confusion(folder: Path, outcome: SplitOutcome, row: str, heading: str) -> None:
@@ -166,7 +166,7 @@ def _write_confusion(folder: Path, outcome: SplitOutcome, row: str, heading: str
             axes.text(predicted, true, number, ha="center", va="center", fontsize=8, color=color)
     axes.set(xlabel="predicted class", ylabel="true class")
     title(axes, heading)
-    save(figure, folder / f"{stem}.png")
+    figure.savefig(folder / f"{stem}.png", dpi=DOTS_PER_INCH)
 
 
 def _write_csv(file: Path, lines: Iterable[Sequence]) -> None:

@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from ..charts import BEST, INK, OTHER, QUIET, TRACK
+from ..charts import BEST, DOTS_PER_INCH, INK, OTHER, QUIET, TRACK
 from ..model.read_options import ReadOptions
 from ..model.shown_names import one_line
 from ..model.video_inputs import to_frames, video_from
@@ -33,7 +33,6 @@ COSINE_WIDTH = 1.0
 WIDEST_LABEL = 0.45 * INNER_WIDTH
 
 TITLE_SIZE, LABEL_SIZE, TIME_SIZE = 15, 13, 9.5
-DOTS_PER_INCH = 160
 ROUNDING = 1e-4  # of a softmax in float32
 CAPITAL_HEIGHT = 0.73  # of the size of the letters
 

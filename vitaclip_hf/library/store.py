@@ -105,8 +105,9 @@ class VideoStore:
         """Errors of the database in one line that names the place."""
         try:
             yield
-        except Exception as error:  # LanceDB's panics are of a type of their own
-            if isinstance(error, (OSError, ValueError)) and not str(error).startswith("lance error"):
+        except Exception as error:
+            of_database = str(error).startswith(("lance error", "Invalid input"))
+            if not of_database and type(error).__name__ != "RustPanic":  # a type that can be imported from nowhere
                 raise
             reason = one_line(error).removeprefix("lance error: ").split(", /")[0]
             raise ValueError(f"{self.place}: the vectors cannot be read or written ({reason:.300}).") from error

@@ -103,7 +103,7 @@ def plot_curves(log_history: list[dict[str, Any]], path: str | Path) -> None:
         log_history (`list[dict]`): `trainer.state.log_history`.
         path (`str` or `Path`): the PNG file to write.
     """
-    from ..charts import BEST, OTHER, QUIET, TRACK, charts, save, title
+    from ..charts import BEST, DOTS_PER_INCH, OTHER, QUIET, TRACK, charts, title
 
     figure, panels = charts(3, width=12)
     for axes, (heading, names) in zip(panels, CURVES, strict=True):
@@ -111,14 +111,12 @@ def plot_curves(log_history: list[dict[str, Any]], path: str | Path) -> None:
         for (name, label), color in zip(names.items(), (BEST, OTHER), strict=False):
             scale = 100 if "top" in name else 1
             points = [(entry["step"], scale * entry[name]) for entry in log_history if name in entry]
-            if points and not (
-                name == "eval_top5" and min(points)[1] == 100
-            ):  # of a few classes, top-5 is always right
-                axes.plot(
-                    *zip(*points, strict=True), color=color, linewidth=2, marker="o" * (len(points) == 1), label=label
-                )
+            always_right = name == "eval_top5" and all(value == 100 for _, value in points)  # of a few classes
+            if points and not always_right:
+                style = {"color": color, "linewidth": 2, "marker": "o" if len(points) == 1 else None}
+                axes.plot(*zip(*points, strict=True), label=label, **style)
         axes.set_xlabel("step")
         axes.grid(axis="y", color=TRACK)
         if len(axes.lines) > 1:
             axes.legend(frameon=False, labelcolor=QUIET)
-    save(figure, path)
+    figure.savefig(path, dpi=DOTS_PER_INCH)
