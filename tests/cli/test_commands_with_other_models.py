@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hub_server import local_hub
 from huggingface_hub import constants
-from huggingface_hub.utils import _cache_manager
+from huggingface_hub.utils import _cache_manager, _http
 from tiny_encoders import save_tiny_encoder
 
 from vitaclip_hf import load_checkpoint
@@ -60,6 +60,20 @@ def test_without_a_model_a_public_clip_is_named_before_it_is_downloaded(folders,
     assert main(command) == 2
     (offline,) = capsys.readouterr().err.splitlines()
     assert "--model" in offline and "org/clip" in offline
+
+
+def test_without_a_connection_the_cache_answers_at_once(folders, capsys, monkeypatch):
+    command = ["classify", str(VIDEO), "--labels", ",".join(LABELS), "--model", "org/clip", "--format", "json"]
+    assert main(command) == 0
+    online, waits = capsys.readouterr().out, []
+    closed = "http://127.0.0.1:9"
+    monkeypatch.setattr(constants, "ENDPOINT", closed)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{closed}/{{repo_id}}/{{revision}}/{{filename}}")
+    monkeypatch.setattr(_http.time, "sleep", waits.append)  # between the tries of a request
+    assert main(command) == 0
+    assert capsys.readouterr().out == online and not waits
+    assert main([*command[:-3], "org/missing"]) == 2
+    assert "org/missing" in capsys.readouterr().err.splitlines()[-1] and not waits
 
 
 def test_info_and_search_say_what_x_clip_is(folders, tmp_path, capsys):

@@ -33,6 +33,7 @@ from .guards import (
     check_utf8,
     check_video_processor,
     find_file,
+    hub_answers,
     hub_arguments,
     prompt_names,
 )
@@ -124,16 +125,19 @@ def load_checkpoint(
     name = str(name)
     any_model = model_class is None and not accept_clip
     model_class = model_class or VitaClipModel
-    config = read_config(name, revision, accept_clip, any_model)
     asked = kwargs.get("use_safetensors")
     kwargs = {"use_safetensors": True, "revision": revision} | kwargs
+    if not _is_folder(name) and not hub_answers():
+        kwargs["local_files_only"] = True
     hub = hub_arguments(kwargs)
+    config = _read_config(name, accept_clip, any_model, **hub)
     try:
         if any_model and not isinstance(config, VitaClipConfig):
             kind = "encoder"
             kwargs["use_safetensors"] = asked  # those of 2022 have PyTorch's file alone, of which only tensors are read
             check_amount(name, config, hub)
-            model, info = AutoModel.from_pretrained(name, config=config, output_loading_info=True, **kwargs)
+            kwargs |= {"output_loading_info": True, "adapter_kwargs": dict(hub)}  # AutoModel loses them there
+            model, info = AutoModel.from_pretrained(name, config=config, **kwargs)
             check_complete(name, info, unexpected=False)
         elif not isinstance(config, VitaClipConfig):
             kind = "clip"
@@ -232,37 +236,33 @@ def save_checkpoint(
     write_checksums(folder)
 
 
-def read_config(
-    name: str | Path, revision: str | None = None, accept_clip: bool = False, any_model: bool = False
-) -> Any:
-    """
-    The configuration of a checkpoint, checked to be one that [`load_checkpoint`] can load.
-
-    Raises:
-        CheckpointError: no such folder and no Hub id, or another kind of model.
-        OSError: files that cannot be fetched or read.
-    """
-    name = str(name)
+def _is_folder(name: str) -> bool:
+    """Whether this is a folder of a checkpoint or an id on the Hub; a CheckpointError if it is neither."""
     if name and os.path.isdir(name):
         check_utf8(name, "safetensors", error=CheckpointError)
         check_files(name)
         if not os.path.isfile(os.path.join(name, "config.json")):
             raise CheckpointError(f"{shown(name)}: there is no config.json in this folder; give that of a saved model.")
-    else:
-        try:
-            if os.path.isdir(os.path.dirname(name)):  # a path: its last part is missing
-                raise HFValidationError(name)
-            validate_repo_id(name)
-        except HFValidationError as error:
-            raise CheckpointError(
-                f"{shown(name[:200]) or 'an empty name'}: no such folder, and not an id on the Hub (those are "
-                "ORG/NAME, where ORG is no folder here); give one of the two."
-            ) from error
+        return True
     try:
-        labels = PreTrainedConfig.get_config_dict(name, revision=revision)[0].get("num_labels", 0)
+        if os.path.isdir(os.path.dirname(name)):  # a path: its last part is missing
+            raise HFValidationError(name)
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise CheckpointError(
+            f"{shown(name[:200]) or 'an empty name'}: no such folder, and not an id on the Hub (those are "
+            "ORG/NAME, where ORG is no folder here); give one of the two."
+        ) from error
+    return False
+
+
+def _read_config(name: str, accept_clip: bool, any_model: bool, **hub: Any) -> Any:
+    """The configuration of a checkpoint, checked to be one that [`load_checkpoint`] can load."""
+    try:
+        labels = PreTrainedConfig.get_config_dict(name, **hub)[0].get("num_labels", 0)
         if isinstance(labels, int) and labels > MAX_LABELS:  # transformers makes a name of each
             raise ValueError(f"`num_labels` is {labels:,}; at most {MAX_LABELS:,} are read")
-        config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False, **hub)
     except LOADING_ERRORS as error:
         raise CheckpointError(f"{name}: its configuration does not load ({one_line(error)}).") from error
     except OSError as error:
@@ -288,4 +288,4 @@ def read_config(
     raise CheckpointError(f"{name}: this is a {config.model_type!r:.100} model; give {needed} checkpoint.")
 
 
-__all__ = ["Checkpoint", "CheckpointError", "load_checkpoint", "read_config", "save_checkpoint"]
+__all__ = ["Checkpoint", "CheckpointError", "load_checkpoint", "save_checkpoint"]

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub.errors import StrictDataclassError
+from huggingface_hub import constants, get_session
+from huggingface_hub.errors import OfflineModeIsEnabled, StrictDataclassError
 from safetensors import safe_open
 from torch import nn
 from transformers import AutoModel, CLIPConfig, PreTrainedConfig
@@ -21,6 +22,7 @@ from ..model.prompts import ClassPrompts, TimeEmbedding, VisionPrompts
 from ..model.shown_names import one_line, shown
 
 
+logger = logging.get_logger(__name__)
 # What `from_pretrained` takes to find files; the last two are about the folder itself, not about a base model.
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 # What the libraries raise for files that do not fit; a missing file is an OSError, which passes.
@@ -59,6 +61,18 @@ def quietly() -> Iterator[None]:
 def hub_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Those of `from_pretrained` that say how files are found."""
     return {name: arguments[name] for name in HUB_ARGUMENTS if name in arguments}
+
+
+def hub_answers() -> bool:
+    """Whether the Hub can be reached: without it, every file would be asked for six times, over half a minute."""
+    try:
+        get_session().head(constants.ENDPOINT, timeout=5)
+    except OfflineModeIsEnabled:
+        return False
+    except Exception as error:  # of the HTTP client, which is another one in each version of huggingface_hub
+        logger.warning(f"{constants.ENDPOINT} cannot be reached ({one_line(error)}); models come from the cache alone.")
+        return False
+    return True
 
 
 def check_files(folder: str) -> None:
