@@ -25,6 +25,8 @@ CONTAINERS = (
 _EXAMPLES = "mp4, mov, mkv, webm, avi, mpeg, ts, flv, wmv, ogv, gif, mxf, dv, or another container of videos"
 # Names of outermost boxes by which MP4 and QuickTime files begin; the first four hold the frames and where they are.
 MP4_BOXES = (b"moov", b"moof", b"mdat", b"mfra", b"ftyp", b"styp", b"free", b"skip", b"wide", b"sidx")
+# What follows the name in a table of sizes, and in a run of a fragment; the four bytes at the end count frames.
+_COUNTS = re.compile(rb"\0.{3}(?:stsz.{8}|trun.{4})(.{4})", re.DOTALL)
 
 MAX_ZEROS = 1 << 27  # in a row, more than a frame has: a file with holes, which may be of terabytes
 
@@ -109,7 +111,7 @@ def check_end(video: str | bytes, may_be_cut: bool = False) -> bool:
         size = file.seek(0, io.SEEK_END)
         file.seek(0)
         head = file.read(1024)
-        stated, position, count, has_fragments = 0, 0, 0, False
+        stated, position, count, frames, has_fragments = 0, 0, 0, 0, False
         while head[4:8] in MP4_BOXES and position + 8 <= size:  # the outermost boxes
             file.seek(position)
             length, name, large = struct.unpack(">I4sQ", file.read(16).ljust(16, b"\0"))
@@ -121,6 +123,11 @@ def check_end(video: str | bytes, may_be_cut: bool = False) -> bool:
             has_fragments |= name == b"moof"
             if position < 64 * (count - 1000):
                 raise DamageError(f"its first {count:,} boxes are empty")
+            if name in (b"moov", b"moof"):  # FFmpeg takes 40 bytes for each frame that they count
+                file.seek(position - length)
+                frames += sum(int.from_bytes(n, "big") for n in _COUNTS.findall(file.read(min(length, size))))
+            if frames > size:
+                raise DamageError(f"it is cut short, {size} bytes for {frames} frames")
         if head[:4] == b"RIFF" and head[8:12] == b"AVI " and head[4:8] != b"\xff\xff\xff\xff":
             # Some writers count the 8 bytes of the header too, or do not write the padding byte.
             stated = int.from_bytes(head[4:8], "little") - 1

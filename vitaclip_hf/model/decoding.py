@@ -334,8 +334,6 @@ class PyAVVideo(Video):
         if stream.duration is None or not len(entries):
             return None
         size = len(self._video) if isinstance(self._video, bytes) else os.path.getsize(self._video)
-        if len(entries) > size:  # before gigabytes are taken for it
-            raise DamageError(f"it is cut short, {size} bytes for {len(entries)} frames")
         columns = attrgetter("pos", "size", "timestamp", "is_keyframe", "is_discard")
         table = FrameTable.of(map(columns, entries), trusted)
         present = int((table.positions <= size - table.sizes).sum())
@@ -377,7 +375,7 @@ class PyAVVideo(Video):
             yield from (frame for frame in frames if start is None or frame.pts is None or frame.pts >= start)
 
     def frames(self) -> Iterator[DecodedFrame]:
-        metadata, before, start = self.metadata, None, 0.0
+        metadata, before, start, overstated = self.metadata, None, 0.0, 0
         shown_for = 1 / metadata.fps if metadata.fps else 0.04
         clock = Clock(shown_for, self._container_start)
         with self._opened() as (container, stream):
@@ -387,6 +385,7 @@ class PyAVVideo(Video):
                 if before is None:
                     start = time
                 else:
+                    overstated += before.end - time > time - before.time
                     before.end = time
                     yield before
                 length = float((frame.duration or 0) * (frame.time_base or 0)) or shown_for
@@ -396,6 +395,8 @@ class PyAVVideo(Video):
                 before = DecodedFrame(number, time, end, partial(self._picture, frame))
             if before is None:
                 raise DamageError("it has no whole frames")
+            if 2 * overstated > before.number:  # by more than twice the steps of their stamps
+                before.end = before.time + shown_for
             if (count := before.number + 1) != metadata.total_num_frames:  # together, and before anything uses them
                 if clock.gaps:
                     gaps = f"its time stamps leave out {sum(clock.gaps):,.0f} s; the gap is closed"
@@ -455,9 +456,9 @@ def _duration(
     longest = MAX_GAP / unit if unit else 0
     decoding = [packet[0] for packet in shown or () if packet[0] is not None]
     if shown is not None:
-        stamps = np.array([packet[1] for packet in shown if packet[1] is not None], np.int64)
-        if not unit or len(stamps) < len(shown):
+        if not unit or any(packet[1] is None for packet in shown):
             return 0.0, None
+        stamps, lengths = np.array([packet[1:] for packet in shown], np.int64).T
     steps: np.ndarray = np.diff(np.sort(stamps))
     usual = steps[(steps > 0) & (steps <= longest)]
     step = float(np.median(usual) * unit) if len(usual) else None
@@ -466,7 +467,9 @@ def _duration(
     if shown is None:
         return float((stream.duration or 0) * unit), step
     first, last = int(stamps.min()), int(stamps.max())
-    end = max((stamp + length for _, stamp, length in shown if stamp is not None and length <= longest), default=last)
+    overstated = lengths[np.argsort(stamps)][:-1] > 2 * steps  # as in `frames`
+    believed = (lengths <= longest) & (2 * overstated.sum() < len(lengths))
+    end = int((stamps + lengths * believed).max())
     length = end - first if end > last else (last - first) * len(shown) / max(len(shown) - 1, 1)
     return float(length * unit), step
 
