@@ -6,8 +6,11 @@ import av
 import numpy as np
 
 
-def write_stamped(file, stamps, container="matroska", audio_from: float | None = None) -> None:
-    """A video whose frames have these stamps in hundredths of a second, perhaps beside silence from another moment."""
+def write_stamped(file, stamps, container="matroska", audio_from: float | None = None, length: int = 0) -> None:
+    """
+    A video whose frames have these stamps in hundredths of a second, and state this length, perhaps beside silence from
+    another moment.
+    """
     with av.open(str(file), "w", format=container) as output:
         stream = output.add_stream("mpeg4", rate=100)
         stream.width, stream.height, stream.time_base = 32, 32, Fraction(1, 100)
@@ -17,12 +20,10 @@ def write_stamped(file, stamps, container="matroska", audio_from: float | None =
             samples = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
             samples.rate, samples.pts, samples.time_base = 8000, round(audio_from * 8000), Fraction(1, 8000)
             output.mux(sound.encode(samples))
-        for number in range(len(stamps)):
+        for number in range(len(stamps) + 1):
             picture = av.VideoFrame.from_ndarray(np.full((32, 32, 3), number, np.uint8))
             picture.pts, picture.time_base = number, Fraction(1, 100)
-            for packet in stream.encode(picture):
+            for packet in stream.encode(picture if number < len(stamps) else None):
                 packet.pts = packet.dts = stamps[packet.pts]
+                packet.duration = length or packet.duration
                 output.mux(packet)
-        for packet in stream.encode(None):
-            packet.pts = packet.dts = stamps[packet.pts]
-            output.mux(packet)

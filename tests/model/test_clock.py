@@ -65,15 +65,17 @@ def test_time_zero_is_the_start_of_the_container(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("stamps", "seconds"),
+    ("stamps", "length", "seconds"),
     [
-        (range(0, 100, 10), 1.0),
-        ([*range(0, 100, 10), 400], 4.1),  # a frame that is held
-        ([7], 0.01),
+        (range(0, 100, 10), 0, 1.0),
+        ([*range(0, 100, 10), 400], 0, 4.1),  # a frame that is held
+        ([7], 0, 0.01),
+        (range(0, 100, 10), 300, 1.0),  # all say 3 s, and the next one comes after 0.1 s
+        ([*range(0, 100, 10), *range(10_000_000, 10_000_100, 10)], 300, 2.0),
     ],
 )
-def test_count_rate_and_length_belong_together(tmp_path, stamps, seconds):
-    write_stamped(tmp_path / "clip.mkv", stamps)
+def test_count_rate_and_length_belong_together(tmp_path, stamps, length, seconds):
+    write_stamped(tmp_path / "clip.mkv", stamps, length=length)
     metadata = open_video(tmp_path / "clip.mkv").metadata
     assert metadata.total_num_frames == len(stamps)
     assert metadata.duration == pytest.approx(seconds, abs=0.1)

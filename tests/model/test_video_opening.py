@@ -227,8 +227,12 @@ def test_file_addresses_and_data_sets_rows(folder):
 
 @pytest.mark.parametrize("page", ["trickle", "headers"])
 def test_the_time_limit_is_of_the_whole_download(server, page):
+    threads = set(threading.enumerate())
     with pytest.raises(VideoDecodingError, match=r"not complete after 0.5 s .*`download_seconds`"):
         open_video(f"{server}/{page}", download_seconds=0.5)
+    for thread in set(threading.enumerate()) - threads:  # the server's ends with the connection
+        thread.join(2)
+        assert not thread.is_alive()
 
 
 def test_the_size_limit_of_a_download(server, folder):

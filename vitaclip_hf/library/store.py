@@ -94,6 +94,8 @@ class VideoStore:
     @cached_property  # since each connection to memory:// is a database of its own
     def _database(self) -> Any:
         check_utf8(self.place, "lancedb")
+        if self._is_folder and any(map(Path.is_fifo, Path(self.place, f"{TABLE}.lance").rglob("*"))):
+            raise ValueError(f"{self.place}: a pipe is in the place of a file; delete the folder.")  # else waited for
         return lancedb.connect(self.place)
 
     def lock(self) -> AbstractContextManager:
@@ -191,11 +193,11 @@ class VideoStore:
             deleted: videos whose rows are dropped.
 
         Raises:
-            ValueError: a vector is NaN or infinite, or the table cannot be written.
+            ValueError: a vector is not of length 1, or the table cannot be written.
         """
         table = self.table
         rows = pa.Table.from_pylist(rows, table.schema) if isinstance(rows, list) else rows
-        check_finite(rows, self.place)
+        check_vectors(rows, self.place)
         replaced = {*deleted, *(video for video in rows["video"].to_pylist() if video in known)}
         with self._errors():
             if replaced:
@@ -263,8 +265,9 @@ class VideoStore:
             while True:
                 nearest = table.search(query.astype(np.float32)).distance_type("dot").limit(limit)
                 nearest = nearest if approximate else nearest.bypass_vector_index()
-                rows = nearest.select(["video", "start", "end", "_distance"]).to_arrow().to_pylist()
-                hits = self._hits(rows, per_video)
+                rows = nearest.select(["video", "start", "end", "vector", "scores", "_distance"]).to_arrow()
+                check_vectors(rows, self.place)
+                hits = self._hits(rows.drop_columns(["vector", "scores"]).to_pylist(), per_video)
                 if len(hits) >= top_k or len(rows) < limit:
                     return hits[:top_k]
                 limit *= 8
@@ -275,8 +278,6 @@ class VideoStore:
         taken: dict[str, list[Moment]] = defaultdict(list)
         for row in sorted(rows, key=lambda row: (row["_distance"], row["video"], row["start"])):
             hit = Moment(unstored(row["video"]), row["start"], row["end"], 1 - row["_distance"])
-            if not abs(hit.cosine) < 1.01:
-                raise ValueError(f"{self.place}: the vectors of {hit.path} are damaged; delete the folder.")
             others = taken[hit.path]
             if len(others) < per_video and all(hit.start >= other.end or other.start >= hit.end for other in others):
                 others.append(hit)
@@ -289,10 +290,10 @@ def read_embeddings(place: str | Path) -> pa.Table:
     All rows of a [`VideoStore`], sorted by video and start.
 
     Raises:
-        ValueError: there is no table, it is damaged, or a vector is NaN or infinite.
+        ValueError: there is no table, or it is damaged.
     """
     rows = VideoStore(place).rows()
-    check_finite(rows, str(place))
+    check_vectors(rows, str(place))
     return rows.sort_by([("video", "ascending"), ("start", "ascending")])
 
 
@@ -301,14 +302,17 @@ def is_one_of(videos: Collection[str]) -> str:
     return "video in ({})".format(", ".join("'" + video.replace("'", "''") + "'" for video in videos))
 
 
-def check_finite(rows: pa.Table, place: str) -> None:
+def check_vectors(rows: pa.Table, place: str) -> None:
     """
     Raises:
-        ValueError: a vector or a score is NaN or infinite.
+        ValueError: a vector is not of length 1, so that it was changed, or a score is NaN or infinite.
     """
-    for name in ("vector", "scores"):
-        if not all(np.isfinite(chunk.drop_null().flatten()).all() for chunk in rows[name].chunks):
-            raise ValueError(f"{place}: vectors or scores are NaN or infinite; they are damaged.")
+    vectors, scores = (rows[name].combine_chunks().drop_null() for name in ("vector", "scores"))
+    values = vectors.flatten().to_numpy().reshape(len(vectors), -1 if len(vectors) else 0)
+    squares = np.einsum("ij,ij->i", values, values)
+    if (np.abs(squares - 1) < 1e-3).all() and np.isfinite(scores.flatten()).all():
+        return
+    raise ValueError(f"{place}: vectors or scores are damaged: NaN, infinite, or not of length 1.")
 
 
 def mean_vectors(embeds: torch.Tensor) -> torch.Tensor:

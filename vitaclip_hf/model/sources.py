@@ -7,8 +7,9 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent import futures
+from contextlib import suppress
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -118,10 +119,19 @@ def download(url: str, options: ReadOptions | None = None) -> bytes:
     """The body of an http(s) address, within the limits of the options; redirects lead to http(s) addresses only."""
     options = options or ReadOptions()
     body: futures.Future[bytes] = futures.Future()
+    end = time.monotonic() + (options.download_seconds or float("inf"))
+    sockets: list[socket.socket] = []
+
+    def trace(event: str, values: dict[str, Any]) -> None:
+        if time.monotonic() > end:  # nobody waits any more
+            raise futures.TimeoutError
+        stream: Any = values.get("return_value")
+        if hasattr(stream, "get_extra_info"):
+            sockets.append(stream.get_extra_info("socket"))
 
     def receive() -> None:
         try:
-            body.set_result(b"".join(_blocks(url, options)))
+            body.set_result(b"".join(_blocks(url, options, trace)))
         except Exception as error:  # raised again by `result`
             body.set_exception(error)
 
@@ -130,6 +140,9 @@ def download(url: str, options: ReadOptions | None = None) -> bytes:
     try:
         return body.result(options.download_seconds)
     except futures.TimeoutError as error:
+        for connection in sockets:  # which ends the thread
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
         reason = f"it is not complete after {options.download_seconds:g} s"
         advice = "Raise `download_seconds`, or download the file yourself."
         raise failure(url, reason, "download", advice) from error
@@ -137,25 +150,23 @@ def download(url: str, options: ReadOptions | None = None) -> bytes:
         raise failure(url, error, "download", "Check the address and the connection.") from error
 
 
-def _blocks(url: str, options: ReadOptions) -> Iterator[bytes]:
-    limit, seconds, size, start = options.max_download_bytes, options.download_seconds, 0, time.monotonic()
+def _blocks(url: str, options: ReadOptions, trace: Callable) -> Iterator[bytes]:
+    limit, size = options.max_download_bytes, 0
     client = httpx.Client(
-        timeout=min(SILENT_SECONDS, seconds or SILENT_SECONDS),
+        timeout=min(SILENT_SECONDS, options.download_seconds or SILENT_SECONDS),
         headers={"Accept-Encoding": "identity"},
         follow_redirects=True,
         max_redirects=MAX_REDIRECTS,
         trust_env=options.allow_private_addresses,  # a proxy could be asked for private addresses
         transport=None if options.allow_private_addresses else _PublicTransport(),
     )
-    with client, client.stream("GET", url) as response:
+    with client, client.stream("GET", url, extensions={"trace": trace}) as response:
         response.raise_for_status()
         for block in response.iter_bytes():
             size += len(block)
             if limit is not None and size > limit:
                 advice = "Download it yourself, or raise `max_download_bytes`."
                 raise failure(url, f"it has more than {limit:,} bytes", "download", advice, VideoTooLargeError)
-            if seconds and time.monotonic() > start + seconds:
-                raise futures.TimeoutError  # nobody waits any more
             yield block
 
 
