@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.image_utils import PILImageResampling
 from transformers.utils.hub import cached_file
 
@@ -292,7 +292,7 @@ def convert_clip(
     in_transformers_format = Path(source).suffix not in STATE_DICTS and find_file(source, "config.json", revision)
     own = tokenizer is None and in_transformers_format
     tokenizer = source if own else tokenizer or original.OPENAI_TOKENIZER
-    tokens = AutoTokenizer.from_pretrained(tokenizer, revision=revision if own else None)
+    tokens = original.load_tokenizer(tokenizer, revision if own else None)
     torch.manual_seed(seed)  # the new prompts
     if in_transformers_format:
         model = from_transformers(source, revision, prompts)

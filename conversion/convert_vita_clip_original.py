@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.image_utils import PILImageResampling
 
 from vitaclip_hf import VitaClipConfig, VitaClipModel
@@ -160,7 +159,7 @@ def convert_original(
         trained |= {len(context)} if context.ndim == 3 else set()
         if trained != {len(names)}:
             raise ValueError(f"`classes` names {len(names)} classes, but the checkpoint was trained on {max(trained)}.")
-        tokens: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(tokenizer)
+        tokens = original.load_tokenizer(tokenizer)
         config = read_config(weights, names, tokens, {"vision": vision_heads, "text": text_heads}, context_position)
         ids = tokenize_classes(names, tokens, config.text_config)["class_input_ids"]
         check_class_names(weights, names, ids, weights["textual.token_embedding.weight"])

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors.torch import load_file
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from vitaclip_hf import VitaClipConfig, VitaClipModel, VitaClipProcessor, VitaClipVideoProcessor
 from vitaclip_hf.loading.checkpoint import save_checkpoint
@@ -29,6 +30,15 @@ OPENAI_BLOCK = {
     r"attn\.in_proj_": "self_attn.in_proj.",
 }
 TRANSPOSED = ("visual_projection.weight", "text_projection.weight")
+
+
+def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder or Hub id; an `OSError` names the argument."""
+    try:
+        return AutoTokenizer.from_pretrained(name, revision=revision)
+    except OSError as error:
+        reason = f"cannot be loaded or downloaded ({one_line(error, 150)} …)"
+        raise OSError(f"`tokenizer` {name}: {reason}; give a folder or id of CLIP's tokenizer.") from error
 
 
 def load_tensors(path: Path, argument: str) -> dict[str, torch.Tensor]:

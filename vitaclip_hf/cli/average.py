@@ -9,7 +9,7 @@ from .options import JsonOutput
 
 
 def average(
-    results: Annotated[list[Path], typer.Argument(metavar="RESULTS", help="The results.json of each seed.")],
+    results: Annotated[list[Path], typer.Argument(metavar="RESULTS", help="Folder or results.json of each seed.")],
     output: JsonOutput = None,
 ) -> None:
     """Average evaluations over training seeds.

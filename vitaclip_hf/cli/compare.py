@@ -10,8 +10,8 @@ from .options import JsonOutput
 
 
 def compare(
-    a: Annotated[Path, typer.Argument(metavar="A", help="The results.json of the first evaluation.")],
-    b: Annotated[Path, typer.Argument(metavar="B", help="The results.json of the second evaluation.")],
+    a: Annotated[Path, typer.Argument(metavar="A", help="Folder or results.json of the first evaluation.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Folder or results.json of the second evaluation.")],
     rows: Annotated[
         tuple[str, str] | None,
         typer.Option(metavar="ROW ROW", help="Which row of each, such as frozen_clip. Default: the evaluated model."),

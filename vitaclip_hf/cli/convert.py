@@ -64,8 +64,8 @@ def convert_clip(
         str | None, typer.Option(metavar="NAME", help="Folder or Hub id. Default: the CLIP's own, else OpenAI's.")
     ] = None,
     activation: Annotated[
-        Literal["quick_gelu", "gelu"] | None,
-        typer.Option(help="Of a state dict: quick_gelu (OpenAI, MetaCLIP, DFN) or gelu (LAION)."),
+        Literal["quick-gelu", "gelu"] | None,
+        typer.Option(help="Of a state dict: quick-gelu (OpenAI, MetaCLIP, DFN) or gelu (LAION)."),
     ] = None,
     vision_heads: Heads = None,
     text_heads: Heads = None,
@@ -85,7 +85,7 @@ def convert_clip(
         preset=preset,
         classes=classes,
         tokenizer=tokenizer,
-        activation=activation,
+        activation=activation and activation.replace("-", "_"),
         vision_heads=vision_heads,
         text_heads=text_heads,
         seed=seed,
@@ -114,4 +114,5 @@ def convert_vifi(
 
 
 def _report(output: Path, model: Any) -> None:
-    print(f"{output}: {model.num_parameters():,} parameters, {model.config.num_labels} classes")
+    classes = model.config.num_labels if model.class_prompts.have_names else 0
+    print(f"{output}: {model.num_parameters():,} parameters, {classes or 'no'} classes")

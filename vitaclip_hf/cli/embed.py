@@ -123,7 +123,7 @@ def fill(
     if settings is None:
         settings = {"model": model, "dtype": "auto"}
         window = window or first_window
-    checkpoint = loaded_checkpoint(model or settings["model"], device, dtype or settings["dtype"])
+    checkpoint = loaded_checkpoint(model or settings["model"], device, dtype or settings["dtype"], embeds=True)
     with tqdm(unit="video", leave=False, disable=None) as bar:
 
         def show(row: dict[str, Any]) -> None:

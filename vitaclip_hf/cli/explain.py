@@ -27,9 +27,9 @@ def explain(
     ] = None,
     template: Template = None,
     method: Annotated[
-        Literal["integrated_gradients", "gradient_attention"],
+        Literal["integrated-gradients", "gradient-attention"],
         typer.Option(help="How the relevance of patches is found."),
-    ] = "integrated_gradients",
+    ] = "integrated-gradients",
     device: Device = None,
 ) -> int:
     """Show where a model looks in a video.
@@ -48,7 +48,7 @@ def explain(
 
     checkpoint = loaded_checkpoint(model, device, vita_clip=True)
     try:
-        relevance = explained(checkpoint, video, label, template or "{}", method=method)
+        relevance = explained(checkpoint, video, label, template or "{}", method=method.replace("-", "_"))
     except VideoDecodingError as error:
         print(f"vitaclip explain: {one_line(error)}", file=sys.stderr)
         return 1

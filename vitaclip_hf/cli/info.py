@@ -60,7 +60,7 @@ def describe_checkpoint(name: str, revision: str | None) -> dict[str, Any]:
             "frames": encoder.video_processor.num_frames,
             "sampling": encoder.video_processor.sampling,
             "scores": encoder.activation,
-            "note": encoder.note,
+            "note": encoder.note or encoder.embedding_note,
             "embed_dim": encoder.embed_dim,
             "parameters": model.num_parameters(),
             "dtype": dtype_of(model),

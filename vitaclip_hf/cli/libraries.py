@@ -31,6 +31,7 @@ def loaded_checkpoint(
     dtype: str | None = None,
     warnings: bool = True,
     vita_clip: bool = False,
+    embeds: bool = False,
     **kwargs: Any,
 ) -> Any:
     """
@@ -42,6 +43,7 @@ def loaded_checkpoint(
         dtype (`str`, *optional*): as the option of that name; by default that of the checkpoint.
         warnings (`bool`, defaults to `True`): whether transformers may warn.
         vita_clip (`bool`, defaults to `False`): whether only a Vita-CLIP will do.
+        embeds (`bool`, defaults to `False`): whether the command uses embeddings, and no scores.
         kwargs: for [`load_checkpoint`].
     """
     load_libraries(warnings)
@@ -75,8 +77,12 @@ def loaded_checkpoint(
             raise
         reason = f"{DEFAULT_MODEL} cannot be loaded or downloaded ({one_line(error, 150)} …)"
         raise ValueError(f"{reason}; give `model`{_alternatives()}") from error
-    if warnings and checkpoint.encoder().note:
-        print(f"vitaclip: {checkpoint.encoder().note}", file=sys.stderr)
+    encoder = checkpoint.encoder()
+    note = encoder.embedding_note if embeds else encoder.note
+    if checkpoint.kind != "encoder" and not checkpoint.model.vision_model.time_embedding.weight.any():
+        note = "the prompts of this model are untrained, so its answers mean little; train them (`vitaclip train`)"
+    if warnings and note:
+        print(f"vitaclip: {note}", file=sys.stderr)
     return checkpoint
 
 

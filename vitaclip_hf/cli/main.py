@@ -69,10 +69,10 @@ COMMANDS: dict[Callable, tuple[str, ...]] = {
         "accelerate launch -m vitaclip_hf.cli evaluate --model MODEL --protocol k400-supervised --videos k400/videos",
     ),
     compare: (
-        "vitaclip compare first/results.json second/results.json",
-        "vitaclip compare run/results.json run/results.json --rows frozen_clip vita_clip  # CLIP and its prompts",
+        "vitaclip compare evaluations/first evaluations/second",
+        "vitaclip compare evaluations/run evaluations/run --rows frozen_clip vita_clip  # CLIP and its prompts",
     ),
-    average: ("vitaclip average seed0/results.json seed1/results.json seed2/results.json --output mean.json",),
+    average: ("vitaclip average evaluations/seed0 evaluations/seed1 evaluations/seed2 --output mean.json",),
     export: ("vitaclip export --model DIR --output OUT", "vitaclip export --model DIR --output OUT --format openvino"),
     publish: (
         "vitaclip publish --model runs/own --repo-id ORG/NAME --output folder  # uploads nothing",

@@ -59,7 +59,7 @@ def search(
     settings = store.settings
     if settings is None:
         raise ValueError(f"{store.place}: no index of this version; make one with `vitaclip index {folder}`.")
-    checkpoint = loaded_checkpoint(model or settings["model"], device, settings["dtype"])
+    checkpoint = loaded_checkpoint(model or settings["model"], device, settings["dtype"], embeds=True)
     if video is not None:
         query = store.embed_video(checkpoint, video)
     else:

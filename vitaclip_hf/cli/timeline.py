@@ -78,9 +78,10 @@ def timeline(
     drawn_cells: list[Any] = []
     segments: list[Any] = []
     errors: list[str] = []
+    highest: list[float] = []
     drawn = any(path.suffix.lower() in PICTURES for path in output or ())
     with ExitStack() as stack:
-        windows = while_readable(searched.scores(opened, thumbnails=drawn), errors)
+        windows = while_readable(searched.scores(opened, thumbnails=drawn), errors, highest)
         windows = with_progress(windows, opened.metadata.duration)
         if scores is not None:
             file = stack.enter_context(scores.open("w", encoding="utf-8", newline=""))
@@ -94,6 +95,9 @@ def timeline(
             print(f"{times}  {segment.score:6.1%}  {shown(segment.label)}", flush=True)
     for path in output or ():
         write(path, segments, video, opened.metadata, searched.labels, drawn_cells, thumbnails)
+    if highest and not segments:
+        hint = f"the highest score of a window is {max(highest):.2g}; a segment needs --high {high:g} and --low {low:g}"
+        print(f"vitaclip timeline: {hint}", file=sys.stderr)
     for error in errors:
         print(f"vitaclip timeline: {error}", file=sys.stderr)
     counts = f"{len(segments)} segment{'s' * (len(segments) != 1)}, {len(searched.labels)} labels"
@@ -101,12 +105,14 @@ def timeline(
     return 1 if errors else 0
 
 
-def while_readable(windows: Iterable[Any], errors: list[str]) -> Iterator[Any]:
-    """Windows up to an error of the file, which goes to `errors`: what was seen is not lost."""
+def while_readable(windows: Iterable[Any], errors: list[str], highest: list[float]) -> Iterator[Any]:
+    """Windows up to an error of the file, which goes to `errors`; the highest score of each goes to `highest`."""
     from ..model.decoding import VideoDecodingError
 
     try:
-        yield from windows
+        for window in windows:
+            highest.append(float(window.scores.max()))
+            yield window
     except VideoDecodingError as error:
         errors.append(str(error))
 

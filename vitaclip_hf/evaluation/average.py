@@ -14,14 +14,19 @@ from .protocols import EvaluationError
 REQUIRED = {"protocol": {"name"}, "model": {"name", "sha256", "dtype"}, "rows": set(), "splits": set()}
 
 
+def results_file(path: Path | str) -> Path:
+    """The `results.json` of an evaluation, which is named by itself or by its folder."""
+    return Path(path) / "results.json" if Path(path).is_dir() else Path(path)
+
+
 def read_results(file: Path | str) -> dict[str, Any]:
-    """Reads the `results.json` of an evaluation.
+    """Reads the `results.json` of an evaluation, named as for [`results_file`].
 
     Raises:
         EvaluationError: the file cannot be read, or it is not the `results.json` of an evaluation.
     """
     with content_errors(f"{file}: not the results.json of an evaluation", EvaluationError):
-        content = read_json(file)
+        content = read_json(results_file(file))
         if "limited" not in content or not all(content[table].keys() >= names for table, names in REQUIRED.items()):
             raise ValueError("it is incomplete")
         return content | {"protocol": protocol_of(content)}

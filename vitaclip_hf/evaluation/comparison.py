@@ -15,7 +15,7 @@ import pyarrow.parquet
 
 from ..data.metrics import METRICS, ranks_in_ranking
 from ..data.text_files import content_errors
-from .average import read_results
+from .average import read_results, results_file
 from .plan import OWN_SPLIT
 from .progress_log import PREDICTIONS_FILE
 from .protocols import EvaluationError
@@ -90,7 +90,7 @@ def pair(a: Path | str, b: Path | str, rows: tuple[str, ...] | None = None) -> t
     Puts the answers of two evaluations side by side.
 
     Args:
-        a, b (`Path` or `str`): two `results.json`.
+        a, b (`Path` or `str`): two `results.json`, or their folders.
         rows (`tuple[str, str]`, *optional*): which row of each, by default the first: that of the evaluated model.
 
     Returns:
@@ -100,7 +100,7 @@ def pair(a: Path | str, b: Path | str, rows: tuple[str, ...] | None = None) -> t
         EvaluationError: files that cannot be read, or videos, labels or splits that differ.
     """
     rows = rows or first_rows(a, b)
-    answers = [read_predictions(Path(file).parent, row) for file, row in zip((a, b), rows, strict=True)]
+    answers = [read_predictions(results_file(file).parent, row) for file, row in zip((a, b), rows, strict=True)]
     only = sorted(answers[0].keys() ^ answers[1].keys())
     if only:
         raise EvaluationError(

@@ -179,7 +179,7 @@ class XClipEncoder(DualEncoder):
 
     fixed_frames = True
     normalized = False
-    note = "X-CLIP adapts its texts to each video; embeddings for search are its plain ones, an approximation"
+    embedding_note = "X-CLIP adapts its texts to each video; its embeddings are the plain ones, an approximation"
 
     def clip_features(self, pixels: torch.Tensor) -> torch.Tensor:
         outputs, model = self.model.get_video_features(pixel_values=pixels), self.model

@@ -29,7 +29,7 @@ class VideoEncoder(ABC):
         activation (`str`): makes scores of logits: `"softmax"` over the labels, or `"sigmoid"` of each label alone.
         normalized (`bool`): whether the features that are compared are normalised.
         text_padding (`str`): `"longest"` text of a call, or `"max_length"`.
-        note (`str`, *optional*): what users of its scores or embeddings should know.
+        note, embedding_note (`str`, *optional*): what users of its scores and of its embeddings should know.
         families (`dict[str, Callable]`): make an encoder of a model, a tokenizer and a processor, by `model_type`; the
             entry `"*"` of any other. Code beside a checkpoint knows Vita-CLIP alone; the package adds the others.
     """
@@ -38,6 +38,7 @@ class VideoEncoder(ABC):
     normalized: ClassVar[bool] = True
     text_padding: ClassVar[str] = "longest"
     note: ClassVar[str | None] = None
+    embedding_note: ClassVar[str | None] = None
     families: ClassVar[dict[str, Callable[..., "VideoEncoder"]]] = {}
 
     model: Any

@@ -168,7 +168,7 @@ class VitaClipTrainingArguments(TrainingArguments):
     Args:
         total_batch_size (`int`, *optional*):
             Videos of an optimizer step, over all ranks and micro-batches. `gradient_accumulation_steps` is computed
-            from it, `per_device_train_batch_size` and the number of ranks.
+            from it and the number of ranks; `per_device_train_batch_size` is lowered to a number that divides it.
         decay_all (`bool`, *optional*, defaults to `False`):
             Whether every trained tensor has weight decay, as in the released code. By default only matrices have it.
         distillation_weight (`float`, *optional*, defaults to 0):
@@ -218,14 +218,13 @@ class VitaClipTrainingArguments(TrainingArguments):
         if self.ddp_find_unused_parameters is None:  # type: ignore[has-type]
             self.ddp_find_unused_parameters = False  # every synchronised backward pass uses every trained tensor
         if self.total_batch_size is not None:
-            at_once = self.per_device_train_batch_size * self.world_size * max(1, self.n_gpu)
-            if self.total_batch_size < 1 or self.total_batch_size % at_once:
-                raise ValueError(
-                    f"`total_batch_size` {self.total_batch_size} is not a multiple of {at_once} videos at once "
-                    f"({self.per_device_train_batch_size} on each of {at_once // self.per_device_train_batch_size} "
-                    "devices); change `per_device_train_batch_size`."
-                )
-            self.gradient_accumulation_steps = self.total_batch_size // at_once
+            devices = self.world_size * max(1, self.n_gpu)
+            share, rest = divmod(self.total_batch_size, devices)
+            if share < 1 or rest:
+                raise ValueError(f"`total_batch_size` {self.total_batch_size} must be a multiple of {devices} devices.")
+            sizes = range(self.per_device_train_batch_size, 0, -1)
+            self.per_device_train_batch_size = next(size for size in sizes if share % size == 0)
+            self.gradient_accumulation_steps = share // self.per_device_train_batch_size
 
     def _check_values(self) -> None:
         """Refuses values that transformers accepts but does not honour."""

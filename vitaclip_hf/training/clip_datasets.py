@@ -1,9 +1,11 @@
 """From the videos of a training to batches: datasets of clips, augmentation and mixing."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from torch.utils.data import Dataset
+from transformers.utils import logging
 
 from ..data.augmentation import ClipAugmentation, ClipMixer
 from ..data.clip_dataset import ClipCollator, ClipDataset
@@ -12,6 +14,10 @@ from ..model.video_inputs import VideoReader
 from ..model.video_processing_vita_clip import VitaClipVideoProcessor
 from .arguments import AugmentationArguments, VitaClipTrainingArguments
 from .training_data import TrainingData
+
+
+logger = logging.get_logger(__name__)
+SIDED = re.compile(r"\b(left|right|forwards?|backwards?|back)\b", re.IGNORECASE)  # mirrored, they would be wrong
 
 
 @dataclass
@@ -46,6 +52,10 @@ def make_datasets(
     Raises:
         ValueError: mixing of single videos, or an augmentation that does not fit.
     """
+    sided = [name for name in data.class_names if augmentation.flip and SIDED.search(name)]
+    if sided:
+        text = f"clips are mirrored (`flip` {augmentation.flip:g}), but {len(sided)} classes name a direction"
+        logger.warning(f"{text}, such as {sided[0]!r:.100}; pass `flip` 0 if left and right differ in them")
     if (augmentation.mixup or augmentation.cutmix) and training.per_device_train_batch_size < 2:
         raise ValueError(
             "`mixup` and `cutmix` mix the videos of a batch: `per_device_train_batch_size` must be 2 or more"
