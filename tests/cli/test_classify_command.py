@@ -10,6 +10,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import torch
 from tiny_models import tiny_model, tiny_processor
 from transformers import pipeline
 from typer.testing import CliRunner
@@ -70,11 +71,15 @@ def test_classes_of_the_checkpoint_without_labels():
 
 
 def test_an_untrained_checkpoint_needs_labels(tokenizer, tmp_path):
-    tiny_model().save_pretrained(tmp_path)
+    model = tiny_model()
+    torch.nn.init.zeros_(model.vision_model.time_embedding.weight)  # as new prompts have it
+    model.save_pretrained(tmp_path)
     tiny_processor(tokenizer).save_pretrained(tmp_path)
     result = call(VIDEO, model=tmp_path)
     assert result.exit_code == 2 and "--labels" in result.stderr and result.stderr.count("\n") == 1
-    assert call(VIDEO, "--labels", "a,b", model=tmp_path).exit_code == 0
+    result = call(VIDEO, "--labels", "a,b", model=tmp_path)
+    assert result.exit_code == 0 and "prompts of this model are untrained" in result.stderr
+    assert "untrained" not in call(VIDEO, "--labels", "a,b").stderr
 
 
 # Videos

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import on_clip, set_classes, tiny_clip, tiny_model, tiny_processor
+from tiny_models import on_clip, set_classes, tiny_clip, tiny_processor
 from transformers import CLIPImageProcessor, CLIPProcessor
 from typer.testing import CliRunner
 
@@ -16,7 +16,7 @@ from vitaclip_hf.cli.main import app, main
 
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo" / "checkpoint"
-COMMANDS = ["classify", "train", "evaluate", "compare", "average", "publish", "card", "info", "convert"]
+COMMANDS = ["classify", "train", "evaluate", "compare", "average", "publish", "info", "convert"]
 
 
 def call(*arguments):
@@ -32,7 +32,7 @@ def test_help_lists_the_commands_in_order():
 
 
 @pytest.mark.parametrize(
-    "command", ["classify", "compare", "average", "convert original", "convert clip", "publish", "card", "info"]
+    "command", ["classify", "compare", "average", "convert original", "convert clip", "publish", "info"]
 )
 def test_help_of_every_command_has_examples(command):
     text = call(*command.split(), "--help").stdout
@@ -142,16 +142,3 @@ def test_info_of_the_installation():
     found = facts()
     assert found["vitaclip_hf"] == __version__ and found["torch"] == torch.__version__.partition("+")[0]
     assert found["devices"][0] == "cpu" and found["decoders"][0] == "pyav"
-
-
-def test_card_is_written_and_refused(tokenizer, tmp_path, refused):
-    tiny_model(tokenizer=tokenizer).save_pretrained(tmp_path / "model")
-    tiny_processor(tokenizer).save_pretrained(tmp_path / "model")
-    assert call("card", "--model", tmp_path / "model", "--output", tmp_path / "card.md").exit_code == 0
-    text = (tmp_path / "card.md").read_text()
-    assert f'model="{tmp_path / "model"}"' in text and "trust_remote_code" not in text
-    call("card", "--model", tmp_path / "model", "--model-id", "ORG/NAME", "--output", tmp_path / "card.md")
-    text = (tmp_path / "card.md").read_text()
-    assert 'model="ORG/NAME"' in text and "trust_remote_code=True" in text
-    assert f"{tmp_path / 'none'}: no such folder" in refused("card", "--model", tmp_path / "none", "--output", "x.md")
-    assert "no/x.md" in refused("card", "--model", tmp_path / "model", "--output", tmp_path / "no" / "x.md")

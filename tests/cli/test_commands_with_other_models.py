@@ -82,6 +82,8 @@ def test_info_and_search_say_what_x_clip_is(folders, tmp_path, capsys):
     assert facts["frames"] == 4 and facts["scores"] == "softmax" and "approximation" in facts["note"]
     assert main(["embed", str(VIDEO), "--model", "org/xclip", "--output", str(tmp_path / "vectors")]) == 0
     assert "approximation" in capsys.readouterr().err
+    assert main(["classify", str(VIDEO), "--labels", ",".join(LABELS), "--model", "org/xclip"]) == 0
+    assert "approximation" not in capsys.readouterr().err, "it concerns embeddings, not scores"
 
 
 @pytest.mark.parametrize("command", ["explain", "export"])

@@ -138,7 +138,6 @@ def test_evaluation_and_training_of_videos_whose_folder_is_not_utf8(folder, tmp_
     [
         ["export", "--model", "{model}", "--output", "{folder}/export"],
         ["publish", "--model", "{folder}/model", "--repo-id", "a/b", "--output", "{folder}/published"],
-        ["card", "--model", "{folder}/model", "--output", "{folder}/card.md"],
         ["index", "{folder}/videos", "--model", "{model}"],
         ["convert", "original", "{golden}", "--classes", "{labels}", "--output", "{folder}/converted"],
     ],

@@ -175,7 +175,8 @@ def test_averages_over_seeds_by_hand(tmp_path):
     """Harmonic means 2/3, 2/3 · … within each seed: of (1, 0.5), (0.5, 1) and (0.75, 0.75)."""
     seeds = [(1.0, 0.5), (0.5, 1.0), (0.75, 0.75)]
     files = [write_seed(tmp_path / f"{i}.json", *figures, f"model{i}") for i, figures in enumerate(seeds)]
-    average = average_over_seeds(files)
+    files[0].rename(tmp_path / "results.json")
+    average = average_over_seeds([tmp_path, *files[1:]])  # a folder is its results.json
     top1 = {column: figures["top1"] for column, figures in average["figures"]["vita_clip"].items()}
     assert top1["base"] == {"mean": pytest.approx(0.75), "std": pytest.approx(0.25)}
     assert top1["harmonic mean"]["mean"] == pytest.approx((2 / 3 + 2 / 3 + 3 / 4) / 3)

@@ -296,6 +296,13 @@ def test_command(checkpoint, joined, scenes, tmp_path, capsys, dtype):
     assert table == [pytest.approx(window.scores.tolist(), abs=0.05) for window in full]
     name = str(fast_dtype()).removeprefix("torch.") if dtype == "auto" else dtype
     assert f"s in {name} on " in printed.err
+    if dtype == "auto":
+        command = [*arguments[:8], "--labels", ",".join(labels)]
+        assert main([*command, "--clips", str(tmp_path / "clips")]) == 0
+        assert len([*(tmp_path / "clips").iterdir()]) == len(rows)
+        assert len(re.findall(r"clips/\d+ .*\.mp4 (?:copied|re-encoded)", capsys.readouterr().err)) == len(rows)
+        assert main([*command, "--min-length", "99"]) == 0
+        assert "the highest score of a window is" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

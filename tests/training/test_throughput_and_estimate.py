@@ -99,6 +99,12 @@ def test_estimate_by_hand(tmp_path, tokenizer):
     assert needed_disk(training(tmp_path, save_strategy="no", prompts_only=True), state, model) == 4 * trained
 
 
+@pytest.mark.parametrize(("total", "at_once", "micro"), [(8, 32, 8), (12, 8, 6), (7, 2, 1), (64, 8, 8)])
+def test_a_batch_of_a_device_divides_the_step(tmp_path, total, at_once, micro):
+    args = training(tmp_path, total_batch_size=total, per_device_train_batch_size=at_once)
+    assert (args.per_device_train_batch_size, args.gradient_accumulation_steps) == (micro, total // micro)
+
+
 @pytest.mark.parametrize(
     ("asked", "cores", "ranks", "device", "expected"),
     [

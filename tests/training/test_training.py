@@ -253,7 +253,7 @@ BAD_ARGUMENTS = {
     "no steps": (["--max_steps", "0"], "--max-steps"),
     "no model": (["--model", "{tmp}/no-model"], "no-model"),
     "nothing to resume": (["--resume"], "--resume: .*/out "),
-    "batch": (["--total_batch_size", "3"], "--total-batch-size 3"),
+    "batch": (["--total_batch_size", "0"], "--total-batch-size 0"),
     "other classes": (["--fresh_prompts", "false"], "--model .*--reset-classes .*--classes"),
 }
 

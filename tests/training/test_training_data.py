@@ -10,6 +10,7 @@ from vitaclip_hf.data.motion_shapes import Scene, draw_videos, write_video
 from vitaclip_hf.data.video_sources import HubVideos
 from vitaclip_hf.training import run as train_script
 from vitaclip_hf.training.arguments import DataArguments
+from vitaclip_hf.training.clip_datasets import warn_of_directions
 from vitaclip_hf.training.training_data import TrainingData, read_training_data
 
 
@@ -190,3 +191,14 @@ def test_classes_that_lose_their_videos_are_warned_of(content, tmp_path, caplog)
     read_training_data(DataArguments(f"hub:{folder}"), seed=0)
     logger.removeHandler(caplog.handler)
     assert "1 classes have no training videos: left" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "flip", "warns"), [("turn left", 0.5, True), ("lefty", 0.5, False), ("left", 0, False)]
+)
+def test_mirroring_classes_with_directions_is_warned_of(name, flip, warns, caplog):
+    logger = logging.get_logger("vitaclip_hf.training.clip_datasets")
+    logger.addHandler(caplog.handler)
+    warn_of_directions([name, "juggling"], flip)
+    logger.removeHandler(caplog.handler)
+    assert (f"such as {name!r}" in caplog.text) == warns

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 import typer
 
 from .average import average
-from .card import card
 from .classify import classify
 from .compare import compare
 from .convert import convert_clip, convert_original, convert_vifi
@@ -78,7 +77,6 @@ COMMANDS: dict[Callable, tuple[str, ...]] = {
         "vitaclip publish --model runs/own --repo-id ORG/NAME --output folder  # uploads nothing",
         "vitaclip publish --model runs/own --repo-id ORG/NAME --license cc-by-nc-4.0 --push",
     ),
-    card: ("vitaclip card --model runs/own --output MODEL_CARD.md",),
     info: ("vitaclip info", "vitaclip info --model runs/own", "vitaclip info --model ORG/NAME --format json"),
 }
 CONVERSIONS: dict[Callable, tuple[str, ...]] = {

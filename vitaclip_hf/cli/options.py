@@ -46,5 +46,11 @@ MinCosine = Annotated[
     typer.Option(min=-1, max=1, metavar="X", help="A label whose cosine is lower is no answer (-1 to 1)."),
 ]
 TableFormat = Annotated[Literal["table", "json"], typer.Option(help="Output format.")]
+Clips = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Cut the moments out as files: copied from a keyframe at the start, else re-encoded."
+    ),
+]
 JsonOutput = Annotated[Path | None, typer.Option(metavar="FILE", help="JSON file to write.")]
 NewFolder = Annotated[Path, typer.Option(metavar="DIR", help="New folder to write.")]

@@ -14,8 +14,8 @@ from ..model.shown_names import shown
 from .embed import ModelOfVectors
 from .inputs import check_ending
 from .libraries import loaded_checkpoint
-from .options import Device, TableFormat, Template
-from .timeline import clock
+from .options import Clips, Device, TableFormat, Template
+from .timeline import clock, report_clips
 
 
 def search(
@@ -42,6 +42,7 @@ def search(
     page: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Write a page with a player that goes to each hit.")
     ] = None,
+    clips: Clips = None,
     device: Device = None,
 ) -> int:
     """Find moments in indexed videos.
@@ -69,10 +70,14 @@ def search(
         from ..library.contact_sheet import draw_contact_sheet
 
         replace_file(contact_sheet, draw_contact_sheet(hits, folder, text or video).savefig)
+    places = [hit.path if is_url(hit.path) else str(folder / hit.path) for hit in hits]
+    if clips is not None:
+        report_clips(
+            clips, [(at, hit.start, hit.end, Path(hit.path).stem) for at, hit in zip(places, hits, strict=True)]
+        )
     if page is not None:
         from ..library.moments import write_page
 
-        places = [hit.path if is_url(hit.path) else str(folder / hit.path) for hit in hits]
         rows = [(at, hit.start, hit.end, hit.path, f"{hit.cosine:.3f}") for at, hit in zip(places, hits, strict=True)]
         replace_file(page, partial(write_page, title=text or f"like {video}", moments=rows))
     if format == "json":

@@ -43,6 +43,7 @@ def timeline(
             ".png, .pdf, .svg. Repeatable.",
         ),
     ] = None,
+    clips: options.Clips = None,
     scores: Annotated[
         Path | None, typer.Option(metavar="FILE.csv", help="Scores of every window and label, as they are made.")
     ] = None,
@@ -95,6 +96,8 @@ def timeline(
             print(f"{times}  {segment.score:6.1%}  {shown(segment.label)}", flush=True)
     for path in output or ():
         write(path, segments, video, opened.metadata, searched.labels, drawn_cells, thumbnails)
+    if clips is not None:
+        report_clips(clips, [(video, one.start, one.end, one.label) for one in segments])
     if highest and not segments:
         hint = f"the highest score of a window is {max(highest):.2g}; a segment needs --high {high:g} and --low {low:g}"
         print(f"vitaclip timeline: {hint}", file=sys.stderr)
@@ -144,6 +147,14 @@ def remembered(cells: Iterable[Any], drawn: list[Any], thumbnails: Any) -> Itera
         thumbnails.add((cell.start + cell.end) / 2, cell.thumbnail)
         drawn.append(replace(cell, frames=[], times=[], thumbnail=None))
         yield cell
+
+
+def report_clips(folder: Path, moments: list[tuple[str, float, float, str]]) -> None:
+    """Cuts the moments out, and says which were copied."""
+    from ..library.clips import write_clips
+
+    for path, how in write_clips(folder, moments):
+        print(f"vitaclip: {shown(str(path))} {how}", file=sys.stderr)
 
 
 def clock(seconds: float) -> str:

@@ -29,6 +29,14 @@ class ClipDatasets:
     collator: ClipCollator
 
 
+def warn_of_directions(class_names: list[str], flip: float) -> None:
+    """Names classes that mirrored clips could belie."""
+    sided = [name for name in class_names if flip and SIDED.search(name)]
+    if sided:
+        text = f"clips are mirrored (`flip` {flip:g}), but {len(sided)} classes name a direction"
+        logger.warning(f"{text}, such as {sided[0]!r:.100}; pass `flip` 0 if left and right differ in them")
+
+
 def make_datasets(
     data: TrainingData,
     video_processor: VitaClipVideoProcessor,
@@ -52,10 +60,7 @@ def make_datasets(
     Raises:
         ValueError: mixing of single videos, or an augmentation that does not fit.
     """
-    sided = [name for name in data.class_names if augmentation.flip and SIDED.search(name)]
-    if sided:
-        text = f"clips are mirrored (`flip` {augmentation.flip:g}), but {len(sided)} classes name a direction"
-        logger.warning(f"{text}, such as {sided[0]!r:.100}; pass `flip` 0 if left and right differ in them")
+    warn_of_directions(data.class_names, augmentation.flip)
     if (augmentation.mixup or augmentation.cutmix) and training.per_device_train_batch_size < 2:
         raise ValueError(
             "`mixup` and `cutmix` mix the videos of a batch: `per_device_train_batch_size` must be 2 or more"

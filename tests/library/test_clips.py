@@ -1,0 +1,49 @@
+"""Moments cut out as files: the frames that a reader of the whole video has there, copied or encoded anew."""
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from drawn_clips import write
+
+from vitaclip_hf import open_video
+from vitaclip_hf.library.clips import write_clips
+
+
+# At 10 pictures a second with a keyframe every 1.2 s: at one, near one, between two, at the end, and through to it.
+MOMENTS = [(1.2, 2.0), (1.25, 2.4), (1.6, 3.0), (3.75, 9.0)]
+KINDS = {
+    "a.mp4": ({"bf": 2, "audio": True}, "copied copied re-encoded re-encoded"),
+    "open.mov": (
+        {"x264-params": "open-gop=1:keyint=12:min-keyint=12:scenecut=0:bframes=3:b-adapt=0"},
+        "copied copied re-encoded re-encoded",
+    ),
+    "turned.mp4": ({"rotation": (90, False)}, "copied copied re-encoded re-encoded"),
+    "sound.ts": ({"bf": 2}, "re-encoded " * 4),
+    "old.avi": ({"codec": "mpeg4", "b": "900k"}, "re-encoded " * 4),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_clips_hold_the_frames_of_their_moments(name, tmp_path):
+    options, ways = KINDS[name]
+    path = write(tmp_path / name, rate=Fraction(10), **{"g": 12, "sc_threshold": 0} | options)
+    video = open_video(path)
+    whole = video.read(range(video.metadata.total_num_frames)).numpy().astype(int)
+    moments = [(str(path), start, end, 'a/b "c"') for start, end in MOMENTS]
+    written = list(write_clips(tmp_path / "clips", moments))
+
+    assert [how for _, how in written] == ways.split()
+    assert written[0][0].name == f"001 a b c{'.mkv' if name[-3:] in ('avi', '.ts') else path.suffix}"
+    for (clip, how), (start, end) in zip(written, MOMENTS, strict=True):
+        frames = open_video(clip).read(range(open_video(clip).metadata.total_num_frames)).numpy().astype(int)
+        first = round((1.2 if how == "copied" else start) * 10 + 0.49)
+        expected = whole[first : round(min(end, 4.8) * 10 + 0.49)]
+        common = min(len(frames), len(expected))  # a copy ends where frames do not depend on those after it
+        assert len(frames) == len(expected) or (how == "copied" and abs(len(frames) - len(expected)) <= 3)
+        assert np.abs(frames[:common] - expected[:common]).mean((1, 2, 3)).max() < 6
+    if options.get("audio"):
+        with av.open(str(written[0][0])) as container:
+            sound = container.streams.audio[0]
+            assert float(sound.duration * sound.time_base) == pytest.approx(0.72, abs=0.13)
