@@ -76,7 +76,7 @@ def test_an_untrained_checkpoint_needs_labels(tokenizer, tmp_path):
     model.save_pretrained(tmp_path)
     tiny_processor(tokenizer).save_pretrained(tmp_path)
     result = call(VIDEO, model=tmp_path)
-    assert result.exit_code == 2 and "--labels" in result.stderr and result.stderr.count("\n") == 1
+    assert result.exit_code == 2 and "--labels" in result.stderr
     result = call(VIDEO, "--labels", "a,b", model=tmp_path)
     assert result.exit_code == 0 and "prompts of this model are untrained" in result.stderr
     assert "untrained" not in call(VIDEO, "--labels", "a,b").stderr

@@ -49,7 +49,7 @@ def _write_clip(path: Path, source: Any, start: float, end: float) -> str:
         finds_keyframes = not {"mov", "matroska"}.isdisjoint(container.format.name.split(","))
         place = start + NEAR if finds_keyframes else max(start - zero - 10, 0)
         container.seek(round(place * av.time_base))
-        packets = container.demux(video, *container.streams.audio)
+        packets: Any = container.demux(video, *container.streams.audio)
         first = next(packet for packet in packets if packet.stream is video and packet.is_keyframe)
         copies = finds_keyframes and abs(_time(first) - start) <= NEAR
         start = _time(first) if copies else start
@@ -63,7 +63,7 @@ def _write_clip(path: Path, source: Any, start: float, end: float) -> str:
             is_over |= is_video and packet.is_keyframe and _time(packet) >= end
             if is_video and not copies:
                 for frame in packet.decode():
-                    if start <= frame.time < end:
+                    if start <= (frame.time or 0) < end:
                         frame = frame.reformat(stream.width, stream.height, stream.pix_fmt)
                         frame.pts -= round(start / frame.time_base)
                         output.mux(stream.encode(frame))

@@ -222,7 +222,7 @@ class VitaClipTrainingArguments(TrainingArguments):
             share, rest = divmod(self.total_batch_size, devices)
             if share < 1 or rest:
                 raise ValueError(f"`total_batch_size` {self.total_batch_size} must be a multiple of {devices} devices.")
-            sizes = range(self.per_device_train_batch_size, 0, -1)
+            sizes = range(self.per_device_train_batch_size, 0, -1)  # type: ignore[has-type]
             self.per_device_train_batch_size = next(size for size in sizes if share % size == 0)
             self.gradient_accumulation_steps = share // self.per_device_train_batch_size
 
