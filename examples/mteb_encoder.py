@@ -154,7 +154,8 @@ class MtebEncoder(AbsEncoder):
 
     def embed_videos(self, clips: list[torch.Tensor]) -> torch.Tensor:
         """Normalised embeddings of all views of videos, each `[num_views, num_frames, 3, height, width]`."""
-        return normalize(self.encoder.embed_videos(torch.stack(clips)).float().mean(1), dim=-1).cpu()
+        embeds = self.encoder.embeds(self.encoder.video_features(torch.stack(clips)))
+        return normalize(embeds.float().mean(1), dim=-1).cpu()
 
     @torch.no_grad()
     def embed_texts(self, texts: list[str]) -> torch.Tensor:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .model.configuration_vita_clip import VitaClipConfig, VitaClipTextConfig, VitaClipVisionConfig
     from .model.decoding import Video, VideoDecodingError, decode_video, open_video
     from .model.frame_sampling import ClipSpecification
+    from .model.machine import fast_dtype
     from .model.modeling_vita_clip import (
         VitaClipForVideoClassification,
         VitaClipModel,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     )
     from .model.pipeline_video_classification import VitaClipVideoClassificationPipeline
     from .model.pipeline_zero_shot_video_classification import ZeroShotVideoClassificationPipeline
-    from .model.precision import fast_dtype
     from .model.processing_vita_clip import VitaClipProcessor
     from .model.read_options import ReadOptions
     from .model.video_inputs import VideoReader
@@ -82,7 +82,7 @@ _LAZY = {
     "model.configuration_vita_clip": ("VitaClipConfig", "VitaClipTextConfig", "VitaClipVisionConfig"),
     "model.pipeline_video_classification": ("VitaClipVideoClassificationPipeline",),
     "model.pipeline_zero_shot_video_classification": ("ZeroShotVideoClassificationPipeline",),
-    "model.precision": ("fast_dtype",),
+    "model.machine": ("fast_dtype",),
     "model.processing_vita_clip": ("VitaClipProcessor",),
     "model.read_options": ("ReadOptions",),
     "model.video_processing_vita_clip": ("VitaClipVideoProcessor",),

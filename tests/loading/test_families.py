@@ -130,7 +130,8 @@ def test_embeddings_for_search_are_normalised_and_plain(folders, video):
     for family in FAMILIES:
         encoder = load_checkpoint(folders / family).encoder()
         pixels, _ = encoder.reader().read(video)
-        videos, texts = encoder.embed_videos(pixels[None]), encoder.embed_texts(TEXTS)
+        videos = encoder.embeds(encoder.video_features(pixels[None]))
+        texts = encoder.embeds(encoder.text_features(TEXTS))
         assert videos.shape == (1, 1, encoder.embed_dim) and texts.shape == (3, encoder.embed_dim)
         for embeds in (videos, texts):
             torch.testing.assert_close(embeds.norm(dim=-1), torch.ones(embeds.shape[:-1]), atol=1e-5, rtol=0)
@@ -139,7 +140,7 @@ def test_embeddings_for_search_are_normalised_and_plain(folders, video):
     pixels, _ = encoder.reader().read(video)
     with torch.no_grad():
         plain = model.get_video_features(pixel_values=pixels).pooler_output
-    torch.testing.assert_close(encoder.embed_videos(pixels[None])[0], normalize(plain, dim=-1))
+    torch.testing.assert_close(encoder.embeds(encoder.video_features(pixels[None]))[0], normalize(plain, dim=-1))
 
 
 def test_another_number_of_frames_than_the_model_takes(folders, video):
@@ -150,7 +151,7 @@ def test_another_number_of_frames_than_the_model_takes(folders, video):
 def test_texts_that_are_too_long(folders):
     encoder = load_checkpoint(folders / "siglip").encoder()
     with pytest.raises(ValueError, match="16 positions"):
-        encoder.embed_texts(["a star " * 20])
+        encoder.text_features(["a star " * 20])
 
 
 def test_other_models_are_refused_by_name(tmp_path, folders):

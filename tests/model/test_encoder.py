@@ -86,10 +86,10 @@ def test_blend_mixes_normalised_features(encoder):
     mixed = 0.7 * prompted + 0.3 * plain
     expected = mixed / mixed.norm(dim=-1, keepdim=True)
     close = {"atol": 1e-5, "rtol": 0}
-    torch.testing.assert_close(replace(encoder, blend=0.3).embed_videos(pixels), expected, **close)
+    torch.testing.assert_close(replace(encoder, blend=0.3).video_features(pixels), expected, **close)
     for alone in ({"blend": 1.0}, {"use_prompts": False}):
-        torch.testing.assert_close(replace(encoder, **alone).embed_videos(pixels), plain, **close)
-    torch.testing.assert_close(encoder.embed_videos(pixels), prompted, **close)
+        torch.testing.assert_close(replace(encoder, **alone).video_features(pixels), plain, **close)
+    torch.testing.assert_close(encoder.video_features(pixels), prompted, **close)
     for wrong in (-0.1, 1.1, float("nan"), "half"):
         with pytest.raises(ValueError, match="`blend` must be a number from 0"):
             replace(encoder, blend=wrong)

@@ -19,7 +19,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 import vitaclip_hf
 from vitaclip_hf import CheckpointError, VideoDecodingError, VitaClipProcessor, fast_dtype, load_checkpoint
 from vitaclip_hf.data.motion_shapes import write_video
-from vitaclip_hf.model import reading_ahead
+from vitaclip_hf.model import machine
 from vitaclip_hf.model.scorer import ScoreError, Scorer
 
 
@@ -205,9 +205,9 @@ def test_an_endless_generator_is_read_no_further_than_the_bound(classifier, file
     [("cpu", 2, 2, 1), ("cpu", 8, 4, 4), ("cpu", 4, 16, 1), ("cuda", 4, 4, 3), ("cuda", 64, 1, 8)],
 )
 def test_threads_are_as_many_as_free_cores(monkeypatch, device, cores, torch_threads, expected):
-    monkeypatch.setattr(reading_ahead, "usable_cores", lambda: cores)
+    monkeypatch.setattr(machine, "usable_cores", lambda: cores)
     monkeypatch.setattr(torch, "get_num_threads", lambda: torch_threads)
-    assert reading_ahead.reading_threads(device) == expected
+    assert machine.reading_threads(device) == expected
 
 
 def test_readers_end_with_their_iterator(classifier, files):

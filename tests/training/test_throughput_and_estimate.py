@@ -8,7 +8,7 @@ import torch
 from tiny_models import tiny_model
 from transformers.trainer_callback import TrainerState
 
-from vitaclip_hf.model import reading_ahead
+from vitaclip_hf.model import machine
 from vitaclip_hf.training import arguments
 from vitaclip_hf.training.arguments import VitaClipTrainingArguments, loader_workers
 from vitaclip_hf.training.estimate import most_disk, needed_disk, start_summary
@@ -127,6 +127,6 @@ def test_a_container_with_a_share_of_the_processor_has_fewer_cores(tmp_path, mon
     quota = tmp_path / "cpu.max"
     if content is not None:
         quota.write_text(content)
-    monkeypatch.setattr(reading_ahead, "CPU_QUOTA", quota)
-    monkeypatch.setattr(reading_ahead, "os", SimpleNamespace(sched_getaffinity=lambda process: range(7)))
-    assert reading_ahead.usable_cores() == expected
+    monkeypatch.setattr(machine, "CPU_QUOTA", quota)
+    monkeypatch.setattr(machine, "os", SimpleNamespace(sched_getaffinity=lambda process: range(7)))
+    assert machine.usable_cores() == expected

@@ -51,8 +51,8 @@ def loaded_checkpoint(
     from huggingface_hub import constants, try_to_load_from_cache
 
     from ..loading.checkpoint import load_checkpoint
+    from ..model.machine import fast_dtype
     from ..model.modeling_vita_clip import VitaClipModel
-    from ..model.precision import fast_dtype
 
     place: Any = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
     if device is not None:

@@ -63,7 +63,8 @@ class ClipReading:
         if self.augmentation is None:
             return self.reader.read(video, frames_seed)[0]
         generator = torch.Generator().manual_seed(derive_seed(seed, "augmentation"))
-        return self.augmentation(self.reader.frames(video, frames_seed), generator)
+        frames = self.reader.open(video).read_clips(self.reader.specification, frames_seed)[0]
+        return self.augmentation(frames, generator)
 
     def blank(self) -> torch.Tensor:
         """Zeros of the shape of `pixels` in evaluation."""

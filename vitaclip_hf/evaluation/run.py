@@ -25,7 +25,7 @@ from tqdm import tqdm
 from ..data.class_descriptions import read_class_descriptions
 from ..data.folder_lock import FolderLock
 from ..loading.checkpoint import load_checkpoint
-from ..model.precision import fast_dtype
+from ..model.machine import fast_dtype
 from ..model.read_options import ReadOptions
 from .accuracies import markdown_table
 from .evaluator import DTYPES, Evaluator

@@ -23,7 +23,7 @@ from ..data.output_files import storable
 from ..loading.checkpoint import Checkpoint, load_checkpoint
 from ..loading.checksums import sha256_of
 from ..model.decoding import VideoDecodingError
-from ..model.reading_ahead import reading_threads
+from ..model.machine import reading_threads
 from ..model.scorer import Scorer
 from ..model.shown_names import one_line
 from .store import VideoStore, is_one_of, mean_vectors

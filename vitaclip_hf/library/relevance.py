@@ -117,7 +117,7 @@ def explain(
     metadata = opened.metadata
 
     pixels = processed(processor, clip).to(model.device, model.dtype)
-    cosines = encoder.embed_videos(pixels[None, None])[0, 0].float() @ embeds.float().T
+    cosines = encoder.video_features(pixels[None, None])[0, 0].float() @ embeds.float().T
     best = int(cosines.argmax())
     return Relevance(
         label=labels[best],

@@ -20,6 +20,7 @@ from transformers.utils.hub import cached_file
 from ..data.text_files import MAX_FILE_BYTES, content_errors, read_json
 from ..model.prompts import ClassPrompts, TimeEmbedding, VisionPrompts
 from ..model.shown_names import one_line, shown
+from ..model.sources import httpx
 
 
 logger = logging.get_logger(__name__)
@@ -69,7 +70,7 @@ def hub_answers() -> bool:
         get_session().head(constants.ENDPOINT, timeout=5)
     except OfflineModeIsEnabled:
         return False
-    except Exception as error:  # of the HTTP client, which is another one in each version of huggingface_hub
+    except httpx.TransportError as error:
         logger.warning(f"{constants.ENDPOINT} cannot be reached ({one_line(error)}); models come from the cache alone.")
         return False
     return True

@@ -25,8 +25,8 @@ from .containers import DamageError, check_end, opened_container
 from .decoding_process import ForkedObject
 from .frame_sampling import ClipSpecification
 from .frame_table import MAX_GAP, Clock, FrameTable, UntrustedTableError, can_be_trusted, is_hidden, read_by_table
+from .machine import usable_cores
 from .read_options import ReadOptions
-from .reading_ahead import usable_cores
 from .shown_names import shown as shown_name
 from .sources import VideoDecodingError, VideoInput, VideoTooLargeError, check_pixels, failure, opened_source
 from .tone_mapping import TRANSFERS, tone_mapped

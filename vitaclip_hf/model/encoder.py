@@ -101,18 +101,10 @@ class VideoEncoder(ABC):
         """Normalised embeddings of video or text features, for search: cosines of them rank as the model does."""
         return features if self.normalized else nn.functional.normalize(features, dim=-1)
 
-    def embed_videos(self, pixel_values_videos: torch.Tensor) -> torch.Tensor:
-        """Normalised embeddings `(batch_size, num_views, embed_dim)` of pixels as for [`video_features`]."""
-        return self.embeds(self.video_features(pixel_values_videos))
-
-    def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
-        """Normalised embeddings `(num_texts, embed_dim)` of texts."""
-        return self.embeds(self.text_features(texts))
-
     @property
     def embed_dim(self) -> int:
         """Length of an embedding."""
-        return self.embed_texts(["a"]).shape[-1]
+        return self.embeds(self.text_features(["a"])).shape[-1]
 
     @property
     def has_classes(self) -> bool:

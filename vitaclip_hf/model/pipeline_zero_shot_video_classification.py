@@ -9,6 +9,7 @@ from .video_pipeline import VideoPipeline, check_on_error, check_values
 
 
 TASK = "zero-shot-video-classification"
+DETAILS = ("min_score", "min_cosine", "return_details")
 
 
 class ZeroShotVideoClassificationPipeline(VideoPipeline):
@@ -98,20 +99,11 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
         return super().__call__(inputs, **kwargs)
 
     def _sanitize_parameters(
-        self,
-        candidate_labels=None,
-        hypothesis_template=None,
-        blend=None,
-        top_k=None,
-        min_score=None,
-        min_cosine=None,
-        return_details=None,
-        on_error=None,
-        **kwargs,
+        self, candidate_labels=None, hypothesis_template=None, blend=None, top_k=None, on_error=None, **kwargs
     ):
         preprocess = {name: value for name, value in kwargs.items() if value is not None}  # checked by `VideoReader`
+        postprocess: dict = {name: preprocess.pop(name) for name in DETAILS if name in preprocess}
         forward: dict = {}
-        postprocess: dict = {}
         if candidate_labels is not None:
             forward["labels"] = check_labels(candidate_labels, "candidate_labels")
             postprocess["labels"] = tuple(forward["labels"])
@@ -125,8 +117,6 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
             postprocess["top_k"] = top_k
         if on_error is not None:
             preprocess["on_error"] = postprocess["on_error"] = check_on_error(on_error)
-        details = {"min_score": min_score, "min_cosine": min_cosine, "return_details": return_details}
-        postprocess |= {name: value for name, value in details.items() if value is not None}
         return preprocess, forward, postprocess
 
     def scorer(self, labels: Any = None, templates: Any = "{}", blend: float = 0.0) -> Scorer:

@@ -244,18 +244,9 @@ class VideoReader:
             raise NotAVideoError(f"Expected one video, got a list of {len(metadata)} videos.")
         return batch["pixel_values_videos"].flatten(0, -5), metadata[0]
 
-    def frames(self, source: Any, seed: int | None = 0) -> torch.Tensor:
-        """The frames of one temporal view as they are, of shape `(num_frames, 3, height, width)`: for augmentation."""
-        return self.open(source).read_clips(replace(self.specification, num_views=1), seed)[0]
-
     def process(self, clip: torch.Tensor) -> torch.Tensor:
         """Model input `(num_spatial_views, num_frames, 3, height, width)` of uint8 frames `(num_frames, 3, …)`."""
-        batch = self.video_processor(
-            [clip],
-            do_sample_frames=False,
-            num_views=1,
-            num_spatial_views=self.specification.num_spatial_views,
-            input_data_format=ChannelDimension.FIRST,
-            return_tensors="pt",
-        )
+        views = {"num_views": 1, "num_spatial_views": self.specification.num_spatial_views}
+        known = {"do_sample_frames": False, "input_data_format": ChannelDimension.FIRST, "return_tensors": "pt"}
+        batch = self.video_processor([clip], **views, **known)
         return batch["pixel_values_videos"].flatten(0, -5)

@@ -1,7 +1,9 @@
 """What both pipelines share: inputs, reading ahead, errors of single videos, saving as one folder."""
 
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,8 @@ from transformers import AutoTokenizer, Pipeline
 from transformers.dynamic_module_utils import get_cached_module_file, get_relative_import_files
 from transformers.utils import HF_MODULES_CACHE, TRANSFORMERS_DYNAMIC_MODULE_NAME, logging
 
-from .precision import fast_dtype
+from .machine import fast_dtype, reading_threads
 from .processing_vita_clip import VitaClipProcessor
-from .reading_ahead import read_ahead, reading_threads
 from .scorer import ScoreError
 from .shown_names import one_line
 from .sources import NotAVideoError, VideoDecodingError
@@ -141,6 +142,31 @@ class VideoPipeline(Pipeline):
                 tokenizer = None
         part = self.video_processor if tokenizer is None else VitaClipProcessor(self.video_processor, tokenizer)
         part.save_pretrained(save_directory)
+
+
+def read_ahead(videos: Iterable[Any], read: Callable[[Any], Any], threads: int, ahead: int) -> Iterator[Future]:
+    """
+    The results of `read` in the order of the videos, as futures, which raise its errors; `ahead` videos before they are
+    asked for, and in so many threads (0: when they are asked for). `videos` is iterated in the caller's thread.
+    """
+    source, waiting = iter(videos), deque[Future]()
+    pool = ThreadPoolExecutor(max(threads, 1), thread_name_prefix="video-reader")
+    try:
+        while True:
+            try:
+                waiting.append(pool.submit(read, next(source)))
+            except StopIteration:
+                break
+            except Exception as error:  # of the source: comes after the answers before it
+                waiting.append(Future())
+                waiting[-1].set_exception(error)
+                break
+            if len(waiting) > ahead or not threads:
+                yield waiting.popleft()
+        while waiting:
+            yield waiting.popleft()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def copy_pipeline_modules(config: Any, directory: Any) -> None:

@@ -15,7 +15,7 @@ from transformers.utils import logging
 
 from ..data.metrics import METRICS
 from ..model.configuration_vita_clip import CONTEXT_POSITIONS, PROMPT_FIELDS, VitaClipTextConfig, VitaClipVisionConfig
-from ..model.reading_ahead import usable_cores
+from ..model.machine import usable_cores
 
 
 logger = logging.get_logger(__name__)
