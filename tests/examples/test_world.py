@@ -1,0 +1,102 @@
+"""The world of drawn things: splits, pictures, stills, videos; and a pretraining that goes on where it stopped."""
+
+import json
+import zipfile
+
+import pretrain_clip
+import pytest
+import torch
+from make_world_videos import SAMPLES, write_videos
+from world import DEMO_THINGS, MOTIONS, PICTURES, Scene, World, draw_batch, draw_videos
+
+from vitaclip_hf import decode_video
+
+
+@pytest.fixture(scope="module")
+def world():
+    return World()
+
+
+def test_parts_do_not_overlap(world):
+    counts = {"trained": 400, "unseen pairs": 400, "unseen motions": 160, "unseen things": 747, "demo": 100}
+    scenes = {part: world.scenes(part) for part in counts}
+    assert {part: len(set(own)) for part, own in scenes.items()} == counts
+    assert len({scene for own in scenes.values() for scene in own}) == sum(counts.values())
+    trained = {scene.thing for scene in scenes["trained"]}
+    assert len(trained) == 80 and not trained & {scene.thing for scene in scenes["unseen things"] + scenes["demo"]}
+    assert {scene.motion for scene in scenes["trained"]}.isdisjoint({s.motion for s in scenes["unseen motions"]})
+    assert set(SAMPLES) < set(scenes["demo"])
+    with pytest.raises(ValueError, match="unknown part 'test'"):
+        world.scenes("test")
+
+
+def test_shipped_pictures_have_their_sources(world):
+    with zipfile.ZipFile(PICTURES) as file:
+        notice = file.read("NOTICE.txt").decode()
+    assert "openmoji" not in world.styles and "SA" not in notice
+    for style, licence in zip(world.styles, ("Apache-2.0", "MIT", "CC-BY-4.0", "CC-BY-4.0", "Apache-2.0"), strict=True):
+        [line] = [line for line in notice.splitlines() if line.startswith(f"{style}:") and "github.com" in line]
+        assert licence in line and f"@iconify-json/{style}" in line
+    assert (world.drawn.sum(1) >= 2).all() and world.drawn[[world.number[name] for name in DEMO_THINGS], :3].all()
+
+
+def test_batch_of_stills(world):
+    pictures, captions = draw_batch(world, torch.Generator().manual_seed(3))
+    again, same = draw_batch(world, torch.Generator().manual_seed(3))
+    assert torch.equal(pictures, again) and captions == same
+    assert len(pictures) == len(captions) == len(set(captions)) == 190
+    wordings = [wording for motion in MOTIONS.values() for wording in motion]
+    moving = [text for text in captions if any(wording in text for wording in wordings)]
+    assert not [text for text in moving if any(f"{name} " in text for name in DEMO_THINGS)]
+
+
+def centres(frames: torch.Tensor) -> torch.Tensor:
+    """Where the frames differ from their corner-to-corner background, `(num_frames, 2)`: x and y in 0 … 1."""
+    plain = frames.float().median(0).values
+    changed = (frames.float() - plain).abs().sum(-1) > 60
+    grid = torch.arange(frames.shape[1]) / frames.shape[1]
+    mass = changed.sum((1, 2)).clamp(min=1)
+    return torch.stack([(changed.sum(1) * grid).sum(1) / mass, (changed.sum(2) * grid).sum(1) / mass], 1)
+
+
+def test_things_move_as_labels_say(world, tmp_path):
+    scenes = [Scene("rocket", motion) for motion in ("left", "right", "up", "down", "blinking")]
+    drawn = draw_videos(world, scenes, torch.Generator().manual_seed(0))
+    way = torch.stack([centres(video)[-4:].mean(0) - centres(video)[:4].mean(0) for video in drawn[:4]])
+    assert way[0, 0] < -0.1 and way[1, 0] > 0.1 and way[2, 1] < -0.1 and way[3, 1] > 0.1
+    assert way[:2, 1].abs().max() < 0.1 and way[2:, 0].abs().max() < 0.1
+    steps = (drawn[4, 1:].int() - drawn[4, :-1].int()).abs().amax((1, 2, 3))
+    assert 1 <= (steps > 60).sum() <= 8 and (steps == 0).sum() >= 20
+    files = write_videos(world, scenes[:1], tmp_path, copies=1, seed=0)
+    assert [(path.parent.name, label) for path, label in files] == [("rocket moving left", "rocket moving left")]
+    stored, metadata = decode_video(files[0][0], range(32))
+    expected = draw_videos(world, scenes[:1], torch.Generator().manual_seed(0))[0]
+    assert metadata.total_num_frames == 32 and (torch.from_numpy(stored).float() - expected.float()).abs().mean() < 4
+
+
+def test_pretraining_goes_on_where_it_stopped(world, tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrain_clip, "World", lambda *files: world)
+    monkeypatch.setattr(pretrain_clip, "evaluate", lambda *_: {"name, noto": 0.5})
+
+    calls = []
+
+    def some_stills(world, generator, size):
+        calls.append(generator)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        pictures, captions = draw_batch(world, generator, size)
+        return pictures[::10], captions[::10]
+
+    monkeypatch.setattr(pretrain_clip, "draw_batch", some_stills)
+
+    def train(folder):
+        pretrain_clip.main(["--output", str(tmp_path / folder), "--steps=4", "--cool-down=2", "--save-every=2"])
+        return torch.load(tmp_path / folder / "state.pt", weights_only=True)["model"]
+
+    with pytest.raises(KeyboardInterrupt):
+        train("parts")
+    parts = train("parts")
+    log = json.loads((tmp_path / "parts" / "pretraining_log.json").read_text())
+    assert [entry["step"] for entry in log] == [2, 4] and log[1]["name, noto"] == 0.5 and len(calls) == 5
+    whole = train("whole")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
