@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo reproduce-demo test matrix slow contract attack docs clean
+.PHONY: demo reproduce-demo test matrix slow contract attack docs serve-docs clean
 
 DEMO := examples/demo
 
@@ -41,9 +41,12 @@ SEED ?= 1
 attack: $(VENV)/.test
 	PYTHONPATH=tests:tests/training $(BIN)/python -m attack --seed $(SEED) --minutes $(MINUTES)
 
-# The pages as a site in build/site; open build/site/index.html.
+# The pages as a site in build/site; open build/site/index.html. Browsers search it only where it is served.
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --config-file docs/site/mkdocs.yml
+
+serve-docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve --config-file docs/site/mkdocs.yml
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

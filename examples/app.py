@@ -1,7 +1,8 @@
-"""A page to try a checkpoint on: classify a video, see what happens when, search the samples. Works offline.
+"""A page to try a checkpoint on: classify a video, see what happens when, search a folder. Works offline.
 
 pip install '.[demo]'
 python examples/app.py
+python examples/app.py --model openai/clip-vit-base-patch16 --folder my_videos
 """
 
 import argparse
@@ -32,13 +33,13 @@ sys.path.insert(0, str(DEMO))
 from evaluate_timeline import FPS, joined_scenes  # noqa: E402
 
 from vitaclip_hf import load_checkpoint, open_video  # noqa: E402
-from vitaclip_hf.cli.inputs import read_labels  # noqa: E402
+from vitaclip_hf.cli.inputs import find_videos, read_labels  # noqa: E402
 from vitaclip_hf.data.listings import VIDEO_EXTENSIONS  # noqa: E402
 from vitaclip_hf.data.motion_shapes import write_video  # noqa: E402
 from vitaclip_hf.library.contact_sheet import middle_frame  # noqa: E402
 from vitaclip_hf.library.embedding import embed_videos  # noqa: E402
 from vitaclip_hf.library.figure import format_percent, format_times  # noqa: E402
-from vitaclip_hf.library.store import VideoStore  # noqa: E402
+from vitaclip_hf.library.store import FOLDER, VideoStore  # noqa: E402
 from vitaclip_hf.library.timeline import Thumbnails, VideoTimeline  # noqa: E402
 from vitaclip_hf.library.timeline_picture import MOST_LANES, thumbnail_row  # noqa: E402
 from vitaclip_hf.library.windows import thumbnail_of  # noqa: E402
@@ -260,7 +261,7 @@ def search_panel(hits: list[Any], folder: Path) -> str:
     """A card for each hit."""
     cards = "".join(
         f'<button type="button" class="hit" data-time="{hit.start:.3f}" data-video="{escape(hit.path)}">'
-        f"{picture(middle_frame(folder / hit.path, hit), hit.path)}<b>{escape(hit.path).replace('_', '_<wbr>')}</b>"
+        f"{picture(middle_frame(folder, hit), hit.path)}<b>{escape(hit.path).replace('_', '_<wbr>')}</b>"
         f'<span class="small quiet">{" – ".join(format_times([hit.start, hit.end]))}</span>'
         f'<span class="small quiet">cosine {hit.cosine:.2f}</span>'
         "</button>"
@@ -280,18 +281,23 @@ class Door:
 
     Args:
         model (`str`): folder or Hub id.
-        folder (`Path`): an empty folder for samples and their index.
+        folder (`Path`): an empty folder for the demo's samples and their index.
         limits ([`Limits`]): of an upload and its decoding, those of the server.
+        videos (`Path`, *optional*): a folder of videos in place of the samples. Its index is that of `vitaclip index`.
     """
 
-    def __init__(self, model: str, folder: Path, limits: Limits):
-        self.checkpoint, self.limits = load_checkpoint(model), limits
-        self.folder = folder / "samples"
-        shutil.copytree(DEMO / "videos", self.folder)
-        write_video(self.folder / LONG_SAMPLE, joined_scenes(10, seed=7)[0], FPS)
-        self.samples = {path.name: str(path) for path in sorted(self.folder.glob("*.mp4"))}
-        self.index = VideoStore(folder / "index")
-        embed_videos(self.folder, self.index.place, self.checkpoint, window=2.0)
+    def __init__(self, model: str, folder: Path, limits: Limits, videos: Path | None = None):
+        self.checkpoint, self.limits, self.folder = load_checkpoint(model), limits, videos or folder / "samples"
+        self.name = "/".join(Path(model).resolve().parts[-2:]) if Path(model).is_dir() else model
+        if videos is None:
+            shutil.copytree(DEMO / "videos", self.folder)
+            write_video(self.folder / LONG_SAMPLE, joined_scenes(10, seed=7)[0], FPS)
+        found = [Path(path).absolute() for path, reason in find_videos([str(self.folder)]).items() if reason is None]
+        self.samples = {path.relative_to(self.folder.absolute()).as_posix(): str(path) for path in found}
+        self.start = START if videos is None else next(iter(self.samples))
+        self.index = VideoStore(self.folder / FOLDER)
+        window = None if self.index.settings else 4.0 if videos else 2.0
+        embed_videos(self.folder, self.index.place, self.checkpoint, window=window)
         self.classifier = self.checkpoint.classifier(return_details=True)
         self.reading = {"max_bytes": limits.decoded_bytes, "max_frame_pixels": limits.frame_pixels}
         self.reading["max_seconds"] = limits.decode_seconds
@@ -327,7 +333,9 @@ class Door:
             VideoDecodingError: it cannot be read.
         """
         if path is None:
-            raise InputError("Choose a sample or upload a video first.")
+            raise InputError("Choose a video or upload one first.")
+        if path in self.samples.values():
+            return path
         size = Path(path).stat().st_size
         if size > self.limits.upload_bytes:
             raise InputError(f"The file has {size:,} bytes; the limit is {self.limits.upload_bytes:,}.")
@@ -395,33 +403,36 @@ class Door:
 
 
 EMPTY_ANSWER = "Choose a video, type labels, and press Classify."
-EMPTY_TIMELINE = f"For a longer video, such as the sample {LONG_SAMPLE}: press Show timeline."
-EMPTY_SEARCH = "Describe what you are looking for in the samples."
+EMPTY_TIMELINE = "For a longer video: press Show timeline."
+EMPTY_SEARCH = "Describe what you are looking for in these videos."
+WORKING = '<div class="empty" role="status">Reading the video …</div>'
 
 
 def build(door: Door) -> gr.Blocks:
     """The page."""
     demo_labels = (DEMO / "labels.txt").read_text(encoding="utf-8").strip()
-    with gr.Blocks(title="Vita-CLIP", analytics_enabled=False) as page:
-        path = gr.State(door.samples[START])
+    alone = door.checkpoint.encoder().activation == "sigmoid"  # each label; a right one rarely comes near 1
+    with gr.Blocks(title="What does a video show?", analytics_enabled=False) as page:
+        path = gr.State(door.samples[door.start])
         gr.HTML(
-            f"<h1>Vita-CLIP</h1><p>What does a video show? Labels are free text. Model: "
-            f"{escape(Path(door.checkpoint.name).name)}.</p>",
+            f"<h1>What does a video show?</h1><p>Labels are free text. Model: {escape(door.name)}</p>",
             elem_id="header",
         )
         with gr.Row(elem_id="main"):
             with gr.Column(scale=4, min_width=320, elem_id="left"):
-                player = gr.Video(door.samples[START], label="Video", interactive=False, elem_id="player", buttons=[])
+                player = gr.Video(
+                    door.samples[door.start], label=door.start, interactive=False, elem_id="player", buttons=[]
+                )
                 status = gr.HTML("", elem_id="status")
-                sample = gr.Dropdown(list(door.samples), value=START, label="Sample", elem_id="sample")
+                sample = gr.Dropdown(list(door.samples), value=door.start, label="Video", elem_id="sample")
                 upload = uploaded_file("Upload a video", file_types=UPLOADED, size="sm", elem_id="upload")
                 labels = gr.Textbox(
-                    label="Labels, one a line or with commas", lines=4, max_lines=8, elem_id="labels",
-                    placeholder="red star moving left\nblue heart bouncing",
-                )  # fmt: skip
-                fill = gr.Button("Fill in the demo's labels", size="sm", elem_id="fill")
+                    demo_labels, label="Labels, one a line or with commas", lines=4, max_lines=8, elem_id="labels"
+                )
                 with gr.Accordion('When to say "something else"', open=False, elem_id="thresholds"):
-                    min_score = gr.Slider(0, 1, 0, label="Least score of the best label", elem_id="min_score")
+                    min_score = gr.Slider(
+                        0, 1, 0.5 if alone else 0, label="Least score of the best label", elem_id="min_score"
+                    )
                     min_cosine = gr.Slider(-1, 1, -1, label="Least cosine of the best label", elem_id="min_cosine")
             with gr.Column(scale=6, min_width=320, elem_id="right"), gr.Tabs(elem_id="tabs"):
                 with gr.Tab("Answer", elem_id="tab_answer"):
@@ -430,12 +441,12 @@ def build(door: Door) -> gr.Blocks:
                 with gr.Tab("Timeline", elem_id="tab_timeline"):
                     with gr.Row(elem_id="timeline_settings"):
                         window = gr.Slider(1, 8, 2, step=0.5, label="Window in seconds", elem_id="window")
-                        high = gr.Slider(0.05, 1, 0.3, step=0.05, label="Threshold", elem_id="high")
+                        high = gr.Slider(0.01, 1, 0.3, step=0.01, label="Threshold", elem_id="high")
                     show = gr.Button("Show timeline", variant="primary", elem_id="show_timeline")
                     strip = gr.HTML(empty(EMPTY_TIMELINE), elem_id="timeline", js_on_load=JUMP, min_height=120)
                 with gr.Tab("Search", elem_id="tab_search"):
                     query = gr.Textbox(
-                        label="Search the samples", placeholder="a red star moving left", elem_id="query",
+                        label="Search these videos", placeholder="a red star moving left", elem_id="query",
                         max_length=QUERY_LENGTH,
                     )  # fmt: skip
                     search = gr.Button("Search", variant="primary", elem_id="search")
@@ -444,7 +455,7 @@ def build(door: Door) -> gr.Blocks:
         fresh = [answer, strip]
 
         def chosen(name: str):
-            video = gr.Video(door.samples[name], playback_position=0)
+            video = gr.Video(door.samples[name], label=name, playback_position=0)
             return door.samples[name], video, "", empty(EMPTY_ANSWER), empty(EMPTY_TIMELINE)
 
         def uploaded(file: str):
@@ -452,25 +463,31 @@ def build(door: Door) -> gr.Blocks:
             try:
                 door.check(file)
             except (InputError, VideoDecodingError, OSError) as error:
-                return None, gr.Video(None), None, problem(error, file), *reset
-            return file, gr.Video(file, playback_position=0), None, "", *reset
+                return None, gr.Video(None, label="Video"), None, problem(error, file), *reset
+            return file, gr.Video(file, label=Path(file).name, playback_position=0), None, "", *reset
 
         def jumped(event: gr.EventData):
             return gr.Video(playback_position=float(event.time))
 
         def found(event: gr.EventData):
             video = door.samples[event.video]
-            return video, gr.Video(video, playback_position=0), event.video, ""
+            return video, gr.Video(video, label=event.video, playback_position=0), event.video, ""
+
+        def working():
+            return panel(WORKING)
 
         private: dict[str, Any] = {"api_visibility": "private"}
         sample.input(chosen, sample, [path, player, status, *fresh], **private)
-        upload.upload(uploaded, upload, [path, player, sample, status, *fresh], **private)
-        fill.click(lambda: demo_labels, None, labels, **private)
-        classify.click(door.classify, [path, labels, min_score, min_cosine], answer, **private)
-        show.click(door.timeline, [path, labels, window, high], strip, **private)
-        strip.click(jumped, None, player, show_progress="hidden", **private)
+        hidden: dict[str, Any] = private | {"show_progress": "hidden"}
+        reading = upload.upload(lambda: (working(), "", ""), None, [status, *fresh], **hidden)
+        reading.then(uploaded, upload, [path, player, sample, status, *fresh], **hidden)
+        classifying = classify.click(working, None, answer, **hidden)
+        classifying.then(door.classify, [path, labels, min_score, min_cosine], answer, **hidden)
+        showing = show.click(working, None, strip, **hidden)
+        showing.then(door.timeline, [path, labels, window, high], strip, **hidden)
+        strip.click(jumped, None, player, **hidden)
         gr.on([search.click, query.submit], door.search, query, hits, **private)
-        hits.click(found, None, [path, player, sample, status], show_progress="hidden", **private)
+        hits.click(found, None, [path, player, sample, status], **hidden)
     page.queue(max_size=door.limits.queue, default_concurrency_limit=1)
     return page
 
@@ -490,6 +507,7 @@ def launch(page: gr.Blocks, limits: Limits, **settings: Any) -> Any:
         css=CSS,
         footer_links=[],
         max_file_size=limits.upload_bytes,
+        quiet=True,  # gradio's own advice
         **settings,
     )
 
@@ -497,17 +515,18 @@ def launch(page: gr.Blocks, limits: Limits, **settings: Any) -> Any:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=str(DEMO / "checkpoint"), help="folder or Hub id")
+    parser.add_argument("--folder", type=Path, help="your videos, in place of the demo's; indexed for the search")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=7860)
     arguments = parser.parse_args()
     limits = Limits()
     with tempfile.TemporaryDirectory(prefix="vitaclip-app-") as folder:
-        launch(
-            build(Door(arguments.model, Path(folder), limits)),
-            limits,
-            server_name=arguments.host,
-            server_port=arguments.port,
-        )
+        door = Door(arguments.model, Path(folder), limits, arguments.folder)
+        page = build(door)
+        place: dict[str, Any] = {"server_name": arguments.host, "server_port": arguments.port}
+        _, address, _ = launch(page, limits, allowed_paths=[str(door.folder)], prevent_thread_lock=True, **place)
+        print(f"{address} (Ctrl-C ends it)", flush=True)
+        page.block_thread()
 
 
 if __name__ == "__main__":

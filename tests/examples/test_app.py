@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -56,11 +57,21 @@ def test_files_that_cannot_be_used(door, tmp_path, monkeypatch):
     bad.write_bytes(b"no video" * 100)
     shown = door.classify(str(bad), LABELS, 0, -1)
     assert 'role="alert"' in shown and "bad.mp4" in shown and str(tmp_path) not in shown
-    assert "Choose a sample" in door.classify(None, LABELS, 0, -1)
+    assert "Choose a video" in door.classify(None, LABELS, 0, -1)
+    uploaded = shutil.copy(door.samples[STAR], str(tmp_path / "mine.mp4"))
     monkeypatch.setattr(app, "MOST_SECONDS", 1)
-    assert "the limit is 1 s" in door.classify(door.samples[STAR], LABELS, 0, -1)
+    assert "the limit is 1 s" in door.classify(uploaded, LABELS, 0, -1)
     monkeypatch.setattr(door, "limits", replace(door.limits, upload_bytes=10))
-    assert "the limit is 10" in door.classify(door.samples[STAR], LABELS, 0, -1)
+    assert "the limit is 10" in door.classify(uploaded, LABELS, 0, -1)
+
+
+def test_a_folder_in_place_of_the_samples(tmp_path):
+    (tmp_path / "mine" / "deep").mkdir(parents=True)
+    for name in (STAR, "deep/heart.mp4"):
+        shutil.copy(app.DEMO / "videos" / (STAR if name == STAR else app.START), tmp_path / "mine" / name)
+    door = app.Door(str(app.DEMO / "checkpoint"), tmp_path / "empty", Limits(), tmp_path / "mine")
+    assert list(door.samples) == ["deep/heart.mp4", STAR] and door.name == "demo/checkpoint"
+    assert re.findall(r'data-video="([^"]+)"', door.search("a blue heart bouncing")) == ["deep/heart.mp4", STAR]
 
 
 def test_texts_of_others_are_text(door):

@@ -24,7 +24,7 @@ WAIT = 60_000  # milliseconds
 def address(tmp_path_factory):
     limits = Limits(upload_bytes=1 << 20)
     built = app.build(app.Door(str(app.DEMO / "checkpoint"), tmp_path_factory.mktemp("app"), limits))
-    _, url, _ = app.launch(built, limits, server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
+    _, url, _ = app.launch(built, limits, server_name="127.0.0.1", prevent_thread_lock=True)
     yield url
     built.close()
 
@@ -54,8 +54,6 @@ def page(browser, address):
 
 
 def classified(page):
-    page.click("#fill")
-    page.wait_for_function("document.querySelector('#labels textarea').value.includes('red star moving left')")
     page.click("#classify")
     page.wait_for_selector("#answer .bars")
 

@@ -32,6 +32,7 @@ OUTPUTS = {
     "min_cosine=0.5": r"something else the cosine of the best label is .*, below 0.5\n",
     "write_timeline": r"0.0 to 2.0 s: red star turning, \d+%\n",
     "store.search": r"Counter\(\{'new': 10, .*\n(\d\.\d{3}  \w+\.mp4 from 0.0 to 2.0 s\n){3}",
+    "ClipCollator()": r".*'label': '(valve opens|lamp fault)'\}\]\n",
     "for answer in classifier": r"\d+\.\d%  red star turning\n\d+\.\d%  red star moving left\n",
     'hypothesis_template="a video of a {}"': r"\[\{'score': .*'label': 'red star turning'\}, \{.*\}\]\n",
     "batch_size=2": r"\[\[\{'score': .*'label': 'red \w+ .*\n",
