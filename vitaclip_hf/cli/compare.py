@@ -1,4 +1,4 @@
-"""`vitaclip compare`: how much better one evaluation is than another, with confidence intervals."""
+"""`vitaclip compare` and `vitaclip average`: the difference of two evaluations, and the mean of several."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -55,3 +55,20 @@ def compare(
             over: {name: asdict(value) for name, value in metrics.items()} for over, metrics in differences.items()
         }
         write_json(output, {"differences": content, "left_out": left_out, "settings": settings, "limited": limited})
+
+
+def average(
+    results: Annotated[list[Path], typer.Argument(metavar="RESULTS", help="Folder or results.json of each seed.")],
+    output: JsonOutput = None,
+) -> None:
+    """Average evaluations over training seeds.
+
+    The results must be of one protocol on the same lists, each of another model.
+    """
+    from ..evaluation.average import average_over_seeds, seeds_table
+    from ..evaluation.progress_log import write_json
+
+    means = average_over_seeds(results)
+    print(seeds_table(means))
+    if output is not None:
+        write_json(output, means)

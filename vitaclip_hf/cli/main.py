@@ -5,9 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from .average import average
 from .classify import classify
-from .compare import compare
+from .compare import average, compare
 from .convert import convert_clip, convert_original, convert_vifi
 from .embed import embed, index
 from .errors import Command, Group
