@@ -71,6 +71,7 @@ UNUSABLE = (
     *("config.json:text_config.eos_token_id=19", "processor_config.json:video_processor.size=2"),
     *(f"processor_config.json:video_processor.{end}" for end in ("size=5", "rescale_factor=3", "resample=2")),
     *(f"processor_config.json:video_processor.{end}" for end in ("seed=8", "crop_size=0", "size=19")),
+    *(f"tokenizer_config.json:model_max_length={number}" for number in (12, 15)),
 )
 
 

@@ -194,6 +194,19 @@ def test_search_is_exact_and_takes_the_best_of_each_video(checkpoint, folder, pl
     assert [hit.path for hit in store.search(query, 4, approximate=True)] == expected and store.table.list_indices()
 
 
+@pytest.mark.parametrize("name", ["video", "start", "vector"])
+def test_rows_that_lack_a_value_are_damaged(place, name):
+    store = VideoStore(place)
+    store.create(SETTINGS | {"width": 2})
+    row = {"video": "a", "start": 0.0, "end": 1.0, "vector": [0.6, 0.8]} | {name: None}
+    store.table.add(pa.Table.from_pylist([row], store.table.schema))
+    if name == "vector":  # a video that could not be read
+        assert store.search(np.array([1.0, 0.0])) == []
+    else:
+        with pytest.raises(ValueError, match="damaged .* missing"):
+            store.search(np.array([1.0, 0.0]))
+
+
 def test_many_windows_of_one_video_hide_no_other(place):
     store, vector = VideoStore(place), np.eye(4, dtype=np.float32)
     store.create(SETTINGS | {"width": 4})
@@ -251,7 +264,9 @@ def test_a_video_that_changes_while_it_is_read_is_read_again(checkpoint, tmp_pat
 def test_a_damaged_vector_is_never_a_score(place, value):
     store = VideoStore(place)
     store.create(SETTINGS | {"width": 2})
-    store.table.add(pa.Table.from_pylist([{"video": "a", "vector": [0.6, 0.8]}], store.table.schema))
+    store.table.add(
+        pa.Table.from_pylist([{"video": "a", "start": 0, "end": 1, "vector": [0.6, 0.8]}], store.table.schema)
+    )
     (file,) = place.glob("*/data/*.lance")
     data = file.read_bytes()
     file.write_bytes(data.replace(np.float32(0.6).tobytes(), np.float32(value).tobytes()))

@@ -266,8 +266,10 @@ class VideoStore:
                 nearest = table.search(query.astype(np.float32)).distance_type("dot").limit(limit)
                 nearest = nearest if approximate else nearest.bypass_vector_index()
                 rows = nearest.select(["video", "start", "end", "vector", "scores", "_distance"]).to_arrow()
-                check_vectors(rows, self.place)
-                hits = self._hits(rows.drop_columns(["vector", "scores"]).to_pylist(), per_video)
+                # Not the database's distances: the approximate index has vectors of its own, which may be damaged.
+                cosines = np.einsum("ij,j->i", check_vectors(rows, self.place), query)
+                rows = rows.select(["video", "start", "end"]).append_column("cosine", pa.array(cosines))
+                hits = self._hits(rows.to_pylist(), per_video)
                 if len(hits) >= top_k or len(rows) < limit:
                     return hits[:top_k]
                 limit *= 8
@@ -276,8 +278,8 @@ class VideoStore:
         """The nearest windows of each video that do not overlap."""
         hits: list[Moment] = []
         taken: dict[str, list[Moment]] = defaultdict(list)
-        for row in sorted(rows, key=lambda row: (row["_distance"], row["video"], row["start"])):
-            hit = Moment(unstored(row["video"]), row["start"], row["end"], 1 - row["_distance"])
+        for row in sorted(rows, key=lambda row: (-row["cosine"], row["video"], row["start"])):
+            hit = Moment(unstored(row["video"]), row["start"], row["end"], row["cosine"])
             others = taken[hit.path]
             if len(others) < per_video and all(hit.start >= other.end or other.start >= hit.end for other in others):
                 others.append(hit)
@@ -302,17 +304,22 @@ def is_one_of(videos: Collection[str]) -> str:
     return "video in ({})".format(", ".join("'" + video.replace("'", "''") + "'" for video in videos))
 
 
-def check_vectors(rows: pa.Table, place: str) -> None:
+def check_vectors(rows: pa.Table, place: str) -> np.ndarray:
     """
+    The vectors of the rows that have one.
+
     Raises:
-        ValueError: a vector is not of length 1, so that it was changed, or a score is NaN or infinite.
+        ValueError: a vector is not of length 1, so that it was changed; or another value is missing, NaN or infinite.
     """
-    vectors, scores = (rows[name].combine_chunks().drop_null() for name in ("vector", "scores"))
-    values = vectors.flatten().to_numpy().reshape(len(vectors), -1 if len(vectors) else 0)
-    squares = np.einsum("ij,ij->i", values, values)
-    if (np.abs(squares - 1) < 1e-3).all() and np.isfinite(scores.flatten()).all():
-        return
-    raise ValueError(f"{place}: vectors or scores are damaged: NaN, infinite, or not of length 1.")
+    with content_errors(f"{place}: vectors, scores or times are damaged"):
+        vectors, scores = (rows[name].combine_chunks().drop_null() for name in ("vector", "scores"))
+        values = vectors.flatten().to_numpy().reshape(len(vectors), vectors.type.list_size)
+        if not (np.abs(np.einsum("ij,ij->i", values, values) - 1) < 1e-3).all():
+            raise ValueError("a vector is not of length 1")
+        numbers = [scores.flatten(), rows["start"].to_numpy(), rows["end"].to_numpy()]
+        if not np.isfinite(np.concatenate(numbers)).all() or rows["video"].null_count:
+            raise ValueError("a value is missing, NaN or infinite")
+        return values
 
 
 def mean_vectors(embeds: torch.Tensor) -> torch.Tensor:

@@ -29,9 +29,9 @@ from .guards import (
     check_amount,
     check_complete,
     check_files,
+    check_processor,
     check_sizes,
     check_utf8,
-    check_video_processor,
     find_file,
     hub_answers,
     hub_arguments,
@@ -203,11 +203,11 @@ def _load_processor(name: str, model: Any, kind: str, hub: dict[str, Any]) -> An
             f"{name}: no processor beside the model ({one_line(error)}); save the processor there too."
         ) from error
     if kind == "encoder":
-        check_video_processor(name, processor.video_processor)
+        check_processor(name, processor)
         return processor
     if not isinstance(processor, VitaClipProcessor) or None in (processor.video_processor, processor.tokenizer):
         raise CheckpointError(f"{name}: no complete VitaClipProcessor beside the model; save the processor there too.")
-    check_video_processor(name, processor.video_processor, config.vision_config.image_size)
+    check_processor(name, processor, config.vision_config.image_size)
     tokens, vocabulary = max(processor.tokenizer.get_vocab().values()) + 1, config.text_config.vocab_size
     if not vocabulary / 2 <= tokens <= vocabulary:  # transformers makes one of a few tokens for a folder without any
         raise CheckpointError(

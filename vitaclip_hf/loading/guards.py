@@ -206,14 +206,16 @@ def check_complete(source: Any, info: Mapping[str, Any], new: Iterable[str] = ()
         )
 
 
-def check_video_processor(source: str, processor: Any, side: int | None = None) -> None:
+def check_processor(source: str, processor: Any, side: int | None = None) -> None:
     """
-    Tries a video processor on one small frame, whose pixels must be a square of `side`, if that is given.
+    Tries a tokenizer on a word, and a video processor on a small frame, which must become a square of `side`, if given.
 
     Raises:
         CheckpointError: a video would take gigabytes of model input, or the processor cannot be used at all.
     """
     try:
+        processor.tokenizer("a")
+        processor = processor.video_processor
         pixels = getattr(processor, "own", processor)  # of another dual encoder, its own processor makes the pixels
         sizes = [dict(size) for name in ("size", "crop_size") if (size := getattr(pixels, name, None))]
         sides = [side for size in sizes for side in size.values() if side is not None] or [1]
@@ -225,4 +227,5 @@ def check_video_processor(source: str, processor: Any, side: int | None = None) 
         if not pixels.isfinite().all() or side is not None and pixels.shape[-2:] != (side, side):
             raise ValueError(f"its pixels are NaN, infinite or of the shape {tuple(pixels.shape)}")
     except LOADING_ERRORS as error:
-        raise CheckpointError(f"{source}: its video processor cannot be used ({one_line(error)}); save it.") from error
+        reason = f"its tokenizer or video processor cannot be used ({one_line(error)})"
+        raise CheckpointError(f"{source}: {reason}; save it.") from error
