@@ -33,7 +33,7 @@ from .original_weights import check_output
 
 
 # Weights as this module names them.
-WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json")
+WEIGHTS = ["model.safetensors", "model.safetensors.index.json", "model-?????-of-?????.safetensors"]
 
 
 class Publication(NamedTuple):
@@ -42,12 +42,10 @@ class Publication(NamedTuple):
     Attributes:
         files (`list[tuple[str, int, str]]`): name, bytes and SHA-256 of each file of the folder.
         url (`str`, *optional*): address of the commit; None if nothing was uploaded.
-        deleted (`list[str]`): weights of an earlier publication that the commit deleted.
     """
 
     files: list[tuple[str, int, str]]
     url: str | None = None
-    deleted: tuple[str, ...] = ()
 
 
 def check_repo_id(repo_id: str) -> None:
@@ -117,35 +115,28 @@ def check_folder(folder: Path, checkpoint: Path, frames: int, size: int, scratch
     compare_outputs(expected, outputs, "with the package")
 
 
-def upload(
-    folder: Path, repo_id: str, revision: str | None, private: bool | None, commit_message: str
-) -> tuple[str, tuple[str, ...]]:
+def upload(folder: Path, repo_id: str, revision: str | None, private: bool | None, commit_message: str) -> str:
     """
-    Uploads the folder in one commit.
+    Uploads the folder in one commit, whose address it returns.
 
     Weights of an earlier publication, by the names that this module writes, are deleted with it: they would be loaded
     instead of the new ones. Other files may be somebody else's and stay.
-
-    Returns:
-        The commit's address and the names of the deleted files.
     """
     api = HfApi(token=get_token())
     try:
         api.create_repo(repo_id, private=private, exist_ok=True)
         if revision:
             api.create_branch(repo_id, branch=revision, exist_ok=True)
-        names = api.list_repo_files(repo_id, revision=revision)
-        outdated = tuple(name for name in names if WEIGHTS.fullmatch(name) and not (folder / name).exists())
         commit = api.upload_folder(
             repo_id=repo_id,
             folder_path=folder,
             revision=revision,
             commit_message=commit_message,
-            delete_patterns=list(outdated),
+            delete_patterns=WEIGHTS,  # but for those that are uploaded
         )
     except (HTTPError, OSError, ValueError) as error:  # ValueError: the card's metadata, such as an unknown licence
         raise ValueError(f"the Hub at {api.endpoint} did not take {repo_id} ({one_line(error)})") from error
-    return commit.commit_url, outdated
+    return commit.commit_url
 
 
 def publish(
@@ -228,6 +219,4 @@ def publish(
         files = [(path.name, path.stat().st_size, sha256_of(path)) for path in sorted(folder.iterdir())]
         if output is not None:
             folder = folder.replace(output)  # an empty folder may be there
-        if not push:
-            return Publication(files)
-        return Publication(files, *upload(folder, repo_id, revision, private, commit_message))
+        return Publication(files, upload(folder, repo_id, revision, private, commit_message) if push else None)

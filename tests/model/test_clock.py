@@ -1,7 +1,10 @@
 """The clock of frames, against a plain second writing of its rule, and files whose stamps are wrong."""
 
 import random
+from fractions import Fraction
 
+import av
+import numpy as np
 import pytest
 from stamped_video import write_stamped
 
@@ -80,3 +83,20 @@ def test_count_rate_and_length_belong_together(tmp_path, stamps, length, seconds
     assert metadata.total_num_frames == len(stamps)
     assert metadata.duration == pytest.approx(seconds, abs=0.1)
     assert metadata.fps == pytest.approx(len(stamps) / metadata.duration, rel=0.01)
+
+
+def test_empty_packets_hold_the_picture_before_them(tmp_path):
+    """As Theora has them, and grabbers that drop frames."""
+    with av.open(str(tmp_path / "held.nut"), "w") as output:
+        stream = output.add_stream("mpeg4", rate=25)
+        stream.width = stream.height = 32
+        for number in range(4):
+            picture = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8))
+            picture.pts = number
+            for packet in (*stream.encode(picture), av.Packet(0)):
+                packet.stream, packet.time_base = stream, Fraction(1, 25)
+                packet.pts = packet.dts = 3 * number + (packet.size == 0)
+                output.mux(packet)
+    video = open_video(tmp_path / "held.nut")
+    assert [frame.time for frame in video.frames()] == pytest.approx([0, 0.12, 0.24, 0.36])
+    assert video.metadata.total_num_frames == 4 and len(video.read([0, 3])) == 2

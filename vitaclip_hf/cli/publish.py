@@ -59,5 +59,3 @@ def publish(
         print(f"Nothing pushed; to publish as {repo_id}, run `hf auth login` once, then add --push and --license.")
     else:
         print(f"Pushed in one commit: {publication.url}")
-        if publication.deleted:
-            print(f"Deleted with it, weights of an earlier publication: {', '.join(publication.deleted)}")

@@ -152,8 +152,6 @@ def load_checkpoint(
         else:
             kind = "prompts"
             model = load_prompts(name, model_class=model_class, **kwargs)
-        if kind != "encoder" and not model.logit_scale.isfinite():
-            raise CheckpointError(f"{name}: its logit_scale is {model.logit_scale.item()}; fetch or save it again.")
         processor = _load_processor(name, model, kind, hub)
     except (CheckpointError, torch.OutOfMemoryError):
         raise

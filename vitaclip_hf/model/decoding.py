@@ -345,7 +345,9 @@ class PyAVVideo(Video):
         import av
 
         try:
-            yield from container.demux(*streams)
+            for packet in container.demux(*streams):
+                if packet.size or not packet.buffer_ptr:  # else the picture before it is held (Theora)
+                    yield packet
         except av.error.FFmpegError:
             if not self._skips:
                 raise
@@ -389,8 +391,7 @@ class PyAVVideo(Video):
                     before.end = time
                     yield before
                 length = float((frame.duration or 0) * (frame.time_base or 0)) or shown_for
-                if self._in_fields:
-                    length = max(length, shown_for)
+                length = max(length, shown_for * self._in_fields)
                 end = time + (length if length <= MAX_GAP else shown_for)  # of the last frame; of others, the next one
                 before = DecodedFrame(number, time, end, partial(self._picture, frame))
             if before is None:

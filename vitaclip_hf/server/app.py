@@ -100,9 +100,6 @@ class VideoService:
             raise RequestError(
                 415, "unsupported_media_type", "send multipart/form-data: curl -F video=@clip.mp4 -F labels=yoga …"
             )
-        length = request.headers.get("Content-Length", "")
-        if length.isdecimal() and int(length) > limit:
-            raise too_many_bytes(limit)
         body = LimitedBody(request.receive, limit)
         try:
             with anyio.fail_after(seconds):
