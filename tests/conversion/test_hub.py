@@ -300,8 +300,8 @@ def test_no_push_without_a_stated_licence(unchecked, checkpoint, capsys, tmp_pat
         assert ModelCard(card).data.license == stated
 
 
-def test_pushing_again_deletes_old_weights_and_nothing_of_somebody_else(unchecked, checkpoint, tmp_path, capsys):
-    """Only weights by the very names that publishing writes, at the root, and the report says which."""
+def test_pushing_again_deletes_old_weights_and_nothing_of_somebody_else(unchecked, checkpoint, tmp_path):
+    """Only weights by the very names that publishing writes, at the root."""
     repo = "test-org/again"
     others = ["prompts/prompts.safetensors", "app/train.py", "adapter.safetensors", "train.py", "old/model.safetensors"]
     shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json"]
@@ -311,7 +311,6 @@ def test_pushing_again_deletes_old_weights_and_nothing_of_somebody_else(unchecke
     repository = unchecked.repositories[repo]
     assert set(repository.files("main")) == {*others, *shards}
     assert set(others) <= set(repository.files("whole")) and not set(shards) & set(repository.files("whole"))
-    assert f"weights of an earlier publication: {', '.join(sorted(shards))}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
