@@ -1,6 +1,7 @@
 """The attacks of this folder, seeded and short; `make attack` runs them long."""
 
 import os
+import re
 from functools import partial
 from pathlib import Path
 
@@ -150,6 +151,14 @@ def test_scores_that_are_no_numbers(value, tokenizer):
     for function in ("softmax", "sigmoid", "none"):
         with pytest.raises(ScoreError):
             classifier(np.zeros((4, 32, 32, 3), np.uint8), function_to_apply=function)
+
+
+def test_each_limit_is_on_the_page():
+    root = Path(__file__).parents[2]
+    files = (file for part in ("vitaclip_hf", "conversion") for file in (root / part).rglob("*.py"))
+    sources = "\n".join(file.read_text("utf-8") for file in files)
+    page = (root / "SECURITY.md").read_text("utf-8")
+    assert set(re.findall(r"^(MAX_\w+) =", sources, re.MULTILINE)) == set(re.findall(r"`(MAX_\w+)`", page))
 
 
 @pytest.mark.parametrize("seconds", [0, -1, True, "5", float("nan")])
