@@ -7,6 +7,7 @@ other, since a fork for each costs twice the decoding of a clip. Its own timer e
 import gc
 import os
 import signal
+import threading
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -70,6 +71,7 @@ def _serve(connection: Connection) -> None:
     """The whole life of the forked process. It ends with the connection, and runs no exit handlers of its parent."""
     try:
         gc.freeze()  # what the parent holds is not finalized here
+        threading.excepthook = lambda _: None  # LanceDB starts its own again, which loses its files
         with suppress(OSError):  # a file or socket that the parent closes must not stay open here
             nowhere = os.open(os.devnull, os.O_RDWR)
             for number in map(int, os.listdir("/dev/fd")):
