@@ -1,15 +1,17 @@
 """Writes videos of the world's scenes as H.264 files, in one folder for each label.
 
     python examples/world/make_world_videos.py trained --copies 16 --output runs/world-videos
-    python examples/world/make_world_videos.py demo --samples --output examples/world/videos
+    python examples/world/make_world_videos.py demo --samples --output runs/samples --picture examples/world/frames.webp
 
-`--samples` writes one video for each of the demo's ten motions instead, named after what it shows.
+`--samples` writes one video for each of the ten trained motions instead, named after what it shows; `--picture` has
+eight frames of each, a row a video.
 """
 
 import argparse
 from pathlib import Path
 
 import torch
+from PIL import Image
 from tqdm import tqdm
 from world import PICTURES, Scene, World, draw_videos
 
@@ -49,6 +51,7 @@ def main():
     parser.add_argument("--style", help="of all pictures; a random shipped one by default")
     parser.add_argument("--held-back", type=Path, nargs="*", default=[], help="zip of the held-back style")
     parser.add_argument("--samples", action="store_true")
+    parser.add_argument("--picture", type=Path, help="file for frames of the samples")
     arguments = parser.parse_args()
     world = World(PICTURES, *arguments.held_back)
     if arguments.samples:
@@ -56,6 +59,9 @@ def main():
         videos = draw_videos(world, SAMPLES, torch.Generator().manual_seed(arguments.seed))
         for scene, frames in zip(SAMPLES, videos, strict=True):
             write_video(arguments.output / f"{scene.label.replace(' ', '_')}.mp4", frames.numpy())
+        if arguments.picture:
+            rows = videos[:, 1::4, ::2, ::2].transpose(1, 2)  # [N, S, T, S, 3]
+            Image.fromarray(rows.flatten(2, 3).flatten(0, 1).numpy()).save(arguments.picture, quality=85)
     else:
         scenes = world.scenes(arguments.part)
         write_videos(world, scenes, arguments.output, arguments.copies, arguments.seed, arguments.style)
