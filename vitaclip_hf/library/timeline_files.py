@@ -77,7 +77,8 @@ def write_subtitles(path: Path, segments: Sequence[Segment], source: str, **medi
 
 def write_edit(path: Path, segments: Sequence[Segment], source: str, **media: Any) -> None:
     """
-    An OpenTimelineIO timeline: the video as one clip, with a marker for each segment.
+    An OpenTimelineIO timeline: the video as one clip, with a marker for each segment; or an EDL: a cut list, where each
+    segment is a clip with its label as marker, at its place in the video.
 
     An EDL is in the nearest frame rate that has a time code: 16 frames a second have none. Times in seconds stay. The
     video's own time code is that of its first frame.
@@ -105,7 +106,11 @@ def write_edit(path: Path, segments: Sequence[Segment], source: str, **media: An
     whole = span(0, max((segment.end for segment in segments), default=1.0))
     url = source if is_url(source) else Path(source).absolute().as_uri()
     reference = otio.schema.ExternalReference(target_url=url, available_range=whole)
-    clip = otio.schema.Clip(name=Path(source).name, media_reference=reference, source_range=whole)
+
+    def clip_of(part: Any) -> Any:
+        return otio.schema.Clip(name=Path(source).name, media_reference=reference.clone(), source_range=part)
+
+    whole_clip, cuts, end = clip_of(whole), [], whole.start_time
     colors = ("BLUE", "GREEN", "ORANGE", "MAGENTA", "CYAN", "YELLOW", "RED")
     labels = list(dict.fromkeys(segment.label for segment in segments))
     for segment in segments:
@@ -115,9 +120,17 @@ def write_edit(path: Path, segments: Sequence[Segment], source: str, **media: An
             color=colors[labels.index(segment.label) % len(colors)],
             metadata={"vitaclip": {"score": segment.score, "cosine": segment.cosine}},
         )
-        clip.markers.append(marker)
+        if options:
+            part = marker.marked_range
+            if part.start_time > end:
+                cuts.append(otio.schema.Gap(duration=part.start_time - end))
+            cuts.append(clip_of(part))
+            end = part.end_time_exclusive()
+        (cuts[-1] if cuts else whole_clip).markers.append(marker)
     timeline = otio.schema.Timeline(name=Path(source).stem)
-    timeline.tracks.append(otio.schema.Track(name="video", kind=otio.schema.TrackKind.Video, children=[clip]))
+    timeline.tracks.append(
+        otio.schema.Track(name="video", kind=otio.schema.TrackKind.Video, children=cuts or [whole_clip])
+    )
     otio.adapters.write_to_file(timeline, str(path), **options)
 
 
