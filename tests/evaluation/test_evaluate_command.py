@@ -28,6 +28,7 @@ def command(videos, output, *arguments) -> list[str]:
     return [str(part) for part in options]
 
 
+@pytest.mark.slow
 def test_two_ranks_killed_half_way(videos, finished, tmp_path):
     """Both ranks killed after their first batch; then they go on: the same bytes as in one go."""
     output = tmp_path / "results"

@@ -40,6 +40,7 @@ def run_trial(small, monkeypatch, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_every_system_trains_and_answers(run_trial, tmp_path, capsys):
     names = systems.SYSTEMS.keys() - {"vision", "global", "local", "summary"}  # `vita` with fewer prompts
     run_trial(*names)

@@ -366,6 +366,7 @@ def test_out_of_memory_names_arguments_that_exist(error):
 
 
 @pytest.mark.skipif(Version(torch.__version__) < Version("2.7"), reason="refused, see below")
+@pytest.mark.slow
 def test_compiled_training_is_the_same_training(whole_run, start, videos, tmp_path):
     """Through the trainer's own switch; the saved names are those of the plain model."""
     counters.clear()
