@@ -153,7 +153,7 @@ def main(arguments: list[str] | None = None) -> None:
         saved = torch.load(state, weights_only=True)
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
-        log = json.loads((arguments.output / "pretraining_log.json").read_text())
+        log = saved["log"]
     done, losses, started = log[-1]["step"] if log else 0, [], time.process_time()
     print(f"tiny CLIP: {model.num_parameters():,} parameters, {len(tokenizer)} tokens, {done} steps done")
     for step in tqdm(range(done + 1, arguments.steps + 1), unit="step", mininterval=30):
@@ -177,7 +177,8 @@ def main(arguments: list[str] | None = None) -> None:
             tqdm.write(json.dumps(log[-1]))
             model.save_pretrained(arguments.output)
             CLIPProcessor(image_processor, tokenizer).save_pretrained(arguments.output)
-            torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, state.with_suffix(".new"))
+            saved = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "log": log}
+            torch.save(saved, state.with_suffix(".new"))
             state.with_suffix(".new").replace(state)
             (arguments.output / "pretraining_log.json").write_text(json.dumps(log, indent=1) + "\n")
 

@@ -21,12 +21,14 @@ import re
 import zipfile
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
+
+from vitaclip_hf.data.motion_shapes import Poses, uniform
 
 
 PICTURES = Path(__file__).parent / "pictures.zip"
@@ -181,24 +183,6 @@ class World:
         return self.pictures[numbers, torch.tensor(columns)], [self.styles[column] for column in columns]
 
 
-def uniform(generator: torch.Generator, low, high, *shape: int) -> torch.Tensor:
-    return low + (high - low) * torch.rand(*shape, generator=generator)
-
-
-@dataclass
-class Poses:
-    """Where and how pictures are painted; each tensor is `[N, K]`, `half` is half of the side, angles are radians."""
-
-    x: torch.Tensor
-    y: torch.Tensor
-    half: torch.Tensor
-    angle: torch.Tensor
-    opacity: torch.Tensor
-
-    def at(self, moments) -> "Poses":
-        return Poses(*(getattr(self, field.name)[:, moments] for field in fields(Poses)))
-
-
 def trajectories(motions: list[str], times: torch.Tensor, generator: torch.Generator) -> Poses:
     """
     Poses at some moments, with random start, size, speed and phase.
@@ -248,7 +232,7 @@ def project(pictures: torch.Tensor, poses: Poses, size: int) -> torch.Tensor:
     source = pictures.float() / 255
     if size < 100 and source.shape[-1] == 64:  # things are a third of the frame
         source = torch.nn.functional.avg_pool2d(source, 2)
-    cosine, sine, scale = poses.angle.cos(), poses.angle.sin(), 1 / (2 * poses.half)
+    cosine, sine, scale = poses.angle.cos(), poses.angle.sin(), 1 / (2 * poses.radius)
     right, down = 1 - 2 * poses.x, 1 - 2 * poses.y
     rows = [cosine, sine, cosine * right + sine * down, -sine, cosine, cosine * down - sine * right]
     transforms = (torch.stack(rows, -1) * scale[..., None]).flatten(0, 1).unflatten(1, (2, 3))
