@@ -43,7 +43,7 @@ from vitaclip_hf.library.store import FOLDER, VideoStore  # noqa: E402
 from vitaclip_hf.library.timeline import Thumbnails, VideoTimeline  # noqa: E402
 from vitaclip_hf.library.timeline_picture import MOST_LANES, thumbnail_row  # noqa: E402
 from vitaclip_hf.library.windows import thumbnail_of  # noqa: E402
-from vitaclip_hf.model.decoding import VideoDecodingError  # noqa: E402
+from vitaclip_hf.model.sources import VideoDecodingError  # noqa: E402
 from vitaclip_hf.server.limits import Limits  # noqa: E402
 
 

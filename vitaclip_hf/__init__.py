@@ -13,11 +13,12 @@ if "vitaclip_command" not in sys.modules:
     from . import registration  # noqa: F401
 if TYPE_CHECKING:
     from .data.clip_dataset import ClipDataset
+    from .data.video_sources import decode_video
     from .evaluation.protocols import load_protocol
     from .loading.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
     from .loading.prompts_alone import load_prompts, save_prompts
     from .model.configuration_vita_clip import VitaClipConfig, VitaClipTextConfig, VitaClipVisionConfig
-    from .model.decoding import Video, VideoDecodingError, decode_video, open_video
+    from .model.decoding import Video, open_video
     from .model.frame_sampling import ClipSpecification
     from .model.machine import fast_dtype
     from .model.modeling_vita_clip import (
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from .model.pipeline_zero_shot_video_classification import ZeroShotVideoClassificationPipeline
     from .model.processing_vita_clip import VitaClipProcessor
     from .model.read_options import ReadOptions
+    from .model.sources import VideoDecodingError
     from .model.video_inputs import VideoReader
     from .model.video_processing_vita_clip import VitaClipVideoProcessor
     from .training.arguments import VitaClipTrainingArguments
@@ -77,7 +79,9 @@ _LAZY = {
     "evaluation.protocols": ("load_protocol",),
     "loading.checkpoint": ("Checkpoint", "CheckpointError", "load_checkpoint", "save_checkpoint"),
     "loading.prompts_alone": ("load_prompts", "save_prompts"),
-    "model.decoding": ("Video", "VideoDecodingError", "decode_video", "open_video"),
+    "data.video_sources": ("decode_video",),
+    "model.decoding": ("Video", "open_video"),
+    "model.sources": ("VideoDecodingError",),
     "model.frame_sampling": ("ClipSpecification",),
     "model.configuration_vita_clip": ("VitaClipConfig", "VitaClipTextConfig", "VitaClipVisionConfig"),
     "model.pipeline_video_classification": ("VitaClipVideoClassificationPipeline",),

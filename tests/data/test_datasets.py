@@ -17,7 +17,8 @@ from vitaclip_hf.data.augmentation import ClipAugmentation, ClipMixer
 from vitaclip_hf.data.clip_dataset import ClipCollator, ClipDataset, EpochSampler, SampleKey
 from vitaclip_hf.data.clip_stream import ClipStream
 from vitaclip_hf.data.video_sources import HubVideos, MotionShapes
-from vitaclip_hf.model.decoding import PyAVVideo, VideoTooLargeError, open_video
+from vitaclip_hf.model.decoding import PyAVVideo, open_video
+from vitaclip_hf.model.sources import VideoTooLargeError
 from vitaclip_hf.model.video_inputs import SETTINGS, VideoReader
 
 

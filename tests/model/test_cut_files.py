@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from drawn_clips import NUM_FRAMES, numbers, picture, write
 
-from vitaclip_hf.model.decoding import VideoDecodingError, decode_video, open_video
+from vitaclip_hf import VideoDecodingError, decode_video, open_video
 
 
 SHARES = (0.55, 0.75, 0.9, 0.999)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from drawn_clips import CODECS_WANTED, RECIPES, numbers, write
 
+from vitaclip_hf import VideoDecodingError, decode_video, open_video
 from vitaclip_hf.model import decoding
-from vitaclip_hf.model.decoding import VideoDecodingError, decode_video, open_video
 from vitaclip_hf.model.frame_table import FrameTable
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from drawn_clips import HEIGHT, WIDTH, numbers, patched, write
 
-from vitaclip_hf.model.decoding import VideoDecodingError, VideoTooLargeError, decode_video, open_video
+from vitaclip_hf import VideoDecodingError, decode_video, open_video
+from vitaclip_hf.model.sources import VideoTooLargeError
 from vitaclip_hf.model.tone_mapping import bt709_of, light_of
 
 

@@ -18,8 +18,9 @@ import torch
 from drawn_clips import CODECS_WANTED, HEIGHT, NUM_FRAMES, RECIPES, WIDTH, numbers, patched, picture, write
 from torch.utils.data import DataLoader
 
-from vitaclip_hf.model.decoding import VideoDecodingError, VideoTooLargeError, decode_video, open_video
+from vitaclip_hf import VideoDecodingError, decode_video, open_video
 from vitaclip_hf.model.frame_sampling import ClipSpecification
+from vitaclip_hf.model.sources import VideoTooLargeError
 
 
 @pytest.fixture(scope="session")

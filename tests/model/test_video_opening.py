@@ -18,11 +18,10 @@ import pytest
 from drawn_clips import HEIGHT, WIDTH, numbers, write
 from PIL import Image
 
-from vitaclip_hf import ReadOptions, VideoReader, VitaClipVideoProcessor
+from vitaclip_hf import ReadOptions, VideoDecodingError, VideoReader, VitaClipVideoProcessor, decode_video, open_video
 from vitaclip_hf.library.windows import read_windows
 from vitaclip_hf.model import sources
-from vitaclip_hf.model.decoding import VideoDecodingError, VideoTooLargeError, decode_video, open_video
-from vitaclip_hf.model.sources import download, is_public
+from vitaclip_hf.model.sources import VideoTooLargeError, download, is_public
 from vitaclip_hf.model.video_inputs import video_from
 
 

@@ -19,7 +19,7 @@ from transformers.utils import logging
 
 from vitaclip_hf import VitaClipForVideoClassification, VitaClipProcessor
 from vitaclip_hf.data.annotations import read_annotations
-from vitaclip_hf.model.decoding import VideoDecodingError
+from vitaclip_hf.model.sources import VideoDecodingError
 from vitaclip_hf.training import run as train_script
 from vitaclip_hf.training.arguments import NAMES as ARGUMENTS
 from vitaclip_hf.training.arguments import (

@@ -44,7 +44,7 @@ def explain(
     if label is None and template:
         raise ValueError("`template` is for `label`; the classes of a checkpoint need none.")
     from ..library.relevance import explain as explained
-    from ..model.decoding import VideoDecodingError
+    from ..model.sources import VideoDecodingError
 
     checkpoint = loaded_checkpoint(model, device, vita_clip=True)
     try:

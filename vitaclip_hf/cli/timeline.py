@@ -110,7 +110,7 @@ def timeline(
 
 def while_readable(windows: Iterable[Any], errors: list[str], highest: list[float]) -> Iterator[Any]:
     """Windows up to an error of the file, which goes to `errors`; the highest score of each goes to `highest`."""
-    from ..model.decoding import VideoDecodingError
+    from ..model.sources import VideoDecodingError
 
     try:
         for window in windows:

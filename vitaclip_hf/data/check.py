@@ -5,11 +5,11 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from ..model.decoding import VideoDecodingError, decode_video
+from ..model.sources import VideoDecodingError
 from .listings import is_url
 from .table import AnnotationTable
 from .text_files import one_line
-from .video_sources import HubVideos, TableVideos
+from .video_sources import HubVideos, TableVideos, decode_video
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from ..model.decoding import VideoDecodingError
+from ..model.sources import VideoDecodingError
 from ..model.video_inputs import VideoReader
 from .seeds import derive_seed
 

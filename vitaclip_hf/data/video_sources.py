@@ -3,22 +3,37 @@
 A source gives its classes, and for each index a label, a name and the opened video.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers.video_utils import VideoMetadata
 
-from ..model.decoding import Video, VideoDecodingError, open_video
+from ..model.decoding import Video, checked_indices, open_video
 from ..model.read_options import ReadOptions
-from ..model.sources import failure
+from ..model.sources import VideoDecodingError, VideoInput, failure
 from .class_names import ClassIndex
 from .motion_shapes import Scene, all_scenes, draw_videos
 from .seeds import derive_seed
 from .table import AnnotationTable, VideoSample, is_url
 from .text_files import AnnotationError
+
+
+def decode_video(
+    source: VideoInput, indices: Iterable[int], options: ReadOptions | None = None, **fields: Any
+) -> tuple[np.ndarray, VideoMetadata]:
+    """
+    The frames of a video, see [`open_video`] and [`Video.read`], and its metadata.
+
+    Returns:
+        `np.ndarray` of shape `(num_indices, height, width, 3)`, uint8 RGB as displayed, and `VideoMetadata`.
+    """
+    indices = checked_indices(indices)  # before anything is downloaded
+    video = open_video(source, options, **fields)
+    return video.read(indices).permute(0, 2, 3, 1).numpy(), video.metadata
 
 
 class TableVideos:

@@ -19,10 +19,10 @@ from ..data.annotations import AnnotationError, VideoSample, is_url
 from ..data.class_descriptions import texts_of_classes
 from ..data.class_names import ClassIndex
 from ..loading.checkpoint import Checkpoint
-from ..model.decoding import VideoDecodingError
 from ..model.encoder import VideoEncoder
 from ..model.scorer import Scorer
 from ..model.shown_names import one_line
+from ..model.sources import VideoDecodingError
 from ..model.video_inputs import VideoReader
 from .plan import EvaluationPlan, EvaluationSplit
 from .progress_log import EvaluationLog, VideoResult, fingerprint_of_json

@@ -22,10 +22,10 @@ from ..data.listings import is_video_name
 from ..data.output_files import storable
 from ..loading.checkpoint import Checkpoint, load_checkpoint
 from ..loading.checksums import sha256_of
-from ..model.decoding import VideoDecodingError
 from ..model.machine import reading_threads
 from ..model.scorer import Scorer
 from ..model.shown_names import one_line
+from ..model.sources import VideoDecodingError
 from .store import VideoStore, is_one_of, mean_vectors
 from .windows import VideoWindow, check_window, read_clips, window_features
 

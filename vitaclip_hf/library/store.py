@@ -28,7 +28,7 @@ from ..data.output_files import unstored
 from ..data.text_files import content_errors
 from ..loading.checkpoint import Checkpoint
 from ..loading.guards import check_utf8
-from ..model.read_options import READ_OPTIONS
+from ..model.read_options import ReadOptions
 from ..model.shown_names import one_line
 from .windows import read_clips, window_features
 
@@ -333,7 +333,7 @@ def model_settings(checkpoint: Checkpoint) -> dict[str, Any]:
     are made into model input.
     """
     processor = checkpoint.processor.video_processor.to_dict()
-    for name in (*READ_OPTIONS, "processor_class", "return_metadata", "seed"):
+    for name in (*vars(ReadOptions()), "processor_class", "return_metadata", "seed"):
         processor.pop(name, None)
     text = f"{checkpoint.fingerprint()} {json.dumps(processor, sort_keys=True, default=str)}"
     return {

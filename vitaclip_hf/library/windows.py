@@ -17,8 +17,9 @@ import torch
 from PIL import Image
 
 from ..loading.families import FrameEncoder
-from ..model.decoding import DecodedFrame, VideoDecodingError
+from ..model.decoding import DecodedFrame
 from ..model.encoder import VideoEncoder
+from ..model.sources import VideoDecodingError
 from ..model.video_inputs import VideoReader, check_shape, video_from
 
 

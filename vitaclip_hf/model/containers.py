@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from .sources import check_pixels, failure
+from .sources import VideoDecodingError, check_pixels, failure
 
 
 if TYPE_CHECKING:  # PyAV is imported when the first file is opened: a model needs none
@@ -36,6 +36,19 @@ class DamageError(Exception):
 
 
 @contextmanager
+def reporting(name: str, backend: str) -> Iterator[None]:
+    """Turns whatever a library raises for a file into `VideoDecodingError`; decord's errors share no base class."""
+    try:
+        yield
+    except (VideoDecodingError, TypeError, NameError, AttributeError):  # mistakes of a call
+        raise
+    except Exception as error:
+        cause = str(error) if isinstance(error, DamageError) else error
+        advice = 'The file is damaged or no video: fetch it again, or take its whole frames with `on_damage="skip"`.'
+        raise failure(name, cause, backend, advice) from error
+
+
+@contextmanager
 def opened_container(
     name: str, video: str | bytes, max_frame_pixels: int | None
 ) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
@@ -50,7 +63,7 @@ def opened_container(
     texts: Any = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
     # For sizes that the container does not say; decoders count the padding of each row too.
     limit = {"max_pixels": str(max_frame_pixels * 5 // 4 + 100_000)} if max_frame_pixels else {}
-    with _binary(video) as file:
+    with reporting(name, "PyAV"), _binary(video) as file:
         head = file.read(24)
         file.seek(0)
         # FFmpeg learns the size of these only by decoding.

@@ -8,7 +8,7 @@ import os
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from importlib import import_module
@@ -21,14 +21,14 @@ import torch
 from transformers.utils import logging
 from transformers.video_utils import VideoMetadata
 
-from .containers import DamageError, check_end, opened_container
+from .containers import DamageError, check_end, opened_container, reporting
 from .decoding_process import ForkedObject
 from .frame_sampling import ClipSpecification
 from .frame_table import MAX_GAP, Clock, FrameTable, UntrustedTableError, can_be_trusted, is_hidden, read_by_table
 from .machine import usable_cores
 from .read_options import ReadOptions
 from .shown_names import shown as shown_name
-from .sources import VideoDecodingError, VideoInput, VideoTooLargeError, check_pixels, failure, opened_source
+from .sources import VideoInput, VideoTooLargeError, check_pixels, failure, opened_source
 from .tone_mapping import TRANSFERS, tone_mapped
 
 
@@ -168,20 +168,6 @@ def open_video(source: VideoInput, options: ReadOptions | None = None, **fields:
     return opened() if options.max_seconds is None else TimedVideo(name, opened, options)
 
 
-def decode_video(
-    source: VideoInput, indices: Iterable[int], options: ReadOptions | None = None, **fields: Any
-) -> tuple[np.ndarray, VideoMetadata]:
-    """
-    The frames of a video, see [`open_video`] and [`Video.read`], and its metadata.
-
-    Returns:
-        `np.ndarray` of shape `(num_indices, height, width, 3)`, uint8 RGB as displayed, and `VideoMetadata`.
-    """
-    indices = checked_indices(indices)  # before anything is downloaded
-    video = open_video(source, options, **fields)
-    return video.read(indices).permute(0, 2, 3, 1).numpy(), video.metadata
-
-
 class TimedVideo(Video):
     """A video that another process opens and decodes, which ends after `max_seconds` of work."""
 
@@ -235,19 +221,6 @@ class _Served:
         return np.ascontiguousarray(self._current.rgb) if rgb else (self._current.time, self._current.end)
 
 
-@contextmanager
-def _reporting(name: str, backend: str) -> Iterator[None]:
-    """Turns whatever a library raises for a file into `VideoDecodingError`; decord's errors share no base class."""
-    try:
-        yield
-    except (VideoDecodingError, TypeError, NameError, AttributeError):  # mistakes of a call
-        raise
-    except Exception as error:
-        cause = str(error) if isinstance(error, DamageError) else error
-        advice = 'The file is damaged or no video: fetch it again, or take its whole frames with `on_damage="skip"`.'
-        raise failure(name, cause, backend, advice) from error
-
-
 class PyAVVideo(Video):
     """A video file read with PyAV. Each reading opens the file anew: nothing is shared with a forked process."""
 
@@ -258,7 +231,7 @@ class PyAVVideo(Video):
         self._skips = options.on_damage == "skip"
         self._table: FrameTable
         super().__init__(name, EncodedVideoMetadata(0, video_backend="pyav"), options.max_bytes)
-        with _reporting(name, "PyAV"):
+        with reporting(name, "PyAV"):
             has_fragments = check_end(video, may_be_cut=self._skips)
         with self._opened() as (container, stream):
             self._scan(container, stream, has_fragments)
@@ -266,11 +239,8 @@ class PyAVVideo(Video):
             deque(self.frames(), maxlen=0)
             self._table.trusted &= self.metadata.total_num_frames == self._table.num_frames
 
-    @contextmanager
-    def _opened(self) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
-        limit = self._options.max_frame_pixels
-        with _reporting(self.name, "PyAV"), opened_container(self.name, self._video, limit) as opened:
-            yield opened
+    def _opened(self) -> AbstractContextManager[tuple[av.container.InputContainer, av.VideoStream]]:
+        return opened_container(self.name, self._video, self._options.max_frame_pixels)
 
     def _scan(self, container: av.container.InputContainer, stream: av.VideoStream, has_fragments: bool) -> None:
         """Finds the metadata, the table of frames, and the first frame, which alone tells the displayed size."""
@@ -504,7 +474,7 @@ class LibraryVideo(Video):
         self._take = take
 
     def _decode(self, numbers: list[int]) -> np.ndarray:
-        with _reporting(self.name, str(self.metadata.video_backend)):
+        with reporting(self.name, str(self.metadata.video_backend)):
             frames = np.asarray(self._take(numbers))
         self.metadata.height, self.metadata.width = frames.shape[1:3]  # as displayed
         return frames
@@ -525,7 +495,7 @@ def torchcodec_video(name: str, decoder: Any, max_bytes: int | None = ReadOption
 
 def _library_video(name: str, video: str | bytes, options: ReadOptions) -> Video:
     library = options.decoder
-    with _reporting(name, "opening"):  # they open the file themselves, so that it is checked before
+    with reporting(name, "opening"):  # they open the file themselves, so that it is checked before
         check_end(video)
         with opened_container(name, video, options.max_frame_pixels):
             pass
@@ -534,7 +504,7 @@ def _library_video(name: str, video: str | bytes, options: ReadOptions) -> Video
     except (ImportError, RuntimeError, OSError) as error:  # the last two: FFmpeg's libraries are missing
         advice = f'needs `pip install {library}`, torchcodec also FFmpeg\'s libraries; or leave the decoder at "auto".'
         raise ImportError(f'decoder="{library}" {advice}') from error
-    with _reporting(name, library):
+    with reporting(name, library):
         if library == "torchcodec":
             exactly = {"dimension_order": "NHWC", "num_ffmpeg_threads": 1, "seek_mode": "exact", "device": "cpu"}
             return torchcodec_video(name, module.VideoDecoder(video, **exactly), options.max_bytes)

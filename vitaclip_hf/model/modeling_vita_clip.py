@@ -461,7 +461,6 @@ class VitaClipForVideoClassification(VitaClipModel):
         self.text_embedding_cache = TextEmbeddingCache()
 
     def get_class_embeds(self) -> torch.Tensor:
-        """Normalised class features of shape `(num_classes, projection_dim)`."""
         if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
             if not torch.compiler.is_compiling():
                 self.text_embedding_cache.clear()  # fused optimizers do not count what they write

@@ -5,8 +5,9 @@ from typing import Any
 import torch
 from transformers.pipelines.video_classification import VideoClassificationPipeline
 
+from .scorer import checked
 from .video_inputs import SETTINGS
-from .video_pipeline import VideoPipeline, check_on_error, check_values
+from .video_pipeline import VideoPipeline, check_on_error
 
 
 class VitaClipVideoClassificationPipeline(VideoPipeline, VideoClassificationPipeline):
@@ -35,7 +36,7 @@ class VitaClipVideoClassificationPipeline(VideoPipeline, VideoClassificationPipe
             settings |= {"sampling": "dense", "frame_stride": frame_sampling_rate}
         preprocess, forward, postprocess = super()._sanitize_parameters(**kwargs)
         if on_error is not None:
-            preprocess["on_error"] = postprocess["on_error"] = check_on_error(on_error)
+            preprocess["on_error"] = check_on_error(on_error)
         return preprocess | {name: value for name, value in settings.items() if value is not None}, forward, postprocess
 
     def _forward(self, model_inputs):
@@ -43,10 +44,8 @@ class VitaClipVideoClassificationPipeline(VideoPipeline, VideoClassificationPipe
         logits = self.model(pixel_values_videos=pixels.flatten(0, 1)).logits
         return {"logits": logits.unflatten(0, pixels.shape[:2])}  # [B, views, C]
 
-    def postprocess(self, model_outputs, top_k=5, function_to_apply="softmax", on_error="error"):
-        logits = model_outputs["logits"][0].float()
-        if error := check_values(logits, on_error):
-            return {"error": error}
+    def postprocess(self, model_outputs, top_k=5, function_to_apply="softmax"):
+        logits = checked(model_outputs["logits"][0].float())
         function: Any = {"softmax": lambda x: x.softmax(-1), "sigmoid": torch.sigmoid, "none": lambda x: x}
         scores = function[function_to_apply](logits).mean(0)
         order = scores.argsort(descending=True, stable=True)[:top_k].tolist()

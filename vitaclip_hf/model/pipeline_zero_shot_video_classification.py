@@ -4,8 +4,8 @@ from dataclasses import replace
 from typing import Any
 
 from .encoder import VideoEncoder, VitaClipEncoder, check_labels, check_templates
-from .scorer import Scorer, Scores
-from .video_pipeline import VideoPipeline, check_on_error, check_values
+from .scorer import Scorer, checked
+from .video_pipeline import VideoPipeline, check_on_error
 
 
 TASK = "zero-shot-video-classification"
@@ -28,8 +28,6 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
     [{'score': 0.98, 'label': 'red star moving left'}, {'score': 0.02, 'label': 'red star turning'}]
 
     ```
-
-    Label embeddings are made once for a label set and kept until a text-side weight changes.
     """
 
     _load_processor = False
@@ -116,7 +114,7 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
                 raise ValueError(f"`top_k` must be a whole number of at least 1, got {top_k!r}.")
             postprocess["top_k"] = top_k
         if on_error is not None:
-            preprocess["on_error"] = postprocess["on_error"] = check_on_error(on_error)
+            preprocess["on_error"] = check_on_error(on_error)
         return preprocess, forward, postprocess
 
     def scorer(self, labels: Any = None, templates: Any = "{}", blend: float = 0.0) -> Scorer:
@@ -137,22 +135,12 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
         return self.scorer(**scoring).score(model_inputs["pixel_values_videos"])._asdict()
 
     def postprocess(
-        self,
-        model_outputs,
-        labels=None,
-        top_k=None,
-        min_score=None,
-        min_cosine=-1.0,
-        return_details=False,
-        on_error="error",
+        self, model_outputs, labels=None, top_k=None, min_score=None, min_cosine=-1.0, return_details=False
     ):
-        values = Scores(model_outputs["scores"][0], model_outputs["cosines"][0])
-        if error := check_values(values.scores, on_error):
-            return {"error": error}
+        scores, cosines = (checked(model_outputs[name][0]).tolist() for name in ("scores", "cosines"))
         if labels is None:
             labels = list(self.model.config.id2label.values())
-        order = values.scores.argsort(descending=True, stable=True).tolist()
-        scores, cosines = (value.tolist() for value in values)
+        order = sorted(range(len(scores)), key=lambda index: -scores[index])
         ranked = [{"score": scores[index], "label": labels[index], "cosine": cosines[index]} for index in order]
         if not return_details:
             return [{"score": row["score"], "label": row["label"]} for row in ranked[:top_k]]

@@ -1,6 +1,6 @@
 """How videos are opened and decoded: one object that is handed down from the user to the decoder."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 
 CHOICES = {
@@ -58,6 +58,3 @@ class ReadOptions:
                 raise ValueError(f"`{name}` must be a positive number, got {value!r:.100}.")
         if self.on_damage == "skip" and self.decoder in ("torchcodec", "decord"):
             raise ValueError(f'`on_damage="skip"` needs the decoder "pyav", got {self.decoder!r}.')
-
-
-READ_OPTIONS = tuple(field.name for field in fields(ReadOptions))

@@ -11,11 +11,15 @@ from .encoder import VideoEncoder
 class ScoreError(ValueError):
     """A model's scores are NaN or infinite."""
 
-    def __init__(self):
-        super().__init__(
+
+def checked(scores: torch.Tensor) -> torch.Tensor:
+    """The scores on the CPU; a [`ScoreError`] if one is NaN or infinite."""
+    if not scores.isfinite().all():
+        raise ScoreError(
             "The model's scores are NaN or infinite. Its weights are damaged, or too large for its dtype: fetch or "
             "save the checkpoint again, or load it in float32."
         )
+    return scores.cpu()
 
 
 class Scores(NamedTuple):
@@ -23,13 +27,6 @@ class Scores(NamedTuple):
 
     scores: torch.Tensor
     cosines: torch.Tensor
-
-    def check(self) -> "Scores":
-        """The scores on the CPU; a [`ScoreError`] if one is NaN or infinite."""
-        checked = Scores(self.scores.cpu(), self.cosines.cpu())
-        if not checked.scores.isfinite().all():
-            raise ScoreError
-        return checked
 
 
 class Scorer:
@@ -39,19 +36,6 @@ class Scorer:
     Args:
         encoder ([`VideoEncoder`]): the model.
         labels, templates: as for [`VideoEncoder.class_features`], whose values `labels` and `class_features` are.
-
-    Example:
-
-    ```python
-    >>> from vitaclip_hf import load_checkpoint
-    >>> from vitaclip_hf.model.scorer import Scorer
-
-    >>> encoder = load_checkpoint("examples/demo/checkpoint").encoder()  # doctest: +SKIP
-    >>> pixels, metadata = encoder.reader().read("clip.mp4")  # doctest: +SKIP
-    >>> Scorer(encoder, ["red star turning", "blue heart bouncing"]).score(pixels[None]).scores  # doctest: +SKIP
-    tensor([[0.98, 0.02]])
-
-    ```
     """
 
     def __init__(self, encoder: VideoEncoder, labels: Any = None, templates: str | Sequence[str] = "{}"):

@@ -1,6 +1,5 @@
 """Text embeddings that are made once, and made again when a weight has changed."""
 
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
 
 import torch
@@ -30,7 +29,7 @@ class TextEmbeddingCache:
         """Drops all entries."""
         self._state: tuple | None = None
         self._weights: list[torch.Tensor] = []
-        self._entries: OrderedDict[Hashable, torch.Tensor] = OrderedDict()
+        self._entries: dict[Hashable, torch.Tensor] = {}  # the latest used one is the last
 
     def get(self, key: Hashable, modules: Iterable[nn.Module], compute: Callable[[], torch.Tensor]) -> torch.Tensor:
         """The value of `compute()` for this key and the weights of these modules, the same ones in each call."""
@@ -52,9 +51,7 @@ class TextEmbeddingCache:
                 self._state, self._weights = state, [tensor.detach() for tensor in weights]
             types = sorted({tensor.device.type for tensor in weights})
             key = (key, *(torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) for kind in types))
-            if key not in self._entries:
-                self._entries[key] = compute()
-                while len(self._entries) > CAPACITY:
-                    self._entries.popitem(last=False)
-            self._entries.move_to_end(key)
-            return self._entries[key].clone()  # the caller may change it
+            self._entries[key] = value = self._entries.pop(key) if key in self._entries else compute()
+            if len(self._entries) > CAPACITY:
+                del self._entries[next(iter(self._entries))]
+            return value.clone()  # the caller may change it

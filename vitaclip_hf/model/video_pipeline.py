@@ -4,6 +4,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ class VideoPipeline(Pipeline):
         self, inputs, num_workers: int, batch_size: int, preprocess_params, forward_params, postprocess_params
     ) -> Iterator[Any]:
         """As in `Pipeline`, whose `num_workers` are processes; a fork of a process that uses torch can hang."""
-        answer = partial(self._answers, forward_params=forward_params, postprocess_params=postprocess_params)
+        answer = partial(self._answers, preprocess_params.get("on_error", "error"), forward_params, postprocess_params)
         if hasattr(inputs, "__getitem__") and hasattr(inputs, "__len__"):
             videos = (inputs[index] for index in range(len(inputs)))
         else:
@@ -100,7 +101,9 @@ class VideoPipeline(Pipeline):
         if failed:
             logger.warning(f"{failed} of {total} videos have an error instead of an answer.")
 
-    def _answers(self, batch: list[dict[str, Any]], forward_params: dict, postprocess_params: dict) -> Iterator[Any]:
+    def _answers(
+        self, on_error: str, forward_params: dict, postprocess_params: dict, batch: list[dict[str, Any]]
+    ) -> Iterator[Any]:
         readable = [inputs["pixel_values_videos"] for inputs in batch if "error" not in inputs]
         if readable:
             outputs = self.forward({"pixel_values_videos": torch.cat(readable)}, **forward_params)
@@ -110,8 +113,14 @@ class VideoPipeline(Pipeline):
                 yield {"error": inputs["error"]}
                 continue
             values = {name: value[row : row + 1] for name, value in outputs.items()}
-            yield self.postprocess(values | {"metadata": inputs["metadata"]}, **postprocess_params)
             row += 1
+            try:
+                answer = self.postprocess(values | {"metadata": inputs["metadata"]}, **postprocess_params)
+            except ScoreError as error:
+                if on_error == "error":
+                    raise
+                answer = {"error": str(error)}
+            yield answer
 
     def preprocess(self, video: Any, on_error: str = "error", **settings: Any) -> dict[str, Any]:
         """
@@ -131,15 +140,20 @@ class VideoPipeline(Pipeline):
         """Saves model, video processor and tokenizer as one folder that both pipelines load."""
         # `Pipeline.save_pretrained` saves no video processor, and adds the pipeline's file as remote code.
         self.model.save_pretrained(save_directory, **kwargs)
-        copy_pipeline_modules(self.model.config, save_directory)
+        # transformers copies the code of model, configuration and processor of a published folder, not of pipelines.
+        config = self.model.config
+        for pipeline in (getattr(config, "custom_pipelines", None) or {}).values():
+            file = f"{pipeline['impl'].split('.')[0]}.py"
+            cached = get_cached_module_file(config.name_or_path, file, revision=getattr(config, "_commit_hash", None))
+            module = Path(HF_MODULES_CACHE, cached)
+            for source in (module, *get_relative_import_files(module)):
+                shutil.copy(source, save_directory)
         if __name__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}."):
             VitaClipProcessor.register_for_auto_class()  # as AutoProcessor does: its code goes along
         tokenizer = self.tokenizer
-        if tokenizer is None and self.model.config.name_or_path:  # the closed set's pipeline needs and loads none
-            try:
-                tokenizer = AutoTokenizer.from_pretrained(self.model.config.name_or_path)
-            except (OSError, ValueError):  # there is none
-                tokenizer = None
+        if tokenizer is None and config.name_or_path:  # the closed set's pipeline needs and loads none
+            with suppress(OSError, ValueError):  # there is none
+                tokenizer = AutoTokenizer.from_pretrained(config.name_or_path)
         part = self.video_processor if tokenizer is None else VitaClipProcessor(self.video_processor, tokenizer)
         part.save_pretrained(save_directory)
 
@@ -169,30 +183,8 @@ def read_ahead(videos: Iterable[Any], read: Callable[[Any], Any], threads: int, 
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def copy_pipeline_modules(config: Any, directory: Any) -> None:
-    """
-    Copies the modules of the pipelines that the configuration of a published folder's own code names. transformers
-    copies those of model, configuration and processor itself.
-    """
-    for pipeline in (getattr(config, "custom_pipelines", None) or {}).values():
-        file = f"{pipeline['impl'].split('.')[0]}.py"
-        cached = get_cached_module_file(config.name_or_path, file, revision=getattr(config, "_commit_hash", None))
-        module = Path(HF_MODULES_CACHE, cached)
-        for source in (module, *get_relative_import_files(module)):
-            shutil.copy(source, directory)
-
-
 def check_on_error(on_error: Any) -> str:
     """`"error"` or `"skip"`; anything else is a `ValueError`."""
     if on_error not in ("error", "skip"):
         raise ValueError(f'`on_error` must be "error" or "skip", got {on_error!r:.100}.')
     return on_error
-
-
-def check_values(values: torch.Tensor, on_error: str) -> str | None:
-    """`None` for finite scores or logits, or else a [`ScoreError`]: raised, or its text if videos are to be skipped."""
-    if values.isfinite().all():
-        return None
-    if on_error == "error":
-        raise ScoreError
-    return str(ScoreError())

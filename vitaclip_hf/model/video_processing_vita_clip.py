@@ -99,9 +99,9 @@ class VitaClipVideoProcessor(BaseVideoProcessor):
         specification, options = _of(ClipSpecification, chosen), _of(ReadOptions, chosen)
         layout, scale, sample = chosen["input_data_format"], chosen["do_rescale"], chosen["do_sample_frames"]
         sources = batch_of_videos(videos)
-        clips: list[torch.Tensor] = []
-        metadata = []
-        for index, (source, known) in enumerate(zip(sources, _metadata_of(sources, chosen), strict=True)):
+        described = _metadata_of(sources, chosen["video_metadata"])
+        clips, metadata = list[torch.Tensor](), list[VideoMetadata]()
+        for index, (source, known) in enumerate(zip(sources, described, strict=True)):
             video = video_from(source, options, metadata=known, layout=layout, scale=scale)
             if chosen["do_resize"]:
                 check_shape(video)
@@ -156,9 +156,8 @@ def _of(kind: Any, values: dict[str, Any]) -> Any:
     return kind(**{field.name: values[field.name] for field in fields(kind) if field.name in values})
 
 
-def _metadata_of(sources: list, chosen: dict[str, Any]) -> list:
+def _metadata_of(sources: list, metadata: Any) -> list:
     """`video_metadata` of a call, which may be nested by sample: one for each video."""
-    metadata = chosen["video_metadata"]
     if metadata is None:
         return [None] * len(sources)
     entries = metadata if isinstance(metadata, (list, tuple)) else [metadata]

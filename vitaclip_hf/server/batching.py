@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ..model.encoder import VideoEncoder
-from ..model.scorer import Scorer
+from ..model.scorer import Scorer, checked
 
 
 @dataclass
@@ -98,6 +98,6 @@ class ModelWorker:
 
     def _rows(self, job: Job, features: torch.Tensor) -> list[dict[str, Any]]:
         scorer = Scorer(self.encoder, job.labels, job.templates)
-        scores, cosines = (values[0].tolist() for values in scorer.compare(features).check())
+        scores, cosines = (checked(values)[0].tolist() for values in scorer.compare(features))
         ranked = sorted(zip(scorer.labels, scores, cosines, strict=True), key=lambda row: -row[1])
         return [{"label": label, "score": score, "cosine": cosine} for label, score, cosine in ranked]

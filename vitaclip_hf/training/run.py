@@ -32,8 +32,8 @@ from ..data.folder_lock import FolderLock
 from ..data.text_files import one_line
 from ..loading.checksums import write_checksums
 from ..loading.guards import check_utf8
-from ..model.decoding import VideoDecodingError
 from ..model.frame_sampling import ClipSpecification
+from ..model.sources import VideoDecodingError
 from ..option_names import option, with_options
 from .arguments import CHECKPOINTING, GROUPS, NAMES, RENAMED, VitaClipTrainingArguments, check_needed
 from .checkpoints import FINAL_MODELS, is_finished, step_of, writing
