@@ -209,7 +209,9 @@ def timeline_panel(segments: list[Any], labels: tuple[str, ...], cells: list[Any
     duration = cells[-1].end
     segments = sorted(segments, key=lambda segment: segment.start)
     shown = list(dict.fromkeys(segment.label for segment in segments))[:MOST_LANES]
-    pictures = "".join(picture(thumbnail, "") for thumbnail in thumbnail_row(thumbnails, duration, 8))
+    pictures = "".join(
+        picture(thumbnail, f"at {time:.1f} s") for time, thumbnail in thumbnail_row(thumbnails, duration, 8)
+    )
     lanes = ""
     for label in shown:
         column = labels.index(label)

@@ -77,7 +77,7 @@ def test_arguments_are_passed_on_in_their_order(command, monkeypatch):
     """Whatever they look like: options of ours, of click's and of neither."""
     given = []
     if command == "train":
-        monkeypatch.setattr("vitaclip_hf.training.run.main", lambda arguments, **_: given.append(list(arguments)))
+        monkeypatch.setattr("vitaclip_hf.training.run.train", lambda arguments: given.append(list(arguments)))
     else:
         monkeypatch.setattr(
             "vitaclip_hf.cli.evaluate.parse_arguments", lambda arguments, _: given.append(arguments) or 1 / 0

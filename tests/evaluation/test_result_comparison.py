@@ -1,6 +1,7 @@
 """Paired differences: by hand and against scipy's bootstrap; averages over seeds by hand; what is refused."""
 
 import json
+import re
 from pathlib import Path
 from statistics import harmonic_mean
 
@@ -11,7 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from vitaclip_hf.cli.main import app
-from vitaclip_hf.evaluation.average import average_over_seeds, read_results, seeds_table
+from vitaclip_hf.evaluation.accuracies import accuracy_table
+from vitaclip_hf.evaluation.average import average_over_seeds, read_results
 from vitaclip_hf.evaluation.comparison import PairedSplit, compare, pair
 from vitaclip_hf.evaluation.protocols import EvaluationError
 
@@ -180,8 +182,9 @@ def test_averages_over_seeds_by_hand(tmp_path):
     top1 = {column: figures["top1"] for column, figures in average["figures"]["vita_clip"].items()}
     assert top1["base"] == {"mean": pytest.approx(0.75), "std": pytest.approx(0.25)}
     assert top1["harmonic mean"]["mean"] == pytest.approx((2 / 3 + 2 / 3 + 3 / 4) / 3)
-    assert "| mini-base-to-novel, 3 seeds |" in seeds_table(average)
-    assert "| base | 75.0 ± 25.0 | 100.0 ± 0.0 | 75.0 ± 25.0 |" in seeds_table(average)
+    lines = accuracy_table("mini, 3 seeds", average["figures"])
+    assert lines[0].startswith("| mini, 3 seeds ") and len({*map(len, lines)}) == 1
+    assert re.sub(" +", " ", lines[2]) == "| base, Vita-CLIP | 75.0 ± 25.0 | 100.0 ± 0.0 | 75.0 ± 25.0 |"
 
 
 @pytest.mark.parametrize(
@@ -217,7 +220,8 @@ def test_differences_are_printed_and_written(tmp_path):
     result = call("compare", a, b, "--output", tmp_path / "difference.json", "--resamples", "100")
     assert result.exit_code == 0
     printed = result.stdout
-    assert "| split 1, top-1 | 66.7% | 100.0% | +33.3 |" in printed
+    assert "| split 1, top-1 | 66.7% | 100.0% | +33.3 |" in re.sub(" +", " ", printed)
+    assert max(len(line) for line in printed.splitlines() if line.startswith("|")) <= 80
     assert "not the same setting: num_views: 1 / 4" in printed
     assert "not the same setting: dtype: float32 / bfloat16" in printed
     assert "not the same setting: classes of split 1: 3 / 4, such as 'y' / 'why'" in printed

@@ -406,7 +406,7 @@ def test_commands(folder, tmp_path, place, capsys):
     links = re.findall('href="(.*?)#t=0.000,2.000"', page.read_text())
     assert [(tmp_path / unquote(link)).resolve().name for link in links] == [hit["path"] for hit in hits]
     assert main(search) == 0
-    assert capsys.readouterr().out.splitlines()[0].endswith("  0:00:00.0  0:00:02.0  red_star_moving_left.mp4")
+    assert capsys.readouterr().out.splitlines()[0].endswith("  00:00:00.0  00:00:02.0  red_star_moving_left.mp4")
     assert main(["embed", *SAMPLES, *MODEL, "--output", str(place)]) == 0
     assert capsys.readouterr().out == "10 new, 0 unchanged, 10 windows\n"
     assert main(["search", "--video", SAMPLES[0], "--index", str(place), "--top-k", "1", "--format", "json"]) == 0

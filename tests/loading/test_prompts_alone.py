@@ -402,7 +402,8 @@ def test_prompts_without_their_processor_do_not_start_a_training(trained, tmp_pa
 def test_a_name_that_is_no_folder_and_no_id(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("runs").mkdir()
-    for name in ("examples/of/checkpoint", "./checkpoint", "a b", "runs/none"):
+    Path("model.pth").touch()
+    for name in ("examples/of/checkpoint", "./checkpoint", "a b", "runs/none", "model.pth"):
         message = f"^{re.escape(name)}: no such folder, and not an id on the Hub .those are ORG/NAME"
         with pytest.raises(CheckpointError, match=message):
             load_starting_point(start_from(name), CLASSES)

@@ -201,6 +201,8 @@ def test_requests_without_a_file_or_form(client):
     assert "files" in error_of(client.post("/classify", files=two), 400, "invalid_form").lower()
     error_of(client.get("/classify"), 405, "method_not_allowed")
     error_of(client.get("/docs"), 404, "not_found")
+    fields = client.get(client.get("/").json()["fields"]).json()["paths"]["/classify"]["post"]["requestBody"]
+    assert fields["content"]["multipart/form-data"]["schema"]["required"] == ["video"]
 
 
 def test_addresses_are_never_fetched(client):

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from tiny_training import arguments, save_start, write_videos
 
+from vitaclip_hf.cli.main import main
 from vitaclip_hf.training import run as train_script
 
 
@@ -37,8 +38,8 @@ def error_line(capsys):
     """Runs the command, which must fail; returns the one line that says why."""
 
     def run(given: list[str]) -> str:
-        assert train_script.main(given) == 2
-        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("train: ")]
+        assert main(["train", *given]) == 2
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("vitaclip train: ")]
         return line
 
     return run

@@ -10,7 +10,7 @@ from vitaclip_hf import VitaClipForVideoClassification
 from vitaclip_hf.model.modeling_vita_clip import classification_loss
 from vitaclip_hf.training.arguments import VitaClipTrainingArguments
 from vitaclip_hf.training.regularization import plain_class_embeds
-from vitaclip_hf.training.run import main
+from vitaclip_hf.training.run import train
 from vitaclip_hf.training.trainer import VitaClipTrainer
 
 
@@ -109,7 +109,7 @@ def test_soft_labels_count_as_trainer_counts_them(model, loss_of):
 
 def test_a_training_with_both(whole_run, start, videos, tmp_path):
     """Class features stay nearer to the plain names."""
-    assert main(arguments(start, videos, tmp_path, "--distillation_weight", "2", "--context_penalty", "50")) == 0
+    assert train(arguments(start, videos, tmp_path, "--distillation_weight", "2", "--context_penalty", "50")) == 0
     far = []
     for run in (whole_run, tmp_path):
         model = VitaClipForVideoClassification.from_pretrained(run / "checkpoint-4").eval()

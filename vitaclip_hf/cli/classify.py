@@ -86,6 +86,8 @@ def classify(
     counts = [f"{n} {noun}{'s' * (n != 1)}" for n, noun in ((len(sources), "video"), (num_labels, "label"))]
     kind = ", independent scores (sigmoid)" if classifier.encoder.activation == "sigmoid" else ""
     print_summary(", ".join(counts) + kind, started, classifier.model)
+    if num_labels == 1 and not kind and min_cosine == -1:
+        print("vitaclip classify: a single label always scores 100%; see --min-cosine", file=sys.stderr)
     if failed:
         # `--labels a b` makes a video of "b".
         words = [name for name, error in sources.items() if error and not Path(name).suffix]

@@ -28,6 +28,7 @@ def compare(
     """
     from ..data.metrics import METRICS
     from ..evaluation import comparison
+    from ..evaluation.accuracies import table
     from ..evaluation.progress_log import write_json
 
     settings, limited = comparison.settings(a, b)
@@ -38,11 +39,13 @@ def compare(
     if len(splits) > 1:
         differences["mean of the splits"] = comparison.compare(splits, *choices)
     print(f"A: {a}, {chosen[0]}\nB: {b}, {chosen[1]}\n")
-    print(f"| | A | B | B − A, points | {confidence:.0%} interval |\n| --- | ---: | ---: | ---: | ---: |")
+    lines = [["", "A", "B", "B − A, points", f"{confidence:.0%} interval"]]
     for over, metrics in differences.items():
         for name, value in metrics.items():
-            cells = f"{value.a:.1%} | {value.b:.1%} | {100 * value.difference:+.1f}"
-            print(f"| {over}, {METRICS[name].title} | {cells} | {100 * value.low:+.1f} … {100 * value.high:+.1f} |")
+            cells = [f"{value.a:.1%}", f"{value.b:.1%}", f"{100 * value.difference:+.1f}"]
+            interval = f"{100 * value.low:+.1f} … {100 * value.high:+.1f}"
+            lines.append([f"{over}, {METRICS[name].title}", *cells, interval])
+    print("\n".join(table(lines)))
     videos = len({number for split in splits for number in split.videos.tolist()})
     print(f"\n{videos:,} videos, {left_out} left out that not both could read; ", end="")
     print(f"paired bootstrap over videos, {resamples:,} resamples, seed {seed}.")
@@ -65,10 +68,12 @@ def average(
 
     The results must be of one protocol on the same lists, each of another model.
     """
-    from ..evaluation.average import average_over_seeds, seeds_table
+    from ..evaluation.accuracies import accuracy_table
+    from ..evaluation.average import average_over_seeds
     from ..evaluation.progress_log import write_json
 
     means = average_over_seeds(results)
-    print(seeds_table(means))
+    title = f"{means['protocol']}, {len(means['models'])} seeds"
+    print("\n".join(accuracy_table(title, means["figures"])))
     if output is not None:
         write_json(output, means)

@@ -1,13 +1,14 @@
 """How the command reports errors: one line on stderr that names the command, and exit code 2."""
 
 import os
+import re
 import sys
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from ..model.shown_names import shown
+from ..model.shown_names import one_line
 from ..option_names import with_options
 
 
@@ -21,6 +22,8 @@ EXTRAS = {
     **dict.fromkeys(("nncf", "openvino"), "openvino"),
     **{"lancedb": "search", "matplotlib": "plots", "opentimelineio": "timeline", "ray": "ray"},
 }
+OWN_ERRORS = ("vitaclip_hf.", "huggingface_hub.")
+OF_RANKS = r"(?s)torch\.distributed\.Dist|RuntimeError.*gloo"  # gloo has no type of its own
 
 
 class Command(TyperCommand):
@@ -50,8 +53,12 @@ def message_of(error: Exception) -> str | None:
         return None
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}"
-    if isinstance(error, (OSError, ValueError)) or type(error).__module__.startswith("vitaclip_hf."):
-        return str(error) or type(error).__name__
+    text = str(error).strip() or type(error).__name__
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and re.search(OF_RANKS, f"{type(error)} {text}"):
+        return "another rank stopped, its message says why"
+    if isinstance(error, (ImportError, OSError, ValueError)) or type(error).__module__.startswith(OWN_ERRORS):
+        # From a process of a data loader: the last line is the message.
+        return text.splitlines()[-1].partition(": ")[2] if "Original Traceback" in text else text
     return None
 
 
@@ -78,5 +85,5 @@ class Group(TyperGroup):
 def report(command: str, message: str) -> int:
     """Prints one line on stderr; returns the exit code."""
     rank = f"rank {os.environ.get('RANK', '0')}: " if int(os.environ.get("WORLD_SIZE", "1")) > 1 else ""
-    print(f"{command}: {rank}{shown(' '.join(message.split()))}", file=sys.stderr)
+    print(f"{command}: {rank}{one_line(message, 4000)}", file=sys.stderr)
     return 2

@@ -51,44 +51,29 @@ def describe_checkpoint(name: str, revision: str | None) -> dict[str, Any]:
     from ..version import __version__
 
     checkpoint = loaded_checkpoint(name, "cpu", warnings=False, revision=revision)
+    model, processor = checkpoint.model, checkpoint.processor.video_processor
+    kinds = {"encoder": f"a dual encoder, {type(model).__name__}", "prompts": "prompts alone, on the base model below"}
+    facts = {"model": name, "kind": kinds.get(checkpoint.kind, "a whole Vita-CLIP"), "revision": checkpoint.revision}
+    facts |= {"frames": processor.num_frames, "sampling": processor.sampling, "parameters": model.num_parameters()}
     if checkpoint.kind == "encoder":
-        encoder, model = checkpoint.encoder(), checkpoint.model
-        return {
-            "model": name,
-            "kind": f"a dual encoder, {type(model).__name__}",
-            "revision": checkpoint.revision,
-            "frames": encoder.video_processor.num_frames,
-            "sampling": encoder.video_processor.sampling,
-            "scores": encoder.activation,
-            "note": encoder.note or encoder.embedding_note,
-            "embed_dim": encoder.embed_dim,
-            "parameters": model.num_parameters(),
-            "dtype": dtype_of(model),
-            "vitaclip_hf": __version__,
+        encoder = checkpoint.encoder()
+        facts |= {"scores": encoder.activation, "embed_dim": encoder.embed_dim}
+        facts |= {"note": encoder.note or encoder.embedding_note}
+    else:
+        record = find_prompts_alone(name, {"revision": revision})
+        labels = model.config.id2label if model.class_prompts.have_names else {}
+        model.freeze_backbone()
+        facts |= {
+            "base_model": record and record.base_model + (f" @ {record.base_revision}" if record.base_revision else ""),
+            "classes": [labels[index] for index in sorted(labels)],
+            "image_size": model.config.vision_config.image_size,
+            **{
+                part.replace("config", "prompts"): {name: getattr(getattr(model.config, part), name) for name in names}
+                for part, names in PROMPT_FIELDS.items()
+            },
+            "trained_parameters": model.num_parameters(only_trainable=True),
         }
-    record = find_prompts_alone(name, {"revision": revision})
-    model = checkpoint.model
-    model.freeze_backbone()
-    trained, parameters = model.num_parameters(only_trainable=True), model.num_parameters()
-    named = model.class_prompts.have_names
-    return {
-        "model": name,
-        "kind": "a whole Vita-CLIP" if record is None else "prompts alone, on the base model below",
-        "revision": checkpoint.revision,
-        "base_model": record and record.base_model + (f" @ {record.base_revision}" if record.base_revision else ""),
-        "classes": [model.config.id2label[index] for index in range(model.config.num_labels)] if named else [],
-        "frames": model.config.num_frames,
-        "sampling": checkpoint.processor.video_processor.sampling,
-        "image_size": model.config.vision_config.image_size,
-        **{
-            part.replace("config", "prompts"): {name: getattr(getattr(model.config, part), name) for name in names}
-            for part, names in PROMPT_FIELDS.items()
-        },
-        "parameters": parameters,
-        "trained_parameters": trained,
-        "dtype": dtype_of(model),
-        "vitaclip_hf": __version__,
-    }
+    return facts | {"dtype": dtype_of(model), "vitaclip_hf": __version__}
 
 
 def describe_installation() -> dict[str, Any]:

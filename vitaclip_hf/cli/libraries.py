@@ -75,7 +75,7 @@ def loaded_checkpoint(
     except (OSError, ValueError) as error:
         if name is not None:
             raise
-        reason = f"{DEFAULT_MODEL} cannot be loaded or downloaded ({one_line(error, 150)} …)"
+        reason = f"{DEFAULT_MODEL} cannot be loaded or downloaded ({one_line(str(error.__cause__ or error), 111)} …)"
         raise ValueError(f"{reason}; give `model`{_alternatives()}") from error
     encoder = checkpoint.encoder()
     note = encoder.embedding_note if embeds else encoder.note

@@ -1,6 +1,7 @@
 """`vitaclip search`: moments of indexed videos by text or by a video."""
 
 import json
+import sys
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from .embed import ModelOfVectors
 from .inputs import check_ending
 from .libraries import loaded_checkpoint
 from .options import Clips, Device, TableFormat, Template
-from .timeline import clock, report_clips
+from .timeline import report_clips
 
 
 def search(
@@ -54,6 +55,7 @@ def search(
         raise ValueError("give either TEXT or `video`.")
     if contact_sheet is not None:
         check_ending("contact_sheet", contact_sheet)
+    from ..library.moments import clock
     from ..library.store import FOLDER, VideoStore
 
     store = VideoStore(place or folder / FOLDER)
@@ -66,23 +68,23 @@ def search(
     else:
         query = store.embed_text(checkpoint, text or "", template or ["{}"])
     hits = store.search(query, top_k, per_video, approximate)
-    if contact_sheet is not None and hits:
-        from ..library.contact_sheet import draw_contact_sheet
-
-        replace_file(contact_sheet, draw_contact_sheet(hits, folder, text or video).savefig)
-    places = [hit.path if is_url(hit.path) else str(folder / hit.path) for hit in hits]
-    if clips is not None:
-        report_clips(
-            clips, [(at, hit.start, hit.end, Path(hit.path).stem) for at, hit in zip(places, hits, strict=True)]
-        )
-    if page is not None:
-        from ..library.moments import write_page
-
-        rows = [(at, hit.start, hit.end, hit.path, f"{hit.cosine:.3f}") for at, hit in zip(places, hits, strict=True)]
-        replace_file(page, partial(write_page, title=text or f"like {video}", moments=rows))
+    pairs = [(hit.path if is_url(hit.path) else str(folder / hit.path), hit) for hit in hits]
     if format == "json":
         print(json.dumps([asdict(hit) for hit in hits], ensure_ascii=False, indent=1))
     else:
         for hit in hits:
             print(f"{hit.cosine:6.3f}  {clock(hit.start)}  {clock(hit.end)}  {shown(hit.path)}")
+    if gone := sum(not is_url(at) and not Path(at).exists() for at, _ in pairs):
+        print(f"vitaclip search: files that are gone: {gone}; `vitaclip index` finds moved ones", file=sys.stderr)
+    if contact_sheet is not None and hits:
+        from ..library.contact_sheet import draw_contact_sheet
+
+        replace_file(contact_sheet, draw_contact_sheet(hits, folder, text or video).savefig)
+    if clips is not None:
+        report_clips(clips, [(at, hit.start, hit.end, Path(hit.path).stem) for at, hit in pairs])
+    if page is not None:
+        from ..library.moments import write_page
+
+        rows = [(at, hit.start, hit.end, hit.path, f"{hit.cosine:.3f}") for at, hit in pairs]
+        replace_file(page, partial(write_page, title=text or f"like {video}", moments=rows))
     return 0

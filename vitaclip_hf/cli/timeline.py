@@ -67,6 +67,7 @@ def timeline(
             if path.suffix.lower()[1:] not in opentimelineio.adapters.suffixes_with_defined_adapters(write=True):
                 raise ValueError(f"`output` {path}: needs an adapter: pip install 'vitaclip_hf[timeline]'.")
     texts = read_labels(labels, labels_file)
+    from ..library.moments import clock
     from ..library.timeline import Thumbnails, VideoTimeline
 
     started = time.perf_counter()
@@ -155,11 +156,6 @@ def report_clips(folder: Path, moments: list[tuple[str, float, float, str]]) -> 
 
     for path, how in write_clips(folder, moments):
         print(f"vitaclip: {shown(str(path))} {how}", file=sys.stderr)
-
-
-def clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds * 10), 600)
-    return f"{minutes // 60:d}:{minutes % 60:02d}:{rest // 10:02d}.{rest % 10:d}"
 
 
 def write(

@@ -1,9 +1,11 @@
 """`vitaclip train`; on several GPUs `accelerate launch -m vitaclip_hf.cli train`."""
 
+import sys
 from importlib.util import find_spec
 
 import typer
 
+from ..option_names import option
 from .libraries import load_libraries
 
 
@@ -39,6 +41,13 @@ def train(context: typer.Context) -> int:
     if missing:
         raise ValueError(f'not installed: {", ".join(missing)}; pip install "vitaclip_hf[train]"')
     load_libraries()
-    from ..training.run import main
+    from ..training import run
+    from ..training.arguments import CHECKPOINTING, NAMES
 
-    return main(context.args, prog="vitaclip train")
+    memory = f"{option('per_device_train_batch_size')}, or pass {option(CHECKPOINTING)}"
+    context.obj = {name: option(name) for name in NAMES} | {"batch_size": memory}  # for messages
+    try:
+        return run.train(context.args)
+    except KeyboardInterrupt:
+        print("vitaclip train: interrupted; --resume goes on from the last checkpoint", file=sys.stderr)
+        return 130

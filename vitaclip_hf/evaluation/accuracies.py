@@ -88,31 +88,41 @@ def markdown_table(results: Mapping[str, Any]) -> str:
     Args:
         results: the content of a `results.json`.
     """
-    rows, class_split = results["rows"], results.get("class_split")
+    class_split, several = results.get("class_split"), len(results["splits"]) > 1
     title = results["protocol"]["name"] + (f" ({class_split['label']})" if class_split else "")
-    lines = table_head(title, rows, "videos")
+    harmonic = any("harmonic_mean" in row["top1"] for row in results["rows"].values())
+    over = "harmonic mean" if harmonic else "mean ± std (n − 1)"
+    figures = {name: row["splits"] | ({over: row} if several else {}) for name, row in results["rows"].items()}
+    lines = [*accuracy_table(title, figures), ""]
     for split, facts in results["splits"].items():
-        cells = [percent({"mean": rows[row]["splits"][split][name]}) for row in rows for name in METRICS]
         videos = facts["videos"]
         counts = f"{videos['evaluated']:,} of {videos['asked_for']:,}; {videos['missing']} missing, "
-        lines.append(f"| {split} | {' | '.join(cells)} | {counts}{videos['failed']} failed |")
-    if len(results["splits"]) > 1:
-        harmonic = "harmonic_mean" in next(iter(rows.values()))["top1"]
-        cells = [percent(rows[row][name]) for row in rows for name in METRICS]
-        lines.append(f"| {'harmonic mean' if harmonic else 'mean ± std (n − 1)'} | {' | '.join(cells)} | |")
+        lines.append(f"- {split}: videos {counts}{videos['failed']} failed")
     notes = [*([results["limited"]] if results["limited"] else []), *results["warnings"]]
-    listed = ["", *(f"- **{note}**" for note in notes)] if notes else []
-    return "\n".join([*lines, "", _setting(results), *listed]) + "\n"
+    lines += [f"- **{note}**" for note in notes]
+    return "\n".join([*lines, "", _setting(results)]) + "\n"
 
 
-def table_head(title: str, rows: Mapping[str, Any], *more: str) -> list[str]:
-    """The first two lines of a table: one column for each row of results and metric, then `more` columns."""
-    columns = [f"{ROW_TITLES.get(row, row)} {metric.title}" for row in rows for metric in METRICS.values()] + list(more)
-    return [f"| {title} | {' | '.join(columns)} |", "| --- |" + " ---: |" * len(columns)]
+def accuracy_table(title: str, figures: Mapping[str, Any]) -> list[str]:
+    """The lines of a table of `{row: {split: {metric: value or {"mean", "std"}}}}`, in percent."""
+    lines = [[title, *(metric.title for metric in METRICS.values())]]
+    for split in next(iter(figures.values())):
+        for row, splits in figures.items():
+            lines.append([f"{split}, {ROW_TITLES.get(row, row)}", *(percent(splits[split][name]) for name in METRICS)])
+    return table(lines)
 
 
-def percent(figures: Mapping[str, float | None]) -> str:
-    """A mean in 0 … 1 in percent, with its deviation if there is one; a dash without a mean."""
+def table(lines: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table; the first one is its head. The cells of a column have one width."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    forms = [f"<{widths[0]}", *(f">{width}" for width in widths[1:])]
+    return [f"| {' | '.join(map(format, line, forms))} |" for line in (lines[0], rule, *lines[1:])]
+
+
+def percent(value: Mapping[str, float | None] | float | None) -> str:
+    """A value or a mean in 0 … 1 in percent, with its deviation if there is one; a dash for `None`."""
+    figures = value if isinstance(value, Mapping) else {"mean": value}
     mean, std = figures.get("harmonic_mean", figures.get("mean")), figures.get("std")
     return "–" if mean is None else f"{100 * mean:.1f}" + ("" if std is None else f" ± {100 * std:.1f}")
 

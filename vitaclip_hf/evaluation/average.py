@@ -6,7 +6,7 @@ from typing import Any
 
 from ..data.metrics import METRICS
 from ..data.text_files import content_errors, read_json
-from .accuracies import mean_and_std, percent, protocol_of, table_head
+from .accuracies import mean_and_std, protocol_of
 from .protocols import EvaluationError
 
 
@@ -92,14 +92,4 @@ def _columns(row: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     return columns
 
 
-def seeds_table(average: Mapping[str, Any]) -> str:
-    """The averages of [`average_over_seeds`] in percent, as a Markdown table."""
-    rows = average["figures"]
-    lines = table_head(f"{average['protocol']}, {len(average['models'])} seeds", rows)
-    for column in next(iter(rows.values())):
-        cells = [percent(rows[row][column][name]) for row in rows for name in METRICS]
-        lines.append(f"| {column} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-__all__ = ["average_over_seeds", "read_results", "seeds_table"]
+__all__ = ["average_over_seeds", "read_results"]

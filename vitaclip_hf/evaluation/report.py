@@ -158,13 +158,15 @@ def _write_confusion(folder: Path, outcome: SplitOutcome, row: str, heading: str
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     axes.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100)
     if len(names) <= READABLE:
-        axes.set_xticks(range(len(names)), names, rotation=90, color=INK)
-        axes.set_yticks(range(len(names)), names, color=INK)
+        precision, recall = (matrix.diagonal() / np.maximum(matrix.sum(axis), 1) for axis in (0, 1))
+        predicted, true = (list(map("{}  {:.0%}".format, names, shares)) for shares in (precision, recall))
+        axes.set_xticks(range(len(names)), predicted, rotation=90, color=INK)
+        axes.set_yticks(range(len(names)), true, color=INK)
         for true, predicted in zip(*matrix.nonzero(), strict=True):
             color = "white" if shares[true, predicted] > 0.5 else INK
             number = matrix[true, predicted]
             axes.text(predicted, true, number, ha="center", va="center", fontsize=8, color=color)
-    axes.set(xlabel="predicted class", ylabel="true class")
+    axes.set(xlabel="predicted class, and its precision", ylabel="true class, and its recall")
     title(axes, heading)
     figure.savefig(folder / f"{stem}.png", dpi=DOTS_PER_INCH)
 

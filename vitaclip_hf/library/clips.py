@@ -50,7 +50,9 @@ def _write_clip(path: Path, source: Any, start: float, end: float) -> str:
         place = start + NEAR if finds_keyframes else max(start - zero - 10, 0)
         container.seek(round(place * av.time_base))
         packets: Any = container.demux(video, *container.streams.audio)
-        first = next(packet for packet in packets if packet.stream is video and packet.is_keyframe)
+        first = next((packet for packet in packets if packet.stream is video and packet.is_keyframe), None)
+        if first is None:
+            raise ValueError(f"{source}: has no keyframe to cut at; encode it anew.")
         copies = finds_keyframes and abs(_time(first) - start) <= NEAR
         start = _time(first) if copies else start
         streams = {video.index: output.add_stream_from_template(video) if copies else _encoder(output, video, sample)}

@@ -47,12 +47,10 @@ if (links.length) show(links[0]);
 """
 
 
-def clock(seconds: float, decimal: str = ".") -> str:
-    """`"01:02:03.456"`, as subtitles write times."""
-    milliseconds = round(seconds * 1000)
-    minutes, milliseconds = divmod(milliseconds, 60_000)
-    whole, thousandths = divmod(milliseconds, 1000)
-    return f"{minutes // 60:02d}:{minutes % 60:02d}:{whole:02d}{decimal}{thousandths:03d}"
+def clock(seconds: float, digits: int = 1, decimal: str = ".") -> str:
+    """`"01:02:03.4"`; with three digits as subtitles write times."""
+    whole, fraction = divmod(round(seconds * 10**digits), 10**digits)
+    return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}{decimal}{fraction:0{digits}d}"
 
 
 def write_page(path: Path, title: str, moments: Iterable[tuple[str, float, float, str, str]]) -> None:
@@ -69,6 +67,6 @@ def write_page(path: Path, title: str, moments: Iterable[tuple[str, float, float
         url = source if is_url(source) else quote(os.path.relpath(source, path.parent).replace(os.sep, "/"))
         items.append(
             f'<li><a href="{escape(url)}#t={start:.3f},{end:.3f}">{escape(name)}<small>{score}</small>'
-            f"<small>{clock(start)[:-2]} to {clock(end)[:-2]}</small></a></li>\n"
+            f"<small>{clock(start)} to {clock(end)}</small></a></li>\n"
         )
     path.write_text(PAGE.format(title=escape(title), items="".join(items), style=STYLE, script=SCRIPT), "utf-8")

@@ -1,5 +1,6 @@
 """Where a model looks: how much each frame and each patch counts for a label, and what the class tokens attend to."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,17 +54,9 @@ class Relevance:
 
     def as_dict(self) -> dict[str, Any]:
         """All of it but the pictures, for JSON."""
-
-        def plain(value: Any) -> Any:
-            if isinstance(value, torch.Tensor):
-                return plain(value.tolist())
-            if isinstance(value, dict):
-                return {name: plain(part) for name, part in value.items()}
-            if isinstance(value, list):
-                return [plain(part) for part in value]
-            return round(value, 6) if isinstance(value, float) else value
-
-        return {name: plain(value) for name, value in vars(self).items() if name != "pictures"}
+        content = {name: value for name, value in vars(self).items() if name != "pictures"}
+        text = json.dumps(content, default=torch.Tensor.tolist)
+        return json.loads(text, parse_float=lambda number: round(float(number), 6))
 
 
 def explain(

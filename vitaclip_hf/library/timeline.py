@@ -14,6 +14,9 @@ from .timeline_files import Segment
 from .windows import MOMENT, check_window, embed_windows, read_windows
 
 
+CHANGE = 0.1  # seconds to which a change of labels is found
+
+
 @dataclass(frozen=True)
 class ScoredTime:
     """
@@ -210,6 +213,7 @@ class VideoTimeline:
         video = self.reader.open(source)
         times: dict[int, float] = {}  # of the frames that were read, by number
         last: Segment | None = None
+        shortest = max(self.min_length, CHANGE) - MOMENT  # what is left of a segment may be less
 
         def noted() -> Iterator[ScoredTime]:
             for cell in cells:
@@ -224,9 +228,10 @@ class VideoTimeline:
                 if segment.start < last.end:
                     change = self._change(video, last, segment, times)
                     last, segment = replace(last, end=change), replace(segment, start=change)
-                yield last
+                if last.end - last.start >= shortest:
+                    yield last
             last = segment
-        if last is not None:
+        if last is not None and last.end - last.start >= shortest:
             yield last
 
     def _change(self, video: Any, before: Segment, after: Segment, times: dict[int, float]) -> float:
@@ -235,7 +240,7 @@ class VideoTimeline:
         one, other = (self.labels.index(segment.label) for segment in (before, after))
         numbers, known = zip(*sorted(times.items()), strict=True)
         clip = np.linspace(-0.25, 0.25, self.reader.specification.num_frames)
-        while high - low > 0.1:
+        while high - low > CHANGE:
             middle = (low + high) / 2
             frames = video.read(np.interp(middle + clip, known, numbers).astype(int).tolist())
             scores = self.scorer.score(self.reader.process(frames)[None]).scores[0]
@@ -263,10 +268,10 @@ class Thumbnails:
             self._every *= 2
         self._seen += 1
 
-    def nearest(self, times: Sequence[float]) -> list[np.ndarray]:
-        """For each of some times, the picture that is nearest."""
+    def nearest(self, times: Sequence[float]) -> list[tuple[float, np.ndarray]]:
+        """For each of some times, the picture that is nearest, with its own time."""
         pictures = self._pictures
-        return [min(pictures, key=lambda timed: abs(timed[0] - time))[1] for time in times] if pictures else []
+        return [min(pictures, key=lambda timed: abs(timed[0] - time)) for time in times] if pictures else []
 
 
 __all__ = ["ScoredTime", "Segment", "Thumbnails", "VideoTimeline"]

@@ -69,7 +69,7 @@ def write_subtitles(path: Path, segments: Sequence[Segment], source: str, **medi
     for number, segment in enumerate(segments, start=1):
         label = one_line(segment.label)
         label = escape(label, quote=False) if is_vtt else label.translate(SRT_TAGS)
-        times = f"{clock(segment.start, decimal)} --> {clock(segment.end, decimal)}"
+        times = f"{clock(segment.start, 3, decimal)} --> {clock(segment.end, 3, decimal)}"
         cue = f"{times}\n{label} ({segment.score:.0%})\n"
         cues.append(cue if is_vtt else f"{number}\n{cue}")
     path.write_text("\n".join(cues), encoding="utf-8")

@@ -5,7 +5,20 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from .figure import BEST, COLUMN_GAP, FRAME_GAP, INK, LABEL_SIZE, MARGIN, OTHER, TRACK, WIDTH, Page, format_times
+from .figure import (
+    BEST,
+    COLUMN_GAP,
+    FRAME_GAP,
+    INK,
+    LABEL_SIZE,
+    MARGIN,
+    OTHER,
+    TIME_HEIGHT,
+    TRACK,
+    WIDTH,
+    Page,
+    format_times,
+)
 from .timeline import ScoredTime, Segment, Thumbnails
 
 
@@ -13,7 +26,7 @@ LANE_HEIGHT = 0.46  # inches
 LANE_BAR = 0.3
 WIDEST_NAME = 3.07
 GAP_ABOVE_LANES = 0.22
-MOST_LANES = 12
+MOST_LANES = 100
 MOST_THUMBNAILS = 10
 NOTE_HEIGHT = 0.34
 AXIS_HEIGHT = 0.36
@@ -62,10 +75,12 @@ def draw_timeline(
     width = WIDTH - MARGIN - left
     if pictures := thumbnail_row(thumbnails, duration, width):
         step = (width + FRAME_GAP) / len(pictures)
-        height = (step - FRAME_GAP) * pictures[0].shape[0] / pictures[0].shape[1]
-        for place, picture in enumerate(pictures):
+        height = (step - FRAME_GAP) * pictures[0][1].shape[0] / pictures[0][1].shape[1]
+        stamps = format_times([time for time, _ in pictures])
+        for place, ((_, picture), stamp) in enumerate(zip(pictures, stamps, strict=True)):
             page.add_picture(picture, left + place * step, page.top, step - FRAME_GAP, height)
-        page.top += height
+            page.write(left + (place + 0.5) * step - FRAME_GAP / 2, page.top + height + 0.16, stamp, ha="center")
+        page.top += height + TIME_HEIGHT / 2
     page.top += GAP_ABOVE_LANES
 
     scale = width / duration
@@ -96,11 +111,11 @@ def draw_timeline(
     return page.finish(page.top + MARGIN - 0.15)
 
 
-def thumbnail_row(thumbnails: Thumbnails, duration: float, width: float) -> list[np.ndarray]:
-    """Pictures at even distances in time, to fill a row of this width in inches."""
+def thumbnail_row(thumbnails: Thumbnails, duration: float, width: float) -> list[tuple[float, np.ndarray]]:
+    """Pictures at even distances in time, with their times, to fill a row of this width in inches."""
     first = thumbnails.nearest([0.0])
     if not first:
         return []
     # Wide pictures: fewer of them, so that they are not too small.
-    count = min(MOST_THUMBNAILS, max(3, round(width * first[0].shape[0] / (0.85 * first[0].shape[1]))))
+    count = min(MOST_THUMBNAILS, max(3, round(width * first[0][1].shape[0] / (0.85 * first[0][1].shape[1]))))
     return thumbnails.nearest([(number + 0.5) / count * duration for number in range(count)])

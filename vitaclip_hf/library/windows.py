@@ -25,13 +25,14 @@ from ..model.video_inputs import VideoReader, check_shape, video_from
 
 MOMENT = 1e-6  # seconds; times that are closer count as equal
 THUMBNAIL_HEIGHT = 120
+MOST_BYTES = 32 << 20  # of pictures that wait to be made into model input together
 
 
 @dataclass(eq=False)
 class FrameInput:
-    """A frame of windows: model input `(num_spatial_views, 3, height, width)`, and the features once they are made."""
+    """A frame of windows: model input `(num_spatial_views, 3, height, width)`, and features, once they are made."""
 
-    pixels: torch.Tensor
+    pixels: Any = None
     features: torch.Tensor | None = None
 
 
@@ -88,12 +89,17 @@ def thumbnail_of(picture: np.ndarray, height: int = THUMBNAIL_HEIGHT) -> np.ndar
     return np.asarray(Image.fromarray(np.ascontiguousarray(picture)).resize((width, height), Image.Resampling.BICUBIC))
 
 
-def model_input(reader: VideoReader, frame: DecodedFrame) -> FrameInput:
-    """Model input of a single frame."""
-    picture = torch.from_numpy(np.ascontiguousarray(frame.rgb)).permute(2, 0, 1)
-    # The processor of a model with a fixed number of frames takes no other.
-    count = reader.specification.num_frames if getattr(reader.video_processor, "fixed_frames", False) else 1
-    return FrameInput(reader.process(picture.expand(count, -1, -1, -1))[:, 0])
+def make_inputs(reader: VideoReader, waiting: list[tuple[FrameInput, np.ndarray]]) -> None:
+    """Makes model input of all pictures that wait for it, at once."""
+    if waiting:
+        pictures = torch.from_numpy(np.stack([picture for _, picture in waiting])).permute(0, 3, 1, 2)
+        # The processor of a model with a fixed number of frames takes no other.
+        fixed = getattr(reader.video_processor, "fixed_frames", False)
+        count = reader.specification.num_frames if fixed else len(waiting)
+        pixels = reader.process(pictures[torch.arange(count).clamp(max=len(waiting) - 1)])
+        for (frame, _), of_frame in zip(waiting, pixels.unbind(1), strict=False):
+            frame.pixels = of_frame
+        waiting.clear()
 
 
 def check_window(window: float, stride: float) -> None:
@@ -137,7 +143,7 @@ def read_windows(
     stated_end = None if video.metadata.duration is None else first + video.metadata.duration
     waiting: deque[_OpenWindow] = deque()
     number, covered_to, frame = 0, 0.0, None  # of the next window; where the windows that were begun end
-    num_frames = reader.specification.num_frames
+    num_frames, pictures = reader.specification.num_frames, []
     for frame in video.frames():
         if stated_end is not None and frame.time > stated_end + stride / 2:
             stated_end = None  # the container was wrong
@@ -153,10 +159,14 @@ def read_windows(
             number += 1
         shared = None
         if any(opened.wants(frame.end) for opened in waiting):
-            shared = model_input(reader, frame)
+            shared = FrameInput()
+            pictures.append((shared, frame.rgb))
             for opened in waiting:
                 opened.take(frame, shared, frame.end, thumbnails)
+            if len(pictures) == num_frames or len(pictures) * frame.rgb.nbytes > MOST_BYTES:
+                make_inputs(reader, pictures)
         while waiting and not waiting[0].wanted:
+            make_inputs(reader, pictures)
             yield waiting.popleft().window
     if frame is None:
         return
@@ -165,8 +175,10 @@ def read_windows(
     for opened in waiting:
         if seen_to > frame.end - MOMENT or not (opened.window.frames or seen_to == 0):
             break
-        shared = shared or model_input(reader, frame)
+        if shared is None:
+            pictures.append((shared := FrameInput(), frame.rgb))
         opened.take(frame, shared, math.inf, thumbnails)
+        make_inputs(reader, pictures)
         opened.window.end = seen_to = min(opened.window.end, frame.end)
         yield opened.window
 

@@ -243,7 +243,7 @@ def _is_folder(name: str) -> bool:
             raise CheckpointError(f"{shown(name)}: there is no config.json in this folder; give that of a saved model.")
         return True
     try:
-        if os.path.isdir(os.path.dirname(name)):  # a path: its last part is missing
+        if os.path.isfile(name) or os.path.isdir(os.path.dirname(name)):  # a path: its last part is missing
             raise HFValidationError(name)
         validate_repo_id(name)
     except HFValidationError as error:
@@ -266,8 +266,9 @@ def _read_config(name: str, accept_clip: bool, any_model: bool, **hub: Any) -> A
     except OSError as error:
         if Path(name).is_dir() or name in str(error):
             raise
-        raise CheckpointError(  # of a connection; it names no model
-            f"{name}: no such folder, and it cannot be fetched from the Hub ({one_line(error)})"
+        reason = str(error).partition(".\n")[0]  # of a connection; it names no model
+        raise CheckpointError(
+            f"{name}: no such folder, and as an id on the Hub it cannot be had ({one_line(reason)})."
         ) from error
     if getattr(config, "quantization_config", None) is not None:
         raise CheckpointError(

@@ -241,6 +241,11 @@ def create_app(checkpoint: Checkpoint, limits: Limits | None = None) -> FastAPI:
         service.metrics.requests.labels(str(response.status_code)).inc()
         return response
 
+    @app.get("/")
+    async def places() -> dict[str, str]:
+        """Where things are."""
+        return {"classify": "POST /classify", "fields": "/openapi.json", "health": "/health", "metrics": "/metrics"}
+
     @app.get("/health")
     async def health() -> dict[str, Any]:
         """That the server is up, and with which model."""

@@ -13,13 +13,10 @@ is a validation split), the checkpoints, the complete recipe, a record of data a
 """
 
 import json
-import os
-import sys
 from contextlib import closing, nullcontext
 from pathlib import Path
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from transformers import PrinterCallback, ProgressCallback, set_seed
 from transformers.image_utils import PILImageResampling
 from transformers.integrations import get_available_reporting_integrations
@@ -29,13 +26,10 @@ from ..arguments import ArgumentParser
 from ..data.check import check_data
 from ..data.configuration_files import configuration_folder
 from ..data.folder_lock import FolderLock
-from ..data.text_files import one_line
 from ..loading.checksums import write_checksums
 from ..loading.guards import check_utf8
 from ..model.frame_sampling import ClipSpecification
-from ..model.sources import VideoDecodingError
-from ..option_names import option, with_options
-from .arguments import CHECKPOINTING, GROUPS, NAMES, RENAMED, VitaClipTrainingArguments, check_needed
+from .arguments import GROUPS, RENAMED, VitaClipTrainingArguments, check_needed
 from .checkpoints import FINAL_MODELS, is_finished, step_of, writing
 from .clip_datasets import make_datasets
 from .progress import TrainingProgress, evaluation_summary, plot_curves
@@ -47,10 +41,6 @@ from .training_data import TrainingData, read_training_data
 
 
 RECIPES = configuration_folder("recipes")
-USER_ERRORS = (
-    *(VideoDecodingError, StrictDataclassError, torch.OutOfMemoryError),
-    *(ImportError, MemoryError, OSError, ValueError),
-)
 logger = logging.get_logger(__name__)
 
 
@@ -143,7 +133,7 @@ def train_and_save(trainer: VitaClipTrainer, checkpoint: Path | None) -> None:
             print(evaluation_summary(final, prefix="final"))
         print(f"Saved {'prompts' if trainer.args.prompts_only else 'model'} and curves.png to {folder}")
         print(
-            f"Next: vitaclip evaluate --model {folder} --protocol own-zero-shot --videos DIR  # videos it has not seen"
+            f"Next: vitaclip evaluate --model {folder} --protocol own-supervised --videos DIR  # videos it has not seen"
         )
     # Ends the connections of the ranks. Not after an error: other ranks may wait in them until this one exits.
     trainer.accelerator.wait_for_everyone()
@@ -161,7 +151,8 @@ def train(arguments: list[str]) -> int:
         `int`: 0, or 2 if the data has errors.
 
     Raises:
-        ValueError: unusable arguments, or a loss that is NaN or infinite. Other `USER_ERRORS` too.
+        ValueError: unusable arguments, or a loss that is NaN or infinite.
+        VideoDecodingError, OSError, ImportError: what cannot be read, written or used here.
     """
     groups, chosen = parse_arguments(arguments)
     run, training = groups[3:]
@@ -205,47 +196,3 @@ def _train(groups: tuple, chosen: dict) -> int:
             data.validation.write(folder.path / "held_back.csv")
     train_and_save(trainer, checkpoint)
     return 0
-
-
-def explain(error: BaseException) -> str:
-    """One line for an error. Argument names in backticks become options: `videos` is --videos."""
-    text = str(error).strip()
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        text = f"out of memory; lower `per_device_train_batch_size`, or pass {option(CHECKPOINTING)}"
-    elif isinstance(error, OSError) and error.strerror:
-        text = f"{error.filename or 'writing'}: {error.strerror}"
-    elif "Original Traceback" in text:  # from a worker of the data loader; the last line is the message
-        text = text.splitlines()[-1].partition(": ")[2]
-    return with_options(one_line(" ".join(text.split()).rstrip(".")), {name: option(name) for name in NAMES})
-
-
-def main(arguments: list[str] | None = None, prog: str = "train") -> int:
-    """
-    The command `vitaclip train`.
-
-    Args:
-        arguments (`list[str]`, *optional*): the command line; by default that of this process.
-        prog (`str`, defaults to `"train"`): name of the command in its messages.
-
-    Returns:
-        `int`: the exit code. 0, 2 after an error, 130 after an interruption.
-    """
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    who = f"{prog} (rank {os.environ.get('RANK', '0')})" if several else prog
-    try:
-        return train(sys.argv[1:] if arguments is None else arguments)
-    except KeyboardInterrupt:
-        print(f"{who}: interrupted; --resume goes on from the last checkpoint", file=sys.stderr)
-        return 130
-    except USER_ERRORS as error:
-        print(f"{who}: {explain(error)}", file=sys.stderr)
-    except RuntimeError as error:
-        # gloo has no exception type.
-        if not (several and (isinstance(error, torch.distributed.DistError) or "gloo" in str(error))):
-            raise
-        print(f"{who}: another rank stopped, its message says why", file=sys.stderr)
-    return 2
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..data.configuration_files import RECIPE_FILE
 from ..data.output_files import storable
+from ..data.text_files import content_errors
 from ..version import package_versions
 from .checkpoints import FINAL_MODELS, check_readable, checkpoint_folder, complete_checkpoints, read_state
 from .recipes import read_recipe, write_recipe
@@ -127,13 +128,9 @@ class RunFolder:
         (self.path / RUN_FILE).write_text(storable(content) + "\n", encoding="utf-8")
 
     def _read_record(self) -> dict[str, Any]:
-        try:
-            record = json.loads((self.path / RUN_FILE).read_text(encoding="utf-8"))
+        file = self.path / RUN_FILE
+        with content_errors(f"`resume`: {file}, the record of the run, cannot be read; restore it, {ANEW}"):
+            record = json.loads(file.read_text(encoding="utf-8"))
             if not isinstance(record["data"], dict) or not isinstance(record["ranks"], int):
-                raise ValueError("no record of data and ranks")
+                raise TypeError("no record of data and ranks")
             return record
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"`resume`: {self.path / RUN_FILE}, the record of the run, cannot be read "
-                f"({type(error).__name__}: {error!s:.200}); restore it, {ANEW}"
-            ) from error
