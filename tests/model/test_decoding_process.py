@@ -1,10 +1,12 @@
 """The forked process of `max_seconds`: what it holds of its parent."""
 
+import gc
 import socket
 
+import pytest
 from drawn_clips import HEIGHT, WIDTH, write
 
-from vitaclip_hf import open_video
+from vitaclip_hf import VideoDecodingError, open_video
 from vitaclip_hf.model import decoding_process
 
 
@@ -19,3 +21,16 @@ def test_a_connection_that_its_parent_closes_is_closed(tmp_path, monkeypatch):
     assert client.recv(1) == b""
     client.close()
     assert video.read([0]).shape == (1, 3, HEIGHT, WIDTH)
+
+
+def test_an_error_frees_its_process_at_once(monkeypatch):
+    """An error that is part of a cycle keeps it: each damaged file before the next collection had its own process."""
+    monkeypatch.setattr(decoding_process, "IDLE", [])
+    gc.disable()
+    try:
+        for _ in range(3):
+            with pytest.raises(VideoDecodingError):
+                open_video(b"no video", max_seconds=60)
+    finally:
+        gc.enable()
+    assert len(decoding_process.IDLE) == 1

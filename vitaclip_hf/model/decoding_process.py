@@ -53,7 +53,7 @@ class ForkedObject:
             weakref.finalize(self, IDLE.append, process).atexit = False
         try:
             process.connection.send((make, self._left, method, arguments))
-            succeeded, result, self._left = process.connection.recv()
+            succeeded, *result, self._left = process.connection.recv()
         except (EOFError, OSError):
             if process.end() == signal.SIGALRM:
                 self._left = 0
@@ -63,8 +63,8 @@ class ForkedObject:
             process.end()
             raise
         if not succeeded:
-            raise result
-        return result
+            raise result.pop()  # if it stayed here, it and this frame would keep each other, and the process
+        return result[0]
 
 
 def _serve(connection: Connection) -> None:
