@@ -168,7 +168,6 @@ def eval_results(results: dict[str, Any]) -> list[EvalResult]:
     ]
 
 
-@content_errors("The files beside the checkpoint make no card", ValueError)
 def make_card(
     checkpoint: Path,
     model_id: str,
@@ -193,42 +192,43 @@ def make_card(
     """
     from vitaclip_hf.evaluation.accuracies import markdown_table
 
-    texts, results = read_author_texts(checkpoint, license), read_measurements(checkpoint, model)
-    recipe, run = training_record(checkpoint)
     config, named = model.config, model.class_prompts.have_names
     classes = [config.id2label[index] for index in range(min(2, config.num_labels))]
-    measured = results is not None and not results["limited"] and "vita_clip" in results["rows"]
     model.freeze_backbone()
     trained, parameters = model.num_parameters(only_trainable=True), model.num_parameters()
-    card = ModelCard.from_template(
-        ModelCardData(
-            **{name: texts.get(name) for name in ("license", "license_name", "license_link")},
-            library_name="transformers",
-            pipeline_tag="video-classification",
-            base_model=base_model(texts, recipe, run),
-            tags=[*TAGS, *texts.get("tags", [])],
-            model_name=model_id.split("/")[-1] if measured else None,
-            eval_results=eval_results(results) if results is not None and measured else None,
-        ),
-        template_path=str(TEMPLATE),
-        texts={name: text.strip() for name, text in texts.items() if name in TEXT_FIELDS},
-        license_title=harmless(texts.get("license_name", texts.get("license"))),
-        model_id=model_id,
-        version=__version__,
-        config=config,
-        prompts={
-            part: {name: harmless(str(getattr(getattr(config, part), name))) for name in names}
-            for part, names in PROMPT_FIELDS.items()
-        },
-        video_processor=processor.video_processor,
-        named=named,
-        labels=json.dumps(texts.get("labels", classes if named else NEUTRAL_LABELS), ensure_ascii=False),
-        remote_code=remote_code,
-        parameters=parameters,
-        trained=trained,
-        sizes=[sum(tensor.nbytes for tensor in part.values()) for part in split_tensors(model)],
-        results=results,
-        table=None if results is None else markdown_table(results).strip(),
-        **describe_training(recipe, run),
-    )
+    with content_errors("The files beside the checkpoint make no card", ValueError):
+        texts, results = read_author_texts(checkpoint, license), read_measurements(checkpoint, model)
+        recipe, run = training_record(checkpoint)
+        measured = results is not None and not results["limited"] and "vita_clip" in results["rows"]
+        card = ModelCard.from_template(
+            ModelCardData(
+                **{name: texts.get(name) for name in ("license", "license_name", "license_link")},
+                library_name="transformers",
+                pipeline_tag="video-classification",
+                base_model=base_model(texts, recipe, run),
+                tags=[*TAGS, *texts.get("tags", [])],
+                model_name=model_id.split("/")[-1] if measured else None,
+                eval_results=eval_results(results) if results is not None and measured else None,
+            ),
+            template_path=str(TEMPLATE),
+            texts={name: text.strip() for name, text in texts.items() if name in TEXT_FIELDS},
+            license_title=harmless(texts.get("license_name", texts.get("license"))),
+            model_id=model_id,
+            version=__version__,
+            config=config,
+            prompts={
+                part: {name: harmless(str(getattr(getattr(config, part), name))) for name in names}
+                for part, names in PROMPT_FIELDS.items()
+            },
+            video_processor=processor.video_processor,
+            named=named,
+            labels=json.dumps(texts.get("labels", classes if named else NEUTRAL_LABELS), ensure_ascii=False),
+            remote_code=remote_code,
+            parameters=parameters,
+            trained=trained,
+            sizes=[sum(tensor.nbytes for tensor in part.values()) for part in split_tensors(model)],
+            results=results,
+            table=None if results is None else markdown_table(results).strip(),
+            **describe_training(recipe, run),
+        )
     return card.content + "\n"

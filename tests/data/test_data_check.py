@@ -58,5 +58,5 @@ def test_summary():
     assert report.summary().splitlines() == [
         *("list.txt: 5 videos (4 train, 1 test), 3 classes; 4 usable", "  missing: 1", "    v/gone.mp4"),
         *("  unreadable: 0", "  unlabelled: 0", "  classes without videos: 3", "    x", "    y", "    z"),
-        "  note: a\\nb",
+        "  note: a b",
     ]

@@ -5,7 +5,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from drawn_clips import write
+from drawn_clips import numbers, write
 
 from vitaclip_hf import open_video
 from vitaclip_hf.library.clips import write_clips
@@ -47,3 +47,30 @@ def test_clips_hold_the_frames_of_their_moments(name, tmp_path):
         with av.open(str(written[0][0])) as container:
             sound = container.streams.audio[0]
             assert float(sound.duration * sound.time_base) == pytest.approx(0.72, abs=0.13)
+
+
+def test_clips_follow_the_clock_of_the_reader(tmp_path):
+    """Rare keyframes, stamps that begin anew or leave out a day, no stamps, and no keyframes."""
+    rare = write(tmp_path / "rare.ts", rate=Fraction(2), g=250)  # one keyframe in 24 s
+    anew = tmp_path / "anew.ts"
+    anew.write_bytes(write(tmp_path / "one.ts", rate=Fraction(2), g=6, bf=2).read_bytes() * 2)
+    jump = write(tmp_path / "jump.mkv", rate=Fraction(2), times=[n + (n >= 12) * 180_000 for n in range(48)], g=24)
+    raw = write(tmp_path / "raw.h264", rate=Fraction(25), g=12, bf=2)
+    unmarked = tmp_path / "unmarked.mkv"
+    with av.open(str(write(tmp_path / "good.mkv"))) as source, av.open(str(unmarked), "w") as output:
+        stream = output.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            packet.stream, packet.is_keyframe = stream, False
+            if packet.size:
+                output.mux(packet)
+    cases = [(rare, 15, 18), (anew, 2, 4), (anew, 26, 29), (jump, 4, 8), (jump, 13, 20), (raw, 0.42, 0.82)]
+    cases += [(unmarked, 1, 1.5)]
+    for path, start, end in cases:
+        frames = list(open_video(path).frames())
+        wanted = [number for frame, number in zip(frames, numbers_of(path), strict=True) if start <= frame.time < end]
+        [(clip, _)] = write_clips(tmp_path / "clips", [(path, start, end, path.name)])
+        assert numbers_of(clip) == wanted and len(wanted) >= 4, path
+
+
+def numbers_of(path) -> list[int]:
+    return numbers(np.stack([frame.rgb for frame in open_video(path).frames()]))

@@ -5,10 +5,10 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from ..model.shown_names import one_line
 from ..model.sources import VideoDecodingError
 from .listings import is_url
 from .table import AnnotationTable
-from .text_files import one_line
 from .video_sources import HubVideos, TableVideos, decode_video
 
 

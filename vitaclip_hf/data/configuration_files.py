@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from .text_files import AnnotationError, one_line, read_bytes
+from .text_files import AnnotationError, OneLineError, read_bytes
 
 
 RECIPE_FILE = "recipe.yaml"  # a training writes it beside its model
@@ -19,11 +19,8 @@ MAX_BYTES = 1 << 16  # of a YAML file; the largest of ours has 2 kB
 MAX_DEPTH = 20  # of lists and mappings in YAML; a thousand takes PyYAML a minute
 
 
-class ConfigurationFileError(ValueError):
+class ConfigurationFileError(OneLineError):
     """A YAML file that cannot be read; the message names it and says why."""
-
-    def __init__(self, message: str):
-        super().__init__(one_line(message))
 
 
 def configuration_folder(kind: str) -> Path:

@@ -11,11 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..model.shown_names import shown
+from ..model.shown_names import one_line
 
 
 MAX_FILE_BYTES = 256 << 20  # a list of a million videos has about 80 MB
-MAX_MESSAGE = 1000  # characters
 JSON_LINES = (".jsonl", ".ndjson")
 JSON_ENDINGS = (".json", *JSON_LINES)
 # Files that are often given in place of a list: first bytes in lower case, and kind.
@@ -27,17 +26,15 @@ _NO_LISTS = {
 }
 
 
-def one_line(message: str) -> str:
-    """A message as one line of bounded length: control characters are escaped, and a long one loses its middle."""
-    message, half = shown(message), MAX_MESSAGE // 2
-    return message if len(message) <= MAX_MESSAGE else f"{message[:half]} … {message[3 - half :]}"
-
-
-class AnnotationError(ValueError):
-    """An unusable annotation or class file; the message names place, content and remedy."""
+class OneLineError(ValueError):
+    """Something that a user can mend; the message is one line of bounded length."""
 
     def __init__(self, message: str):
         super().__init__(one_line(message))
+
+
+class AnnotationError(OneLineError):
+    """An unusable annotation or class file; the message names place, content and remedy."""
 
 
 @contextmanager
@@ -48,7 +45,7 @@ def content_errors(problem: str, error: type[ValueError] = AnnotationError) -> I
     except error:
         raise
     except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError, OSError) as cause:
-        raise error(f"{problem} ({type(cause).__name__}: {one_line(str(cause)[:MAX_MESSAGE])}).") from cause
+        raise error(f"{problem} ({type(cause).__name__}: {one_line(cause)}).") from cause
 
 
 def read_bytes(path: str | Path, limit: int = MAX_FILE_BYTES) -> bytes:

@@ -11,7 +11,7 @@ from .protocols import EvaluationError
 
 
 # What `results.json` must have, and what must be in each of these tables.
-REQUIRED = {"protocol": {"name"}, "model": {"name", "sha256", "dtype"}, "rows": set(), "splits": set()}
+REQUIRED = {"protocol": {"name"}, "model": {"name", "sha256", "dtype"}, "splits": set()}
 
 
 def results_file(path: Path | str) -> Path:
@@ -27,12 +27,12 @@ def read_results(file: Path | str) -> dict[str, Any]:
     """
     with content_errors(f"{file}: not the results.json of an evaluation", EvaluationError):
         content = read_json(results_file(file))
-        if "limited" not in content or not all(content[table].keys() >= names for table, names in REQUIRED.items()):
+        complete = all(content[table].keys() >= names for table, names in REQUIRED.items())
+        if not complete or "limited" not in content or not content["rows"].keys():
             raise ValueError("it is incomplete")
         return content | {"protocol": protocol_of(content)}
 
 
-@content_errors("These results cannot be averaged", EvaluationError)
 def average_over_seeds(files: Sequence[Path | str]) -> dict[str, Any]:
     """
     Averages the figures of several results of one protocol on the same lists.
@@ -51,31 +51,32 @@ def average_over_seeds(files: Sequence[Path | str]) -> dict[str, Any]:
     results = [read_results(file) for file in files]
     if len(results) < 2:
         raise EvaluationError("Give the results.json of two or more seeds.")
-    first: dict[str, Any] = {}
-    for file, result in zip(files, results, strict=True):
-        sha256 = result["model"]["sha256"]
-        if result["limited"]:
-            raise EvaluationError(f"{file}: {result['limited']}.")
-        if sha256 in first:
-            raise EvaluationError(f"{file}: the same model as {first[sha256]}; each seed counts once.")
-        first[sha256] = file
-        if _lists(result) != _lists(results[0]):
-            raise EvaluationError(f"{file}: another protocol or other lists than {files[0]}.")
-    rows = [row for row in results[0]["rows"] if all(row in result["rows"] for result in results)]
-    if not rows:
-        raise EvaluationError("The results have no row in common.")
-    seeds = {row: [_columns(result["rows"][row]) for result in results] for row in rows}
-    return {
-        "protocol": results[0]["protocol"]["name"],
-        "models": [result["model"]["name"] for result in results],
-        "figures": {
-            row: {
-                column: {name: mean_and_std([seed[column][name] for seed in seeds[row]]) for name in METRICS}
-                for column in seeds[row][0]
-            }
-            for row in rows
-        },
-    }
+    with content_errors("These results cannot be averaged", EvaluationError):
+        first: dict[str, Any] = {}
+        for file, result in zip(files, results, strict=True):
+            sha256 = result["model"]["sha256"]
+            if result["limited"]:
+                raise EvaluationError(f"{file}: {result['limited']}.")
+            if sha256 in first:
+                raise EvaluationError(f"{file}: the same model as {first[sha256]}; each seed counts once.")
+            first[sha256] = file
+            if _lists(result) != _lists(results[0]):
+                raise EvaluationError(f"{file}: another protocol or other lists than {files[0]}.")
+        rows = [row for row in results[0]["rows"] if all(row in result["rows"] for result in results)]
+        if not rows:
+            raise EvaluationError("The results have no row in common.")
+        seeds = {row: [_columns(result["rows"][row]) for result in results] for row in rows}
+        return {
+            "protocol": results[0]["protocol"]["name"],
+            "models": [result["model"]["name"] for result in results],
+            "figures": {
+                row: {
+                    column: {name: mean_and_std([seed[column][name] for seed in seeds[row]]) for name in METRICS}
+                    for column in seeds[row][0]
+                }
+                for row in rows
+            },
+        }
 
 
 def _lists(results: Mapping[str, Any]) -> tuple:

@@ -22,7 +22,6 @@ from .protocols import EvaluationError
 
 
 BATCH = 250  # resamples at a time, to save memory
-NOT_COMPARED = content_errors("These results cannot be compared", EvaluationError)
 
 
 @dataclass(frozen=True)
@@ -75,16 +74,15 @@ def read_predictions(folder: Path, row: str) -> dict[tuple[str, str], tuple[int,
         if any(table[name].null_count for name in ("split", "path", "label")):
             raise ValueError("a split, path or label is missing")
         split, path, label, ids = (table[name].to_pylist() for name in types)
+        np.array([ranking for ranking in ids if ranking], np.int64)  # raises for a class or ranking that is cut short
     return dict(zip(zip(split, path, strict=True), zip(label, ids, strict=True), strict=True))
 
 
-@NOT_COMPARED
 def first_rows(*files: Path | str) -> tuple[str, ...]:
     """The row of the evaluated model in each `results.json`."""
     return tuple((*read_results(file)["rows"],)[0] for file in files)
 
 
-@NOT_COMPARED
 def pair(a: Path | str, b: Path | str, rows: tuple[str, ...] | None = None) -> tuple[list[PairedSplit], int]:
     """
     Puts the answers of two evaluations side by side.
@@ -186,7 +184,6 @@ def compare(
     return {name: Difference(a, b, b - a, lower, upper) for name, (a, b), lower, upper in bounds}
 
 
-@NOT_COMPARED
 def settings(a: Path | str, b: Path | str) -> tuple[list[str], list[str]]:
     """
     Compares the settings of two results.
@@ -199,30 +196,32 @@ def settings(a: Path | str, b: Path | str) -> tuple[list[str], list[str]]:
         EvaluationError: base and novel classes are an own split in one of the two, and published or given in the other.
     """
     results = [read_results(file) for file in (a, b)]
-    origins = [(result.get("class_split") or {}).get("origin") for result in results]
-    if None not in origins and origins.count(OWN_SPLIT) == 1:
-        own, other = (a, b) if origins[0] == OWN_SPLIT else (b, a)
-        raise EvaluationError(
-            f"{own} is of an own split (the first half of the classes is base), {other} is not: their accuracies are "
-            "of different classes. Evaluate both with the same `base_classes` and `novel_classes`."
+    with content_errors("These results cannot be compared", EvaluationError):
+        origins = [(result.get("class_split") or {}).get("origin") for result in results]
+        if None not in origins and origins.count(OWN_SPLIT) == 1:
+            own, other = (a, b) if origins[0] == OWN_SPLIT else (b, a)
+            raise EvaluationError(
+                f"{own} is of an own split (the first half of the classes is base), {other} is not: their accuracies "
+                "are of different classes. Evaluate both with the same `base_classes` and `novel_classes`."
+            )
+        notes = []
+        for side, result, origin in zip("AB", results, origins, strict=True):
+            notes += [f"{side}: {result['limited']}"] if result["limited"] else []
+            notes += [f"{side}: {OWN_SPLIT}, not a published one"] if origin == OWN_SPLIT else []
+        first, second = (
+            result["protocol"] | {"dtype": result["model"]["dtype"]} | (result.get("options") or {})
+            for result in results
         )
-    notes = []
-    for side, result, origin in zip("AB", results, origins, strict=True):
-        notes += [f"{side}: {result['limited']}"] if result["limited"] else []
-        notes += [f"{side}: {OWN_SPLIT}, not a published one"] if origin == OWN_SPLIT else []
-    first, second = (
-        result["protocol"] | {"dtype": result["model"]["dtype"]} | (result.get("options") or {}) for result in results
-    )
-    different = [
-        f"{name}: {first.get(name)} / {second.get(name)}"
-        for name in dict.fromkeys([*first, *second])
-        if first.get(name) != second.get(name)
-    ]
-    for split in results[0]["splits"].keys() & results[1]["splits"].keys():
-        classes = [list(result["splits"][split]["classes"].values()) for result in results]
-        if classes[0] != classes[1]:
-            such = next((f", such as {a!r} / {b!r}" for a, b in zip(*classes, strict=False) if a != b), "")
-            different.append(f"classes of split {split}: {len(classes[0])} / {len(classes[1])}{such}")
+        different = [
+            f"{name}: {first.get(name)} / {second.get(name)}"
+            for name in dict.fromkeys([*first, *second])
+            if first.get(name) != second.get(name)
+        ]
+        for split in results[0]["splits"].keys() & results[1]["splits"].keys():
+            classes = [list(result["splits"][split]["classes"].values()) for result in results]
+            if classes[0] != classes[1]:
+                such = next((f", such as {a!r} / {b!r}" for a, b in zip(*classes, strict=False) if a != b), "")
+                different.append(f"classes of split {split}: {len(classes[0])} / {len(classes[1])}{such}")
     return different, notes
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..data.folder_lock import LOCK_FILE
 from ..data.output_files import replace_file, storable
+from ..data.text_files import content_errors
 from .protocols import EvaluationError
 
 
@@ -79,7 +80,7 @@ class EvaluationLog:
         self.finished: dict[str, VideoResult] = {}
         file = self.folder / SETUP_FILE
         if file.exists():
-            with _one_line_if_damaged(file):
+            with content_errors(f"{file}: is damaged; delete {file.parent} to start anew", EvaluationError):
                 other = {**json.loads(file.read_bytes())}
             different = [name for name in self.setup | other if self.setup.get(name) != other.get(name)]
             if different:
@@ -98,7 +99,7 @@ class EvaluationLog:
             EvaluationError: a file is damaged.
         """
         for file in sorted(self.folder.glob("progress/rank-*.jsonl")):
-            with _one_line_if_damaged(file):
+            with content_errors(f"{file}: is damaged; delete {file.parent} to start anew", EvaluationError):
                 results = [VideoResult(**json.loads(line)) for line in file.read_bytes().split(b"\n")[:-1]]
             for result in results:
                 earlier = self.finished.get(result.name)  # may come from the file of another rank
@@ -127,14 +128,6 @@ class EvaluationLog:
                 os.fsync(file.fileno())
 
             yield append
-
-
-@contextmanager
-def _one_line_if_damaged(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except (ValueError, TypeError, RecursionError) as error:
-        raise EvaluationError(f"{file}: is damaged ({error!s:.200}); delete {file.parent} to start anew.") from error
 
 
 __all__ = ["EvaluationLog", "VideoResult", "fingerprint_of_json", "write_json"]

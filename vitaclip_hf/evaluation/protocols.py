@@ -11,7 +11,7 @@ from typing import Any
 
 from ..data.class_names import AnnotationError, read_class_names
 from ..data.configuration_files import ConfigurationFileError, configuration_folder, nearest_names, read_yaml
-from ..data.text_files import one_line
+from ..data.text_files import OneLineError
 from ..model.encoder import check_templates
 from ..model.frame_sampling import ClipSpecification
 
@@ -34,11 +34,8 @@ CHOICES = {
 }
 
 
-class EvaluationError(ValueError):
+class EvaluationError(OneLineError):
     """An evaluation that cannot start or go on, or results that cannot be used; the message is one line."""
-
-    def __init__(self, message: str):
-        super().__init__(one_line(message))
 
 
 @dataclass(frozen=True)

@@ -286,6 +286,7 @@ class PyAVVideo(Video):
         if duration is not None and not (self._skips or self._in_fields) and 0 in table.keyframes[:1]:
             metadata.total_num_frames = table.num_frames
             metadata.fps, metadata.duration = _rate(table.num_frames, duration, self._stated_rate)
+        self.has_plain_stamps = bool(duration) and 0 in table.keyframes[:1]  # one can seek to what they say
         self._container_start = max(container.start_time or 0, 0) / 1e6
         metadata.timecode = stream.metadata.get("timecode") or container.metadata.get("timecode")
         metadata.start = Clock(0, self._container_start)(first.time)

@@ -140,7 +140,7 @@ class _Run:
                 if row != len(sizes):
                     raise UntrustedTableError
                 yield packet
-                return
+                raise UntrustedTableError  # more frames were asked for than it has
             if not started and packet.pos < positions[row]:
                 continue
             started, stamp = True, _stamp(packet)
