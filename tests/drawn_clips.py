@@ -5,6 +5,7 @@ from fractions import Fraction
 
 import av
 import numpy as np
+import torch
 
 
 NUM_FRAMES, HEIGHT, WIDTH = 48, 64, 96
@@ -23,8 +24,10 @@ def picture(number: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray
     return drawn
 
 
-def numbers(frames: np.ndarray) -> list[int]:
-    """Which picture each frame `[H, W, 3]` shows; fails if one is not clearly a picture of ours."""
+def numbers(frames: np.ndarray | torch.Tensor) -> list[int]:
+    """Which picture each frame `[H, W, 3]` shows, or `[3, H, W]` of a tensor; fails if one is not clearly of ours."""
+    if isinstance(frames, torch.Tensor):
+        frames = frames.permute(0, 2, 3, 1).numpy()
     drawn = np.stack([picture(number, *frames.shape[1:3]) for number in range(64)]).astype(np.int16)
     found = []
     for frame in frames:
@@ -32,6 +35,29 @@ def numbers(frames: np.ndarray) -> list[int]:
         assert distances.min() < 12, f"no picture of ours, distance {distances.min():.1f}"
         found.append(int(distances.argmin()))
     return found
+
+
+def mux_silence(container, sound, blocks: int = 1) -> None:
+    """Blocks of 1024 samples for a stream of sound at 16 kHz."""
+    for number in range(blocks):
+        block = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        block.sample_rate, block.pts = 16000, number * 1024
+        container.mux(sound.encode(block))
+    container.mux(sound.encode())
+
+
+def remux(source, target, from_keyframe: int = 1, **options) -> int:
+    """Copies the packets of a video to another container, from some keyframe on; returns their number."""
+    with av.open(source) as container, av.open(target, "w", **options) as copy:
+        stream = container.streams.video[0]
+        copied, keyframes, packets = copy.add_stream_from_template(stream), 0, 0
+        for packet in container.demux(stream):
+            keyframes += packet.is_keyframe
+            if packet.size and keyframes >= from_keyframe:
+                packet.stream = copied
+                copy.mux(packet)
+                packets += 1
+    return packets
 
 
 def write(
@@ -61,11 +87,7 @@ def write(
         if rotation is not None:
             stream.set_display_rotation(rotation[0], hflip=rotation[1])
         if audio:
-            for start in range(0, count * 640, 1024):
-                block = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
-                block.sample_rate, block.pts = 16000, start
-                container.mux(sound.encode(block))
-            container.mux(sound.encode())
+            mux_silence(container, sound, -(-count * 640 // 1024))
         for number in range(count):
             frame = av.VideoFrame.from_ndarray(picture(number, *size), "rgb24")
             frame.pts = number if times is None else times[number]
@@ -100,3 +122,10 @@ CODECS_WANTED = {name: recipe.get("codec", "libx264") for name, recipe in RECIPE
 def patched(data: bytes, find: bytes, offset: int, value: bytes) -> bytes:
     at = data.index(find) + offset
     return data[:at] + value + data[at + len(value) :]
+
+
+def smooth_pictures(count: int = 2, height: int = 48, width: int = 64) -> torch.Tensor:
+    """Random coloured frames `[T, 3, H, W]`, channels last as decoders give them."""
+    coarse = torch.rand(count, 3, height // 8, width // 8, generator=torch.Generator().manual_seed(0)) * 255
+    smooth = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bicubic").clamp(0, 255)
+    return smooth.round().to(torch.uint8).contiguous(memory_format=torch.channels_last)

@@ -1,6 +1,5 @@
 """Every reading option that is saved in a processor reaches the opening of a file, whatever tool opens it."""
 
-import shutil
 from dataclasses import fields
 from pathlib import Path
 
@@ -75,10 +74,8 @@ def by_command(name: str, *options: str):
 def by_training(folder: Path, videos: Path, output: Path) -> None:
     from vitaclip_hf.training import run
 
-    assert (
-        run.train(arguments(folder, videos, output / "run", "--max_steps", "1", "--gradient_accumulation_steps", "1"))
-        == 0
-    )
+    one_step = ("--max_steps", "1", "--gradient_accumulation_steps", "1")
+    assert run.train(arguments(folder, videos, output / "run", *one_step)) == 0
 
 
 def by_evaluation(folder: Path, videos: Path, output: Path) -> None:
@@ -102,12 +99,8 @@ def by_server(folder: Path, videos: Path, output: Path) -> None:
     testclient = pytest.importorskip("fastapi.testclient")
     from vitaclip_hf.server.app import Limits, create_app
 
-    limits = Limits(
-        decoded_bytes=UNUSUAL.max_bytes,
-        frame_pixels=UNUSUAL.max_frame_pixels,
-        decode_seconds=UNUSUAL.max_seconds,
-        wait_seconds=300,
-    )
+    sizes = {"decoded_bytes": UNUSUAL.max_bytes, "frame_pixels": UNUSUAL.max_frame_pixels}
+    limits = Limits(**sizes, decode_seconds=UNUSUAL.max_seconds, wait_seconds=300)
     with testclient.TestClient(create_app(load_checkpoint(folder), limits)) as client:
         files = {"video": ("clip.mp4", (videos / "left" / "0.mp4").read_bytes())}
         assert client.post("/classify", files=files, data={"labels": ["a", "b"]}).status_code == 200
@@ -129,6 +122,5 @@ TOOLS = {
 
 @pytest.mark.parametrize("tool", TOOLS)
 def test_saved_options_reach_the_opening(tool, folder, videos, tmp_path, opened):
-    copied = shutil.copytree(folder, tmp_path / "checkpoint")
-    TOOLS[tool](copied, videos, tmp_path)
+    TOOLS[tool](folder, videos, tmp_path)
     assert opened and all(options == UNUSUAL for options in opened)

@@ -20,7 +20,7 @@ from attack.outcomes import Attack
 from safetensors.torch import load_file, save_file
 
 from vitaclip_hf import CheckpointError, VideoDecodingError, load_checkpoint
-from vitaclip_hf.model.scorer import Scorer
+from vitaclip_hf.model.scorer import Scorer, checked
 
 
 # Nearly every field of the files at once would hide one defect behind another: one field at a time.
@@ -86,11 +86,11 @@ def link(name: str, target: str) -> Change:
     return lambda folder: ((folder / name).unlink(), (folder / name).symlink_to(target))
 
 
-def tensors(change: Callable[[dict[str, torch.Tensor]], Any]) -> Change:
+def tensors(change: Callable[[dict[str, torch.Tensor]], Any], file: str = "model.safetensors") -> Change:
     def changed(folder: Path) -> None:
-        weights = load_file(folder / "model.safetensors")
+        weights = load_file(folder / file)
         change(weights)
-        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        save_file(weights, folder / file, metadata={"format": "pt"})
 
     return changed
 
@@ -205,13 +205,22 @@ def weight_changes() -> Iterator[tuple[str, Change]]:
     yield "ids:outside", tensors(lambda t: t["class_prompts.class_input_ids"].fill_(10**6))
 
 
+def processor_changes() -> Iterator[tuple[str, Change]]:
+    """Pixels that are no numbers, or no clips."""
+    for field, value in (
+        *(("image_mean", [0.5, float("nan"), 0.5]), ("image_std", [1.0, 0.0, 1.0]), ("image_mean", [0.5] * 5)),
+        *(("image_std", "wide"), ("crop_size", {"height": 1, "width": 100_000}), ("do_center_crop", False)),
+    ):
+        yield f"pixels:{field}={value}", set_field("processor_config.json", ("video_processor", field), value)
+
+
 @functools.cache
 def changes() -> tuple[tuple[str, Change], ...]:
     """Names and changes of a good folder."""
     labels = {str(number): f"class {number}" for number in range(1_000_000)}
     adapter = json.dumps({"base_model_name_or_path": "/etc", "peft_type": "LORA"})
     return (
-        *(*field_changes(), *file_changes(), *weight_changes()),
+        *(*field_changes(), *file_changes(), *weight_changes(), *processor_changes()),
         ("labels:1,000,000", set_field("config.json", ("id2label",), labels)),
         ("labels:gap", set_field("config.json", ("id2label",), {"0": "a", "5": "b"})),
         ("pickle", pickled),
@@ -233,7 +242,7 @@ def use(folder: Path) -> str:
     pixels = checkpoint.processor.video_processor(
         np.full((8, 40, 60, 3), 127, np.uint8), num_views=1, num_spatial_views=1, return_tensors="pt"
     )["pixel_values_videos"]
-    Scorer(checkpoint.encoder(), ("a red star", "juggling")).score(pixels[:, None]).check()
+    checked(Scorer(checkpoint.encoder(), ("a red star", "juggling")).score(pixels[:, None]).scores)
     return "loaded"
 
 

@@ -20,15 +20,42 @@ from vitaclip_hf.model.video_inputs import video_from
 
 EXPECTED = (VideoDecodingError,)
 SECONDS = 30.0  # of one file; the clips have 48 small frames
+HLS = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:1,\nsecret.ts\n"
+FFCONCAT = "ffconcat version 1.0\nfile secret.mp4\n"
+SDP = (
+    "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 45678 RTP/AVP 96\na=rtpmap:96 H264/90000\n"
+)
+
+# Texts by which FFmpeg would open another file or wait for a network.
+SCRIPTS = {
+    "list.ffconcat": FFCONCAT,
+    "concat_bom.mp4": "\ufeff" + FFCONCAT,
+    "concat_of_files.txt": "file 'secret.mp4'\n",
+    "playlist.mp4": HLS + "#EXT-X-ENDLIST\n",
+    "playlist_bom.mp4": "\ufeff" + HLS,
+    "stream.sdp": SDP,
+    "manifest.mpd": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="dynamic"><Period>'
+    '<AdaptationSet mimeType="video/mp4"><Representation id="1"><BaseURL>secret.mp4</BaseURL></Representation>'
+    "</AdaptationSet></Period></MPD>",
+    "show.smil": '<smil><body><video src="secret.mp4"/></body></smil>',
+    "list.xspf": '<?xml version="1.0"?><playlist><trackList><track><location>secret.mp4</location></track></trackList>'
+    "</playlist>",
+    "list.pls": "[playlist]\nFile1=secret.mp4\nNumberOfEntries=1\n",
+    "old.asx": '<asx version="3.0"><entry><ref href="secret.mp4"/></entry></asx>',
+    "reference.mov": "[Reference]\nRef1=secret.mp4\n",
+    "rtsp.mp4": "rtsptext\nrtsp://127.0.0.1:9/x\n",
+    "graph.txt": "movie=secret.mp4",
+    "text.mp4": "this is not a video\n" * 200,
+    "subtitles.mp4": "1\n00:00:00,000 --> 00:00:10,000\ntext\n",
+    "drawing.svg": '<svg xmlns="http://www.w3.org/2000/svg"><image href="secret.mp4"/></svg>',
+    "page.mp4": "<!doctype html><html><body>404</body></html>",
+}
 
 
 @functools.cache
 def clip(name: str) -> bytes:
-    recipe = dict(RECIPES[name])
     with tempfile.TemporaryDirectory() as scratch:
-        file = Path(scratch, name)
-        write(file, recipe.pop("codec", "libx264"), **recipe)
-        return file.read_bytes()
+        return write(Path(scratch, name), **RECIPES[name]).read_bytes()
 
 
 def read(data: bytes, name: str, on_damage: str) -> str:
@@ -79,15 +106,7 @@ def hostile_files(secret: str) -> Iterator[tuple[str, bytes]]:
     yield "y4m of 100000 x 100000", b"YUV4MPEG2 W100000 H100000 F25:1 C420\nFRAME\n" + bytes(100)
     yield "y4m of negative size", b"YUV4MPEG2 W-1 H-1 F25:1 C420\nFRAME\n" + bytes(100)
     yield "png of 20000 x 20000", BOMB
-    yield "ffconcat", f"ffconcat version 1.0\nfile '{secret}'\n".encode()
-    yield "concat protocol", f"concat:{secret}".encode()
-    yield "playlist", f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile://{secret}\n#EXT-X-ENDLIST\n".encode()
-    yield "live playlist", b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://127.0.0.1:9/\n"
-    yield "dash", f"<?xml version='1.0'?><MPD><BaseURL>file://{secret}</BaseURL></MPD>".encode()
-    yield "sdp", b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n"
-    yield "subtitles", b"1\n00:00:00,000 --> 00:00:10,000\ntext\n"
-    yield "lavfi", b"movie=" + secret.encode()
-    yield "svg", f'<svg xmlns="http://www.w3.org/2000/svg"><image href="file://{secret}"/></svg>'.encode()
+    yield from ((name, text.encode()) for name, text in SCRIPTS.items())
     boxes = struct.pack(">I4s", 16, b"ftyp") + b"isom" + bytes(4)
     yield "mp4 with a box of 2**63 bytes", boxes + struct.pack(">I4sQ", 1, b"moov", 2**63)
     yield "mp4 with a box of no bytes", boxes + struct.pack(">I4s", 0, b"moov") * 1000

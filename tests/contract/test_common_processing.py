@@ -4,7 +4,6 @@ import unittest
 
 from expected_failures import with_expected_failures
 from tiny_models import openai_tokenizer
-from transformers.video_utils import VideoMetadata
 from transformers_common_tests import ProcessorTesterMixin, VideoProcessingTestMixin, prepare_video_inputs
 
 from vitaclip_hf import VitaClipProcessor, VitaClipVideoProcessor
@@ -39,15 +38,6 @@ class VideoProcessorTest(VideoProcessingTestMixin, unittest.TestCase):
     def setUp(self):
         super().setUp()
         self.video_processor_tester = VideoProcessorTester()
-
-    def test_sampling_without_fps(self):
-        """What `test_call_sample_frames` does not reach: nested metadata, and more frames than the video has."""
-        processor = self.fast_video_processing_class(**self.video_processor_dict)
-        videos = self.video_processor_tester.prepare_video_inputs(return_tensors="torch")
-        for about in ({"total_num_frames": 8, "fps": 4}, VideoMetadata(total_num_frames=8, fps=4)):
-            for count in (3, 10):
-                clips = processor(videos, video_metadata=[[about]] * 5, num_frames=count, return_tensors="pt")
-                self.assertEqual(clips[self.input_name].shape, (5, count, 3, 18, 18))
 
 
 @with_expected_failures

@@ -1,12 +1,13 @@
 """Counting and listing what is wrong with the files."""
 
 import shutil
+from dataclasses import replace
 
 import datasets
 import pytest
 
 from vitaclip_hf.data.annotations import AnnotationTable, VideoSample
-from vitaclip_hf.data.check import DataReport, check_data
+from vitaclip_hf.data.check import check_data
 from vitaclip_hf.data.video_sources import HubVideos
 
 
@@ -30,6 +31,10 @@ def test_what_is_wrong_is_listed(table, tmp_path):
     assert report.problems["classes without videos"] == ["train: c"]
     assert (report.usable, report.ok) == (1, False)
     assert check_data(AnnotationTable(table.samples[:1], ("a",), "list.txt")).ok
+    assert report.summary().splitlines()[:3] == [
+        *("list.txt: 4 videos (4 train), 3 classes; 1 usable", "  missing: 1", f"    {tmp_path / 'gone.mp4'}")
+    ]
+    assert replace(report, notes=("a\nb",)).summary().splitlines()[-1] == "  note: a b"
 
 
 def test_rows_of_a_data_set(tmp_path, table):
@@ -49,14 +54,3 @@ def test_rows_of_a_data_set(tmp_path, table):
     assert report.summary().startswith("hub:some/data: 7 videos (7 train), 3 classes; 2 usable")
     chosen = source.select(AnnotationTable((source.table.samples[3], source.table.samples[0]), ("a", "b", "c"), "two"))
     assert (check_data(chosen).usable, len(chosen), chosen.name(0)) == (2, 2, "train row 3")
-
-
-def test_summary():
-    problems = {"missing": ["v/gone.mp4"], "unreadable": [], "unlabelled": []}
-    problems["classes without videos"] = ["x", "y", "z"]
-    report = DataReport("list.txt", {"train": 4, "test": 1}, 3, problems, ("a\nb",))
-    assert report.summary().splitlines() == [
-        *("list.txt: 5 videos (4 train, 1 test), 3 classes; 4 usable", "  missing: 1", "    v/gone.mp4"),
-        *("  unreadable: 0", "  unlabelled: 0", "  classes without videos: 3", "    x", "    y", "    z"),
-        "  note: a b",
-    ]

@@ -23,11 +23,11 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def measure(motion: str, count: int = 30, frames: int = 32, seed: int = 0) -> dict[str, torch.Tensor]:
+def measure(motion: str, count: int = 10, frames: int = 32, seed: int = 0, size: int = 64) -> dict[str, torch.Tensor]:
     """Centre (x, y), area and spread of the shape in each frame, from the pixels: each `[count, frames]`."""
-    videos = draw_videos([Scene("white", "triangle", motion)] * count, generator(seed), num_frames=frames, size=64)
+    videos = draw_videos([Scene("white", "triangle", motion)] * count, generator(seed), num_frames=frames, size=size)
     painted = (videos.float().mean(-1) / 255 - 0.45).clamp(0)  # backgrounds are darker than this
-    grid = (torch.arange(64) + 0.5) / 64
+    grid = (torch.arange(size) + 0.5) / size
     area = painted.sum((-1, -2))
     weight = area.clamp(min=1e-6)
     x, y = (painted.sum(-2) * grid).sum(-1) / weight, (painted.sum(-1) * grid).sum(-1) / weight
@@ -65,15 +65,13 @@ def test_one_frame_does_not_tell_the_direction():
     """The places of all frames of many videos are spread alike for left and right, and for up and down."""
     for one, other, axis in (("left", "right", "x"), ("up", "down", "y"), ("growing", "shrinking", "area")):
         first, second = (
-            measure(motion, count=120, frames=8, seed=seed)[axis] for motion, seed in ((one, 1), (other, 2))
+            measure(motion, count=120, frames=8, seed=seed, size=32)[axis] for motion, seed in ((one, 1), (other, 2))
         )
-        middle = [values[:, 3:5].mean(1) for values in (first, second)]
-        standard_error = (middle[0].var() / 120 + middle[1].var() / 120).sqrt()
-        assert (middle[0].mean() - middle[1].mean()).abs() < 4 * standard_error
-        # Read backwards, one is the other.
-        ends = [values[:, 0] for values in (first, second.flip(1))]
-        standard_error = (ends[0].var() / 120 + ends[1].var() / 120).sqrt()
-        assert (ends[0].mean() - ends[1].mean()).abs() < 4 * standard_error
+        middle = (first[:, 3:5].mean(1), second[:, 3:5].mean(1))
+        ends = (first[:, 0], second[:, -1])  # read backwards, one is the other
+        for ours, theirs in (middle, ends):
+            standard_error = (ours.var() / 120 + theirs.var() / 120).sqrt()
+            assert (ours.mean() - theirs.mean()).abs() < 4 * standard_error
 
 
 def test_shapes_stay_within_the_frame():
@@ -123,12 +121,12 @@ def test_held_out_scenes():
 def test_pretraining_never_captions_a_held_out_scene():
     random, words = generator(9), [wording for wordings in MOTIONS.values() for wording in wordings]
     trained, seen = all_scenes(held_out=False), set()
-    for _ in range(8):
+    for _ in range(4):
         pictures, captions = pretrain_tiny_clip.draw_batch(trained, 256, random)
         assert pictures.shape == (256, 48, 48, 3) and len(captions) == 256
         seen.update(captions)
     moving = [caption for caption in seen if any(word in caption for word in words)]
-    assert len(moving) > 400
+    assert len(moving) > 200
     assert not [c for c in moving if any(f"{color} {shape}" in c for color, shape in HELD_OUT_OBJECTS)]
 
 

@@ -1,8 +1,8 @@
 """A file is there as a whole, or as it was; an output folder is held by one run, whatever becomes of the run."""
 
+import multiprocessing
 import os
-import subprocess
-import sys
+import time
 
 import pytest
 
@@ -51,25 +51,22 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
 # The lock of a folder
 
 
-HOLD = """
-import sys, time
-from vitaclip_hf.data.folder_lock import FolderLock
-with FolderLock(sys.argv[1], "training"):
-    print("held", flush=True)
-    time.sleep(600)
-"""
+def hold(folder, held):
+    with FolderLock(folder, "training"):
+        held.set()
+        time.sleep(600)
 
 
 def test_another_process_is_refused_until_the_first_is_killed(tmp_path):
-    folder = tmp_path / "run"
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, folder], stdout=subprocess.PIPE, text=True)
-    try:
-        assert holder.stdout.readline() == "held\n"
-        with pytest.raises(FolderInUseError, match=f"{folder}: .*evaluation"), FolderLock(folder, "evaluation"):
-            pass
-    finally:
-        holder.kill()
-        holder.communicate()
+    fork, folder = multiprocessing.get_context("fork"), tmp_path / "run"
+    held = fork.Event()
+    holder = fork.Process(target=hold, args=(folder, held), daemon=True)
+    holder.start()
+    assert held.wait(60)
+    with pytest.raises(FolderInUseError, match=f"{folder}: .*evaluation"), FolderLock(folder, "evaluation"):
+        pass
+    holder.kill()
+    holder.join()
     with FolderLock(folder, "evaluation"):
         pass
 

@@ -32,6 +32,15 @@ def exported(tmp_path_factory) -> Path:
     return folder / "onnx"
 
 
+def run_readme(folder: Path, frames: np.ndarray) -> list[str]:
+    """What the lines of an exported folder's page print for these frames."""
+    code = re.search(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.S)[1]
+    np.save(folder / "frames.npy", frames)
+    result = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.split()
+
+
 @torch.no_grad()
 def test_any_number_of_videos_frames_and_classes(exported, checkpoint):
     from vitaclip_hf.export.onnx_file import Runner
@@ -51,11 +60,8 @@ def test_the_lines_of_the_readme(exported, checkpoint):
     about = json.loads((exported / "export.json").read_text())
     assert about["format"] == "onnx" and about["fingerprint"] == checkpoint.fingerprint()
     assert (exported / "labels.txt").read_text() == "red star turning\nblue heart, bouncing\n"
-    code = re.search(r"```python\n(.*?)```", (exported / "README.md").read_text(), re.S)[1]
     frames = np.random.default_rng(0).integers(0, 256, (8, 48, 48, 3), dtype=np.uint8)
-    np.save(exported / "frames.npy", frames)
-    result = subprocess.run([sys.executable, "-c", code], cwd=exported, capture_output=True, text=True, timeout=120)
-    assert result.returncode == 0, result.stderr
+    place, score = run_readme(exported, frames)
     processor = checkpoint.processor.video_processor
     mean, std = torch.tensor(processor.image_mean), torch.tensor(processor.image_std)
     pixels = ((torch.from_numpy(frames) / 255 - mean) / std).permute(0, 3, 1, 2)[None]
@@ -63,7 +69,6 @@ def test_the_lines_of_the_readme(exported, checkpoint):
     with torch.no_grad():
         embeds = torch.nn.functional.normalize(checkpoint.model.get_video_features(pixels).pooler_output, dim=-1)
         scores = checkpoint.model.compare(embeds, classes).softmax(-1)[0]
-    place, score = result.stdout.split()
     assert int(place) == int(scores.argmax()) and float(score) == pytest.approx(float(scores.max()), abs=1e-4)
 
 
@@ -141,7 +146,4 @@ def test_other_formats(format, dtype, tmp_path):
     arguments = ["--output", tmp_path / "out", "--format", format, "--dtype", dtype]
     assert main(["export", "--model", str(DEMO), *map(str, arguments)]) == 0
     assert json.loads((tmp_path / "out" / "export.json").read_text())["verification"]["least_cosine"] > 0.98
-    code = re.search(r"```python\n(.*?)```", (tmp_path / "out" / "README.md").read_text(), re.S)[1]
-    np.save(tmp_path / "out" / "frames.npy", np.zeros((8, 48, 48, 3), np.uint8))
-    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "out", capture_output=True, text=True)
-    assert result.returncode == 0 and 0 < float(result.stdout.split()[1]) <= 1, result.stderr
+    assert 0 < float(run_readme(tmp_path / "out", np.zeros((8, 48, 48, 3), np.uint8))[1]) <= 1

@@ -6,7 +6,8 @@ import random
 import av
 import numpy as np
 import pytest
-from drawn_clips import CODECS_WANTED, RECIPES, numbers, write
+from attack.mutations import damaged
+from drawn_clips import CODECS_WANTED, RECIPES, numbers, remux, write
 
 from vitaclip_hf import VideoDecodingError, decode_video, open_video
 from vitaclip_hf.model import decoding
@@ -40,13 +41,7 @@ def rewritten(data: bytes, container: str) -> bytes:
     target = io.BytesIO()
     options = {"movflags": "frag_keyframe+empty_moov"} if container == "fragmented" else {}
     name = "mp4" if container == "fragmented" else container
-    with av.open(io.BytesIO(data)) as source, av.open(target, "w", format=name, options=options) as copy:
-        stream = source.streams.video[0]
-        copied = copy.add_stream_from_template(stream)
-        for packet in source.demux(stream):
-            if packet.size:
-                packet.stream = copied
-                copy.mux(packet)
+    remux(io.BytesIO(data), target, format=name, options=options)
     return target.getvalue()
 
 
@@ -55,7 +50,7 @@ def test_every_frame_alone_and_together(clips):
         whole = decode_video(data, range(COUNT), verify="full")[0]
         assert numbers(whole) == list(range(COUNT)), name
         video = open_video(data)
-        for number in range(COUNT):
+        for number in range(0, COUNT, 5):  # all places within groups of 6 and of 12
             assert np.array_equal(video.read([number]).permute(0, 2, 3, 1), whole[number : number + 1]), (name, number)
         for step in (5, 11, 23):
             assert np.array_equal(video.read(range(0, COUNT, step)).permute(0, 2, 3, 1), whole[::step]), (name, step)
@@ -70,14 +65,15 @@ def test_what_is_not_needed_is_not_decoded(clips, monkeypatch):
     video = open_video(data)
     table = video._table
     assert list(table.keyframes) == list(range(0, COUNT, 6)) and table.num_frames == COUNT
-    assert numbers(video.read([57]).permute(0, 2, 3, 1).numpy()) == [57]
+    assert numbers(video.read([57])) == [57]
 
 
-@pytest.mark.parametrize("threads", [False, True])
-def test_threads_give_the_same_frames(clips, monkeypatch, threads):
+@pytest.mark.parametrize(("threads", "on_damage"), [(False, "skip"), (True, "error")])
+def test_threads_give_the_same_frames_and_whole_files_have_none_left_out(clips, monkeypatch, threads, on_damage):
     monkeypatch.setattr(decoding, "MIN_PIXELS_FOR_THREADS", 0 if threads else 1 << 60)
     for data in clips.values():
-        assert numbers(decode_video(data, [3, 17, 18, 41, 59])[0]) == [3, 17, 18, 41, 59]
+        frames, metadata = decode_video(data, [3, 17, 18, 41, 59], on_damage=on_damage)
+        assert numbers(frames) == [3, 17, 18, 41, 59] and metadata.frames_left_out == 0
 
 
 def test_a_table_with_repeated_rows_or_no_keyframe_at_its_beginning_is_not_trusted():
@@ -94,42 +90,22 @@ def test_a_table_that_lies_is_noticed(clips):
     for change in ("positions", "sizes"):
         video = open_video(data)
         getattr(video._table, change)[48] += 1
-        assert numbers(video.read([50]).permute(0, 2, 3, 1).numpy()) == [50]
+        assert numbers(video.read([50])) == [50]
         assert not video._table.trusted
     video = open_video(data)
     video._table.shown_before[:-1] -= 1  # so that one frame more than there is would be decoded
     assert numbers(video.read([COUNT - 1]).permute(0, 2, 3, 1).numpy()) == [COUNT - 1]
     video = open_video(data)
     video._table.keyframes[8] = 50  # no keyframe
-    assert numbers(video.read([52]).permute(0, 2, 3, 1).numpy()) == [52]
-
-
-def mutated(data: bytes, rng: random.Random) -> bytes:
-    changed, at = bytearray(data), rng.randrange(len(data))
-    kind = rng.choice(["bit", "bytes", "zeros", "cut", "inserted", "removed"])
-    if kind == "bit":
-        changed[at] ^= 1 << rng.randrange(8)
-    elif kind == "bytes":
-        for _ in range(8):
-            changed[rng.randrange(len(data))] = rng.randrange(256)
-    elif kind == "zeros":
-        end = min(at + rng.choice([16, 300]), len(data))
-        changed[at:end] = bytes(end - at)
-    elif kind == "cut":
-        del changed[at:]
-    elif kind == "inserted":
-        changed[at:at] = rng.randbytes(rng.choice([1, 188]))
-    else:
-        del changed[at : at + rng.choice([1, 188])]
-    return bytes(changed)
+    assert numbers(video.read([52])) == [52]
 
 
 def test_damaged_files_give_the_frames_of_decoding_through(clips):
     """HEVC and VP9 decoders hide damage, so that two ways to decode it may show two damaged pictures; not here."""
     rng, equal = random.Random(0), 0
     names = [name for name in clips if "hevc" not in name and "vp9" not in name]
-    for _ in range(150):
-        data, wanted = mutated(clips[rng.choice(names)], rng), sorted(rng.sample(range(COUNT), 3))
+    for number in range(150):
+        data, wanted = damaged(clips[rng.choice(names)], str(number))[0], sorted(rng.sample(range(COUNT), 3))
         try:
             expected, about = decode_video(data, wanted, verify="full")
         except (VideoDecodingError, IndexError):
@@ -175,14 +151,8 @@ def test_frames_from_damage_to_the_next_keyframe_are_left_out(clips):
     video = open_video(bytes(data), on_damage="skip")
     left = video.metadata.frames_left_out
     assert video.metadata.total_num_frames == COUNT - left and 1 <= left <= 18
-    shown = numbers(video.read(range(COUNT - left)).permute(0, 2, 3, 1).numpy())
+    shown = numbers(video.read(range(COUNT - left)))
     assert shown == sorted(shown) and shown[:16] == list(range(16)) and shown[-24:] == list(range(36, 60))
-
-
-def test_whole_files_have_no_frames_left_out(clips):
-    for data in clips.values():
-        frames, metadata = decode_video(data, [4, 50], on_damage="skip")
-        assert numbers(frames) == [4, 50] and metadata.frames_left_out == 0
 
 
 def test_an_avi_recording_that_states_no_length(tmp_path):

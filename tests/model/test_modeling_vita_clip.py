@@ -3,7 +3,7 @@ import shutil
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from attack.hostile_folders import tensors
 from tiny_models import enable_checkpointing, on_clip, set_classes, tiny_clip, tiny_config, tiny_model
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification, CLIPModel
@@ -15,12 +15,6 @@ from vitaclip_hf.model.prompts import nearest_frames
 
 
 NO_PROMPTS = {"use_summary_prompt": False, "use_local_prompts": False, "num_global_prompts": 0}
-SUBSETS = [
-    {"use_summary_prompt": summary, "use_local_prompts": local, "num_global_prompts": count}
-    for summary in (False, True)
-    for local in (False, True)
-    for count in (0, 3)
-]
 
 
 def videos(batch: int = 2, frames: int = 4, size: int = 32, seed: int = 1) -> torch.Tensor:
@@ -67,16 +61,6 @@ def test_stock_clip_loads_bit_equal_and_prompts_are_initialised(stock_clip, stoc
     assert row == [49406] + [-1] * 16 + [49407] + [-2] * (77 - 18)
 
 
-def test_backbone_from_scratch_has_clips_initialisation():
-    torch.manual_seed(0)
-    vision = {"hidden_size": 192, "num_attention_heads": 3, "intermediate_size": 384}
-    model = VitaClipModel(tiny_config(vision))
-    attention = model.vision_model.encoder.layers[0].self_attn
-    assert std(attention.q_proj.weight) == pytest.approx(192**-0.5 * (2 * 2) ** -0.5, rel=0.05)
-    assert std(attention.out_proj.weight) == pytest.approx(192**-0.5, rel=0.05)
-    assert std(model.vision_model.encoder.layers[0].mlp.fc1.weight) == pytest.approx((2 * 192) ** -0.5, rel=0.05)
-
-
 def test_freezing_leaves_exactly_the_prompts(stock_clip):
     model = tiny_model()
     model.freeze_backbone()
@@ -91,16 +75,19 @@ def test_freezing_leaves_exactly_the_prompts(stock_clip):
     }
 
 
-@pytest.mark.parametrize("subset", SUBSETS)
+@pytest.mark.parametrize("summary", [False, True])
+@pytest.mark.parametrize("local", [False, True])
+@pytest.mark.parametrize("count", [0, 3])
 @torch.no_grad()
-def test_any_subset_of_prompts(subset):
+def test_any_subset_of_prompts(summary, local, count):
     """Each subset runs, has only its own parameters, and each of its prompts matters."""
+    subset = {"use_summary_prompt": summary, "use_local_prompts": local, "num_global_prompts": count}
     model = tiny_model(vision=subset)
     names = {name.split(".")[5] for name, _ in model.named_parameters() if "layers.0.prompts" in name}
-    expected = {"local_prompts"} if subset["use_local_prompts"] else set()
-    expected |= {"global_prompts"} if subset["num_global_prompts"] else set()
-    expected |= {"summary_norm", "summary_attention"} if subset["use_summary_prompt"] else set()
-    expected |= {"cls_projection"} if subset["use_summary_prompt"] or subset["use_local_prompts"] else set()
+    expected = {"local_prompts"} if local else set()
+    expected |= {"global_prompts"} if count else set()
+    expected |= {"summary_norm", "summary_attention"} if summary else set()
+    expected |= {"cls_projection"} if summary or local else set()
     assert names == expected
     before = model.get_video_features(videos()).pooler_output
     for name in expected:
@@ -240,16 +227,20 @@ def test_without_context_classes_are_their_plain_names(tokenizer, tmp_path, spec
     assert model.vision_model.encoder.layers[0].prompts.global_prompts.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("trained", [True, False])
 @torch.no_grad()
-def test_new_classes_on_a_loaded_model(tokenizer):
-    model = tiny_model(tokenizer=tokenizer)
+def test_new_classes_on_a_loaded_model(tokenizer, trained):
+    model = tiny_model(tokenizer=tokenizer).requires_grad_(trained)
     before = model.class_prompts.context.clone()
     set_classes(model, ["tai chi", "high jump"], tokenizer)
     assert model.config.id2label == {0: "tai chi", 1: "high jump"} and model.config.num_labels == 2
     assert model.config.label2id == {"tai chi": 0, "high jump": 1}
-    assert torch.equal(model.class_prompts.context[0], before[2])
-    torch.testing.assert_close(model.class_prompts.context[1], before.mean(0))
+    context = model.class_prompts.context
+    assert torch.equal(context[0], before[2]) and context.requires_grad == trained
+    torch.testing.assert_close(context[1], before.mean(0))
     assert model(videos()).logits_per_video.shape == (2, 2)
+    set_classes(model, ["x", "y"], tokenizer)
+    assert model.class_prompts.context is context  # as many as before: an optimizer's parameter stays the model's
 
 
 @torch.no_grad()
@@ -271,12 +262,6 @@ def test_shared_context_stays(tokenizer):
     set_classes(model, ["a", "b", "c", "d"], tokenizer)
     assert torch.equal(model.class_prompts.context, before)
     assert model(videos()).logits_per_video.shape == (2, 4)
-
-
-def test_frozen_state_survives_new_classes(tokenizer):
-    model = tiny_model(tokenizer=tokenizer).requires_grad_(False)
-    set_classes(model, ["one", "two"], tokenizer)
-    assert not model.class_prompts.context.requires_grad
 
 
 @pytest.mark.parametrize(
@@ -384,29 +369,22 @@ def test_class_matrix_is_computed_once_and_never_stale(tokenizer):
     check(8, "another dtype")
 
 
-def test_a_fused_optimizer_leaves_no_stale_classes(tokenizer):
-    """It writes without counting: a training pass in between drops what was kept."""
+def test_class_matrix_in_training_has_gradients_and_leaves_no_stale_classes(tokenizer):
+    """A fused optimizer writes without counting: a training pass in between drops what was kept."""
     model = tiny_model(tokenizer=tokenizer, cls=VitaClipForVideoClassification)
     optimizer = torch.optim.AdamW([model.class_prompts.context], lr=0.1, fused=True)
     with torch.no_grad():
         before = model(videos()).logits
-    model.train()(videos(), labels=torch.tensor([0, 1])).loss.backward()
+    passes = count_text_passes(model)
+    for expected in (1, 2):
+        model.train()(videos(), labels=torch.tensor([0, 1])).loss.backward()
+        assert len(passes) == expected
+    assert model.class_prompts.context.grad.abs().sum() > 0
     optimizer.step()
     with torch.no_grad():
         after = model.eval()(videos()).logits
         assert not torch.equal(after, before)
         assert torch.equal(after, VitaClipModel.forward(model, videos()).logits_per_video)
-
-
-def test_class_matrix_in_training_has_gradients(tokenizer):
-    model = tiny_model(tokenizer=tokenizer, cls=VitaClipForVideoClassification)
-    with torch.no_grad():
-        model(videos())
-    passes = count_text_passes(model)
-    for expected in (1, 2):
-        model(videos(), labels=torch.tensor([0, 1])).loss.backward()
-        assert len(passes) == expected
-    assert model.class_prompts.context.grad.abs().sum() > 0
 
 
 # Saving and loading
@@ -426,9 +404,7 @@ def test_round_trip_is_bit_equal(tokenizer, tmp_path, auto, subset):
     with torch.no_grad():
         expected = model(videos()).logits_per_video
         outputs = loaded.eval()(videos())
-    assert torch.equal(
-        outputs.logits if auto is AutoModelForVideoClassification else outputs.logits_per_video, expected
-    )
+    assert torch.equal(outputs["logits" if "logits" in outputs else "logits_per_video"], expected)
     loaded.save_pretrained(tmp_path / "again")
     assert (tmp_path / "again" / "model.safetensors").read_bytes() == (tmp_path / "model.safetensors").read_bytes()
     assert AutoConfig.from_pretrained(tmp_path / "again").architectures == [type(loaded).__name__]
@@ -448,32 +424,20 @@ def test_vision_tower_alone(tokenizer, tmp_path):
         assert all(torch.equal(tensor, ours[name]) for name, tensor in loaded.state_dict().items())
 
 
-def test_classifier_refuses_texts(tokenizer):
+@torch.no_grad()
+def test_classifier_refuses_texts_and_its_class_embeds_are_the_callers_own(tokenizer):
     model = tiny_model(tokenizer=tokenizer, cls=VitaClipForVideoClassification)
     with pytest.raises(ValueError, match="input_ids"):
         model(videos(), input_ids=torch.tensor([[1, 2]]))
-
-
-def test_class_embeds_are_the_callers_own(tokenizer):
-    model = tiny_model(tokenizer=tokenizer, cls=VitaClipForVideoClassification)
-    with torch.no_grad():
-        expected = model.get_class_embeds().clone()
-        model.get_class_embeds().mul_(2)
-        assert torch.equal(model.get_class_embeds(), expected)
+    expected = model.get_class_embeds().clone()
+    model.get_class_embeds().mul_(2)
+    assert torch.equal(model.get_class_embeds(), expected)
 
 
 def test_nameless_prompts_of_a_legacy_configuration():
     """OpenAI's published configurations name 0 and 2 as start and end, which their own vocabulary does not."""
     model = tiny_model(text={"bos_token_id": 0, "eos_token_id": 2})
     assert model.class_prompts.class_input_ids[0, :6].tolist() == [49406, -1, -1, -1, -1, 49407]
-
-
-def test_new_names_in_place(tokenizer):
-    """As many classes as before: an optimizer's parameter stays the model's."""
-    model = tiny_model(tokenizer=tokenizer)
-    before = model.class_prompts.context
-    set_classes(model, ["x", "y", "tai chi"], tokenizer)
-    assert model.class_prompts.context is before
 
 
 @pytest.mark.gpu
@@ -489,14 +453,6 @@ def test_attention_back_ends_on_a_gpu(attention, tokenizer):
     assert (outputs.logits_per_video.float().cpu() - expected).abs().max() < 0.5
 
 
-def without(folder, tmp_path, *names):
-    """A copy of the folder that lacks these weights."""
-    copy = shutil.copytree(folder, tmp_path / "lacking")
-    weights = {name: tensor for name, tensor in load_file(folder / "model.safetensors").items() if name not in names}
-    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
-    return copy
-
-
 @pytest.fixture(scope="module")
 def whole_folder(tokenizer, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
@@ -509,7 +465,8 @@ def whole_folder(tokenizer, tmp_path_factory):
     ["class_prompts.context", "vision_model.time_embedding.weight", "class_prompts.class_input_ids", "logit_scale"],
 )
 def test_a_whole_folder_must_have_all_its_prompts(whole_folder, tmp_path, name):
-    lacking = without(whole_folder, tmp_path, name)
+    lacking = shutil.copytree(whole_folder, tmp_path / "lacking")
+    tensors(lambda weights: weights.pop(name))(lacking)
     with pytest.raises(CheckpointError, match=f"{name} is missing"):
         load_checkpoint(lacking)
 

@@ -70,11 +70,8 @@ def test_hdr_has_the_colours_of_sdr(transfer):
     with av.open(file, "w", format="matroska") as container:
         stream = container.add_stream("ffv1", rate=25)
         stream.height, stream.width, stream.pix_fmt = *colours.shape[:2], "yuv444p10le"
-        stream.codec_context.color_trc, stream.codec_context.color_primaries, stream.codec_context.colorspace = (
-            transfer,
-            9,
-            9,
-        )
+        codec = stream.codec_context
+        codec.color_trc, codec.color_primaries, codec.colorspace = transfer, 9, 9
         signal = (hdr(colours / 255, transfer) * 65535).round().astype(np.uint16)
         frame = av.VideoFrame.from_ndarray(signal, "rgb48le")
         container.mux(stream.encode(frame.reformat(format="yuv444p10le", dst_colorspace=9, dst_color_range=1)))
@@ -126,11 +123,8 @@ def test_packets_that_show_nothing(tmp_path, codec, shown):
     """Frames that only others are drawn from, in packets of their own; here keyframes with the bit cleared."""
     rate, count = Fraction(24000, 1001), 72
     path = write(tmp_path / "film.webm", codec=codec, count=count, rate=rate, g=1, **{"cpu-used": 8, "b": "400k"})
-    data = (
-        b"DKIF\0\0\x20\0"
-        + (b"VP90" if "vp9" in codec else b"VP80")
-        + struct.pack("<HHIIII", WIDTH, HEIGHT, 24000, 1001, 96, 0)
-    )
+    fourcc = b"VP90" if "vp9" in codec else b"VP80"
+    data = b"DKIF\0\0\x20\0" + fourcc + struct.pack("<HHIIII", WIDTH, HEIGHT, 24000, 1001, 96, 0)
     with av.open(str(path)) as container:
         packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
     for number, packet in enumerate(packets):
@@ -142,7 +136,7 @@ def test_packets_that_show_nothing(tmp_path, codec, shown):
     assert (video.metadata.total_num_frames, round(video.metadata.fps, 3)) == (72, 23.976)
     assert video.metadata.duration == pytest.approx(float(count / rate), abs=0.002)
     assert len(video.read([71])) == 1
-    assert numbers(video.read([60, 47]).permute(0, 2, 3, 1).numpy()) == [60, 47]
+    assert numbers(video.read([60, 47])) == [60, 47]
     assert video.metadata.timestamps == pytest.approx([float(60 / rate), float(47 / rate)], abs=0.001)
 
 
@@ -191,9 +185,8 @@ def test_two_packets_of_a_frame(tmp_path):
     assert (metadata.total_num_frames, metadata.fps, metadata.frames_left_out) == (20, 25, 0)
     assert metadata.duration == pytest.approx(0.8)
     frames = video.read([19, 3])
-    assert frames.float().mean((1, 2, 3)).tolist() == pytest.approx(
-        [(125 - 16) * 255 / 219, (45 - 16) * 255 / 219], abs=2
-    )
+    greys = [(125 - 16) * 255 / 219, (45 - 16) * 255 / 219]
+    assert frames.float().mean((1, 2, 3)).tolist() == pytest.approx(greys, abs=2)
     assert metadata.timestamps == pytest.approx([0.76, 0.12])
     assert [round(frame.time, 3) for frame in video.frames()] == [round(place / 25, 3) for place in range(20)]
 
