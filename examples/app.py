@@ -523,7 +523,12 @@ def main():
     arguments = parser.parse_args()
     limits = Limits()
     with tempfile.TemporaryDirectory(prefix="vitaclip-app-") as folder:
-        door = Door(arguments.model, Path(folder), limits, arguments.folder)
+        if arguments.folder:
+            print(f"Bringing the index of {arguments.folder} up to date …", flush=True)
+        try:
+            door = Door(arguments.model, Path(folder), limits, arguments.folder)
+        except (OSError, ValueError) as error:
+            sys.exit(f"app.py: {error}")
         page = build(door)
         place: dict[str, Any] = {"server_name": arguments.host, "server_port": arguments.port}
         _, address, _ = launch(page, limits, allowed_paths=[str(door.folder)], prevent_thread_lock=True, **place)

@@ -134,8 +134,9 @@ def _write_per_class(folder: Path, outcome: SplitOutcome, rows: Sequence[str], h
     order = np.argsort(np.nan_to_num(accuracy[0], nan=-1.0), kind="stable")
     figure, [axes] = charts(height=1.6 + 0.24 * min(len(names), READABLE))
     places = range(len(names))
-    for row, values, color in zip(rows, accuracy, (BEST, OTHER), strict=False):
-        axes.plot(100 * values[order], places, "o", color=color, label=ROW_TITLES.get(row, row), markersize=6)
+    for row, values, color, size in zip(rows, accuracy, (BEST, OTHER), (6, 11), strict=False):  # both show where equal
+        style = {"color": color, "markersize": size, "zorder": 3 - size / 11}
+        axes.plot(100 * values[order], places, "o", label=ROW_TITLES.get(row, row), **style)
     if len(names) <= READABLE:
         axes.set_yticks(places, [names[index] for index in order], color=INK)
     axes.set(xlabel="videos of the class that are right, %", xlim=(-2, 102), ylim=(-0.7, len(names) - 0.3))
