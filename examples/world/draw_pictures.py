@@ -53,9 +53,9 @@ def read_member(folder: Path, package: str, member: str) -> dict | list:
 
 
 def read_objects(folder: Path) -> list[dict]:
-    """Name, tags and code point of the objects that can move, in CLDR's order. Clock faces differ by a hand alone."""
+    """Name, tags and code point of the objects with a name of one word, in CLDR's order."""
     entries = [entry for entry in read_member(folder, "emojibase-data", "en/data.json") if entry.get("group") in GROUPS]
-    entries = [entry for entry in entries if not entry["label"].endswith(("o’clock", "-thirty"))]
+    entries = [entry for entry in entries if entry["label"].isascii() and entry["label"].isalpha()]
     return [
         {"name": entry["label"].lower(), "tags": entry["tags"], "group": entry["group"], "code": entry["hexcode"]}
         for entry in sorted(entries, key=lambda entry: entry["order"])

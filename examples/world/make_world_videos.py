@@ -21,7 +21,7 @@ from vitaclip_hf.data.motion_shapes import write_video
 PARTS = ("trained", "demo", "unseen pairs", "unseen things", "unseen motions")
 SAMPLES = [
     *(Scene("rocket", "up"), Scene("banana", "spinning"), Scene("snowflake", "down"), Scene("airplane", "right")),
-    *(Scene("taxi", "left"), Scene("pizza", "shrinking"), Scene("balloon", "growing"), Scene("light bulb", "blinking")),
+    *(Scene("taxi", "left"), Scene("pizza", "shrinking"), Scene("balloon", "growing"), Scene("star", "blinking")),
     *(Scene("basketball", "bouncing"), Scene("bell", "shaking")),
 ]
 

@@ -84,18 +84,17 @@ def to_pixel_values(pictures: torch.Tensor) -> torch.Tensor:
     return ((pictures.float() / 255 - mean) / std).permute(0, 3, 1, 2)
 
 
-@torch.no_grad()
 def embed_texts(model, tokenizer, texts: list[str]) -> torch.Tensor:
     inputs = tokenizer(texts, padding=True, return_tensors="pt")
     return torch.nn.functional.normalize(model.get_text_features(**inputs).pooler_output, dim=-1)
 
 
-@torch.no_grad()
 def top_1(model: CLIPModel, pictures: torch.Tensor, texts: torch.Tensor, truth: torch.Tensor) -> float:
     features = model.get_image_features(pixel_values=to_pixel_values(pictures)).pooler_output
     return float(((features @ texts.T).argmax(-1) == truth).float().mean())
 
 
+@torch.no_grad()
 def evaluate(model: CLIPModel, tokenizer: CLIPTokenizer, world: World, seed: int = 1) -> dict[str, float]:
     """Share of new stills whose name is found among all names, of each style; of motions among those of a thing."""
     model.eval()
@@ -154,21 +153,26 @@ def main(arguments: list[str] | None = None) -> None:
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         log = saved["log"]
+    names = [f"a {name}" for name in world.names]
     done, losses, started = log[-1]["step"] if log else 0, [], time.process_time()
     print(f"tiny CLIP: {model.num_parameters():,} parameters, {len(tokenizer)} tokens, {done} steps done")
     for step in tqdm(range(done + 1, arguments.steps + 1), unit="step", mininterval=30):
         for group in optimizer.param_groups:
             group["lr"] = arguments.lr * learning_rate(step, arguments.steps, arguments.cool_down)
         # One generator for each step: a run that goes on draws what one without a stop would draw.
-        pictures, captions = draw_batch(world, torch.Generator().manual_seed(arguments.seed * 10**7 + step), IMAGE_SIZE)
+        generator = torch.Generator().manual_seed(arguments.seed * 10**7 + step)
+        pictures, captions, things = draw_batch(world, generator, IMAGE_SIZE)
         text = tokenizer(captions, padding=True, return_tensors="pt")
         outputs = model(**text, pixel_values=to_pixel_values(pictures), return_loss=True)
+        # Each still is also compared with the names of all things, of which a batch has a part.
+        logits = model.logit_scale.exp() * outputs.image_embeds @ embed_texts(model, tokenizer, names).T
+        loss = outputs.loss + torch.nn.functional.cross_entropy(logits, torch.tensor([world.number[t] for t in things]))
         optimizer.zero_grad()
-        outputs.loss.backward()
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         model.logit_scale.data.clamp_(max=math.log(100))
-        losses.append(outputs.loss.item())
+        losses.append(loss.item())
         if step % arguments.save_every == 0 or step == arguments.steps:
             log.append({"step": step, "loss": sum(losses) / len(losses), "cpu_seconds": time.process_time() - started})
             if step % (10 * arguments.save_every) == 0 or step == arguments.steps:

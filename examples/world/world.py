@@ -1,6 +1,6 @@
 """A world of things that people drew and named: stills with captions, and videos of things that move.
 
-837 things in five styles come from `pictures.zip` (`draw_pictures.py` makes it). A scene is one thing in one motion; no
+419 things in five styles come from `pictures.zip` (`draw_pictures.py` makes it). A scene is one thing in one motion; no
 single frame of its video shows the motion. All draws come from a `torch.Generator`, so a seed names a data set. Lengths
 are fractions of the frame's side; x runs to the right and y runs down.
 
@@ -61,7 +61,7 @@ UNSEEN_MOTIONS = ("circling", "swinging")
 TRAINED_MOTIONS = tuple(motion for motion in MOTIONS if motion not in UNSEEN_MOTIONS)
 DEMO_THINGS = (
     *("rocket", "banana", "snowflake", "airplane", "taxi"),
-    *("pizza", "balloon", "light bulb", "basketball", "bell"),
+    *("pizza", "balloon", "star", "basketball", "bell"),
 )
 TRAINED_THINGS, MOTIONS_OF_A_THING = 80, 5
 TEMPLATES = ("{}", "a {}", "the {}", "a photo of a {}", "a picture of a {}", "a drawing of a {}", "a video of a {}")
@@ -127,7 +127,7 @@ class World:
                 for style in STYLES:
                     if f"{style}.webp" in file.namelist():
                         sheets[style] = pil_to_tensor(Image.open(io.BytesIO(file.read(f"{style}.webp"))))
-        self.names = [thing["name"].replace("’", "'") for thing in things]
+        self.names = [thing["name"] for thing in things]
         tags = [set(thing["tags"]) - set(self.names) for thing in things]
         counts = Counter(tag for thing in tags for tag in thing)
         self.words = {
@@ -151,7 +151,7 @@ class World:
 
         Args:
             part (`str`): "trained" (400 scenes), "demo" (100 of unseen things), "unseen pairs" (400), "unseen motions"
-                (160, of trained things) or "unseen things" (each of the other 747 in one of the ten trained motions).
+                (160, of trained things) or "unseen things" (each of the other 329 in one of the ten trained motions).
         """
         if part == "demo":
             return [Scene(thing, motion) for thing in DEMO_THINGS for motion in TRAINED_MOTIONS]
@@ -192,7 +192,7 @@ def trajectories(motions: list[str], times: torch.Tensor, generator: torch.Gener
         times (`torch.Tensor` of shape `(num_moments,)`): 0 is the beginning of the video and 1 its end.
     """
     count, s = len(motions), times[None]  # [1, K]
-    half = uniform(generator, 0.18, 0.25, count, 1)
+    half = uniform(generator, 0.20, 0.28, count, 1)
     tilt = uniform(generator, -0.2, 0.2, count, 1)
     travel = uniform(generator, 0.28, 0.42, count, 1)
     sign = torch.where(torch.rand(count, 1, generator=generator) < 0.5, -1.0, 1.0)
@@ -334,7 +334,7 @@ def draw_stills(
     big = torch.tensor([spot[0] == "big" for spot in spots])[:, None]
     place = torch.tensor([divmod(PLACES.index(spot[1]), 3) for spot in spots])[:, [1, 0], None]
     count = len(things)
-    half = torch.where(big, uniform(generator, 0.24, 0.40, count, 1), uniform(generator, 0.13, 0.19, count, 1))
+    half = torch.where(big, uniform(generator, 0.26, 0.40, count, 1), uniform(generator, 0.16, 0.21, count, 1))
     corner = (place / 3 + uniform(generator, 0.05, 0.28, count, 2, 1)).clamp(half[:, None], 1 - half[:, None])
     angle = uniform(generator, -0.3, 0.3, count, 1)
     painted = project(pictures, Poses(corner[:, 0], corner[:, 1], half, angle, torch.ones(count, 1)), size)[:, 0]
@@ -347,9 +347,9 @@ def caption(text: str, generator: torch.Generator) -> str:
     return re.sub(r"\ba (?=[aeiou])(?!uni)", "an ", whole)
 
 
-def draw_batch(world: World, generator: torch.Generator, size: int = 48) -> tuple[torch.Tensor, list[str]]:
+def draw_batch(world: World, generator: torch.Generator, size: int = 48) -> tuple[torch.Tensor, list[str], list[str]]:
     """
-    190 stills and captions of which no two mean the same.
+    190 stills, captions of which no two mean the same, and the name of each still's thing.
 
     80 show one thing each; others show one thing several times, so that only the motion (6 things), the place and the
     size (1), the background (1) or the style (3) tells them apart.
@@ -384,4 +384,5 @@ def draw_batch(world: World, generator: torch.Generator, size: int = 48) -> tupl
             text = f"{before} {name} {after}".strip()
         captions.append(text)
     captions = [caption(text, generator) for text in captions]
-    return torch.cat([draw_motion_stills(world, scenes, generator, size), pictures]), captions
+    pictures = torch.cat([draw_motion_stills(world, scenes, generator, size), pictures])
+    return pictures, captions, [scene.thing for scene in scenes] + things
