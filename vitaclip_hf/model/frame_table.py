@@ -85,8 +85,7 @@ class FrameTable:
 
     def keyframe_before(self, number: int) -> int:
         """Row of the last keyframe that at most `number` shown frames precede in the file."""
-        before = self.shown_before[self.keyframes]
-        place = int(np.searchsorted(before, number, "right")) - 1
+        place = int(np.searchsorted(self.shown_before[self.keyframes], number, "right")) - 1
         return int(self.keyframes[max(place, 0)])
 
 

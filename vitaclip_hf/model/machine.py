@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 
 
-MOST_THREADS = 8
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # Linux: "microseconds period", such as "200000 100000" for two cores
 
 
@@ -42,4 +41,4 @@ def usable_cores() -> int:
 def reading_threads(device: torch.device | str) -> int:
     """How many threads read videos beside the model: few where it computes on the CPU, which needs most of the time."""
     taken = torch.get_num_threads() if torch.device(device).type == "cpu" else 1
-    return min(max(usable_cores() - taken, 1), MOST_THREADS)
+    return min(max(usable_cores() - taken, 1), 8)

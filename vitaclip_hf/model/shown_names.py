@@ -3,7 +3,6 @@
 import re
 
 
-MAX_MESSAGE = 1000  # characters
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -12,7 +11,7 @@ def shown(text: str) -> str:
     return _UNPRINTABLE.sub(lambda sign: ascii(sign[0])[1:-1], text)
 
 
-def one_line(error: BaseException | str, most: int = MAX_MESSAGE) -> str:
+def one_line(error: BaseException | str, most: int = 1000) -> str:
     """A text, or the message of an exception, as one line; a longer one loses its middle. Its type if it is empty."""
     text = shown(" ".join(str(error).split())) or type(error).__name__
     return text if len(text) <= most else f"{text[: most // 2]} … {text[3 - most // 2 :]}"
