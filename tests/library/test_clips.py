@@ -6,6 +6,7 @@ import av
 import numpy as np
 import pytest
 from drawn_clips import numbers, write
+from stamped_video import write_stamped
 
 from vitaclip_hf import open_video
 from vitaclip_hf.library.clips import write_clips
@@ -74,3 +75,19 @@ def test_clips_follow_the_clock_of_the_reader(tmp_path):
 
 def numbers_of(path) -> list[int]:
     return numbers(np.stack([frame.rgb for frame in open_video(path).frames()]))
+
+
+@pytest.mark.parametrize(
+    ("stamps", "moment", "times"),
+    [
+        ([0, 10, 10, 20, 20, 20, 30, 41, 400_000, 400_000, 400_010], (0, 1), None),
+        ([0, 10, 100, 900, 910], (3, 8), [0]),  # a picture that is held all the while
+    ],
+)
+def test_odd_stamps(stamps, moment, times, tmp_path):
+    write_stamped(tmp_path / "odd.mkv", stamps)
+    [(clip, how)] = write_clips(tmp_path / "clips", [(tmp_path / "odd.mkv", *moment, "a")])
+    expected = times or [frame.time for frame in open_video(tmp_path / "odd.mkv").frames()]
+    assert how == "re-encoded" and [frame.time for frame in open_video(clip).frames()] == pytest.approx(
+        expected, abs=2e-3
+    )

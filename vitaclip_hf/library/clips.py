@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from fractions import Fraction
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
@@ -14,6 +15,7 @@ from .windows import MOMENT
 
 
 NEAR = 0.1  # seconds between a keyframe and the start of a moment, at most, for a copy
+UNIT = Fraction(1, 90_000)  # of the stamps of frames that are encoded
 COLORS = ("color_range", "colorspace", "color_primaries", "color_trc", "sample_aspect_ratio")
 
 
@@ -57,16 +59,16 @@ def _write_clip(path: Path, reader: Any, start: float, end: float) -> str:
                 container.seek(round(place * av.time_base))
                 first = next((packet for packet in packets if packet.stream is video and packet.is_keyframe), None)
         if first is None or _time(first) > zero + start + NEAR:  # all pictures as the reader has them
-            stream = _encoder(output, video, sample)
+            encoder = _Encoder(output, video, sample)
             for frame in reader.frames():
-                if start <= frame.time < end:
-                    output.mux(_encoded(stream, frame.picture.args[0], frame.time - start))
-            output.mux(stream.encode())
+                encoder.write(frame.picture.args[0], frame.time - start, end - start)
+            encoder.close()
             return "re-encoded"
         start, end = zero + start, zero + end
         copies = finds_keyframes and abs(_time(first) - start) <= NEAR
         start = _time(first) if copies else start
-        streams = {video.index: output.add_stream_from_template(video) if copies else _encoder(output, video, sample)}
+        encoder = None if copies else _Encoder(output, video, sample)
+        streams = {video.index: encoder.stream if encoder else output.add_stream_from_template(video)}
         streams |= {sound.index: output.add_stream_from_template(sound) for sound in container.streams.audio}
         is_over = False  # a frame or, of a copy, a keyframe after the end has come
         for packet in chain([first], packets):
@@ -74,11 +76,10 @@ def _write_clip(path: Path, reader: Any, start: float, end: float) -> str:
             if has_time and _time(packet) > end + 1 and is_over:  # sound may come later than its pictures
                 break
             is_over |= copies and is_video and packet.is_keyframe and _time(packet) >= end
-            if is_video and not copies:
+            if is_video and encoder:
                 for frame in packet.decode():
                     is_over |= frame.time >= end
-                    if start <= frame.time < end:
-                        output.mux(_encoded(stream, frame, frame.time - start))
+                    encoder.write(frame, frame.time - start, end - start)
             elif (
                 has_time
                 and start <= _time(packet)
@@ -88,31 +89,43 @@ def _write_clip(path: Path, reader: Any, start: float, end: float) -> str:
                 shift = round(start / packet.time_base)
                 packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, stream
                 output.mux(packet)
-        if not copies:
-            output.mux(streams[video.index].encode())
+        if encoder:
+            encoder.close()
     return "copied" if copies else "re-encoded"
-
-
-def _encoded(stream: Any, frame: Any, seconds: float) -> Any:
-    """The packets of a frame at its place in the clip."""
-    frame = frame.reformat(stream.width, stream.height, stream.pix_fmt)
-    frame.pts = round(seconds / frame.time_base)
-    return stream.encode(frame)
 
 
 def _time(packet: Any) -> float:
     return float((packet.dts if packet.pts is None else packet.pts) * packet.time_base)
 
 
-def _encoder(output: Any, video: Any, frame: Any) -> Any:
-    """A stream of H.264 for frames like this one."""
-    stream = output.add_stream("libx264", rate=video.guessed_rate or 25, options={"crf": "18"})
-    stream.width, stream.height = frame.width // 2 * 2, frame.height // 2 * 2
-    stream.pix_fmt = "yuv420p10le" if "10" in frame.format.name else "yuv420p"
-    stream.time_base = stream.codec_context.time_base = frame.time_base
-    for name in COLORS:
-        if (value := getattr(video.codec_context, name)) is not None:
-            setattr(stream.codec_context, name, value)
-    if frame.rotation:
-        stream.set_display_rotation(frame.rotation)
-    return stream
+class _Encoder:
+    """Writes frames like this one as H.264."""
+
+    def __init__(self, output: Any, video: Any, frame: Any):
+        rate = video.guessed_rate
+        self.output, self.latest, self.held = output, -1, None
+        self.stream = stream = output.add_stream(
+            "libx264", rate=rate if rate and 1 <= rate <= 1000 else 25, options={"crf": "18"}
+        )
+        stream.width, stream.height = frame.width // 2 * 2, frame.height // 2 * 2
+        stream.pix_fmt = "yuv420p10le" if "10" in frame.format.name else "yuv420p"
+        stream.time_base = stream.codec_context.time_base = UNIT
+        for name in COLORS:
+            if (value := getattr(video.codec_context, name)) is not None:
+                setattr(stream.codec_context, name, value)
+        if frame.rotation:
+            stream.set_display_rotation(frame.rotation)
+
+    def write(self, frame: Any, seconds: float, length: float = 1) -> None:
+        """Writes a frame that begins in the moment; one before it is for a moment in which none begins."""
+        self.held = frame if seconds < 0 else self.held
+        if 0 <= seconds < length:
+            frame = frame.reformat(self.stream.width, self.stream.height, self.stream.pix_fmt)
+            self.latest = max(round(seconds / UNIT), self.latest + 1)  # formats take no stamp twice
+            frame.pts, frame.time_base = self.latest, UNIT
+            self.output.mux(self.stream.encode(frame))
+
+    def close(self) -> None:
+        if self.latest < 0 and self.held is not None:
+            self.write(self.held, 0)
+        self.output.mux(self.stream.encode())
