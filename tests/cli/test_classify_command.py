@@ -16,7 +16,7 @@ from transformers import pipeline
 from typer.testing import CliRunner
 
 from vitaclip_hf import ZeroShotVideoClassificationPipeline, fast_dtype
-from vitaclip_hf.cli.inputs import find_videos
+from vitaclip_hf.cli.inputs import find_videos, read_labels
 from vitaclip_hf.cli.main import app
 
 
@@ -219,6 +219,11 @@ def test_bad_input_is_one_line(refused, arguments, message):
 def test_labels_separated_by_spaces_get_a_hint():
     result = call(VIDEO, "--labels", "a", "b")
     assert result.exit_code == 1 and "several labels are separated by commas" in result.stderr
+
+
+def test_a_csv_file_of_classes_gives_its_names(tmp_path):
+    (tmp_path / "classes.csv").write_text("name,id\ngreen,1\nred star,0\n")
+    assert read_labels(None, tmp_path / "classes.csv") == ["red star", "green"]
 
 
 def test_json_file_of_several_texts_for_a_label(tmp_path):

@@ -65,7 +65,7 @@ def read_labels(labels: list[str] | None, file: Path | None) -> Any:
 
     Args:
         labels (`list[str]`, *optional*): separated by commas.
-        file (`Path`, *optional*): labels, one a line, or a JSON file with the texts of each label.
+        file (`Path`, *optional*): labels, one a line, a CSV file of classes, or a JSON file with the texts of each.
 
     Returns:
         `list[str]`, `dict[str, list[str]]` of a JSON file, or `None` without options.
@@ -74,7 +74,7 @@ def read_labels(labels: list[str] | None, file: Path | None) -> Any:
         ValueError: no label, or a file that is not read as labels.
     """
     from ..data.class_descriptions import read_class_descriptions
-    from ..data.class_names import read_text
+    from ..data.class_names import read_class_names, read_text
 
     if labels is None and file is None:
         return None
@@ -87,7 +87,7 @@ def read_labels(labels: list[str] | None, file: Path | None) -> Any:
         return texts
     names = [label for part in labels or () for label in part.split(",")]
     if file is not None:
-        names += read_text(file).splitlines()
+        names += read_class_names(file) if file.suffix.lower() in (".csv", ".tsv") else read_text(file).splitlines()
     names = [name.strip() for name in names if name.strip()]
     if not names:
         raise ValueError("`labels` and `labels_file` hold no label.")

@@ -59,7 +59,7 @@ def _write_clip(path: Path, reader: Any, start: float, end: float) -> str:
                 container.seek(round(place * av.time_base))
                 first = next((packet for packet in packets if packet.stream is video and packet.is_keyframe), None)
         if first is None or _time(first) > zero + start + NEAR:  # all pictures as the reader has them
-            encoder = _Encoder(output, video, sample)
+            encoder: Any = _Encoder(output, video, sample)
             for frame in reader.frames():
                 encoder.write(frame.picture.args[0], frame.time - start, end - start)
             encoder.close()
