@@ -142,19 +142,22 @@ def test_same_batches_for_any_number_of_workers(table):
 
 def test_accelerate_splits_and_resumes_in_the_right_epoch(table, monkeypatch):
     monkeypatch.setattr(ClipDataset, "__getitem__", lambda data, key: tuple(key))
-    data, orders = training_set(table), []
-    for epoch in (0, 1):
-        orders.append([])
-        for rank in (0, 1):
-            loader = DataLoader(data, batch_size=1, sampler=EpochSampler(data, seed=1), collate_fn=list)
-            loader = prepare_data_loader(loader, num_processes=2, process_index=rank, put_on_device=False)
-            resumed = skip_first_batches(loader, 1)  # as the Trainer does: skip, then tell the epoch
-            loader.set_epoch(epoch), resumed.set_epoch(epoch)
-            keys = [key for batch in loader for key in batch]
-            assert [key for batch in resumed for key in batch] == keys[1:]
-            orders[-1] += keys
-        assert sorted(orders[-1]) == [(epoch, index) for index in range(6)]
+
+    def loader_of(rank):
+        data = training_set(table)
+        loader = DataLoader(data, batch_size=1, sampler=EpochSampler(data, seed=1), collate_fn=list)
+        return prepare_data_loader(loader, num_processes=2, process_index=rank, put_on_device=False)
+
+    orders = [[], []]
+    for epoch, rank in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        loader, resumed = loader_of(rank), skip_first_batches(loader_of(rank), 1)  # as the Trainer does: skip, then
+        loader.set_epoch(epoch), resumed.set_epoch(epoch)  # tell the epoch
+        keys = [key for batch in loader for key in batch]
+        assert [key for batch in resumed for key in batch] == keys[1:]
+        orders[epoch] += keys
+    assert [sorted(order) for order in orders] == [[(epoch, index) for index in range(6)] for epoch in (0, 1)]
     assert [index for _, index in orders[0]] != [index for _, index in orders[1]]
+    data = training_set(table)
     assert list(EpochSampler(data, seed=6)) != list(EpochSampler(data, seed=5)) == list(EpochSampler(data, seed=5))
 
 

