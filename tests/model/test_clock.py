@@ -2,6 +2,7 @@
 
 import random
 from fractions import Fraction
+from itertools import accumulate
 
 import av
 import numpy as np
@@ -19,8 +20,8 @@ def plain_times(stamps: list, length: float, start: float) -> list[float]:
         if place == 0:
             first = 0.0 if stamp is None else stamp - start
             times.append(first if 0 <= first <= MAX_GAP else 0.0)
-            known = stamp  # the latest stamp that the time is counted from, and the time there
-            there = times[0]
+            # The latest stamp that the time is counted from, and the time there.
+            known, there = (start, 0.0) if stamp is None else (stamp, times[0])
             continue
         expected = times[-1] + length
         time = expected
@@ -39,13 +40,29 @@ def test_drawn_stamps_give_the_times_of_the_plain_rule():
         stamp, stamps = draw.choice([0, 5, -40, 10**6]), []
         for _ in range(draw.randint(1, 40)):
             stamp += draw.choice([1, 1, 1, 1, 0, 2, 50, 3600, 3601, 86_400, -1, -30, -(10**6), 1_700_000_000])
-            stamps.append(draw.choice([stamp] * 9 + [None]) if stamps else stamp)
-        start = draw.choice([0, 5, stamps[0]])
+            stamps.append(draw.choice([stamp] * 9 + [None]))
+        start = draw.choice([0, 5, stamps[0] or 0])
         clock = Clock(1, start)
         times = [clock(stamp) for stamp in stamps]
         assert times == plain_times(stamps, 1, start), (stamps, start)
         assert all(0 <= b - a <= MAX_GAP for a, b in zip(times, times[1:], strict=False))
         assert len(clock.gaps) <= len(stamps) and all(gap > MAX_GAP for gap in clock.gaps)
+
+
+def test_drawn_files_have_the_times_of_the_plain_rule(tmp_path):
+    """Frames that are held, stamps that come twice, and a picture that begins at, before or after its sound."""
+    draw = random.Random(5)
+    for _ in range(30):
+        steps = draw.choices([10, 10, 10, 1, 0, 500], k=draw.randint(1, 20))
+        stamps = [*accumulate([draw.choice([0, 40, 300]), *steps])]
+        sound, last = draw.choice([None, 0.0, 0.4]), draw.choice([0, 10, 400])
+        write_stamped(tmp_path / "drawn.mkv", stamps, audio_from=sound, length=last)
+        frames = list(open_video(tmp_path / "drawn.mkv").frames())
+        zero = stamps[0] / 100 if sound is None else min(sound, stamps[0] / 100)
+        times = plain_times([stamp / 100 for stamp in stamps], 0.1, zero)
+        assert [frame.time for frame in frames] == pytest.approx(times, abs=2e-3), (stamps, sound)
+        assert [frame.end for frame in frames[:-1]] == [frame.time for frame in frames[1:]]
+        assert frames[-1].end > frames[-1].time
 
 
 def test_a_clock_that_was_set_is_closed_and_named(tmp_path, monkeypatch):
