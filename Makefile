@@ -19,9 +19,10 @@ reproduce-demo: $(VENV)/.demo
 test: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	-$(BIN)/python tests/contract/fetch_transformers_tests.py
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder --durations=25
+	$(BIN)/mypy & types=$$!; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder --durations=25 \
+		&& wait $$types
 
 slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow

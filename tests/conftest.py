@@ -1,9 +1,8 @@
-"""Fixtures of all tests: tokenizer, golden cases, scripts in a process of their own."""
+"""Fixtures of all tests: tokenizer, golden cases, commands that are refused."""
 
+import gc
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,9 +15,9 @@ from vitaclip_hf.cli.main import main
 
 
 LONGEST = [
-    *("test_readme", "test_evaluate_command", "test_hub", "test_training", "test_store", "test_clip_streams"),
-    *("test_distributed_training", "test_relevance", "test_training_checkpoints", "test_wheel", "test_demo"),
-    *("test_tracing", "test_pipelines", "test_timeline", "test_startup", "test_odd_names", "test_mteb"),
+    *("test_hub", "test_readme", "test_wheel", "test_mteb", "test_store", "test_distributed_training"),
+    *("test_training_checkpoints", "test_clip_streams", "test_relevance", "test_demo", "test_training"),
+    *("test_tracing", "test_pipelines", "test_timeline", "test_startup", "test_odd_names", "test_families"),
 ]
 
 
@@ -32,6 +31,12 @@ def pytest_configure(config):
     for file in Path(__file__).parent.glob("contract/.transformers-*/transformers_tests/*.py"):
         for mark in sorted(set(re.findall(r"\bmark\.([a-z_0-9]+)", file.read_text()))):
             config.addinivalue_line("markers", f"{mark}: of transformers' own tests")
+
+
+def pytest_collection_finish():
+    """What the imports made is not searched for garbage again and again: each training collects, in a large heap."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items):
@@ -73,16 +78,3 @@ def refused(capsys):
 @pytest.fixture(scope="session")
 def golden_cases(tmp_path_factory) -> dict[str, GoldenCase]:
     return {name: GoldenCase(name, tmp_path_factory.mktemp(name)) for name in GOLDEN_CASES}
-
-
-@pytest.fixture
-def run_script():
-    """Runs a script of the repository in a process of its own; returns the finished process."""
-
-    def run(*arguments):
-        command = [sys.executable, *map(str, arguments)]
-        root = Path(__file__).parent.parent
-        environment = os.environ | {"PYTHONPATH": str(root)}
-        return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300, env=environment)
-
-    return run

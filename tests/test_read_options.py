@@ -4,6 +4,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from tiny_models import letter_tokenizer
 from tiny_training import arguments, save_start, write_videos
 from transformers import pipeline
 
@@ -32,9 +33,9 @@ def videos(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, tokenizer) -> Path:
+def folder(tmp_path_factory) -> Path:
     """A tiny checkpoint with three classes whose processor has unusual reading options."""
-    path = save_start(tmp_path_factory.mktemp("checkpoint") / "folder", tokenizer)
+    path = save_start(tmp_path_factory.mktemp("checkpoint") / "folder", letter_tokenizer())
     processor = VitaClipProcessor.from_pretrained(path)
     for field in fields(ReadOptions):
         assert getattr(UNUSUAL, field.name) != field.default, "each option must differ from its default"

@@ -4,6 +4,7 @@ import functools
 import gzip
 import json
 import lzma
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -19,10 +20,9 @@ GOLDEN_CASES = sorted(folder.name for folder in GOLDEN.iterdir() if folder.is_di
 @functools.cache
 def openai_tokenizer() -> CLIPTokenizer:
     """OpenAI's CLIP tokenizer, from the merges that come with open_clip."""
-    import open_clip
     from tokenizers import pre_tokenizers
 
-    merges_file = Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz"
+    merges_file = Path(find_spec("open_clip").origin).with_name("bpe_simple_vocab_16e6.txt.gz")  # its import takes long
     lines = gzip.decompress(merges_file.read_bytes()).decode().split("\n")[1 : 49152 - 256 - 2 + 1]
     merges = [tuple(line.split()) for line in lines]
     # The vocabulary's order: printable bytes first, then the others, shifted.
@@ -33,6 +33,22 @@ def openai_tokenizer() -> CLIPTokenizer:
     tokens = letters + [f"{letter}</w>" for letter in letters] + ["".join(merge) for merge in merges]
     vocab = {token: index for index, token in enumerate([*tokens, "<|startoftext|>", "<|endoftext|>"])}
     return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=77)
+
+
+@functools.cache
+def letter_tokenizer(length: int = 77) -> CLIPTokenizer:
+    """One of CLIP's kind that knows letters alone: OpenAI's takes longer to load than a tiny model takes to train."""
+    from tokenizers import pre_tokenizers
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    return CLIPTokenizer(vocab={token: n for n, token in enumerate(tokens)}, merges=[], model_max_length=length)
+
+
+def vocabulary(tokenizer) -> dict[str, int]:
+    """The fields of a text tower that are of its tokenizer."""
+    ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    return {"vocab_size": len(tokenizer), **ids}
 
 
 def tiny_config(vision=None, text=None, **kwargs):

@@ -4,10 +4,10 @@ import csv
 import io
 import json
 import os
-import shutil
-import threading
+from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import torch
@@ -109,24 +109,19 @@ def test_folders_globs_and_files(tmp_path):
     assert find_videos(["http://host/a.mp4"]) == {"http://host/a.mp4": None}
 
 
-def test_urls(tmp_path):
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-    shutil.copy(VIDEO, tmp_path / "clip.mp4")
-    handler = lambda *arguments: Quiet(*arguments, directory=str(tmp_path))  # noqa: E731
+def test_urls():
+    handler = partial(SimpleHTTPRequestHandler, directory=VIDEOS)
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}"
-        result = call(f"{url}/clip.mp4", f"{url}/none.mp4", VIDEO, "--labels", "a,b", "--format", "json")
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/{VIDEO.name}"
+        result = call(url, f"{url}x", VIDEO, "--labels", "a,b", "--format", "json")
         server.shutdown()
-    there, missing, local = rows_of(result)
-    assert result.exit_code == 1 and there["video"] == f"{url}/clip.mp4" and there["scores"] == local["scores"]
+    web, missing, local = rows_of(result)
+    assert result.exit_code == 1 and web["video"] == url and web["scores"] == local["scores"]
     assert "404" in missing["error"]
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 8])
+@pytest.mark.parametrize("batch_size", [1, 3])
 def test_one_bad_file_does_not_end_the_list(tmp_path, batch_size):
     good = sorted(VIDEOS.glob("*star*")) + sorted(VIDEOS.glob("*heart*"))
     bad = tmp_path / "cut.mp4"
@@ -203,22 +198,15 @@ def test_the_number_type_is_chosen_printed_and_stored():
         ([VIDEO, "--labels-file", "none.txt"], "none.txt"),
         ([VIDEO, "--labels", "x " * 100], "shorten the label"),
         ([VIDEO, "--labels", "a", "--device", "cuda:99"], "--device cuda:99"),
-        ([VIDEO, "--labels", "a", "--device", "toaster"], "--device toaster"),
         ([VIDEO, "--labels", "a", "--top-k", "0"], "--top-k"),
         ([VIDEO, "--labels", "a", "--output", "video.mp4"], "--output video.mp4: pass --format"),
         ([VIDEO, "--labels", "a", "--output", "/no/such/folder/x.csv"], "/no/such/folder/x.csv"),
         ([VIDEO, "--lables", "a"], "--lables"),
-        ([], "VIDEOS"),
     ],
 )
 def test_bad_input_is_one_line(refused, arguments, message):
     error = refused("classify", *arguments, *([] if "--model" in arguments else ["--model", MODEL]))
     assert error.startswith("vitaclip classify: ") and message in error
-
-
-def test_labels_separated_by_spaces_get_a_hint():
-    result = call(VIDEO, "--labels", "a", "b")
-    assert result.exit_code == 1 and "several labels are separated by commas" in result.stderr
 
 
 def test_a_csv_file_of_classes_gives_its_names(tmp_path):

@@ -2,7 +2,6 @@
 
 import json
 import re
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,19 +15,10 @@ from vitaclip_hf.cli.main import app, main
 
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo" / "checkpoint"
-COMMANDS = ["classify", "train", "evaluate", "compare", "average", "publish", "info", "convert"]
 
 
 def call(*arguments):
     return CliRunner().invoke(app, list(map(str, arguments)))
-
-
-def test_help_lists_the_commands_in_order():
-    for arguments in ([], ["--help"], ["-h"]):
-        result = call(*arguments)
-        assert result.exit_code == 0
-        listed = re.findall(r"^  (\w+)  ", result.stdout.partition("Commands:")[2], re.M)
-        assert [name for name in listed if name in COMMANDS] == COMMANDS
 
 
 @pytest.mark.parametrize(
@@ -52,40 +42,12 @@ def test_version_and_unknown_commands(refused):
     assert main(["--version"]) == 0 and main(["nothing"]) == 2
 
 
-def test_errors_name_flags_and_stay_on_one_line(tmp_path, refused):
-    error = refused("convert", "original", tmp_path / "no.pth", "--classes", "c.txt", "--output", tmp_path / "out")
-    assert error == f"vitaclip convert original: FILE {tmp_path / 'no.pth'}: no such file.\n"
-    (tmp_path / "clip").mkdir()
-    (tmp_path / "clip" / "config.json").write_text('{"model_type": "bert"}')
-    refused("convert", "clip", tmp_path / "clip", "--output", tmp_path / "out")
-    error = refused("convert", "clip", "a/b", "--output", tmp_path / "out", "--seed", "-1")
-    assert error.startswith("vitaclip convert clip: --seed -1: must be")
-    error = refused("publish", "--model", DEMO, "--repo-id", "nobody")
-    assert error.startswith("vitaclip publish: --repo-id 'nobody'")
-
-
 def test_underscores_are_hyphens():
     written = call("classify", "no such file.mp4", "--model", "x", "--labels_file=none.txt", "--batch_size", "2")
     assert written.exit_code == 2 and "none.txt" in written.stderr
 
 
 # Training and evaluation
-
-
-@pytest.mark.parametrize("command", ["train", "evaluate"])
-def test_arguments_are_passed_on_in_their_order(command, monkeypatch):
-    """Whatever they look like: options of ours, of click's and of neither."""
-    given = []
-    if command == "train":
-        monkeypatch.setattr("vitaclip_hf.training.run.train", lambda arguments: given.append(list(arguments)))
-    else:
-        monkeypatch.setattr(
-            "vitaclip_hf.cli.evaluate.parse_arguments", lambda arguments, _: given.append(arguments) or 1 / 0
-        )
-    arguments = ["own-folder", "--videos", "a b", "--resume", "--help-all", "--x=1", "--templates", "a {}", "b {}"]
-    with suppress(ZeroDivisionError):
-        main([command, *arguments])
-    assert given == [arguments]
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate"])
@@ -131,11 +93,6 @@ def test_info_of_prompts_alone_and_of_a_clip(tokenizer, tmp_path):
     found = facts("--model", tmp_path / "prompts")
     assert found["kind"].startswith("prompts alone") and found["base_model"] == str(tmp_path / "clip")
     assert found["classes"] == ["archery", "tai chi"]
-
-
-def test_info_of_what_is_no_checkpoint(tmp_path, refused):
-    assert str(tmp_path) in refused("info", "--model", tmp_path)
-    assert "some/where/else" in refused("info", "--model", "some/where/else")
 
 
 def test_info_of_the_installation():

@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "examples" / "demo"
@@ -17,17 +15,11 @@ LOADED = "print(json.dumps([name for name in ('torch', 'transformers') if name i
 def in_a_new_process(code: str, *arguments, **environment: str) -> subprocess.CompletedProcess:
     environment = os.environ | {"PYTHONPATH": str(ROOT)} | environment
     command = [sys.executable, "-c", f"import json, sys\n{code}", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, cwd=ROOT)
-
-
-def start(*arguments, **environment: str) -> tuple[int, str, str]:
-    """The installed command: exit code, stdout, and stderr, whose last line names what it has loaded."""
-    code = f"from vitaclip_command import main\nimport atexit\natexit.register(lambda: {LOADED})\nsys.exit(main())"
-    result = in_a_new_process(code, *arguments, **environment)
-    return result.returncode, result.stdout, result.stderr
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
 
 
 def test_help_and_wrong_usage_load_neither_torch_nor_transformers():
+    """And then a command at work does, with nothing but its results on stdout."""
     calls = [
         *([], ["--help"], ["--version"], ["convert", "--help"], ["classify", "--help"], ["search", "--help"]),
         *(["train", "own-folder", "--help"], ["evaluate", "-h"]),
@@ -40,6 +32,8 @@ def test_help_and_wrong_usage_load_neither_torch_nor_transformers():
         ["export", "--model", "x", "--output", "x", "--labels-file", "none.txt"],
         ["train"],
     ]
+    video = str(DEMO / "videos" / "red_star_turning.mp4")
+    work = ["classify", video, "none.mp4", "--model", str(DEMO / "checkpoint"), "--labels", "a,b", "--format", "csv"]
     code = f"""
 from vitaclip_command import main
 sys.modules["evaluate"] = None  # so that `train` ends at once
@@ -51,36 +45,38 @@ for arguments in json.loads(sys.argv[1]):
         print("code", end.code, file=sys.stderr)
     {LOADED}
 """
-    lines = in_a_new_process(code, json.dumps(calls)).stderr.splitlines()
-    assert [line for line in lines if line.startswith("code")] == [*["code 0"] * 8, *["code 2"] * 11]
-    assert lines.count("[]") == 19 and len(lines) == 2 * 19 + 11  # and an error is one line
+    result = in_a_new_process(code, json.dumps([*calls, work]))
+    lines = result.stderr.splitlines()
+    assert [line for line in lines if line.startswith("code")] == [*["code 0"] * 8, *["code 2"] * 11, "code 1"]
+    assert lines[: 2 * 19 + 11].count("[]") == 19  # and an error is one line
+    assert "vitaclip classify: none.mp4: no such file" in result.stderr
+    assert lines[-1] == '["torch", "transformers"]'
+    rows = [line.partition(",")[0] for line in result.stdout.splitlines()[-4:]]
+    assert rows == ["video", video, video, "none.mp4"]
 
 
 def test_completion_loads_neither_torch_nor_transformers():
-    code, out, error = start(_VITACLIP_COMPLETE="complete_bash", COMP_WORDS="vitaclip cla", COMP_CWORD="1")
-    assert out.split() == ["classify"] and error == "[]\n"
-
-
-def test_a_command_at_work_registers_the_model_and_keeps_stdout_for_results():
-    videos = [DEMO / "videos" / "red_star_turning.mp4", "none.mp4"]
-    options = ["--model", DEMO / "checkpoint", "--labels", "a,b", "--format", "csv"]
-    code, out, error = start("classify", *videos, *options)
-    assert code == 1 and len(out.splitlines()) == 4 and "vitaclip classify: none.mp4: no such file" in error
-    assert error.splitlines()[-1] == '["torch", "transformers"]'
+    code = f"from vitaclip_command import main\nimport atexit\natexit.register(lambda: {LOADED})\nmain()"
+    words = {"_VITACLIP_COMPLETE": "complete_bash", "COMP_WORDS": "vitaclip cla", "COMP_CWORD": "1"}
+    result = in_a_new_process(code, **words)
+    assert result.stdout.split() == ["classify"] and result.stderr == "[]\n"
 
 
 def test_import_registers_and_changes_nothing_else():
-    """Before and after: the tasks of transformers; then the model and its processor by the auto classes."""
+    """Before and after: the tasks of transformers; without PyAV, the model; then all by the auto classes."""
     code = """
-from transformers import AutoModel, AutoProcessor, pipeline
+from transformers import AutoModel, AutoProcessor, AutoTokenizer, pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 before = dict(PIPELINE_REGISTRY.supported_tasks)
+sys.modules["av"] = None
 import vitaclip_hf
 after = dict(PIPELINE_REGISTRY.supported_tasks)
 new = after.pop("zero-shot-video-classification")
 assert after == before and new["impl"] is vitaclip_hf.ZeroShotVideoClassificationPipeline
 model = sys.argv[1]
 assert type(AutoModel.from_pretrained(model)) is vitaclip_hf.VitaClipModel
+assert len(AutoTokenizer.from_pretrained(model)("a star").input_ids) > 2
+del sys.modules["av"]
 assert type(AutoProcessor.from_pretrained(model)) is vitaclip_hf.VitaClipProcessor
 assert type(pipeline("zero-shot-video-classification", model=model)) is new["impl"]
 assert type(pipeline("video-classification", model=model)) is not vitaclip_hf.VitaClipVideoClassificationPipeline
@@ -88,22 +84,3 @@ assert all(hasattr(vitaclip_hf, name) for name in vitaclip_hf.__all__) and not h
 """
     result = in_a_new_process(code, DEMO / "checkpoint")
     assert result.returncode == 0, result.stderr
-
-
-def test_a_model_loads_without_pyav():
-    code = """
-sys.modules["av"] = None
-import vitaclip_hf
-from transformers import AutoModel, AutoTokenizer
-assert type(AutoModel.from_pretrained(sys.argv[1])) is vitaclip_hf.VitaClipModel
-assert len(AutoTokenizer.from_pretrained(sys.argv[1])("a star").input_ids) > 2
-"""
-    result = in_a_new_process(code, DEMO / "checkpoint")
-    assert result.returncode == 0, result.stderr
-
-
-@pytest.mark.parametrize("package", ["accelerate", "datasets", "evaluate", "matplotlib", "pyarrow"])
-def test_missing_package_is_one_line(package, monkeypatch, refused):
-    """That of `evaluate` is in test_wheel.py, in a process that has not imported it."""
-    monkeypatch.setitem(sys.modules, package, None)
-    assert refused("train") == f'vitaclip train: not installed: {package}; pip install "vitaclip_hf[train]"\n'

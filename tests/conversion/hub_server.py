@@ -52,6 +52,10 @@ class Request:
     authorization: str | None
 
 
+class Refusal(Exception):
+    """Status, the Hub's code and message of a request that is refused."""
+
+
 class HubServer(ThreadingHTTPServer):
     """Use as a context manager; `url` goes into HF_ENDPOINT."""
 
@@ -101,64 +105,52 @@ class HubHandler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    def refuse(self, status: int, code: str, message: str) -> None:
-        self.answer(status, {"error": message}, X_Error_Code=code, X_Error_Message=message)
-
     def serve(self) -> None:
         path, authorization = unquote(urlsplit(self.path).path), self.headers.get("Authorization")
         content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.server.requests.append(Request(self.command, path, authorization))
-        if self.command == "POST" and path != "/api/validate-yaml" and authorization != f"Bearer {TOKEN}":
-            self.refuse(401, "Unauthorized", "Invalid username or password.")
-            return
-        for method, pattern, handle in ROUTES:
-            if self.command in method and (match := re.fullmatch(pattern, path)):
-                handle(self, content, **match.groupdict())
-                return
-        self.refuse(404, "NotFound", f"hub_server knows no route {self.command} {path}")
+        try:
+            if self.command == "POST" and path != "/api/validate-yaml" and authorization != f"Bearer {TOKEN}":
+                raise Refusal(401, "Unauthorized", "Invalid username or password.")
+            for method, pattern, handle in ROUTES:
+                if self.command in method and (match := re.fullmatch(pattern, path)):
+                    return handle(self, content, **match.groupdict())
+            raise Refusal(404, "NotFound", f"hub_server knows no route {self.command} {path}")
+        except Refusal as refusal:
+            status, code, message = refusal.args
+            return self.answer(status, {"error": message}, X_Error_Code=code, X_Error_Message=message)
 
     do_GET = do_HEAD = do_POST = serve
 
-    def found(self, repo: str, revision: str) -> tuple[Repository, str] | None:
+    def found(self, repo: str, revision: str) -> tuple[Repository, str]:
         repository = self.server.repositories.get(repo)
         if repository is None:
-            self.refuse(404, "RepoNotFound", "Repository not found")
-            return None
+            raise Refusal(404, "RepoNotFound", "Repository not found")
         if repo in self.server.gated:
-            self.refuse(401, "GatedRepo", "Access to this model is restricted")
-            return None
+            raise Refusal(401, "GatedRepo", "Access to this model is restricted")
         commit = repository.resolve(revision)
         if commit is None:
-            self.refuse(404, "RevisionNotFound", f"Invalid rev id: {revision}")
-            return None
+            raise Refusal(404, "RevisionNotFound", f"Invalid rev id: {revision}")
         return repository, commit
 
     def get_file(self, _: bytes, repo: str, revision: str, file: str) -> None:
-        if not (found := self.found(repo, revision)):
-            return
-        repository, commit = found
+        repository, commit = self.found(repo, revision)
         content = repository.commits[commit].get(file)
         if content is None:
-            self.refuse(404, "EntryNotFound", "Entry not found")
-            return
+            raise Refusal(404, "EntryNotFound", "Entry not found")
         self.answer(200, content, ETag=f'"{hashlib.sha256(content).hexdigest()}"', X_Repo_Commit=commit)
 
     def get_info(self, _: bytes, repo: str, revision: str | None = None) -> None:
-        if not (found := self.found(repo, revision or "main")):
-            return
-        repository, commit = found
+        repository, commit = self.found(repo, revision or "main")
         files = repository.commits[commit]
         task = _metadata(files.get("README.md", b"").decode()).get("pipeline_tag")
         info = {"id": repo, "modelId": repo, "sha": commit, "private": False, "tags": [], "pipeline_tag": task}
         self.answer(body=info | {"siblings": [{"rfilename": name} for name in files]})
 
     def get_tree(self, _: bytes, repo: str, revision: str, folder: str | None = None) -> None:
-        if not (found := self.found(repo, revision)):
-            return
-        repository, commit = found
+        repository, commit = self.found(repo, revision)
         if folder:
-            self.refuse(404, "EntryNotFound", f"{folder} does not exist")
-            return
+            raise Refusal(404, "EntryNotFound", f"{folder} does not exist")
         entries = [
             {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
             for name, content in repository.commits[commit].items()
@@ -175,24 +167,17 @@ class HubHandler(BaseHTTPRequestHandler):
         self.answer(409 if exists else 200, {"url": f"{self.server.url}/{repo}", "error": "You already created it"})
 
     def create_branch(self, _: bytes, repo: str, branch: str) -> None:
-        repository = self.server.repositories[repo]
-        exists = branch in repository.branches
-        repository.branches.setdefault(branch, repository.branches["main"])
-        self.answer(409 if exists else 201, {"error": "Reference already exists"} if exists else {})
+        branches = self.server.repositories[repo].branches
+        branches[branch] = branches["main"]
+        self.answer(201, {})
 
     def choose_upload(self, content: bytes, repo: str, revision: str) -> None:
-        if not self.found(repo, revision):
-            return
-        files = [
-            {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
-            for file in json.loads(content)["files"]
-        ]
-        self.answer(body={"files": files})
+        self.found(repo, revision)
+        paths = [file["path"] for file in json.loads(content)["files"]]
+        self.answer(body={"files": [{"path": p, "uploadMode": "regular", "shouldIgnore": False} for p in paths]})
 
     def commit(self, content: bytes, repo: str, revision: str) -> None:
-        if not (found := self.found(repo, revision)):
-            return
-        repository, parent = found
+        repository, parent = self.found(repo, revision)
         files, message = dict(repository.commits[parent]), ""
         for line in content.splitlines():
             operation = json.loads(line)

@@ -1,16 +1,15 @@
 """Stock CLIPs of every format as initial Vita-CLIP folders: the same features, and nothing lost on the way."""
 
 import json
-import os
 from pathlib import Path
 from types import SimpleNamespace
 
 import open_clip
 import pytest
 import torch
+from payload import Payload
 from safetensors.torch import load_file, save_file
-from tiny_models import tiny_clip
-from tokenizers import pre_tokenizers
+from tiny_models import letter_tokenizer, tiny_clip
 from transformers import (
     AutoModel,
     AutoProcessor,
@@ -64,12 +63,8 @@ def save_open_clip(folder: Path, model, quick_gelu: bool = True, **changes) -> P
 
 @pytest.fixture(scope="module")
 def letters(tmp_path_factory) -> Path:
-    """A tokenizer of CLIP's kind that knows letters alone: the real one takes longer to load than all else here."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokens = [*alphabet, *(f"{letter}</w>" for letter in alphabet), "<|startoftext|>", "<|endoftext|>"]
     folder = tmp_path_factory.mktemp("letters")
-    vocab = {token: index for index, token in enumerate(tokens)}
-    CLIPTokenizer(vocab=vocab, merges=[], model_max_length=20).save_pretrained(folder)
+    letter_tokenizer(20).save_pretrained(folder)
     return folder
 
 
@@ -117,17 +112,27 @@ def check_features(folder: Path, original) -> VitaClipModel:
     return model
 
 
-@pytest.mark.parametrize("quick_gelu", [True, False])
-@pytest.mark.parametrize("kind", [open_clip.CLIP, open_clip.CustomTextCLIP])
-def test_open_clip_folder(tmp_path, convert, quick_gelu, kind):
+# Settings that are written out although they are CLIP's own.
+WRITTEN_OUT = {"vision_cfg__pool_type": "tok", "text_cfg__pool_type": "argmax"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "quick_gelu", "resample", "changes"),
+    [
+        (open_clip.CLIP, True, 3, {}),
+        (open_clip.CustomTextCLIP, False, 2, WRITTEN_OUT | {"preprocess_cfg__interpolation": "bilinear"}),
+    ],
+)
+def test_open_clip_folder(tmp_path, convert, kind, quick_gelu, resample, changes):
     original = open_clip_model(quick_gelu, kind)
-    convert(save_open_clip(tmp_path / "clip", original, quick_gelu))
+    convert(save_open_clip(tmp_path / "clip", original, quick_gelu, **changes))
     model = check_features(tmp_path / "out", original)
     assert model.config.vision_config.hidden_act == ("quick_gelu" if quick_gelu else "gelu")
     processor = AutoProcessor.from_pretrained(tmp_path / "out")
     assert tuple(processor.video_processor.image_mean) == (0.5, 0.4, 0.3)
     assert tuple(processor.video_processor.image_std) == (0.2, 0.3, 0.4)
     assert processor.video_processor.crop_size == {"height": 32, "width": 32}
+    assert processor.video_processor.resample == resample
 
 
 def openai_extras() -> dict:
@@ -151,15 +156,13 @@ def test_state_dicts(tmp_path, convert, wrap, activation):
 
 
 def test_pickled_open_clip_folder(tmp_path, convert):
-    """The older file of the Hub's open_clip repositories; and the same file given by itself."""
+    """The older file of the Hub's open_clip repositories."""
     original = open_clip_model(quick_gelu=False)
     folder = save_open_clip(tmp_path / "clip", original, quick_gelu=False)
     (folder / "open_clip_model.safetensors").unlink()
     torch.save(original.state_dict(), folder / "open_clip_pytorch_model.bin")
     convert(folder)
     check_features(tmp_path / "out", original)
-    convert(folder / "open_clip_pytorch_model.bin", output=tmp_path / "file")
-    check_features(tmp_path / "file", original)
 
 
 def test_transformers_clip_is_bit_equal(tmp_path, convert, letters):
@@ -282,9 +285,7 @@ def test_every_key_is_accounted_for(tmp_path, refuses, change, message):
     ("changes", "message"),
     [
         ({"vision_cfg__timm_model_name": "vit"}, "vision_cfg.timm_model_name='vit'"),
-        ({"vision_cfg__pool_type": "avg"}, "vision_cfg.pool_type='avg'"),
         ({"text_cfg__no_causal_mask": True}, "text_cfg.no_causal_mask=True"),
-        ({"text_cfg__hf_tokenizer_name": "other"}, "text_cfg.hf_tokenizer_name='other'"),
         ({"preprocess_cfg__resize_mode": "squash"}, "resize_mode='squash'"),
         ({"preprocess_cfg__interpolation": "random"}, "interpolation='random'"),
         ({"model_cfg__multimodal_cfg": {}}, "multimodal_cfg={}"),
@@ -294,13 +295,6 @@ def test_every_key_is_accounted_for(tmp_path, refuses, change, message):
 )
 def test_open_clip_models_that_are_no_clip(tmp_path, refuses, changes, message):
     refuses(save_open_clip(tmp_path / "clip", open_clip_model(), **changes), f"open_clip_config.json: .*{message}")
-
-
-def test_open_clip_details(tmp_path, convert):
-    """Settings that are written out although they are CLIP's own; bilinear resizing."""
-    changes = {"vision_cfg__pool_type": "tok", "text_cfg__pool_type": "argmax"}
-    convert(save_open_clip(tmp_path / "clip", open_clip_model(), preprocess_cfg__interpolation="bilinear", **changes))
-    assert AutoProcessor.from_pretrained(tmp_path / "out").video_processor.resample == 2
 
 
 def test_damaged_transformers_folders(tmp_path, refuses):
@@ -341,16 +335,6 @@ def test_damaged_files(tmp_path, folder, refuses):
     refuses(tmp_path / "clip.pt", "pass `activation` quick_gelu .*MetaCLIP.* or gelu", **HEADS)
 
 
-class Malicious:
-    """Leaves a file behind if it is ever unpickled with code allowed."""
-
-    def __init__(self, trace: Path):
-        self.trace = trace
-
-    def __reduce__(self):
-        return (os.mkdir, (str(self.trace),))
-
-
 @pytest.mark.parametrize("place", ["clip.pth", "odd.safetensors", "open_clip_pytorch_model.bin", "pytorch_model.bin"])
 def test_malicious_pickles_are_refused_and_not_executed(tmp_path, refuses, folder, place):
     trace = tmp_path / "executed"
@@ -359,12 +343,9 @@ def test_malicious_pickles_are_refused_and_not_executed(tmp_path, refuses, folde
         stock_clip().save_pretrained(folder)
         (folder / "model.safetensors").unlink()
     (folder / "open_clip_model.safetensors").unlink()
-    torch.save({"logit_scale": torch.zeros(()), "x": Malicious(trace)}, folder / place)
+    torch.save({"logit_scale": torch.zeros(()), "x": Payload(trace)}, folder / place)
     refuses(source, "plain tensors|not safetensors")
     assert not trace.exists()
-    with (folder / place).open("rb") as file:
-        torch.load(file, weights_only=False)
-    assert trace.exists()  # it would have been executed
 
 
 def test_pickled_tensors_of_a_transformers_folder(tmp_path, convert):
@@ -387,19 +368,6 @@ def test_torchscript_is_refused_and_not_executed(tmp_path, refuses):
 
     torch.jit.script(Scripted()).save(str(tmp_path / "ViT-B-16.pt"))
     refuses(tmp_path / "ViT-B-16.pt", "TorchScript.*openai/clip-vit-base-patch16.*state_dict")
-
-
-def test_command_line(tmp_path, letters, capsys):
-    original = open_clip_model(quick_gelu=False)
-    torch.save(original.state_dict(), tmp_path / "laion.bin")
-    (tmp_path / "classes.txt").write_text("archery\ntai chi\nyoga\n")
-    (tmp_path / "prompts.json").write_text(json.dumps({"text_config": {"num_context_tokens": 4}}))
-    arguments = ["convert", "clip", tmp_path / "laion.bin", "--output", tmp_path / "out", "--tokenizer", letters]
-    arguments += ["--activation", "gelu", "--vision-heads", "4", "--text-heads", "4"]
-    arguments += ["--classes", tmp_path / "classes.txt", "--preset", tmp_path / "prompts.json"]
-    assert main(list(map(str, arguments))) == 0
-    model = check_features(tmp_path / "out", original)
-    assert capsys.readouterr().out == f"{tmp_path}/out: {model.num_parameters():,} parameters, 3 classes\n"
 
 
 def test_arguments_that_do_not_fit(tmp_path, folder, refuses, convert):
@@ -463,16 +431,19 @@ def test_vifi_features_are_those_of_the_weights_and_the_base_token_embedding(tmp
     assert main([*command, "--base", str(tmp_path / "base")]) == 2  # the folder is there
 
 
-@pytest.mark.parametrize("change", ["missing", "unknown", "shape"])
-def test_other_files_than_vifi_clips_are_refused(tmp_path, base, refused, change):
-    weights = vifi_weights(open_clip_model())
-    name = "module.image_encoder.ln_post.weight"
-    if change == "missing":
-        del weights[name]
-    elif change == "unknown":
-        weights["module.image_encoder.VPT"] = torch.zeros(10, 48)
-    else:
-        weights[name] = torch.ones(7)
-    torch.save({"model": weights}, tmp_path / "vifi.pth")
+POST_NORM = "module.image_encoder.ln_post.weight"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "token"),
+    [
+        ("module.image_encoder.VPT", torch.zeros(10, 48), "VPT"),
+        (POST_NORM, torch.ones(7), "post_layernorm.weight"),
+        (POST_NORM, None, "post_layernorm.weight"),
+    ],
+)
+def test_other_files_than_vifi_clips_are_refused(tmp_path, base, refused, name, value, token):
+    weights = vifi_weights(open_clip_model()) | {name: value}
+    torch.save({"model": {key: tensor for key, tensor in weights.items() if tensor is not None}}, tmp_path / "vifi.pth")
     error = refused("convert", "vifi", tmp_path / "vifi.pth", "--output", tmp_path / "out", "--base", tmp_path / "base")
-    assert ("VPT" if change == "unknown" else "post_layernorm.weight") in error and not (tmp_path / "out").exists()
+    assert token in error and not (tmp_path / "out").exists()

@@ -5,6 +5,7 @@ import re
 
 import pytest
 import torch
+from payload import Payload
 from tiny_models import GOLDEN_CASES
 from transformers import AutoModel, AutoModelForVideoClassification, AutoProcessor
 
@@ -134,11 +135,9 @@ EMBEDDING, POSITIONS = "module.textual.token_embedding.weight", "module.textual.
     [
         ("module.visual.extra", torch.zeros(2), "have no place.*visual.extra"),
         ("module.visual.ln_post.weight", None, "post_layernorm.weight"),
-        ("module.visual.blocks.1.norm1.bias", None, "layers.1.layer_norm1.bias"),
         ("module.prompt_learner.ctx", None, "lacks prompt_learner.ctx"),
         ("module.visual.blocks.0.summary_ln.weight", None, "no place in a model of this kind.*summary"),
         (EMBEDDING, lambda table: table[:5], "tower has 5 tokens"),
-        (EMBEDDING, lambda table: table[:0], "no plain tensors .empty"),
         # Tensors without an entry can claim any size: these took 8 GB for each class.
         (POSITIONS, torch.zeros(10**9, 0), "no plain tensors .empty.*positional"),
         (POSITIONS, torch.zeros(10**6, 1), "positional_embedding has the width 1"),
@@ -207,19 +206,14 @@ def test_unreadable_checkpoint(convert, tmp_path, content):
         convert(checkpoint=tmp_path / "broken.pth")
 
 
-class Malicious:
-    def __reduce__(self):
-        return (print, ("executed",))
-
-
 def test_command_line(golden_cases, tmp_path, tokenizer_folder, capsys):
     case = golden_cases["summary_only_csc_middle"]
     options = ["--classes", case.classes, "--output", tmp_path / "out", "--tokenizer", tokenizer_folder]
     options += ["--vision-heads", "4", "--text-heads", "2", "--context-position", "middle"]
-    torch.save({"model": Malicious()}, tmp_path / "evil.pth")
+    torch.save({"model": Payload(tmp_path / "executed")}, tmp_path / "evil.pth")
     assert main(["convert", "original", *map(str, [tmp_path / "evil.pth", *options])]) == 2
     refused = capsys.readouterr()
-    assert "executed" not in refused.out + refused.err and not (tmp_path / "out").exists()
+    assert not (tmp_path / "executed").exists() and not (tmp_path / "out").exists()
     assert "FILE" in refused.err and "evil.pth" in refused.err and refused.err.count("\n") == 1
     assert main(["convert", "original", *map(str, [case.checkpoint, *options])]) == 0
     model = AutoModel.from_pretrained(tmp_path / "out").eval()

@@ -14,7 +14,6 @@ from vitaclip_hf import load_checkpoint
 from vitaclip_hf.conversion import model_card
 from vitaclip_hf.data.annotations import read_annotations
 from vitaclip_hf.loading.prompts_alone import fingerprint_of_tensors
-from vitaclip_hf.model.configuration_vita_clip import PROMPT_FIELDS
 
 
 ROOT = Path(__file__).parents[2]
@@ -60,15 +59,12 @@ def processor(tokenizer):
 
 @pytest.fixture
 def make(model, processor, tmp_path):
-    """The card of the tiny model, with files beside it: JSON and YAML of plain data, or text as it is."""
+    """The card of the tiny model, with files beside it: of plain data, or text as it is."""
 
     def write(license=None, **files) -> str:
         for name, content in files.items():
-            text = content if isinstance(content, str) else yaml.safe_dump(content, allow_unicode=True)
-            kind = "json" if name in ("run", "results") else "yaml"
-            if kind == "json" and not isinstance(content, str):
-                text = json.dumps(content)
-            (tmp_path / f"{name}.{kind}").write_text(text)
+            text = content if isinstance(content, str) else json.dumps(content)  # which is YAML too
+            (tmp_path / f"{name}.{'json' if name in ('run', 'results') else 'yaml'}").write_text(text)
         return model_card.make_card(tmp_path, "test-org/tiny", model, processor, license=license)
 
     return write
@@ -104,36 +100,6 @@ def test_nothing_recorded_is_said(make):
     assert data.pipeline_tag in PIPELINE_REGISTRY.get_supported_tasks()
     assert "zero-shot-video-classification" in data.tags
     assert data.eval_results is None and data.base_model is None
-
-
-def test_parameters_sizes_and_prompts(make, model):
-    table = sections(make())["The model"]
-    state, parameters = model.state_dict(), dict(model.named_parameters())
-    prompts = [n for n in state if re.search(r"\.prompts\.|time_embedding|^class_prompts|^logit_scale$", n)]
-    whole = sum(t.numel() * t.element_size() for t in state.values())
-    alone = sum(state[name].numel() * state[name].element_size() for name in prompts)
-    trained = sum(parameters[name].numel() for name in prompts if name in parameters)
-    assert f"| {sum(p.numel() for p in parameters.values()):,} / {trained:,} |" in table
-    assert f"| {whole:,} / {alone:,} |" in table
-    assert "| 2 layers, width 48, 32-pixel frames, patches of 8 |" in table
-    for part in ("vision_config", "text_config"):
-        for name in PROMPT_FIELDS[part]:
-            assert f"`{name}={getattr(getattr(model.config, part), name)}`" in table
-
-
-def test_recipe_and_run(make):
-    recipe = {"model": "openai/clip-vit-base-patch16", "videos": "/home/me/k400", "output_dir": "/home/me/runs/1"}
-    run = {"data": {"classes": 3, "train": {"sha256": "ab" * 32}}, "ranks": 8, "base_revision": "1" * 40}
-    run["date"] = "2026-11-21T10:00:00+00:00"
-    environment = {"environment": {"torch": "2.15.0"}, "command": "/home/me/x"}
-    card = make(recipe=recipe | {"learning_rate": 4e-4}, run=run | environment)
-    training = sections(card)["Data and training"]
-    shown = yaml.safe_load(re.search(r"```yaml\n(.*?)```", training, re.S)[1])
-    assert shown == {"model": "openai/clip-vit-base-patch16", "videos": "k400", "learning_rate": 4e-4}
-    assert json.loads(re.search(r"```json\n(.*?)```", training, re.S)[1]) == run["data"]
-    assert "Trained on 8 rank(s); 2026-11-21T10:00:00+00:00 (UTC); torch 2.15.0." in training
-    assert "/home/me" not in card
-    assert ModelCard(card).data.base_model == "openai/clip-vit-base-patch16"
 
 
 def measured(model, /, **changes) -> dict:
@@ -175,14 +141,10 @@ def test_texts_of_the_author(make):
         ("card", "limit: few", "limit"),
         ("card", "a: [", "card.yaml"),
         ("card", "just text", "card.yaml"),
-        *(("card", text, text.split(":")[0]) for text in ("summary: 5", "tags: abc", "labels: [true]", "limits:")),
-        *(("card", text, text.split(":")[0]) for text in ("limits: ' '", "labels: []", "base_model: /home/me/clip")),
+        *(("card", text, text.split(":")[0]) for text in ("summary: 5", "labels: [true]", "base_model: /home/me/clip")),
         ("recipe", "- a", "recipe.yaml"),
         ("results", "{}", "not the results.json"),
-        *(
-            ("results", json.dumps(RESULTS | {part: 5}), "not the results.json")
-            for part in ("protocol", "rows", "splits")
-        ),
+        ("results", json.dumps(RESULTS | {"rows": 5}), "not the results.json"),
         ("results", json.dumps(RESULTS), "of another model: its weights are ffffffffffff"),
         ("run", "{", "run.json"),
         ("run", "[]", "run.json"),
@@ -230,10 +192,7 @@ def test_no_secret_and_no_folder_of_the_author(make, model, tmp_path):
         ({}, {"model": "org/clip", "revision": "main"}, {}, "org/clip"),
         ({}, {"model": "runs/clip"}, {"base_revision": None}, None),
         ({}, {"model": "org/clip"}, {}, None),
-        *(
-            ({}, {"model": name}, {"base_revision": "0" * 40}, None)
-            for name in ("/home/me/clip", "runs/my/clip", "../clip")
-        ),
+        ({}, {"model": "/home/me/clip"}, {"base_revision": "0" * 40}, None),
     ],
 )
 def test_base_model(make, tmp_path, monkeypatch, texts, recipe, run, expected):

@@ -36,7 +36,7 @@ def videos(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def plan(videos):
     return plan_evaluation(load_protocol(str(videos / "lists" / "mini.yaml")), videos, videos / "lists")
 
@@ -51,9 +51,8 @@ def one_thread():
 
 
 @pytest.fixture(scope="session")
-def finished(videos, checkpoint, one_thread, tmp_path_factory) -> SimpleNamespace:
+def finished(plan, checkpoint, one_thread, tmp_path_factory) -> SimpleNamespace:
     """One uninterrupted evaluation with batches of 5 (the last one not full): its folder, its videos, results.json."""
-    plan = plan_evaluation(load_protocol(str(videos / "lists" / "mini.yaml")), videos, videos / "lists")
     folder = tmp_path_factory.mktemp("finished") / "results"
     evaluator = Evaluator(checkpoint, plan, batch_size=5)
     finished = run_all(evaluator, folder)

@@ -45,7 +45,7 @@ def test_two_ranks_killed_half_way(videos, finished, tmp_path):
         part.kill()
     process.wait()
     assert not (output / "results.json").exists()
-    done = subprocess.run(ranks, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(ranks, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "videos are finished" in done.stdout and done.stdout.count("written to") == 1
     assert "missing: missing.mp4" in done.stderr
@@ -58,15 +58,11 @@ def test_two_ranks_killed_half_way(videos, finished, tmp_path):
     [
         (["--protocol", "hmdb51-zeroshot"], "'hmdb51-zero-shot'"),
         (["--annotations", "none.txt"], "none.txt"),
-        (["--splits", "4"], "'4'"),
         (["--templates", "no place"], "--templates"),
         (["--text", "supervised"], "--text"),
         (["--model", "no/such/folder"], "no/such/folder"),
         (["--workers", "-1"], "--workers"),
-        (["--shots", "8"], "--shots"),
         (["--batch_size", "0"], "--batch-size"),
-        (["--num-spatial-views", "2"], "--num-spatial-views"),
-        (["--max-seconds", "-1"], "--max-seconds"),
         (["--views", "3"], "num_views"),
         (["--blend", "2"], "--blend"),
         (["--videos", str(ROOT / "tests")], "12 videos"),

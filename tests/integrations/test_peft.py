@@ -48,29 +48,11 @@ def trained(tokenizer, videos, tmp_path_factory):
     return model, first, logits(model, videos), folder / "adapter"
 
 
-def test_training_changes_the_adapter_alone(trained, tokenizer, videos):
-    model, first, last, _ = trained
-    untrained = base_model(tokenizer)
-    assert torch.equal(first, logits(untrained, videos))  # LoRA starts at zero
-    assert (last - first).abs().max() > 0.1
-    before = untrained.state_dict()
-    frozen = {name.replace(".base_layer", ""): p for name, p in model.get_base_model().named_parameters()}
-    frozen = {name: p for name, p in frozen.items() if not p.requires_grad and "modules_to_save" not in name}
-    frozen = {name.replace(".original_module", ""): p for name, p in frozen.items()}
-    assert len(frozen) > 60 and all(torch.equal(p, before[name]) for name, p in frozen.items())
-    changed = [name for name, p in model.named_parameters() if ".lora_B" in name and p.abs().max() > 0]
-    assert len(changed) == 8
-
-
-def test_saved_and_loaded_to_the_bit(trained, tokenizer, videos):
-    _, _, last, folder = trained
-    again = peft.PeftModel.from_pretrained(base_model(tokenizer), folder)
-    assert torch.equal(logits(again, videos), last)
-
-
 def test_switched_off_it_is_the_base_model(trained, tokenizer, videos):
     """The class matrix and label matrices that were kept with the adapter must not outlive it."""
     _, first, last, folder = trained
+    assert torch.equal(first, logits(base_model(tokenizer), videos))  # LoRA starts at zero
+    assert (last - first).abs().max() > 0.1
     again = peft.PeftModel.from_pretrained(base_model(tokenizer), folder)
     encoders: dict[int, VitaClipEncoder] = {}
 

@@ -1,6 +1,5 @@
 """The picture of an answer, by what is drawn and where."""
 
-import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -57,7 +56,7 @@ def test_frames_times_and_bars():
     assert "none: too far" in texts_of(noted)
 
 
-@pytest.mark.parametrize("count, height, width", [(1, 36, 64), (8, 64, 36), (16, 36, 64), (16, 64, 36), (11, 40, 40)])
+@pytest.mark.parametrize("count, height, width", [(1, 36, 64), (16, 64, 36), (11, 40, 40)])
 def test_frames_keep_their_shape_and_stay_on_the_page(count, height, width):
     drawn = draw_answer(frames(count, height, width), None, SCORES[:1])
     page_width, page_height = drawn.get_size_inches()
@@ -87,24 +86,10 @@ def test_ten_long_labels_overlap_nothing():
     assert shortened == "a person who explains how to assemble a\nwooden bookshelf from a flat package…"
 
 
-def test_words_longer_than_a_line_are_cut_and_odd_signs_are_no_formulas():
-    drawn = draw_answer(frames(1), None, [{"label": "x" * 500, "score": 1.0000001}], "long_" * 60)
-    title, _, label, percent = texts_of(drawn)
-    first, second = label.split("\n")
-    assert set(first) == {"x"} and second == first[: len(second) - 1] + "…" and percent == "100.0%"
-    assert title.startswith("long_long_") and title.endswith("…")
+def test_odd_signs_are_no_formulas():
     drawn = draw_answer(frames(1), None, [{"label": "$5_off$ and\n$\\nothing$ \x1b", "score": 0.5}], "$x^2$.mp4")
     drawn.canvas.draw()
     assert texts_of(drawn) == ["$x^2$.mp4", "", "$5_off$ and $\\nothing$ \\x1b", "50.0%"]
-
-
-def test_nothing_of_matplotlib_is_changed(tmp_path):
-    from matplotlib import pyplot
-
-    before = dict(matplotlib.rcParams), pyplot.get_fignums()
-    draw_answer(frames(2), [0.0, 1.0], SCORES).savefig(tmp_path / "answer.png")
-    assert (dict(matplotlib.rcParams), pyplot.get_fignums()) == before
-    assert (tmp_path / "answer.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(

@@ -35,10 +35,10 @@ SETTINGS = {"model": "none", "fingerprint": "0" * 64, "dtype": "float32"}
 MODEL = ["--model", str(DEMO / "checkpoint")]
 
 
-@pytest.fixture
-def folder(tmp_path) -> Path:
+@pytest.fixture(scope="session")
+def films(tmp_path_factory) -> Path:
     """Three samples, one of them in a subfolder, a long video of two scenes, and a broken file."""
-    folder = tmp_path / "it's"
+    folder = tmp_path_factory.mktemp("films")
     (folder / "more").mkdir(parents=True)
     for name in ("red_star_moving_left", "red_star_turning"):
         shutil.copy(DEMO / "videos" / f"{name}.mp4", folder)
@@ -49,6 +49,11 @@ def folder(tmp_path) -> Path:
     (folder / "broken.mp4").write_bytes(b"no video at all")
     (folder / "notes.txt").write_text("no video, not looked at")
     return folder
+
+
+@pytest.fixture
+def folder(films, tmp_path) -> Path:
+    return shutil.copytree(films, tmp_path / "it's")
 
 
 @pytest.fixture
@@ -435,7 +440,6 @@ def test_the_number_type_is_that_of_the_table(folder, capsys):
         (["index", "{folder}", *MODEL, "--window", "1", "--stride", "2"], "--stride must be above 0"),
         (["embed", "no.mp4", *MODEL, "--output", "{folder}/x"], "no.mp4"),
         (["embed", SAMPLES[0], *MODEL, "--output", "{folder}/x", "--stride", "1"], "--stride"),
-        (["search", "x", "--folder", "{folder}"], "no index of this version"),
         (["search", "--folder", "{folder}"], "give either TEXT or --video"),
         (["search", "x", "--folder", "{folder}", "--contact-sheet", "hits.doc"], "--contact-sheet hits.doc: the name"),
         (["search", "x", "--index", "{folder}/old"], "no index of this version"),

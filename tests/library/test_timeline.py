@@ -279,13 +279,12 @@ def test_picture():
         assert np.allclose((data.baseline - data.values) / LANE_BAR, inside * score, atol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", ["auto", "bfloat16"])
-def test_command(checkpoint, joined, scenes, tmp_path, capsys, dtype):
+def test_command(checkpoint, joined, scenes, tmp_path, capsys):
     arguments = ["timeline", str(joined), "--model", str(DEMO / "checkpoint"), "--window", "2", "--stride", "1"]
     labels = [scene.label for scene in scenes]
     outputs = [tmp_path / f"t.{ending}" for ending in ("json", "vtt", "png")]
     arguments += [part for path in outputs for part in ("--output", str(path))]
-    arguments += ["--labels", ",".join(labels), "--scores", str(tmp_path / "scores.csv"), "--dtype", dtype]
+    arguments += ["--labels", ",".join(labels), "--scores", str(tmp_path / "scores.csv")]
     assert main(arguments) == 0
     printed = capsys.readouterr()
     rows = json.loads(outputs[0].read_text())["results"]["joined"]
@@ -296,15 +295,13 @@ def test_command(checkpoint, joined, scenes, tmp_path, capsys, dtype):
     table = [list(map(float, row[2:])) for row in list(csv.reader((tmp_path / "scores.csv").open(newline="")))[1:]]
     full = VideoTimeline(checkpoint.encoder(), labels, window=2, stride=1).scores(joined)
     assert table == [pytest.approx(window.scores.tolist(), abs=0.05) for window in full]
-    name = str(fast_dtype()).removeprefix("torch.") if dtype == "auto" else dtype
-    assert f"s in {name} on " in printed.err
-    if dtype == "auto":
-        command = [*arguments[:8], "--labels", ",".join(labels)]
-        assert main([*command, "--clips", str(tmp_path / "clips")]) == 0
-        assert len([*(tmp_path / "clips").iterdir()]) == len(rows)
-        assert len(re.findall(r"clips/\d+ .*\.mp4 (?:copied|re-encoded)", capsys.readouterr().err)) == len(rows)
-        assert main([*command, "--min-length", "99"]) == 0
-        assert "the highest score of a window is" in capsys.readouterr().err
+    assert f"s in {str(fast_dtype()).removeprefix('torch.')} on " in printed.err
+    command = [*arguments[:8], "--labels", ",".join(labels)]
+    assert main([*command, "--clips", str(tmp_path / "clips")]) == 0
+    assert len([*(tmp_path / "clips").iterdir()]) == len(rows)
+    assert len(re.findall(r"clips/\d+ .*\.mp4 (?:copied|re-encoded)", capsys.readouterr().err)) == len(rows)
+    assert main([*command, "--min-length", "99"]) == 0
+    assert "the highest score of a window is" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

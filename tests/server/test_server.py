@@ -109,17 +109,6 @@ def test_templates_a_json_list_of_labels_and_the_classes_of_the_checkpoint(clien
     assert [row["label"] for row in of_classes["scores"]] == [row["label"] for row in classify(STAR, top_k=3)["scores"]]
 
 
-def test_requests_at_once_get_the_scores_of_one_at_a_time(client):
-    alone = [post(client, video).json() for video in VIDEOS]
-    with ThreadPoolExecutor(len(VIDEOS)) as threads:
-        together = list(threads.map(lambda video: post(client, video).json(), VIDEOS))
-    for one, other in zip(alone, together, strict=True):
-        assert (one["video"], one["answer"], one["frames"]) == (other["video"], other["answer"], other["frames"])
-        for name in ("score", "cosine"):
-            values = [[row[name] for row in found["scores"]] for found in (one, other)]
-            assert values[1] == pytest.approx(values[0], abs=1e-5)
-
-
 def test_what_waits_is_one_batch_and_one_bad_video_spoils_no_other(checkpoint):
     generator = torch.Generator().manual_seed(1)
     clips = [torch.randn(1, 8, 3, 48, 48, generator=generator) for _ in range(5)]

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from tiny_models import letter_tokenizer
 from tiny_training import arguments, save_start, write_videos
 
 from vitaclip_hf.cli.main import main
@@ -10,8 +11,8 @@ from vitaclip_hf.training import run as train_script
 
 
 @pytest.fixture(scope="session")
-def start(tokenizer, tmp_path_factory) -> Path:
-    return save_start(tmp_path_factory.mktemp("start"), tokenizer)
+def start(tmp_path_factory) -> Path:
+    return save_start(tmp_path_factory.mktemp("start"), letter_tokenizer())
 
 
 @pytest.fixture(scope="session")

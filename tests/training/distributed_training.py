@@ -1,8 +1,9 @@
 """What `test_distributed_training.py` runs on several ranks: optimizer steps and an evaluation of a tiny model.
 
-torchrun --nproc_per_node 2 tests/training/distributed_training.py OUTPUT '{"NAME": {"mode": "run", …}, …}'
+accelerate launch --config_file configuration/accelerate/fsdp.yaml tests/training/distributed_training.py OUTPUT JOBS
 
-Each job writes to the folder of its name.
+JOBS are arguments by name, as JSON; each writes to the folder of its name. One without arguments shards as the file
+says.
 """
 
 import json
@@ -14,17 +15,14 @@ import torch
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 from safetensors.torch import save_file
-from tiny_models import openai_tokenizer, tiny_model
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from tiny_models import letter_tokenizer, tiny_model, vocabulary
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.utils.data import Dataset
-from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
 from vitaclip_hf import VitaClipForVideoClassification
 from vitaclip_hf.training.arguments import VitaClipTrainingArguments
-from vitaclip_hf.training.shared_class_embeds import SharedClassEmbeds
-from vitaclip_hf.training.trainer import VitaClipTrainer, make_shardable
+from vitaclip_hf.training.trainer import VitaClipTrainer
 
 
 VIDEOS, CLASSES = 8, 3
@@ -54,7 +52,8 @@ class FixedClips(Dataset):
 
 
 def new_model() -> VitaClipForVideoClassification:
-    model = tiny_model(tokenizer=openai_tokenizer(), cls=VitaClipForVideoClassification).train()
+    tokenizer = letter_tokenizer()
+    model = tiny_model(None, vocabulary(tokenizer), tokenizer, cls=VitaClipForVideoClassification).train()
     model.freeze_backbone()
     return model
 
@@ -78,40 +77,6 @@ def run(output: Path, soft: bool = False, **arguments) -> None:
         trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         log = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
         save(output, trained, metrics | {"losses": log})
-
-
-def run_sharded(output: Path, micro_batches: int) -> None:
-    """The same two steps with weights sharded by FSDP2: accelerate shards on accelerators only, torch also on CPUs."""
-    if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("gloo")
-    rank, ranks = torch.distributed.get_rank(), torch.distributed.get_world_size()
-    model = new_model()
-    make_shardable(model)
-    mesh = init_device_mesh("cpu", (ranks,))
-    for module in list(model.modules()):
-        if isinstance(module, CLIPEncoderLayer):
-            fully_shard(module, mesh=mesh)
-    fully_shard(model, mesh=mesh)
-    register_fsdp_forward_method(model, "get_class_embeds")
-    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    if not all(isinstance(parameter, DTensor) for parameter in trained.values()):
-        raise RuntimeError("not every weight is sharded")
-    optimizer = torch.optim.SGD(trained.values(), lr=0.1)
-    data, mine = FixedClips(VIDEOS), torch.arange(rank, VIDEOS, ranks)
-    for _ in range(2):
-        step = SharedClassEmbeds(model)
-        for number, rows in enumerate(mine.chunk(micro_batches)):
-            is_last = number == micro_batches - 1
-            model.set_requires_gradient_sync(is_last)
-            shared = step.for_micro_batch(is_last)
-            model(
-                data.pixels[rows], labels=data.labels[rows], num_items_in_batch=VIDEOS // ranks, class_embeds=shared
-            ).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    full = {name: parameter.full_tensor() for name, parameter in trained.items()}
-    if rank == 0:
-        save(output, full, {})
 
 
 def run_launched(output: Path) -> None:
@@ -146,9 +111,14 @@ def run_launched(output: Path) -> None:
 
 
 if __name__ == "__main__":
-    modes = {"run": run, "sharded": run_sharded, "launched": run_launched}
+    sharding = os.environ.pop("ACCELERATE_USE_FSDP", "")  # of the launcher; the other jobs come first
     for job, options in json.loads(sys.argv[2]).items():
-        modes[options.pop("mode")](Path(sys.argv[1], job), **options)
+        if options:
+            run(Path(sys.argv[1], job), **options)
+        else:
+            os.environ["ACCELERATE_USE_FSDP"] = sharding
+            AcceleratorState._reset_state()
+            run_launched(Path(sys.argv[1], job))
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
     # About one sharded run in 200 on a busy machine aborts in torch's own threads while the interpreter ends (FSDP2 on

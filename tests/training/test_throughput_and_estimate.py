@@ -54,15 +54,6 @@ def test_the_first_step_and_the_full_queue_after_it_are_not_counted():
     assert throughput.next_window() is None
 
 
-def test_without_workers_the_second_step_is_counted():
-    clock = Clock()
-    throughput = Throughput(ready=0, clock=clock)
-    step(throughput, clock, waited=9, computing=9)
-    throughput.leave_out(5)  # nothing is measured yet
-    step(throughput, clock, waited=1, computing=3)
-    assert throughput.next_window() == (4, 4, 1)
-
-
 def test_a_new_epoch_has_an_empty_queue():
     clock = Clock()
     throughput = Throughput(ready=40, clock=clock)

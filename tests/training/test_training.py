@@ -108,23 +108,15 @@ def test_bfloat16_trains_near_float32(whole_run, start, videos, tmp_path):
     """Through the trainer's own autocast: the losses differ, by what bfloat16 rounds."""
     assert train_script.train(arguments(start, videos, tmp_path, "--bf16")) == 0
     single, half = ([entry["loss"] for entry in history(run)] for run in (whole_run, tmp_path))
-    assert half[0] != single[0] and half == pytest.approx(single, rel=0.2)
-    assert half[0] == pytest.approx(single[0], rel=0.02)
+    assert half[0] != single[0] and half[0] == pytest.approx(single[0], rel=0.02)
+    assert half[1] == pytest.approx(single[1], rel=0.2)
     assert {tensor.dtype for tensor in weights(tmp_path).values() if tensor.is_floating_point()} == {torch.float32}
 
 
-def test_tensorboard_has_the_curves(start, videos, tmp_path, monkeypatch):
-    given = arguments(start, videos, tmp_path, "--tensorboard")
-    assert train_script.train(given) == 0
-    (folder,) = {path.parent for path in tmp_path.rglob("events.out.tfevents.*")}
-    curves = EventAccumulator(str(folder))
-    curves.Reload()
-    for name, tag in (("loss", "train/loss"), ("eval_top1", "eval/top1")):
-        expected = {entry["step"]: pytest.approx(entry[name]) for entry in history(tmp_path, name)}
-        assert {event.step: event.value for event in curves.Scalars(tag)} == expected
+def test_missing_tensorboard_is_an_error(start, videos, tmp_path, monkeypatch):
     monkeypatch.setattr(train_script, "get_available_reporting_integrations", lambda: [])
     with pytest.raises(ValueError, match="pip install tensorboard"):
-        train_script.train([*given, "--output_dir", f"{tmp_path}/other"])
+        train_script.train(arguments(start, videos, tmp_path, "--tensorboard"))
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configuration" / "accelerate").glob("*.yaml")), ids=lambda p: p.stem)
@@ -254,7 +246,6 @@ BAD_ARGUMENTS = {
     "no model": (["--model", "{tmp}/no-model"], "no-model"),
     "nothing to resume": (["--resume"], "--resume: .*/out "),
     "batch": (["--total_batch_size", "0"], "--total-batch-size 0"),
-    "other classes": (["--fresh_prompts", "false"], "--model .*--reset-classes .*--classes"),
 }
 
 
@@ -308,7 +299,13 @@ def test_the_honoured_fields_together(start, videos, tmp_path, monkeypatch):
     assert train_script.train(arguments(start, videos, tmp_path, *more)) == 0
     assert [entry["step"] for entry in history(tmp_path, "eval_loss")] == [0, 4]  # on the start, and after the delay
     assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-4"]
-    assert not [*tmp_path.glob("checkpoint-4/optimizer*")] and [*tmp_path.rglob("events.out.tfevents.*")]
+    assert not [*tmp_path.glob("checkpoint-4/optimizer*")]
+    (folder,) = {path.parent for path in tmp_path.rglob("events.out.tfevents.*")}
+    curves = EventAccumulator(str(folder))
+    curves.Reload()
+    for name, tag in (("loss", "train/loss"), ("eval_top1", "eval/top1")):
+        expected = {entry["step"]: pytest.approx(entry[name]) for entry in history(tmp_path, name)}
+        assert {event.step: event.value for event in curves.Scalars(tag)} == expected
     rates = [entry["learning_rate"] for entry in history(tmp_path, "learning_rate")]
     assert rates[0] == 0 and rates[1] == 0.01 and min(rates[1:]) > 0.005
     assert 7 in seeds and logging.get_verbosity() == logging.ERROR

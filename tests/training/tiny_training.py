@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from tiny_models import tiny_model, tiny_processor
+from tiny_models import tiny_model, tiny_processor, vocabulary
 
 from vitaclip_hf import save_checkpoint
 from vitaclip_hf.data.motion_shapes import Scene, draw_videos, write_video
@@ -16,7 +16,8 @@ NAMES = ("left", "growing", "blinking")
 
 def save_start(folder: Path, tokenizer) -> Path:
     """A tiny random Vita-CLIP folder to start from; trainings from it take its CLIP and fresh prompts."""
-    save_checkpoint(tiny_model(tokenizer=tokenizer), tiny_processor(tokenizer, num_frames=8), folder)
+    model = tiny_model(text=vocabulary(tokenizer), tokenizer=tokenizer)
+    save_checkpoint(model, tiny_processor(tokenizer, num_frames=8), folder)
     return folder
 
 
