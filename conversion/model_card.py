@@ -86,6 +86,8 @@ def read_measurements(checkpoint: Path, model: PreTrainedModel) -> dict[str, Any
             f"{file}: of another model: its weights are {str(measured)[:12]}…, those of the checkpoint {ours[:12]}…; "
             "evaluate this checkpoint, or take the file away."
         )
+    if not all(hasattr(split["files_sha256"], "items") for split in results["splits"].values()):
+        raise ValueError(f"{file}: `files_sha256` is no table.")
     return harmless(without_private(results))
 
 

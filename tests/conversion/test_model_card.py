@@ -155,6 +155,13 @@ def test_damaged_files_beside_the_checkpoint(make, name, content, message):
         make(**{name: content})
 
 
+@pytest.mark.parametrize("split", [{}, {"files_sha256": 5}])
+def test_results_without_the_sums_of_their_lists(make, model, split):
+    known = {name: value for name, value in RESULTS["splits"]["1"].items() if name != "files_sha256"}
+    with pytest.raises(ValueError, match="files_sha256"):
+        make(results=measured(model, splits={"1": known | split}))
+
+
 def test_no_secret_and_no_folder_of_the_author(make, model, tmp_path):
     """With what reading an annotation table really records of its source."""
     home = tmp_path / "home" / "somebody"
