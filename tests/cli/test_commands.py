@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 
 import pytest
-import torch
 from tiny_models import on_clip, set_classes, tiny_clip, tiny_processor
 from transformers import CLIPImageProcessor, CLIPProcessor
 from typer.testing import CliRunner
@@ -93,9 +92,3 @@ def test_info_of_prompts_alone_and_of_a_clip(tokenizer, tmp_path):
     found = facts("--model", tmp_path / "prompts")
     assert found["kind"].startswith("prompts alone") and found["base_model"] == str(tmp_path / "clip")
     assert found["classes"] == ["archery", "tai chi"]
-
-
-def test_info_of_the_installation():
-    found = facts()
-    assert found["vitaclip_hf"] == __version__ and found["torch"] == torch.__version__.partition("+")[0]
-    assert found["devices"][0] == "cpu" and found["decoders"][0] == "pyav"
