@@ -91,3 +91,9 @@ def test_odd_stamps(stamps, moment, times, tmp_path):
     assert how == "re-encoded" and [frame.time for frame in open_video(clip).frames()] == pytest.approx(
         expected, abs=2e-3
     )
+
+
+def test_a_full_disk_is_not_the_videos_fault(tmp_path):
+    (tmp_path / "001 a.mp4").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        list(write_clips(tmp_path, [(str(write(tmp_path / "clip.mp4", g=12)), 0, 2, "a")]))

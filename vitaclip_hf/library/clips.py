@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from errno import ENOSPC
 from fractions import Fraction
 from functools import lru_cache
 from itertools import chain
@@ -11,6 +12,7 @@ from typing import Any
 
 from ..model.containers import opened_container
 from ..model.decoding import open_video
+from ..model.sources import VideoDecodingError
 from .windows import MOMENT
 
 
@@ -40,14 +42,19 @@ def write_clips(folder: str | Path, moments: Iterable[tuple[Any, float, float, s
         ending = Path(str(source)).suffix.lower()
         name = re.sub(r"[^\w.-]+", " ", label).strip()[:80]
         path = Path(folder, f"{number:03d} {name}{ending if ending in ('.mp4', '.mov', '.m4v') else '.mkv'}")
-        yield path, _write_clip(path, opened(source), start - MOMENT, end - MOMENT)
+        try:
+            yield path, _write_clip(path, opened(source), start - MOMENT, end - MOMENT)
+        except VideoDecodingError as error:
+            if isinstance(error.cause, OSError) and error.cause.errno == ENOSPC:  # of the file that is written
+                raise error.cause from None
+            raise
 
 
 def _write_clip(path: Path, reader: Any, start: float, end: float) -> str:
     import av
 
     opened = opened_container(reader.name, reader._video, None)
-    with opened as (container, video), av.open(str(path), "w") as output:
+    with av.open(str(path), "w") as output, opened as (container, video):
         sample = next(container.decode(video))  # knows what is stored with frames, such as their rotation
         zero = max(container.start_time or 0, 0) / av.time_base
         finds_keyframes = not {"mov", "matroska"}.isdisjoint(container.format.name.split(","))
