@@ -23,14 +23,11 @@ def test_a_connection_that_its_parent_closes_is_closed(tmp_path, monkeypatch):
     assert video.read([0]).shape == (1, 3, HEIGHT, WIDTH)
 
 
-def test_an_error_frees_its_process_at_once(monkeypatch):
+def test_an_error_frees_its_process_at_once(monkeypatch, request):
     """An error that is part of a cycle keeps it: each damaged file before the next collection had its own process."""
     monkeypatch.setattr(decoding_process, "IDLE", [])
+    request.addfinalizer(gc.enable)
     gc.disable()
-    try:
-        for _ in range(3):
-            with pytest.raises(VideoDecodingError):
-                open_video(b"no video", max_seconds=60)
-    finally:
-        gc.enable()
+    for _ in range(3):
+        pytest.raises(VideoDecodingError, open_video, b"no video", max_seconds=60)
     assert len(decoding_process.IDLE) == 1
