@@ -210,18 +210,10 @@ def agreement(scale: Scale, record: Record) -> None:
 
 def forwards(model: VitaClipForVideoClassification, ids: torch.Tensor) -> dict[str, Callable]:
     """Every public forward as a function of frames `[B, T, 3, H, W]`."""
-
-    def without_prompts(videos: torch.Tensor) -> torch.Tensor:
-        return model.get_video_features(videos, use_prompts=False).pooler_output
-
-    def views(videos: torch.Tensor) -> torch.Tensor:
-        return model.get_video_features(torch.stack([videos, videos.flip(-1)], 1)).pooler_output
-
     labels = torch.zeros(1, dtype=torch.long, device=ids.device)
     return {
         "video features": lambda videos: model.get_video_features(videos, class_tokens_only=True).pooler_output,
         "video features with all tokens": lambda videos: model.get_video_features(videos).pooler_output,
-        "video features of two views": views,
         "video features without prompts": lambda videos: (
             model.get_video_features(videos, use_prompts=False).pooler_output
         ),
