@@ -1,4 +1,6 @@
-"""Pretrains a tiny CLIP on the world's captioned stills, contrastively and from scratch. No video is seen here.
+"""Pretrains a tiny CLIP on the world's captioned stills from scratch. No video is seen here.
+
+The loss is the contrastive one of stills with their captions, and that of each still with the names of all things.
 
     python examples/world/pretrain_clip.py --output runs/world-clip
 

@@ -39,7 +39,7 @@ class AnnotationError(OneLineError):
 
 @contextmanager
 def content_errors(problem: str, error: type[ValueError] = AnnotationError) -> Iterator[None]:
-    """What goes wrong with the content of a file becomes an `error` that names the problem; also as a decorator."""
+    """What goes wrong with the content of a file becomes an `error` that names the problem."""
     try:
         yield
     except error:

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from errno import ENOSPC
 from fractions import Fraction
 from functools import lru_cache
 from itertools import chain
@@ -43,17 +42,19 @@ def write_clips(folder: str | Path, moments: Iterable[tuple[Any, float, float, s
         name = re.sub(r"[^\w.-]+", " ", label).strip()[:80]
         path = Path(folder, f"{number:03d} {name}{ending if ending in ('.mp4', '.mov', '.m4v') else '.mkv'}")
         try:
-            yield path, _write_clip(path, opened(source), start - MOMENT, end - MOMENT)
+            how = _write_clip(path, opened(source), start - MOMENT, end - MOMENT)
         except VideoDecodingError as error:
-            if isinstance(error.cause, OSError) and error.cause.errno == ENOSPC:  # of the file that is written
-                raise error.cause from None
+            cause: Any = error.cause
+            if getattr(cause, "filename", None) == str(path):  # an error of the file that is written
+                raise OSError(cause.errno, cause.strerror, cause.filename) from error
             raise
+        yield path, how
 
 
 def _write_clip(path: Path, reader: Any, start: float, end: float) -> str:
     import av
 
-    opened = opened_container(reader.name, reader._video, None)
+    opened = opened_container(reader.name, reader.video, None)
     with av.open(str(path), "w") as output, opened as (container, video):
         sample = next(container.decode(video))  # knows what is stored with frames, such as their rotation
         zero = max(container.start_time or 0, 0) / av.time_base

@@ -227,7 +227,7 @@ class PyAVVideo(Video):
     metadata: EncodedVideoMetadata
 
     def __init__(self, name: str, video: str | bytes, options: ReadOptions):
-        self._video, self._options = video, options
+        self.video, self._options = video, options  # a path or bytes
         self._skips = options.on_damage == "skip"
         self._table: FrameTable
         super().__init__(name, EncodedVideoMetadata(0, video_backend="pyav"), options.max_bytes)
@@ -240,7 +240,7 @@ class PyAVVideo(Video):
             self._table.trusted &= self.metadata.total_num_frames == self._table.num_frames
 
     def _opened(self) -> AbstractContextManager[tuple[av.container.InputContainer, av.VideoStream]]:
-        return opened_container(self.name, self._video, self._options.max_frame_pixels)
+        return opened_container(self.name, self.video, self._options.max_frame_pixels)
 
     def _scan(self, container: av.container.InputContainer, stream: av.VideoStream, has_fragments: bool) -> None:
         """Finds the metadata, the table of frames, and the first frame, which alone tells the displayed size."""
@@ -304,7 +304,7 @@ class PyAVVideo(Video):
         entries = stream.index_entries
         if stream.duration is None or not len(entries):
             return None
-        size = len(self._video) if isinstance(self._video, bytes) else os.path.getsize(self._video)
+        size = len(self.video) if isinstance(self.video, bytes) else os.path.getsize(self.video)
         columns = attrgetter("pos", "size", "timestamp", "is_keyframe", "is_discard")
         table = FrameTable.of(map(columns, entries), trusted)
         present = int((table.positions <= size - table.sizes).sum())
