@@ -1,11 +1,5 @@
-"""A page to try a checkpoint on: classify a video, see what happens when, search a folder. Works offline.
+"""The page of `vitaclip demo`: classify a video, see what happens when, search a folder. Works offline."""
 
-pip install '.[demo]'
-python examples/app.py
-python examples/app.py --model openai/clip-vit-base-patch16 --folder my_videos
-"""
-
-import argparse
 import base64
 import io
 import shutil
@@ -16,37 +10,27 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import numpy as np
+from gradio_client.utils import is_http_url_like
 from PIL import Image
 
-
-try:
-    import gradio as gr
-    from gradio_client.utils import is_http_url_like
-except ModuleNotFoundError as error:
-    sys.exit(f"The package {error.name} is missing; install what the page needs: pip install '.[demo]'")
-
-
-DEMO = Path(__file__).resolve().parent / "demo"
-sys.path.insert(0, str(DEMO))
-
-from evaluate_timeline import FPS, joined_scenes  # noqa: E402
-
-from vitaclip_hf import load_checkpoint, open_video  # noqa: E402
-from vitaclip_hf.cli.inputs import find_videos, read_labels  # noqa: E402
-from vitaclip_hf.data.listings import VIDEO_EXTENSIONS  # noqa: E402
-from vitaclip_hf.data.motion_shapes import write_video  # noqa: E402
-from vitaclip_hf.library.contact_sheet import middle_frame  # noqa: E402
-from vitaclip_hf.library.embedding import embed_videos  # noqa: E402
-from vitaclip_hf.library.figure import format_percent, format_times  # noqa: E402
-from vitaclip_hf.library.store import FOLDER, VideoStore  # noqa: E402
-from vitaclip_hf.library.timeline import Thumbnails, VideoTimeline  # noqa: E402
-from vitaclip_hf.library.timeline_picture import MOST_LANES, thumbnail_row  # noqa: E402
-from vitaclip_hf.library.windows import thumbnail_of  # noqa: E402
-from vitaclip_hf.model.sources import VideoDecodingError  # noqa: E402
-from vitaclip_hf.server.limits import Limits  # noqa: E402
+from vitaclip_hf import Checkpoint, open_video
+from vitaclip_hf.cli.inputs import find_videos, read_labels
+from vitaclip_hf.data.listings import VIDEO_EXTENSIONS
+from vitaclip_hf.data.motion_shapes import write_video
+from vitaclip_hf.library.contact_sheet import middle_frame
+from vitaclip_hf.library.embedding import embed_videos
+from vitaclip_hf.library.figure import format_percent, format_times
+from vitaclip_hf.library.store import FOLDER, VideoStore
+from vitaclip_hf.library.timeline import Thumbnails, VideoTimeline
+from vitaclip_hf.library.timeline_picture import MOST_LANES, thumbnail_row
+from vitaclip_hf.library.windows import thumbnail_of
+from vitaclip_hf.model.sources import VideoDecodingError
+from vitaclip_hf.server.limits import Limits
 
 
+DEMO = Path(__file__).resolve().parent / "demo"  # in a clone
 LONG_SAMPLE = "joined_scenes.mp4"
 MOST_SECONDS = 600  # of a video
 SHOWN_LABELS, SHOWN_HITS = 8, 6
@@ -282,27 +266,42 @@ class Door:
     What the page asks of the package.
 
     Args:
-        model (`str`): folder or Hub id.
+        checkpoint ([`Checkpoint`]): the model.
         folder (`Path`): an empty folder for the demo's samples and their index.
         limits ([`Limits`]): of an upload and its decoding, those of the server.
-        videos (`Path`, *optional*): a folder of videos in place of the samples. Its index is that of `vitaclip index`.
+        videos (`Path`, *optional*): a folder of videos, whose index is that of `vitaclip index`. By default the demo's
+            samples; outside a clone there are none, and uploads alone.
     """
 
-    def __init__(self, model: str, folder: Path, limits: Limits, videos: Path | None = None):
-        self.checkpoint, self.limits, self.folder = load_checkpoint(model), limits, videos or folder / "samples"
-        self.name = "/".join(Path(model).resolve().parts[-2:]) if Path(model).is_dir() else model
-        if videos is None:
-            shutil.copytree(DEMO / "videos", self.folder)
-            write_video(self.folder / LONG_SAMPLE, joined_scenes(10, seed=7)[0], FPS)
-        found = [Path(path).absolute() for path, reason in find_videos([str(self.folder)]).items() if reason is None]
-        self.samples = {path.relative_to(self.folder.absolute()).as_posix(): str(path) for path in found}
-        self.start = START if videos is None else next(iter(self.samples))
-        self.index = VideoStore(self.folder / FOLDER)
-        window = None if self.index.settings else 4.0 if videos else 2.0
-        embed_videos(self.folder, self.index.place, self.checkpoint, window=window)
+    def __init__(self, checkpoint: Checkpoint, folder: Path, limits: Limits, videos: Path | None = None):
+        self.checkpoint, self.limits, self.folder = checkpoint, limits, videos or folder / "samples"
+        place, encoder = Path(checkpoint.name), checkpoint.encoder()
+        self.name = "/".join(place.resolve().parts[-2:]) if place.is_dir() else checkpoint.name
+        self.labels_at_start = "\n".join(encoder.own_classes()[0]) if encoder.has_classes else ""
+        self.samples: dict[str, str] = {}
+        if videos is None and DEMO.is_dir():
+            self.copy_demo()
+        if self.folder.exists():
+            self.read_samples(own=videos is not None)
+        self.start = START if START in self.samples else next(iter(self.samples), None)
         self.classifier = self.checkpoint.classifier(return_details=True)
         self.reading = {"max_bytes": limits.decoded_bytes, "max_frame_pixels": limits.frame_pixels}
         self.reading["max_seconds"] = limits.decode_seconds
+
+    def copy_demo(self) -> None:
+        sys.path.append(str(DEMO))
+        from evaluate_timeline import FPS, joined_scenes
+
+        shutil.copytree(DEMO / "videos", self.folder)
+        write_video(self.folder / LONG_SAMPLE, joined_scenes(10, seed=7)[0], FPS)
+        self.labels_at_start = (DEMO / "labels.txt").read_text(encoding="utf-8").strip()
+
+    def read_samples(self, own: bool) -> None:
+        found = [Path(path).absolute() for path, reason in find_videos([str(self.folder)]).items() if reason is None]
+        self.samples = {path.relative_to(self.folder.absolute()).as_posix(): str(path) for path in found}
+        self.index = VideoStore(self.folder / FOLDER)
+        window = None if self.index.settings else 4.0 if own else 2.0
+        embed_videos(self.folder, self.index.place, self.checkpoint, window=window)
 
     def labels(self, text: str) -> list[str]:
         """
@@ -412,10 +411,9 @@ WORKING = '<div class="empty" role="status">Reading the video …</div>'
 
 def build(door: Door) -> gr.Blocks:
     """The page."""
-    demo_labels = (DEMO / "labels.txt").read_text(encoding="utf-8").strip()
     alone = door.checkpoint.encoder().activation == "sigmoid"  # each label; a right one rarely comes near 1
     with gr.Blocks(title="What does a video show?", analytics_enabled=False) as page:
-        path = gr.State(door.samples[door.start])
+        path = gr.State(door.samples.get(door.start))
         gr.HTML(
             f"<h1>What does a video show?</h1><p>Labels are free text. Model: {escape(door.name)}</p>",
             elem_id="header",
@@ -423,13 +421,20 @@ def build(door: Door) -> gr.Blocks:
         with gr.Row(elem_id="main"):
             with gr.Column(scale=4, min_width=320, elem_id="left"):
                 player = gr.Video(
-                    door.samples[door.start], label=door.start, interactive=False, elem_id="player", buttons=[]
-                )
+                    door.samples.get(door.start), label=door.start or "Video", interactive=False, elem_id="player",
+                    buttons=[],
+                )  # fmt: skip
                 status = gr.HTML("", elem_id="status")
-                sample = gr.Dropdown(list(door.samples), value=door.start, label="Video", elem_id="sample")
+                sample = gr.Dropdown(
+                    list(door.samples), value=door.start, label="Video", visible=bool(door.samples), elem_id="sample"
+                )
                 upload = uploaded_file("Upload a video", file_types=UPLOADED, size="sm", elem_id="upload")
                 labels = gr.Textbox(
-                    demo_labels, label="Labels, one a line or with commas", lines=4, max_lines=8, elem_id="labels"
+                    door.labels_at_start,
+                    label="Labels, one a line or with commas",
+                    lines=4,
+                    max_lines=8,
+                    elem_id="labels",
                 )
                 with gr.Accordion('When to say "something else"', open=False, elem_id="thresholds"):
                     min_score = gr.Slider(
@@ -446,7 +451,7 @@ def build(door: Door) -> gr.Blocks:
                         high = gr.Slider(0.01, 1, 0.3, step=0.01, label="Threshold", elem_id="high")
                     show = gr.Button("Show timeline", variant="primary", elem_id="show_timeline")
                     strip = gr.HTML(empty(EMPTY_TIMELINE), elem_id="timeline", js_on_load=JUMP, min_height=120)
-                with gr.Tab("Search", elem_id="tab_search"):
+                with gr.Tab("Search", visible=bool(door.samples), elem_id="tab_search"):
                     query = gr.Textbox(
                         label="Search these videos", placeholder="a red star moving left", elem_id="query",
                         max_length=QUERY_LENGTH,
@@ -514,27 +519,15 @@ def launch(page: gr.Blocks, limits: Limits, **settings: Any) -> Any:
     )
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default=str(DEMO / "checkpoint"), help="folder or Hub id")
-    parser.add_argument("--folder", type=Path, help="your videos, in place of the demo's; indexed for the search")
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=7860)
-    arguments = parser.parse_args()
+def run(checkpoint: Checkpoint, folder: Path | None, host: str, port: int) -> None:
+    """Shows the page until Ctrl-C."""
     limits = Limits()
-    with tempfile.TemporaryDirectory(prefix="vitaclip-app-") as folder:
-        if arguments.folder:
-            print(f"Bringing the index of {arguments.folder} up to date …", flush=True)
-        try:
-            door = Door(arguments.model, Path(folder), limits, arguments.folder)
-        except (OSError, ValueError) as error:
-            sys.exit(f"app.py: {error}")
+    with tempfile.TemporaryDirectory(prefix="vitaclip-demo-") as empty_folder:
+        if folder:
+            print(f"Bringing the index of {folder} up to date …", flush=True)
+        door = Door(checkpoint, Path(empty_folder), limits, folder)
+        place: dict[str, Any] = {"server_name": host, "server_port": port or None}
         page = build(door)
-        place: dict[str, Any] = {"server_name": arguments.host, "server_port": arguments.port}
         _, address, _ = launch(page, limits, allowed_paths=[str(door.folder)], prevent_thread_lock=True, **place)
         print(f"{address} (Ctrl-C ends it)", flush=True)
         page.block_thread()
-
-
-if __name__ == "__main__":
-    main()

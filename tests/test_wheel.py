@@ -18,8 +18,21 @@ from vitaclip_hf import __version__
 ROOT = Path(__file__).parents[1]
 PACKAGES = {"vitaclip_hf": ROOT / "vitaclip_hf", "vitaclip_hf/conversion": ROOT / "conversion"}
 PACKAGES["vitaclip_hf/configuration"] = ROOT / "configuration"
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 DATA = (".py", ".typed", ".yaml", ".json", ".txt")
-EXTRAS = ["accelerate", "datasets", "decord", "evaluate", "matplotlib", "mteb", "psutil", "pyarrow", "scipy", "sklearn"]
+EXTRAS = [
+    "accelerate",
+    "datasets",
+    "decord",
+    "evaluate",
+    "gradio",
+    "matplotlib",
+    "mteb",
+    "psutil",
+    "pyarrow",
+    "scipy",
+    "sklearn",
+]
 
 # Runs commands in one process; prints the exit code, stdout and stderr of each as JSON.
 DRIVER = """
@@ -45,7 +58,8 @@ for arguments in task["commands"]:
     with contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
         code = main(arguments)
     answers.append([code, *(stream.getvalue() for stream in streams)])
-files = {name: module.__file__ for name, module in sys.modules.items() if name.partition(".")[0] == "vitaclip_hf"}
+files = {name: module.__file__ for name, module in sys.modules.items()
+         if name.partition(".")[0] == "vitaclip_hf" and name != "vitaclip_hf.examples"}
 print(json.dumps({"answers": answers, "files": files, "protocol": vitaclip_hf.load_protocol("hmdb51-zero-shot").name,
                   "hidden": sorted({name.partition(".")[0] for name in sys.modules} & set(task["hidden"]))}))
 """
@@ -60,6 +74,9 @@ def wheel(tmp_path_factory) -> Path:
             shutil.copytree(folder, source / folder.name)
     for name in ("pyproject.toml", "README.md", "LICENSE", "vitaclip_command.py"):
         shutil.copy(ROOT / name, source)
+    (source / "examples" / "demo").mkdir(parents=True)
+    for file in EXAMPLES:
+        shutil.copy(file, source / "examples")
     (source / "tests").mkdir()
     (source / "tests" / "test_nothing.py").touch()
     command = ["wheel", "--verbose", "--no-deps", "--no-build-isolation", "--wheel-dir", target, source]
@@ -101,6 +118,7 @@ def test_contents(wheel):
         for file in folder.rglob("*")
         if file.suffix in DATA and "__pycache__" not in file.parts
     }
+    expected |= {f"vitaclip_hf/examples/{file.name}" for file in EXAMPLES}
     expected |= {"vitaclip_hf/conversion/model_card_template.md", "vitaclip_command.py"}
     assert names - about == expected
     assert {"vitaclip_hf/py.typed", "vitaclip_hf/configuration/recipes/own-folder.yaml"} <= names
@@ -149,12 +167,13 @@ def test_inference_conversion_and_publication_need_no_extra(installed, tokenizer
         ["compare", "a.json", "b.json"],
         ["train", "own-folder"],
         ["evaluate", "--model", folder, "--protocol", "own-zero-shot", "--videos", tmp_path],
+        ["demo", "--model", folder],
     ]
     task = {"commands": [list(map(str, command)) for command in commands], "hidden": EXTRAS}
     result = run_installed(installed, tmp_path, "-c", DRIVER, json.dumps(task))
     assert result.returncode == 0, result.stderr
     answer = json.loads(result.stdout.splitlines()[-1])
-    converted, published, info, zero_shot, own, installation, *need_extra = answer["answers"]
+    converted, published, info, zero_shot, own, installation, *need_extra, page = answer["answers"]
     assert (answer["hidden"], answer["protocol"]) == ([], "hmdb51-zero-shot")
     assert answer["files"] and all(Path(file).is_relative_to(installed) for file in answer["files"].values())
     assert converted[0] == 0 and "2 classes" in converted[1], converted
@@ -168,3 +187,4 @@ def test_inference_conversion_and_publication_need_no_extra(installed, tokenizer
     assert installation[0] == 0 and "vitaclip_hf" in installation[1]
     for code, out, error in need_extra:
         assert (code, out, error.count("\n")) == (2, "", 1) and "vitaclip_hf[train]" in error
+    assert page[0] == 2 and "vitaclip_hf[demo]" in page[2]

@@ -11,6 +11,7 @@ from threading import Thread
 
 import pytest
 import torch
+from drawn_clips import write
 from tiny_models import tiny_model, tiny_processor
 from transformers import pipeline
 from typer.testing import CliRunner
@@ -137,6 +138,17 @@ def test_one_bad_file_does_not_end_the_list(tmp_path, batch_size):
         else:
             assert row["scores"][0]["label"] == Path(row["video"]).stem.replace("_", " ")
     assert "2 of 6 videos could not be read" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["classify", "timeline", "index"])
+def test_the_whole_frames_of_a_damaged_video(tmp_path, command):
+    (tmp_path / "videos").mkdir()
+    cut = write(tmp_path / "videos" / "cut.mkv", g=12)
+    cut.write_bytes(cut.read_bytes()[:-2000])
+    for damage, code in (("error", 2 if command == "timeline" else 1), ("skip", 0)):
+        given = [tmp_path / "videos", "--index", tmp_path / damage] if command == "index" else [cut, "--labels", "a,b"]
+        found = CliRunner().invoke(app, [command, *map(str, given), "--model", str(MODEL), "--on-damage", damage])
+        assert found.exit_code == code and ("cut short" in found.stderr) == (code > 0)
 
 
 # Results

@@ -1,4 +1,4 @@
-"""The page of examples/app.py without a browser."""
+"""The page of `vitaclip demo` without a browser."""
 
 import asyncio
 import re
@@ -13,6 +13,7 @@ pytest.importorskip("pyarrow")
 
 import app  # noqa: E402
 
+from vitaclip_hf import load_checkpoint  # noqa: E402
 from vitaclip_hf.server.limits import Limits  # noqa: E402
 
 
@@ -22,7 +23,7 @@ LABELS = "red star moving left\nred star turning, blue heart bouncing"
 
 @pytest.fixture(scope="module")
 def door(tmp_path_factory):
-    return app.Door(str(app.DEMO / "checkpoint"), tmp_path_factory.mktemp("app"), Limits())
+    return app.Door(load_checkpoint(app.DEMO / "checkpoint"), tmp_path_factory.mktemp("app"), Limits())
 
 
 def test_an_answer_shows_label_scores_and_times_of_the_library(door):
@@ -69,9 +70,18 @@ def test_a_folder_in_place_of_the_samples(tmp_path):
     (tmp_path / "mine" / "deep").mkdir(parents=True)
     for name in (STAR, "deep/heart.mp4"):
         shutil.copy(app.DEMO / "videos" / (STAR if name == STAR else app.START), tmp_path / "mine" / name)
-    door = app.Door(str(app.DEMO / "checkpoint"), tmp_path / "empty", Limits(), tmp_path / "mine")
+    door = app.Door(load_checkpoint(app.DEMO / "checkpoint"), tmp_path / "empty", Limits(), tmp_path / "mine")
     assert list(door.samples) == ["deep/heart.mp4", STAR] and door.name == "demo/checkpoint"
     assert re.findall(r'data-video="([^"]+)"', door.search("a blue heart bouncing")) == ["deep/heart.mp4", STAR]
+
+
+def test_outside_a_clone_there_are_uploads_alone(door, tmp_path, monkeypatch):
+    monkeypatch.setattr(app, "DEMO", tmp_path / "none")
+    alone = app.Door(door.checkpoint, tmp_path / "empty", Limits())
+    config = app.build(alone).get_config_file()["components"]
+    visible = {part["props"].get("elem_id"): part["props"].get("visible") for part in config}
+    assert not visible["sample"] and not visible["tab_search"] and visible["upload"]
+    assert "<h2>red star moving left</h2>" in alone.classify(door.samples[STAR], LABELS, 0, -1)
 
 
 def test_texts_of_others_are_text(door):

@@ -1,4 +1,4 @@
-"""The page of examples/app.py in headless Chromium, once."""
+"""The page of `vitaclip demo` in headless Chromium, once."""
 
 import shutil
 from urllib.parse import urlsplit
@@ -13,6 +13,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="pip install play
 
 import app  # noqa: E402
 
+from vitaclip_hf import load_checkpoint  # noqa: E402
 from vitaclip_hf.server.limits import Limits  # noqa: E402
 
 
@@ -23,7 +24,7 @@ WAIT = 60_000  # milliseconds
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     limits = Limits(upload_bytes=1 << 20)
-    built = app.build(app.Door(str(app.DEMO / "checkpoint"), tmp_path_factory.mktemp("app"), limits))
+    built = app.build(app.Door(load_checkpoint(app.DEMO / "checkpoint"), tmp_path_factory.mktemp("app"), limits))
     _, url, _ = app.launch(built, limits, server_name="127.0.0.1", prevent_thread_lock=True)
     yield url
     built.close()

@@ -36,6 +36,7 @@ def classify(
     ] = None,
     min_cosine: options.MinCosine = -1.0,
     max_seconds: options.MaxSeconds = None,
+    on_damage: options.OnDamage = "error",
     picture: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Draw the frames that were read and the scores (one video; PNG, PDF, SVG)."),
@@ -75,8 +76,8 @@ def classify(
     classifier = loaded_checkpoint(model, device, dtype).classifier()
     num_labels = len(classifier.scorer(texts, template or "{}").labels)
     settings: dict[str, Any] = {"candidate_labels": texts, "hypothesis_template": template, "num_views": num_views}
-    settings |= {"batch_size": batch_size, "max_seconds": max_seconds, "top_k": top_k}
-    settings |= {"min_score": min_score, "min_cosine": min_cosine}
+    settings |= {"batch_size": batch_size, "top_k": top_k, "min_score": min_score, "min_cosine": min_cosine}
+    settings |= {"max_seconds": max_seconds, "on_damage": on_damage}
     failed: list[str] = []
     with ExitStack() as stack:
         file = sys.stdout
@@ -120,7 +121,8 @@ def classified(
                 if picture is not None:
                     from ..library.figure import draw_details
 
-                    options = classifier.encoder.reader(max_seconds=settings["max_seconds"]).options
+                    reading = {name: settings[name] for name in ("max_seconds", "on_damage")}
+                    options = classifier.encoder.reader(**reading).options
                     replace_file(picture, draw_details(name, answer, Path(name).name, options).savefig)
                 yield {"video": name} | answer | {"dtype": dtype_of(classifier.model)}
             bar.update()

@@ -7,21 +7,22 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from . import options
 from .inputs import find_videos, read_labels
 from .libraries import loaded_checkpoint, print_summary
-from .options import BatchSize, Device, DtypeName, Labels, LabelsFile, MaxSeconds, Template, Videos
 
 
 ModelOfVectors = Annotated[
     str | None,
     typer.Option(metavar="MODEL", help="Folder or Hub id. Default: that of the vectors; of new ones a public CLIP."),
 ]
+Index = Annotated[
+    str | None,
+    typer.Option("--index", "--output", metavar="DIR", help="Folder or URI of vectors. Default: in the folder itself."),
+]
 Window = Annotated[
     float | None,
-    typer.Option(
-        metavar="S",
-        help="A vector for each S seconds. Default: as before; first 4 (index) or whole videos (embed).",
-    ),
+    typer.Option(metavar="S", help="A vector for each S seconds. Default: as before; first 4 (embed: all of it)."),
 ]
 Stride = Annotated[
     float | None, typer.Option(metavar="S", help="Seconds from one window to the next. Default: the window.")
@@ -32,18 +33,16 @@ Retry = Annotated[bool, typer.Option("--retry", help="Read files again that coul
 def index(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of videos, with its subfolders.")],
     model: ModelOfVectors = None,
-    place: Annotated[
-        str | None,
-        typer.Option("--output", "--index", metavar="DIR", help="Folder or URI. Default: .vitaclip-index in DIR."),
-    ] = None,
+    place: Index = None,
     window: Window = None,
     stride: Stride = None,
-    batch_size: BatchSize = 8,
-    device: Device = None,
+    batch_size: options.BatchSize = 8,
+    device: options.Device = None,
     dtype: Annotated[
-        DtypeName | None, typer.Option(help="Number type of the model. Default: auto, or as before.")
+        options.DtypeName | None, typer.Option(help="Number type of the model. Default: auto, or as before.")
     ] = None,
-    max_seconds: MaxSeconds = None,
+    max_seconds: options.MaxSeconds = None,
+    on_damage: options.OnDamage = "error",
     retry: Retry = False,
 ) -> int:
     """Make the index of a folder of videos, or bring it up to date.
@@ -57,26 +56,28 @@ def index(
 
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder.")
-    options = {"batch_size": batch_size, "max_seconds": max_seconds, "retry": retry, "stride": stride}
-    return fill(folder, place or str(folder / FOLDER), model, device, dtype, window, 4.0, **options)
+    run = {"batch_size": batch_size, "retry": retry, "stride": stride, "on_damage": on_damage}
+    run["max_seconds"] = max_seconds
+    return fill(folder, place or str(folder / FOLDER), model, device, dtype, window, 4.0, **run)
 
 
 def embed(
-    videos: Videos,
+    videos: options.Videos,
     output: Annotated[str, typer.Option(metavar="DIR", help="Folder or URI of the vectors; a run goes on there.")],
     model: ModelOfVectors = None,
-    labels: Labels = None,
-    labels_file: LabelsFile = None,
-    template: Template = None,
+    labels: options.Labels = None,
+    labels_file: options.LabelsFile = None,
+    template: options.Template = None,
     window: Window = None,
     stride: Stride = None,
     engine: Annotated[Literal["local", "ray"], typer.Option(help="This process, or Ray.")] = "local",
-    batch_size: BatchSize = 8,
+    batch_size: options.BatchSize = 8,
     workers: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Videos that a process reads at a time. Default: free cores.")
     ] = None,
     num_model_actors: Annotated[int, typer.Option(min=1, metavar="N", help="Processes of Ray.")] = 1,
-    device: Device = None,
+    device: options.Device = None,
+    on_damage: options.OnDamage = "error",
     retry: Retry = False,
 ) -> int:
     """Write the vectors of many videos.
@@ -96,10 +97,10 @@ def embed(
     sources = find_videos(videos)
     for error in filter(None, sources.values()):
         print(f"vitaclip embed: {error}", file=sys.stderr)
-    options = {"labels": texts, "templates": template, "engine": engine, "batch_size": batch_size}
-    options |= {"workers": workers, "num_model_actors": num_model_actors, "retry": retry, "stride": stride}
+    run = {"labels": texts, "templates": template, "engine": engine, "batch_size": batch_size, "on_damage": on_damage}
+    run |= {"workers": workers, "num_model_actors": num_model_actors, "retry": retry, "stride": stride}
     names = [name for name, error in sources.items() if not error]
-    return fill(names, output, model, device, None, window, None, **options) or int(len(names) < len(sources))
+    return fill(names, output, model, device, None, window, None, **run) or int(len(names) < len(sources))
 
 
 def fill(
@@ -110,7 +111,7 @@ def fill(
     dtype: str | None,
     window: float | None,
     first_window: float | None,
-    **options: Any,
+    **run: Any,
 ) -> int:
     """What both commands do; `first_window` is the default of a new table."""
     from tqdm import tqdm
@@ -132,7 +133,7 @@ def fill(
                 bar.clear()
                 print(f"vitaclip: {row['error']}", file=sys.stderr)
 
-        report = embed_videos(videos, place, checkpoint, window=window, on_video=show, **options)
+        report = embed_videos(videos, place, checkpoint, window=window, on_video=show, **run)
     names = ("new", "unchanged", "moved", "deleted", "failed", "windows")
     print(", ".join(f"{report[name]} {name}" for name in names if report[name] or name in ("new", "unchanged")))
     print_summary(place, started, checkpoint.model)

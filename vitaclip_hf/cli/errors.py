@@ -20,7 +20,7 @@ EXTRAS = {
     **dict.fromkeys(("fastapi", "prometheus_client", "uvicorn"), "serve"),
     **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "onnx"),
     **dict.fromkeys(("nncf", "openvino"), "openvino"),
-    **{"lancedb": "search", "matplotlib": "plots", "opentimelineio": "timeline", "ray": "ray"},
+    **{"gradio": "demo", "lancedb": "search", "matplotlib": "plots", "opentimelineio": "timeline", "ray": "ray"},
 }
 OWN_ERRORS = ("vitaclip_hf.", "huggingface_hub.")
 OF_RANKS = r"(?s)torch\.distributed\.Dist|RuntimeError.*gloo"  # gloo has no type of its own

@@ -8,6 +8,7 @@ import typer
 from .classify import classify
 from .compare import average, compare
 from .convert import convert_clip, convert_original, convert_vifi
+from .demo import demo
 from .embed import embed, index
 from .errors import Command, Group
 from .evaluate import evaluate
@@ -55,6 +56,7 @@ COMMANDS: dict[Callable, tuple[str, ...]] = {
         "vitaclip embed videos/ --model DIR --output vectors --engine ray --workers 7 --num-model-actors 2",
     ),
     serve: ("vitaclip serve --model DIR --host 0.0.0.0 --port 8000",),
+    demo: ("vitaclip demo", "vitaclip demo --model ORG/NAME --folder my_videos"),
     train: (
         "vitaclip train own-folder --videos my_videos",
         "vitaclip train own-folder --videos my_videos --resume  # goes on after an interruption",

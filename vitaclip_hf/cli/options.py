@@ -40,6 +40,9 @@ MaxSeconds = Annotated[
     float | None,
     typer.Option(min=0.1, metavar="S", help="Most time for decoding one video. Default: no limit."),
 ]
+Host = Annotated[str, typer.Option(metavar="ADDRESS", help="0.0.0.0 listens on all addresses.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="Port; 0 for any free one.")]
+OnDamage = Annotated[Literal["error", "skip"], typer.Option(help="Damaged videos; skip takes their whole frames.")]
 TopK = Annotated[int, typer.Option(min=1, metavar="N", help="How many answers to show.")]
 MinCosine = Annotated[
     float,

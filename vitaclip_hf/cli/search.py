@@ -12,7 +12,7 @@ import typer
 from ..data.listings import is_url
 from ..data.output_files import replace_file
 from ..model.shown_names import shown
-from .embed import ModelOfVectors
+from .embed import Index, ModelOfVectors
 from .inputs import check_ending
 from .libraries import loaded_checkpoint
 from .options import Clips, Device, TableFormat, Template
@@ -21,14 +21,9 @@ from .timeline import report_clips
 
 def search(
     text: Annotated[str | None, typer.Argument(metavar="TEXT", help="What to look for.")] = None,
-    video: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Look for what resembles this video, in place of a text.")
-    ] = None,
+    video: Annotated[str | None, typer.Option(metavar="FILE", help="Look for what resembles this video.")] = None,
     folder: Annotated[Path, typer.Option(metavar="DIR", help="The indexed folder. Default: this one.")] = Path("."),
-    place: Annotated[
-        str | None,
-        typer.Option("--index", metavar="DIR", help="Folder or URI of vectors. Default: .vitaclip-index in --folder."),
-    ] = None,
+    place: Index = None,
     model: ModelOfVectors = None,
     template: Template = None,
     top_k: Annotated[int, typer.Option(min=1, metavar="N", help="How many hits.")] = 10,
@@ -37,12 +32,8 @@ def search(
         bool, typer.Option("--approximate", help="Search with an index, for millions of windows. It can miss hits.")
     ] = False,
     format: TableFormat = "table",
-    contact_sheet: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw a frame of each hit (PNG, PDF, SVG).")
-    ] = None,
-    page: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="Write a page with a player that goes to each hit.")
-    ] = None,
+    contact_sheet: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the hits (PNG, PDF, SVG).")] = None,
+    page: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page that plays each hit.")] = None,
     clips: Clips = None,
     device: Device = None,
 ) -> int:

@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 import typer
 
 from .libraries import loaded_checkpoint
-from .options import AnyModel, BatchSize, Device
+from .options import AnyModel, BatchSize, Device, Host, Port
 
 
 def serve(
     model: AnyModel = None,
-    host: Annotated[str, typer.Option(metavar="ADDRESS", help="0.0.0.0 listens on all addresses.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="Port; 0 for any free one.")] = 8000,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
     device: Device = None,
     batch_size: BatchSize = 8,
     queue: Annotated[int, typer.Option(min=1, metavar="N", help="Requests at a time; more are answered 503.")] = 32,

@@ -33,6 +33,7 @@ def timeline(
     overlap: Annotated[bool, typer.Option("--overlap", help="Segments of different labels may overlap.")] = False,
     batch_size: options.BatchSize = 8,
     max_seconds: options.MaxSeconds = None,
+    on_damage: options.OnDamage = "error",
     device: options.Device = None,
     dtype: options.Dtype = "auto",
     output: Annotated[
@@ -74,7 +75,7 @@ def timeline(
     checkpoint = loaded_checkpoint(model, device, dtype)
     settings: dict[str, Any] = {"high": high, "low": low, "min_length": min_length, "min_cosine": min_cosine}
     settings |= {"window": window, "stride": stride, "batch_size": batch_size, "max_seconds": max_seconds}
-    searched = VideoTimeline(checkpoint.encoder(), texts, template or "{}", **settings)
+    searched = VideoTimeline(checkpoint.encoder(), texts, template or "{}", on_damage=on_damage, **settings)
     opened = searched.reader.open(video)
     thumbnails = Thumbnails()
     drawn_cells: list[Any] = []

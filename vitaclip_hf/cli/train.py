@@ -1,15 +1,11 @@
 """`vitaclip train`; on several GPUs `accelerate launch -m vitaclip_hf.cli train`."""
 
 import sys
-from importlib.util import find_spec
 
 import typer
 
 from ..option_names import option
 from .libraries import load_libraries
-
-
-NEEDED = ("accelerate", "datasets", "evaluate", "matplotlib", "pyarrow")  # of the extra `train`
 
 
 def train(context: typer.Context) -> int:
@@ -37,9 +33,8 @@ def train(context: typer.Context) -> int:
       --bf16                    Compute in bfloat16, on GPUs that have it.
       --seed N                  Of everything that is drawn.
     """
-    missing = [name for name in NEEDED if find_spec(name) is None]
-    if missing:
-        raise ValueError(f'not installed: {", ".join(missing)}; pip install "vitaclip_hf[train]"')
+    import evaluate  # noqa: F401  # of the extra `train`, without which nothing can start
+
     load_libraries()
     from ..training import run
     from ..training.arguments import CHECKPOINTING, NAMES

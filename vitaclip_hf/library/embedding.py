@@ -58,9 +58,9 @@ def embed_videos(
     batch_size: int = 8,
     workers: int | None = None,
     num_model_actors: int = 1,
-    max_seconds: float | None = None,
     retry: bool = False,
     on_video: Callable[[dict[str, Any]], None] | None = None,
+    **reading: Any,
 ) -> Counter[str]:
     """
     Brings a table of vectors up to date. Videos of known size and time of change are not read again.
@@ -79,9 +79,9 @@ def embed_videos(
         batch_size (`int`, defaults to 8): clips of a forward pass.
         workers (`int`, *optional*): reading threads of a process; by default the free cores.
         num_model_actors (`int`, defaults to 1): processes of Ray; each takes a GPU if Ray has some.
-        max_seconds (`float`, *optional*): most time for decoding one video; by default the video processor's.
         retry (`bool`, defaults to `False`): read videos again that could not be read.
         on_video (`Callable`, *optional*): called with the first row of each video that was read or failed.
+        reading: fields of [`ReadOptions`], such as `max_seconds`, in place of the video processor's own.
 
     Returns:
         `Counter`: `new` videos, which were read; `unchanged` ones; `moved`, new names of known content; `deleted` files
@@ -105,7 +105,7 @@ def embed_videos(
         rows = store.rows(["video", "size", "changed", "content", "error"])
         known = {row["video"]: row for row in rows.to_pylist()}
         unread, report = _update(store, {file.video: file for file in files}, known, folder is not None, retry)
-        run = settings | {"batch_size": batch_size, "workers": workers, "max_seconds": max_seconds}
+        run = settings | {"batch_size": batch_size, "workers": workers, "reading": reading}
         run["hash"] = folder is not None  # by which moved files are found
         local = engine == "local"
         produced = _Embedder(run, checkpoint).rows(unread) if local else _with_ray(unread, run, num_model_actors)
@@ -212,7 +212,7 @@ class _Embedder:
             dtype = getattr(torch, run["dtype"])
             checkpoint = load_checkpoint(run["model"], run["revision"], device=device, dtype=dtype)
         self.run, self.encoder = run, checkpoint.encoder()
-        self.reader = self.encoder.reader(max_seconds=run["max_seconds"])
+        self.reader = self.encoder.reader(**run["reading"])
         self.scorer = run["labels"] and Scorer(self.encoder, run["labels"], run["templates"])
 
     def rows(self, files: Iterable[_File]) -> Iterator[Rows]:
