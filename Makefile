@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# pip compiles all packages on one core, a minute and more; here all cores do.
+INSTALL := $(BIN)/python -m pip install --quiet --no-compile --editable
+COMPILE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib
 
 .PHONY: demo reproduce-demo test matrix slow contract attack docs serve-docs clean
 
@@ -57,7 +60,8 @@ $(VENV)/bin/python:
 
 $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
 	@echo "Installing the package and what it needs into $(VENV) (PyTorch is large; a few minutes the first time) …"
-	$(BIN)/python -m pip install --quiet --editable .
+	$(INSTALL) .
+	@$(COMPILE) || true  # some packages have templates that are no Python
 	@touch $@
 
 $(VENV)/.docs: pyproject.toml | $(VENV)/bin/python
@@ -66,7 +70,8 @@ $(VENV)/.docs: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.test: pyproject.toml | $(VENV)/bin/python
 	@echo "Installing the package and its test tools into $(VENV) (PyTorch is large; a few minutes the first time) …"
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	$(INSTALL) '.[test]'
+	@$(COMPILE) || true
 	@touch $@
 
 clean:

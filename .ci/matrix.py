@@ -57,7 +57,19 @@ def run(python: str, minor: int, kind: str, demo_only: bool) -> bool:
     )
     steps: list[list] = [
         [python, "-m", "venv", folder],
-        [own, "-m", "pip", "install", "--quiet", "--editable", ROOT, *tests, "--constraint", constraints],
+        [
+            own,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-compile",
+            "--editable",
+            ROOT,
+            *tests,
+            "--constraint",
+            constraints,
+        ],
         [folder / "bin" / "vitaclip", *CLASSIFY],
     ]
     if not demo_only:
