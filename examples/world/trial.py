@@ -337,7 +337,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--held-back", type=Path, nargs="*", default=[], help="zip of the held-back style")
     parser.add_argument("--only", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
-    parser.add_argument("--steps", type=int, default=1600)
+    parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--copies", type=int, default=8, help="training clips of each class")
     parser.add_argument("--report", action="store_true", help="print the tables only")
     parser.add_argument("--compare", nargs=2, choices=SYSTEMS, help="print what may be said of two systems only")

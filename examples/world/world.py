@@ -320,12 +320,14 @@ def draw_stills(
     generator: torch.Generator,
     size: int = 48,
     styles: list[str | None] | None = None,
+    ease: float = 0,
 ) -> tuple[torch.Tensor, list[str]]:
     """
     Args:
         spots (`list[tuple[str, str]]`): one of `SIZES` and one of `PLACES` for each thing.
         colors (`list[str]`): keys of `BACKGROUNDS`.
         styles (`list[str]`, *optional*): keys of `STYLES`; `None` is a random one that is shipped.
+        ease (`float`, *optional*, defaults to 0): 1 shows things upright, large and in the middle, 0 as described.
 
     Returns:
         Pictures `[N, size, size, 3]` of things at rest, and their styles.
@@ -335,8 +337,10 @@ def draw_stills(
     place = torch.tensor([divmod(PLACES.index(spot[1]), 3) for spot in spots])[:, [1, 0], None]
     count = len(things)
     half = torch.where(big, uniform(generator, 0.26, 0.40, count, 1), uniform(generator, 0.16, 0.21, count, 1))
-    corner = (place / 3 + uniform(generator, 0.05, 0.28, count, 2, 1)).clamp(half[:, None], 1 - half[:, None])
-    angle = uniform(generator, -0.3, 0.3, count, 1)
+    half = half.lerp(torch.tensor(0.42), ease)
+    corner = (place / 3 + uniform(generator, 0.05, 0.28, count, 2, 1)).lerp(torch.tensor(0.5), ease)
+    corner = corner.clamp(half[:, None], 1 - half[:, None])
+    angle = uniform(generator, -0.3, 0.3, count, 1) * (1 - ease)
     painted = project(pictures, Poses(corner[:, 0], corner[:, 1], half, angle, torch.ones(count, 1)), size)[:, 0]
     return to_pixels(draw_backgrounds(colors, size, generator) * (1 - painted[:, 3:]) + painted[:, :3]), styles
 
@@ -347,26 +351,33 @@ def caption(text: str, generator: torch.Generator) -> str:
     return re.sub(r"\ba (?=[aeiou])(?!uni)", "an ", whole)
 
 
-def draw_batch(world: World, generator: torch.Generator, size: int = 48) -> tuple[torch.Tensor, list[str], list[str]]:
+def draw_batch(
+    world: World, generator: torch.Generator, size: int = 48, ease: float = 0
+) -> tuple[torch.Tensor, list[str], list[str]]:
     """
-    190 stills, captions of which no two mean the same, and the name of each still's thing.
+    126 stills, captions of which no two mean the same, and the name of each still's thing.
 
-    80 show one thing each; others show one thing several times, so that only the motion (6 things), the place and the
-    size (1), the background (1) or the style (3) tells them apart.
+    60 show one thing each; others show one thing several times, so that only the motion (3 things), the place and the
+    size (1), the background (1) or the style (1) tells them apart. With `ease` above 0 (see `draw_stills`), each of the
+    126 shows another thing.
     """
+    moving_count, alone_count = (0, 126) if ease else (3, 62)
     order = [world.names[int(number)] for number in torch.randperm(len(world.names), generator=generator)]
-    moving = [name for name in order if name not in DEMO_THINGS][:6]
+    moving = [name for name in order if name not in DEMO_THINGS][:moving_count]
     scenes = [Scene(thing, motion) for thing in moving for motion in MOTIONS]
     captions = [f"{s.thing} {pick(('', 'is '), generator)}{pick(MOTIONS[s.motion], generator)}" for s in scenes]
     order = [name for name in order if name not in moving]
     shipped = torch.tensor([style != HELD_BACK for style in world.styles])
     columns = {name: (world.drawn[world.number[name]] & shipped).nonzero()[:4, 0].tolist() for name in order}
-    in_styles = [name for name in order if len(columns[name]) == 4][:3]
-    placed, colored, *alone = [name for name in order if name not in in_styles][:82]
+    in_styles = [name for name in order if len(columns[name]) == 4][: 0 if ease else 1]
+    alone = [name for name in order if name not in in_styles][:alone_count]
     grid, colors = [(big, place) for big in SIZES for place in PLACES], list(BACKGROUNDS)
     # Thing, size and place, background, style, and caption if it must say what sets the still apart.
-    rows = [(placed, spot, None, None, f"{spot[0]} {placed} {spot[1]}") for spot in grid]
-    rows += [(colored, None, color, None, f"{colored} on a {color} background") for color in colors]
+    rows = []
+    if not ease:
+        placed, colored, *alone = alone
+        rows += [(placed, spot, None, None, f"{spot[0]} {placed} {spot[1]}") for spot in grid]
+        rows += [(colored, None, color, None, f"{colored} on a {color} background") for color in colors]
     for name in in_styles:
         styles = [world.styles[column] for column in columns[name]]
         rows += [(name, None, None, style, f"{STYLES[style]} {name}") for style in styles]
@@ -374,7 +385,7 @@ def draw_batch(world: World, generator: torch.Generator, size: int = 48) -> tupl
     things, spots, backgrounds, styles, texts = map(list, zip(*rows, strict=True))
     spots = [spot or pick(grid, generator) for spot in spots]
     backgrounds = [color or pick(colors, generator) for color in backgrounds]
-    pictures, styles = draw_stills(world, things, spots, backgrounds, generator, size, styles)
+    pictures, styles = draw_stills(world, things, spots, backgrounds, generator, size, styles, ease)
     for thing, spot, color, style, text in zip(things, spots, backgrounds, styles, texts, strict=True):
         if text is None:
             words = world.words[thing]
@@ -384,5 +395,6 @@ def draw_batch(world: World, generator: torch.Generator, size: int = 48) -> tupl
             text = f"{before} {name} {after}".strip()
         captions.append(text)
     captions = [caption(text, generator) for text in captions]
-    pictures = torch.cat([draw_motion_stills(world, scenes, generator, size), pictures])
+    if scenes:
+        pictures = torch.cat([draw_motion_stills(world, scenes, generator, size), pictures])
     return pictures, captions, [scene.thing for scene in scenes] + things
