@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,27 @@ for arguments in json.loads(sys.argv[1]):
     assert lines[-1] == '["torch", "transformers"]'
     rows = [line.partition(",")[0] for line in result.stdout.splitlines()[-4:]]
     assert rows == ["video", video, video, "none.mp4"]
+
+
+def test_an_interruption_that_falls_into_a_finalizer_comes_again():
+    code = """
+import signal, time
+from vitaclip_hf.cli import main as command
+
+class Part:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+def work(**settings):
+    Part()
+    time.sleep(60)
+
+sys.argv[1:] = []
+command.app = work
+command.main()
+"""
+    result = in_a_new_process(code)
+    assert result.returncode == -signal.SIGINT and "KeyboardInterrupt" in result.stderr
 
 
 def test_completion_loads_neither_torch_nor_transformers():

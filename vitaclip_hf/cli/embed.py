@@ -24,9 +24,7 @@ Window = Annotated[
     float | None,
     typer.Option(metavar="S", help="A vector for each S seconds. Default: as before; first 4 (embed: all of it)."),
 ]
-Stride = Annotated[
-    float | None, typer.Option(metavar="S", help="Seconds from one window to the next. Default: the window.")
-]
+Stride = Annotated[float | None, typer.Option(metavar="S", help="Seconds between windows. Default: the window.")]
 Retry = Annotated[bool, typer.Option("--retry", help="Read files again that could not be read before.")]
 
 

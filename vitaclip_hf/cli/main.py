@@ -1,5 +1,6 @@
 """The `vitaclip` command: its sub-commands are the files beside this one."""
 
+import sys
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -18,7 +19,7 @@ from .info import info
 from .publish import publish
 from .search import search
 from .serve import serve
-from .terminal import guard_streams
+from .terminal import guard_streams, interrupt_again
 from .timeline import timeline
 from .train import train
 
@@ -139,4 +140,6 @@ app.add_typer(
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command with these arguments (those of this process by default); returns the exit code."""
     guard_streams()
+    if arguments is None:
+        sys.unraisablehook = interrupt_again
     return app(args=arguments, prog_name="vitaclip", standalone_mode=False) or 0

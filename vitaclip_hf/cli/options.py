@@ -30,15 +30,10 @@ NumViews = Annotated[int, typer.Option(min=1, metavar="N", help="Clips of each v
 Window = Annotated[float, typer.Option(metavar="S", help="Length of a window in seconds.")]
 Stride = Annotated[float, typer.Option(metavar="S", help="Seconds from one window to the next.")]
 BatchSize = Annotated[int, typer.Option(min=1, metavar="N", help="Videos or windows of a forward pass.")]
-Device = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Device, such as cpu or cuda:1. Default: a GPU, if any.")
-]
-Dtype = Annotated[
-    DtypeName, typer.Option(help="Number type of the model; auto: bfloat16 where the hardware multiplies it fast.")
-]
+Device = Annotated[str | None, typer.Option(metavar="NAME", help="Such as cpu or cuda:1. Default: a GPU, if any.")]
+Dtype = Annotated[DtypeName, typer.Option(help="Number type of the model; auto: bfloat16 where that is fast.")]
 MaxSeconds = Annotated[
-    float | None,
-    typer.Option(min=0.1, metavar="S", help="Most time for decoding one video. Default: no limit."),
+    float | None, typer.Option(min=0.1, metavar="S", help="Most time for decoding one video. Default: no limit.")
 ]
 Host = Annotated[str, typer.Option(metavar="ADDRESS", help="0.0.0.0 listens on all addresses.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="Port; 0 for any free one.")]
@@ -49,11 +44,6 @@ MinCosine = Annotated[
     typer.Option(min=-1, max=1, metavar="X", help="A label whose cosine is lower is no answer (-1 to 1)."),
 ]
 TableFormat = Annotated[Literal["table", "json"], typer.Option(help="Output format.")]
-Clips = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR", help="Cut the moments out as files: copied from a keyframe at the start, else re-encoded."
-    ),
-]
+Clips = Annotated[Path | None, typer.Option(metavar="DIR", help="Cut the moments out as files, copied or re-encoded.")]
 JsonOutput = Annotated[Path | None, typer.Option(metavar="FILE", help="JSON file to write.")]
 NewFolder = Annotated[Path, typer.Option(metavar="DIR", help="New folder to write.")]

@@ -1,7 +1,14 @@
-"""What may reach a terminal: names of files and classes can hold its control sequences, or bytes that are not UTF-8."""
+"""
+What may reach a terminal: names of files and classes can hold its control sequences, or bytes that are not UTF-8.
 
+And what comes from there: Ctrl-C.
+"""
+
+import os
 import re
+import signal
 import sys
+from threading import Timer
 from typing import Any
 
 from ..model.shown_names import shown
@@ -25,6 +32,14 @@ def guard_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
         if stream is not None and stream.isatty() and not isinstance(stream, _Guarded):
             setattr(sys, name, _Guarded(stream))
+
+
+def interrupt_again(ignored: Any) -> None:
+    """A `sys.unraisablehook`: a Ctrl-C that falls into a finalizer, where Python drops errors, comes once more."""
+    if ignored.exc_type is KeyboardInterrupt:
+        Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+    else:
+        sys.__unraisablehook__(ignored)
 
 
 class _Guarded:
