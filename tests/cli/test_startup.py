@@ -37,7 +37,7 @@ def test_help_and_wrong_usage_load_neither_torch_nor_transformers():
     work = ["classify", video, "none.mp4", "--model", str(DEMO / "checkpoint"), "--labels", "a,b", "--format", "csv"]
     code = f"""
 from vitaclip_command import main
-sys.modules["evaluate"] = None  # so that `train` ends at once
+sys.modules["datasets"] = None  # so that `train` ends at once
 for arguments in json.loads(sys.argv[1]):
     sys.argv[1:] = arguments
     try:

@@ -36,7 +36,7 @@ def classify(
     ] = None,
     min_cosine: options.MinCosine = -1.0,
     max_seconds: options.MaxSeconds = None,
-    on_damage: options.OnDamage = "error",
+    on_damage: options.OnDamage = None,
     picture: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Draw the frames that were read and the scores (one video; PNG, PDF, SVG)."),

@@ -40,7 +40,7 @@ def index(
         options.DtypeName | None, typer.Option(help="Number type of the model. Default: auto, or as before.")
     ] = None,
     max_seconds: options.MaxSeconds = None,
-    on_damage: options.OnDamage = "error",
+    on_damage: options.OnDamage = None,
     retry: Retry = False,
 ) -> int:
     """Make the index of a folder of videos, or bring it up to date.
@@ -75,7 +75,7 @@ def embed(
     ] = None,
     num_model_actors: Annotated[int, typer.Option(min=1, metavar="N", help="Processes of Ray.")] = 1,
     device: options.Device = None,
-    on_damage: options.OnDamage = "error",
+    on_damage: options.OnDamage = None,
     retry: Retry = False,
 ) -> int:
     """Write the vectors of many videos.

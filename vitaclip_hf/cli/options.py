@@ -37,12 +37,11 @@ MaxSeconds = Annotated[
 ]
 Host = Annotated[str, typer.Option(metavar="ADDRESS", help="0.0.0.0 listens on all addresses.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="Port; 0 for any free one.")]
-OnDamage = Annotated[Literal["error", "skip"], typer.Option(help="Damaged videos; skip takes their whole frames.")]
-TopK = Annotated[int, typer.Option(min=1, metavar="N", help="How many answers to show.")]
-MinCosine = Annotated[
-    float,
-    typer.Option(min=-1, max=1, metavar="X", help="A label whose cosine is lower is no answer (-1 to 1)."),
+OnDamage = Annotated[
+    Literal["error", "skip"] | None, typer.Option(help="skip takes the whole frames of damaged videos. Default: error.")
 ]
+TopK = Annotated[int, typer.Option(min=1, metavar="N", help="How many answers to show.")]
+MinCosine = Annotated[float, typer.Option(min=-1, max=1, metavar="X", help="A label of a lower cosine is no answer.")]
 TableFormat = Annotated[Literal["table", "json"], typer.Option(help="Output format.")]
 Clips = Annotated[Path | None, typer.Option(metavar="DIR", help="Cut the moments out as files, copied or re-encoded.")]
 JsonOutput = Annotated[Path | None, typer.Option(metavar="FILE", help="JSON file to write.")]

@@ -33,7 +33,7 @@ def timeline(
     overlap: Annotated[bool, typer.Option("--overlap", help="Segments of different labels may overlap.")] = False,
     batch_size: options.BatchSize = 8,
     max_seconds: options.MaxSeconds = None,
-    on_damage: options.OnDamage = "error",
+    on_damage: options.OnDamage = None,
     device: options.Device = None,
     dtype: options.Dtype = "auto",
     output: Annotated[

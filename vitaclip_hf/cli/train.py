@@ -33,7 +33,7 @@ def train(context: typer.Context) -> int:
       --bf16                    Compute in bfloat16, on GPUs that have it.
       --seed N                  Of everything that is drawn.
     """
-    import evaluate  # noqa: F401  # of the extra `train`, without which nothing can start
+    import datasets  # noqa: F401  # of the extra `train`, without which nothing can start
 
     load_libraries()
     from ..training import run
