@@ -38,7 +38,8 @@ MaxSeconds = Annotated[
 Host = Annotated[str, typer.Option(metavar="ADDRESS", help="0.0.0.0 listens on all addresses.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="Port; 0 for any free one.")]
 OnDamage = Annotated[
-    Literal["error", "skip"] | None, typer.Option(help="skip takes the whole frames of damaged videos. Default: error.")
+    Literal["error", "skip"] | None,
+    typer.Option(help="skip: the whole frames of damaged videos. Default: as the model says."),
 ]
 TopK = Annotated[int, typer.Option(min=1, metavar="N", help="How many answers to show.")]
 MinCosine = Annotated[float, typer.Option(min=-1, max=1, metavar="X", help="A label of a lower cosine is no answer.")]
