@@ -19,6 +19,7 @@ ENVIRONMENTS = ROOT / ".venv-matrix"
 DEMO = ROOT / "examples" / "demo"
 CLASSIFY = ["classify", DEMO / "videos", "--model", DEMO / "checkpoint", "--labels-file", DEMO / "labels.txt"]
 MINORS = range(10, 14)
+INSTALL = ["-m", "pip", "install", "--quiet", "--no-compile", "--editable"]
 
 
 def pythons() -> dict[int, str]:
@@ -57,19 +58,7 @@ def run(python: str, minor: int, kind: str, demo_only: bool) -> bool:
     )
     steps: list[list] = [
         [python, "-m", "venv", folder],
-        [
-            own,
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--no-compile",
-            "--editable",
-            ROOT,
-            *tests,
-            "--constraint",
-            constraints,
-        ],
+        [own, *INSTALL, ROOT, *tests, "--constraint", constraints],
         [folder / "bin" / "vitaclip", *CLASSIFY],
     ]
     if not demo_only:

@@ -281,7 +281,7 @@ class Door:
         self.samples: dict[str, str] = {}
         if videos is None and DEMO.is_dir():
             self.copy_demo()
-        if self.folder.exists():
+        if videos is not None or DEMO.is_dir():
             self.read_samples(own=videos is not None)
         self.start = START if START in self.samples else next(iter(self.samples), None)
         self.classifier = self.checkpoint.classifier(return_details=True)

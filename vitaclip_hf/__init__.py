@@ -103,7 +103,7 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(f"vitaclip_hf.{module}"), name)
 
 
-# A wheel has `configuration` and `conversion` within the package. A clone has them beside it, where Python finds them
-# only if it is told: a clone's own folder comes first when Python is started in it, whatever is installed.
+# A wheel has `configuration`, `conversion` and `examples` within the package. A clone has them beside it, where Python
+# finds them only if it is told: a clone's own folder comes first when Python is started in it, whatever is installed.
 if not (Path(__file__).parent / "configuration").exists():
     __path__.append(str(Path(__file__).parents[1]))

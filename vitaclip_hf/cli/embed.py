@@ -16,10 +16,6 @@ ModelOfVectors = Annotated[
     str | None,
     typer.Option(metavar="MODEL", help="Folder or Hub id. Default: that of the vectors; of new ones a public CLIP."),
 ]
-Index = Annotated[
-    str | None,
-    typer.Option("--index", "--output", metavar="DIR", help="Folder or URI of vectors. Default: in the folder itself."),
-]
 Window = Annotated[
     float | None,
     typer.Option(metavar="S", help="A vector for each S seconds. Default: as before; first 4 (embed: all of it)."),
@@ -31,7 +27,9 @@ Retry = Annotated[bool, typer.Option("--retry", help="Read files again that coul
 def index(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of videos, with its subfolders.")],
     model: ModelOfVectors = None,
-    place: Index = None,
+    place: Annotated[
+        str | None, typer.Option("--index", "--output", metavar="DIR", help="Default: .vitaclip-index in DIR.")
+    ] = None,
     window: Window = None,
     stride: Stride = None,
     batch_size: options.BatchSize = 8,

@@ -12,7 +12,7 @@ import typer
 from ..data.listings import is_url
 from ..data.output_files import replace_file
 from ..model.shown_names import shown
-from .embed import Index, ModelOfVectors
+from .embed import ModelOfVectors
 from .inputs import check_ending
 from .libraries import loaded_checkpoint
 from .options import Clips, Device, TableFormat, Template
@@ -23,7 +23,9 @@ def search(
     text: Annotated[str | None, typer.Argument(metavar="TEXT", help="What to look for.")] = None,
     video: Annotated[str | None, typer.Option(metavar="FILE", help="Look for what resembles this video.")] = None,
     folder: Annotated[Path, typer.Option(metavar="DIR", help="The indexed folder. Default: this one.")] = Path("."),
-    place: Index = None,
+    place: Annotated[
+        str | None, typer.Option("--index", metavar="DIR", help="Of the vectors. Default: .vitaclip-index in --folder.")
+    ] = None,
     model: ModelOfVectors = None,
     template: Template = None,
     top_k: Annotated[int, typer.Option(min=1, metavar="N", help="How many hits.")] = 10,

@@ -33,7 +33,7 @@ def train(context: typer.Context) -> int:
       --bf16                    Compute in bfloat16, on GPUs that have it.
       --seed N                  Of everything that is drawn.
     """
-    import datasets  # noqa: F401  # of the extra `train`, without which nothing can start
+    import datasets, accelerate, matplotlib, pyarrow  # noqa: E401, F401, I001  # missing ones are named before any work
 
     load_libraries()
     from ..training import run

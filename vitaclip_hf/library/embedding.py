@@ -96,6 +96,7 @@ def embed_videos(
     folder = Path(videos) if isinstance(videos, (str, Path)) else None
     if folder is not None and not folder.is_dir():
         raise NotADirectoryError(f"{folder}: no such folder.")
+    checkpoint.encoder().reader(**reading)  # refuses what it does not know
     store = VideoStore(place)
     settings = _settings(store, checkpoint, window, stride, labels, templates)  # before the folder is made
     with store.lock():  # two runs would read the same videos
