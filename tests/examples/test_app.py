@@ -76,7 +76,7 @@ def test_a_folder_in_place_of_the_samples(tmp_path):
 
 
 def test_a_folder_that_is_not_there(door, tmp_path):
-    with pytest.raises(NotADirectoryError, match="no such folder"):
+    with pytest.raises(ValueError, match="none: no such file or folder"):
         app.Door(door.checkpoint, tmp_path / "empty", Limits(), tmp_path / "none")
 
 
