@@ -1,7 +1,7 @@
 """Runs the demo and tests/model on each Python, with the newest and with the lowest versions pyproject.toml allows.
 
-  python .ci/matrix.py                    every Python from 3.10 on that is installed, by PATH or pyenv
-  python .ci/matrix.py --demo --newest    only the demo, on the newest Python, with the newest versions
+  python .ci/matrix.py             every Python from 3.10 on that is installed, by PATH or pyenv
+  python .ci/matrix.py --newest    only prints the newest of them
 
 The lowest versions are installed on the oldest Python: the newer ones have no wheels of them.
 """
@@ -45,39 +45,32 @@ def lowest() -> list[str]:
     return [f"{name}=={bound}" for name, bound in re.findall(r'"([\w-]+)>=([\d.]+)', dependencies[1])]
 
 
-def run(python: str, minor: int, kind: str, demo_only: bool) -> bool:
+def run(python: str, minor: int, kind: str) -> bool:
     """Makes the environment if it is missing; returns whether everything passed."""
     folder = ENVIRONMENTS / f"3.{minor}-{kind}"
     own = folder / "bin" / "python"
     constraints = ENVIRONMENTS / "lowest.txt"
     constraints.write_text("\n".join(lowest()) if kind == "lowest" else "")
-    tests = (
-        []
-        if demo_only
-        else ["pytest", "parameterized", "psutil", "accelerate", "datasets", "decord", "open_clip_torch", "torchcodec"]
-    )
+    tests = ["pytest", "parameterized", "psutil", "accelerate", "datasets", "decord", "open_clip_torch", "torchcodec"]
     steps: list[list] = [
         [python, "-m", "venv", folder],
         [own, *INSTALL, ROOT, *tests, "--constraint", constraints],
         [folder / "bin" / "vitaclip", *CLASSIFY],
+        [own, "-m", "pytest", "-q", ROOT / "tests" / "model"],
     ]
-    if not demo_only:
-        steps.append([own, "-m", "pytest", "-q", ROOT / "tests" / "model"])
     return not any(subprocess.run(list(map(str, step)), cwd=ROOT).returncode for step in steps)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--demo", action="store_true", help="the demo alone")
-    parser.add_argument("--newest", action="store_true", help="the newest Python with the newest versions alone")
-    options = parser.parse_args()
+    parser.add_argument("--newest", action="store_true", help="print the newest Python and do nothing")
     found = pythons() or {sys.version_info.minor: sys.executable}
+    if parser.parse_args().newest:
+        print(found[max(found)])
+        return 0
     ENVIRONMENTS.mkdir(exist_ok=True)
-    if options.newest:
-        jobs = [(max(found), "newest")]
-    else:
-        jobs = [(min(found), "lowest"), *((minor, "newest") for minor in found)]
-    results = {f"3.{minor} {kind}": run(found[minor], minor, kind, options.demo) for minor, kind in jobs}
+    jobs = [(min(found), "lowest"), *((minor, "newest") for minor in found)]
+    results = {f"3.{minor} {kind}": run(found[minor], minor, kind) for minor, kind in jobs}
     for name, passed in results.items():
         print(f"{name:12} {'passed' if passed else 'FAILED'}")
     return 0 if all(results.values()) else 1

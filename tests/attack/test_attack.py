@@ -60,6 +60,7 @@ def test_cards(tokenizer):
     assert outcomes_of(cards).total() >= 70
 
 
+@pytest.mark.slow
 def test_hostile_folders(good):
     chosen = ["pickle", "code", "index:../../../etc/passwd", "header:huge tensor", "weights:nan", "kernel of the hub"]
     chosen += [name for number, (name, _) in enumerate(hostile_folders.changes()) if "=" in name and number % 97 == 5]
@@ -76,6 +77,7 @@ UNUSABLE = (
 )
 
 
+@pytest.mark.slow
 def test_folders_that_load_and_cannot_be_used(good):
     names = [*UNUSABLE, *(name for name, _ in hostile_folders.processor_changes())]
     assert outcomes_of(hostile_folders.attacks(good, names)) == {"CheckpointError": len(names)}

@@ -61,6 +61,7 @@ def test_every_system_trains_and_answers(run_trial, tmp_path, capsys):
     assert table.count("| linear |") == 4 and "| unseen motions, motion, thing given | rate |" in table
 
 
+@pytest.mark.slow
 def test_stopped_run_goes_on(run_trial, tmp_path, monkeypatch):
     run_trial("actionclip", output="whole")
     loss, calls = systems.ActionClip.loss, []

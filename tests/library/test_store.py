@@ -317,6 +317,7 @@ def copies(folder: Path, number: int) -> list[str]:
     return sorted(map(str, folder.iterdir()))
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_goes_on(checkpoint, tmp_path, place):
     paths = copies(tmp_path / "videos", 20)
     script = (

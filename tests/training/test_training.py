@@ -321,6 +321,7 @@ def stock_clip(tokenizer, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_papers_recipe_runs_as_written(stock_clip, videos, tmp_path):
     """From a stock CLIP; other than in the recipe are only the data, the number of steps and the split of a step."""
     (tmp_path / "train.csv").write_text("".join(f"{n}/{i}.mp4,{c}\n" for c, n in enumerate(NAMES) for i in range(3)))

@@ -256,6 +256,7 @@ def test_only_saved_models_compete_to_be_the_best(start, videos, tmp_path, monke
     assert_bit_equal(weights(tmp_path), weights(tmp_path / "checkpoint-2"))
 
 
+@pytest.mark.slow
 def test_killed_while_writing_leaves_the_previous_checkpoint(start, videos, tmp_path):
     """A real SIGKILL, after the weights of the second checkpoint were written and before the rest."""
     program = (

@@ -44,7 +44,7 @@ def reporting(name: str, backend: str) -> Iterator[None]:
         raise
     except Exception as error:
         cause = str(error) if isinstance(error, DamageError) else error
-        advice = 'The file is damaged or no video: fetch it again, or take its whole frames with `on_damage` "skip".'
+        advice = 'Damaged or no video: fetch it again, or take whole frames (`on_damage="skip"`, `--on-damage skip`).'
         raise failure(name, cause, backend, advice) from error
 
 
