@@ -153,8 +153,8 @@ def rate_factor(step: int, steps: int, cool_down: int) -> float:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=4400)
-    parser.add_argument("--cool-down", type=int, default=2500)
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--cool-down", type=int, default=4200)
     parser.add_argument("--alone", type=int, default=1500, help="steps that show things alone")
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--matrix-lr", type=float, default=0.03)
