@@ -163,10 +163,10 @@ def _write_confusion(folder: Path, outcome: SplitOutcome, row: str, heading: str
         predicted, true = (list(map("{}  {:.0%}".format, names, shares)) for shares in (precision, recall))
         axes.set_xticks(range(len(names)), predicted, rotation=90, color=INK)
         axes.set_yticks(range(len(names)), true, color=INK)
-        for true, predicted in zip(*matrix.nonzero(), strict=True):
-            color = "white" if shares[true, predicted] > 0.5 else INK
-            number = matrix[true, predicted]
-            axes.text(predicted, true, number, ha="center", va="center", fontsize=8, color=color)
+        for y, x in zip(*matrix.nonzero(), strict=True):
+            color = "white" if shares[y, x] > 0.5 else INK
+            number = matrix[y, x]
+            axes.text(x, y, number, ha="center", va="center", fontsize=8, color=color)
     axes.set(xlabel="predicted class, and its precision", ylabel="true class, and its recall")
     title(axes, heading)
     figure.savefig(folder / f"{stem}.png", dpi=DOTS_PER_INCH)
