@@ -1,6 +1,6 @@
 """Runs the demo and tests/model on each Python, with the newest and with the lowest versions pyproject.toml allows.
 
-  python .ci/matrix.py             every Python from 3.10 on that is installed, by PATH or pyenv
+  python .ci/matrix.py             every Python from 3.10 to 3.13 that is installed, by PATH or pyenv
   python .ci/matrix.py --newest    only prints the newest of them
 
 The lowest versions are installed on the oldest Python: the newer ones have no wheels of them.

@@ -1,6 +1,7 @@
 """`vitaclip train`; on several GPUs `accelerate launch -m vitaclip_hf.cli train`."""
 
 import sys
+from importlib import import_module
 
 import typer
 
@@ -33,7 +34,8 @@ def train(context: typer.Context) -> int:
       --bf16                    Compute in bfloat16, on GPUs that have it.
       --seed N                  Of everything that is drawn.
     """
-    import datasets, accelerate, matplotlib, pyarrow  # noqa: E401, F401, I001  # missing ones are named before any work
+    for package in ("datasets", "accelerate", "matplotlib", "pyarrow"):  # missing ones are named before any work
+        import_module(package)
 
     load_libraries()
     from ..training import run

@@ -165,8 +165,7 @@ def _write_confusion(folder: Path, outcome: SplitOutcome, row: str, heading: str
         axes.set_yticks(range(len(names)), true, color=INK)
         for y, x in zip(*matrix.nonzero(), strict=True):
             color = "white" if shares[y, x] > 0.5 else INK
-            number = matrix[y, x]
-            axes.text(x, y, number, ha="center", va="center", fontsize=8, color=color)
+            axes.text(x, y, matrix[y, x], ha="center", va="center", fontsize=8, color=color)
     axes.set(xlabel="predicted class, and its precision", ylabel="true class, and its recall")
     title(axes, heading)
     figure.savefig(folder / f"{stem}.png", dpi=DOTS_PER_INCH)

@@ -43,9 +43,8 @@ def reporting(name: str, backend: str) -> Iterator[None]:
     except (VideoDecodingError, TypeError, NameError, AttributeError):  # mistakes of a call
         raise
     except Exception as error:
-        cause = str(error) if isinstance(error, DamageError) else error
-        advice = 'Damaged or no video: fetch it again, or take whole frames (`on_damage="skip"`, `--on-damage skip`).'
-        raise failure(name, cause, backend, advice) from error
+        advice = 'Damaged or no video: fetch it again, or read what is whole (`on_damage="skip"`, `--on-damage skip`).'
+        raise failure(name, str(error) if isinstance(error, DamageError) else error, backend, advice) from error
 
 
 @contextmanager
