@@ -64,11 +64,11 @@ RULES = {
 }
 
 
-def read_preset(name: str | None) -> dict[str, Any]:
+def read_preset(name: str | Path | None) -> dict[str, Any]:
     """The arguments of `VitaClipConfig` from a preset of the package or from a JSON file; none without a name."""
     if name is None:
         return {}
-    path = Path(name) if name.endswith(".json") else PRESETS / f"{name}.json"
+    path = Path(name) if str(name).endswith(".json") else PRESETS / f"{name}.json"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in PRESETS.glob("*.json")))
         raise ValueError(f"`preset` {name}: no such file; known presets: {known}.")

@@ -140,10 +140,10 @@ def upload(folder: Path, repo_id: str, revision: str | None, private: bool | Non
 
 
 def publish(
-    checkpoint: Path,
+    checkpoint: str | Path,
     repo_id: str,
     *,
-    output: Path | None = None,
+    output: str | Path | None = None,
     push: bool = False,
     license: str | None = None,
     revision: str | None = None,
@@ -155,10 +155,10 @@ def publish(
     Builds the Hub folder of a checkpoint, checks it and, if asked to, uploads it.
 
     Args:
-        checkpoint (`Path`):
+        checkpoint (`str` or `Path`):
             Folder of a whole model, or of prompts alone, which are published as a whole model on their CLIP.
         repo_id (`str`): ORG/NAME on the Hub. The model card names it too.
-        output (`Path`, *optional*): new folder in which the built folder is kept.
+        output (`str` or `Path`, *optional*): new folder in which the built folder is kept.
         push (`bool`, defaults to `False`): upload after the check. Needs a token (`hf auth login`, or HF_TOKEN).
         license (`str`, *optional*):
             Licence of the weights by the Hub's name, such as `"cc-by-nc-4.0"`; by default that of card.yaml.
@@ -177,14 +177,14 @@ def publish(
     Example:
 
     ```python
-    >>> from pathlib import Path
     >>> from vitaclip_hf.conversion.publish import publish
 
-    >>> publish(Path("runs/own"), "ORG/NAME", output=Path("folder"))  # doctest: +SKIP
+    >>> publish("runs/own", "ORG/NAME", output="folder")  # doctest: +SKIP
 
     ```
     """
     check_repo_id(repo_id)
+    checkpoint, output = Path(checkpoint), None if output is None else Path(output)
     if push and get_token() is None:
         raise ValueError("`push` needs a token: run `hf auth login` or set HF_TOKEN. Nothing was built.")
     if push and "license" not in read_author_texts(checkpoint, license):
@@ -192,7 +192,7 @@ def publish(
             "`push` needs the licence of the weights: pass `license` (such as cc-by-nc-4.0), or write `license: ID` "
             f"into {checkpoint / 'card.yaml'}. Nothing was built."
         )
-    if not re.fullmatch(r"0*[1-9]\d*[KMGT]B", max_shard_size):
+    if not re.fullmatch(r"0*[1-9]\d*[KMGT]B", str(max_shard_size)):
         raise ValueError(f"`max_shard_size` {max_shard_size}: give a size such as 5GB or 500MB.")
     if output is not None:
         check_output(output)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -67,16 +68,13 @@ print(json.dumps({"answers": answers, "files": files, "protocol": vitaclip_hf.lo
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
-    """Built from a copy, since setuptools takes along what an earlier build left in `build/`."""
+    """Built from what the server's image copies; in place, setuptools would take along an earlier build in `build/`."""
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    for folder in PACKAGES.values():
-        if folder.parent == ROOT:
-            shutil.copytree(folder, source / folder.name)
-    for name in ("pyproject.toml", "README.md", "LICENSE", "vitaclip_command.py"):
-        shutil.copy(ROOT / name, source)
     (source / "examples" / "demo").mkdir(parents=True)
-    for file in EXAMPLES:
-        shutil.copy(file, source / "examples")
+    dockerfile = (ROOT / "examples" / "serve" / "Dockerfile").read_text()
+    for names, to in re.findall(r"^COPY (.+) (?!/)(\S+)$", dockerfile, re.MULTILINE):
+        for file in (file for name in names.split() for file in ROOT.glob(name)):
+            (shutil.copytree if file.is_dir() else shutil.copy)(file, source / to)
     (source / "tests").mkdir()
     (source / "tests" / "test_nothing.py").touch()
     command = ["wheel", "--verbose", "--no-deps", "--no-build-isolation", "--wheel-dir", target, source]

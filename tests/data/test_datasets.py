@@ -276,8 +276,6 @@ def test_motion_shapes_draw_only_the_frames_asked_for(monkeypatch):
     assert torch.equal(some, whole[[3, 30]])
     assert not torch.equal(whole, source.open(1).read(range(32)))
     assert source.label(301) == training_set(source, frame_stride=8)[SampleKey(0, 301)]["labels"] == 1
-    with pytest.raises(ValueError, match="`size` must be at least 1"):
-        MotionShapes(size=0)
 
 
 @pytest.fixture

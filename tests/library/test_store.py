@@ -147,6 +147,14 @@ def test_only_what_is_new_is_read(checkpoint, folder, place, read):
     assert read_embeddings(place)["error"].null_count == 6
 
 
+def test_a_file_that_changes_while_it_is_read_is_read_again(checkpoint, folder, place, monkeypatch):
+    original = embedding.read_clips
+    monkeypatch.setattr(embedding, "read_clips", lambda *rest: os.utime(rest[1]) or original(*rest))
+    assert embed_videos(folder, place, checkpoint)["failed"] == 5
+    monkeypatch.undo()
+    assert embed_videos(folder, place, checkpoint) == {"new": 4, "failed": 1, "windows": 4}
+
+
 def test_a_file_that_breaks_midway_leaves_no_vectors(checkpoint, folder, place, damaged):
     (folder / "long.mp4").write_bytes(damaged)
     report = embed_videos(folder, place, checkpoint, window=0.5, batch_size=2)
@@ -397,6 +405,7 @@ def test_contact_sheet(folder):
 
 
 def test_commands(folder, tmp_path, place, capsys):
+    assert main(["index", str(folder), *MODEL, "--window", "0"]) == 2
     assert main(["index", str(folder), *MODEL, "--window", "2"]) == 1  # one file is broken
     printed = capsys.readouterr()
     assert printed.out == "4 new, 0 unchanged, 1 failed, 5 windows\n" and "broken.mp4" in printed.err

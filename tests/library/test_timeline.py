@@ -174,6 +174,15 @@ def test_one_label_at_a_time_changes_where_the_pictures_do(checkpoint, tmp_path,
     first, second = timeline.separate(cells, tmp_path / "video.mkv")
     assert (first.label, first.start, second.label, second.end) == ("a", 0, "b", pytest.approx(5.95, abs=0.06))
     assert first.end == second.start == pytest.approx(5.0, abs=0.15)
+    overlapping[1:] = [Segment(4.1, 5.95, "b", 0.5, 0), Segment(4.2, 5.9, "c", 0.9, 0)]
+    first, second = timeline.separate(cells, tmp_path / "video.mkv")
+    assert (second.label, second.start) == ("c", first.end)  # and not before the change
+
+    def damaged(numbers):
+        raise VideoDecodingError("no time is left")
+
+    monkeypatch.setattr(timeline.reader, "open", lambda source: SimpleNamespace(read=damaged))
+    assert [segment.end for segment in timeline.separate(cells, "video.mkv")] == [pytest.approx(4.9), 5.9]
 
 
 @pytest.mark.parametrize("window, stride", [(0, 1), (2, 0), (2, 3), (float("nan"), 1), (float("inf"), 1)])
@@ -312,6 +321,8 @@ def test_command(checkpoint, joined, scenes, tmp_path, capsys):
         (["{video}", "--labels", "a,b", "--stride", "9"], "--stride"),
         (["{video}", "--labels", "a,b", "--low", "0.9"], "--low"),
         (["{video}", "--labels", "a,b", "--output", "t.doc"], "--output"),
+        (["{video}", "--labels", "a,b", "--overlap", "--output", "t.edl"], "an EDL holds one event after another"),
+        (["{video}", "--template", "a {{}}"], "--template is for --labels"),
     ],
 )
 def test_command_with_bad_input(joined, refused, arguments, message):

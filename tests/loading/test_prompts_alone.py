@@ -121,7 +121,10 @@ def test_the_files(trained, saved, base):
 def test_dtype_is_as_from_the_whole_folder(trained, saved, tmp_path):
     trained.save_pretrained(tmp_path)
     whole = VitaClipModel.from_pretrained(tmp_path, dtype=torch.bfloat16)
-    model = load_prompts(saved, dtype=torch.bfloat16)
+    with pytest.raises(ValueError, match="`dtype` must be"):
+        load_prompts(saved, dtype="fp16")
+    assert load_prompts(saved, dtype="auto").logit_scale.dtype == torch.float32
+    model = load_prompts(saved, dtype="bfloat16")
     assert model.logit_scale.dtype == torch.bfloat16 and same_tensors(model, whole)
 
 

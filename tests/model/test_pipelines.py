@@ -1,6 +1,7 @@
 """Both pipelines on one folder, against the model and the processor called by hand."""
 
 import importlib
+import json
 import logging
 import shutil
 from dataclasses import replace
@@ -238,6 +239,28 @@ def test_precision_auto_is_the_fast_type(folder, task, monkeypatch):
     assert make(model=str(folder), dtype="auto").dtype == torch.float32  # transformers' meaning
     with pytest.raises(ValueError, match="`precision` must be"):
         make(model=str(folder), precision="bfloat16")
+
+
+def test_number_types_and_devices_of_a_loaded_checkpoint(folder, tmp_path):
+    expected = {"bfloat16": torch.bfloat16, torch.float16: torch.float16, "auto": torch.float32, None: torch.float32}
+    assert {dtype: load_checkpoint(folder, dtype=dtype).model.dtype for dtype in expected} == expected
+    assert load_checkpoint(folder, torch_dtype="float16").classifier(device="cpu").dtype == torch.float16
+    for wrong in ("float31", "nn", "int8", 16):
+        with pytest.raises(ValueError, match="`dtype` must be a floating-point type"):
+            load_checkpoint(folder, dtype=wrong)
+    spread = load_checkpoint(folder, device_map={"": "disk"}, offload_folder=tmp_path)  # cannot be moved
+    assert spread.model.hf_device_map == {"": "disk"}
+    with pytest.raises(CheckpointError, match='an argument that does not fit .*"flash"'):
+        load_checkpoint(folder, attn_implementation="flash")
+
+
+def test_classes_in_another_order_of_their_numbers(folder, files, tmp_path):
+    """JSON that was written with sorted keys has "10" before "2"."""
+    copied = Path(shutil.copytree(folder, tmp_path / "model"), "config.json")
+    config = json.loads(copied.read_text())
+    config["id2label"] = dict(reversed(config["id2label"].items()))
+    copied.write_text(json.dumps(config))
+    assert load_checkpoint(copied.parent).classifier()(files[0]) == load_checkpoint(folder).classifier()(files[0])
 
 
 @pytest.mark.parametrize(

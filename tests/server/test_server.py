@@ -7,6 +7,7 @@ import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from urllib.request import urlopen
@@ -82,7 +83,7 @@ def count(client, name: str) -> float:
     return float(found[1]) if found else 0.0
 
 
-def test_an_answer_is_that_of_the_pipeline_and_of_the_library(client, checkpoint):
+def test_an_answer_is_that_of_the_pipeline_and_of_the_library(client, checkpoint, monkeypatch):
     found = post(client, top_k="2").json()
     classify = pipeline("zero-shot-video-classification", model=str(DEMO / "checkpoint"))
     expected = classify(str(STAR), candidate_labels=LABELS, hypothesis_template="{}")
@@ -91,6 +92,9 @@ def test_an_answer_is_that_of_the_pipeline_and_of_the_library(client, checkpoint
     assert [row["score"] for row in found["scores"]] == pytest.approx([row["score"] for row in expected[:2]], abs=1e-5)
     answer = classify(str(STAR), candidate_labels=LABELS, return_details=True)
     assert found["frames"] == answer["frames"] and found["times"] == answer["times"]
+    monkeypatch.setattr(server_app, "details", partial(server_app.details, min_score=1.1))
+    unsure = post(client).json()
+    assert unsure["answer"] == "something else" and "below 110.0%" in unsure["reason"]
 
 
 def test_templates_a_json_list_of_labels_and_the_classes_of_the_checkpoint(client, checkpoint):

@@ -279,6 +279,7 @@ ELSEWHERE = {
     *("ddp_backend", "ddp_broadcast_buffers", "ddp_bucket_cap_mb", "ddp_find_unused_parameters", "ddp_static_graph"),
     *("ddp_timeout", "fsdp", "fsdp_config", "fp16", "tf32", "torch_compile", "torch_compile_backend"),
     *("torch_compile_mode", "num_train_epochs"),  # in the place of max_steps
+    *("run_name", "project", "trackio_bucket_id", "trackio_space_id", "trackio_static_space_id"),  # read by trackers
 }
 
 
@@ -288,6 +289,12 @@ def test_every_field_of_transformers_is_honoured_or_refused(name, tmp_path):
     if name in REFUSED:
         with pytest.raises(ValueError, match=f"`{name}` is not used here; use "):
             VitaClipTrainingArguments(str(tmp_path), use_cpu=True, **{name: object()})
+    elif name == "save_total_limit":
+        kept = [
+            VitaClipTrainingArguments(str(tmp_path), use_cpu=True, **limit).save_total_limit
+            for limit in ({}, {name: None})
+        ]
+        assert kept == [2, None]
     else:
         assert name in {*HONOURED, *ELSEWHERE} or f"--{name}" in arguments(*map(Path, "abc"))
 

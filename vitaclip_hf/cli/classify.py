@@ -55,7 +55,7 @@ def classify(
     Results go to stdout, progress and errors to stderr. Exit code: 0, 1 if some videos could not be read, 2 if nothing
     could start.
     """
-    texts = read_labels(labels, labels_file)
+    texts = read_labels(labels, labels_file, template)
     if format is None:
         ending = ".txt" if output is None else output.suffix.lower()
         if ending not in ENDINGS:
@@ -66,8 +66,6 @@ def classify(
         raise ValueError(
             "give `labels`: without `model`, the videos are scored by a public CLIP, which has no classes."
         )
-    if texts is None and template:
-        raise ValueError("`template` is for `labels`; the classes of a checkpoint need none.")
     if picture is not None:
         if len(sources) != 1:
             raise ValueError(f"`picture` draws one video; got {len(sources)}.")

@@ -23,7 +23,10 @@ def demo(
     In a clone, the demo's videos and model are there at the start. There is no password.
     """
     from ..examples import app
+    from ..library.store import FOLDER, VideoStore
 
+    index = (VideoStore(folder / FOLDER).settings if folder else None) or {}
+    model = model or index.get("model")
     if model is None and folder is None and app.DEMO.is_dir():
         model = str(app.DEMO / "checkpoint")
-    app.run(loaded_checkpoint(model, device), folder, host, port)
+    app.run(loaded_checkpoint(model, device, index.get("dtype")), folder, host, port)

@@ -89,7 +89,7 @@ def embed(
         import ray  # noqa: F401
 
         device = "cpu"
-    texts = read_labels(labels, labels_file)
+    texts = read_labels(labels, labels_file, template)
     sources = find_videos(videos)
     for error in filter(None, sources.values()):
         print(f"vitaclip embed: {error}", file=sys.stderr)
@@ -119,8 +119,10 @@ def fill(
     settings = VideoStore(place).settings
     if settings is None:
         settings = {"model": model, "dtype": "auto"}
-        window = window or first_window
-    checkpoint = loaded_checkpoint(model or settings["model"], device, dtype or settings["dtype"], embeds=True)
+        window = first_window if window is None else window
+    revision = None if model else settings.get("revision")
+    name, dtype = model or settings["model"], dtype or settings["dtype"]
+    checkpoint = loaded_checkpoint(name, device, dtype, embeds=True, revision=revision)
     with tqdm(unit="video", leave=False, disable=None) as bar:
 
         def show(row: dict[str, Any]) -> None:

@@ -30,7 +30,7 @@ def export(
 
     Exit code: 0, or 2 if nothing was written.
     """
-    texts = {"labels": read_labels(None, labels_file), "templates": template or "{}"}
+    texts = {"labels": read_labels(None, labels_file, template), "templates": template or "{}"}
     from ..export.folder import export_checkpoint
 
     checkpoint = loaded_checkpoint(model, "cpu", vita_clip=True)

@@ -59,24 +59,27 @@ def _videos_at(path: str) -> Iterator[tuple[str, str | None]]:
         yield path, f"{path}: there is no video file in this folder"
 
 
-def read_labels(labels: list[str] | None, file: Path | None) -> Any:
+def read_labels(labels: list[str] | None, file: Path | None, template: list[str] | None = None) -> Any:
     """
     The labels of both options.
 
     Args:
         labels (`list[str]`, *optional*): separated by commas.
         file (`Path`, *optional*): labels, one a line, a CSV file of classes, or a JSON file with the texts of each.
+        template (`list[str]`, *optional*): what the labels will be put into.
 
     Returns:
         `list[str]`, `dict[str, list[str]]` of a JSON file, or `None` without options.
 
     Raises:
-        ValueError: no label, or a file that is not read as labels.
+        ValueError: no label, a template without labels, or a file that is not read as labels.
     """
     from ..data.class_descriptions import read_class_descriptions
     from ..data.class_names import read_class_names, read_text
 
     if labels is None and file is None:
+        if template:
+            raise ValueError("`template` is for `labels`; the classes of a checkpoint need none.")
         return None
     if file is not None and file.suffix.lower() == ".json":
         if labels is not None:

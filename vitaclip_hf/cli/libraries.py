@@ -63,7 +63,7 @@ def loaded_checkpoint(
             reason = str(error).strip().splitlines()[0][:200]
             raise ValueError(f"`device` {device}: cannot be used here ({reason})") from error
     if dtype is not None:
-        kwargs["dtype"] = fast_dtype(place) if dtype == "auto" else getattr(torch, dtype)
+        kwargs["dtype"] = fast_dtype(place) if dtype == "auto" else dtype
     if vita_clip:
         kwargs["model_class"] = VitaClipModel
     cached = isinstance(try_to_load_from_cache(DEFAULT_MODEL, "config.json"), str)

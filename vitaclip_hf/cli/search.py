@@ -55,7 +55,8 @@ def search(
     settings = store.settings
     if settings is None:
         raise ValueError(f"{store.place}: no index of this version; make one with `vitaclip index {folder}`.")
-    checkpoint = loaded_checkpoint(model or settings["model"], device, settings["dtype"], embeds=True)
+    name, revision = (model, None) if model else (settings["model"], settings.get("revision"))
+    checkpoint = loaded_checkpoint(name, device, settings["dtype"], embeds=True, revision=revision)
     if video is not None:
         query = store.embed_video(checkpoint, video)
     else:

@@ -67,7 +67,9 @@ def timeline(
 
             if path.suffix.lower()[1:] not in opentimelineio.adapters.suffixes_with_defined_adapters(write=True):
                 raise ValueError(f"`output` {path}: needs an adapter: pip install 'vitaclip_hf[timeline]'.")
-    texts = read_labels(labels, labels_file)
+    texts = read_labels(labels, labels_file, template)
+    if overlap and any(path.suffix.lower() == ".edl" for path in output or ()):
+        raise ValueError("an EDL holds one event after another; leave out `overlap`, or write an .otio file.")
     from ..library.moments import clock
     from ..library.timeline import Thumbnails, VideoTimeline
 

@@ -82,22 +82,9 @@ class MotionShapes:
         seed (`int`, defaults to 0): seed of the data set.
         num_frames (`int`, defaults to 32): number of frames of a video.
         size (`int`, defaults to 96): side of the square frames in pixels.
-
-    Raises:
-        ValueError: a number below 1.
     """
 
-    def __init__(
-        self,
-        held_out: bool | None = False,
-        clips_per_class: int = 16,
-        seed: int = 0,
-        num_frames: int = 32,
-        size: int = 96,
-    ):
-        for name, value in (("clips_per_class", clips_per_class), ("num_frames", num_frames), ("size", size)):
-            if value < 1:
-                raise ValueError(f"MotionShapes: `{name}` must be at least 1, got {value}.")
+    def __init__(self, held_out: bool | None = False, clips_per_class=16, seed=0, num_frames=32, size=96):
         self.scenes = all_scenes(held_out)
         self.clips_per_class = clips_per_class
         self.seed = seed

@@ -21,7 +21,7 @@ import pyarrow.parquet
 
 from ..charts import BEST, DOTS_PER_INCH, INK, OTHER, QUIET, TRACK, charts, title
 from ..data.metrics import per_class_accuracy
-from ..data.output_files import replace_file
+from ..data.output_files import csv_text, replace_file
 from ..version import package_versions
 from . import cost
 from .accuracies import ROW_TITLES, SplitOutcome, markdown_table, outcomes, summarize
@@ -129,7 +129,7 @@ def _write_per_class(folder: Path, outcome: SplitOutcome, rows: Sequence[str], h
     measured = [per_class_accuracy(outcome.ranks(row), labels, len(names)) for row in rows]
     accuracy, counts = np.array([values for values, _ in measured]), measured[0][1]
     cells = [["" if np.isnan(value) else f"{value:.6f}" for value in values] for values in accuracy.T]
-    lines = [[name, count, *values] for name, count, values in zip(names, counts, cells, strict=True)]
+    lines = [[csv_text(name), count, *values] for name, count, values in zip(names, counts, cells, strict=True)]
     _write_csv(folder / f"{stem}.csv", [["class", "videos", *rows], *lines])
     order = np.argsort(np.nan_to_num(accuracy[0], nan=-1.0), kind="stable")
     figure, [axes] = charts(height=1.6 + 0.24 * min(len(names), READABLE))
@@ -152,8 +152,8 @@ def _write_confusion(folder: Path, outcome: SplitOutcome, row: str, heading: str
     matrix = np.zeros((len(names), len(names)), dtype=np.int64)
     present = labels >= 0  # missing and failed ones do not count
     np.add.at(matrix, (labels[present], outcome.ranking(row)[present, 0]), 1)
-    lines = [[name, *line] for name, line in zip(names, matrix.tolist(), strict=True)]
-    _write_csv(folder / f"{stem}.csv", [["true \\ predicted", *names], *lines])
+    lines = [[csv_text(name), *line] for name, line in zip(names, matrix.tolist(), strict=True)]
+    _write_csv(folder / f"{stem}.csv", [["true \\ predicted", *map(csv_text, names)], *lines])
     side = 2.5 + 0.24 * min(len(names), READABLE)
     figure, [axes] = charts(width=max(side, 5.0), height=max(side, 4.5))
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)

@@ -134,10 +134,10 @@ def _settings(
     own, settings = store.check_model(checkpoint), store.settings
     if settings is None:
         if window is not None:
-            check_window(window, stride or window)
+            check_window(window, window if stride is None else stride)
         elif stride is not None:
             raise ValueError("`stride` is for windows; pass `window` too.")
-        templates, stride = templates or "{}", stride or window
+        templates, stride = templates or "{}", window if stride is None else stride
         if labels is not None:
             Scorer(checkpoint.encoder(), labels, templates)
     templates = [templates] if isinstance(templates, str) else templates
@@ -172,7 +172,7 @@ def _update(
     store: VideoStore, files: dict[str, _File], known: dict[str, dict], follows_folder: bool, retry: bool
 ) -> tuple[list[_File], Counter[str]]:
     """The files to be read. Deleted ones are dropped; those of known content keep their vectors."""
-    contents = {row["content"]: row for row in known.values() if row["content"]}
+    contents = {row["content"]: row for row in known.values() if row["content"] and row["error"] is None}
     sizes = {row["size"] for row in contents.values()}
     relinked: dict[str, str] = {}  # to the video that has the content
     unread: list[_File] = []

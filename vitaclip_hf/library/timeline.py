@@ -10,6 +10,7 @@ import numpy as np
 
 from ..model.encoder import VideoEncoder
 from ..model.scorer import Scorer
+from ..model.sources import VideoDecodingError
 from .timeline_files import Segment
 from .windows import MOMENT, check_window, embed_windows, read_windows
 
@@ -222,7 +223,7 @@ class VideoTimeline:
 
         for segment in self.merge(noted()):
             if last is not None and segment.end <= last.end:
-                last = max(last, segment, key=lambda one: one.score)
+                last = max(last, replace(segment, start=max(segment.start, last.start)), key=lambda one: one.score)
                 continue
             if last is not None:
                 if segment.start < last.end:
@@ -242,7 +243,10 @@ class VideoTimeline:
         clip = np.linspace(-0.25, 0.25, self.reader.specification.num_frames)
         while high - low > CHANGE:
             middle = (low + high) / 2
-            frames = video.read(np.interp(middle + clip, known, numbers).astype(int).tolist())
+            try:
+                frames = video.read(np.interp(middle + clip, known, numbers).astype(int).tolist())
+            except VideoDecodingError:  # the time is up, or the file is damaged there
+                break
             scores = self.scorer.score(self.reader.process(frames)[None]).scores[0]
             low, high = (middle, high) if scores[one] >= scores[other] else (low, middle)
         return (low + high) / 2

@@ -35,6 +35,7 @@ from .guards import (
     find_file,
     hub_answers,
     hub_arguments,
+    number_type,
     prompt_names,
 )
 from .prompts_alone import find_prompts_alone, fingerprint_of_tensors, load_prompts
@@ -69,9 +70,9 @@ class Checkpoint:
         return make(self.model, self.processor.tokenizer, self.processor.video_processor, **settings)
 
     def classifier(self, **kwargs: Any) -> ZeroShotVideoClassificationPipeline:
-        """The zero-shot pipeline of this checkpoint, where the model is; `kwargs` as for `pipeline`."""
+        """The zero-shot pipeline of this checkpoint, where and as the model is; `kwargs` as for its class."""
         parts = {"tokenizer": self.processor.tokenizer, "video_processor": self.processor.video_processor}
-        return ZeroShotVideoClassificationPipeline(self.model, device=self.model.device, **parts, **kwargs)
+        return ZeroShotVideoClassificationPipeline(self.model, **({"device": self.model.device} | parts | kwargs))
 
     def fingerprint(self) -> str:
         """SHA-256 of all weights, whatever files they came in."""
@@ -86,7 +87,7 @@ def load_checkpoint(
     accept_clip: bool = False,
     prompt_settings: Mapping[str, Mapping[str, Any]] | None = None,
     device: torch.device | str | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     **kwargs: Any,
 ) -> Checkpoint:
     """
@@ -99,7 +100,8 @@ def load_checkpoint(
             [`VitaClipModel`] or [`VitaClipForVideoClassification`], which refuse other models; by default the model's.
         accept_clip (`bool`, defaults to `False`): make a Vita-CLIP of a stock CLIP; its prompts are new and untrained.
         prompt_settings (`dict`, *optional*): `vision_config` and `text_config` values of a stock CLIP's new prompts.
-        device, dtype (*optional*): of the model; by default where and as it is loaded.
+        device (*optional*): of the model; by default where it is loaded.
+        dtype (`torch.dtype` or `str`, *optional*): a type or its name; `"auto"`, the default, is that of the weights.
         kwargs:
             For `from_pretrained`, such as `attn_implementation`. Of a Vita-CLIP no pickle is read unless
             `use_safetensors=False` asks for it, of other models only where there are no safetensors; of a pickle, only
@@ -109,6 +111,7 @@ def load_checkpoint(
         [`Checkpoint`]
 
     Raises:
+        ValueError: no such `dtype`.
         CheckpointError: no such folder and no Hub id, another kind of model, weights or processor that do not fit.
         OSError: files that cannot be fetched or read.
 
@@ -123,11 +126,14 @@ def load_checkpoint(
     ```
     """
     name = str(name)
+    old = kwargs.pop("torch_dtype", None)  # transformers' former name of it
+    moves = {"device": device, "dtype": number_type(old if dtype is None else dtype)}
+    moves = {argument: value for argument, value in moves.items() if value is not None}
     any_model = model_class is None and not accept_clip
     model_class = model_class or VitaClipModel
     asked = kwargs.get("use_safetensors")
     kwargs = {"use_safetensors": True, "revision": revision} | kwargs
-    if not _is_folder(name) and not hub_answers():
+    if not _is_folder(name) and not kwargs.get("local_files_only") and not hub_answers():
         kwargs["local_files_only"] = True
     hub = hub_arguments(kwargs)
     config = _read_config(name, accept_clip, any_model, **hub)
@@ -157,11 +163,12 @@ def load_checkpoint(
         raise
     except (SafetensorError, UnpicklingError, *LOADING_ERRORS) as error:
         raise CheckpointError(
-            f"{name}: damaged or incomplete, or of another kind ({one_line(error)}); fetch or save it again."
+            f"{name}: damaged or incomplete, of another kind, or loaded with an argument that does not fit "
+            f"({one_line(error)}); fetch or save it again, or mend the argument."
         ) from error
     if kind != "prompts":  # those have the commit of their base
         model.config._commit_hash = extract_commit_hash(find_file(name, CONFIG_NAME, hub), None)
-    model = model.to(device=device, dtype=dtype).eval()
+    model = (model.to(**moves) if moves else model).eval()  # one that is quantized or spread cannot be moved
     return Checkpoint(name, kind, model, processor, model.config._commit_hash)
 
 

@@ -41,6 +41,15 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be loaded; the message is one line that names it and says what to do."""
 
 
+def number_type(dtype: torch.dtype | str | None) -> torch.dtype | None:
+    """A type of torch for weights, or its name; None and "auto" are the weights' own. ValueError for anything else."""
+    found = None if dtype == "auto" else getattr(torch, dtype, dtype) if isinstance(dtype, str) else dtype
+    if found is not None and not (isinstance(found, torch.dtype) and found.is_floating_point):
+        known = 'a floating-point type of torch or its name, such as "float32"'
+        raise ValueError(f"`dtype` must be {known}, got {str(dtype)[:80]!r}.")
+    return found
+
+
 def check_utf8(path: Any, library: str, argument: str = "", error: type[ValueError] = ValueError) -> None:
     """Raises `error` for a path that is not UTF-8, before `library`, which opens no such path, gets it."""
     if re.search("[\ud800-\udfff]", str(path)):

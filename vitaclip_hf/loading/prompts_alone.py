@@ -41,6 +41,7 @@ from .guards import (
     compare_shapes,
     find_file,
     hub_arguments,
+    number_type,
     prompt_names,
     quietly,
 )
@@ -198,10 +199,12 @@ def load_prompts(
         kwargs: as `from_pretrained` takes them; `revision` and `subfolder` are those of the prompts.
 
     Raises:
+        ValueError: no such `dtype`.
         CheckpointError: files that are missing, damaged, of a newer format or do not fit the configuration; or another
             base than the one beneath the prompts.
     """
-    hub = hub_arguments(kwargs)
+    hub, old = hub_arguments(kwargs), kwargs.pop("torch_dtype", None)
+    dtype = number_type(old if dtype is None else dtype)
     kwargs = {name: value for name, value in kwargs.items() if name not in hub}
     attention = {name: kwargs.pop(name) for name in ("attn_implementation",) if name in kwargs}  # for the model itself
     try:
@@ -248,7 +251,7 @@ def load_prompts(
     for name, stored in prompts.items():  # the prompts may be of another type than the backbone
         tensors[name].data = stored.to(tensors[name].device)
     if dtype is not None:
-        model = model.to(getattr(torch, dtype) if isinstance(dtype, str) else dtype)
+        model = model.to(dtype)
     model.config.name_or_path, model.config._commit_hash = base, commit  # what the next `save_prompts` names
     return model
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 
@@ -36,8 +37,8 @@ class ClipSpecification:
 
     def __post_init__(self):
         for name in ("num_frames", "frame_stride", "num_views"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+            if not isinstance(value := getattr(self, name), Integral) or value < 1:
+                raise ValueError(f"`{name}` must be a whole number of at least 1, got {value!r:.80}.")
         if self.num_frames * self.num_views > MAX_FRAMES:
             raise ValueError(f"`num_frames` times `num_views` must be at most {MAX_FRAMES:,}, the frames of a video.")
         if self.sampling not in SAMPLINGS:

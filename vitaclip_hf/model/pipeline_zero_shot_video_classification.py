@@ -127,36 +127,32 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
         if isinstance(self.encoder, VitaClipEncoder):
             super().save_pretrained(save_directory, **kwargs)
         else:
-            self.model.save_pretrained(save_directory, **kwargs)
-            for part in (self.tokenizer, self.video_processor):
-                part.save_pretrained(save_directory)
+            for part in (self.model, self.tokenizer, self.video_processor):
+                part.save_pretrained(save_directory, **kwargs)
 
     def _forward(self, model_inputs, **scoring):
         return self.scorer(**scoring).score(model_inputs["pixel_values_videos"])._asdict()
 
-    def postprocess(
-        self, model_outputs, labels=None, top_k=None, min_score=None, min_cosine=-1.0, return_details=False
-    ):
+    def postprocess(self, model_outputs, labels=None, top_k=None, return_details=False, **least):
         scores, cosines = (checked(model_outputs[name][0]).tolist() for name in ("scores", "cosines"))
         if labels is None:
-            labels = list(self.model.config.id2label.values())
+            labels = [self.model.config.id2label[index] for index in range(len(scores))]
         order = sorted(range(len(scores)), key=lambda index: -scores[index])
         ranked = [{"score": scores[index], "label": labels[index], "cosine": cosines[index]} for index in order]
         if not return_details:
             return [{"score": row["score"], "label": row["label"]} for row in ranked[:top_k]]
-        best, reason, activation = ranked[0], None, self.encoder.activation
-        if min_score is None:
-            min_score = 0.5 if activation == "sigmoid" else 0.0
-        if best["score"] < min_score:
-            reason = f"the best score is {best['score']:.1%}, below {min_score:.1%}"
-        elif best["cosine"] < min_cosine:
-            reason = f"the cosine of the best label is {best['cosine']:.3f}, below {min_cosine:g}"
-        metadata = model_outputs["metadata"]
-        answer = {
-            "answer": best["label"] if reason is None else "something else",
-            "scores": ranked[:top_k],
-            "activation": activation,
-            "frames": list(metadata.frames_indices or ()),
-            "times": [round(time, 3) for time in metadata.timestamps] if metadata.fps else None,
-        }
-        return answer if reason is None else answer | {"reason": reason}
+        return details(ranked, model_outputs["metadata"], self.encoder.activation, top_k, **least)
+
+
+def details(ranked, metadata, activation, top_k=None, min_score=None, min_cosine=-1.0) -> dict[str, Any]:
+    """The answer for one video, with its frames and their times; "something else" and a reason below a least score."""
+    best, reason = ranked[0], None
+    min_score = (0.5 if activation == "sigmoid" else 0.0) if min_score is None else min_score
+    if best["score"] < min_score:
+        reason = f"the best score is {best['score']:.1%}, below {min_score:.1%}"
+    elif best["cosine"] < min_cosine:
+        reason = f"the cosine of the best label is {best['cosine']:.3f}, below {min_cosine:g}"
+    times = [round(time, 3) for time in metadata.timestamps] if metadata.fps else None
+    answer = {"answer": best["label"], "scores": ranked[:top_k], "activation": activation}
+    answer |= {"frames": list(metadata.frames_indices or ()), "times": times}
+    return answer if reason is None else answer | {"answer": "something else", "reason": reason}

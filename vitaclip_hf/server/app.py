@@ -24,6 +24,7 @@ from starlette.types import Message, Receive
 
 from ..loading.checkpoint import Checkpoint
 from ..model.encoder import check_labels, check_templates
+from ..model.pipeline_zero_shot_video_classification import details
 from ..version import __version__
 from .batching import ModelWorker
 from .decoding import UploadReader
@@ -176,10 +177,7 @@ class VideoService:
             pixels, metadata = await self.reader.read(file.name, name)
         self.metrics.decoding.observe(time.perf_counter() - started)
         scores = await self.worker.scores(pixels, labels, templates)
-        times = [round(moment, 3) for moment in metadata.timestamps] if metadata.fps else None
-        activation = self.worker.encoder.activation
-        answer = {"video": name, "answer": scores[0]["label"], "scores": scores[:top_k], "activation": activation}
-        return answer | {"frames": list(metadata.frames_indices or ()), "times": times}
+        return {"video": name} | details(scores, metadata, self.worker.encoder.activation, top_k)
 
 
 class LimitedBody:

@@ -33,10 +33,9 @@ REFUSED = {
             *("fp16_full_eval", "hub_always_push", "hub_model_id", "hub_private_repo", "hub_revision", "hub_strategy"),
             *("hub_token", "include_for_metrics", "include_num_input_tokens_seen", "label_names"),
             *("length_column_name", "liger_kernel_config", "logging_nan_inf_filter", "neftune_noise_alpha"),
-            *("optim_args", "optim_target_modules", "parallelism_config", "prediction_loss_only", "project"),
-            *("remove_unused_columns", "restore_callback_states_from_checkpoint", "run_name", "save_on_each_node"),
-            *("train_sampling_strategy", "trackio_bucket_id", "trackio_space_id", "trackio_static_space_id"),
-            *("use_cache", "use_liger_kernel"),
+            *("optim_args", "optim_target_modules", "parallelism_config", "prediction_loss_only"),
+            *("remove_unused_columns", "restore_callback_states_from_checkpoint", "save_on_each_node", "use_cache"),
+            *("train_sampling_strategy", "use_liger_kernel"),
         ),
         "the default",
     ),
@@ -197,6 +196,7 @@ class VitaClipTrainingArguments(TrainingArguments):
         default=None, metadata={"help": "Decoding processes of a rank; by default the free cores."}
     )
     logging_nan_inf_filter: bool = HfArg(default=False, help="Unused: training stops when the loss is NaN or infinite.")
+    save_total_limit: int | None = HfArg(default=2, help="Checkpoints to keep; by default the last and the best one.")
     remove_unused_columns: bool = HfArg(default=False, help="Unused: the data have no other columns.")
     prompts_only: bool = HfArg(default=False, help="Save the prompts alone, without the weights of CLIP.")
 
@@ -206,8 +206,6 @@ class VitaClipTrainingArguments(TrainingArguments):
             self.load_best_model_at_end = self.eval_strategy == self.save_strategy != "no"
         if self.metric_for_best_model is None and self.eval_strategy != "no":  # type: ignore[has-type]
             self.metric_for_best_model = "top1"
-        if self.save_total_limit is None:  # type: ignore[has-type]
-            self.save_total_limit = 2  # the last one and the best one
         asked = self.dataloader_num_workers
         self.dataloader_num_workers = 1 if asked is None else asked  # a number, which transformers' own checks need
         super().__post_init__()
