@@ -222,7 +222,7 @@ def test_presets_that_do_not_fit(tmp_path, refuses, preset, message):
     stock_clip().save_pretrained(tmp_path / "clip")
     if not preset.startswith("vita"):
         (tmp_path / "mine.json").write_text(preset)
-        preset = str(tmp_path / "mine.json")
+        preset = tmp_path / "mine.json"  # the commands give a string
     refuses(tmp_path / "clip", message, preset=preset)
 
 

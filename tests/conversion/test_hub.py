@@ -202,6 +202,10 @@ def test_a_folder_that_computes_something_else_is_not_published(
     monkeypatch.setattr(publish, "upload", lambda *_: pytest.fail("pushed all the same"))
     assert run_publish(checkpoint, "--push", "--output", tmp_path / "out") == 2
     assert re.search("without the package: logits differ", error_line(capsys))
+    with pytest.raises(ValueError, match="runs/missing: no such folder"):  # paths may be strings
+        publish.publish("runs/missing", "ORG/NAME", output=str(tmp_path / "out"))
+    with pytest.raises(ValueError, match="`max_shard_size` 5: give a size such as 5GB"):
+        publish.publish(checkpoint, "ORG/NAME", max_shard_size=5)
     assert not (tmp_path / "out").exists()
 
 

@@ -1,5 +1,6 @@
 """The table of vectors: what is read, kept and found, against vectors and ranks by hand."""
 
+import importlib
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -161,6 +163,16 @@ def test_a_file_that_breaks_midway_leaves_no_vectors(checkpoint, folder, place, 
     assert report["failed"] == 2 and report["new"] == 3
     rows = read_embeddings(place).to_pylist()
     assert [row["vector"] for row in rows if row["video"] == "long.mp4"] == [None]
+
+
+@pytest.mark.parametrize("command", ["index", "search"])
+def test_commands_load_the_revision_that_the_table_names(checkpoint, folder, monkeypatch, command):
+    own, asked = replace(checkpoint, revision="0123abc"), []
+    embed_videos(folder, folder / ".vitaclip-index", own, window=2)
+    module = importlib.import_module(f"vitaclip_hf.cli.{ {'index': 'embed'}.get(command, command) }")
+    monkeypatch.setattr(module, "loaded_checkpoint", lambda *_, **given: asked.append(given["revision"]) or own)
+    assert main([command, *(["taxi", "--folder"] if command == "search" else []), str(folder)]) in (0, 1)
+    assert asked == ["0123abc"]
 
 
 def test_another_model_is_refused(checkpoint, folder, place):
