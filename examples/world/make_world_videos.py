@@ -1,6 +1,6 @@
 """Writes videos of the world's scenes as H.264 files, in one folder for each label.
 
-    python examples/world/make_world_videos.py trained --copies 16 --output runs/world-videos
+    python examples/world/make_world_videos.py trained --copies 16 --dark-edges --output runs/world-videos
     python examples/world/make_world_videos.py demo --samples --output runs/samples --picture examples/world/frames.webp
 
 `--samples` writes one video for each of the ten trained motions instead, named after what it shows; `--picture` has
@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 from tqdm import tqdm
-from world import PICTURES, Scene, World, draw_videos
+from world import PICTURES, Scene, World, darken_edges, draw_videos
 
 from vitaclip_hf.data.motion_shapes import write_video
 
@@ -27,14 +27,23 @@ SAMPLES = [
 
 
 def write_videos(
-    world: World, scenes: list[Scene], folder: Path, copies: int, seed: int, style: str | None = None
+    world: World,
+    scenes: list[Scene],
+    folder: Path,
+    copies: int,
+    seed: int,
+    style: str | None = None,
+    dark_edges: bool = False,
 ) -> list[tuple[Path, str]]:
-    """`copies` videos of each scene; their paths and labels."""
+    """`copies` videos of each scene; their paths and labels. `dark_edges`: see `darken_edges`."""
     generator, files = torch.Generator().manual_seed(seed), []
     for copy in range(copies):
         for start in tqdm(range(0, len(scenes), 50), desc=f"copy {copy + 1} of {copies}", leave=False):
             batch = scenes[start : start + 50]
-            for scene, frames in zip(batch, draw_videos(world, batch, generator, style=style), strict=True):
+            videos = draw_videos(world, batch, generator, style=style)
+            if dark_edges:
+                videos = darken_edges(videos, generator)
+            for scene, frames in zip(batch, videos, strict=True):
                 path = folder / scene.label / f"{copy:03d}.mp4"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_video(path, frames.numpy())
@@ -50,6 +59,7 @@ def main():
     parser.add_argument("--seed", type=int, default=2026)
     parser.add_argument("--style", help="of all pictures; a random shipped one by default")
     parser.add_argument("--held-back", type=Path, nargs="*", default=[], help="zip of the held-back style")
+    parser.add_argument("--dark-edges", action="store_true", help="on every other video, as films between bars leave")
     parser.add_argument("--samples", action="store_true")
     parser.add_argument("--picture", type=Path, help="file for frames of the samples")
     arguments = parser.parse_args()
@@ -64,7 +74,8 @@ def main():
             Image.fromarray(rows.flatten(2, 3).flatten(0, 1).numpy()).save(arguments.picture, quality=85)
     else:
         scenes = world.scenes(arguments.part)
-        write_videos(world, scenes, arguments.output, arguments.copies, arguments.seed, arguments.style)
+        options = arguments.output, arguments.copies, arguments.seed, arguments.style, arguments.dark_edges
+        write_videos(world, scenes, *options)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """Pretrains a tiny CLIP on the world's captioned stills from scratch. No video is seen here.
 
 The loss is the contrastive one of stills with their captions, and that of each still with the names of all things.
-The first `--alone` steps show things alone, at first upright, large and in the middle. Matrices of the layers are
+The first `--alone` steps show things alone, at first upright, large and in the middle. After them a linear layer, which
+is thrown away, names each still's motion or place: by captions alone neither tower parts left from right before the
+other does. For the same reason position embeddings start as waves, as large as the patches. Matrices of the layers are
 trained by Muon (https://kellerjordan.github.io/posts/muon), in float32: torch's own computes in bfloat16, which makes a
 step 1.7 times as long on a processor without it.
 
@@ -42,6 +44,7 @@ from world import (
 
 
 IMAGE_SIZE = 48
+SHOWN = [*MOTIONS, *PLACES]
 
 
 def learn_merges(words: set[str]) -> list[tuple[str, str]]:
@@ -80,7 +83,17 @@ def build_model(tokenizer: CLIPTokenizer) -> CLIPModel:
     text |= {"num_hidden_layers": 3, "num_attention_heads": 4, **special}
     vision = {"image_size": IMAGE_SIZE, "patch_size": 8, "hidden_size": 128, "intermediate_size": 512}
     vision |= {"num_hidden_layers": 4, "num_attention_heads": 4}
-    return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=96))
+    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=96))
+    places = model.vision_model.embeddings.position_embedding.weight
+    places.data[1:] += waves(IMAGE_SIZE // 8, places.shape[1])
+    return model
+
+
+def waves(side: int, width: int) -> torch.Tensor:
+    """Sines and cosines of the columns and rows of a grid, `[side * side, width]`."""
+    angles = torch.arange(side)[:, None] * 100 ** -torch.linspace(0, 1, width // 4)
+    line = torch.cat([angles.sin(), angles.cos()], 1)
+    return torch.cat([line.repeat(side, 1), line.repeat_interleave(side, 0)], 1)
 
 
 def to_pixel_values(pictures: torch.Tensor) -> torch.Tensor:
@@ -153,9 +166,9 @@ def rate_factor(step: int, steps: int, cool_down: int) -> float:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=6000)
-    parser.add_argument("--cool-down", type=int, default=4200)
-    parser.add_argument("--alone", type=int, default=1500, help="steps that show things alone")
+    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--cool-down", type=int, default=3400)
+    parser.add_argument("--alone", type=int, default=1000, help="steps that show things alone")
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--matrix-lr", type=float, default=0.03)
     parser.add_argument("--seed", type=int, default=0)
@@ -172,7 +185,8 @@ def main(arguments: list[str] | None = None) -> None:
     size = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
     image_processor = CLIPImageProcessor(size={"shortest_edge": IMAGE_SIZE}, crop_size=size)
     model = build_model(tokenizer)
-    matrices, tables, others = [], [], []
+    naming = torch.nn.Linear(model.config.projection_dim, len(SHOWN))
+    matrices, tables, others = [], [naming.weight], [naming.bias]
     for name, parameter in model.named_parameters():
         of_layer = parameter.ndim == 2 and "embedding" not in name
         (matrices if of_layer else tables if parameter.ndim > 1 else others).append(parameter)
@@ -183,6 +197,7 @@ def main(arguments: list[str] | None = None) -> None:
     if state.exists():
         saved = torch.load(state, weights_only=True)
         model.load_state_dict(saved["model"])
+        naming.load_state_dict(saved["naming"])
         adam.load_state_dict(saved["adam"])
         muon.load_state_dict(saved["muon"])
         log = saved["log"]
@@ -196,12 +211,15 @@ def main(arguments: list[str] | None = None) -> None:
                 group["lr"] = rate * factor
         # One generator for each step: a run that goes on draws what one without a stop would draw.
         generator = torch.Generator().manual_seed(arguments.seed * 10**7 + step)
-        pictures, captions, things = draw_batch(world, generator, IMAGE_SIZE, max(0, 1 - step / arguments.alone))
+        pictures, captions, things, shown = draw_batch(world, generator, IMAGE_SIZE, max(0, 1 - step / arguments.alone))
         text = tokenizer(captions, padding=True, return_tensors="pt")
         outputs = model(**text, pixel_values=to_pixel_values(pictures), return_loss=True)
         # Each still is also compared with the names of all things, of which a batch has a part.
         logits = model.logit_scale.exp() * outputs.image_embeds @ embed_texts(model, tokenizer, names).T
         loss = outputs.loss + torch.nn.functional.cross_entropy(logits, torch.tensor([world.number[t] for t in things]))
+        if step > arguments.alone:
+            logits = naming(model.visual_projection(outputs.vision_model_output.pooler_output))
+            loss = loss + torch.nn.functional.cross_entropy(logits, torch.tensor([SHOWN.index(kind) for kind in shown]))
         model.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -217,7 +235,8 @@ def main(arguments: list[str] | None = None) -> None:
             tqdm.write(json.dumps(log[-1]))
             model.save_pretrained(arguments.output)
             CLIPProcessor(image_processor, tokenizer).save_pretrained(arguments.output)
-            saved = {"model": model.state_dict(), "adam": adam.state_dict(), "muon": muon.state_dict()}
+            parts = {"model": model, "naming": naming, "adam": adam, "muon": muon}
+            saved = {name: part.state_dict() for name, part in parts.items()}
             torch.save(saved | {"log": log}, state.with_suffix(".new"))
             state.with_suffix(".new").replace(state)
             (arguments.output / "pretraining_log.json").write_text(json.dumps(log, indent=1) + "\n")

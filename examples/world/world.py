@@ -345,6 +345,20 @@ def draw_stills(
     return to_pixels(draw_backgrounds(colors, size, generator) * (1 - painted[:, 3:]) + painted[:, :3]), styles
 
 
+def darken_edges(pictures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """
+    Every other one of pictures or videos `[N, …, S, S, 3]` (uint8) with black at two opposite edges, up to a twentieth
+    of the side at each: what a square cut from the middle of a film between black bars may keep of them.
+    """
+    count, size = len(pictures), pictures.shape[-2]
+    first, last = uniform(generator, 0, 0.05, 2, count, 1)
+    at = (torch.arange(size) + 0.5) / size
+    inside = ((at - first) * size + 0.5).clamp(0, 1) * ((1 - last - at) * size + 0.5).clamp(0, 1)  # [N, S]
+    upright, bare = torch.rand(2, count, 1, 1, generator=generator) < 0.5
+    light = torch.where(upright, inside[:, :, None], inside[:, None, :]).masked_fill(bare, 1)
+    return (pictures * light.reshape(count, *[1] * (pictures.ndim - 4), size, size, 1)).round().to(torch.uint8)
+
+
 def caption(text: str, generator: torch.Generator) -> str:
     """The text in a template, with "an" where English wants it."""
     whole = pick(TEMPLATES, generator).format(text) + pick(("", "."), generator)
@@ -353,9 +367,10 @@ def caption(text: str, generator: torch.Generator) -> str:
 
 def draw_batch(
     world: World, generator: torch.Generator, size: int = 48, ease: float = 0
-) -> tuple[torch.Tensor, list[str], list[str]]:
+) -> tuple[torch.Tensor, list[str], list[str], list[str]]:
     """
-    126 stills, captions of which no two mean the same, and the name of each still's thing.
+    126 stills, captions of which no two mean the same, the name of each still's thing, and its motion or place (a key
+    of `MOTIONS` or one of `PLACES`).
 
     24 show one thing each; others show one thing several times, so that only the motion (6 things), the place and the
     size (1), the background (1) or the style (1) tells them apart. With `ease` above 0 (see `draw_stills`), each of the
@@ -399,4 +414,5 @@ def draw_batch(
     captions = [caption(text, generator) for text in captions]
     if scenes:
         pictures = torch.cat([draw_motion_stills(world, scenes, generator, size), pictures])
-    return pictures, captions, [scene.thing for scene in scenes] + things
+    shown = [scene.motion for scene in scenes] + [place for _, place in spots]
+    return darken_edges(pictures, generator), captions, [scene.thing for scene in scenes] + things, shown

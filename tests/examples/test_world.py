@@ -8,7 +8,7 @@ import pretrain_clip
 import pytest
 import torch
 from make_world_videos import SAMPLES, write_videos
-from world import DEMO_THINGS, MOTIONS, PICTURES, Scene, World, draw_batch, draw_videos
+from world import DEMO_THINGS, MOTIONS, PICTURES, PLACES, Scene, World, darken_edges, draw_batch, draw_videos
 
 from vitaclip_hf import decode_video
 
@@ -42,8 +42,8 @@ def test_shipped_pictures_have_their_sources(world):
 
 
 def test_batch_of_stills(world):
-    pictures, captions, things = draw_batch(world, torch.Generator().manual_seed(3))
-    again, same, _ = draw_batch(world, torch.Generator().manual_seed(3))
+    pictures, captions, things, shown = draw_batch(world, torch.Generator().manual_seed(3))
+    again, same, *_ = draw_batch(world, torch.Generator().manual_seed(3))
     assert torch.equal(pictures, again) and captions == same
     assert len(pictures) == len(captions) == len(set(captions)) == len(things) == 126
     words = {name: {name, *world.words[name]} for name in things}
@@ -51,11 +51,23 @@ def test_batch_of_stills(world):
     wordings = [wording for motion in MOTIONS.values() for wording in motion]
     moving = [text for text in captions if any(wording in text for wording in wordings)]
     assert len(moving) == 72 and not [text for text in moving if any(f"{name} " in text for name in DEMO_THINGS)]
-    pictures, captions, things = draw_batch(world, torch.Generator().manual_seed(3), ease=1.0)
+    assert all(text.rstrip(".").endswith(MOTIONS[motion]) for motion, text in zip(shown, moving, strict=False))
+    placed = [(place, text) for place, text in zip(shown, captions, strict=True) if re.search("(at|on|in) the ", text)]
+    assert len(placed) >= 18 and all(place in PLACES and text.rstrip(".").endswith(place) for place, text in placed)
+    pictures, captions, things, _ = draw_batch(world, torch.Generator().manual_seed(3), ease=1.0)
     assert len(pictures) == len(set(things)) == 126
     assert not [text for text in captions if re.search("big |small | (at|on|in) the ", text)]
-    border = pictures[:, :3].float()  # a thing upright in the middle leaves it plain
-    assert (border.amax((1, 2)) - border.amin((1, 2))).max() < 50
+    border = pictures[:, 2, 3:-3].float()  # a thing upright in the middle leaves it plain
+    assert (border.amax(1) - border.amin(1)).max() < 50
+
+
+def test_dark_edges():
+    white = torch.full((200, 2, 40, 40, 3), 255, dtype=torch.uint8)
+    videos = darken_edges(white, torch.Generator().manual_seed(0))
+    dark = videos < 255
+    assert not dark[:, :, 3:37, 3:37].any() and (dark[:, 0] == dark[:, 1]).all()  # a twentieth of 40 is 2
+    columns, rows = dark[:, 0, 20, :, 0].any(1), dark[:, 0, :, 20, 0].any(1)
+    assert not (columns & rows).any() and 30 < columns.sum() < 70 and 30 < rows.sum() < 70
 
 
 def centres(frames: torch.Tensor) -> torch.Tensor:
