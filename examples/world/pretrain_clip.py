@@ -218,7 +218,7 @@ def main(arguments: list[str] | None = None) -> None:
         logits = model.logit_scale.exp() * outputs.image_embeds @ embed_texts(model, tokenizer, names).T
         loss = outputs.loss + torch.nn.functional.cross_entropy(logits, torch.tensor([world.number[t] for t in things]))
         if step > arguments.alone:
-            logits = naming(model.visual_projection(outputs.vision_model_output.pooler_output))
+            logits = naming(outputs.vision_model_output.pooler_output)
             loss = loss + torch.nn.functional.cross_entropy(logits, torch.tensor([SHOWN.index(kind) for kind in shown]))
         model.zero_grad()
         loss.backward()

@@ -111,7 +111,9 @@ def test_pretraining_goes_on_where_it_stopped(world, tmp_path, monkeypatch):
     monkeypatch.setattr(pretrain_clip, "draw_batch", some_stills)
 
     def train(folder):
-        pretrain_clip.main(["--output", str(tmp_path / folder), "--steps=3", "--cool-down=1", "--save-every=1"])
+        pretrain_clip.main(
+            ["--output", str(tmp_path / folder), "--steps=3", "--cool-down=1", "--alone=1", "--save-every=1"]
+        )
         return torch.load(tmp_path / folder / "state.pt", weights_only=True)["model"]
 
     with pytest.raises(KeyboardInterrupt):
