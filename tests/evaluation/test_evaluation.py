@@ -97,6 +97,10 @@ def test_blend_and_descriptions(plan, checkpoint, finished):
     assert plain.options == {} and "blend" not in plain.setup
     full = Evaluator(checkpoint, plan, frozen_clip=False, blend=1.0)
     assert full.options == {"blend": 1.0} and full.setup["blend"] == 1.0
+    reading = {"verify": "full", "on_damage": "skip", "pixel_aspect": "displayed"}
+    read = Evaluator(checkpoint, plan, decoder="pyav", **reading)
+    assert read.options == reading and read.setup.items() >= reading.items()
+    assert Evaluator(checkpoint, plan, decoder="decord").options == {"decoder": "decord"}
     scores = full.score(pixels)
     assert list(scores) == ["vita_clip"]
     torch.testing.assert_close(scores["vita_clip"]["1"], before["frozen_clip"]["1"], atol=1e-5, rtol=0)

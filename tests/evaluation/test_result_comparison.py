@@ -50,13 +50,14 @@ def write_seed(file, base, novel, name, **changes) -> Path:
     row = {"splits": {"base": figures(base), "novel": figures(novel)}}
     means = zip(figures(base).items(), figures(novel).values(), strict=True)
     row |= {name: {"harmonic_mean": harmonic_mean([a, b])} for (name, a), b in means}
-    splits = {split: {"list_sha256": split} for split in ("base", "novel")}
+    splits = {split: {"list_sha256": split, "classes": {"a": "a"}} for split in ("base", "novel")}
     content = {
         "protocol": {"name": "mini-base-to-novel", "num_views": 1},
         "limited": None,
         "rows": {"vita_clip": row},
         "splits": splits,
         "model": {"name": name, "sha256": name, "dtype": "float32"},
+        "video_processor": {"size": {"shortest_edge": 224}, "num_views": 1},
     }
     file.write_text(json.dumps(content | changes))
     return file
@@ -172,8 +173,12 @@ def test_averages_over_seeds_by_hand(tmp_path):
     ("changes", "message"),
     [
         ({"model": {"name": "b", "sha256": "model0", "dtype": "float32"}}, "the same model as .*0.json"),
-        ({"protocol": {"name": "mini-base-to-novel", "num_views": 4}}, "another protocol or other lists"),
-        ({"splits": {"base": {"list_sha256": "x"}}}, "another protocol or other lists"),
+        ({"protocol": {"name": "mini-base-to-novel", "num_views": 4}}, r"num_views: 1 / 4"),
+        ({"splits": {"base": {"list_sha256": "x", "classes": {"a": "a"}}}}, "other lists"),
+        ({"splits": {"base": {"list_sha256": "base", "classes": {"a": "an a"}}}}, "classes of split base: .*'an a'"),
+        ({"model": {"name": "b", "sha256": "b", "dtype": "bfloat16"}}, r"0.json \(dtype: float32 / bfloat16\)"),
+        ({"options": {"on_damage": "skip"}}, "on_damage: None / skip"),
+        ({"video_processor": {"size": {"shortest_edge": 48}, "num_views": 2}}, r"\(video_processor.size: .*48}\)"),
         ({"limited": "limited to 3 videos"}, "limited to 3 videos"),
         ({"rows": None, "model": {}}, "not the results.json"),
     ],

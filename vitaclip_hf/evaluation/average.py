@@ -6,6 +6,7 @@ from typing import Any
 
 from ..data.metrics import METRICS
 from ..data.text_files import content_errors, read_json
+from ..model.video_inputs import SETTINGS
 from .accuracies import mean_and_std, protocol_of
 from .protocols import EvaluationError
 
@@ -33,6 +34,30 @@ def read_results(file: Path | str) -> dict[str, Any]:
         return content | {"protocol": protocol_of(content)}
 
 
+def different_settings(*results: Mapping[str, Any]) -> list[str]:
+    """What two results have differently of protocol, dtype, options, processor and classes, with both values."""
+    processors = [result.get("video_processor") or {} for result in results]
+    shared = sorted(processors[0].keys() & processors[1].keys() - SETTINGS.keys())  # those are protocol and options
+    first, second = (
+        result["protocol"]
+        | {"dtype": result["model"]["dtype"]}
+        | (result.get("options") or {})
+        | {f"video_processor.{name}": processor[name] for name in shared}
+        for result, processor in zip(results, processors, strict=True)
+    )
+    different = [
+        f"{name}: {first.get(name)} / {second.get(name)}"
+        for name in dict.fromkeys([*first, *second])
+        if first.get(name) != second.get(name)
+    ]
+    for split in results[0]["splits"].keys() & results[1]["splits"].keys():
+        classes = [list(result["splits"][split]["classes"].values()) for result in results]
+        if classes[0] != classes[1]:
+            such = next((f", such as {a!r} / {b!r}" for a, b in zip(*classes, strict=False) if a != b), "")
+            different.append(f"classes of split {split}: {len(classes[0])} / {len(classes[1])}{such}")
+    return different
+
+
 def average_over_seeds(files: Sequence[Path | str]) -> dict[str, Any]:
     """
     Averages the figures of several results of one protocol on the same lists.
@@ -46,7 +71,7 @@ def average_over_seeds(files: Sequence[Path | str]) -> dict[str, Any]:
         within each seed.
 
     Raises:
-        EvaluationError: fewer than two files, a model twice, different protocols or lists, or limited evaluations.
+        EvaluationError: fewer than two files, a model twice, different settings or lists, or limited evaluations.
     """
     results = [read_results(file) for file in files]
     if len(results) < 2:
@@ -60,8 +85,10 @@ def average_over_seeds(files: Sequence[Path | str]) -> dict[str, Any]:
             if sha256 in first:
                 raise EvaluationError(f"{file}: the same model as {first[sha256]}; each seed counts once.")
             first[sha256] = file
+            if different := different_settings(results[0], result):
+                raise EvaluationError(f"{file}: other settings than {files[0]} ({'; '.join(different):.500}).")
             if _lists(result) != _lists(results[0]):
-                raise EvaluationError(f"{file}: another protocol or other lists than {files[0]}.")
+                raise EvaluationError(f"{file}: other lists than {files[0]}.")
         rows = [row for row in results[0]["rows"] if all(row in result["rows"] for result in results)]
         if not rows:
             raise EvaluationError("The results have no row in common.")
@@ -79,8 +106,8 @@ def average_over_seeds(files: Sequence[Path | str]) -> dict[str, Any]:
         }
 
 
-def _lists(results: Mapping[str, Any]) -> tuple:
-    return results["protocol"], {name: split["list_sha256"] for name, split in results["splits"].items()}
+def _lists(results: Mapping[str, Any]) -> dict[str, str]:
+    return {name: split["list_sha256"] for name, split in results["splits"].items()}
 
 
 def _columns(row: Mapping[str, Any]) -> dict[str, dict[str, float]]:
@@ -93,4 +120,4 @@ def _columns(row: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     return columns
 
 
-__all__ = ["average_over_seeds", "read_results"]
+__all__ = ["average_over_seeds", "different_settings", "read_results"]

@@ -15,7 +15,7 @@ import pyarrow.parquet
 
 from ..data.metrics import METRICS, ranks_in_ranking
 from ..data.text_files import content_errors
-from .average import read_results, results_file
+from .average import different_settings, read_results, results_file
 from .plan import OWN_SPLIT
 from .progress_log import PREDICTIONS_FILE
 from .protocols import EvaluationError
@@ -189,8 +189,8 @@ def settings(a: Path | str, b: Path | str) -> tuple[list[str], list[str]]:
     Compares the settings of two results.
 
     Returns:
-        Fields of the protocol, dtypes and classes that differ, with both values; and a note for each of the two that
-        was limited to some of the videos, or is of an own split.
+        The [`different_settings`]; and a note for each of the two that was limited to some of the videos, or is of an
+        own split.
 
     Raises:
         EvaluationError: base and novel classes are an own split in one of the two, and published or given in the other.
@@ -208,21 +208,7 @@ def settings(a: Path | str, b: Path | str) -> tuple[list[str], list[str]]:
         for side, result, origin in zip("AB", results, origins, strict=True):
             notes += [f"{side}: {result['limited']}"] if result["limited"] else []
             notes += [f"{side}: {OWN_SPLIT}, not a published one"] if origin == OWN_SPLIT else []
-        first, second = (
-            result["protocol"] | {"dtype": result["model"]["dtype"]} | (result.get("options") or {})
-            for result in results
-        )
-        different = [
-            f"{name}: {first.get(name)} / {second.get(name)}"
-            for name in dict.fromkeys([*first, *second])
-            if first.get(name) != second.get(name)
-        ]
-        for split in results[0]["splits"].keys() & results[1]["splits"].keys():
-            classes = [list(result["splits"][split]["classes"].values()) for result in results]
-            if classes[0] != classes[1]:
-                such = next((f", such as {a!r} / {b!r}" for a, b in zip(*classes, strict=False) if a != b), "")
-                different.append(f"classes of split {split}: {len(classes[0])} / {len(classes[1])}{such}")
-    return different, notes
+        return different_settings(*results), notes
 
 
 __all__ = ["Difference", "PairedSplit", "compare", "pair", "settings"]

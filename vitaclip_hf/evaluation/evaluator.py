@@ -20,6 +20,7 @@ from ..data.class_descriptions import texts_of_classes
 from ..data.class_names import ClassIndex
 from ..loading.checkpoint import Checkpoint
 from ..model.encoder import VideoEncoder
+from ..model.read_options import CHOICES
 from ..model.scorer import Scorer
 from ..model.shown_names import one_line
 from ..model.sources import VideoDecodingError
@@ -30,6 +31,7 @@ from .protocols import EvaluationError
 
 
 TOP = 5  # classes that are kept of each video
+USUAL = ("auto", "pyav", "read", "error", "coded")  # ways of reading; others are named in the results
 VOLATILE = ("_name_or_path", "transformers_version", "architectures", "dtype")  # no predictions depend on these
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -53,7 +55,8 @@ class Evaluator:
     Attributes:
         rows (`tuple[str, ...]`): `"vita_clip"`, and `"frozen_clip"` if it is evaluated too.
         setup (`dict`): everything that the predictions depend on, as plain data for [`EvaluationLog`].
-        options (`dict`): blend, pixel aspect and the fingerprint of the descriptions, where they are used.
+        options (`dict`): blend, decoder, verify, on_damage, pixel aspect and the fingerprint of the descriptions, where
+            they are not the usual ones.
 
     Raises:
         EvaluationError: a batch size below 1, a text that is too long, or, where the learned contexts classify, classes
@@ -96,7 +99,8 @@ class Evaluator:
             for row, encoder in encoders.items()
         }
         self.options: dict[str, Any] = {"blend": blend} if blend else {}
-        self.options |= {"pixel_aspect": "displayed"} if reading["pixel_aspect"] == "displayed" else {}
+        chosen = {name: getattr(self.reader.options, name) for name in CHOICES}
+        self.options |= {name: value for name, value in chosen.items() if value not in USUAL}
         self.options |= {"descriptions": fingerprint_of_json(descriptions)} if descriptions else {}
         self.setup = self._setup()
 
