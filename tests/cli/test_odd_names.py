@@ -85,10 +85,12 @@ def test_bytes_that_are_not_utf8_in_videos_and_outputs(folder, capsys):
     assert main(["classify", str(videos), *MODEL, *LABELS, "--output", str(folder / "scores.json")]) == 1
     rows = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
     assert {Path(row["video"]).name for row in rows} == {"star\udcff.mp4", "heart.mp4", "broken\udcff.mp4"}
-    outputs = [f"--output={folder / name}" for name in ("line.json", "line.png", "line.vtt", "line.csv")]
+    outputs = [f"--output={folder / name}" for name in ("line.json", "line.png", "line.vtt", "line.csv", "line.html")]
     assert main(["timeline", star, *MODEL, *LABELS, *outputs]) == 0
     (name,) = json.loads((folder / "line.json").read_text(encoding="utf-8"))["results"]
     assert name == "star\udcff" and (folder / "line.png").read_bytes().startswith(b"\x89PNG")
+    page = (folder / "line.html").read_text(encoding="utf-8")
+    assert 'href="videos/star%FF.mp4#t=' in page and "<h1>star\\udcff.mp4</h1>" in page
     for file in (folder / "why.png", folder / "why.json"):
         assert main(["explain", star, *MODEL, "--label", "red star", "--output", str(file)]) == 0
         assert file.stat().st_size > 500
@@ -98,11 +100,12 @@ def test_bytes_that_are_not_utf8_in_videos_and_outputs(folder, capsys):
         assert main(["index", str(videos), *MODEL, *vectors]) == 1
         assert capsys.readouterr().out == expected
     search = ["search", "red star moving left", "--folder", str(videos), *vectors]
-    search += ["--contact-sheet", str(folder / "sheet.png")]
+    search += ["--contact-sheet", str(folder / "sheet.png"), "--page", str(folder / "found.html")]
     assert main([*search, "--format", "json"]) == 0
     hits = json.loads(capsys.readouterr().out)
     assert [hit["path"] for hit in hits] == ["star\udcff.mp4", "heart.mp4"]
     assert main(search) == 0 and "  star\\udcff.mp4\n" in capsys.readouterr().out
+    assert 'href="videos/star%FF.mp4#t=' in (folder / "found.html").read_text(encoding="utf-8")
 
 
 def test_a_file_that_is_called_like_an_escape_is_another_one(tmp_path):

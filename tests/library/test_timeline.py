@@ -259,6 +259,15 @@ def test_time_code_of_the_camera_and_address_of_the_video(tmp_path, code, fps, f
     assert clip.media_reference.target_url == "https://host/a%20b.mp4"
 
 
+@pytest.mark.parametrize("ending", ["otio", "edl"])
+def test_editing_programs_get_names_that_are_not_utf8(tmp_path, ending):
+    pytest.importorskip("otio_cmx3600_adapter")
+    (tmp_path / "\udce9").mkdir()
+    write_timeline(tmp_path / "\udce9" / f"t.{ending}", SEGMENTS, "caf\udce9.mp4", 25)
+    text = (tmp_path / "\udce9" / f"t.{ending}").read_text()
+    assert "/caf%E9.mp4" in text and "caf\\udce9.mp4" in text.replace("\\\\", "\\")
+
+
 def test_thumbnails_are_few_and_spread():
     thumbnails = Thumbnails(count=5)
     for n in range(10_001):

@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ..data.listings import is_url
+from ..data.output_files import storable
 
 
 PAGE = """<!doctype html>
@@ -64,9 +65,11 @@ def write_page(path: Path, title: str, moments: Iterable[tuple[str, float, float
     """
     items = []
     for source, start, end, name, score in moments:
-        url = source if is_url(source) else quote(os.path.relpath(source, path.parent).replace(os.sep, "/"))
+        beside = os.fsencode(os.path.relpath(source, path.parent).replace(os.sep, "/"))
+        url = source if is_url(source) else quote(beside)
         items.append(
             f'<li><a href="{escape(url)}#t={start:.3f},{end:.3f}">{escape(name)}<small>{score}</small>'
             f"<small>{clock(start)} to {clock(end)}</small></a></li>\n"
         )
-    path.write_text(PAGE.format(title=escape(title), items="".join(items), style=STYLE, script=SCRIPT), "utf-8")
+    page = PAGE.format(title=escape(title), items="".join(items), style=STYLE, script=SCRIPT)
+    path.write_text(storable(page), "utf-8")

@@ -85,7 +85,7 @@ def write_edit(path: Path, segments: Sequence[Segment], source: str, **media: An
     """
     import opentimelineio as otio
 
-    rate, options = media["fps"] or 25.0, {}
+    rate, options, name = media["fps"] or 25.0, {}, storable(Path(source).name)
     if path.suffix.lower() == ".edl":
         rate = otio.opentime.RationalTime.nearest_valid_timecode_rate(rate) or 25.0  # 0 where none is near
         options = {"adapter_name": "cmx_3600", "rate": rate}
@@ -108,7 +108,7 @@ def write_edit(path: Path, segments: Sequence[Segment], source: str, **media: An
     reference = otio.schema.ExternalReference(target_url=url, available_range=whole)
 
     def clip_of(part: Any) -> Any:
-        return otio.schema.Clip(name=Path(source).name, media_reference=reference.clone(), source_range=part)
+        return otio.schema.Clip(name=name, media_reference=reference.clone(), source_range=part)
 
     whole_clip, cuts, end = clip_of(whole), [], whole.start_time
     colors = ("BLUE", "GREEN", "ORANGE", "MAGENTA", "CYAN", "YELLOW", "RED")
@@ -127,11 +127,12 @@ def write_edit(path: Path, segments: Sequence[Segment], source: str, **media: An
             cuts.append(clip_of(part))
             end = part.end_time_exclusive()
         (cuts[-1] if cuts else whole_clip).markers.append(marker)
-    timeline = otio.schema.Timeline(name=Path(source).stem)
+    timeline = otio.schema.Timeline(name=Path(name).stem)
     timeline.tracks.append(
         otio.schema.Track(name="video", kind=otio.schema.TrackKind.Video, children=cuts or [whole_clip])
     )
-    otio.adapters.write_to_file(timeline, str(path), **options)
+    text = otio.adapters.write_to_string(timeline, **{"adapter_name": "otio_json"} | options)
+    path.write_text(text, encoding="utf-8")  # opentimelineio opens no path that is not UTF-8
 
 
 def write_players(path: Path, segments: Sequence[Segment], source: str, **media: Any) -> None:
