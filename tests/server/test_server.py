@@ -318,6 +318,16 @@ def test_a_decoder_that_hangs_or_crashes_ends_alone(client, service, monkeypatch
     assert post(client).json()["answer"] == "red star moving left"  # of a new process
 
 
+def test_a_slow_decoder_does_not_lengthen_the_wait(client, service, monkeypatch):
+    limited(monkeypatch, service, decode_seconds=60, wait_seconds=3)
+    with monkeypatch.context() as patch:
+        patch.setattr(PyAVVideo, "_decode", lambda *_: time.sleep(600))
+        patch.setattr(decoding_process, "IDLE", [])
+        started = time.monotonic()
+        assert "no answer within 3 s" in error_of(post(client), 503, "overloaded")
+        assert time.monotonic() - started < 30
+
+
 def test_a_failure_of_the_code_is_a_500_without_its_words(client, service, monkeypatch):
     async def broken(*_):
         raise RuntimeError("a secret")

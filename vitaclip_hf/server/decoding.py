@@ -37,17 +37,20 @@ class UploadReader:
 
         Raises:
             RequestError: the file cannot be read, is too large or takes too long.
+            TimeoutError: the time of the caller's `anyio.fail_after` has passed.
         """
-        reader = VideoReader(
-            self.video_processor,
-            max_seconds=self.limits.decode_seconds,
-            max_bytes=self.limits.decoded_bytes,
-            max_frame_pixels=self.limits.frame_pixels,
-        )
+        limits = {"max_bytes": self.limits.decoded_bytes, "max_frame_pixels": self.limits.frame_pixels}
+        left = float("inf")
         try:
             async with self._places:
+                # No thread is cancelled, but its process is ended: by then at the latest.
+                left = max(anyio.current_effective_deadline() - anyio.current_time(), 0.001)
+                seconds = min(self.limits.decode_seconds, left)
+                reader = VideoReader(self.video_processor, max_seconds=seconds, **limits)
                 return await anyio.to_thread.run_sync(reader.read, path)
         except VideoDecodingError as error:
+            if isinstance(error.__cause__, TimeoutError) and left < self.limits.decode_seconds:
+                raise TimeoutError from error
             message = one_line(error).replace(path, name)
             if isinstance(error, VideoTooLargeError):
                 raise RequestError(413, "video_too_large", message) from error
