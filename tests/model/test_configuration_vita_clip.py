@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoConfig, CLIPConfig
+from transformers import AutoConfig, CLIPConfig, CLIPTextConfig, CLIPVisionConfig
 
 from vitaclip_hf import VitaClipConfig, VitaClipModel, VitaClipTextConfig, VitaClipVisionConfig
 from vitaclip_hf.loading.clip_backbones import add_prompts
@@ -41,6 +41,16 @@ def test_round_trip_and_overrides(tmp_path):
     changed = AutoConfig.from_pretrained(tmp_path, vision_config={"num_frames": 16})
     assert changed.num_frames == 16 and changed.vision_config.num_global_prompts == 8
     assert changed.text_config.context_position == "middle"
+
+
+def test_parts_of_transformers_are_taken_by_their_values():
+    given = {"text_config": CLIPTextConfig(hidden_size=64), "vision_config": CLIPVisionConfig(image_size=64)}
+    config = VitaClipConfig(**given)
+    assert (type(config.text_config), type(config.vision_config)) == (VitaClipTextConfig, VitaClipVisionConfig)
+    assert (config.text_config.hidden_size, config.vision_config.image_size) == (64, 64)
+    assert config.vision_config.patch_size == CLIPVisionConfig().patch_size and config.num_frames == 8
+    with pytest.raises(TypeError, match="`text_config` must be .*CLIPTextConfig, got CLIPVisionConfig"):
+        VitaClipConfig(text_config=given["vision_config"])
 
 
 L14 = {"hidden_size": 1024, "num_attention_heads": 16, "patch_size": 14}

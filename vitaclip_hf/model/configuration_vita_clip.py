@@ -113,15 +113,20 @@ class VitaClipConfig(CLIPConfig):
         *("hidden_states", "attentions"),
     ]
 
-    text_config: Any = None  # a VitaClipTextConfig, made of a dictionary or of nothing
+    text_config: Any = None  # a VitaClipTextConfig, made of a dictionary, CLIP's own or nothing
     vision_config: Any = None  # a VitaClipVisionConfig
 
     def __post_init__(self, **kwargs):
         num_frames = kwargs.pop("num_frames", None)
         for name, part in self.sub_configs.items():
-            values = getattr(self, name)
+            values, clips = getattr(self, name), part.__mro__[1]
+            if isinstance(values, clips) and not isinstance(values, part):
+                values = values.to_dict()
             if values is None or isinstance(values, dict):
                 setattr(self, name, part(**(values or {})))
+            elif not isinstance(values, part):
+                kinds = f"a dictionary, {part.__name__} or {clips.__name__}"
+                raise TypeError(f"`{name}` must be {kinds}, got {type(values).__name__}.")
         parts = self.text_config, self.vision_config
         super().__post_init__(**kwargs)
         self.text_config, self.vision_config = parts  # older CLIPConfigs (5.12) make CLIP's own of them
