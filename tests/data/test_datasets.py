@@ -97,6 +97,8 @@ def test_unlabelled_videos_are_evaluated_but_not_trained_on(video_files):
     assert evaluation_set(table)[1]["labels"] == -100
     with pytest.raises(AnnotationError, match="1 of 2 videos have no label, such as .*1.mp4"):
         training_set(table)
+    with pytest.raises(TypeError, match=r"HubVideos.*, got datasets.Dataset"):
+        evaluation_set(datasets.Dataset.from_dict({"video": video_files[:2], "label": [0, 1]}))
 
 
 # What a sample depends on

@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -194,6 +194,14 @@ def test_check_data_lists_what_is_wrong_and_trains_nothing(start, videos, tmp_pa
     assert not list(tmp_path.glob("out/[!.]*"))
     (folder / "left" / "broken.mp4").unlink()
     assert train_script.train(given) == 0
+
+
+def test_arguments_are_replaced_and_transformers_own_are_refused(tmp_path):
+    first = VitaClipTrainingArguments(str(tmp_path), eval_strategy="epoch", save_strategy="epoch", total_batch_size=6)
+    second = replace(first, learning_rate=0.5)
+    assert {f.name for f in fields(first) if getattr(first, f.name) != getattr(second, f.name)} == {"learning_rate"}
+    with pytest.raises(TypeError, match="must be VitaClipTrainingArguments"):
+        VitaClipTrainer(tiny_model(cls=VitaClipForVideoClassification), TrainingArguments(str(tmp_path)))
 
 
 def test_each_video_counts_once(tmp_path):

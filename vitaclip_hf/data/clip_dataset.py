@@ -53,6 +53,7 @@ class ClipDataset(ClipReading, Dataset):
     Raises:
         AnnotationError: there are no videos, or unlabelled ones in training.
         ValueError: an unknown choice.
+        TypeError: another kind of `table`.
 
     Example:
 
@@ -70,6 +71,9 @@ class ClipDataset(ClipReading, Dataset):
     def __init__(self, table: AnnotationTable | TableVideos | MotionShapes, reader: VideoReader, **options: Any):
         super().__init__(reader, **options)
         self.source = TableVideos(table) if isinstance(table, AnnotationTable) else table
+        if not hasattr(self.source, "label"):
+            kind = f"{type(table).__module__.partition('.')[0]}.{type(table).__name__}"
+            raise TypeError(f"`table` must be an AnnotationTable or HubVideos(a Dataset of `datasets`), got {kind}.")
         self.epoch = 0  # for `EpochSampler`; samples use the epoch of their key
         if len(self.source) == 0:
             raise AnnotationError("`table` has no videos.")

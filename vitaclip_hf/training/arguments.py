@@ -11,6 +11,7 @@ import torch
 from packaging.version import Version
 from transformers import TrainingArguments
 from transformers.hf_argparser import HfArg
+from transformers.trainer_pt_utils import AcceleratorConfig
 from transformers.utils import logging
 
 from ..data.metrics import METRICS
@@ -242,9 +243,12 @@ class VitaClipTrainingArguments(TrainingArguments):
                 f"`torch_compile` needs torch 2.7 or newer, this is {torch.__version__}: older versions lose fields of "
                 "transformers' outputs. Leave it out, or upgrade torch."
             )
+        # What transformers and we make of the defaults; `dataclasses.replace` gives it again.
+        made = {"accelerator_config": AcceleratorConfig(), "debug": [], "label_names": ["labels"]}
+        made["do_eval"] = self.eval_strategy != "no"
         for item in fields(self):
             default = item.default_factory() if callable(item.default_factory) else item.default
-            if item.name in REFUSED and getattr(self, item.name) != default:
+            if item.name in REFUSED and getattr(self, item.name) not in (default, made.get(item.name, default)):
                 raise ValueError(f"`{item.name}` is not used here; use {REFUSED[item.name]}.")
 
 

@@ -55,6 +55,10 @@ class VitaClipTrainer(Trainer):
     args: VitaClipTrainingArguments
 
     def __init__(self, *args, base: str | None = None, base_revision: str | None = None, **kwargs):
+        if not any(isinstance(value, VitaClipTrainingArguments) for value in (*args, kwargs.get("args"))):
+            raise TypeError(
+                "`args` must be VitaClipTrainingArguments; transformers' own TrainingArguments lack fields."
+            )
         kwargs.setdefault("compute_metrics", self.count_videos_once)
         super().__init__(*args, **kwargs)
         if self.is_fsdp_enabled:
