@@ -142,6 +142,7 @@ def test_embeddings_for_search_are_normalised_and_plain(folders, encoder_of, vid
     with torch.no_grad():
         plain = model.get_video_features(pixel_values=pixels).pooler_output
     torch.testing.assert_close(encoder.embeds(encoder.video_features(pixels[None]))[0], normalize(plain, dim=-1))
+    assert load_checkpoint(folders, subfolder="clip").kind == "encoder"
 
 
 def test_other_numbers_of_frames_and_texts_than_the_model_takes(encoder_of, video):

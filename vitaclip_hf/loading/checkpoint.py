@@ -1,5 +1,6 @@
 """The one loader of checkpoints: a whole Vita-CLIP, prompts saved alone, or a stock CLIP with new prompts."""
 
+import inspect
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -126,6 +127,8 @@ def load_checkpoint(
     ```
     """
     name = str(name)
+    if kwargs.get("subfolder") and os.path.isdir(name):
+        name = os.path.join(name, kwargs.pop("subfolder"))
     old = kwargs.pop("torch_dtype", None)  # transformers' former name of it
     moves = {"device": device, "dtype": number_type(old if dtype is None else dtype)}
     moves = {argument: value for argument, value in moves.items() if value is not None}
@@ -233,7 +236,14 @@ def save_checkpoint(
         processor (*optional*): saved beside it.
         folder: where to.
         kwargs: for the model's `save_pretrained`, such as `max_shard_size`.
+
+    Raises:
+        TypeError: an argument that `save_pretrained` does not have, or `push_to_hub`.
     """
+    known = inspect.signature(model.save_pretrained).parameters
+    for name, value in kwargs.items():
+        if name not in known or (name == "push_to_hub" and value):
+            raise TypeError(f"`{name}` cannot be used here; `vitaclip publish` sends a saved folder to the Hub.")
     Path(folder, CHECKSUMS_FILE).unlink(missing_ok=True)  # a stopped save leaves none, not a wrong one
     model.save_pretrained(folder, **kwargs)
     if processor is not None:
