@@ -462,6 +462,7 @@ def test_the_number_type_is_that_of_the_table(folder, capsys):
         (["index", "{folder}", *MODEL, "--window", "1", "--stride", "2"], "--stride must be above 0"),
         (["embed", "no.mp4", *MODEL, "--output", "{folder}/x"], "no.mp4"),
         (["embed", SAMPLES[0], *MODEL, "--output", "{folder}/x", "--stride", "1"], "--stride"),
+        (["embed", "x", *MODEL, "--output", "{folder}/x", "--engine", "ray", "--device", "cuda:1"], "--device is for"),
         (["search", "--folder", "{folder}"], "give either TEXT or --video"),
         (["search", "x", "--folder", "{folder}", "--contact-sheet", "hits.doc"], "--contact-sheet hits.doc: the name"),
         (["search", "x", "--index", "{folder}/old"], "no index of this version"),

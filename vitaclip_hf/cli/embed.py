@@ -86,6 +86,8 @@ def embed(
     import lancedb  # noqa: F401
 
     if engine == "ray":
+        if device:
+            raise ValueError("`device` is for the engine local; each process of Ray takes a GPU if Ray has some.")
         import ray  # noqa: F401
 
         device = "cpu"
