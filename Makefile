@@ -12,7 +12,7 @@ DEMO := examples/demo
 
 demo: $(VENV)/.demo
 	$(BIN)/vitaclip classify $(DEMO)/videos --model $(DEMO)/checkpoint --labels-file $(DEMO)/labels.txt
-	@echo "The files are named after what they show. The model is tiny and knows only generated shapes: $(DEMO)/README.md"
+	@echo "The files are named after what they show. The model is tiny and knows only drawn things: $(DEMO)/README.md"
 
 # The stated accuracy of the demo checkpoint, measured on freshly drawn videos; SEED=NUMBER draws the same ones again.
 reproduce-demo: $(VENV)/.demo

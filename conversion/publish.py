@@ -20,7 +20,7 @@ from huggingface_hub.errors import HTTPError
 from huggingface_hub.utils import validate_repo_id
 from safetensors.torch import load_file
 
-from vitaclip_hf.data.motion_shapes import write_video
+from vitaclip_hf.data.video_writing import write_video
 from vitaclip_hf.loading.checkpoint import load_checkpoint, save_checkpoint
 from vitaclip_hf.loading.checksums import sha256_of
 from vitaclip_hf.model.modeling_vita_clip import VitaClipModel

@@ -18,7 +18,7 @@ from PIL import Image
 from vitaclip_hf import Checkpoint, open_video
 from vitaclip_hf.cli.inputs import find_videos, read_labels
 from vitaclip_hf.data.listings import VIDEO_EXTENSIONS
-from vitaclip_hf.data.motion_shapes import write_video
+from vitaclip_hf.data.video_writing import write_video
 from vitaclip_hf.library.contact_sheet import middle_frame
 from vitaclip_hf.library.embedding import embed_videos
 from vitaclip_hf.library.figure import format_percent, format_times
@@ -35,7 +35,7 @@ LONG_SAMPLE = "joined_scenes.mp4"
 MOST_SECONDS = 600  # of a video
 SHOWN_LABELS, SHOWN_HITS = 8, 6
 QUERY_LENGTH = 300
-START = "blue_heart_bouncing.mp4"
+START = "rocket_rising.mp4"
 # By their names too: a browser may not know what an `IMG_0042.MOV` is.
 UPLOADED = ["video", *VIDEO_EXTENSIONS]
 
@@ -453,7 +453,7 @@ def build(door: Door) -> gr.Blocks:
                     strip = gr.HTML(empty(EMPTY_TIMELINE), elem_id="timeline", js_on_load=JUMP, min_height=120)
                 with gr.Tab("Search", visible=bool(door.samples), elem_id="tab_search"):
                     query = gr.Textbox(
-                        label="Search these videos", placeholder="a red star moving left", elem_id="query",
+                        label="Search these videos", placeholder="a rocket rising", elem_id="query",
                         max_length=QUERY_LENGTH,
                     )  # fmt: skip
                     search = gr.Button("Search", variant="primary", elem_id="search")

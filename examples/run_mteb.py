@@ -1,9 +1,9 @@
 """Evaluates a Vita-CLIP checkpoint on tasks of mteb, in mteb's own harness. Needs `pip install '.[mteb]'`.
 
 python examples/run_mteb.py --model M --tasks HMDB51ZeroShot HMDB51Clustering MSVDT2VRetrieval
-python examples/run_mteb.py --model examples/demo/checkpoint --tasks MotionShapesZeroShot MotionShapesTextToVideo
+python examples/run_mteb.py --model examples/demo/checkpoint --tasks WorldZeroShot WorldTextToVideo
 
-mteb downloads the data of its tasks. The four tasks of motion_shapes_tasks.py draw their videos and download nothing.
+mteb downloads the data of its tasks. The four tasks of world_tasks.py draw their videos and download nothing.
 Templates are the task's. mteb writes the results below OUTPUT/results. Finished tasks are not run again.
 """
 
@@ -22,7 +22,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="Vita-CLIP folder or id")
     parser.add_argument("--revision", help="of the model on the Hub")
-    parser.add_argument("--tasks", nargs="+", required=True, help="names of tasks of mteb or of motion_shapes_tasks.py")
+    parser.add_argument("--tasks", nargs="+", required=True, help="names of tasks of mteb or of world_tasks.py")
     parser.add_argument(
         "--output", type=Path, default=Path("evaluations", "mteb"), help="folder (default: evaluations/mteb)"
     )
@@ -46,14 +46,14 @@ def find_tasks(names: list[str], videos: Path) -> list:
     """The tasks of these names.
 
     Args:
-        names: of tasks of mteb or of motion_shapes_tasks.py.
-        videos: folder for the videos that tasks of motion_shapes_tasks.py draw.
+        names: of tasks of mteb or of world_tasks.py.
+        videos: folder for the videos that tasks of world_tasks.py draw.
 
     Raises:
         ValueError: there is no task of this name.
     """
     import mteb
-    from motion_shapes_tasks import TASKS
+    from world_tasks import TASKS
 
     def find(name: str):
         try:

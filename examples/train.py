@@ -3,8 +3,7 @@
     accelerate launch examples/train.py own-folder --videos my_videos
     accelerate launch --config_file configuration/accelerate/ddp.yaml examples/train.py vita-clip-k400 \\
         --videos k400/videos --annotations k400/annotations --total-batch-size 256 --bf16
-    python examples/train.py motion_shapes --output-dir runs/shapes       # generated videos, no download, any machine
-    python examples/train.py motion_shapes --output-dir runs/shapes --resume
+    python examples/train.py own-folder --videos my_videos --output-dir runs/mine --resume
 """
 
 import sys

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 from tiny_models import GOLDEN_CASES, GoldenCase, openai_tokenizer
+from tiny_training import write_videos
 from transformers import CLIPTokenizer
 
 from vitaclip_hf import load_checkpoint
@@ -57,9 +58,23 @@ def tokenizer_folder(tokenizer, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def videos(tmp_path_factory) -> Path:
+    """Three classes of four short videos each, where a room has no others."""
+    return write_videos(tmp_path_factory.mktemp("videos"))
+
+
+@pytest.fixture(scope="session")
 def checkpoint():
     """The demo's, for tests that do not change it."""
     return load_checkpoint(Path(__file__).parents[1] / "examples" / "demo" / "checkpoint")
+
+
+@pytest.fixture(scope="session")
+def world():
+    """The demo's things and scenes."""
+    from world import World  # takes long where there are no other imports of torchvision
+
+    return World()
 
 
 @pytest.fixture

@@ -70,9 +70,10 @@ def write(
     rotation=None,
     aspect=None,
     rate=Fraction(25),
+    first=0,
     **options,
 ):
-    """Writes `count` pictures at a rate, or at `times` (in frames). `movflags` goes to the container."""
+    """Writes `count` pictures from `first` on, at a rate or at `times` (in frames). `movflags` is the container's."""
     flags = {"movflags": options.pop("movflags")} if "movflags" in options else {}
     with av.open(str(path), "w", options=flags) as container:
         if audio:  # before the video
@@ -89,7 +90,7 @@ def write(
         if audio:
             mux_silence(container, sound, -(-count * 640 // 1024))
         for number in range(count):
-            frame = av.VideoFrame.from_ndarray(picture(number, *size), "rgb24")
+            frame = av.VideoFrame.from_ndarray(picture(first + number, *size), "rgb24")
             frame.pts = number if times is None else times[number]
             frame.time_base = 1 / rate
             container.mux(stream.encode(frame))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from tiny_models import letter_tokenizer
-from tiny_training import arguments, save_start, write_videos
+from tiny_training import arguments, save_start
 from transformers import pipeline
 
 from vitaclip_hf import ReadOptions, VitaClipProcessor, load_checkpoint
@@ -14,22 +14,9 @@ from vitaclip_hf.model import decoding
 
 
 UNUSUAL = ReadOptions(
-    decoder="pyav",
-    verify="full",
-    on_damage="skip",
-    pixel_aspect="coded",
-    max_seconds=50.0,
-    max_bytes=1 << 29,
-    max_frame_pixels=1_000_000,
-    max_download_bytes=1 << 20,
-    download_seconds=7.0,
-    allow_private_addresses=False,
-)
-
-
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory) -> Path:
-    return write_videos(tmp_path_factory.mktemp("videos"))
+    decoder="pyav", verify="full", on_damage="skip", pixel_aspect="coded", max_seconds=50.0, max_bytes=1 << 29,
+    max_frame_pixels=1_000_000, max_download_bytes=1 << 20, download_seconds=7.0, allow_private_addresses=False,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +37,7 @@ def opened(monkeypatch) -> list[ReadOptions]:
     """The options with which sources are opened."""
     seen: list[ReadOptions] = []
     original = decoding.opened_source
-
-    def watched(source, options):
-        seen.append(options)
-        return original(source, options)
-
-    monkeypatch.setattr(decoding, "opened_source", watched)
+    monkeypatch.setattr(decoding, "opened_source", lambda file, given: seen.append(given) or original(file, given))
     return seen
 
 

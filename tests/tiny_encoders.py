@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 SIZE = {"hidden_size": 32, "intermediate_size": 37, "num_hidden_layers": 2, "num_attention_heads": 4}
 VISION = SIZE | {"image_size": 32, "patch_size": 8}
-WORDS = [*("a", "b", "c", "red", "blue", "star", "heart", "turning", "moving", "left", "right", "up", "down")]
+WORDS = [*("a", "b", "c", "red", "blue", "taxi", "bell", "spinning", "moving", "left", "right", "up", "down")]
 WORDS += ["video", "of", "the", "in"]
 VOCABULARY = ["<pad>", "</s>", "<unk>", "<s>", *WORDS, *(f"<extra_id_{n}>" for n in range(20))]
 TEXT = SIZE | {"vocab_size": len(VOCABULARY) + 4, "pad_token_id": 0, "bos_token_id": 3, "eos_token_id": 1}

@@ -40,7 +40,7 @@ from transformers import (
 )
 
 from vitaclip_hf import VitaClipConfig, VitaClipModel, VitaClipVideoProcessor, fast_dtype
-from vitaclip_hf.data.motion_shapes import write_video
+from vitaclip_hf.data.video_writing import write_video
 
 
 DEMO = Path(__file__).parents[1] / "demo"

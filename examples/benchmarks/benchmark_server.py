@@ -96,7 +96,7 @@ async def load(address: str, video: bytes, labels: list[str], clients: int, seco
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=str(DEMO / "checkpoint"), help="folder or Hub id")
-    parser.add_argument("--video", type=Path, default=DEMO / "videos" / "red_star_moving_left.mp4")
+    parser.add_argument("--video", type=Path, default=DEMO / "videos" / "taxi_moving_left.mp4")
     parser.add_argument("--labels", type=int, default=60, help="how many of the demo's labels to score")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16, 64], help=f"at most {MOST_CLIENTS}")
     parser.add_argument("--seconds", type=float, default=10, help=f"of each measurement, at most {MOST_SECONDS}")

@@ -1,4 +1,4 @@
-"""What exports cost: accuracy on the demo's held-out scenes, and cosine with torch of a random ViT-B/16.
+"""What exports cost: accuracy on the demo's scenes, and cosine with torch of a random ViT-B/16.
 
 OMP_NUM_THREADS=1 python examples/demo/evaluate_export.py --copies 2
 """
@@ -10,10 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from evaluate_zero_shot import write_videos
+from evaluate_zero_shot import SCENES, write_videos
 
 from vitaclip_hf import VitaClipConfig, VitaClipModel, load_checkpoint
-from vitaclip_hf.data.motion_shapes import all_scenes
 from vitaclip_hf.export import onnx_file, openvino_file
 from vitaclip_hf.export.verification import VerificationError, verify
 from vitaclip_hf.export.video_scorer import VideoScorer
@@ -26,11 +25,11 @@ KINDS += [(openvino_file, "int8")]
 @torch.no_grad()
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--copies", type=int, default=2, help="videos of each of the 60 held-out scenes")
+    parser.add_argument("--copies", type=int, default=2, help="videos of each of the 100 scenes")
     parser.add_argument("--rounds", type=int, default=3, help="of timing the B/16")
     arguments = parser.parse_args()
     checkpoint = load_checkpoint(Path(__file__).parent / "checkpoint")
-    labels = [scene.label for scene in all_scenes(held_out=True)]
+    labels = [scene.label for scene in SCENES]
     classes = checkpoint.encoder().class_embeds(labels)[1]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -1,6 +1,6 @@
-"""Does relevance point at the object? Measured in the generated world, whose objects stand at known places.
+"""Does relevance point at the object? Measured in the demo's world, whose things stand at known places.
 
-Three questions, each over generated videos of held-out scenes, with 95% intervals over the videos:
+Three questions, each over generated videos of the demo's scenes, with 95% intervals over the videos:
 
 - one object: how much of the relevance for the true label lies inside the object's box, against the area of the box;
 - two objects: how much of the relevance in both boxes lies in the box of the object that the label names, against its
@@ -16,22 +16,29 @@ import json
 from pathlib import Path
 
 import torch
-from motion_stills import object_boxes
+from evaluate_zero_shot import SCENES, World, draw_videos
 from tqdm import tqdm
+from world import Poses, trajectories
 
 from vitaclip_hf import load_checkpoint
-from vitaclip_hf.data.motion_shapes import Scene, all_scenes, draw_videos, trajectories
 from vitaclip_hf.library.relevance import METHODS, attention_of_class_tokens, cosines_of, leave_one_out, processed
 
 
 DEMO = Path(__file__).resolve().parent
-LENGTH, SIZE = 32, 96  # of a generated video
+SIZE = 160  # of a generated video
+TIMES = (torch.arange(32) + 0.5) / 32
 
 
 def interval(values: list[float]) -> tuple[float, float]:
     """Mean, and half of the 95% interval by the normal approximation."""
     numbers = torch.tensor(values)
     return float(numbers.mean()), float(1.96 * numbers.std() / len(numbers) ** 0.5)
+
+
+def boxes(poses: Poses) -> torch.Tensor:
+    """Left, top, right and bottom of each thing's turned square, `(num_videos, num_frames, 4)`."""
+    reach = poses.radius * (poses.angle.cos().abs() + poses.angle.sin().abs())
+    return torch.stack([poses.x - reach, poses.y - reach, poses.x + reach, poses.y + reach], -1).clamp(0, 1)
 
 
 def in_grid(boxes: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
@@ -52,19 +59,25 @@ class Judge:
     def __init__(self, model: str):
         checkpoint = load_checkpoint(model)
         self.model, self.video_processor = checkpoint.model.requires_grad_(False), checkpoint.processor.video_processor
-        self.scenes = all_scenes(held_out=True)
-        labels = [scene.label for scene in self.scenes]
+        self.world, labels = World(), [scene.label for scene in SCENES]
         embeds = checkpoint.encoder().class_embeds(labels)[1]
         self.embeds = dict(zip(labels, embeds, strict=True))
-        [self.frames] = self.video_processor.clip_specification.frame_numbers(LENGTH, seed=0)
+        [self.frames] = self.video_processor.clip_specification.frame_numbers(len(TIMES), seed=0)
+
+    def place(self, scenes: list, generator: torch.Generator) -> Poses:
+        """Where the things are in the frames that the model reads."""
+        return trajectories([scene.motion for scene in scenes], TIMES, generator).at(self.frames)
+
+    def draw(self, scenes: list, generator: torch.Generator, poses: Poses) -> torch.Tensor:
+        return draw_videos(self.world, scenes, generator, SIZE, poses=poses)
 
     def pixels(self, video: torch.Tensor) -> torch.Tensor:
         return processed(self.video_processor, video.permute(0, 3, 1, 2)).to(self.model.device)
 
-    def maps(self, video: torch.Tensor, scene: Scene) -> dict[str, torch.Tensor]:
+    def maps(self, video: torch.Tensor, label: str) -> dict[str, torch.Tensor]:
         """Relevance by every method, and two comparisons; each sums to 1."""
         pixels = self.pixels(video)
-        maps = {name: method(self.model, pixels, self.embeds[scene.label]) for name, method in METHODS.items()}
+        maps = {name: method(self.model, pixels, self.embeds[label]) for name, method in METHODS.items()}
         attended = attention_of_class_tokens(self.model, pixels)["patch_attention"]
         plain = pixels.flatten(2).median(-1).values[..., None, None]
         size = self.model.config.vision_config.patch_size
@@ -75,12 +88,13 @@ class Judge:
 
 
 def one_object(judge: Judge, count: int, seed: int) -> dict[str, list[float]]:
-    scenes = [judge.scenes[number % len(judge.scenes)] for number in range(count)]
-    videos = draw_videos(scenes, torch.Generator().manual_seed(seed), frames=judge.frames)
-    boxes = object_boxes(scenes, torch.Generator().manual_seed(seed), frames=judge.frames)
+    scenes = [SCENES[number * 7 % len(SCENES)] for number in range(count)]
+    generator = torch.Generator().manual_seed(seed)
+    poses = judge.place(scenes, generator)
+    videos = judge.draw(scenes, generator, poses)
     shares: dict[str, list[float]] = {}
-    for scene, video, box in tqdm(list(zip(scenes, videos, boxes, strict=True)), desc="one object", leave=False):
-        for name, relevance in judge.maps(video, scene).items():
+    for scene, video, box in tqdm(list(zip(scenes, videos, boxes(poses), strict=True)), desc="one object", leave=False):
+        for name, relevance in judge.maps(video, scene.label).items():
             inside = in_grid(box, *relevance.shape[1:])
             shares.setdefault(name, []).append(float((relevance * inside).sum()))
         shares.setdefault("chance: area of the box", []).append(float(inside.mean()))
@@ -90,45 +104,37 @@ def one_object(judge: Judge, count: int, seed: int) -> dict[str, list[float]]:
 def two_objects(judge: Judge, count: int, seed: int) -> dict[str, list[float]]:
     """The box of the second object is copied into the video of the first, which the label names."""
     draws = torch.Generator().manual_seed(seed)
-    numbers = torch.randint(len(judge.scenes), (20 * count, 2), generator=draws).tolist()
-    pairs = [(judge.scenes[one], judge.scenes[other]) for one, other in numbers]
-    pairs = [(one, other) for one, other in pairs if one.color != other.color and one.shape != other.shape]
-    kept = never_touching(pairs, judge.frames, seed)[:count]
-    videos, boxes = [], []
-    for part in range(2):
-        scenes = [pair[part] for pair in pairs]
-        videos.append(draw_videos(scenes, torch.Generator().manual_seed(seed + part), frames=judge.frames)[kept])
-        boxes.append(object_boxes(scenes, torch.Generator().manual_seed(seed + part), frames=judge.frames)[kept])
+    numbers = torch.randint(len(SCENES), (200 * count, 2), generator=draws).tolist()
+    pairs = [(SCENES[one], SCENES[other]) for one, other in numbers if SCENES[one].thing != SCENES[other].thing]
+    poses = [judge.place([pair[part] for pair in pairs], draws) for part in range(2)]
+    placed = [boxes(part) for part in poses]
+    kept = never_touching(*placed)[:count]
+    pairs, placed = [pairs[number] for number in kept], [box[kept] for box in placed]
+    poses = [Poses(*(values[kept] for values in vars(part).values())) for part in poses]
+    videos, others = (judge.draw([pair[part] for pair in pairs], draws, poses[part]) for part in range(2))
     parts: dict[str, list[float]] = {}
-    for row, number in enumerate(tqdm(kept, desc="two objects", leave=False)):
-        video = videos[0][row].clone()
-        for moment, (left, top, right, bottom) in enumerate((boxes[1][row] * SIZE).round().int().tolist()):
-            video[moment, top:bottom, left:right] = videos[1][row, moment, top:bottom, left:right]
-        for name, relevance in judge.maps(video, pairs[number][0]).items():
-            named, other = (in_grid(box[row], *relevance.shape[1:]) for box in boxes)
+    for row, (scene, _) in enumerate(tqdm(pairs, desc="two objects", leave=False)):
+        video = videos[row].clone()
+        for moment, (left, top, right, bottom) in enumerate((placed[1][row] * SIZE).round().int().tolist()):
+            video[moment, top:bottom, left:right] = others[row, moment, top:bottom, left:right]
+        for name, relevance in judge.maps(video, scene.label).items():
+            named, other = (in_grid(box[row], *relevance.shape[1:]) for box in placed)
             here, there = float((relevance * named).sum()), float((relevance * other).sum())
             parts.setdefault(name, []).append(here / max(here + there, 1e-12))
         parts.setdefault("chance: part of the area", []).append(float(named.sum() / (named.sum() + other.sum())))
     return parts
 
 
-def never_touching(pairs: list[tuple[Scene, Scene]], frames: list[int], seed: int) -> list[int]:
-    """Numbers of the pairs whose objects stay apart, when both are drawn as `two_objects` draws them."""
-    poses = []
-    for part in range(2):
-        times = (torch.arange(LENGTH) + 0.5) / LENGTH
-        motions = [pair[part].motion for pair in pairs]
-        found = trajectories(motions, times, torch.Generator().manual_seed(seed + part))
-        poses.append(found.at(frames))
-    one, other = poses
-    reach = 1.5 * (one.radius + other.radius)  # of the boxes' corners
-    return (torch.hypot(one.x - other.x, one.y - other.y) > reach).all(1).nonzero()[:, 0].tolist()
+def never_touching(one: torch.Tensor, other: torch.Tensor) -> list[int]:
+    """Numbers of the pairs whose boxes stay apart at every moment."""
+    apart = (one[..., 2:] < other[..., :2]).any(-1) | (other[..., 2:] < one[..., :2]).any(-1)
+    return apart.all(1).nonzero()[:, 0].tolist()
 
 
 def frames_of_two_videos(judge: Judge, count: int, seed: int) -> dict[str, list[float]]:
     draws = torch.Generator().manual_seed(seed)
-    scenes = [judge.scenes[number % len(judge.scenes)] for number in range(count)]
-    videos, length = draw_videos(scenes, draws, frames=judge.frames), len(judge.frames)
+    scenes = [SCENES[number * 7 % len(SCENES)] for number in range(count)]
+    videos, length = judge.draw(scenes, draws, judge.place(scenes, draws)), len(judge.frames)
     areas: dict[str, list[float]] = {}
     for number, scene in enumerate(tqdm(scenes, desc="frames", leave=False)):
         mine = torch.randperm(length, generator=draws) < length // 2

@@ -2,7 +2,7 @@
 
 python examples/demo/evaluate_timeline.py
 
-Prints the temporal mAP over the held-out labels, and how far the ends of found segments are from the true ones, for
+Prints the temporal mAP over the labels, and how far the ends of found segments are from the true ones, for
 segments that may overlap and for one label at a time. `--video` keeps the video and `--truth` its segments.
 """
 
@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from evaluate_zero_shot import SCENES, World, draw_videos
 
 from vitaclip_hf import load_checkpoint
-from vitaclip_hf.data.motion_shapes import Scene, all_scenes, draw_videos, write_video
+from vitaclip_hf.data.video_writing import write_video
 from vitaclip_hf.library.timeline import Segment, VideoTimeline
 from vitaclip_hf.library.timeline_files import write_timeline
 
@@ -88,15 +89,14 @@ def joined_scenes(
         Frames of shape `(num_frames, height, width, 3)`, and the true segments.
     """
     generator = torch.Generator().manual_seed(seed)
-    scenes = all_scenes(held_out=True)
-    pictures, truth, start = [], [], 0
-    before: Scene | None = None
+    world = World()
+    pictures, truth, start, before = [], [], 0, None
     while len(truth) < count:
-        scene = scenes[int(torch.randint(len(scenes), (1,), generator=generator))]
+        scene = SCENES[int(torch.randint(len(SCENES), (1,), generator=generator))]
         if scene == before:
             continue
         length = int(torch.randint(round(shortest * FPS), round(longest * FPS) + 1, (1,), generator=generator))
-        pictures.append(draw_videos([scene], generator, num_frames=length)[0].numpy())
+        pictures.append(draw_videos(world, [scene], generator, times=(torch.arange(length) + 0.5) / length)[0].numpy())
         truth.append(Segment(start / FPS, (start + length) / FPS, scene.label, 1.0, 1.0))
         start, before = start + length, scene
     return np.concatenate(pictures), truth
@@ -118,7 +118,7 @@ def main():
     arguments = parser.parse_args()
 
     frames, truth = joined_scenes(arguments.scenes, arguments.seed, arguments.shortest, arguments.longest)
-    labels = [scene.label for scene in all_scenes(held_out=True)]
+    labels = [scene.label for scene in SCENES]
     settings = {name: getattr(arguments, name) for name in ("window", "stride", "high", "low")}
     timeline = VideoTimeline(load_checkpoint(arguments.model).encoder(), labels, **settings)
     with tempfile.TemporaryDirectory() as folder:

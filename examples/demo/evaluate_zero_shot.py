@@ -1,14 +1,14 @@
-"""Zero-shot accuracy of demo checkpoints on held-out scenes of `motion_shapes`, beside the same CLIP without prompts.
+"""Zero-shot accuracy of a checkpoint on the demo's scenes (`examples/world`), beside the same CLIP without prompts.
 
 The videos are written as H.264 files and come back through the pipeline: decoding, sampling, resizing, text tower. The
-labels are all 60 held-out scenes, in each of three wordings.
+labels are all 100 scenes, in each of three wordings. "between black bars" are the same videos as files of 640 x 360.
 
-    python examples/demo/evaluate_zero_shot.py CHECKPOINT [CHECKPOINT …] --output results.json
+    python examples/demo/evaluate_zero_shot.py CHECKPOINT --output results.json
 """
 
 import argparse
 import json
-import statistics
+import sys
 import tempfile
 from pathlib import Path
 
@@ -17,21 +17,30 @@ from tqdm import tqdm
 from transformers import AutoProcessor, pipeline
 
 from vitaclip_hf import VitaClipModel
-from vitaclip_hf.data.motion_shapes import all_scenes, draw_videos, write_video
+from vitaclip_hf.data.video_writing import write_video
+
+
+sys.path.append(str(Path(__file__).parents[1] / "world"))
+from world import HELD_BACK, PICTURES, World, draw_videos, letterboxed  # noqa: E402
 
 
 NO_PROMPTS = {"use_summary_prompt": False, "use_local_prompts": False, "num_global_prompts": 0}
+SCENES = World().scenes("demo")
 
 
-def write_videos(folder: Path, copies: int, seed: int) -> list[tuple[str, int]]:
-    """`copies` videos of each held-out scene: path and scene number."""
-    scenes, files = all_scenes(held_out=True), []
-    generator = torch.Generator().manual_seed(seed)
+def write_videos(
+    folder: Path, copies: int, seed: int, held_back: Path | None = None, bars: bool = False
+) -> list[tuple[str, int]]:
+    """`copies` videos of each scene: path and scene number. `held_back`: pictures of the style that no training saw."""
+    world = World(PICTURES, held_back) if held_back else World()
+    generator, files = torch.Generator().manual_seed(seed), []
     for copy in range(copies):
-        for index, frames in enumerate(draw_videos(scenes, generator)):
-            path = folder / f"{copy}_{index}.mp4"
-            write_video(path, frames.numpy())
-            files.append((str(path), index))
+        for start in range(0, len(SCENES), 50):
+            videos = draw_videos(world, SCENES[start : start + 50], generator, style=HELD_BACK if held_back else None)
+            for index, frames in enumerate(videos, start):
+                path = folder / f"{copy}_{index}.mp4"
+                write_video(path, (letterboxed(frames[None])[0] if bars else frames).numpy())
+                files.append((str(path), index))
     return files
 
 
@@ -47,62 +56,67 @@ def load_pipeline(checkpoint: Path, prompts: bool):
     return pipeline("zero-shot-video-classification", model=model, batch_size=32, **parts)
 
 
-def accuracies(classifier, files: list[tuple[str, int]], name: str, wordings=range(3)) -> dict[str, float]:
-    """Top-1 for each wording of the labels, and of the motion alone."""
-    scenes, scores = all_scenes(held_out=True), {}
-    paths = [path for path, _ in files]
-    for wording in wordings:
-        labels = [scene.worded(wording) for scene in scenes]
-        found = [
-            labels.index(result[0]["label"])
-            for result in tqdm(
-                classifier(iter(paths), candidate_labels=labels, top_k=1),
-                total=len(paths),
-                desc=f"{name}, wording {wording}",
-                leave=False,
-            )
-        ]
-        right = [answer == truth for answer, (_, truth) in zip(found, files, strict=True)]
-        motion = [scenes[a].motion == scenes[t].motion for a, (_, t) in zip(found, files, strict=True)]
-        scores[f"wording {wording}"] = sum(right) / len(right)
-        scores[f"wording {wording}, motion alone"] = sum(motion) / len(motion)
-    return scores
+def answers(classifier, files: list[tuple[str, int]], name: str, wording: int = 0) -> list[int]:
+    """The number of the scene that each video is taken for."""
+    labels, paths = [scene.worded(wording) for scene in SCENES], [path for path, _ in files]
+    results = classifier(iter(paths), candidate_labels=labels, top_k=1)
+    shown = tqdm(results, total=len(paths), desc=f"{name}, wording {wording}", leave=False)
+    return [labels.index(result[0]["label"]) for result in shown]
 
 
-def summarize(rows: list[dict[str, float]]) -> dict[str, dict[str, float]]:
-    """Mean and sample standard deviation over the checkpoints."""
-    return {
-        name: {
-            "mean": statistics.mean(row[name] for row in rows),
-            "std": statistics.stdev(row[name] for row in rows) if len(rows) > 1 else 0.0,
-        }
-        for name in rows[0]
+def shares(found: list[int], files: list[tuple[str, int]], name: str) -> dict[str, float]:
+    """Of the videos whose scene is right, whose thing is, and whose motion is."""
+    pairs = [(SCENES[answer], SCENES[truth]) for answer, (_, truth) in zip(found, files, strict=True)]
+    right = {
+        name: [one == other for one, other in pairs],
+        f"{name}, thing alone": [one.thing == other.thing for one, other in pairs],
+        f"{name}, motion alone": [one.motion == other.motion for one, other in pairs],
     }
+    return {part: sum(values) / len(values) for part, values in right.items()}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoints", nargs="+", type=Path, help="one trained with each seed")
-    parser.add_argument("--copies", type=int, default=10, help="videos of each of the 60 held-out scenes")
-    parser.add_argument("--seed", type=int, default=7, help="of the test videos")
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--copies", type=int, default=6, help="videos of each of the 100 scenes")
+    parser.add_argument("--seed", type=int, default=77, help="of the test videos")
+    parser.add_argument("--held-back", type=Path, help="zip of the style that no training saw, measured too")
     parser.add_argument("--output", type=Path, help="JSON file to write")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        files = write_videos(Path(folder), arguments.copies, arguments.seed)
-        ours = [accuracies(load_pipeline(path, prompts=True), files, path.name) for path in arguments.checkpoints]
-        frozen = accuracies(load_pipeline(arguments.checkpoints[0], prompts=False), files, "frozen CLIP")
+    ours, frozen = (load_pipeline(arguments.checkpoint, prompts) for prompts in (True, False))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+
+        def videos(part: str, **options) -> list[tuple[str, int]]:
+            (folder / part).mkdir()
+            return write_videos(folder / part, arguments.copies, arguments.seed, **options)
+
+        plain = videos("plain")
+        sets = [(f"wording {wording}", plain, wording) for wording in range(3)]
+        sets.append(("between black bars", videos("bars", bars=True), 0))
+        if arguments.held_back:
+            sets.append((HELD_BACK, videos("style", held_back=arguments.held_back), 0))
+        rows = [{}, {}]
+        found = {}
+        for name, files, wording in sets:
+            found[name] = [answers(classifier, files, name, wording) for classifier in (ours, frozen)]
+            for row, own in zip(rows, found[name], strict=True):
+                row |= shares(own, files, name)
+    pairs = zip(found["wording 0"][0], found["between black bars"][0], strict=True)
+    same = [one == other for one, other in pairs]
     results = {
-        "videos": len(files),
-        "labels": 60,
-        "chance": 1 / 60,
+        "videos": len(plain),
+        "labels": len(SCENES),
+        "chance": 1 / len(SCENES),
         "seed_of_the_videos": arguments.seed,
-        "checkpoints": dict(zip(map(str, arguments.checkpoints), ours, strict=True)),
-        "vita_clip": summarize(ours),
-        "frozen_clip": frozen,
+        "vita_clip": rows[0],
+        "frozen_clip": rows[1],
+        "same answer between black bars": sum(same) / len(same),
     }
-    print(f"| {len(files)} H.264 videos, 60 labels | Vita-CLIP, {len(ours)} seeds | frozen CLIP |\n| --- | --- | --- |")
-    for name, value in results["vita_clip"].items():
-        print(f"| {name} | {value['mean']:.1%} ± {value['std']:.1%} | {frozen[name]:.1%} |")
+    print(f"| {len(plain)} H.264 videos, {len(SCENES)} labels | this checkpoint | frozen CLIP |\n| --- | ---: | ---: |")
+    for name, value in rows[0].items():
+        print(f"| {name} | {value:.1%} | {rows[1][name]:.1%} |")
+    print(f"same answer between black bars: {results['same answer between black bars']:.1%}")
     if arguments.output:
         arguments.output.write_text(json.dumps(results, indent=1) + "\n")
 

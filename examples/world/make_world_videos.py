@@ -15,7 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 from world import PICTURES, Scene, World, darken_edges, draw_videos
 
-from vitaclip_hf.data.motion_shapes import write_video
+from vitaclip_hf.data.video_writing import write_video
 
 
 PARTS = ("trained", "demo", "unseen pairs", "unseen things", "unseen motions")

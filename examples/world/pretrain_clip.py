@@ -202,7 +202,8 @@ def main(arguments: list[str] | None = None) -> None:
         muon.load_state_dict(saved["muon"])
         log = saved["log"]
     names = [f"a {name}" for name in world.names]
-    done, losses, started = log[-1]["step"] if log else 0, [], time.process_time()
+    done, losses = log[-1]["step"] if log else 0, []
+    started = time.process_time() - (log[-1]["cpu_seconds"] if log else 0)
     print(f"tiny CLIP: {model.num_parameters():,} parameters, {len(tokenizer)} tokens, {done} steps done")
     for step in tqdm(range(done + 1, arguments.steps + 1), unit="step", mininterval=30):
         factor = rate_factor(step, arguments.steps, arguments.cool_down)

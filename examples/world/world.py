@@ -21,14 +21,12 @@ import re
 import zipfile
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
 from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
-
-from vitaclip_hf.data.motion_shapes import Poses, uniform
 
 
 PICTURES = Path(__file__).parent / "pictures.zip"
@@ -96,6 +94,26 @@ class Scene:
 
     def worded(self, wording: int) -> str:
         return f"{self.thing} {MOTIONS[self.motion][wording]}"
+
+
+def uniform(generator: torch.Generator, low, high, *shape: int) -> torch.Tensor:
+    """Uniform draws between `low` and `high`."""
+    return low + (high - low) * torch.rand(*shape, generator=generator)
+
+
+@dataclass
+class Poses:
+    """Where and how things are drawn; each tensor has the shape `(num_videos, num_moments)`, angles are radians."""
+
+    x: torch.Tensor
+    y: torch.Tensor
+    radius: torch.Tensor
+    angle: torch.Tensor
+    opacity: torch.Tensor
+
+    def at(self, moments: list[int]) -> "Poses":
+        """The poses at some of the moments."""
+        return Poses(*(getattr(self, field.name)[:, moments] for field in fields(Poses)))
 
 
 def ranked(texts: Iterable[str]) -> list[str]:
@@ -268,19 +286,23 @@ def draw_videos(
     size: int = 160,
     times: torch.Tensor | None = None,
     style: str | None = None,
+    poses: Poses | None = None,
 ) -> torch.Tensor:
     """
     Args:
         times (`torch.Tensor` of shape `(num_moments,)`, *optional*): moments in 0 … 1 to draw, by default 32 even ones.
             The path is placed so that it fits into the frame at these moments.
         style (`str`, *optional*): a key of `STYLES` for all videos; random ones of `pictures.zip` by default.
+        poses ([`Poses`], *optional*): where things are at each moment; by default random ones of the scenes' motions.
 
     Returns:
         `torch.ByteTensor` of shape `(num_scenes, num_moments, size, size, 3)`.
     """
     times = (torch.arange(32) + 0.5) / 32 if times is None else times
     pictures, _ = world.sample([scene.thing for scene in scenes], generator, [style] * len(scenes))
-    painted = project(pictures, trajectories([scene.motion for scene in scenes], times, generator), size)
+    if poses is None:
+        poses = trajectories([scene.motion for scene in scenes], times, generator)
+    painted = project(pictures, poses, size)
     colors = [pick(list(BACKGROUNDS), generator) for _ in scenes]
     background = draw_backgrounds(colors, size, generator)[:, None]
     return to_pixels(background * (1 - painted[:, :, 3:]) + painted[:, :, :3])
@@ -343,6 +365,15 @@ def draw_stills(
     angle = uniform(generator, -0.3, 0.3, count, 1) * (1 - ease)
     painted = project(pictures, Poses(corner[:, 0], corner[:, 1], half, angle, torch.ones(count, 1)), size)[:, 0]
     return to_pixels(draw_backgrounds(colors, size, generator) * (1 - painted[:, 3:]) + painted[:, :3]), styles
+
+
+def letterboxed(videos: torch.Tensor, height: int = 360, width: int = 640) -> torch.Tensor:
+    """Square videos `[N, T, S, S, 3]` (uint8) between black bars: `[N, T, height, width, 3]`."""
+    pictures = videos.flatten(0, 1).movedim(-1, 1)
+    pictures = torch.nn.functional.interpolate(pictures, (height, height), mode="bilinear", antialias=True)
+    bar = (width - height) // 2
+    boxed = torch.nn.functional.pad(pictures, (bar, width - height - bar))
+    return boxed.movedim(1, -1).unflatten(0, videos.shape[:2])
 
 
 def darken_edges(pictures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

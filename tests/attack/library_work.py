@@ -23,7 +23,7 @@ from vitaclip_hf.model.video_inputs import VideoReader
 
 
 FILES = 8
-LABELS = ["a red star", "juggling"]
+LABELS = ["a taxi", "juggling"]
 
 
 class LibraryWork:

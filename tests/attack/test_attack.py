@@ -10,7 +10,7 @@ import pytest
 from attack import hostile_folders, kills, media_files, publishing, released_files
 from attack.outcomes import Outcomes
 from tiny_models import tiny_model, tiny_processor
-from tiny_training import save_start, write_videos
+from tiny_training import save_start
 
 from vitaclip_hf import (
     CheckpointError,
@@ -25,11 +25,6 @@ from vitaclip_hf.model.scorer import ScoreError
 @pytest.fixture(scope="module")
 def good(tokenizer, tmp_path_factory):
     return save_start(tmp_path_factory.mktemp("good") / "folder", tokenizer)
-
-
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory):
-    return write_videos(tmp_path_factory.mktemp("videos"))
 
 
 def outcomes_of(attacks) -> dict[str, int]:

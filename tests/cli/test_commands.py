@@ -71,12 +71,12 @@ def test_info_of_a_whole_model():
     model = VitaClipModel.from_pretrained(DEMO)
     assert found["kind"].startswith("a whole Vita-CLIP") and found["base_model"] is None
     assert found["classes"] == list(model.config.id2label.values())
-    assert found["parameters"] == sum(parameter.numel() for parameter in model.parameters()) == 1_180_641
-    assert found["trained_parameters"] == 338_881
+    assert found["parameters"] == sum(parameter.numel() for parameter in model.parameters()) == 1_991_713
+    assert found["trained_parameters"] == 494_081
     assert (found["frames"], found["image_size"], found["text_prompts"]["num_context_tokens"]) == (8, 48, 4)
     assert found["vision_prompts"]["use_summary_prompt"] is True and found["vision_prompts"]["num_global_prompts"] == 8
     table = call("info", "--model", DEMO).stdout
-    assert re.search(r"^trained_parameters +338,881$", table, re.M) and "(300 in all)" in table
+    assert re.search(r"^trained_parameters +494,081$", table, re.M) and "(400 in all)" in table
 
 
 def test_info_of_prompts_alone_and_of_a_clip(tokenizer, tmp_path):

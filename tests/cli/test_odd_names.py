@@ -22,9 +22,9 @@ from vitaclip_hf.model.shown_names import shown
 
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo"
-VIDEO = DEMO / "videos" / "red_star_moving_left.mp4"
+VIDEO = DEMO / "videos" / "taxi_moving_left.mp4"
 MODEL = ["--model", str(DEMO / "checkpoint")]
-LABELS = ["--labels", "red star moving left,blue heart bouncing"]
+LABELS = ["--labels", "taxi moving left,basketball bouncing"]
 TITLE = "\x1b]0;owned\x07\x1b[2K\x1b[3A\u202egnp"  # sets the title of the window, erases, turns the direction of text
 CLIPBOARD = "\x9b31m\x1b]52;c;ZWNobw==\x1b\\"
 
@@ -53,13 +53,13 @@ def on_terminal(*commands: list[str]) -> bytes:
 def test_names_move_nothing_on_a_terminal(tmp_path):
     shutil.copy(VIDEO, tmp_path / f"good{TITLE}\nname.mp4")
     (tmp_path / f"bad{CLIPBOARD}.mp4").write_text("no video")
-    label = f"a star{TITLE}"
-    command = ["classify", str(tmp_path), *MODEL, "--labels", label, "--labels", "a heart", "--format"]
+    label = f"a taxi{TITLE}"
+    command = ["classify", str(tmp_path), *MODEL, "--labels", label, "--labels", "a bell", "--format"]
     written = on_terminal([*command, "table"], [*command, "csv"])
     assert written.count(b"owned") >= 4 and b"ZWNobw" in written
     for start in (b"\x1b]", b"\x9b", b"\x07", "\x9b".encode(), b"\x1b[2K", b"\x1b[3A", "\u202e".encode()):
         assert start not in written, written
-    assert rb"good\x1b]0;owned\x07\x1b[2K" in written and rb"a star\x1b]0;owned\x07" in written
+    assert rb"good\x1b]0;owned\x07\x1b[2K" in written and rb"a taxi\x1b]0;owned\x07" in written
 
 
 def test_files_and_pipes_get_the_names_as_they_are(tmp_path, capsys):
@@ -74,38 +74,38 @@ def folder(tmp_path) -> Path:
     """A folder whose name, and the names of whose videos, are not UTF-8."""
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/odd\xfe"))
     (folder / "videos").mkdir(parents=True)
-    shutil.copy(VIDEO, folder / "videos" / "star\udcff.mp4")
-    shutil.copy(DEMO / "videos" / "blue_heart_bouncing.mp4", folder / "videos" / "heart.mp4")
+    shutil.copy(VIDEO, folder / "videos" / "taxi\udcff.mp4")
+    shutil.copy(DEMO / "videos" / "basketball_bouncing.mp4", folder / "videos" / "ball.mp4")
     (folder / "videos" / "broken\udcff.mp4").write_text("no video")
     return folder
 
 
 def test_bytes_that_are_not_utf8_in_videos_and_outputs(folder, capsys):
-    videos, star = folder / "videos", str(folder / "videos" / "star\udcff.mp4")
+    videos, taxi = folder / "videos", str(folder / "videos" / "taxi\udcff.mp4")
     assert main(["classify", str(videos), *MODEL, *LABELS, "--output", str(folder / "scores.json")]) == 1
     rows = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
-    assert {Path(row["video"]).name for row in rows} == {"star\udcff.mp4", "heart.mp4", "broken\udcff.mp4"}
+    assert {Path(row["video"]).name for row in rows} == {"taxi\udcff.mp4", "ball.mp4", "broken\udcff.mp4"}
     outputs = [f"--output={folder / name}" for name in ("line.json", "line.png", "line.vtt", "line.csv", "line.html")]
-    assert main(["timeline", star, *MODEL, *LABELS, *outputs]) == 0
+    assert main(["timeline", taxi, *MODEL, *LABELS, *outputs]) == 0
     (name,) = json.loads((folder / "line.json").read_text(encoding="utf-8"))["results"]
-    assert name == "star\udcff" and (folder / "line.png").read_bytes().startswith(b"\x89PNG")
+    assert name == "taxi\udcff" and (folder / "line.png").read_bytes().startswith(b"\x89PNG")
     page = (folder / "line.html").read_text(encoding="utf-8")
-    assert 'href="videos/star%FF.mp4#t=' in page and "<h1>star\\udcff.mp4</h1>" in page
+    assert 'href="videos/taxi%FF.mp4#t=' in page and "<h1>taxi\\udcff.mp4</h1>" in page
     for file in (folder / "why.png", folder / "why.json"):
-        assert main(["explain", star, *MODEL, "--label", "red star", "--output", str(file)]) == 0
+        assert main(["explain", taxi, *MODEL, "--label", "taxi", "--output", str(file)]) == 0
         assert file.stat().st_size > 500
     capsys.readouterr()
     vectors = ["--index", str(folder.parent / "vectors")]
     for expected in ("2 new, 0 unchanged, 1 failed, 2 windows\n", "0 new, 3 unchanged, 1 failed\n"):
         assert main(["index", str(videos), *MODEL, *vectors]) == 1
         assert capsys.readouterr().out == expected
-    search = ["search", "red star moving left", "--folder", str(videos), *vectors]
+    search = ["search", "taxi moving left", "--folder", str(videos), *vectors]
     search += ["--contact-sheet", str(folder / "sheet.png"), "--page", str(folder / "found.html")]
     assert main([*search, "--format", "json"]) == 0
     hits = json.loads(capsys.readouterr().out)
-    assert [hit["path"] for hit in hits] == ["star\udcff.mp4", "heart.mp4"]
-    assert main(search) == 0 and "  star\\udcff.mp4\n" in capsys.readouterr().out
-    assert 'href="videos/star%FF.mp4#t=' in (folder / "found.html").read_text(encoding="utf-8")
+    assert [hit["path"] for hit in hits] == ["taxi\udcff.mp4", "ball.mp4"]
+    assert main(search) == 0 and "  taxi\\udcff.mp4\n" in capsys.readouterr().out
+    assert 'href="videos/taxi%FF.mp4#t=' in (folder / "found.html").read_text(encoding="utf-8")
 
 
 def test_a_file_that_is_called_like_an_escape_is_another_one(tmp_path):

@@ -12,12 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 
-FILES = (
-    "test_configuration_common.py",
-    "test_modeling_common.py",
-    "test_processing_common.py",
-    "test_video_processing_common.py",
-)
+FILES = [f"test_{kind}_common.py" for kind in ("configuration", "modeling", "processing", "video_processing")]
 
 
 def tests_folder() -> Path:

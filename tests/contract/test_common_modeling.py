@@ -129,15 +129,20 @@ class ModelWithTextsTest(ModelTesterMixin, unittest.TestCase):
         return inputs
 
 
-@with_expected_failures
-class ModelWithClassesTest(ModelTesterMixin, unittest.TestCase):
-    all_model_classes = (VitaClipModel,)
+class WithClasses(ModelTesterMixin):
+    """A model of both towers with its own classes."""
+
     _is_composite = True
     test_resize_embeddings = False  # the test needs texts; ModelWithTextsTest has them
     test_can_init_all_missing_weights_before_2023 = True
 
     def setUp(self):
         self.model_tester = ModelTester(with_texts=False)
+
+
+@with_expected_failures
+class ModelWithClassesTest(WithClasses, unittest.TestCase):
+    all_model_classes = (VitaClipModel,)
 
     def _prepare_for_class(self, inputs_dict, model_class, return_labels=False):
         inputs = super()._prepare_for_class(inputs_dict, model_class, return_labels)
@@ -147,11 +152,5 @@ class ModelWithClassesTest(ModelTesterMixin, unittest.TestCase):
 
 
 @with_expected_failures
-class ClassifierTest(ModelTesterMixin, unittest.TestCase):
+class ClassifierTest(WithClasses, unittest.TestCase):
     all_model_classes = (VitaClipForVideoClassification,)
-    _is_composite = True
-    test_resize_embeddings = False  # the test needs texts; ModelWithTextsTest has them
-    test_can_init_all_missing_weights_before_2023 = True
-
-    def setUp(self):
-        self.model_tester = ModelTester(with_texts=False)

@@ -33,20 +33,12 @@ for package in ("exporters", "generation", "utils"):
 _stand_in("transformers_tests.exporters.test_export", ExportTesterMixin=type("ExportTesterMixin", (), {}))
 _stand_in("transformers_tests.generation.test_utils", GenerationTesterMixin=type("GenerationTesterMixin", (), {}))
 # Fields of every configuration, with values that are not their defaults.
-_stand_in(
-    "transformers_tests.utils.test_configuration_utils",
-    config_common_kwargs={
-        "architectures": ["SomeModel"],
-        "chunk_size_feed_forward": 5,
-        "dtype": "float16",
-        "id2label": {0: "label"},
-        "label2id": {"label": 0},
-        "output_attentions": True,
-        "output_hidden_states": True,
-        "return_dict": False,
-        "problem_type": "regression",
-    },  # fmt: skip
-)
+FIELDS = {
+    "architectures": ["SomeModel"], "chunk_size_feed_forward": 5, "dtype": "float16", "id2label": {0: "label"},
+    "label2id": {"label": 0}, "output_attentions": True, "output_hidden_states": True, "return_dict": False,
+    "problem_type": "regression",
+}  # fmt: skip
+_stand_in("transformers_tests.utils.test_configuration_utils", config_common_kwargs=FIELDS)
 # Sample files of the Hub, which no test here may load.
 _stand_in("fetch_hub_objects_for_ci", url_to_local_path=lambda url: url)
 

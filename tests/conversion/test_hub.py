@@ -127,9 +127,8 @@ def changed(checkpoint: Path, folder: Path, **files: bytes | None) -> Path:
 
 
 def error_line(capsys) -> str:
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("vitaclip publish: ")]
-    assert len(lines) == 1
-    return lines[0]
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("vitaclip publish: ")]
+    return line
 
 
 # The folder

@@ -82,7 +82,7 @@ def test_card_at_the_root_is_true():
     stored = (ROOT / "MODEL_CARD.md").read_text()
     assert ModelCard(card).data.to_dict() == ModelCard(stored).data.to_dict()
     rows = [line for line in sections(card)["The model"].splitlines() if line.startswith("| ")]
-    assert len(rows) == 9 and all(row in stored for row in rows), "vitaclip card --model examples/demo/checkpoint"
+    assert len(rows) == 9 and all(row in stored for row in rows), "write it anew with `make_card`"
 
 
 def test_nothing_recorded_is_said(make):

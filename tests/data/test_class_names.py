@@ -19,7 +19,7 @@ from vitaclip_hf.data.class_names import AnnotationError, ClassIndex, read_class
         ("classInd.txt", "1 ApplyEyeMakeup\r\n2 Archery\r\n", ("ApplyEyeMakeup", "Archery")),
         ("number_first.txt", "3 point throw\n100 m sprint\n", ("3 point throw", "100 m sprint")),
         ("labels.json", '{"Holding it": "1", "Closing it": "0"}', ("Closing it", "Holding it")),
-        ("kinetics.json", '{"\\"red star\\"": 0, "blue": 1}', ("red star", "blue")),
+        ("kinetics.json", '{"\\"blue bell\\"": 0, "blue": 1}', ("blue bell", "blue")),
         *((f"{n}.json", text, ("x", "y")) for n, text in enumerate(('{"0": "x", "1": "y"}', '["x", "y"]'))),
         *(("cls.csv", f"{head}\nb,1\na,0\n", ("a", "b")) for head in ("name,id", "class_name,class idx", "LABEL,Id")),
         *(("cls.tsv", f"{head}\nb\t1\na\t0\n", ("a", "b")) for head in ("class\tindex", "label\tclassid")),
@@ -36,7 +36,7 @@ from vitaclip_hf.data.class_names import AnnotationError, ClassIndex, read_class
             ("cls.txt", text, ("a", "b c"))
             for text in ("2. b c\n1. a\n", "0=a\n1=b c\n", "a|0\nb c|1\n", "(1) a\n(2) b c\n")
         ),
-        ("cls.csv", 'red star,0\n"green, c",1\n', ("red star", "green, c")),
+        ("cls.csv", 'blue bell,0\n"green, c",1\n', ("blue bell", "green, c")),
         ("cls.csv", "id,name\n1,7\n0,9\n", ("9", "7")),
         *(("cls.txt", f"{one}\n{two}\n", (one, two)) for one, two in (("step 2", "step 1"), ("level 7", "run 9"))),
         *(("cls.txt", f"{one}\n{two}\n", (one, two)) for one, two in (("time 12:30", "time 14:15"), ("+", "#selfie"))),

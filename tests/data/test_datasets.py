@@ -11,12 +11,12 @@ from accelerate.data_loader import prepare_data_loader, skip_first_batches
 from torch.utils.data import DataLoader
 
 from vitaclip_hf import VideoDecodingError, VitaClipVideoProcessor
-from vitaclip_hf.data import clip_stream, motion_shapes
+from vitaclip_hf.data import clip_stream
 from vitaclip_hf.data.annotations import AnnotationError, AnnotationTable, VideoSample
 from vitaclip_hf.data.augmentation import ClipAugmentation, ClipMixer
 from vitaclip_hf.data.clip_dataset import ClipCollator, ClipDataset, EpochSampler, SampleKey
 from vitaclip_hf.data.clip_stream import ClipStream
-from vitaclip_hf.data.video_sources import HubVideos, MotionShapes
+from vitaclip_hf.data.video_sources import HubVideos
 from vitaclip_hf.model.decoding import PyAVVideo, open_video
 from vitaclip_hf.model.sources import VideoTooLargeError
 from vitaclip_hf.model.video_inputs import SETTINGS, VideoReader
@@ -61,12 +61,7 @@ def decoded(monkeypatch):
     """The frame numbers of each decoding."""
     calls = []
     decode = PyAVVideo._decode
-
-    def recording(video, numbers):
-        calls.append(numbers)
-        return decode(video, numbers)
-
-    monkeypatch.setattr(PyAVVideo, "_decode", recording)
+    monkeypatch.setattr(PyAVVideo, "_decode", lambda video, numbers: calls.append(numbers) or decode(video, numbers))
     return calls
 
 
@@ -227,8 +222,6 @@ def test_too_large_frames_are_refused_before_decoding(table, decoded):
     assert evaluation_set(table, on_error="skip", max_bytes=needed - 1)[0]["labels"] == -100
     assert decoded == []
     assert evaluation_set(table, max_bytes=needed)[0]["labels"] == 0
-    with pytest.raises(VideoTooLargeError):
-        evaluation_set(MotionShapes(clips_per_class=1), max_bytes=1000)[0]
 
 
 def test_unusable_settings_bad_indices_and_empty_tables(table):
@@ -265,19 +258,6 @@ def test_collator_mixes_by_the_samples_seeds():
 
 
 # Sources
-
-
-def test_motion_shapes_draw_only_the_frames_asked_for(monkeypatch):
-    source = MotionShapes(clips_per_class=2, seed=1, size=32)
-    assert (len(source), len(source.class_names)) == (600, 300)
-    draw, drawn = motion_shapes.coverage, []
-    monkeypatch.setattr(motion_shapes, "coverage", lambda *pose: drawn.append(draw(*pose)) or drawn[-1])
-    whole = source.open(301).read(range(32))
-    some = source.open(301).read([3, 30])
-    assert [covered.shape[1] for covered in drawn] == [32, 2]
-    assert torch.equal(some, whole[[3, 30]])
-    assert not torch.equal(whole, source.open(1).read(range(32)))
-    assert source.label(301) == training_set(source, frame_stride=8)[SampleKey(0, 301)]["labels"] == 1
 
 
 @pytest.fixture

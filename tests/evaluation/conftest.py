@@ -7,8 +7,9 @@ import pytest
 import torch
 from accelerate import PartialState
 from evaluation_runs import SCENES, run_all
+from world import draw_videos
 
-from vitaclip_hf.data.motion_shapes import draw_videos, write_video
+from vitaclip_hf.data.video_writing import write_video
 from vitaclip_hf.evaluation.evaluator import Evaluator
 from vitaclip_hf.evaluation.plan import plan_evaluation
 from vitaclip_hf.evaluation.protocols import load_protocol
@@ -16,10 +17,10 @@ from vitaclip_hf.evaluation.report import write_report
 
 
 @pytest.fixture(scope="session")
-def videos(tmp_path_factory) -> Path:
+def videos(world, tmp_path_factory) -> Path:
     """Ten readable videos, one damaged and one missing, with a list of them and of half of them."""
     folder = tmp_path_factory.mktemp("videos")
-    for index, frames in enumerate(draw_videos(SCENES, torch.Generator().manual_seed(5))):
+    for index, frames in enumerate(draw_videos(world, SCENES, torch.Generator().manual_seed(5), size=112)):
         write_video(folder / f"{index}.mp4", frames.numpy())
     content = (folder / "3.mp4").read_bytes()
     (folder / "damaged.mp4").write_bytes(content[: len(content) // 2])

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from vitaclip_hf.data.motion_shapes import all_scenes
+from world import TRAINED_MOTIONS, Scene
+
 from vitaclip_hf.evaluation.progress_log import EvaluationLog
 
 
 CHECKPOINT = Path(__file__).parents[2] / "examples" / "demo" / "checkpoint"
-SCENES = all_scenes(held_out=True)[:10]  # one object, ten motions
+SCENES = [Scene("rocket", motion) for motion in TRAINED_MOTIONS]
 
 
 def start(evaluator, folder, **options):

@@ -59,9 +59,9 @@ def test_frozen_clip_is_plain_clip_with_the_frames_averaged(videos, finished, ch
 
 
 def test_supervised_uses_learned_contexts_in_the_order_of_the_list(videos, checkpoint, tmp_path):
-    """The checkpoint's own 300 classes, listed in another order and spelling."""
-    names = [checkpoint.model.config.id2label[index] for index in range(300)]
-    shuffled = [names[index].replace(" ", "_").title() for index in np.random.default_rng(0).permutation(300)]
+    """The checkpoint's own 400 classes, listed in another order and spelling."""
+    names = [checkpoint.model.config.id2label[index] for index in range(400)]
+    shuffled = [names[index].replace(" ", "_").title() for index in np.random.default_rng(0).permutation(400)]
     (tmp_path / "classes.txt").write_text("\n".join(shuffled))
     (tmp_path / "list.txt").write_text("0.mp4 0\n1.mp4 1\n")
     protocol = load_protocol("own-supervised")
@@ -73,7 +73,7 @@ def test_supervised_uses_learned_contexts_in_the_order_of_the_list(videos, check
         expected = classifier(str(videos / name), top_k=5)
         assert [shuffled[i].replace("_", " ").lower() for i in ids] == [row["label"] for row in expected]
         assert scores == pytest.approx([row["score"] for row in expected], abs=1e-5)
-    (tmp_path / "classes.txt").write_text("\n".join(f"sport {index}" for index in range(300)))
+    (tmp_path / "classes.txt").write_text("\n".join(f"sport {index}" for index in range(400)))
     other = plan_evaluation(protocol, videos, tmp_path / "list.txt", tmp_path / "classes.txt")
     with pytest.raises(EvaluationError, match="sport 0"):
         Evaluator(checkpoint, other)
@@ -107,7 +107,7 @@ def test_blend_and_descriptions(plan, checkpoint, finished):
     names = [name for split in plan.splits for name in split.table.class_names]
     same = Evaluator(checkpoint, plan, descriptions={name: (name.replace("_", " "),) for name in names})
     torch.testing.assert_close(same.score(pixels)["vita_clip"]["1"], before["vita_clip"]["1"], atol=1e-5, rtol=0)
-    other = Evaluator(checkpoint, plan, descriptions={name: (f"red {name}", "a star") for name in names})
+    other = Evaluator(checkpoint, plan, descriptions={name: (f"red {name}", "a taxi") for name in names})
     assert not torch.allclose(other.score(pixels)["vita_clip"]["1"], before["vita_clip"]["1"], atol=1e-3)
     assert other.options["descriptions"] != same.options["descriptions"]
     with pytest.raises(ValueError, match="`blend`"):
@@ -163,7 +163,7 @@ def test_what_every_result_must_store(finished, checkpoint, videos):
     assert results["command"] == "it" and results["date"].endswith("+00:00")
     assert results["versions"]["torch"] == torch.__version__.split("+")[0]
     assert results["machine"]["device"] == "cpu" and results["limited"] is None and results["warnings"] == []
-    assert results["cost"]["parameters"] == {"all": 1_180_641, "trainable": 338_881}
+    assert results["cost"]["parameters"] == {"all": 1_991_713, "trainable": 494_081}
 
 
 def test_per_class_files(finished):

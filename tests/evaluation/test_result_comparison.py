@@ -24,13 +24,8 @@ def write_answers(
     """A results folder with the answers of one row for each video of one split; returns its `results.json`."""
     folder.mkdir()
     count = len(paths)
-    columns = {
-        "split": ["1"] * count,
-        "path": list(paths),
-        "label": list(labels),
-        "status": status or ["ok"] * count,
-        f"{row}_ids": ids,
-    }
+    columns = {"split": ["1"] * count, "path": list(paths), "label": list(labels), f"{row}_ids": ids}
+    columns["status"] = status or ["ok"] * count
     pyarrow.parquet.write_table(pyarrow.table(columns), folder / "predictions.parquet")
     classes = protocol.pop("classes", ["x", "y", "z"])
     splits = {"1": {"classes": dict(zip(classes, classes, strict=True))}}
@@ -52,13 +47,10 @@ def write_seed(file, base, novel, name, **changes) -> Path:
     row |= {name: {"harmonic_mean": harmonic_mean([a, b])} for (name, a), b in means}
     splits = {split: {"list_sha256": split, "classes": {"a": "a"}} for split in ("base", "novel")}
     content = {
-        "protocol": {"name": "mini-base-to-novel", "num_views": 1},
-        "limited": None,
-        "rows": {"vita_clip": row},
-        "splits": splits,
-        "model": {"name": name, "sha256": name, "dtype": "float32"},
+        "protocol": {"name": "mini-base-to-novel", "num_views": 1}, "limited": None, "rows": {"vita_clip": row},
+        "splits": splits, "model": {"name": name, "sha256": name, "dtype": "float32"},
         "video_processor": {"size": {"shortest_edge": 224}, "num_views": 1},
-    }
+    }  # fmt: skip
     file.write_text(json.dumps(content | changes))
     return file
 

@@ -17,8 +17,8 @@ from vitaclip_hf import load_checkpoint  # noqa: E402
 from vitaclip_hf.server.limits import Limits  # noqa: E402
 
 
-STAR = "red_star_moving_left.mp4"
-LABELS = "red star moving left\nred star turning, blue heart bouncing"
+TAXI = "taxi_moving_left.mp4"
+LABELS = "taxi moving left\ntaxi spinning, basketball bouncing"
 
 
 @pytest.fixture(scope="module")
@@ -27,29 +27,29 @@ def door(tmp_path_factory):
 
 
 def test_an_answer_shows_label_scores_and_times_of_the_library(door):
-    shown = door.classify(door.samples[STAR], LABELS, 0, -1)
-    labels = ["red star moving left", "red star turning", "blue heart bouncing"]
-    answer = door.checkpoint.classifier()(door.samples[STAR], candidate_labels=labels, return_details=True)
+    shown = door.classify(door.samples[TAXI], LABELS, 0, -1)
+    labels = ["taxi moving left", "taxi spinning", "basketball bouncing"]
+    answer = door.checkpoint.classifier()(door.samples[TAXI], candidate_labels=labels, return_details=True)
     assert f"<h2>{answer['answer']}</h2>" in shown
     assert re.findall(r"cosine (-?\d\.\d\d)", shown) == [f"{row['cosine']:.2f}" for row in answer["scores"]]
     assert shown.count("<figure>") == len(answer["frames"])
     assert f"<figcaption>{answer['times'][0]:.1f} s<" in shown
 
 
-def test_the_timeline_has_times_to_click_and_search_finds_the_star(door):
+def test_the_timeline_has_times_to_click_and_search_finds_the_taxi(door):
     shown = door.timeline(door.samples[app.LONG_SAMPLE], (app.DEMO / "labels.txt").read_text(), 2, 0.3)
     times = [float(time) for time in re.findall(r'data-time="([\d.]+)"', shown)]
     assert len(times) > 8 and max(times) > 10
-    hits = re.findall(r'data-video="([^"]+)"', door.search("a red star moving left"))
-    assert hits[0] == STAR and len(hits) == app.SHOWN_HITS
+    hits = re.findall(r'data-video="([^"]+)"', door.search("a taxi moving left"))
+    assert hits[0] == TAXI and len(hits) == app.SHOWN_HITS
 
 
 def test_labels_and_limits(door, monkeypatch):
     for text, found in (("", "one label"), (" ,\n", "one label"), ("http://127.0.0.1/a.mp4", "URLs are not read")):
-        assert found in door.classify(door.samples[STAR], text, 0, -1)
+        assert found in door.classify(door.samples[TAXI], text, 0, -1)
     monkeypatch.setattr(door, "limits", replace(door.limits, labels=2, label_length=5))
-    assert "the limit is 2" in door.classify(door.samples[STAR], "a,b,c", 0, -1)
-    assert "the limit is 5" in door.classify(door.samples[STAR], "longer", 0, -1)
+    assert "the limit is 2" in door.classify(door.samples[TAXI], "a,b,c", 0, -1)
+    assert "the limit is 5" in door.classify(door.samples[TAXI], "longer", 0, -1)
     assert "URLs are not read" in door.search("http://127.0.0.1/")
 
 
@@ -59,7 +59,7 @@ def test_files_that_cannot_be_used(door, tmp_path, monkeypatch):
     shown = door.classify(str(bad), LABELS, 0, -1)
     assert 'role="alert"' in shown and "bad.mp4" in shown and str(tmp_path) not in shown
     assert "Choose a video" in door.classify(None, LABELS, 0, -1)
-    uploaded = shutil.copy(door.samples[STAR], str(tmp_path / "mine.mp4"))
+    uploaded = shutil.copy(door.samples[TAXI], str(tmp_path / "mine.mp4"))
     monkeypatch.setattr(app, "MOST_SECONDS", 1)
     assert "the limit is 1 s" in door.classify(uploaded, LABELS, 0, -1)
     monkeypatch.setattr(door, "limits", replace(door.limits, upload_bytes=10))
@@ -68,11 +68,11 @@ def test_files_that_cannot_be_used(door, tmp_path, monkeypatch):
 
 def test_a_folder_in_place_of_the_samples(tmp_path):
     (tmp_path / "mine" / "deep").mkdir(parents=True)
-    for name in (STAR, "deep/heart.mp4"):
-        shutil.copy(app.DEMO / "videos" / (STAR if name == STAR else app.START), tmp_path / "mine" / name)
+    for name, sample in ((TAXI, TAXI), ("deep/ball.mp4", "basketball_bouncing.mp4")):
+        shutil.copy(app.DEMO / "videos" / sample, tmp_path / "mine" / name)
     door = app.Door(load_checkpoint(app.DEMO / "checkpoint"), tmp_path / "empty", Limits(), tmp_path / "mine")
-    assert list(door.samples) == ["deep/heart.mp4", STAR] and door.name == "demo/checkpoint"
-    assert re.findall(r'data-video="([^"]+)"', door.search("a blue heart bouncing")) == ["deep/heart.mp4", STAR]
+    assert list(door.samples) == ["deep/ball.mp4", TAXI] and door.name == "demo/checkpoint"
+    assert re.findall(r'data-video="([^"]+)"', door.search("a basketball bouncing")) == ["deep/ball.mp4", TAXI]
 
 
 def test_a_folder_that_is_not_there(door, tmp_path):
@@ -86,11 +86,11 @@ def test_outside_a_clone_there_are_uploads_alone(door, tmp_path, monkeypatch):
     config = app.build(alone).get_config_file()["components"]
     visible = {part["props"].get("elem_id"): part["props"].get("visible") for part in config}
     assert not visible["sample"] and not visible["tab_search"] and visible["upload"]
-    assert "<h2>red star moving left</h2>" in alone.classify(door.samples[STAR], LABELS, 0, -1)
+    assert "<h2>taxi moving left</h2>" in alone.classify(door.samples[TAXI], LABELS, 0, -1)
 
 
 def test_texts_of_others_are_text(door):
-    shown = door.classify(door.samples[STAR], "<img src=x onerror=alert(1)>", 0, -1)
+    shown = door.classify(door.samples[TAXI], "<img src=x onerror=alert(1)>", 0, -1)
     assert "<img src=x" not in shown and "&lt;img src=x" in shown
 
 

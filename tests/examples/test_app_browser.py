@@ -65,7 +65,7 @@ def moved_to(page, time):
 
 def test_an_answer_and_a_click_on_the_timeline_that_moves_the_player(page):
     classified(page)
-    assert page.inner_text("#answer h2") == "blue heart bouncing"
+    assert page.inner_text("#answer h2") == app.START.removesuffix(".mp4").replace("_", " ")
     assert page.locator("#answer figure").count() == 8
     page.click("#sample input")
     page.get_by_role("option", name=app.LONG_SAMPLE).click()

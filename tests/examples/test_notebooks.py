@@ -13,8 +13,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = ROOT / "examples" / "notebooks"
 EXPECTED = {
-    "quickstart": ["'red star moving left'", "something else: the cosine of the best label is"],
-    "search_my_videos": ["'new': 10", "'unchanged': 10", "yellow_moon_moving_down.mp4, 0.0 to 2.0 s", "'vector'"],
+    "quickstart": ["'taxi moving left'", "something else: the cosine of the best label is"],
+    "search_my_videos": ["'new': 10", "'unchanged': 10", "snowflake_falling.mp4, 0.0 to 2.0 s", "'vector'"],
     "fine_tune_own_videos": ["of 80 right", "Saved model and curves.png"],
 }
 

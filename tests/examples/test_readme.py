@@ -20,7 +20,7 @@ from vitaclip_hf.training import run as training
 
 
 ROOT = Path(__file__).parents[2]
-VIDEO = ROOT / "examples" / "demo" / "videos" / "red_star_turning.mp4"
+VIDEO = ROOT / "examples" / "demo" / "videos" / "banana_spinning.mp4"
 PAGES = ["README.md", "MODEL_CARD.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))]
 BLOCKS = {
     f"{page}-{number}": code
@@ -29,13 +29,13 @@ BLOCKS = {
 }
 # What some blocks print, by something that stands in one block only.
 OUTPUTS = {
-    ".frames():": r"0 0\.0 \(96, 96, 3\)\n16 1\.0 \(96, 96, 3\)\n",
+    ".frames():": r"0 0\.0 \(160, 160, 3\)\n16 1\.0 \(160, 160, 3\)\n",
     "min_cosine=0.5": r"something else the cosine of the best label is .*, below 0.5\n",
-    "write_timeline": r"0.0 to 2.0 s: red star turning, \d+%\n",
+    "write_timeline": r"0.0 to 2.0 s: banana spinning, \d+%\n",
     "store.search": r"Counter\(\{'new': 10, .*\n(\d\.\d{3}  \w+\.mp4 from 0.0 to 2.0 s\n){3}",
-    "for answer in classifier": r"\d+\.\d%  red star turning\n\d+\.\d%  red star moving left\n",
-    'hypothesis_template="a video of a {}"': r"\[\{'score': .*'label': 'red star turning'\}, \{.*\}\]\n",
-    'sampling="dense"': r"32 16.0\n3 torch.Size\(\[8, 3, 96, 96\]\)\ntorch.Size\(\[3, 3, 96, 96\]\)\n",
+    "for answer in classifier": r"\d+\.\d%  banana spinning\n\d+\.\d%  banana moving left\n",
+    'hypothesis_template="a video of a {}"': r"\[\{'score': .*'label': 'banana spinning'\}, \{.*\}\]\n",
+    'sampling="dense"': r"32 16.0\n3 torch.Size\(\[8, 3, 160, 160\]\)\ntorch.Size\(\[3, 3, 160, 160\]\)\n",
 }
 COMMANDS = sorted(
     {

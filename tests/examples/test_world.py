@@ -8,14 +8,9 @@ import pretrain_clip
 import pytest
 import torch
 from make_world_videos import SAMPLES, write_videos
-from world import DEMO_THINGS, MOTIONS, PICTURES, PLACES, Scene, World, darken_edges, draw_batch, draw_videos
+from world import DEMO_THINGS, MOTIONS, PICTURES, PLACES, Scene, darken_edges, draw_batch, draw_videos
 
 from vitaclip_hf import decode_video
-
-
-@pytest.fixture(scope="module")
-def world():
-    return World()
 
 
 def test_parts_do_not_overlap(world):
@@ -91,7 +86,9 @@ def test_things_move_as_labels_say(world, tmp_path):
     assert [(path.parent.name, label) for path, label in files] == [("rocket moving left", "rocket moving left")]
     stored, metadata = decode_video(files[0][0], range(32))
     expected = draw_videos(world, scenes[:1], torch.Generator().manual_seed(0))[0]
-    assert metadata.total_num_frames == 32 and (torch.from_numpy(stored).float() - expected.float()).abs().mean() < 4
+    assert (metadata.total_num_frames, metadata.fps, metadata.height, metadata.width) == (32, 16, 160, 160)
+    assert (torch.from_numpy(stored).float() - expected.float()).abs().mean() < 4
+    assert files[0][0].stat().st_size < 20_000
 
 
 def test_pretraining_goes_on_where_it_stopped(world, tmp_path, monkeypatch):

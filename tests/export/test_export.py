@@ -26,7 +26,7 @@ def exported(tmp_path_factory) -> Path:
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     folder = tmp_path_factory.mktemp("export")
-    (folder / "labels.txt").write_text("red star turning\nblue heart, bouncing\n")
+    (folder / "labels.txt").write_text("taxi spinning\nbasketball, bouncing\n")
     arguments = ["--output", folder / "onnx", "--labels-file", folder / "labels.txt"]
     assert main(["export", "--model", str(DEMO), *map(str, arguments)]) == 0
     return folder / "onnx"
@@ -59,7 +59,7 @@ def test_any_number_of_videos_frames_and_classes(exported, checkpoint):
 def test_the_lines_of_the_readme(exported, checkpoint):
     about = json.loads((exported / "export.json").read_text())
     assert about["format"] == "onnx" and about["fingerprint"] == checkpoint.fingerprint()
-    assert (exported / "labels.txt").read_text() == "red star turning\nblue heart, bouncing\n"
+    assert (exported / "labels.txt").read_text() == "taxi spinning\nbasketball, bouncing\n"
     frames = np.random.default_rng(0).integers(0, 256, (8, 48, 48, 3), dtype=np.uint8)
     place, score = run_readme(exported, frames)
     processor = checkpoint.processor.video_processor

@@ -24,21 +24,17 @@ from vitaclip_hf.evaluation.protocols import load_protocol
 
 mteb = pytest.importorskip("mteb", reason="needs mteb, Python 3.11 or newer")
 
-from motion_shapes_tasks import (  # noqa: E402
-    SEED,
-    TEMPLATE,
-    MotionShapesZeroShot,
-)
 from mteb.models import ModelMeta, SentenceTransformerEncoderWrapper  # noqa: E402
 from mteb.models.modality_collators import FramesCollator  # noqa: E402
 from mteb.models.model_implementations import MODEL_REGISTRY  # noqa: E402
 from mteb.models.models_protocols import EncoderProtocol  # noqa: E402
 from mteb_encoder import MtebEncoder, read_rows, register  # noqa: E402
+from world_tasks import SEED, TEMPLATE, WorldZeroShot  # noqa: E402
 
 
 ROOT = Path(__file__).parents[2]
 DEMO = str(ROOT / "examples" / "demo" / "checkpoint")
-TASK = {"task_metadata": MotionShapesZeroShot.metadata, "hf_split": "test", "hf_subset": "default"}
+TASK = {"task_metadata": WorldZeroShot.metadata, "hf_split": "test", "hf_subset": "default"}
 QUIET = {"show_progress_bar": False}
 
 
@@ -54,31 +50,24 @@ def encoder() -> MtebEncoder:
 
 def run(encoder, task, folder) -> dict:
     """The scores of a task's test split."""
-    results = mteb.evaluate(
-        encoder,
-        task,
-        cache=mteb.ResultCache(folder),
-        co2_tracker=False,
-        encode_kwargs={"batch_size": 16} | QUIET,
-        prediction_folder=folder,
-        show_progress_bar=False,
-    )
+    options = {"co2_tracker": False, "encode_kwargs": {"batch_size": 16} | QUIET, "prediction_folder": folder} | QUIET
+    results = mteb.evaluate(encoder, task, cache=mteb.ResultCache(folder), **options)
     return results.task_results[0].scores["test"][0]
 
 
 @pytest.fixture(scope="module")
 def zero_shot(encoder, videos, tmp_path_factory) -> tuple[dict, np.ndarray]:
-    """mteb's scores and its similarities of videos and labels `[60, 60]`."""
+    """mteb's scores and its similarities of videos and labels `[100, 100]`."""
     folder = tmp_path_factory.mktemp("zero_shot")
-    scores = run(encoder, MotionShapesZeroShot(videos), folder)
-    predictions = json.loads((folder / "MotionShapesZeroShot_predictions.json").read_text())
+    scores = run(encoder, WorldZeroShot(videos), folder)
+    predictions = json.loads((folder / "WorldZeroShot_predictions.json").read_text())
     return scores, np.array(predictions["default"]["test"])
 
 
 @pytest.fixture(scope="module")
 def files(zero_shot, videos) -> list[str]:
     """The videos, in the order of the labels."""
-    scenes = MotionShapesZeroShot(videos).scenes
+    scenes = WorldZeroShot(videos).scenes
     return [str(videos / f"{SEED}_{scene.label.replace(' ', '_')}.mp4") for scene in scenes]
 
 
@@ -107,7 +96,7 @@ def features_of(files, **settings) -> np.ndarray:
 def test_zero_shot_is_our_evaluation(zero_shot, files, videos, tmp_path):
     """Every video's five best classes, their scores and the accuracy, from mp4 files on."""
     scores, similarities = zero_shot
-    names = [scene.label for scene in MotionShapesZeroShot(videos).scenes]
+    names = [scene.label for scene in WorldZeroShot(videos).scenes]
     (tmp_path / "classes.txt").write_text("\n".join(names))
     (tmp_path / "list.txt").write_text("\n".join(f"{Path(file).name} {i}" for i, file in enumerate(files)))
     protocol = load_protocol("own-zero-shot").overridden({"templates": [TEMPLATE]})
@@ -122,8 +111,8 @@ def test_zero_shot_is_our_evaluation(zero_shot, files, videos, tmp_path):
         assert result.name == Path(file).name and ids[0] == int(expected.argmax())
         assert values == pytest.approx(expected[ids].tolist(), abs=1e-5)
         best.append(ids[0])
-    assert scores["accuracy"] == np.mean(np.array(best) == np.arange(60))
-    assert 0.8 < scores["accuracy"] < 1  # some mistakes too, and the same ones
+    assert scores["accuracy"] == np.mean(np.array(best) == np.arange(100))
+    assert 0.7 < scores["accuracy"] < 1  # some mistakes too, and the same ones
 
 
 # Rows, as they may come
@@ -134,7 +123,7 @@ class Decoder:
 
     def __init__(self, frames: torch.Tensor):
         self.frames = frames
-        facts = {"average_fps": 16.0, "width": 96, "height": 96, "duration_seconds": 2.0, "path": "own.mp4"}
+        facts = {"average_fps": 16.0, "width": 160, "height": 160, "duration_seconds": 2.0, "path": "own.mp4"}
         self.metadata = SimpleNamespace(num_frames=len(frames), **facts)
 
     def __len__(self) -> int:
@@ -148,16 +137,11 @@ def test_every_form_of_video_is_read(encoder, files):
     every, content = decode_video(files[3], range(32))[0], Path(files[3]).read_bytes()
     frames = torch.from_numpy(every).permute(0, 3, 1, 2)
     forms = [files[3], Path(files[3]), content, {"path": files[3], "bytes": None}, {"path": "gone", "bytes": content}]
-    forms += [
-        every,
-        frames,
-        [Image.fromarray(frame) for frame in every],
-        Decoder(torch.from_numpy(every)),
-        frames / 255,
-    ]
+    pictures = [Image.fromarray(frame) for frame in every]
+    forms += [every, frames, pictures, Decoder(torch.from_numpy(every)), frames / 255]
     expected, *others, floats = (row["video"] for row in read_rows([{"video": form} for form in forms], encoder.reader))
     assert all((pixels - expected).abs().max() < 1e-6 for pixels in others)
-    assert (floats - expected).abs().max() < 0.02
+    assert (floats - expected).abs().mean() < 0.005  # floats are neither rounded nor cut at white when they are resized
 
 
 def test_loaders_batches_and_processes_change_nothing(encoder, files):
@@ -169,7 +153,7 @@ def test_loaders_batches_and_processes_change_nothing(encoder, files):
 
 
 def test_videos_texts_and_both(encoder, files):
-    texts = ["a red star turning", "a blue heart"]
+    texts = ["a taxi spinning", "a bell"]
     video, text = encode(encoder, files[:2]), encode(encoder, None, texts)
     both = encode(encoder, files[:2], texts)
     assert both == pytest.approx(normalize(torch.tensor(video + text), dim=-1).numpy(), abs=1e-6)
@@ -203,7 +187,7 @@ def with_own_loader(column: str, values: list) -> torch.Tensor:
 def test_own_loader_gives_the_same_vectors(encoder, files, caplog):
     decoders = [Decoder(torch.from_numpy(decode_video(file, range(32))[0]).permute(0, 3, 1, 2)) for file in files[:3]]
     assert np.abs(with_own_loader("video", decoders).numpy() - encode(encoder, files[:3])).max() < 1e-5
-    texts = ["a red star turning", "archery", "a long text " * 30]  # cut at the same place
+    texts = ["a taxi spinning", "archery", "a long text " * 30]  # cut at the same place
     assert torch.allclose(with_own_loader("text", texts), encoder.embed_texts(texts), atol=1e-5)
     assert "1 of 3 texts are longer" in caplog.text
 
@@ -227,10 +211,9 @@ def test_metadata(encoder, tmp_path):
     meta = encoder.mteb_model_meta
     assert isinstance(encoder, EncoderProtocol)
     assert (meta.name, meta.license, meta.experiment_kwargs) == ("local/checkpoint", None, None)
-    assert (meta.n_parameters, meta.embed_dim, meta.max_tokens) == (1_180_641, 64, 32)
+    assert (meta.n_parameters, meta.embed_dim, meta.max_tokens) == (1_991_713, 96, 32)
     assert meta.similarity_fn_name == "cosine" and set(meta.modalities) == {"video", "text"}
-    copy = tmp_path / "another"
-    shutil.copytree(DEMO, copy)
+    copy = shutil.copytree(DEMO, tmp_path / "another")
     same = MtebEncoder(str(copy), device="cpu", license="apache-2.0").mteb_model_meta
     assert (same.name, same.license, same.revision) == ("local/another", "apache-2.0", meta.revision)
     set_field("processor_config.json", ("video_processor", "num_frames"), 4)(copy)
@@ -260,17 +243,17 @@ def call_script(monkeypatch, *arguments) -> int:
 
 
 def test_script_retrieves_by_the_same_similarities(monkeypatch, capsys, zero_shot, tmp_path):
-    arguments = ("--model", DEMO, "--tasks", "MotionShapesTextToVideo", "--output", tmp_path, "--device", "cpu")
+    arguments = ("--model", DEMO, "--tasks", "WorldTextToVideo", "--output", tmp_path, "--device", "cpu")
     assert call_script(monkeypatch, *arguments) == 0
     printed = capsys.readouterr().out
-    (result,) = tmp_path.glob("results/local__checkpoint/*/MotionShapesTextToVideo.json")
+    (result,) = tmp_path.glob("results/local__checkpoint/*/WorldTextToVideo.json")
     assert str(result.parent) in printed
     scores = json.loads(result.read_text())["scores"]["test"][0]
     ranks = (-zero_shot[1].T).argsort(1).argsort(1).diagonal()  # of the right video, for each text
     assert scores["recall_at_1"] == pytest.approx((ranks == 0).mean(), abs=1e-5)
     gains = np.where(ranks < 10, 1 / np.log2(ranks + 2), 0)
     assert scores["ndcg_at_10"] == pytest.approx(gains.mean(), abs=1e-5)
-    assert f"| MotionShapesTextToVideo | ndcg_at_10 | {scores['ndcg_at_10']:.4f} |" in printed
+    assert f"| WorldTextToVideo | ndcg_at_10 | {scores['ndcg_at_10']:.4f} |" in printed
     before = result.stat().st_mtime_ns
     assert call_script(monkeypatch, *arguments) == 0
     assert result.stat().st_mtime_ns == before  # a finished task is not run again
@@ -278,10 +261,7 @@ def test_script_retrieves_by_the_same_similarities(monkeypatch, capsys, zero_sho
 
 @pytest.mark.parametrize(
     ("arguments", "token"),
-    [
-        (("--tasks", "HMDB51ZeroSho"), "HMDB51ZeroShot"),
-        (("--tasks", "BeijingOpera"), "['video', 'text']"),
-    ],
+    [(("--tasks", "HMDB51ZeroSho"), "HMDB51ZeroShot"), (("--tasks", "BeijingOpera"), "['video', 'text']")],
 )
 def test_bad_input_of_the_script(monkeypatch, capsys, tmp_path, arguments, token):
     assert call_script(monkeypatch, "--model", DEMO, "--output", tmp_path, *arguments) == 2

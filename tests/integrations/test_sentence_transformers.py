@@ -59,11 +59,11 @@ def test_vectors_are_the_models_own(demo):
     assert torch.allclose(
         demo.similarity(videos, texts), own("video", videos=VIDEOS) @ own("text", text=TEXTS).T, atol=1e-5
     )
-    assert demo.get_embedding_dimension() == 64
+    assert demo.get_embedding_dimension() == 96
 
 
 def test_text_is_cut_at_the_towers_length(demo):
-    long = "turning " * 100
+    long = "spinning " * 100
     expected = own("text", text=[long], truncation=True, max_length=32)
     assert demo.max_seq_length == 32
     assert torch.allclose(demo.encode([long], convert_to_tensor=True), expected, atol=1e-6)
@@ -72,7 +72,7 @@ def test_text_is_cut_at_the_towers_length(demo):
 def test_length_does_not_depend_on_the_tokenizers_files(tmp_path):
     shutil.copytree(DEMO, tmp_path, dirs_exist_ok=True)
     set_field("tokenizer_config.json", ("model_max_length",), None)(tmp_path)
-    assert load(tmp_path).encode(["turning " * 100]).shape == (1, 64)
+    assert load(tmp_path).encode(["spinning " * 100]).shape == (1, 96)
 
 
 def test_what_is_a_video_and_what_a_text(demo, tmp_path, monkeypatch):

@@ -4,21 +4,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from world import Scene, draw_videos
 
-from vitaclip_hf.data.motion_shapes import Scene, draw_videos, write_video
+from vitaclip_hf.data.video_writing import write_video
 
 
 @pytest.fixture(scope="session")
 def scenes() -> list[Scene]:
-    names = (("red", "star", "left"), ("blue", "heart", "bouncing"), ("yellow", "moon", "down"))
-    return [*(Scene(*name) for name in names), Scene("pink", "square", "growing")]
+    names = (("taxi", "left"), ("rocket", "up"), ("snowflake", "down"), ("balloon", "growing"))
+    return [Scene(*name) for name in names]
 
 
 @pytest.fixture(scope="session")
-def joined(scenes, tmp_path_factory) -> Path:
+def joined(world, scenes, tmp_path_factory) -> Path:
     """Four scenes of two seconds, 16 frames a second."""
     path = tmp_path_factory.mktemp("videos") / "joined.mp4"
-    write_video(path, draw_videos(scenes, torch.Generator().manual_seed(4)).numpy().reshape(-1, 96, 96, 3))
+    write_video(path, draw_videos(world, scenes, torch.Generator().manual_seed(1), size=112).flatten(0, 1).numpy())
     return path
 
 

@@ -17,11 +17,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from world import Scene, draw_videos
 
 from vitaclip_hf import load_checkpoint
 from vitaclip_hf.cli.main import main
 from vitaclip_hf.data.folder_lock import FolderInUseError, FolderLock
-from vitaclip_hf.data.motion_shapes import Scene, draw_videos, write_video
+from vitaclip_hf.data.video_writing import write_video
 from vitaclip_hf.library import embedding
 from vitaclip_hf.library import store as store_module
 from vitaclip_hf.library.contact_sheet import draw_contact_sheet
@@ -32,22 +33,23 @@ from vitaclip_hf.library.windows import read_clips
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo"
 SAMPLES = sorted(map(str, (DEMO / "videos").iterdir()))
-TEXT = "red star moving left"
+TEXT = "taxi moving left"
+BELL = "more/the_yellow_bell_shaking.mp4"
 SETTINGS = {"model": "none", "fingerprint": "0" * 64, "dtype": "float32"}
 MODEL = ["--model", str(DEMO / "checkpoint")]
 
 
 @pytest.fixture(scope="session")
-def films(tmp_path_factory) -> Path:
-    """Three samples, one of them in a subfolder, a long video of two scenes, and a broken file."""
+def films(world, tmp_path_factory) -> Path:
+    """Three short videos, one of them in a subfolder, a long one of two scenes, and a broken file."""
     folder = tmp_path_factory.mktemp("films")
     (folder / "more").mkdir(parents=True)
-    for name in ("red_star_moving_left", "red_star_turning"):
-        shutil.copy(DEMO / "videos" / f"{name}.mp4", folder)
-    shutil.copy(DEMO / "videos" / "yellow_moon_shaking.mp4", folder / "more")
-    scenes = [Scene("blue", "heart", "bouncing"), Scene("pink", "square", "growing")]
-    frames = draw_videos(scenes, torch.Generator().manual_seed(4)).numpy().reshape(-1, 96, 96, 3)
-    write_video(folder / "long.mp4", frames)
+    shutil.copy(DEMO / "videos" / "taxi_moving_left.mp4", folder)
+    shutil.copy(DEMO / "videos" / "bell_shaking.mp4", folder / BELL)
+    scenes = [Scene("airplane", "right"), Scene("balloon", "growing"), Scene("taxi", "spinning")]
+    frames = draw_videos(world, scenes, torch.Generator().manual_seed(4), size=112)
+    write_video(folder / "long.mp4", frames[:2].flatten(0, 1).numpy())
+    write_video(folder / "taxi_spinning.mp4", frames[2].numpy())
     (folder / "broken.mp4").write_bytes(b"no video at all")
     (folder / "notes.txt").write_text("no video, not looked at")
     return folder
@@ -87,19 +89,19 @@ def test_a_folder_in_windows(checkpoint, folder, place):
     assert report == {"new": 4, "failed": 1, "windows": 6}
     rows = {(row["video"], row["start"]): row for row in read_embeddings(place).to_pylist()}
     assert [*rows] == [
-        *(("broken.mp4", 0), ("long.mp4", 0), ("long.mp4", 1), ("long.mp4", 2), ("more/yellow_moon_shaking.mp4", 0)),
-        *(("red_star_moving_left.mp4", 0), ("red_star_turning.mp4", 0)),
+        *(("broken.mp4", 0), ("long.mp4", 0), ("long.mp4", 1), ("long.mp4", 2), (BELL, 0)),
+        *(("taxi_moving_left.mp4", 0), ("taxi_spinning.mp4", 0)),
     ]
     broken = rows.pop(("broken.mp4", 0))
     assert "not supported" in broken["error"] and broken["vector"] is None
     assert all(row["error"] is None and row["end"] == row["start"] + 2 for row in rows.values())
-    for name in ("red_star_turning.mp4", "more/yellow_moon_shaking.mp4"):
+    for name in ("taxi_spinning.mp4", BELL):
         np.testing.assert_allclose(rows[name, 0]["vector"], vector_by_hand(checkpoint, folder / name), atol=1e-5)
     assert np.allclose(np.linalg.norm([row["vector"] for row in rows.values()], axis=1), 1, atol=1e-5)
 
 
 def test_whole_videos_and_labels(checkpoint, folder, place):
-    labels, given = ["red star turning", "yellow moon shaking"], [*SAMPLES[:3], str(folder / "broken.mp4"), SAMPLES[0]]
+    labels, given = ["banana spinning", "bell shaking"], [*SAMPLES[:3], str(folder / "broken.mp4"), SAMPLES[0]]
     report = embed_videos(given, place, checkpoint, labels=labels, batch_size=2)
     assert report == {"new": 3, "failed": 1, "windows": 3}
     rows = {row["video"]: row for row in read_embeddings(place).to_pylist()}
@@ -127,17 +129,17 @@ def test_only_what_is_new_is_read(checkpoint, folder, place, read):
     assert read_embeddings(place) == before
 
     (folder / "long.mp4").rename(folder / "more" / "longer.mp4")
-    (folder / "red_star_turning.mp4").unlink()
-    shutil.copy(folder / "red_star_moving_left.mp4", folder / "copy.mp4")
-    os.utime(folder / "more" / "yellow_moon_shaking.mp4")
+    (folder / "taxi_spinning.mp4").unlink()
+    shutil.copy(folder / "taxi_moving_left.mp4", folder / "copy.mp4")
+    os.utime(folder / BELL)
     report = embed_videos(folder, place, checkpoint)
     assert report == {"unchanged": 3, "moved": 2, "deleted": 1, "failed": 1} and not read
     rows = read_embeddings(place)
-    names = ("broken.mp4", "copy.mp4", "more/longer.mp4", "more/longer.mp4", "more/yellow_moon_shaking.mp4")
-    assert rows["video"].to_pylist() == [*names, "red_star_moving_left.mp4"]
+    names = ("broken.mp4", "copy.mp4", "more/longer.mp4", "more/longer.mp4", BELL)
+    assert rows["video"].to_pylist() == [*names, "taxi_moving_left.mp4"]
     assert rows["vector"][2:4].to_pylist() == before["vector"][1:3].to_pylist()
     hits = store.search(store.embed_text(checkpoint, TEXT), 10)
-    assert [hit.path for hit in hits[:2]] == ["copy.mp4", "red_star_moving_left.mp4"]
+    assert [hit.path for hit in hits[:2]] == ["copy.mp4", "taxi_moving_left.mp4"]
     assert embed_videos(folder, place, checkpoint) == {"unchanged": 5, "failed": 1}
 
     shutil.copy(SAMPLES[0], folder / "copy.mp4")  # changed
@@ -199,7 +201,7 @@ def test_another_model_is_refused(checkpoint, folder, place):
 def test_search_is_exact_and_takes_the_best_of_each_video(checkpoint, folder, place, monkeypatch):
     embed_videos(folder, place, checkpoint, window=1, stride=0.5)
     store = VideoStore(place)
-    query = store.embed_text(checkpoint, "pink square growing")
+    query = store.embed_text(checkpoint, "balloon growing")
     best: dict[str, tuple[float, float]] = {}
     for row in read_embeddings(place).to_pylist():
         if row["vector"]:
@@ -403,15 +405,15 @@ def test_ray_with_killed_processes(checkpoint, tmp_path, place, victim, number):
 
 
 def test_contact_sheet(folder):
-    hits = [Moment("long.mp4", 2.0, 4.0, 0.9), Moment("more/yellow_moon_shaking.mp4", 0.0, 2.0, 0.25)]
-    [axes] = draw_contact_sheet(hits, folder, "pink square").axes
+    hits = [Moment("long.mp4", 2.0, 4.0, 0.9), Moment(BELL, 0.0, 2.0, 0.25)]
+    [axes] = draw_contact_sheet(hits, folder, "balloon").axes
     texts = [text.get_text() for text in axes.texts]
-    assert texts[0] == "pink square" and "long.mp4" in texts and "2.0 – 4.0 s" in texts and "0.25" in texts
+    assert texts[0] == "balloon" and "long.mp4" in texts and "2.0 – 4.0 s" in texts and "0.25" in texts
     [long_name] = [text for text in texts if "yellow" in text or text.startswith("…")]
-    assert long_name.startswith("…") and "more/yellow_moon_shaking.mp4".endswith(long_name[1:])
+    assert long_name.startswith("…") and BELL.endswith(long_name[1:])
     assert len(long_name) > 10
-    pink, yellow = (image.get_array().reshape(-1, 3).astype(int) for image in axes.images)
-    assert ((pink - [242, 89, 204]) ** 2).sum(1).min() < 2000 < ((yellow - [242, 89, 204]) ** 2).sum(1).min()
+    balloon, bell = (image.get_array().reshape(-1, 3).astype(int) for image in axes.images)
+    assert ((balloon - [237, 76, 92]) ** 2).sum(1).min() < 2000 < ((bell - [237, 76, 92]) ** 2).sum(1).min()
     with pytest.raises(ValueError, match="nothing to draw"):
         draw_contact_sheet([], folder)
 
@@ -428,12 +430,12 @@ def test_commands(folder, tmp_path, place, capsys):
     page = tmp_path / "hits.html"
     assert main([*search, "--contact-sheet", str(sheet), "--page", str(page), "--format", "json"]) == 0
     hits = json.loads(capsys.readouterr().out)
-    assert [hit["path"] for hit in hits] == ["red_star_moving_left.mp4", "red_star_turning.mp4"]
+    assert [hit["path"] for hit in hits] == ["taxi_moving_left.mp4", "taxi_spinning.mp4"]
     assert sheet.read_bytes().startswith(b"\x89PNG")
     links = re.findall('href="(.*?)#t=0.000,2.000"', page.read_text())
     assert [(tmp_path / unquote(link)).resolve().name for link in links] == [hit["path"] for hit in hits]
     assert main(search) == 0
-    assert capsys.readouterr().out.splitlines()[0].endswith("  00:00:00.0  00:00:02.0  red_star_moving_left.mp4")
+    assert capsys.readouterr().out.splitlines()[0].endswith("  00:00:00.0  00:00:02.0  taxi_moving_left.mp4")
     assert main(["embed", *SAMPLES, *MODEL, "--output", str(place)]) == 0
     assert capsys.readouterr().out == "10 new, 0 unchanged, 10 windows\n"
     assert main(["search", "--video", SAMPLES[0], "--index", str(place), "--top-k", "1", "--format", "json"]) == 0

@@ -92,7 +92,7 @@ def test_commands_cut_off_a_decoder_that_hangs(checkpoint, joined, hangs_after, 
     hangs_after(40)
     model = str(DEMO / "checkpoint")
     limited = ["--model", model, "--max-seconds", "1", "--window", "1"]
-    assert main(["timeline", str(joined), "--labels", "red star,blue heart", "--stride", "1", *limited]) == 1
+    assert main(["timeline", str(joined), "--labels", "taxi,basketball", "--stride", "1", *limited]) == 1
     printed = capsys.readouterr()
     assert "not decoded after 1 s" in printed.err and "0:00:0" in printed.out
     assert main(["index", str(tmp_path / "videos"), *limited]) == 1
@@ -128,7 +128,7 @@ def test_a_frame_is_encoded_once_however_many_windows_hold_it(family, joined, tm
     torch.testing.assert_close(vectors, by_window, atol=1e-5, rtol=0)
     assert sum(encoded) == len(frames)
     encoded.clear()
-    timeline = VideoTimeline(encoder, ["a", "the red star"], window=2.0, stride=0.5, batch_size=3)
+    timeline = VideoTimeline(encoder, ["a", "the taxi"], window=2.0, stride=0.5, batch_size=3)
     cosines = torch.tensor(np.stack([window.cosines for window in timeline.scores(joined)]))
     torch.testing.assert_close(cosines, by_window @ timeline.scorer.class_features.T, atol=1e-5, rtol=0)
     assert sum(encoded) == len(frames)

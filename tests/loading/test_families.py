@@ -18,7 +18,7 @@ from vitaclip_hf.loading.guards import CheckpointError
 from vitaclip_hf.model.scorer import Scorer
 
 
-TEXTS = ["a red star", "the blue heart moving left in a video", "turning"]
+TEXTS = ["a taxi", "the blue bell moving left in a video", "spinning"]
 TEMPERATURE = {"videoprism": 0.01}
 SIGMOID = ("siglip", "siglip2", "pe_video")
 OF_VIDEOS = ("xclip", "videoprism", "pe_video")
@@ -149,7 +149,7 @@ def test_other_numbers_of_frames_and_texts_than_the_model_takes(encoder_of, vide
     with pytest.raises(ValueError, match="takes 4 frames, got 8"):
         encoder_of("xclip").reader(num_frames=8).read(video)
     with pytest.raises(ValueError, match="16 positions"):
-        encoder_of("siglip").text_features(["a star " * 20])
+        encoder_of("siglip").text_features(["a taxi " * 20])
 
 
 def test_other_models_are_refused_by_name(tmp_path, folders):

@@ -10,7 +10,7 @@ from transformers import AutoProcessor, AutoVideoProcessor
 from transformers.video_utils import VideoMetadata
 
 from vitaclip_hf import VideoDecodingError, VitaClipProcessor, VitaClipVideoProcessor, decode_video
-from vitaclip_hf.data.motion_shapes import write_video
+from vitaclip_hf.data.video_writing import write_video
 
 
 MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073])[:, None, None]

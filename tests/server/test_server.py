@@ -35,9 +35,9 @@ from vitaclip_hf.server.limits import Limits  # noqa: E402
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo"
 VIDEOS = sorted((DEMO / "videos").glob("*.mp4"))
-STAR = DEMO / "videos" / "red_star_moving_left.mp4"
-CONTENT = STAR.read_bytes()
-LABELS = ["red star moving left", "red star turning", "blue heart bouncing"]
+TAXI = DEMO / "videos" / "taxi_moving_left.mp4"
+CONTENT = TAXI.read_bytes()
+LABELS = ["taxi moving left", "taxi spinning", "basketball bouncing"]
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def limited(monkeypatch, service, **limits):
         monkeypatch.setattr(part, "limits", replace(service.limits, **limits))
 
 
-def post(client, video=STAR, labels=LABELS, name=None, **fields):
+def post(client, video=TAXI, labels=LABELS, name=None, **fields):
     content = video if isinstance(video, bytes) else video.read_bytes()
     files = {"video": (name or getattr(video, "name", "clip.mp4"), content)}
     return client.post("/classify", files=files, data={"labels": labels} | fields)
@@ -86,11 +86,11 @@ def count(client, name: str) -> float:
 def test_an_answer_is_that_of_the_pipeline_and_of_the_library(client, checkpoint, monkeypatch):
     found = post(client, top_k="2").json()
     classify = pipeline("zero-shot-video-classification", model=str(DEMO / "checkpoint"))
-    expected = classify(str(STAR), candidate_labels=LABELS, hypothesis_template="{}")
-    assert found["video"] == STAR.name and found["answer"] == expected[0]["label"] == "red star moving left"
+    expected = classify(str(TAXI), candidate_labels=LABELS, hypothesis_template="{}")
+    assert found["video"] == TAXI.name and found["answer"] == expected[0]["label"] == "taxi moving left"
     assert [row["label"] for row in found["scores"]] == [row["label"] for row in expected[:2]]
     assert [row["score"] for row in found["scores"]] == pytest.approx([row["score"] for row in expected[:2]], abs=1e-5)
-    answer = classify(str(STAR), candidate_labels=LABELS, return_details=True)
+    answer = classify(str(TAXI), candidate_labels=LABELS, return_details=True)
     assert found["frames"] == answer["frames"] and found["times"] == answer["times"]
     monkeypatch.setattr(server_app, "details", partial(server_app.details, min_score=1.1))
     unsure = post(client).json()
@@ -98,19 +98,19 @@ def test_an_answer_is_that_of_the_pipeline_and_of_the_library(client, checkpoint
 
 
 def test_templates_a_json_list_of_labels_and_the_classes_of_the_checkpoint(client, checkpoint):
-    one_field = post(client, labels="red star moving left, red star turning").json()
-    assert one_field == post(client, labels=["red star moving left", "red star turning"]).json()
+    one_field = post(client, labels="taxi moving left, taxi spinning").json()
+    assert one_field == post(client, labels=["taxi moving left", "taxi spinning"]).json()
     templates = ["a video of a {}", "the {}"]
-    sent = post(client, labels='["red star moving left", "a, with a comma"]', template=templates).json()
-    labels = ["red star moving left", "a, with a comma"]
+    sent = post(client, labels='["taxi moving left", "a, with a comma"]', template=templates).json()
+    labels = ["taxi moving left", "a, with a comma"]
     classify = checkpoint.classifier(return_details=True)
-    answer = classify(STAR, candidate_labels=labels, hypothesis_template=templates)
+    answer = classify(TAXI, candidate_labels=labels, hypothesis_template=templates)
     assert sent["scores"] == [
         {"label": row["label"]} | {name: pytest.approx(row[name], abs=1e-5) for name in ("score", "cosine")}
         for row in answer["scores"]
     ]
     of_classes = post(client, labels=[]).json()
-    assert [row["label"] for row in of_classes["scores"]] == [row["label"] for row in classify(STAR, top_k=3)["scores"]]
+    assert [row["label"] for row in of_classes["scores"]] == [row["label"] for row in classify(TAXI, top_k=3)["scores"]]
 
 
 def test_what_waits_is_one_batch_and_one_bad_video_spoils_no_other(checkpoint):
@@ -204,10 +204,10 @@ def test_addresses_are_never_fetched(client):
         address = f"http://127.0.0.1:{listener.getsockname()[1]}/a.mp4"
         sent = {"video": (None, address), "labels": (None, "a")}
         assert "URLs and paths are not read" in error_of(client.post("/classify", files=sent), 400, "no_video")
-        sent["video"] = (None, str(STAR))
+        sent["video"] = (None, str(TAXI))
         error_of(client.post("/classify", files=sent), 400, "no_video")
         lists = [f"#EXTM3U\n#EXTINF:1,\n{address}\n", f"ffconcat version 1.0\nfile {address}\n"]
-        lists.append(f"ffconcat version 1.0\nfile {STAR}\n")
+        lists.append(f"ffconcat version 1.0\nfile {TAXI}\n")
         for text in lists:
             error_of(post(client, text.encode(), name=address), 422, "unreadable_video")
         assert post(client, labels=[address, "a"], name=address).json()["video"] == "a.mp4"
@@ -223,7 +223,7 @@ def test_limits_of_bytes_with_and_without_a_length(client, service, monkeypatch)
     parts = (part for part in [head, *[bytes(1000)] * 6, b"\r\n--x--\r\n"])
     found = client.post("/classify", content=parts, headers={"Content-Type": "multipart/form-data; boundary=x"})
     error_of(found, 413, "upload_too_large")
-    limited(monkeypatch, service, frame_pixels=96 * 96 - 1, upload_bytes=1 << 20)
+    limited(monkeypatch, service, frame_pixels=160 * 160 - 1, upload_bytes=1 << 20)
     error_of(post(client), 413, "video_too_large")
 
 
@@ -315,7 +315,7 @@ def test_a_decoder_that_hangs_or_crashes_ends_alone(client, service, monkeypatch
         patch.setattr(decoding_process, "IDLE", [])
         assert found in error_of(post(client), 422, kind)
     limited(monkeypatch, service, decode_seconds=60)
-    assert post(client).json()["answer"] == "red star moving left"  # of a new process
+    assert post(client).json()["answer"] == "taxi moving left"  # of a new process
 
 
 def test_a_slow_decoder_does_not_lengthen_the_wait(client, service, monkeypatch):
@@ -389,9 +389,9 @@ def test_a_process_of_its_own_serves_and_ends_on_sigterm():
 
     server = Server(str(DEMO / "checkpoint"), "--decoders", "1")
     try:
-        sent = {"files": {"video": (STAR.name, STAR.read_bytes())}, "data": {"labels": LABELS}}
+        sent = {"files": {"video": (TAXI.name, TAXI.read_bytes())}, "data": {"labels": LABELS}}
         found = httpx.post(f"{server.address}/classify", timeout=60, trust_env=False, **sent).json()
-        assert found["answer"] == "red star moving left"
+        assert found["answer"] == "taxi moving left"
     finally:
         code = server.stop()
     assert code in (0, -15) and "Traceback" not in server.text()

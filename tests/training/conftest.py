@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from tiny_models import letter_tokenizer
-from tiny_training import arguments, save_start, write_videos
+from tiny_training import arguments, save_start
 
 from vitaclip_hf.cli.main import main
 from vitaclip_hf.training import run as train_script
@@ -13,11 +13,6 @@ from vitaclip_hf.training import run as train_script
 @pytest.fixture(scope="session")
 def start(tmp_path_factory) -> Path:
     return save_start(tmp_path_factory.mktemp("start"), letter_tokenizer())
-
-
-@pytest.fixture(scope="session")
-def videos(tmp_path_factory) -> Path:
-    return write_videos(tmp_path_factory.mktemp("videos"))
 
 
 @pytest.fixture(scope="session")

@@ -33,25 +33,20 @@ def test_a_recipe_extends_another_and_is_written_again(tmp_path):
 def test_a_path_in_a_recipe_is_found_from_any_working_directory(tmp_path, monkeypatch):
     """In a clone anywhere: from the working directory, else from the folder of the file that names it."""
     clone, elsewhere = tmp_path.resolve() / "clone", tmp_path / "elsewhere"
-    for folder in (elsewhere, clone / "checkpoint", clone / "recipes/motion_shapes"):
+    for folder in (elsewhere, clone / "checkpoint", clone / "recipes"):
         folder.mkdir(parents=True)
     recipes = clone / "recipes"
     (recipes / "names.txt").touch()
     (recipes / "base.yaml").write_text("recipe_version: 1\nmodel: ../checkpoint\nclasses: names.txt\n")
-    (recipes / "mine.yaml").write_text("recipe_version: 1\nextends: base\nvideos: motion_shapes\nrevision: names.txt\n")
+    (recipes / "mine.yaml").write_text("recipe_version: 1\nextends: base\nrevision: names.txt\n")
     monkeypatch.chdir(elsewhere)
-    unchanged = {"videos": "motion_shapes", "revision": "names.txt"}  # generated, and no path
+    unchanged = {"revision": "names.txt"}  # no path
     located = {"model": str(clone / "checkpoint"), "classes": str(recipes / "names.txt")}
     assert read_recipe(recipes / "mine.yaml") == located | unchanged
     (elsewhere / "names.txt").touch()
     assert read_recipe(recipes / "mine.yaml")["classes"] == "names.txt"
     monkeypatch.chdir(clone)
     assert read_recipe(recipes / "mine.yaml") == {"model": "checkpoint", "classes": "recipes/names.txt"} | unchanged
-
-
-def test_the_generated_recipe_finds_its_model_from_anywhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert (Path(read_recipe(RECIPES / "motion_shapes.yaml")["model"]) / "config.json").is_file()
 
 
 @pytest.mark.parametrize(

@@ -152,8 +152,9 @@ def test_unreadable_videos_stop_a_run_or_are_replaced_and_counted(start, videos,
     assert history(tmp_path / "b")[-1]["unreadable_videos"] == 1
 
 
-def test_generated_videos_take_the_reading_options_too(start, tmp_path):
-    data = read_training_data(DataArguments("motion_shapes", max_seconds=5, frame_stride=1), seed=0)
+def test_reading_options_and_normalisation_reach_both_data_sets(start, videos, tmp_path):
+    given = DataArguments(str(videos), validation_share=0.25, max_seconds=5, frame_stride=1)
+    data = read_training_data(given, seed=0)
     processor = VitaClipProcessor.from_pretrained(start).video_processor
     processor.image_mean, processor.image_std = [0.1, 0.2, 0.3], [1.0, 2.0, 3.0]
     training = VitaClipTrainingArguments(str(tmp_path), use_cpu=True)

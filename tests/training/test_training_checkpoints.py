@@ -68,8 +68,7 @@ def test_resuming_a_finished_training_trains_no_step_more(start, videos, tmp_pat
 
 
 def test_nothing_is_resumed_on_other_data_or_ranks_or_without_optimizer(start, videos, tmp_path):
-    data = tmp_path / "data"
-    shutil.copytree(videos, data)
+    data = shutil.copytree(videos, tmp_path / "data")
     given = arguments(start, data, tmp_path / "out", "--eval_strategy", "no", "--validation_share", "0")
     assert train_script.train(given) == 0
     shutil.copy(data / "left" / "0.mp4", data / "left" / "9.mp4")
@@ -189,8 +188,7 @@ def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(start, videos, tmp_p
 
 
 def test_each_damaged_file_of_a_checkpoint_is_named(whole_run, start, videos, tmp_path, error_line):
-    run = tmp_path / "run"
-    shutil.copytree(whole_run, run)
+    run = shutil.copytree(whole_run, tmp_path / "run")
     resume = arguments(start, videos, run, "--resume")
     best = json.loads((run / "trainer_state.json").read_text())["best_global_step"]
     other = {2: 4, 4: 2}[best]

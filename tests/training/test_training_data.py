@@ -1,12 +1,11 @@
 """From data arguments to videos: what each source honours, and that equal lists give equal selections."""
 
 import datasets
+import drawn_clips
 import pytest
-import torch
 from transformers.utils import logging
 
 from vitaclip_hf.data.annotations import AnnotationTable
-from vitaclip_hf.data.motion_shapes import Scene, draw_videos, write_video
 from vitaclip_hf.data.video_sources import HubVideos
 from vitaclip_hf.training import run as train_script
 from vitaclip_hf.training.arguments import DataArguments
@@ -28,10 +27,7 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def content(tmp_path_factory) -> bytes:
-    clip = draw_videos([Scene("red", "star", "left")], torch.Generator().manual_seed(0), num_frames=4, size=32)[0]
-    file = tmp_path_factory.mktemp("video") / "0.mp4"
-    write_video(file, clip.numpy())
-    return file.read_bytes()
+    return drawn_clips.write(tmp_path_factory.mktemp("video") / "0.mp4", count=4, size=(32, 32)).read_bytes()
 
 
 def folder_of(path, content, **videos_of_split) -> str:
@@ -120,20 +116,15 @@ VALUES = {
     "shots": 2, "class_subset": "base", "validation_share": 0.2, "annotations": "/nowhere.txt",
     "base_classes": "/base.txt", "novel_classes": "/novel.txt",
     "classes": "/nowhere.txt", "annotation_format": "ucf101", "eval_videos": "/nowhere",
-    "eval_annotations": "/nowhere.txt", "clips_per_class": 2, "label_column": "what",
+    "eval_annotations": "/nowhere.txt", "label_column": "what",
 }  # fmt: skip
 OF_FILES = {"annotations", "classes", "annotation_format", "eval_videos", "eval_annotations"}
 SELECTIONS = {"shots", "class_subset", "base_classes", "novel_classes", "validation_share"}
-REFUSED = {
-    "files": {"clips_per_class", "label_column"},
-    "hub": OF_FILES | {"clips_per_class"},
-    "stream": OF_FILES | SELECTIONS | {"clips_per_class"},
-    "motion_shapes": OF_FILES | SELECTIONS | {"label_column"},
-}
+REFUSED = {"files": {"label_column"}, "hub": OF_FILES, "stream": OF_FILES | SELECTIONS}
 
 
 def arguments(source: str, folder: str, **more) -> DataArguments:
-    videos = {"files": folder, "motion_shapes": source}.get(source, f"hub:{folder}")
+    videos = folder if source == "files" else f"hub:{folder}"
     return DataArguments(videos, streaming=source == "stream", **more)
 
 
@@ -169,9 +160,8 @@ def test_data_sets_are_checked_and_others_say_why_not(content, tmp_path, capsys)
     (tmp_path / "data" / "train" / "left" / "0.mp4").write_bytes(b"no video")
     assert train_script.check_and_report(read_training_data(arguments("hub", folder), seed=0)) == 2
     assert "train row 4 (train/left/0.mp4)" in capsys.readouterr().out
-    for source in ("stream", "motion_shapes"):
-        with pytest.raises(ValueError, match="`check_data`"):
-            train_script.check_and_report(read_training_data(arguments(source, folder), seed=0))
+    with pytest.raises(ValueError, match="`check_data`"):
+        train_script.check_and_report(read_training_data(arguments("stream", folder), seed=0))
 
 
 @pytest.fixture

@@ -97,7 +97,7 @@ def _alternatives() -> str:
         repositories = []
     names = [repo.repo_id for repo in sorted(repositories, key=lambda repo: -repo.last_accessed)[:5]]
     demo = Path(__file__).parents[2] / "examples" / "demo" / "checkpoint"
-    names += [f"{demo} (coloured shapes)"] if demo.is_dir() else []
+    names += [f"{demo} (drawn things)"] if demo.is_dir() else []
     return f", one of these on this machine: {', '.join(names)}" if names else ""
 
 

@@ -49,7 +49,7 @@ COMMANDS: dict[Callable, tuple[str, ...]] = {
     explain: ("vitaclip explain clip.mp4 --model DIR --label 'riding a bike' --output grid.png",),
     index: ("vitaclip index videos --model DIR",),
     search: (
-        "vitaclip search 'a red star moving left' --folder videos --contact-sheet hits.png",
+        "vitaclip search 'a rocket rising' --folder videos --contact-sheet hits.png",
         "vitaclip search --video query.mp4 --folder videos --top-k 3 --format json",
     ),
     embed: (
@@ -61,7 +61,6 @@ COMMANDS: dict[Callable, tuple[str, ...]] = {
     train: (
         "vitaclip train own-folder --videos my_videos",
         "vitaclip train own-folder --videos my_videos --resume  # goes on after an interruption",
-        "vitaclip train motion_shapes --model examples/demo/checkpoint  # in a clone: generated videos, no download",
         "accelerate launch -m vitaclip_hf.cli train vita-clip-k400 --videos videos --annotations lists --bf16",
     ),
     evaluate: (

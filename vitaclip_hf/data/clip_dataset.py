@@ -16,7 +16,7 @@ from .clip_reading import ClipReading
 from .seeds import derive_seed
 from .table import AnnotationTable
 from .text_files import AnnotationError
-from .video_sources import MotionShapes, TableVideos
+from .video_sources import HubVideos, TableVideos
 
 
 class SampleKey(NamedTuple):
@@ -46,7 +46,7 @@ class ClipDataset(ClipReading, Dataset):
     label -100.
 
     Args:
-        table ([`AnnotationTable`], [`HubVideos`] or [`MotionShapes`]): the videos.
+        table ([`AnnotationTable`] or [`HubVideos`]): the videos.
         reader ([`VideoReader`]): reads the videos; resizes, crops and normalises if there is no augmentation.
         augmentation, seed, on_error, max_retries: see [`ClipReading`].
 
@@ -59,16 +59,16 @@ class ClipDataset(ClipReading, Dataset):
 
     ```python
     >>> from vitaclip_hf import ClipDataset, VideoReader, VitaClipVideoProcessor
-    >>> from vitaclip_hf.data.video_sources import MotionShapes
+    >>> from vitaclip_hf.data.annotations import read_annotations
 
     >>> reader = VideoReader(VitaClipVideoProcessor(num_frames=4), num_views=2, max_seconds=10)
-    >>> ClipDataset(MotionShapes(), reader)[0]["pixel_values_videos"].shape
+    >>> ClipDataset(read_annotations("my_videos"), reader)[0]["pixel_values_videos"].shape  # doctest: +SKIP
     torch.Size([2, 4, 3, 224, 224])
 
     ```
     """
 
-    def __init__(self, table: AnnotationTable | TableVideos | MotionShapes, reader: VideoReader, **options: Any):
+    def __init__(self, table: AnnotationTable | TableVideos | HubVideos, reader: VideoReader, **options: Any):
         super().__init__(reader, **options)
         self.source = TableVideos(table) if isinstance(table, AnnotationTable) else table
         if not hasattr(self.source, "label"):

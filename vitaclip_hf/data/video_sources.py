@@ -1,4 +1,4 @@
-"""Sources of labelled videos: an annotation table, a Hugging Face data set, or the generated `motion_shapes`.
+"""Sources of labelled videos: an annotation table, or a Hugging Face data set.
 
 A source gives its classes, and for each index a label, a name and the opened video.
 """
@@ -9,15 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from transformers.video_utils import VideoMetadata
 
 from ..model.decoding import Video, checked_indices, open_video
 from ..model.read_options import ReadOptions
 from ..model.sources import VideoDecodingError, VideoInput, failure
 from .class_names import ClassIndex
-from .motion_shapes import Scene, all_scenes, draw_videos
-from .seeds import derive_seed
 from .table import AnnotationTable, VideoSample, is_url
 from .text_files import AnnotationError
 
@@ -66,57 +63,6 @@ class TableVideos:
 
     def open(self, index: int, options: ReadOptions | None = None) -> Video:
         return open_video(self.video(index, options), options)
-
-
-class MotionShapes:
-    """
-    The generated videos of `motion_shapes`. They are drawn when they are read, and not stored.
-
-    Video `index` shows scene `index % num_scenes` and depends on seed and index alone. Another seed gives another data
-    set.
-
-    Args:
-        held_out (`bool`, *optional*, defaults to `False`): `False` for the 300 trained scenes, `True` for the 60
-            held-out ones, `None` for all.
-        clips_per_class (`int`, defaults to 16): number of videos of each scene.
-        seed (`int`, defaults to 0): seed of the data set.
-        num_frames (`int`, defaults to 32): number of frames of a video.
-        size (`int`, defaults to 96): side of the square frames in pixels.
-    """
-
-    def __init__(self, held_out: bool | None = False, clips_per_class=16, seed=0, num_frames=32, size=96):
-        self.scenes = all_scenes(held_out)
-        self.clips_per_class = clips_per_class
-        self.seed = seed
-        self.num_frames = num_frames
-        self.size = size
-        self.class_names = tuple(scene.label for scene in self.scenes)
-
-    def __len__(self) -> int:
-        return len(self.scenes) * self.clips_per_class
-
-    def label(self, index: int) -> int:
-        return index % len(self.scenes)
-
-    def name(self, index: int) -> str:
-        return f"motion_shapes/{self.seed}/{self.class_names[self.label(index)]}/{index}"
-
-    def open(self, index: int, options: ReadOptions | None = None) -> Video:
-        seed = derive_seed("motion_shapes", self.seed, index)
-        return DrawnVideo(self.name(index), self.scenes[self.label(index)], seed, self.num_frames, self.size, options)
-
-
-class DrawnVideo(Video):
-    """A generated video. Only the frames that are read are drawn."""
-
-    def __init__(self, name: str, scene: Scene, seed: int, num_frames: int, size: int, options: ReadOptions | None):
-        super().__init__(name, VideoMetadata(num_frames, width=size, height=size), (options or ReadOptions()).max_bytes)
-        self.scene, self.seed, self.size = scene, seed, size
-
-    def _decode(self, numbers: list[int]) -> torch.Tensor:
-        generator = torch.Generator().manual_seed(self.seed)
-        count = self.metadata.total_num_frames
-        return draw_videos([self.scene], generator, count, self.size, frames=numbers)[0].permute(0, 3, 1, 2)
 
 
 # Hugging Face data sets

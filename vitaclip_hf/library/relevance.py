@@ -94,7 +94,7 @@ def explain(
     >>> from vitaclip_hf.library.relevance_picture import draw_relevance
 
     >>> checkpoint = load_checkpoint("examples/demo/checkpoint")  # doctest: +SKIP
-    >>> relevance = explain(checkpoint, "clip.mp4", "red star moving left")  # doctest: +SKIP
+    >>> relevance = explain(checkpoint, "clip.mp4", "rocket rising")  # doctest: +SKIP
     >>> relevance.frame_relevance, relevance.patch_relevance.shape  # doctest: +SKIP
     >>> draw_relevance(relevance, "clip.mp4").savefig("grid.png")  # doctest: +SKIP
 

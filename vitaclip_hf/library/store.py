@@ -82,7 +82,7 @@ class VideoStore:
     >>> checkpoint = load_checkpoint("examples/demo/checkpoint")  # doctest: +SKIP
     >>> embed_videos("videos", "vectors", checkpoint, window=4)  # doctest: +SKIP
     >>> store = VideoStore("vectors")  # doctest: +SKIP
-    >>> store.search(store.embed_text(checkpoint, "a red star moving left"), top_k=3)  # doctest: +SKIP
+    >>> store.search(store.embed_text(checkpoint, "a rocket rising"), top_k=3)  # doctest: +SKIP
 
     ```
     """

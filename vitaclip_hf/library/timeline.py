@@ -72,7 +72,7 @@ class VideoTimeline:
     >>> from vitaclip_hf.library.timeline import VideoTimeline
 
     >>> encoder = load_checkpoint("examples/demo/checkpoint").encoder()  # doctest: +SKIP
-    >>> timeline = VideoTimeline(encoder, ["red star turning", "blue heart bouncing"], window=2, stride=1)
+    >>> timeline = VideoTimeline(encoder, ["rocket rising", "banana spinning"], window=2, stride=1)
     ... # doctest: +SKIP
     >>> for segment in timeline.segments(timeline.scores("long.mp4")):  # doctest: +SKIP
     ...     print(f"{segment.start:.1f} to {segment.end:.1f} s: {segment.label}")  # while the video is being read

@@ -125,8 +125,7 @@ class VitaClipConfig(CLIPConfig):
             if values is None or isinstance(values, dict):
                 setattr(self, name, part(**(values or {})))
             elif not isinstance(values, part):
-                kinds = f"a dictionary, {part.__name__} or {clips.__name__}"
-                raise TypeError(f"`{name}` must be {kinds}, got {type(values).__name__}.")
+                raise TypeError(f"`{name}` must be a dictionary or {clips.__name__}, got {type(values).__name__}.")
         parts = self.text_config, self.vision_config
         super().__post_init__(**kwargs)
         self.text_config, self.vision_config = parts  # older CLIPConfigs (5.12) make CLIP's own of them

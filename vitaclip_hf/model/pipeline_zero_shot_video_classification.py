@@ -24,8 +24,8 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
     >>> from transformers import pipeline
 
     >>> classifier = pipeline("zero-shot-video-classification", model="examples/demo/checkpoint")  # doctest: +SKIP
-    >>> classifier("clip.mp4", candidate_labels=["red star moving left", "red star turning"])  # doctest: +SKIP
-    [{'score': 0.98, 'label': 'red star moving left'}, {'score': 0.02, 'label': 'red star turning'}]
+    >>> classifier("clip.mp4", candidate_labels=["rocket rising", "rocket spinning"])  # doctest: +SKIP
+    [{'score': 0.98, 'label': 'rocket rising'}, {'score': 0.02, 'label': 'rocket spinning'}]
 
     ```
     """

@@ -103,7 +103,7 @@ class DataArguments:
 
     _argument_group_name = "videos"
 
-    videos: str | None = HfArg(default=None, help="A folder, motion_shapes (generated), or hub:ID of the Hub.")
+    videos: str | None = HfArg(default=None, help="A folder, or hub:ID of the Hub.")
     annotations: str | None = HfArg(default=None, help="List of videos, or official files. Without it, class folders.")
     classes: str | None = HfArg(default=None, help="File of class names: one a line, or lines of id,name.")
     annotation_format: str = HfArg(default="auto", help="Format of the annotations, where it is not recognised.")
@@ -117,7 +117,6 @@ class DataArguments:
     novel_classes: str | None = HfArg(default=None, help="Class file of the novel classes, such as hmdb51_novel.txt.")
     shots: int | None = HfArg(default=None, help="Number of training videos of each class, drawn by data_seed.")
     validation_share: float = HfArg(default=0.0, help="Share held back where there is no validation split.")
-    clips_per_class: int = HfArg(default=64, help="motion_shapes: generated videos of each class.")
     label_column: str = HfArg(default="label", help="hub:ID: the column with the class.")
     streaming: bool = HfArg(default=False, help="hub:ID: read the data set as a stream.")
     on_unreadable: Literal["error", "skip"] = HfArg(

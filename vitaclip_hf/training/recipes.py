@@ -10,7 +10,6 @@ from ..data.configuration_files import nearest_names, read_yaml
 
 # Raised when a field changes its meaning, so that an old recipe is refused instead of misread.
 RECIPE_VERSION = 1
-GENERATED = "motion_shapes"  # as `videos`
 PATH_FIELDS = ("model", "videos", "annotations", "classes", "eval_videos", "eval_annotations")
 
 
@@ -52,7 +51,7 @@ def read_recipe(path: str | Path, _below: tuple[Path, ...] = ()) -> dict[str, An
 
 def _located(value: Any, folder: Path) -> Any:
     """A path of a recipe as seen from the working directory. Values that are not a path there stay as they are."""
-    if not isinstance(value, str) or value == GENERATED or Path(value).exists() or not (folder / value).exists():
+    if not isinstance(value, str) or Path(value).exists() or not (folder / value).exists():
         return value
     path = (folder / value).resolve()
     # A relative path where possible, so that the record of a run is valid in another clone.

@@ -3,7 +3,6 @@ Trains Vita-CLIP's prompts on a frozen CLIP.
 
   vitaclip train own-folder --videos my_videos
   vitaclip train own-folder --videos my_videos --resume                   # continue after an interruption
-  vitaclip train motion_shapes --model examples/demo/checkpoint           # in a clone: generated videos, no download
   accelerate launch --config_file configuration/accelerate/ddp.yaml -m vitaclip_hf.cli train vita-clip-k400 \\
       --videos k400/videos --annotations k400/annotations --total-batch-size 256 --bf16
 

@@ -1,4 +1,4 @@
-"""Which videos a training uses: a folder, a list, a data set of the Hub or generated ones; and their record."""
+"""Which videos a training uses: a folder, a list or a data set of the Hub; and their record."""
 
 import hashlib
 from collections.abc import Sequence
@@ -13,10 +13,9 @@ from ..data.class_names import read_class_names, spell_class_name
 from ..data.configuration_files import class_file
 from ..data.listings import SPLIT_WORDS, SPLITS
 from ..data.seeds import draw_order
-from ..data.video_sources import HubVideos, MotionShapes
+from ..data.video_sources import HubVideos
 from ..loading.checksums import sha256_of
 from .arguments import DataArguments
-from .recipes import GENERATED
 
 
 logger = logging.get_logger(__name__)
@@ -26,14 +25,13 @@ Parts = tuple[AnnotationTable, AnnotationTable | None, str | None]
 HUB_PREFIX = "hub:"
 SUBSETS = ("base", "novel")
 
-FILES, HUB, STREAM, SHAPES = "a folder or list", "a data set of the Hub", "a stream", "generated videos"
+FILES, HUB, STREAM = "a folder or list", "a data set of the Hub", "a stream"
 # The sources that honour an argument. With another one it would change nothing, which is an error.
 HONOURED_BY = {
     **dict.fromkeys(("annotations", "classes", "annotation_format", "eval_videos", "eval_annotations"), (FILES,)),
     **dict.fromkeys(("shots", "class_subset", "base_classes", "novel_classes"), (FILES, HUB)),
     "validation_share": (FILES, HUB, STREAM),
     "label_column": (HUB, STREAM),
-    "clips_per_class": (SHAPES,),
 }
 
 
@@ -43,7 +41,7 @@ class TrainingData:
     The videos of a training, before anything is decoded.
 
     Args:
-        train (`AnnotationTable`, `HubVideos`, `MotionShapes` or a streamed data set): the training videos.
+        train (`AnnotationTable`, `HubVideos` or a streamed data set): the training videos.
         validation (the same, *optional*): the validation videos.
         class_names (`list[str]`): as they are written in the class prompts, in the order of the labels.
         arguments (`DataArguments`): what was asked for.
@@ -87,8 +85,6 @@ class TrainingData:
 def _described(part: Any) -> dict[str, Any]:
     if isinstance(part, AnnotationTable):
         return {"source": part.source, "videos": len(part), "sha256": part.sha256}
-    if isinstance(part, MotionShapes):
-        return {"source": GENERATED, "videos": len(part), "seed": part.seed, "clips_per_class": part.clips_per_class}
     dataset = part.dataset if isinstance(part, HubVideos) else part
     described = {"source": "datasets", "fingerprint": getattr(dataset, "_fingerprint", None)}
     return described | ({"videos": len(part), "sha256": part.table.sha256} if isinstance(part, HubVideos) else {})
@@ -112,16 +108,11 @@ def read_training_data(arguments: DataArguments, seed: int) -> TrainingData:
     if arguments.streaming and not (arguments.videos or "").startswith(HUB_PREFIX):
         raise ValueError("`streaming` is for data sets of the Hub (`videos` hub:ID)")
     if arguments.videos is None:
-        raise ValueError("no videos to train on; pass `videos` with a folder (or motion_shapes, or hub:ID)")
+        raise ValueError("no videos to train on; pass `videos` with a folder or hub:ID")
     if not 0 <= arguments.validation_share < 1:
         raise ValueError(f"`validation_share` must be at least 0 and less than 1, got {arguments.validation_share}")
     _check_usable(arguments, arguments.videos)
-    validation_from: str | None = "validation"
-    if arguments.videos == GENERATED:
-        train: Any = MotionShapes(held_out=False, clips_per_class=arguments.clips_per_class, seed=seed)
-        validation: Any = MotionShapes(held_out=False, clips_per_class=1, seed=seed + 1)
-        names: Sequence[str] = train.class_names
-    elif arguments.videos.startswith(HUB_PREFIX):
+    if arguments.videos.startswith(HUB_PREFIX):
         train, validation, validation_from, names = _read_hub(arguments, arguments.videos, seed)
     else:
         train, validation, validation_from = read_tables(arguments, arguments.videos, seed)
@@ -137,7 +128,7 @@ def read_training_data(arguments: DataArguments, seed: int) -> TrainingData:
 
 
 def _check_usable(arguments: DataArguments, videos: str) -> None:
-    kind = SHAPES if videos == GENERATED else FILES
+    kind = FILES
     if videos.startswith(HUB_PREFIX):
         kind = STREAM if arguments.streaming else HUB
     for item in fields(arguments):

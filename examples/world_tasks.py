@@ -1,9 +1,10 @@
-"""The generated world `motion_shapes` as four tasks of mteb, to try its harness without a download.
+"""The demo's world (`examples/world`) as four tasks of mteb, to try its harness without a download.
 
-Sixty H.264 videos, one of each held-out scene, are drawn from a seed and written to a folder. The linear probe has
-sixty more, of trained scenes.
+A hundred H.264 videos, one of each scene of the demo, are drawn from a seed and written to a folder. The linear probe
+has eighty more, of trained scenes.
 """
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,14 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, Video
 from mteb.abstasks import AbsTaskClassification, AbsTaskClustering, AbsTaskRetrieval, AbsTaskZeroShotClassification
 from mteb.abstasks.task_metadata import TaskMetadata
 
-from vitaclip_hf.data.motion_shapes import MOTIONS, Scene, all_scenes, draw_videos, write_video
+from vitaclip_hf.data.video_writing import write_video
 
 
+sys.path.append(str(Path(__file__).parent / "world"))
+from world import TRAINED_MOTIONS, Scene, World, draw_videos  # noqa: E402
+
+
+WORLD = World()
 SEED = 7
 TEMPLATE = "a video of a {}"
 
@@ -22,8 +28,8 @@ TEMPLATE = "a video of a {}"
 def task_metadata(name: str, type: Any, category: Any, modalities: list[Any], main_score: str) -> TaskMetadata:
     return TaskMetadata(
         name=name,
-        description="Generated videos of coloured shapes that move in ten ways (vitaclip_hf/data/motion_shapes.py).",
-        dataset={"path": "vitaclip_hf/motion_shapes", "revision": f"seed-{SEED}"},
+        description="Generated videos of drawn things that move in ten ways (examples/world).",
+        dataset={"path": "vitaclip_hf/world", "revision": f"seed-{SEED}"},
         type=type,
         category=category,
         modalities=modalities,
@@ -41,8 +47,11 @@ def video_files(folder: Path, scenes: list[Scene], seed: int) -> list[str]:
     files = [folder / f"{seed}_{scene.label.replace(' ', '_')}.mp4" for scene in scenes]
     if not all(file.is_file() for file in files):
         folder.mkdir(parents=True, exist_ok=True)
-        for file, frames in zip(files, draw_videos(scenes, torch.Generator().manual_seed(seed)), strict=True):
-            write_video(file, frames.numpy())
+        generator = torch.Generator().manual_seed(seed)
+        for start in range(0, len(scenes), 25):  # not all in memory at once
+            videos = draw_videos(WORLD, scenes[start : start + 25], generator)
+            for file, frames in zip(files[start:], videos, strict=False):
+                write_video(file, frames.numpy())
     return list(map(str, files))
 
 
@@ -52,24 +61,22 @@ def labelled_videos(folder: Path, scenes: list[Scene], seed: int, class_names: l
 
 
 class GeneratedVideos:
-    """The held-out scenes and the folder of their videos, for all four tasks."""
+    """The demo's scenes and the folder of their videos, for all four tasks."""
 
     def __init__(self, folder: Path, **kwargs: Any):
         super().__init__(**kwargs)
         self.folder = Path(folder)
-        self.scenes = all_scenes(held_out=True)
+        self.scenes = WORLD.scenes("demo")
 
     def motions(self, scenes: list[Scene], seed: int) -> Dataset:
         """Videos with the motion as label."""
-        return labelled_videos(self.folder, scenes, seed, list(MOTIONS), [scene.motion for scene in scenes])
+        return labelled_videos(self.folder, scenes, seed, list(TRAINED_MOTIONS), [scene.motion for scene in scenes])
 
 
-class MotionShapesZeroShot(GeneratedVideos, AbsTaskZeroShotClassification):
-    """Which of the 60 held-out scenes a video shows."""
+class WorldZeroShot(GeneratedVideos, AbsTaskZeroShotClassification):
+    """Which of the 100 scenes a video shows."""
 
-    metadata = task_metadata(
-        "MotionShapesZeroShot", "VideoZeroshotClassification", "v2t", ["video", "text"], "accuracy"
-    )
+    metadata = task_metadata("WorldZeroShot", "VideoZeroshotClassification", "v2t", ["video", "text"], "accuracy")
     input_column_name = "video"
 
     def load_data(self, num_proc: int | None = None, **kwargs: Any) -> None:
@@ -81,39 +88,38 @@ class MotionShapesZeroShot(GeneratedVideos, AbsTaskZeroShotClassification):
         return [TEMPLATE.format(scene.label) for scene in self.scenes]
 
 
-class MotionShapesClassification(GeneratedVideos, AbsTaskClassification):
-    """A linear probe for the motion: learned on trained objects, tested on held-out ones."""
+class WorldClassification(GeneratedVideos, AbsTaskClassification):
+    """A linear probe for the motion: learned on trained things, tested on the demo's."""
 
-    metadata = task_metadata("MotionShapesClassification", "VideoClassification", "v2c", ["video"], "accuracy")
+    metadata = task_metadata("WorldClassification", "VideoClassification", "v2c", ["video"], "accuracy")
     input_column_name = "video"
     samples_per_label = 6
     n_experiments = 1
 
     def load_data(self, num_proc: int | None = None, **kwargs: Any) -> None:
-        objects = all_scenes(held_out=False)[:: 5 * len(MOTIONS)]  # every fifth
-        trained = [Scene(scene.color, scene.shape, motion) for scene in objects for motion in MOTIONS]
+        trained = [Scene(thing, motion) for thing in WORLD.trained[:8] for motion in TRAINED_MOTIONS]
         self.dataset = DatasetDict(train=self.motions(trained, SEED + 1), test=self.motions(self.scenes, SEED))
         self.data_loaded = True
 
 
-class MotionShapesClustering(GeneratedVideos, AbsTaskClustering):
+class WorldClustering(GeneratedVideos, AbsTaskClustering):
     """Whether videos of one motion are close to each other."""
 
-    metadata = task_metadata("MotionShapesClustering", "VideoClustering", "v2c", ["video"], "v_measure")
+    metadata = task_metadata("WorldClustering", "VideoClustering", "v2c", ["video"], "v_measure")
     input_column_name = "video"
     label_column_name = "label"
     max_fraction_of_documents_to_embed = None
-    max_documents_per_cluster = 60
+    max_documents_per_cluster = 100
 
     def load_data(self, num_proc: int | None = None, **kwargs: Any) -> None:
         self.dataset = DatasetDict(test=self.motions(self.scenes, SEED))
         self.data_loaded = True
 
 
-class MotionShapesTextToVideo(GeneratedVideos, AbsTaskRetrieval):
-    """Find the one video of 60 that a sentence describes."""
+class WorldTextToVideo(GeneratedVideos, AbsTaskRetrieval):
+    """Find the one video of 100 that a sentence describes."""
 
-    metadata = task_metadata("MotionShapesTextToVideo", "Any2AnyRetrieval", "t2v", ["text", "video"], "ndcg_at_10")
+    metadata = task_metadata("WorldTextToVideo", "Any2AnyRetrieval", "t2v", ["text", "video"], "ndcg_at_10")
 
     def load_data(self, num_proc: int | None = None, **kwargs: Any) -> None:
         ids = [str(number) for number in range(len(self.scenes))]
@@ -131,7 +137,4 @@ class MotionShapesTextToVideo(GeneratedVideos, AbsTaskRetrieval):
         self.data_loaded = True
 
 
-TASKS = {
-    task.metadata.name: task
-    for task in (MotionShapesZeroShot, MotionShapesClassification, MotionShapesClustering, MotionShapesTextToVideo)
-}
+TASKS = {task.metadata.name: task for task in (WorldZeroShot, WorldClassification, WorldClustering, WorldTextToVideo)}
