@@ -49,7 +49,7 @@ def video_files(folder: Path, scenes: list[Scene], seed: int) -> list[str]:
         folder.mkdir(parents=True, exist_ok=True)
         generator = torch.Generator().manual_seed(seed)
         for start in range(0, len(scenes), 25):  # not all in memory at once
-            videos = draw_videos(WORLD, scenes[start : start + 25], generator)
+            videos = draw_videos(WORLD, scenes[start : start + 25], generator, size=96)
             for file, frames in zip(files[start:], videos, strict=False):
                 write_video(file, frames.numpy())
     return list(map(str, files))
