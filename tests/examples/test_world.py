@@ -8,7 +8,7 @@ import pretrain_clip
 import pytest
 import torch
 from make_world_videos import SAMPLES, write_videos
-from world import DEMO_THINGS, MOTIONS, PICTURES, PLACES, Scene, darken_edges, draw_batch, draw_videos
+from world import DEMO_THINGS, MOTIONS, PICTURES, PLACES, Scene, darken_edges, draw_batch, draw_videos, letterboxed
 
 from vitaclip_hf import decode_video
 
@@ -56,8 +56,11 @@ def test_batch_of_stills(world):
     assert (border.amax(1) - border.amin(1)).max() < 50
 
 
-def test_dark_edges():
+def test_bars_and_dark_edges():
     white = torch.full((200, 2, 40, 40, 3), 255, dtype=torch.uint8)
+    boxed = letterboxed(white[:1])
+    assert boxed.shape == (1, 2, 360, 640, 3) and (boxed[..., 140:500, :] == 255).all()
+    assert not boxed[..., :140, :].any() and not boxed[..., 500:, :].any()
     videos = darken_edges(white, torch.Generator().manual_seed(0))
     dark = videos < 255
     assert not dark[:, :, 3:37, 3:37].any() and (dark[:, 0] == dark[:, 1]).all()  # a twentieth of 40 is 2
