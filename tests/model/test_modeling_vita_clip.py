@@ -159,6 +159,10 @@ def test_attention_back_ends_agree_and_report_the_frames_attention():
     tokens = 17 + 1 + 4 + 8  # frame, summary, local, global
     assert [tuple(a.shape) for a in outputs.attentions] == [(8, 4, 17, tokens)] * 2
     torch.testing.assert_close(outputs.attentions[0].sum(-1), torch.ones(8, 4, 17))
+    # The mean of equal values is the value. In bfloat16 the keys are padded, which must not count.
+    half = tiny_model().to(torch.bfloat16).vision_model.encoder.layers[0].self_attn
+    same = torch.randn(48, dtype=torch.bfloat16).expand(1, 2, 30, 48)
+    torch.testing.assert_close(half(same, 17)[0], half.out_proj(half.v_proj(same[:, :, :17])), atol=0.02, rtol=0)
 
 
 def test_activation_checkpointing_gives_the_same_gradients(tokenizer):

@@ -105,21 +105,20 @@ class VitaClipVisionAttention(CLIPAttention):
         def heads(tokens: torch.Tensor) -> torch.Tensor:
             return tokens.reshape(batch * frames, -1, self.num_heads, self.head_dim).transpose(1, 2)
 
-        attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
-            self.config._attn_implementation, eager_attention_forward
-        )
-        attended, weights = attention(
-            self,
-            # As rows: torch's product of a part of a tensor with four axes would add the bias in a second kernel, and
-            # quantized products take three axes at most.
-            heads(self.q_proj(hidden_states[:, :, :num_queries].flatten(0, 2))),
-            heads(self.k_proj(hidden_states.flatten(0, 1))),
-            heads(self.v_proj(hidden_states.flatten(0, 1))),
-            None,
-            scaling=self.scale,
-            dropout=self.dropout if self.training else 0.0,
-            **kwargs,
-        )
+        implementation = self.config._attn_implementation
+        attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
+        # As rows: torch's product of a part of a tensor with four axes would add the bias in a second kernel, and
+        # quantized products take three axes at most.
+        query = heads(self.q_proj(hidden_states[:, :, :num_queries].flatten(0, 2)))
+        key, value = (heads(project(hidden_states.flatten(0, 1))) for project in (self.k_proj, self.v_proj))
+        mask = None
+        if implementation == "sdpa" and key.dtype == torch.bfloat16 and key.is_cpu and num_queries < key.shape[2]:
+            # torch takes up to twice as long there for some numbers of keys, none of which is a multiple of four.
+            missing = -key.shape[2] % 4
+            key, value = (nn.functional.pad(part, (0, 0, 0, missing)) for part in (key, value))
+            mask = key.new_full((1, 1, 1, key.shape[2]), float("-inf")).triu(key.shape[2] - missing)
+        dropout = self.dropout if self.training else 0.0
+        attended, weights = attention(self, query, key, value, mask, scaling=self.scale, dropout=dropout, **kwargs)
         return self.out_proj(attended.reshape(batch * frames, -1, width)).unflatten(0, (batch, frames)), weights
 
 
