@@ -33,6 +33,7 @@ def videos(world, tmp_path_factory) -> Path:
     (lists / "mini.yaml").write_text(
         'lists: ["mini_val{split}.txt"]\nclasses: [classes.txt]\nnum_frames: 8\nsampling: uniform\nframe_stride: 16\n'
         'num_views: 2\ntemplates: ["{}"]\nexpected_videos: {1: 12, 2: 6}\ntasks:\n  zero-shot:\n    splits: [1, 2]\n'
+        "    published: 48.6 (a paper)\n"
     )
     return folder
 

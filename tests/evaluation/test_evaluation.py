@@ -161,6 +161,8 @@ def test_what_every_result_must_store(finished, checkpoint, videos):
     assert first["files_sha256"] == {file: hashlib.sha256(content).hexdigest() for file, content in files.items()}
     assert results["model"]["sha256"] == checkpoint.fingerprint()
     assert results["command"] == "it" and results["date"].endswith("+00:00")
+    assert results["published"] == "48.6 (a paper)" and "published" not in results["protocol"]
+    assert "\n- published: 48.6 (a paper)\n" in (finished.folder / "results.md").read_text()
     assert results["versions"]["torch"] == torch.__version__.split("+")[0]
     assert results["machine"]["device"] == "cpu" and results["limited"] is None and results["warnings"] == []
     assert results["cost"]["parameters"] == {"all": 1_991_713, "trainable": 494_081}

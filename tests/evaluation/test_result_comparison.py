@@ -30,8 +30,8 @@ def write_answers(
     classes = protocol.pop("classes", ["x", "y", "z"])
     splits = {"1": {"classes": dict(zip(classes, classes, strict=True))}}
     model = {"name": folder.name, "sha256": folder.name, "dtype": protocol.pop("dtype", "float32")}
-    about = {"splits": splits, "model": model, "limited": protocol.pop("limited", None), "rows": {row: {}}}
-    about["class_split"] = protocol.pop("class_split", None)
+    about = {key: protocol.pop(key, None) for key in ("limited", "class_split", "published")}
+    about |= {"splits": splits, "model": model, "rows": {row: {}}}
     (folder / "results.json").write_text(json.dumps({"protocol": {"name": "mini", "num_views": 1} | protocol} | about))
     return folder / "results.json"
 
@@ -190,7 +190,7 @@ def call(*arguments):
 
 
 def test_differences_are_printed_and_written(tmp_path):
-    a = write_answers(tmp_path / "a", [[0, 1], [0, 1], [2, 1]])
+    a = write_answers(tmp_path / "a", [[0, 1], [0, 1], [2, 1]], published="98 (a paper)")
     other = {"limited": "a quick look", "classes": ["x", "why", "z", "w"]}
     b = write_answers(tmp_path / "b", [[0, 1], [1, 0], [2, 1]], num_views=4, dtype="bfloat16", **other)
     result = call("compare", a, b, "--output", tmp_path / "difference.json", "--resamples", "100")
@@ -202,7 +202,7 @@ def test_differences_are_printed_and_written(tmp_path):
     assert "not the same setting: dtype: float32 / bfloat16" in printed
     assert "not the same setting: classes of split 1: 3 / 4, such as 'y' / 'why'" in printed
     assert printed.startswith(f"A: {a}, vita_clip\nB: {b}, vita_clip\n")
-    assert "**B: a quick look**" in printed and "**A: " not in printed
+    assert "\nPublished: 98 (a paper)\n**B: a quick look**" in printed and "**A: " not in printed
     found = json.loads((tmp_path / "difference.json").read_text())
     assert found["differences"]["split 1"]["top1"]["difference"] == pytest.approx(1 / 3)
 

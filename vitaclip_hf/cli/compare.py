@@ -29,6 +29,7 @@ def compare(
     from ..data.metrics import METRICS
     from ..evaluation import comparison
     from ..evaluation.accuracies import table
+    from ..evaluation.average import read_results
     from ..evaluation.progress_log import write_json
 
     settings, limited = comparison.settings(a, b)
@@ -49,6 +50,8 @@ def compare(
     videos = len({number for split in splits for number in split.videos.tolist()})
     print(f"\n{videos:,} videos, {left_out} left out that not both could read; ", end="")
     print(f"paired bootstrap over videos, {resamples:,} resamples, seed {seed}.")
+    if published := read_results(a).get("published"):
+        print(f"Published: {published}")
     for note in limited:
         print(f"**{note}**")
     for difference in settings:

@@ -98,6 +98,7 @@ def markdown_table(results: Mapping[str, Any]) -> str:
         videos = facts["videos"]
         counts = f"{videos['evaluated']:,} of {videos['asked_for']:,}; {videos['missing']} missing, "
         lines.append(f"- {split}: videos {counts}{videos['failed']} failed")
+    lines += [f"- published: {results['published']}"] if results.get("published") else []
     notes = [*([results["limited"]] if results["limited"] else []), *results["warnings"]]
     lines += [f"- **{note}**" for note in notes]
     return "\n".join([*lines, "", _setting(results)]) + "\n"

@@ -69,6 +69,7 @@ class Protocol:
         expected_classes (`int`, *optional*), expected_videos (`dict[str, int]`): counts of the official lists, the
             latter by split. Other counts are evaluated, with a warning in the results.
         source (`str`): where the protocol comes from.
+        published (`str`): figures of papers, which results and comparisons show beside their own.
 
     Raises:
         EvaluationError: an unusable value of a field.
@@ -96,6 +97,7 @@ class Protocol:
     expected_classes: int | None = None
     expected_videos: dict[str, int] = field(default_factory=dict)
     source: str = ""
+    published: str = ""
 
     def __post_init__(self):
         for name, choices in CHOICES.items():
@@ -159,8 +161,9 @@ class Protocol:
         return replace(protocol, **changes)
 
     def to_dict(self) -> dict:
-        """Plain data, as results store it. Base and novel classes are there if the protocol names them."""
+        """What figures depend on, as results store it: base and novel classes if the protocol names them."""
         values = {name: value for name, value in asdict(self).items() if value or name not in PART_FIELDS}
+        del values["published"]
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
@@ -222,7 +225,7 @@ _TYPES: dict[str, type] = {
     for item in fields(Protocol)
     if item.name not in ("name", "task")
 }
-_OF_THE_DATA_SET = ("lists", "classes", *PART_FIELDS, "official_split", "train_lists", "source")
+_OF_THE_DATA_SET = ("lists", "classes", *PART_FIELDS, "official_split", "train_lists", "source", "published")
 # What a command line can change, with the types; the other fields belong to the data set.
 OPTIONS = {
     name: kind for name, kind in _TYPES.items() if name not in _OF_THE_DATA_SET and not name.startswith("expected_")

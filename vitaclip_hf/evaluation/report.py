@@ -52,6 +52,7 @@ def write_report(
     results = {
         "protocol": protocol.to_dict(),
         "limited": f"limited to {plan.limit} videos a split: a quick look, no result" if plan.limit else None,
+        "published": protocol.published or None,
         "rows": summarize(done, evaluator.rows, protocol),
         "std": "over the splits, of a sample (n - 1)",
         "splits": {outcome.split.name: _split_facts(outcome, protocol.spelling) for outcome in done},
