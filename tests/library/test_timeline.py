@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -158,8 +159,12 @@ def test_a_segment_is_given_when_it_is_over(checkpoint):
 def test_one_label_at_a_time_changes_where_the_pictures_do(checkpoint, tmp_path, monkeypatch):
     """Frame n has the value n; from 4 s on, frames are half as long. Frame 60 begins at 5 s."""
     write_stamped(tmp_path / "video.mkv", [10 * n for n in range(40)] + [400 + 5 * n for n in range(40)])
-    timeline = VideoTimeline(checkpoint.encoder(), ["a", "b", "c"], window=1, stride=0.5)
+    timeline = VideoTimeline(checkpoint.encoder(), ["a", "b", "c"], window=2, stride=0.5)
     cells = list(timeline.cells(timeline.scores(tmp_path / "video.mkv")))
+    scores = np.full((len(cells), 3), [0.5, 0.1, 0.2])
+    scores[3] = [0.3, 0.1, 0.6]  # twice as high for a quarter of a window is no change
+    scores[11:] = [0.1, 0.8, 0.1]  # half a second late
+    cells = [replace(cell, scores=own) for cell, own in zip(cells, scores, strict=True)]
 
     def score(values: torch.Tensor) -> SimpleNamespace:
         late = (values >= 60).float().mean()
@@ -167,21 +172,19 @@ def test_one_label_at_a_time_changes_where_the_pictures_do(checkpoint, tmp_path,
 
     monkeypatch.setattr(timeline.reader, "process", lambda frames: frames)
     monkeypatch.setattr(timeline.scorer, "score", score)
-    overlapping = [Segment(0, 5.7, "a", 0.5, 0), Segment(1, 2, "c", 0.4, 0), Segment(4.1, 5.95, "b", 0.9, 0)]
-    overlapping.append(Segment(5.9, 6, "c", 0.9, 0))  # nothing is left of it
-    monkeypatch.setattr(timeline, "merge", lambda cells: list(cells) and iter(overlapping))
     first, second = timeline.separate(cells, tmp_path / "video.mkv")
-    assert (first.label, first.start, second.label, second.end) == ("a", 0, "b", pytest.approx(5.95, abs=0.06))
+    assert (first.label, first.start, second.label, second.end) == ("a", 0, "b", pytest.approx(6, abs=0.06))
     assert first.end == second.start == pytest.approx(5.0, abs=0.15)
-    overlapping[1:] = [Segment(4.1, 5.95, "b", 0.5, 0), Segment(4.2, 5.9, "c", 0.9, 0)]
-    first, second = timeline.separate(cells, tmp_path / "video.mkv")
-    assert (second.label, second.start) == ("c", first.end)  # and not before the change
+    chosen = [own.scores.tolist() for own in timeline.one_label(cells)]
+    assert chosen == [[0.3 if n == 3 else 0.5, 0, 0] if n < 11 else [0, 0.8, 0] for n in range(len(cells))]
+    longer = [*cells[:8], *(replace(own, scores=scores[3]) for own in cells[8:])]
+    assert [own.scores.argmax() for own in timeline.one_label(longer)] == [0] * 8 + [2] * (len(cells) - 8)
 
     def damaged(numbers):
         raise VideoDecodingError("no time is left")
 
     monkeypatch.setattr(timeline.reader, "open", lambda source: SimpleNamespace(read=damaged))
-    assert [segment.end for segment in timeline.separate(cells, "video.mkv")] == [pytest.approx(4.9), 5.9]
+    assert [segment.end for segment in timeline.separate(cells, "video.mkv")] == [5.5, pytest.approx(6, abs=0.06)]
 
 
 @pytest.mark.parametrize("window, stride", [(0, 1), (2, 0), (2, 3), (float("nan"), 1), (float("inf"), 1)])

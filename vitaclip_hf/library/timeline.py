@@ -204,8 +204,8 @@ class VideoTimeline:
 
     def separate(self, cells: Iterable[ScoredTime], source: Any) -> Iterator[Segment]:
         """
-        Segments with one label at a time. Where two overlap, the change from one to the other is looked for again in
-        clips of half a second, to a tenth of a second. Where one lies within the other, the higher score is left.
+        Segments with one label at a time, see [`one_label`]. Where one follows another, the change is looked for again
+        in clips of half a second, to a tenth of a second.
 
         Args:
             cells: of [`cells`].
@@ -221,12 +221,9 @@ class VideoTimeline:
                 times.update(zip(cell.frames, cell.times, strict=True))
                 yield cell
 
-        for segment in self.merge(noted()):
-            if last is not None and segment.end <= last.end:
-                last = max(last, replace(segment, start=max(segment.start, last.start)), key=lambda one: one.score)
-                continue
+        for segment in self.merge(self.one_label(noted())):
             if last is not None:
-                if segment.start < last.end:
+                if segment.start - last.end < MOMENT:
                     change = self._change(video, last, segment, times)
                     last, segment = replace(last, end=change), replace(segment, start=change)
                 if last.end - last.start >= shortest:
@@ -235,12 +232,41 @@ class VideoTimeline:
         if last is not None and last.end - last.start >= shortest:
             yield last
 
+    def one_label(self, cells: Iterable[ScoredTime]) -> Iterator[ScoredTime]:
+        """
+        The same cells with the score of one label each, the others 0: Viterbi's path. A label gives way to another
+        where the other's scores are 1.6 (the root of e) times as high for the length of a window.
+
+        Args:
+            cells: of [`cells`]. Each is decided when four windows behind it are known.
+        """
+        price, numbers = self.window / self.stride / 2, np.arange(len(self.labels))
+        totals = np.zeros(len(numbers))  # of the best path that ends with each label
+        recent: deque[tuple[ScoredTime, np.ndarray]] = deque()  # a cell, and the label before it on each of these paths
+
+        def decided() -> ScoredTime:
+            label = totals.argmax()
+            for _, before in list(recent)[:0:-1]:
+                label = before[label]
+            cell, _ = recent.popleft()
+            return replace(cell, scores=np.where(numbers == label, cell.scores, 0))
+
+        for cell in cells:
+            changed = totals.max() - price
+            recent.append((cell, np.where(totals >= changed, numbers, totals.argmax())))
+            shown = np.where(cell.cosines >= self.min_cosine, cell.scores, 0)
+            totals = np.maximum(totals, changed) + np.log(shown.clip(1e-6))
+            if len(recent) > 8 * price:
+                yield decided()
+        while recent:
+            yield decided()
+
     def _change(self, video: Any, before: Segment, after: Segment, times: dict[int, float]) -> float:
-        """When `after` scores higher than `before`, by halving the time that both claim."""
-        low, high = max(before.start, after.start), before.end
+        """When `after` scores higher than `before`, by halving the window around the time where they meet."""
+        low, high = max(before.start, after.start - self.window / 2), min(after.end, before.end + self.window / 2)
         one, other = (self.labels.index(segment.label) for segment in (before, after))
         numbers, known = zip(*sorted(times.items()), strict=True)
-        clip = np.linspace(-0.25, 0.25, self.reader.specification.num_frames)
+        clip, change = np.linspace(-0.25, 0.25, self.reader.specification.num_frames), after.start
         while high - low > CHANGE:
             middle = (low + high) / 2
             try:
@@ -249,7 +275,8 @@ class VideoTimeline:
                 break
             scores = self.scorer.score(self.reader.process(frames)[None]).scores[0]
             low, high = (middle, high) if scores[one] >= scores[other] else (low, middle)
-        return (low + high) / 2
+            change = (low + high) / 2
+        return change
 
 
 class Thumbnails:
