@@ -313,15 +313,17 @@ def test_command(checkpoint, joined, scenes, tmp_path, capsys):
     assert len(printed.out.splitlines()) == len(rows) == outputs[1].read_text().count("-->")
     assert outputs[2].read_bytes().startswith(b"\x89PNG")
     table = [list(map(float, row[2:])) for row in list(csv.reader((tmp_path / "scores.csv").open(newline="")))[1:]]
-    full = VideoTimeline(checkpoint.encoder(), labels, window=2, stride=1).scores(joined)
+    full = list(VideoTimeline(checkpoint.encoder(), labels, window=2, stride=1).scores(joined))
     assert table == [pytest.approx(window.scores.tolist(), abs=0.05) for window in full]
     assert f"s in {str(fast_dtype()).removeprefix('torch.')} on " in printed.err
     command = [*arguments[:8], "--labels", ",".join(labels)]
     assert main([*command, "--clips", str(tmp_path / "clips")]) == 0
     assert len([*(tmp_path / "clips").iterdir()]) == len(rows)
     assert len(re.findall(r"clips/\d+ .*\.mp4 (?:copied|re-encoded)", capsys.readouterr().err)) == len(rows)
-    assert main([*command, "--min-length", "99"]) == 0
-    assert "the highest score of a window is" in capsys.readouterr().err
+    assert main([*command, "--min-cosine", "0.99"]) == 0
+    score, cosine = re.findall(r"(?:score of a window is|highest cosine) ([\d.]+)[,;]", capsys.readouterr().err)
+    assert float(score) == pytest.approx(max(one.scores.max() for one in full), abs=0.05)
+    assert float(cosine) == pytest.approx(max(one.cosines.max() for one in full), abs=0.02)
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def timeline(
     drawn_cells: list[Any] = []
     segments: list[Any] = []
     errors: list[str] = []
-    highest: list[float] = []
+    highest: list[tuple[float, float]] = []
     drawn = any(path.suffix.lower() in PICTURES for path in output or ())
     with ExitStack() as stack:
         windows = while_readable(searched.scores(opened, thumbnails=drawn), errors, highest)
@@ -103,7 +103,9 @@ def timeline(
     if clips is not None:
         report_clips(clips, [(video, one.start, one.end, one.label) for one in segments])
     if highest and not segments:
-        hint = f"the highest score of a window is {max(highest):.2g}; a segment needs --high {high:g} and --low {low:g}"
+        score, cosine = map(max, zip(*highest, strict=True))
+        hint = f"the highest score of a window is {score:.2g}, the highest cosine {cosine:.2g}; a segment needs --high"
+        hint += f" {high:g} and --low {low:g}" + f" and --min-cosine {min_cosine:g}" * (min_cosine > -1)
         print(f"vitaclip timeline: {hint}", file=sys.stderr)
     for error in errors:
         print(f"vitaclip timeline: {error}", file=sys.stderr)
@@ -112,13 +114,13 @@ def timeline(
     return 1 if errors else 0
 
 
-def while_readable(windows: Iterable[Any], errors: list[str], highest: list[float]) -> Iterator[Any]:
-    """Windows up to an error of the file, which goes to `errors`; the highest score of each goes to `highest`."""
+def while_readable(windows: Iterable[Any], errors: list[str], highest: list[tuple[float, float]]) -> Iterator[Any]:
+    """Windows up to an error of the file, which goes to `errors`; highest score and cosine of each go to `highest`."""
     from ..model.sources import VideoDecodingError
 
     try:
         for window in windows:
-            highest.append(float(window.scores.max()))
+            highest.append((float(window.scores.max()), float(window.cosines.max())))
             yield window
     except VideoDecodingError as error:
         errors.append(str(error))
