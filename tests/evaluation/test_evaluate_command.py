@@ -74,6 +74,12 @@ def test_bad_input_is_one_line(videos, tmp_path, refused, arguments, token):
     assert not (tmp_path / "r" / "setup.json").exists()
 
 
+def test_exit_code_where_no_video_was_scored(videos, tmp_path):
+    (tmp_path / "list.csv").write_text("damaged.mp4,rocket rising\n")
+    arguments = ["--protocol", "own-zero-shot", "--annotations", tmp_path / "list.csv", "--no-frozen-clip"]
+    assert main(["evaluate", *command(videos, tmp_path / "r", *arguments)]) == 1
+
+
 def test_evaluate_from_python(videos, tmp_path, finished):
     """The same predictions as in one go; called again, nothing is left to do."""
     protocol, lists = str(videos / "lists" / "mini.yaml"), str(videos / "lists")

@@ -27,8 +27,9 @@ def parse_arguments(arguments: list[str], context: typer.Context | None = None) 
 def evaluate(context: typer.Context) -> int:
     """Measure a checkpoint under a protocol.
 
-    If it is interrupted, the same command goes on where it was. Protocols are in configuration/protocols. The arguments
-    that most people use (--help-all lists all):
+    If it is interrupted, the same command goes on where it was. Protocols are in configuration/protocols. Exit code: 0,
+    1 if no video of a split could be scored, 2 if nothing could start. The arguments that most people use (--help-all
+    lists all):
 
     \b
       --model MODEL             Folder or Hub id: Vita-CLIP, CLIP, SigLIP, X-CLIP, ...
@@ -49,10 +50,10 @@ def evaluate(context: typer.Context) -> int:
     load_libraries()
     arguments, changes = parse_arguments(context.args, context)
     try:
-        run.evaluate(arguments, command=shlex.join(["vitaclip", "evaluate", *context.args]), **changes)
+        results = run.evaluate(arguments, command=shlex.join(["vitaclip", "evaluate", *context.args]), **changes)
     except KeyboardInterrupt:
         print("vitaclip evaluate: interrupted; the same command goes on where it was", file=sys.stderr)
         return 130
     if torch.distributed.is_initialized():  # not after an error: other ranks may wait in it, and exiting ends the wait
         torch.distributed.destroy_process_group()
-    return 0
+    return int(results is not None and not all(part["videos"]["evaluated"] for part in results["splits"].values()))
