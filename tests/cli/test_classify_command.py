@@ -88,7 +88,8 @@ def test_an_untrained_checkpoint_needs_labels(tokenizer, tmp_path):
 
 
 def test_folders_globs_and_files(tmp_path):
-    for name in ("b/2.mp4", "b/deep/1.webm", "a.MP4", "b/notes.txt", "odd[1].mp4", "o/d"):
+    hidden = ("b/._2.mp4", "b/.trash/3.mp4")
+    for name in ("b/2.mp4", "b/deep/1.webm", "a.MP4", "b/notes.txt", "odd[1].mp4", "o/d", *hidden):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "empty").mkdir()
@@ -104,10 +105,8 @@ def test_folders_globs_and_files(tmp_path):
     assert names("odd[1].mp4", "o/d") == ["odd[1].mp4", "o/d"]  # files as they are given, whatever their names
     assert names("b/2.mp4", "b", "b/2.mp4") == ["b/2.mp4", "b/deep/1.webm"]  # each once
     errors = find_videos([str(tmp_path / name) for name in ("b", "empty", "none", "n*")]).values()
-    for error, message in zip(
-        filter(None, errors), ("no video file in this folder", "no such file", "no file matches"), strict=True
-    ):
-        assert message in error
+    messages = ("no video file in this folder", "no such file", "no file matches")
+    assert all(message in error for error, message in zip(filter(None, errors), messages, strict=True))
     assert find_videos(["http://host/a.mp4"]) == {"http://host/a.mp4": None}
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from vitaclip_hf.data.annotations import AnnotationError, read_annotations
 from vitaclip_hf.data.check import check_data
+from vitaclip_hf.library.embedding import videos_in
 
 
 # What is left out
@@ -38,8 +39,7 @@ def test_names_that_differ_only_in_case_or_underscore_are_said(videos, touch, wr
     table = read_annotations(videos)
     assert len(table.class_names) == 5  # they stay classes of their own
     (note,) = table.notes
-    assert "'Brush hair' and 'brush_hair'" in note
-    assert "'C'" not in note
+    assert "'Brush hair' and 'brush_hair'" in note and "'C'" not in note
     listed = write("l.txt", "a.mp4 Run\nb.mp4 run\n")
     assert "'Run' and 'run'" in read_annotations(videos, listed).notes[0]
     assert read_annotations(videos, listed, ["run"]).notes == ()
@@ -57,15 +57,16 @@ def test_links_in_circles(videos, touch, write, rows):
 
 def test_folders_that_cannot_be_read_are_an_error(videos, monkeypatch, touch, refused):
     touch("run/a.mp4")
-    scandir = os.scandir
 
-    def denied(path="."):
+    def denied(path=".", scandir=os.scandir):
         if str(path).endswith("run"):
             raise PermissionError(13, "Permission denied", str(path))
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", denied)
     refused(None, "run cannot be read: Permission denied")
+    with pytest.raises(AnnotationError, match="run cannot be read"):  # an index would drop its vectors
+        list(videos_in(videos))
 
 
 def test_class_folders_that_are_not_utf8(videos, refused):
