@@ -380,6 +380,8 @@ def test_arguments_that_do_not_fit(tmp_path, folder, refuses, convert):
     refuses("some/folder/clip", "some/folder/clip", OSError)
     stock_clip().save_pretrained(tmp_path / "bare")
     refuses(tmp_path / "bare", "the tokenizer has .* tokens, the CLIP 514; .*`tokenizer`", tokenizer=None)
+    for name, value in {"activation": "gelu", "vision_heads": 2, "text_heads": 2}.items():
+        refuses(tmp_path / "bare", f"`{name}` is for a state dict", **{name: value})
     before = sorted(folder.iterdir())
     refuses(folder, "`output`", output=folder)
     assert sorted(folder.iterdir()) == before
