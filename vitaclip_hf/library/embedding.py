@@ -94,6 +94,8 @@ def embed_videos(
     """
     if engine not in ("local", "ray") or batch_size < 1 or num_model_actors < 1:
         raise ValueError("`engine` must be local or ray, `batch_size` and `num_model_actors` at least 1.")
+    if engine == "local" and num_model_actors > 1:
+        raise ValueError("`num_model_actors` is for the `engine` ray; the local one is this process.")
     folder = Path(videos) if isinstance(videos, (str, Path)) else None
     if folder is not None and not folder.is_dir():
         raise NotADirectoryError(f"{folder}: no such folder.")
