@@ -90,6 +90,9 @@ def test_evaluate_from_python(videos, tmp_path, finished):
         evaluate(arguments, verbose=False, num_views=3, max_seconds=60)
     with pytest.raises(EvaluationError, match="`workers`"):
         EvaluationArguments("m", "p", "v", workers=-1)
+    arguments.dtype = "int8"
+    with pytest.raises(ValueError, match="`dtype` must be"):
+        evaluate(arguments, verbose=False)
 
 
 @pytest.mark.parametrize(
