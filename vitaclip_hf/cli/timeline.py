@@ -101,7 +101,8 @@ def timeline(
     for path in output or ():
         write(path, segments, video, opened.metadata, searched.labels, drawn_cells, thumbnails)
     if clips is not None:
-        report_clips(clips, [(video, one.start, one.end, one.label) for one in segments])
+        reading = replace(searched.reader.options, max_seconds=None)
+        report_clips(clips, [(video, one.start, one.end, one.label) for one in segments], reading)
     if highest and not segments:
         hint = f"the highest score of a window is {max(highest):.2g}; a segment needs --high {high:g} and --low {low:g}"
         print(f"vitaclip timeline: {hint}", file=sys.stderr)
@@ -153,11 +154,11 @@ def remembered(cells: Iterable[Any], drawn: list[Any], thumbnails: Any) -> Itera
         yield cell
 
 
-def report_clips(folder: Path, moments: list[tuple[str, float, float, str]]) -> None:
+def report_clips(folder: Path, moments: list[tuple[str, float, float, str]], options: Any = None) -> None:
     """Cuts the moments out, and says which were copied."""
     from ..library.clips import write_clips
 
-    for path, how in write_clips(folder, moments):
+    for path, how in write_clips(folder, moments, options):
         print(f"vitaclip: {shown(str(path))} {how}", file=sys.stderr)
 
 
