@@ -109,7 +109,7 @@ def timeline(
     for error in errors:
         print(f"vitaclip timeline: {error}", file=sys.stderr)
     counts = f"{len(segments)} segment{'s' * (len(segments) != 1)}, {len(searched.labels)} labels"
-    print_summary(counts, started, checkpoint.model)
+    print_summary(counts, started, checkpoint)
     return 1 if errors else 0
 
 
