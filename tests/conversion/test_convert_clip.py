@@ -179,8 +179,7 @@ def test_transformers_clip_is_bit_equal(tmp_path, convert, letters):
     processor = AutoProcessor.from_pretrained(tmp_path / "out")
     assert type(processor) is VitaClipProcessor
     assert processor.tokenizer("a dog").input_ids == tokenizer("a dog").input_ids
-    assert len(tokenizer("a dog").input_ids) == 6
-    assert tuple(processor.video_processor.image_mean) == (0.1, 0.2, 0.3)
+    assert len(tokenizer("a dog").input_ids) == 6 and tuple(processor.video_processor.image_mean) == (0.1, 0.2, 0.3)
     assert (processor.video_processor.resample, processor.video_processor.antialias) == (3, True)
 
 

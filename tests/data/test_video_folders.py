@@ -80,8 +80,7 @@ def test_file_names_that_are_not_utf8(videos, touch, refused):
     touch("run/b.mp4")
     open(os.fsencode(videos) + b"/run/caf\xe9.mp4", "wb").close()
     table = read_annotations(videos)
-    assert [os.path.isfile(sample.path) for sample in table.samples] == [True, True]
-    assert len(table.sha256) == 64
+    assert [os.path.isfile(sample.path) for sample in table.samples] == [True, True] and len(table.sha256) == 64
     assert len(table.few_shot(1, 0)) == 1
     listed = videos.parent / "l.txt"
     listed.write_bytes(b"run/caf\xe9.mp4 run\nrun/b.mp4 run\n")
@@ -144,8 +143,7 @@ def found(videos, name, label="run", **options):
 def test_windows_separators(videos, touch):
     touch("run/a.mp4", "x\\y.mp4")
     assert found(videos, "run\\a.mp4") == ("run/a.mp4", "run/a.mp4")
-    assert found(videos, ".\\run\\a.mp4")[1] == "run/a.mp4"
-    assert found(videos, "C:\\data\\run\\a.mp4")[1] == "run/a.mp4"
+    assert found(videos, ".\\run\\a.mp4")[1] == "run/a.mp4" and found(videos, "C:\\data\\run\\a.mp4")[1] == "run/a.mp4"
     assert found(videos, "x\\y.mp4") == ("x\\y.mp4", "x\\y.mp4")  # a name of Linux
     assert found(videos, "run\\gone.mp4") == ("run\\gone.mp4", None)
 
@@ -153,8 +151,7 @@ def test_windows_separators(videos, touch):
 def test_paths_of_another_machine(videos, touch):
     touch("run/a.mp4", "walk/a.mp4", "b.mp4")
     assert found(videos, "/home/else/data/walk/a.mp4", "walk")[1] == "walk/a.mp4"
-    assert found(videos, "/train/run/a.mp4")[1] == "run/a.mp4"
-    assert found(videos, "/home/else/c.mp4")[1] is None
+    assert found(videos, "/train/run/a.mp4")[1] == "run/a.mp4" and found(videos, "/home/else/c.mp4")[1] is None
 
 
 def test_accents_and_case_fit_if_one_file_does(videos, touch):

@@ -70,8 +70,7 @@ def test_two_ranks_killed_half_way(videos, finished, tmp_path):
 )
 def test_bad_input_is_one_line(videos, tmp_path, refused, arguments, token):
     error = refused("evaluate", *command(videos, tmp_path / "r", *arguments))
-    assert token in error and error.startswith("vitaclip evaluate: ")
-    assert not (tmp_path / "r" / "setup.json").exists()
+    assert token in error and error.startswith("vitaclip evaluate: ") and not (tmp_path / "r" / "setup.json").exists()
 
 
 def test_evaluate_from_python(videos, tmp_path, finished):

@@ -119,8 +119,7 @@ def test_whole_videos_and_labels(checkpoint, folder, place):
         assert rows[path]["label"] == labels[int(expected.argmax())]
         assert rows[path]["score"] == pytest.approx(float(expected.max()), abs=1e-4)
     report = embed_videos(SAMPLES[:5], place, checkpoint, max_seconds=60)  # labels as before
-    assert report == {"new": 2, "unchanged": 3, "windows": 2}
-    assert read_embeddings(place)["label"].null_count == 1
+    assert report == {"new": 2, "unchanged": 3, "windows": 2} and read_embeddings(place)["label"].null_count == 1
 
 
 def test_only_what_is_new_is_read(checkpoint, folder, place, read):
@@ -176,8 +175,7 @@ def test_commands_load_the_revision_that_the_table_names(checkpoint, folder, mon
     module = importlib.import_module(f"vitaclip_hf.cli.{command.split()[0].replace('index', 'embed')}")
     monkeypatch.setattr("vitaclip_hf.examples.app", SimpleNamespace(run=lambda *_: None), raising=False)
     monkeypatch.setattr(module, "loaded_checkpoint", lambda *_, **given: asked.append(given["revision"]) or own)
-    assert main([*command.split(), str(folder)]) in (0, 1)
-    assert asked == ["0123abc"]
+    assert main([*command.split(), str(folder)]) in (0, 1) and asked == ["0123abc"]
 
 
 def test_another_model_is_refused(checkpoint, folder, place):
@@ -450,8 +448,7 @@ def test_the_number_type_is_that_of_the_table(folder, capsys):
     command = ["index", str(folder), *MODEL, "--window", "2"]
     assert main([*command, "--dtype", "bfloat16"]) == 1
     store = VideoStore(folder / ".vitaclip-index")
-    assert store.settings["dtype"] == "bfloat16" and main(command) == 1
-    assert main([*command, "--dtype", "float32"]) == 2
+    assert store.settings["dtype"] == "bfloat16" and main(command) == 1 and main([*command, "--dtype", "float32"]) == 2
     assert "bfloat16, not with" in capsys.readouterr().err
     assert main(["search", TEXT, "--folder", str(folder), "--top-k", "1", "--format", "json"]) == 0
     (hit,) = json.loads(capsys.readouterr().out)

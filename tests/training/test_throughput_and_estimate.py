@@ -42,13 +42,11 @@ def test_the_first_step_and_the_full_queue_after_it_are_not_counted():
     step(throughput, clock, waited=2, computing=1)
     assert throughput.seconds_a_step() is None
     step(throughput, clock, waited=2, computing=1)
-    assert throughput.seconds_a_step() == 3
-    assert throughput.next_window() == (6, 8, 4)
+    assert throughput.seconds_a_step() == 3 and throughput.next_window() == (6, 8, 4)
     step(throughput, clock, waited=0.5, computing=1)
     clock.now += 50  # an evaluation
     throughput.leave_out(50)
-    assert throughput.next_window() == (1.5, 4, 0.5)
-    assert throughput.seconds_a_step() == 2.5  # (3 + 3 + 1.5) / 3
+    assert throughput.next_window() == (1.5, 4, 0.5) and throughput.seconds_a_step() == 2.5  # (3 + 3 + 1.5) / 3
     throughput.restart()
     step(throughput, clock, waited=1, computing=1)
     assert throughput.next_window() is None
