@@ -294,12 +294,14 @@ def convert_clip(
     tokenizer = source if own else tokenizer or original.OPENAI_TOKENIZER
     tokens = original.load_tokenizer(tokenizer, revision if own else None)
     torch.manual_seed(seed)  # the new prompts
+    known = {"activation": activation, "vision_heads": vision_heads, "text_heads": text_heads}
     if in_transformers_format:
+        for name in (name for name, value in known.items() if value is not None):
+            raise ValueError(f"`{name}` is for a state dict or a folder of open_clip; `source` {source} says its own.")
         model = from_transformers(source, revision, prompts)
         image = clip_processor(source, model.config, {"revision": revision}).video_processor
         pixels = {name: getattr(image, name) for name in ("image_mean", "image_std", "resample")}
     else:
-        known = {"activation": activation, "vision_heads": vision_heads, "text_heads": text_heads}
         model, pixels = from_state_dict(source, revision, known, prompts, tokens)
     if len(tokens) != model.config.text_config.vocab_size:  # transformers makes a small one for a folder without any
         raise ValueError(

@@ -26,13 +26,13 @@ from tqdm import tqdm
 
 from vitaclip_hf import load_checkpoint
 from vitaclip_hf.data.video_sources import encoded_video
-from vitaclip_hf.evaluation.evaluator import DTYPES
 from vitaclip_hf.evaluation.progress_log import fingerprint_of_json
 from vitaclip_hf.model.decoding import torchcodec_video
 from vitaclip_hf.model.video_inputs import VideoReader
 
 
 logger = logging.getLogger(__name__)
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 class MtebEncoder(AbsEncoder):
@@ -84,7 +84,7 @@ class MtebEncoder(AbsEncoder):
         experiment |= {"dtype": dtype} if dtype != "float32" else {}
         # A hash of the weights as loaded, before they are rounded to `dtype`.
         version = fingerprint_of_json([self.checkpoint.fingerprint(), own.to_dict()])[:40]
-        self.model = self.checkpoint.model.to(device=device or "cpu", dtype=DTYPES[dtype])
+        self.model = self.checkpoint.model.to(device=device or "cpu", dtype=getattr(torch, dtype))
         # Facts that the checkpoint does not state (its data, its date) are `None`.
         folder, revision = Path(self.checkpoint.name), self.checkpoint.revision
         facts = {
@@ -180,9 +180,10 @@ def read_rows(rows: list[dict[str, Any]], reader: VideoReader) -> list[dict[str,
         if video is None and row.get("text") is None:
             raise ValueError("MtebEncoder: a row of the data has neither video nor text.")
         if isinstance(video, dict):
-            video = encoded_video(video, "of the task")
+            video = encoded_video(video, "of the task", reader.options)
         elif hasattr(video, "get_frames_at"):
-            video = torchcodec_video(getattr(video.metadata, "path", None) or "of the task", video)
+            name = getattr(video.metadata, "path", None) or "of the task"
+            video = torchcodec_video(name, video, reader.options.max_bytes)
         batch.append(row | {"video": None if video is None else reader.read(video)[0]})
     return batch
 

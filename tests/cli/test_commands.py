@@ -70,9 +70,8 @@ def test_info_of_a_whole_model():
     found = facts("--model", DEMO)
     model = VitaClipModel.from_pretrained(DEMO)
     assert found["kind"].startswith("a whole Vita-CLIP") and found["base_model"] is None
-    assert found["classes"] == list(model.config.id2label.values())
+    assert found["classes"] == list(model.config.id2label.values()) and found["trained_parameters"] == 494_081
     assert found["parameters"] == sum(parameter.numel() for parameter in model.parameters()) == 1_991_713
-    assert found["trained_parameters"] == 494_081
     assert (found["frames"], found["image_size"], found["text_prompts"]["num_context_tokens"]) == (8, 48, 4)
     assert found["vision_prompts"]["use_summary_prompt"] is True and found["vision_prompts"]["num_global_prompts"] == 8
     table = call("info", "--model", DEMO).stdout
@@ -92,3 +91,5 @@ def test_info_of_prompts_alone_and_of_a_clip(tokenizer, tmp_path):
     found = facts("--model", tmp_path / "prompts")
     assert found["kind"].startswith("prompts alone") and found["base_model"] == str(tmp_path / "clip")
     assert found["classes"] == ["archery", "tai chi"]
+    said = call("classify", DEMO.parent / "videos/bell_shaking.mp4", "--labels", "a,b", "--model", tmp_path / "prompts")
+    assert said.stderr.endswith(f", {tmp_path / 'prompts'}\n")

@@ -179,8 +179,7 @@ def test_transformers_clip_is_bit_equal(tmp_path, convert, letters):
     processor = AutoProcessor.from_pretrained(tmp_path / "out")
     assert type(processor) is VitaClipProcessor
     assert processor.tokenizer("a dog").input_ids == tokenizer("a dog").input_ids
-    assert len(tokenizer("a dog").input_ids) == 6
-    assert tuple(processor.video_processor.image_mean) == (0.1, 0.2, 0.3)
+    assert len(tokenizer("a dog").input_ids) == 6 and tuple(processor.video_processor.image_mean) == (0.1, 0.2, 0.3)
     assert (processor.video_processor.resample, processor.video_processor.antialias) == (3, True)
 
 
@@ -380,6 +379,8 @@ def test_arguments_that_do_not_fit(tmp_path, folder, refuses, convert):
     refuses("some/folder/clip", "some/folder/clip", OSError)
     stock_clip().save_pretrained(tmp_path / "bare")
     refuses(tmp_path / "bare", "the tokenizer has .* tokens, the CLIP 514; .*`tokenizer`", tokenizer=None)
+    for name, value in {"activation": "gelu", "vision_heads": 2, "text_heads": 2}.items():
+        refuses(tmp_path / "bare", f"`{name}` is for a state dict", **{name: value})
     before = sorted(folder.iterdir())
     refuses(folder, "`output`", output=folder)
     assert sorted(folder.iterdir()) == before

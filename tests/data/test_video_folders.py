@@ -8,6 +8,7 @@ import pytest
 
 from vitaclip_hf.data.annotations import AnnotationError, read_annotations
 from vitaclip_hf.data.check import check_data
+from vitaclip_hf.library.embedding import videos_in
 
 
 # What is left out
@@ -38,8 +39,7 @@ def test_names_that_differ_only_in_case_or_underscore_are_said(videos, touch, wr
     table = read_annotations(videos)
     assert len(table.class_names) == 5  # they stay classes of their own
     (note,) = table.notes
-    assert "'Brush hair' and 'brush_hair'" in note
-    assert "'C'" not in note
+    assert "'Brush hair' and 'brush_hair'" in note and "'C'" not in note
     listed = write("l.txt", "a.mp4 Run\nb.mp4 run\n")
     assert "'Run' and 'run'" in read_annotations(videos, listed).notes[0]
     assert read_annotations(videos, listed, ["run"]).notes == ()
@@ -57,15 +57,16 @@ def test_links_in_circles(videos, touch, write, rows):
 
 def test_folders_that_cannot_be_read_are_an_error(videos, monkeypatch, touch, refused):
     touch("run/a.mp4")
-    scandir = os.scandir
 
-    def denied(path="."):
+    def denied(path=".", scandir=os.scandir):
         if str(path).endswith("run"):
             raise PermissionError(13, "Permission denied", str(path))
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", denied)
     refused(None, "run cannot be read: Permission denied")
+    with pytest.raises(AnnotationError, match="run cannot be read"):  # an index would drop its vectors
+        list(videos_in(videos))
 
 
 def test_class_folders_that_are_not_utf8(videos, refused):
@@ -79,8 +80,7 @@ def test_file_names_that_are_not_utf8(videos, touch, refused):
     touch("run/b.mp4")
     open(os.fsencode(videos) + b"/run/caf\xe9.mp4", "wb").close()
     table = read_annotations(videos)
-    assert [os.path.isfile(sample.path) for sample in table.samples] == [True, True]
-    assert len(table.sha256) == 64
+    assert [os.path.isfile(sample.path) for sample in table.samples] == [True, True] and len(table.sha256) == 64
     assert len(table.few_shot(1, 0)) == 1
     listed = videos.parent / "l.txt"
     listed.write_bytes(b"run/caf\xe9.mp4 run\nrun/b.mp4 run\n")
@@ -143,8 +143,7 @@ def found(videos, name, label="run", **options):
 def test_windows_separators(videos, touch):
     touch("run/a.mp4", "x\\y.mp4")
     assert found(videos, "run\\a.mp4") == ("run/a.mp4", "run/a.mp4")
-    assert found(videos, ".\\run\\a.mp4")[1] == "run/a.mp4"
-    assert found(videos, "C:\\data\\run\\a.mp4")[1] == "run/a.mp4"
+    assert found(videos, ".\\run\\a.mp4")[1] == "run/a.mp4" and found(videos, "C:\\data\\run\\a.mp4")[1] == "run/a.mp4"
     assert found(videos, "x\\y.mp4") == ("x\\y.mp4", "x\\y.mp4")  # a name of Linux
     assert found(videos, "run\\gone.mp4") == ("run\\gone.mp4", None)
 
@@ -152,8 +151,7 @@ def test_windows_separators(videos, touch):
 def test_paths_of_another_machine(videos, touch):
     touch("run/a.mp4", "walk/a.mp4", "b.mp4")
     assert found(videos, "/home/else/data/walk/a.mp4", "walk")[1] == "walk/a.mp4"
-    assert found(videos, "/train/run/a.mp4")[1] == "run/a.mp4"
-    assert found(videos, "/home/else/c.mp4")[1] is None
+    assert found(videos, "/train/run/a.mp4")[1] == "run/a.mp4" and found(videos, "/home/else/c.mp4")[1] is None
 
 
 def test_accents_and_case_fit_if_one_file_does(videos, touch):

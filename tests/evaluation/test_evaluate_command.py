@@ -70,8 +70,7 @@ def test_two_ranks_killed_half_way(videos, finished, tmp_path):
 )
 def test_bad_input_is_one_line(videos, tmp_path, refused, arguments, token):
     error = refused("evaluate", *command(videos, tmp_path / "r", *arguments))
-    assert token in error and error.startswith("vitaclip evaluate: ")
-    assert not (tmp_path / "r" / "setup.json").exists()
+    assert token in error and error.startswith("vitaclip evaluate: ") and not (tmp_path / "r" / "setup.json").exists()
 
 
 def test_exit_code_where_no_video_was_scored(videos, tmp_path):
@@ -96,6 +95,9 @@ def test_evaluate_from_python(videos, tmp_path, finished):
         evaluate(arguments, verbose=False, num_views=3, max_seconds=60)
     with pytest.raises(EvaluationError, match="`workers`"):
         EvaluationArguments("m", "p", "v", workers=-1)
+    arguments.dtype = "int8"
+    with pytest.raises(ValueError, match="`dtype` must be"):
+        evaluate(arguments, verbose=False)
 
 
 @pytest.mark.parametrize(

@@ -170,6 +170,9 @@ def test_rows_that_cannot_be_embedded(encoder, files, tmp_path):
     (tmp_path / "damaged.mp4").write_bytes(Path(files[0]).read_bytes()[:2000])
     with pytest.raises(VideoDecodingError, match=r"damaged\.mp4"):
         encode(encoder, [files[0], str(tmp_path / "damaged.mp4")])
+    for video in ({"path": Path(files[0]).as_uri(), "bytes": None}, Decoder(torch.zeros(32, 3, 8, 8).byte())):
+        with pytest.raises(VideoDecodingError, match="limit is 10|more than 10 bytes"):
+            read_rows([{"video": video}], encoder.encoder.reader(max_bytes=10, max_download_bytes=10))
 
 
 def with_own_loader(column: str, values: list) -> torch.Tensor:

@@ -11,12 +11,14 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from stamped_video import write_stamped
 from world import Scene, draw_videos
 
 from vitaclip_hf import load_checkpoint
@@ -25,7 +27,7 @@ from vitaclip_hf.data.folder_lock import FolderInUseError, FolderLock
 from vitaclip_hf.data.video_writing import write_video
 from vitaclip_hf.library import embedding
 from vitaclip_hf.library import store as store_module
-from vitaclip_hf.library.contact_sheet import draw_contact_sheet
+from vitaclip_hf.library.contact_sheet import draw_contact_sheet, middle_frame
 from vitaclip_hf.library.embedding import embed_videos
 from vitaclip_hf.library.store import Moment, VideoStore, read_embeddings
 from vitaclip_hf.library.windows import read_clips
@@ -117,8 +119,7 @@ def test_whole_videos_and_labels(checkpoint, folder, place):
         assert rows[path]["label"] == labels[int(expected.argmax())]
         assert rows[path]["score"] == pytest.approx(float(expected.max()), abs=1e-4)
     report = embed_videos(SAMPLES[:5], place, checkpoint, max_seconds=60)  # labels as before
-    assert report == {"new": 2, "unchanged": 3, "windows": 2}
-    assert read_embeddings(place)["label"].null_count == 1
+    assert report == {"new": 2, "unchanged": 3, "windows": 2} and read_embeddings(place)["label"].null_count == 1
 
 
 def test_only_what_is_new_is_read(checkpoint, folder, place, read):
@@ -167,14 +168,14 @@ def test_a_file_that_breaks_midway_leaves_no_vectors(checkpoint, folder, place, 
     assert [row["vector"] for row in rows if row["video"] == "long.mp4"] == [None]
 
 
-@pytest.mark.parametrize("command", ["index", "search"])
+@pytest.mark.parametrize("command", ["index", "search taxi --folder", "demo --folder"])
 def test_commands_load_the_revision_that_the_table_names(checkpoint, folder, monkeypatch, command):
     own, asked = replace(checkpoint, revision="0123abc"), []
     embed_videos(folder, folder / ".vitaclip-index", own, window=2)
-    module = importlib.import_module(f"vitaclip_hf.cli.{ {'index': 'embed'}.get(command, command) }")
+    module = importlib.import_module(f"vitaclip_hf.cli.{command.split()[0].replace('index', 'embed')}")
+    monkeypatch.setattr("vitaclip_hf.examples.app", SimpleNamespace(run=lambda *_: None), raising=False)
     monkeypatch.setattr(module, "loaded_checkpoint", lambda *_, **given: asked.append(given["revision"]) or own)
-    assert main([command, *(["taxi", "--folder"] if command == "search" else []), str(folder)]) in (0, 1)
-    assert asked == ["0123abc"]
+    assert main([*command.split(), str(folder)]) in (0, 1) and asked == ["0123abc"]
 
 
 def test_another_model_is_refused(checkpoint, folder, place):
@@ -410,12 +411,13 @@ def test_contact_sheet(folder):
     texts = [text.get_text() for text in axes.texts]
     assert texts[0] == "balloon" and "long.mp4" in texts and "2.0 – 4.0 s" in texts and "0.25" in texts
     [long_name] = [text for text in texts if "yellow" in text or text.startswith("…")]
-    assert long_name.startswith("…") and BELL.endswith(long_name[1:])
-    assert len(long_name) > 10
+    assert len(long_name) > 10 and long_name.startswith("…") and BELL.endswith(long_name[1:])
     balloon, bell = (image.get_array().reshape(-1, 3).astype(int) for image in axes.images)
     assert ((balloon - [237, 76, 92]) ** 2).sum(1).min() < 2000 < ((bell - [237, 76, 92]) ** 2).sum(1).min()
     with pytest.raises(ValueError, match="nothing to draw"):
         draw_contact_sheet([], folder)
+    write_stamped(folder / "late.mkv", range(500, 800, 10), audio_from=0)  # frame n is as light as n; 0 is shown at 5 s
+    assert middle_frame(folder, Moment("late.mkv", 6, 7, 1.0)).mean() == pytest.approx(15, abs=2)
 
 
 def test_commands(folder, tmp_path, place, capsys):
@@ -425,9 +427,8 @@ def test_commands(folder, tmp_path, place, capsys):
     assert printed.out == "4 new, 0 unchanged, 1 failed, 5 windows\n" and "broken.mp4" in printed.err
     assert main(["index", str(folder)]) == 1  # the model of the table
     assert capsys.readouterr().out == "0 new, 5 unchanged, 1 failed\n"
-    sheet = tmp_path / "hits.png"
+    sheet, page = tmp_path / "hits.png", tmp_path / "hits.html"
     search = ["search", TEXT, "--folder", str(folder), "--top-k", "2"]
-    page = tmp_path / "hits.html"
     assert main([*search, "--contact-sheet", str(sheet), "--page", str(page), "--format", "json"]) == 0
     hits = json.loads(capsys.readouterr().out)
     assert [hit["path"] for hit in hits] == ["taxi_moving_left.mp4", "taxi_spinning.mp4"]
@@ -447,10 +448,8 @@ def test_the_number_type_is_that_of_the_table(folder, capsys):
     command = ["index", str(folder), *MODEL, "--window", "2"]
     assert main([*command, "--dtype", "bfloat16"]) == 1
     store = VideoStore(folder / ".vitaclip-index")
-    assert store.settings["dtype"] == "bfloat16" and main(command) == 1
-    capsys.readouterr()
-    assert main([*command, "--dtype", "float32"]) == 2
-    assert "bfloat16" in capsys.readouterr().err
+    assert store.settings["dtype"] == "bfloat16" and main(command) == 1 and main([*command, "--dtype", "float32"]) == 2
+    assert "bfloat16, not with" in capsys.readouterr().err
     assert main(["search", TEXT, "--folder", str(folder), "--top-k", "1", "--format", "json"]) == 0
     (hit,) = json.loads(capsys.readouterr().out)
     half = load_checkpoint(DEMO / "checkpoint", dtype=torch.bfloat16)
@@ -465,7 +464,9 @@ def test_the_number_type_is_that_of_the_table(folder, capsys):
         (["embed", "no.mp4", *MODEL, "--output", "{folder}/x"], "no.mp4"),
         (["embed", SAMPLES[0], *MODEL, "--output", "{folder}/x", "--stride", "1"], "--stride"),
         (["embed", "x", *MODEL, "--output", "{folder}/x", "--engine", "ray", "--device", "cuda:1"], "--device is for"),
+        (["embed", SAMPLES[0], *MODEL, "--output", "{folder}/x", "--num-model-actors", "2"], "is for the --engine ray"),
         (["search", "--folder", "{folder}"], "give either TEXT or --video"),
+        (["search", "--video", "x", "--template", "a {{}}", "--folder", "{folder}"], "--template is for TEXT"),
         (["search", "x", "--folder", "{folder}", "--contact-sheet", "hits.doc"], "--contact-sheet hits.doc: the name"),
         (["search", "x", "--index", "{folder}/old"], "no index of this version"),
         (["search", "x", "--index", "nothing://x"], "nothing"),

@@ -299,7 +299,7 @@ def test_picture():
         assert np.allclose((data.baseline - data.values) / LANE_BAR, inside * score, atol=1e-6)
 
 
-def test_command(checkpoint, joined, scenes, tmp_path, capsys):
+def test_command(checkpoint, joined, damaged, scenes, tmp_path, capsys):
     arguments = ["timeline", str(joined), "--model", str(DEMO / "checkpoint"), "--window", "2", "--stride", "1"]
     labels = [scene.label for scene in scenes]
     outputs = [tmp_path / f"t.{ending}" for ending in ("json", "vtt", "png")]
@@ -324,6 +324,11 @@ def test_command(checkpoint, joined, scenes, tmp_path, capsys):
     score, cosine = re.findall(r"(?:score of a window is|highest cosine) ([\d.]+)[,;]", capsys.readouterr().err)
     assert float(score) == pytest.approx(max(one.scores.max() for one in full), abs=0.05)
     assert float(cosine) == pytest.approx(max(one.cosines.max() for one in full), abs=0.02)
+    command[1] = str(tmp_path / "damaged.mp4")
+    Path(command[1]).write_bytes(damaged)
+    assert main([*command, "--on-damage", "skip", "--clips", str(tmp_path / "whole")]) == 0
+    lengths = [open_video(clip).metadata.total_num_frames for clip in (tmp_path / "whole").iterdir()]
+    assert sum(lengths) == open_video(command[1], on_damage="skip").metadata.total_num_frames == 96
 
 
 @pytest.mark.parametrize(

@@ -42,13 +42,11 @@ def test_the_first_step_and_the_full_queue_after_it_are_not_counted():
     step(throughput, clock, waited=2, computing=1)
     assert throughput.seconds_a_step() is None
     step(throughput, clock, waited=2, computing=1)
-    assert throughput.seconds_a_step() == 3
-    assert throughput.next_window() == (6, 8, 4)
+    assert throughput.seconds_a_step() == 3 and throughput.next_window() == (6, 8, 4)
     step(throughput, clock, waited=0.5, computing=1)
     clock.now += 50  # an evaluation
     throughput.leave_out(50)
-    assert throughput.next_window() == (1.5, 4, 0.5)
-    assert throughput.seconds_a_step() == 2.5  # (3 + 3 + 1.5) / 3
+    assert throughput.next_window() == (1.5, 4, 0.5) and throughput.seconds_a_step() == 2.5  # (3 + 3 + 1.5) / 3
     throughput.restart()
     step(throughput, clock, waited=1, computing=1)
     assert throughput.next_window() is None
@@ -80,11 +78,12 @@ def training(tmp_path, **given) -> VitaClipTrainingArguments:
 def test_estimate_by_hand(tmp_path, tokenizer):
     model = tiny_model(tokenizer=tokenizer)
     model.freeze_backbone()
-    every = sum(p.numel() for p in model.parameters())
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    every, trained = (model.num_parameters(only_trainable=only) for only in (False, True))
     state = TrainerState(max_steps=100, global_step=10, save_steps=20, num_train_epochs=1)
     args = training(tmp_path, save_strategy="steps", gradient_accumulation_steps=2, save_total_limit=2)
     assert needed_disk(args, state, model) == 3 * 4 * (every + 2 * trained)  # 5 saves, 2 kept, a third while written
+    args.save_total_limit = 0  # keeps all
+    assert needed_disk(args, state, model) == 5 * 4 * (every + 2 * trained) + 4 * every
     line = start_summary(args, state, model, disk=7 * 10**9)
     assert line.startswith(f"90 steps of 6 videos; {trained:,} of {every:,} parameters train; disk up to 7.00 GB of ")
     assert needed_disk(training(tmp_path, save_strategy="no", prompts_only=True), state, model) == 4 * trained

@@ -71,7 +71,8 @@ def classify(
             raise ValueError(f"`picture` draws one video; got {len(sources)}.")
         check_ending("picture", picture)
     started = time.perf_counter()
-    classifier = loaded_checkpoint(model, device, dtype).classifier()
+    checkpoint = loaded_checkpoint(model, device, dtype)
+    classifier = checkpoint.classifier()
     num_labels = len(classifier.scorer(texts, template or "{}").labels)
     settings: dict[str, Any] = {"candidate_labels": texts, "hypothesis_template": template, "num_views": num_views}
     settings |= {"batch_size": batch_size, "top_k": top_k, "min_score": min_score, "min_cosine": min_cosine}
@@ -84,7 +85,7 @@ def classify(
         WRITERS[format](classified(classifier, sources, settings, failed, picture), file)
     counts = [f"{n} {noun}{'s' * (n != 1)}" for n, noun in ((len(sources), "video"), (num_labels, "label"))]
     kind = ", independent scores (sigmoid)" if classifier.encoder.activation == "sigmoid" else ""
-    print_summary(", ".join(counts) + kind, started, classifier.model)
+    print_summary(", ".join(counts) + kind, started, checkpoint)
     if num_labels == 1 and not kind and min_cosine == -1:
         print("vitaclip classify: a single label always scores 100%; see --min-cosine", file=sys.stderr)
     if failed:

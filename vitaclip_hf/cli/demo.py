@@ -26,7 +26,7 @@ def demo(
     from ..library.store import FOLDER, VideoStore
 
     index = (VideoStore(folder / FOLDER).settings if folder else None) or {}
-    model = model or index.get("model")
+    model, revision = (model, None) if model else (index.get("model"), index.get("revision"))
     if model is None and folder is None and app.DEMO.is_dir():
         model = str(app.DEMO / "checkpoint")
-    app.run(loaded_checkpoint(model, device, index.get("dtype")), folder, host, port)
+    app.run(loaded_checkpoint(model, device, index.get("dtype"), revision=revision), folder, host, port)

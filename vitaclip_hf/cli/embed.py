@@ -136,5 +136,5 @@ def fill(
         report = embed_videos(videos, place, checkpoint, window=window, on_video=show, **run)
     names = ("new", "unchanged", "moved", "deleted", "failed", "windows")
     print(", ".join(f"{report[name]} {name}" for name in names if report[name] or name in ("new", "unchanged")))
-    print_summary(place, started, checkpoint.model)
+    print_summary(place, started, checkpoint)
     return int(report["failed"] > 0)

@@ -16,8 +16,8 @@ def find_videos(arguments: Iterable[str]) -> dict[str, str | None]:
     """
     The videos that arguments name, each once, in the order of the arguments.
 
-    A file or URL is taken as it is. A folder gives its video files, in its subfolders too, sorted. A glob (`*`, `?`,
-    `[…]`, `**`) gives what it matches, sorted.
+    A file or URL is taken as it is. A folder gives its video files, in its subfolders too, sorted; hidden ones are left
+    out. A glob (`*`, `?`, `[…]`, `**`) gives what it matches, sorted.
 
     Args:
         arguments (`Iterable[str]`): files, folders, globs and URLs.
@@ -50,11 +50,13 @@ def _videos_of(argument: str) -> Iterator[tuple[str, str | None]]:
 
 
 def _videos_at(path: str) -> Iterator[tuple[str, str | None]]:
+    from ..data.video_folders import files_below
+
     if not os.path.isdir(path):
         yield path, None
         return
-    files = [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names if is_video_name(name)]
-    yield from ((file, None) for file in sorted(files))
+    files = sorted(os.path.join(path, name) for name in files_below(Path(path)) if is_video_name(name))
+    yield from ((file, None) for file in files)
     if not files:
         yield path, f"{path}: there is no video file in this folder"
 

@@ -101,10 +101,10 @@ def _alternatives() -> str:
     return f", one of these on this machine: {', '.join(names)}" if names else ""
 
 
-def print_summary(text: str, started: float, model: Any) -> None:
+def print_summary(text: str, started: float, checkpoint: Any) -> None:
     """Prints what was done on stderr, with the seconds that it took, where the model ran, and its name."""
-    seconds, name = time.perf_counter() - started, shown(str(model.config.name_or_path))
-    print(f"{text}, {seconds:.1f} s in {dtype_of(model)} on {model.device}, {name}", file=sys.stderr)
+    seconds, model = time.perf_counter() - started, checkpoint.model
+    print(f"{text}, {seconds:.1f} s in {dtype_of(model)} on {model.device}, {shown(checkpoint.name)}", file=sys.stderr)
 
 
 def dtype_of(model: Any) -> str:

@@ -46,6 +46,8 @@ def search(
     """
     if (text is None) == (video is None):
         raise ValueError("give either TEXT or `video`.")
+    if video is not None and template:
+        raise ValueError("`template` is for TEXT; a video needs none.")
     if contact_sheet is not None:
         check_ending("contact_sheet", contact_sheet)
     from ..library.moments import clock

@@ -101,7 +101,8 @@ def timeline(
     for path in output or ():
         write(path, segments, video, opened.metadata, searched.labels, drawn_cells, thumbnails)
     if clips is not None:
-        report_clips(clips, [(video, one.start, one.end, one.label) for one in segments])
+        reading = replace(searched.reader.options, max_seconds=None)
+        report_clips(clips, [(video, one.start, one.end, one.label) for one in segments], reading)
     if highest and not segments:
         score, cosine = map(max, zip(*highest, strict=True))
         hint = f"the highest score of a window is {score:.2g}, the highest cosine {cosine:.2g}; a segment needs --high"
@@ -110,7 +111,7 @@ def timeline(
     for error in errors:
         print(f"vitaclip timeline: {error}", file=sys.stderr)
     counts = f"{len(segments)} segment{'s' * (len(segments) != 1)}, {len(searched.labels)} labels"
-    print_summary(counts, started, checkpoint.model)
+    print_summary(counts, started, checkpoint)
     return 1 if errors else 0
 
 
@@ -155,11 +156,11 @@ def remembered(cells: Iterable[Any], drawn: list[Any], thumbnails: Any) -> Itera
         yield cell
 
 
-def report_clips(folder: Path, moments: list[tuple[str, float, float, str]]) -> None:
+def report_clips(folder: Path, moments: list[tuple[str, float, float, str]], options: Any = None) -> None:
     """Cuts the moments out, and says which were copied."""
     from ..library.clips import write_clips
 
-    for path, how in write_clips(folder, moments):
+    for path, how in write_clips(folder, moments, options):
         print(f"vitaclip: {shown(str(path))} {how}", file=sys.stderr)
 
 

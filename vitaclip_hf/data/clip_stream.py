@@ -11,7 +11,7 @@ from ..model.video_inputs import VideoReader
 from .clip_reading import NO_LABEL, ClipReading
 from .seeds import derive_seed
 from .text_files import AnnotationError
-from .video_sources import HubColumns, encoded_video, video_name
+from .video_sources import HubColumns, encoded_video
 
 
 class Place(NamedTuple):
@@ -151,7 +151,7 @@ class ClipStream(ClipReading, IterableDataset):
         if record is None:
             return {"pixel_values_videos": self.blank(), "labels": NO_LABEL, "index": -1, "seed": seed}
         video = record[self.columns.video]
-        name = video_name(video, f"record {position}")
+        name = (video.get("path") if isinstance(video, dict) else None) or f"record {position}"
         label = self.columns.label_of(record[self.columns.label], name)
         if label is None and self.training:
             raise AnnotationError(f"{name} has no label; leave it out of the training.")

@@ -63,7 +63,7 @@ class _Loader(yaml.SafeLoader):
         mapping = super().construct_mapping(node, deep)
         names = [key.value for key, _ in node.value]
         if len(mapping) < len(names):
-            repeated = next(name for place, name in enumerate(names) if name in names[:place])
+            repeated = next((name for place, name in enumerate(names) if name in names[:place]), names[-1])  # 1 and 1.0
             raise yaml.constructor.ConstructorError(None, None, f"{repeated!r:.100} occurs twice", node.start_mark)
         return mapping
 

@@ -45,7 +45,7 @@ _EXTENSION = "|".join(map(re.escape, VIDEO_EXTENSIONS))
 _PATH_THEN_LABEL = re.compile(rf'("(?:[^"]|"")+"|.+(?:{_EXTENSION}))(\s*[,;]\s*|\s+)(\S.*)', re.IGNORECASE)
 _PATH_INSIDE = re.compile(rf"(?:{_EXTENSION})[^\w./\\ -]", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?\d{1,18}(?:\.0)?")  # pandas writes whole numbers as `3.0` where some are missing
-_LIKE_A_NUMBER = re.compile(r"[+-]?[\d.]+(?:e[+-]?\d+)?", re.IGNORECASE)
+LIKE_A_NUMBER = re.compile(r"[+-]?[\d.]+(?:e[+-]?\d+)?", re.IGNORECASE)
 _SEVERAL = re.compile(r"[\[({]\s*(?:['\"]|-?\d)|-?\d+(?:[\s,;]+-?\d+)+$")  # `[0, 3]`, `120 1`
 _COLUMN_AFTER_LABEL = re.compile(r"[,;\t](?!\s)")
 
@@ -206,7 +206,7 @@ def _numbered(listings: list[Listing], names: bool = False) -> list[Listing]:
     if all(map(_NUMBER.fullmatch, texts.values())):
         numbers: dict[Any, int] = {label: int(text.removesuffix(".0")) for label, text in texts.items()}
         return [item._replace(label=numbers.get(item.label)) for item in listings]
-    if any(isinstance(label, int) for label in texts) or all(map(_LIKE_A_NUMBER.fullmatch, texts.values())):
+    if any(isinstance(label, int) for label in texts) or all(map(LIKE_A_NUMBER.fullmatch, texts.values())):
         wrong = next(item for item in listings if not _NUMBER.fullmatch(texts.get(item.label, "0")))
         raise AnnotationError(
             f"{wrong.where}: expected class names, or whole numbers in all rows, got the label {wrong.label!r:.60}; a "

@@ -4,7 +4,6 @@ import csv
 import hashlib
 import json
 import os
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from .class_names import ClassIndex, checked_class_names
 from .listings import SPLITS, is_url
+from .lists import LIKE_A_NUMBER
 from .seeds import draw_order
 from .text_files import AnnotationError
 
@@ -179,8 +179,8 @@ class AnnotationTable:
         Args:
             path (`str` or `Path`): the file to write.
         """
-        numbers = any(re.fullmatch(r"[+-]?\d+(\.0)?", name) for name in self.class_names)
-        header = ["path", "label_name" if numbers else "label"]  # so that `7` is read as a name
+        numbers = any(map(LIKE_A_NUMBER.fullmatch, self.class_names))
+        header = ["path", "label_name" if numbers else "label"]  # so that `7` and `1.5` are read as names
         several = len({sample.split for sample in self.samples}) > 1
         with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.writer(file)

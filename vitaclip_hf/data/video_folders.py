@@ -27,7 +27,7 @@ def listed_folder(root: Path) -> ListedVideos:
     """
     folders = _subfolders(root)
     splits = {folder: SPLIT_WORDS[folder.name.lower()] for folder in folders if folder.name.lower() in SPLIT_WORDS}
-    files = sorted(_files_below(root), key=lambda name: name.split("/"))
+    files = sorted(files_below(root), key=lambda name: name.split("/"))
     metadata = _metadata_of(root, splits)
     notes = metadata.notes
     if metadata.listings:
@@ -68,7 +68,7 @@ def _subfolders(folder: Path) -> list[Path]:
     return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _files_below(root: Path) -> Iterator[str]:
+def files_below(root: Path) -> Iterator[str]:
     """The files in a folder and its subfolders, as paths within it, sorted; what is hidden is left out."""
     for place, folders, names in os.walk(root, onerror=_refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))

@@ -125,12 +125,6 @@ def _video_column(features: Any) -> str:
     return names[0]
 
 
-def video_name(video: Any, place: str) -> str:
-    """The path of an undecoded video, or its place in the data set if it has no path."""
-    path = video.get("path") if isinstance(video, dict) else None
-    return path or place
-
-
 def encoded_video(video: Any, name: str, options: ReadOptions | None = None) -> str | bytes:
     """
     A source for [`open_video`]: the bytes of an undecoded value, else its path. A remote file is downloaded.

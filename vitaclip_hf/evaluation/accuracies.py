@@ -11,7 +11,7 @@ import numpy as np
 from ..data.metrics import METRICS, accuracies, ranks_in_ranking
 from .plan import EvaluationPlan, EvaluationSplit
 from .progress_log import VideoResult
-from .protocols import OLD_NAMES, Protocol
+from .protocols import Protocol
 
 
 ROW_TITLES = {"vita_clip": "Vita-CLIP", "frozen_clip": "frozen CLIP"}
@@ -86,7 +86,7 @@ def markdown_table(results: Mapping[str, Any]) -> str:
     """Accuracies in percent, one line for each split, with the setting below.
 
     Args:
-        results: the content of a `results.json`.
+        results: the content of a `results.json`, as [`read_results`] gives it.
     """
     class_split, several = results.get("class_split"), len(results["splits"]) > 1
     title = results["protocol"]["name"] + (f" ({class_split['label']})" if class_split else "")
@@ -128,14 +128,9 @@ def percent(value: Mapping[str, float | None] | float | None) -> str:
     return "–" if mean is None else f"{100 * mean:.1f}" + ("" if std is None else f" ± {100 * std:.1f}")
 
 
-def protocol_of(results: Mapping[str, Any]) -> dict[str, Any]:
-    """The protocol in a `results.json`; clip settings have their new names in results of earlier versions too."""
-    return {OLD_NAMES.get(name, name): value for name, value in results["protocol"].items()}
-
-
 def _setting(results: Mapping[str, Any]) -> str:
     """One line with the model and the setting: frames, views, texts and cost."""
-    protocol, model, gmacs = protocol_of(results), results["model"], results["cost"].get("gmacs_per_view")
+    protocol, model, gmacs = results["protocol"], results["model"], results["cost"].get("gmacs_per_view")
     dense = f", stride {protocol['frame_stride']}" if protocol["sampling"] == "dense" else ""
     templates = "; ".join(f"`{template}`" for template in protocol["templates"])
     if any(split["text"] == "supervised" for split in results["splits"].values()):

@@ -7,8 +7,8 @@ from typing import Any
 from ..data.metrics import METRICS
 from ..data.text_files import content_errors, read_json
 from ..model.video_inputs import SETTINGS
-from .accuracies import mean_and_std, protocol_of
-from .protocols import EvaluationError
+from .accuracies import mean_and_std
+from .protocols import OLD_NAMES, EvaluationError
 
 
 # What `results.json` must have, and what must be in each of these tables.
@@ -31,7 +31,8 @@ def read_results(file: Path | str) -> dict[str, Any]:
         complete = all(content[table].keys() >= names for table, names in REQUIRED.items())
         if not complete or "limited" not in content or not content["rows"].keys():
             raise ValueError("it is incomplete")
-        return content | {"protocol": protocol_of(content)}
+        renamed = {OLD_NAMES.get(name, name): value for name, value in content["protocol"].items()}
+        return content | {"protocol": renamed}
 
 
 def different_settings(*results: Mapping[str, Any]) -> list[str]:

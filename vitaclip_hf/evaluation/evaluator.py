@@ -33,7 +33,6 @@ from .protocols import EvaluationError
 TOP = 5  # classes that are kept of each video
 USUAL = ("auto", "pyav", "read", "error", "coded")  # ways of reading; others are named in the results
 VOLATILE = ("_name_or_path", "transformers_version", "architectures", "dtype")  # no predictions depend on these
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Evaluator:

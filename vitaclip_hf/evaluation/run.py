@@ -25,10 +25,11 @@ from tqdm import tqdm
 from ..data.class_descriptions import read_class_descriptions
 from ..data.folder_lock import FolderLock
 from ..loading.checkpoint import load_checkpoint
+from ..loading.guards import number_type
 from ..model.machine import fast_dtype
 from ..model.read_options import ReadOptions
 from .accuracies import markdown_table
-from .evaluator import DTYPES, Evaluator
+from .evaluator import Evaluator
 from .plan import plan_evaluation
 from .progress_log import EvaluationLog
 from .protocols import OPTIONS, EvaluationError, load_protocol
@@ -107,6 +108,7 @@ def evaluate(
         CheckpointError: a checkpoint that cannot be loaded.
         EvaluationError: arguments, protocol, checkpoint and results folder do not fit together, or the memory is full.
         FolderInUseError: another evaluation works in the results folder.
+        ValueError: no such `dtype`.
 
     Example:
 
@@ -142,7 +144,7 @@ def evaluate(
             blend=arguments.blend,
             descriptions=read_class_descriptions(arguments.descriptions) if arguments.descriptions else None,
             device=state.device,
-            dtype=fast_dtype(state.device) if arguments.dtype == "auto" else DTYPES[arguments.dtype],
+            dtype=fast_dtype(state.device) if arguments.dtype == "auto" else number_type(arguments.dtype),
             **changes,
         )
         log = EvaluationLog(folder, evaluator.setup)

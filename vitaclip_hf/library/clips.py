@@ -4,13 +4,14 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from ..model.containers import opened_container
 from ..model.decoding import open_video
+from ..model.read_options import ReadOptions
 from ..model.sources import VideoDecodingError
 from .windows import MOMENT
 
@@ -20,23 +21,27 @@ UNIT = Fraction(1, 90_000)  # of the stamps of frames that are encoded
 COLORS = ("color_range", "colorspace", "color_primaries", "color_trc", "sample_aspect_ratio")
 
 
-def write_clips(folder: str | Path, moments: Iterable[tuple[Any, float, float, str]]) -> Iterator[tuple[Path, str]]:
+def write_clips(
+    folder: str | Path, moments: Iterable[tuple[Any, float, float, str]], options: ReadOptions | None = None
+) -> Iterator[tuple[Path, str]]:
     """
     Cuts moments out as files `001 label.mp4`, with their sound.
 
     MP4 and QuickTime keep their format, other videos become Matroska. Where a keyframe lies within a tenth of a second
     of the start, the data is copied; else the pictures are encoded anew as H.264. Of a video whose stamps begin anew,
-    leave out an hour or are missing, or whose keyframes are rare, the pictures are cut without sound.
+    leave out an hour or are missing, or whose keyframes are rare, or of which damaged frames are left out, the pictures
+    are cut without sound.
 
     Args:
         folder: where to; made if missing.
         moments: of each the video (a path or URL), start and end in seconds, and its label.
+        options ([`ReadOptions`], *optional*): how the videos are read, without `max_seconds`.
 
     Yields:
         The path of each file, and `"copied"` or `"re-encoded"`.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
-    opened = lru_cache(1)(open_video)
+    opened = lru_cache(1)(partial(open_video, options=options))
     for number, (source, start, end, label) in enumerate(moments, start=1):
         ending = Path(str(source)).suffix.lower()
         name = re.sub(r"[^\w.-]+", " ", label).strip()[:80]
@@ -61,7 +66,7 @@ def _write_clip(path: Path, reader: Any, start: float, end: float) -> str:
         finds_keyframes = not {"mov", "matroska"}.isdisjoint(container.format.name.split(","))
         packets: Any = container.demux(video, *container.streams.audio)
         first = None
-        if reader.has_plain_stamps:
+        if reader.has_plain_stamps and not reader.metadata.frames_left_out:
             place = zero + start + NEAR if finds_keyframes else max(start - 10, 0)
             with suppress(av.error.FFmpegError):  # of a file that marks no keyframes
                 container.seek(round(place * av.time_base))

@@ -64,6 +64,6 @@ def draw_contact_sheet(hits: Sequence[Moment], folder: str | Path, title: str | 
 def middle_frame(folder: str | Path, hit: Moment) -> np.ndarray:
     """The frame in the middle of a hit, small, of shape `(height, width, 3)`."""
     video = open_video(hit.path if "://" in hit.path else Path(folder, hit.path))
-    metadata = video.metadata
-    number = min(round((hit.start + hit.end) / 2 * (metadata.fps or 0)), metadata.total_num_frames - 1)
+    metadata, middle = video.metadata, (hit.start + hit.end) / 2 - getattr(video.metadata, "start", 0.0)
+    number = min(round(middle * (metadata.fps or 0)), metadata.total_num_frames - 1)
     return thumbnail_of(video.read([max(number, 0)])[0].permute(1, 2, 0).numpy(), PICTURE_HEIGHT)

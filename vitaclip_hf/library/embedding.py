@@ -20,6 +20,7 @@ import torch
 
 from ..data.listings import is_video_name
 from ..data.output_files import storable
+from ..data.video_folders import files_below
 from ..loading.checkpoint import Checkpoint, load_checkpoint
 from ..loading.checksums import sha256_of
 from ..model.machine import reading_threads
@@ -93,6 +94,8 @@ def embed_videos(
     """
     if engine not in ("local", "ray") or batch_size < 1 or num_model_actors < 1:
         raise ValueError("`engine` must be local or ray, `batch_size` and `num_model_actors` at least 1.")
+    if engine == "local" and num_model_actors > 1:
+        raise ValueError("`num_model_actors` is for the `engine` ray; the local one is this process.")
     folder = Path(videos) if isinstance(videos, (str, Path)) else None
     if folder is not None and not folder.is_dir():
         raise NotADirectoryError(f"{folder}: no such folder.")
@@ -154,10 +157,9 @@ def _settings(
 
 def videos_in(folder: Path) -> Iterator[_File]:
     """The video files of a folder and its subfolders; hidden ones are left out."""
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder)
-        if is_video_name(path.name) and path.is_file() and not any(part.startswith(".") for part in name.parts):
-            yield _file(str(path), name.as_posix())
+    for name in sorted(files_below(folder)):
+        if is_video_name(name) and (folder / name).is_file():
+            yield _file(str(folder / name), name)
 
 
 def _file(source: str, video: str | None = None) -> _File:

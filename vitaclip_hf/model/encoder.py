@@ -250,7 +250,7 @@ def check_labels(labels: Any, argument: str = "labels") -> dict[str, tuple[str, 
 
 def check_templates(templates: Any, argument: str = "templates") -> tuple[str, ...]:
     """One template or several, as a tuple; a `ValueError` names `argument` if one lacks `{}`, or if there is none."""
-    templates = (templates,) if isinstance(templates, str) else tuple(templates)
+    templates = (templates,) if isinstance(templates, str) or not isinstance(templates, Iterable) else tuple(templates)
     wrong = [template for template in templates if not _is_text(template) or "{}" not in template]
     if wrong or not templates:
         raise ValueError(f"`{argument}` needs `{{}}` where the label goes, got {wrong or templates!r:.200}.")

@@ -192,12 +192,9 @@ class LimitedBody:
         self.received += len(body)
         self.end = (self.end + body[-4096:])[-4096:]  # a boundary has 70 characters at most
         if self.received > self.limit:
-            raise too_many_bytes(self.limit)
+            reason = f"the request has more than {self.limit:,} bytes."
+            raise RequestError(413, "upload_too_large", reason, {"Connection": "close"})
         return message
-
-
-def too_many_bytes(limit: int) -> RequestError:
-    return RequestError(413, "upload_too_large", f"the request has more than {limit:,} bytes.", {"Connection": "close"})
 
 
 def create_app(checkpoint: Checkpoint, limits: Limits | None = None) -> FastAPI:

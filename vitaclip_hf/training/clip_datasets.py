@@ -108,9 +108,5 @@ def make_augmentation(arguments: AugmentationArguments, video_processor: VitaCli
 
 def make_mixer(arguments: AugmentationArguments, num_classes: int) -> ClipMixer | None:
     """Mixup, cutmix and label smoothing, or `None` if none is asked for."""
-    if not (arguments.mixup or arguments.cutmix or arguments.label_smoothing):
-        return None
-    return ClipMixer(
-        num_classes, mixup=arguments.mixup, cutmix=arguments.cutmix, probability=arguments.mix_probability,
-        label_smoothing=arguments.label_smoothing,
-    )  # fmt: skip
+    values = {name: getattr(arguments, name) for name in ("mixup", "cutmix", "label_smoothing")}
+    return ClipMixer(num_classes, probability=arguments.mix_probability, **values) if any(values.values()) else None

@@ -42,8 +42,9 @@ def needed_disk(args: VitaClipTrainingArguments, state: TrainerState, model: Vit
     checkpoint = final + (0 if args.save_only_model else 2 * trained)  # AdamW has two moments of each
     steps = state.max_steps - state.global_step
     saves = {"no": 0, "steps": math.ceil(steps / max(state.save_steps, 1)), "epoch": math.ceil(state.num_train_epochs)}
-    limit = max(args.save_total_limit or 0, 2 if args.load_best_model_at_end else 1)  # the best one and the last one
-    return most_disk(checkpoint, final, saves.get(args.save_strategy.value, math.inf), limit)
+    limit = max(args.save_total_limit or 0, 0) or steps  # of 0 and below, all are kept
+    limit = max(limit, 2 if args.load_best_model_at_end else 1)  # the best one and the last one
+    return most_disk(checkpoint, final, saves.get(args.save_strategy.value, steps), limit)
 
 
 def most_disk(checkpoint: int, final: int, saves: float, limit: int) -> int:
