@@ -314,6 +314,8 @@ def compare_systems(folder: Path, one: str, other: str) -> str:
     near, rises = {}, {}
     for name in (one, other):
         own = {rate: points for (system, rate), points in runs.items() if system == name}
+        if not own:
+            raise SystemExit(f"{folder}: no finished run of {name}.")
         means = {rate: np.mean([each[-1][supervised] for each in points.values()]) for rate, points in own.items()}
         near[name] = {rate: own[rate] for rate, mean in means.items() if mean >= max(means.values()) - 0.02}
         rises[name] = [each for points in near[name].values() for each in points.values() if len(each) > 1]
