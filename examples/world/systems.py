@@ -17,6 +17,7 @@ from transformers import (
     CLIPConfig,
     CLIPModel,
     CLIPVisionConfig,
+    PreTrainedModel,
     XCLIPConfig,
     XCLIPModel,
 )
@@ -61,9 +62,10 @@ class Start:
         return {name: nn.functional.normalize(own, dim=-1) for name, own in embeds.items()}
 
 
+@torch.autocast("cpu", enabled=False)  # scores near each other would be equal in bfloat16
 def compare(videos: torch.Tensor, classes: torch.Tensor, logit_scale: torch.Tensor) -> torch.Tensor:
     """Scaled cosines `[B, C]` of `[B, E]` with `[C, E]` or with classes of each video's own, `[B, C, E]`."""
-    videos, classes = (nn.functional.normalize(embeds, dim=-1) for embeds in (videos, classes))
+    videos, classes = (nn.functional.normalize(embeds.float(), dim=-1) for embeds in (videos, classes))
     cosines = (classes @ videos[..., None]).squeeze(-1) if classes.ndim == 3 else videos @ classes.T
     return logit_scale.exp() * cosines
 
@@ -193,7 +195,7 @@ class TemporalTransformer(nn.Module):
         self.residual = residual
         self.position = nn.Parameter(torch.randn(NUM_FRAMES, width) * 0.02)
         size = {"hidden_size": width, "intermediate_size": 4 * width, "num_attention_heads": 4}
-        self.encoder = CLIPEncoder(CLIPVisionConfig(num_hidden_layers=layers, attn_implementation="sdpa", **size))
+        self.encoder = CLIPEncoder(CLIPVisionConfig(num_hidden_layers=layers, attn_implementation="eager", **size))
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         seen = self.encoder(inputs_embeds=frames + self.position).last_hidden_state
@@ -210,6 +212,7 @@ class LinearProbe(System):
         width = CLIPModel.from_pretrained(start.clip).config.vision_config.hidden_size
         self.linear = nn.Linear(width, len(start.texts["training"]))
 
+    @torch.autocast("cpu", enabled=False)
     def forward(self, features: torch.Tensor, texts: str) -> torch.Tensor | None:
         return self.linear(features.mean(1)) if texts == "training" else None
 
@@ -353,4 +356,7 @@ def build(name: str, start: Start, seed: int) -> System:
     """A fresh system; the seed decides everything random in it."""
     torch.manual_seed(seed)
     system = SYSTEMS[name].build(start)
+    for part in system.modules():
+        if isinstance(part, PreTrainedModel):  # torch's own takes most of a step going back in bfloat16 on a processor
+            part.set_attn_implementation("eager")
     return system if SYSTEMS[name].rates else system.requires_grad_(False)
