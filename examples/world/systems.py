@@ -74,6 +74,7 @@ class System(nn.Module):
     """What the systems have in common."""
 
     on_features = False
+    blend = 0.0  # weight of the frozen CLIP's video features in a test
 
     def __init__(self, start: Start):
         super().__init__()
@@ -125,9 +126,10 @@ class VitaClip(System):
         self.contexts, self.names, self.distillation = contexts, names, distillation
 
     def video_embeds(self, clips: torch.Tensor, plain: bool = False) -> torch.Tensor:
-        """Normalised, `[B, E]`; of the frozen CLIP if `plain`."""
+        """Normalised, `[B, E]`; of the frozen CLIP if `plain`. With a `blend`, on the way to those."""
         features = self.model.get_video_features(clips, use_prompts=not plain).pooler_output
-        return nn.functional.normalize(features, dim=-1)
+        embeds = nn.functional.normalize(features, dim=-1)
+        return embeds.lerp(self.video_embeds(clips, plain=True), self.blend) if self.blend and not plain else embeds
 
     def forward(self, clips: torch.Tensor, texts: str) -> torch.Tensor:
         learned = self.contexts and texts == "training"

@@ -47,6 +47,8 @@ from world import (
 TEST_THINGS = 40  # unseen things of a replicate's videos
 BATCH, WEIGHT_DECAY, WARM_UP = 16, 0.01, 50
 SAVE_EVERY = 100
+BLEND = 0.5  # of `blended`: each `vita` is tested a second time
+NAMES = [*SYSTEMS, "blended"]
 DRAWN_AT_ONCE = 50
 
 
@@ -202,7 +204,17 @@ def test(name: str, system: System, replicate: Replicate) -> tuple[dict[str, flo
     return accuracies, answers
 
 
-def run(name: str, rate: float | None, replicate: Replicate, steps: int, state: Path) -> tuple[dict, dict]:
+def compile_parts(system: System) -> None:
+    """Compiles what takes most of a step. Needs a C++ compiler; the steps are the same but for rounding."""
+    torch.compiler.reset()
+    for name, part in system.named_modules():
+        if name.split(".")[-1] in ("vision_model", "text_model", "temporal", "mit"):
+            part.compile(dynamic=False)
+
+
+def run(
+    name: str, rate: float | None, replicate: Replicate, steps: int, state: Path, compiled: bool
+) -> tuple[dict, dict]:
     """Trains and tests one system; goes on from `state`."""
     kinds = SYSTEMS[name].all_kinds
     system = build(name, replicate.start(kinds), replicate.number)
@@ -224,6 +236,8 @@ def run(name: str, rate: float | None, replicate: Replicate, steps: int, state: 
             part.load_state_dict(saved["states"][key])
         done, record = saved["step"], saved["record"]
         spent = record["cpu_seconds"]
+    if compiled:
+        compile_parts(system)
     order = torch.Generator().manual_seed(replicate.seed(1))
     epochs = -(-steps * BATCH // len(clips.labels))
     rows = torch.cat([torch.randperm(len(clips.labels), generator=order) for _ in range(epochs)])[: steps * BATCH]
@@ -241,9 +255,14 @@ def run(name: str, rate: float | None, replicate: Replicate, steps: int, state: 
         schedule.step()
         average.update_parameters(system)
         if step in (steps // 2, steps):
-            # A copy: a test names classes of its own.
-            accuracies, answers = test(name, copy.deepcopy(average.module).eval(), replicate)
+            tested = copy.deepcopy(average.module).eval()  # a copy: a test names classes of its own
+            accuracies, answers = test(name, tested, replicate)
             record["points"].append({"step": step, "loss": loss.item(), **accuracies})
+            if name == "vita":
+                tested.blend = BLEND
+                accuracies, blended = test(name, tested, replicate)
+                record.setdefault("blended", []).append({"step": step, "loss": loss.item(), **accuracies})
+                answers |= {f"{part}, blended": own for part, own in blended.items()}
         if step < steps and (step % SAVE_EVERY == 0 or step == steps // 2):
             record["cpu_seconds"] = spent + time.process_time() - started
             states = {key: part.state_dict() for key, part in parts.items()}
@@ -270,7 +289,7 @@ def work(arguments: argparse.Namespace) -> None:
                         continue
                     if number not in replicates:
                         replicates = {number: Replicate(world, clip, number, arguments.copies)}
-                    record, answers = run(name, rate, replicates[number], arguments.steps, state)
+                    record, answers = run(name, rate, replicates[number], arguments.steps, state, arguments.compile)
                     np.savez_compressed(path.with_suffix(".npz"), **answers)
                     path.write_text(json.dumps(record, indent=1) + "\n")
                     state.unlink(missing_ok=True)
@@ -292,7 +311,9 @@ def read_points(folder: Path) -> dict[tuple[str, float], dict[int, list[dict]]]:
     for path in sorted(folder.glob("*.json")):
         record = json.loads(path.read_text())
         runs[record["system"], record["rate"] or 0][record["replicate"]] = record["points"]
-    return dict(sorted(runs.items(), key=lambda item: (list(SYSTEMS).index(item[0][0]), item[0][1])))
+        if "blended" in record:
+            runs["blended", record["rate"]][record["replicate"]] = record["blended"]
+    return dict(sorted(runs.items(), key=lambda item: (NAMES.index(item[0][0]), item[0][1])))
 
 
 def measures_of(points: dict) -> list[str]:
@@ -348,8 +369,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--only", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--steps", type=int, default=3200)
     parser.add_argument("--copies", type=int, default=16, help="training clips of each class")
+    parser.add_argument("--compile", action="store_true", help="train compiled systems (needs a C++ compiler)")
     parser.add_argument("--report", action="store_true", help="print the tables only")
-    parser.add_argument("--compare", nargs=2, choices=SYSTEMS, help="print what may be said of two systems only")
+    parser.add_argument("--compare", nargs=2, choices=NAMES, help="print what may be said of two systems only")
     parsed = parser.parse_args(arguments)
     parsed.output.mkdir(parents=True, exist_ok=True)
     if parsed.compare:

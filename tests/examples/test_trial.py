@@ -57,7 +57,10 @@ def test_every_system_trains_and_answers(run_trial, tmp_path, capsys):
             assert last["unseen pairs, label"] <= last["unseen pairs, thing"]
         same_towers = last["names of stills, towers"] == frozen["names of stills, towers"]
         assert same_towers or name in ("vifi", "xclip", "actionclip", "ceiling")
+        assert ("blended" in record) == (name == "vita") and ("trained, label, blended" in kept) == (name == "vita")
+    assert [point["step"] for point in records["vita"]["blended"]] == [1, 2]
     table = capsys.readouterr().out
+    assert table.count("| blended |") == table.count("| vita |") > 10
     assert table.count("| linear |") == 4 and "| unseen motions, motion, thing given | rate |" in table
 
 
@@ -81,6 +84,17 @@ def test_stopped_run_goes_on(run_trial, tmp_path, monkeypatch):
         json.loads((tmp_path / name / "actionclip-3e-05-0.json").read_text()) for name in ("whole", "trial")
     )
     assert whole["points"] == parts["points"]
+
+
+@torch.no_grad()
+def test_blended_features_are_those_of_both(small):
+    world, clip = small
+    system = systems.build("vita", systems.Start(clip, {"training": world.names[:4]}), 0).eval()
+    clips = torch.rand(2, 8, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    own, plain = system.video_embeds(clips), system.video_embeds(clips, plain=True)
+    assert (own - plain).abs().max() > 0.01
+    system.blend = 0.25
+    torch.testing.assert_close(system.video_embeds(clips), 0.75 * own + 0.25 * plain)
 
 
 def test_what_may_be_said_of_two_systems(tmp_path):

@@ -454,6 +454,9 @@ def test_the_number_type_is_that_of_the_table(folder, capsys):
     (hit,) = json.loads(capsys.readouterr().out)
     half = load_checkpoint(DEMO / "checkpoint", dtype=torch.bfloat16)
     assert hit["cosine"] == pytest.approx(store.search(store.embed_text(half, TEXT), 1)[0].cosine, abs=1e-6)
+    for name in ("float32", "bfloat16"):
+        assert main(["embed", SAMPLES[0], *MODEL, "--dtype", name, "--output", str(folder / name)]) == 0
+        assert VideoStore(folder / name).settings["dtype"] == name
 
 
 @pytest.mark.parametrize(

@@ -331,6 +331,9 @@ def test_video_classification(closed, parts, files):
     for result, file in zip(closed(files, batch_size=2), files, strict=True):
         check(result, closed_set_by_hand(parts, file))
     assert closed(files[0], top_k=1) == closed(files[0])[:1] and closed.image_processor is None
+    for bad in (-1, 0, "x", True):
+        with pytest.raises(ValueError, match="`top_k` must be a whole number of at least 1"):
+            closed(files[0], top_k=bad)
 
 
 def test_views_of_the_closed_set_are_averaged_after_the_softmax(closed, parts, files):

@@ -21,6 +21,7 @@ Window = Annotated[
     typer.Option(metavar="S", help="A vector for each S seconds. Default: as before; first 4 (embed: all of it)."),
 ]
 Stride = Annotated[float | None, typer.Option(metavar="S", help="Seconds between windows. Default: the window.")]
+Dtype = Annotated[options.DtypeName | None, typer.Option(help="Number type of the model. Default: auto, or as before.")]
 Retry = Annotated[bool, typer.Option("--retry", help="Read files again that could not be read before.")]
 
 
@@ -34,9 +35,7 @@ def index(
     stride: Stride = None,
     batch_size: options.BatchSize = 8,
     device: options.Device = None,
-    dtype: Annotated[
-        options.DtypeName | None, typer.Option(help="Number type of the model. Default: auto, or as before.")
-    ] = None,
+    dtype: Dtype = None,
     max_seconds: options.MaxSeconds = None,
     on_damage: options.OnDamage = None,
     retry: Retry = False,
@@ -73,6 +72,7 @@ def embed(
     ] = None,
     num_model_actors: Annotated[int, typer.Option(min=1, metavar="N", help="Processes of Ray.")] = 1,
     device: options.Device = None,
+    dtype: Dtype = None,
     on_damage: options.OnDamage = None,
     retry: Retry = False,
 ) -> int:
@@ -98,7 +98,7 @@ def embed(
     run = {"labels": texts, "templates": template, "engine": engine, "batch_size": batch_size, "on_damage": on_damage}
     run |= {"workers": workers, "num_model_actors": num_model_actors, "retry": retry, "stride": stride}
     names = [name for name, error in sources.items() if not error]
-    return fill(names, output, model, device, None, window, None, **run) or int(len(names) < len(sources))
+    return fill(names, output, model, device, dtype, window, None, **run) or int(len(names) < len(sources))
 
 
 def fill(

@@ -167,22 +167,20 @@ class Protocol:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
-def load_protocol(name: str, folder: Path | str = PROTOCOLS_FOLDER) -> Protocol:
+def load_protocol(name: str) -> Protocol:
     """
     Loads a protocol.
 
     Args:
         name (`str`): `DATASET-TASK`, or a file of your own, `FILE.yaml:TASK` (`FILE.yaml` if it has one task only).
-        folder (`Path` or `str`, *optional*): where protocols are looked for by name; by default the package's own.
 
     Raises:
         EvaluationError: no such protocol or file, an unknown field, or an unusable value of a field.
     """
     file, _, task = name.partition(":")
     if not file.endswith((".yaml", ".yml")):
-        known = {
-            name: protocol for path in sorted(Path(folder).glob("*.yaml")) for name, protocol in _read(path).items()
-        }
+        files = sorted(PROTOCOLS_FOLDER.glob("*.yaml"))
+        known = {name: protocol for path in files for name, protocol in _read(path).items()}
         if name not in known:
             raise EvaluationError(f"Unknown protocol {name!r}{nearest_names(name, known)} (known: {', '.join(known)}).")
         return known[name]

@@ -7,7 +7,7 @@ from transformers.pipelines.video_classification import VideoClassificationPipel
 
 from .scorer import checked
 from .video_inputs import SETTINGS
-from .video_pipeline import VideoPipeline, check_on_error
+from .video_pipeline import VideoPipeline, check_on_error, check_top_k
 
 
 class VitaClipVideoClassificationPipeline(VideoPipeline, VideoClassificationPipeline):
@@ -34,6 +34,8 @@ class VitaClipVideoClassificationPipeline(VideoPipeline, VideoClassificationPipe
             if any(settings.get(name) is not None for name in ("sampling", "frame_stride")):
                 raise ValueError("`frame_sampling_rate` decides `sampling` and `frame_stride`; leave them out.")
             settings |= {"sampling": "dense", "frame_stride": frame_sampling_rate}
+        if kwargs.get("top_k") is not None:
+            check_top_k(kwargs["top_k"])
         preprocess, forward, postprocess = super()._sanitize_parameters(**kwargs)
         if on_error is not None:
             preprocess["on_error"] = check_on_error(on_error)

@@ -5,7 +5,7 @@ from typing import Any
 
 from .encoder import VideoEncoder, VitaClipEncoder, check_labels, check_templates
 from .scorer import Scorer, checked
-from .video_pipeline import VideoPipeline, check_on_error
+from .video_pipeline import VideoPipeline, check_on_error, check_top_k
 
 
 TASK = "zero-shot-video-classification"
@@ -110,9 +110,7 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
         if blend is not None:
             forward["blend"] = VitaClipEncoder(None, None, None, blend=blend).blend  # checks it
         if top_k is not None:
-            if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
-                raise ValueError(f"`top_k` must be a whole number of at least 1, got {top_k!r}.")
-            postprocess["top_k"] = top_k
+            postprocess["top_k"] = check_top_k(top_k)
         if on_error is not None:
             preprocess["on_error"] = check_on_error(on_error)
         return preprocess, forward, postprocess

@@ -183,6 +183,13 @@ def read_ahead(videos: Iterable[Any], read: Callable[[Any], Any], threads: int, 
         pool.shutdown(wait=False, cancel_futures=True)
 
 
+def check_top_k(top_k: Any) -> int:
+    """A whole number of at least 1; anything else is a `ValueError`."""
+    if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
+        raise ValueError(f"`top_k` must be a whole number of at least 1, got {top_k!r:.80}.")
+    return top_k
+
+
 def check_on_error(on_error: Any) -> str:
     """`"error"` or `"skip"`; anything else is a `ValueError`."""
     if on_error not in ("error", "skip"):
