@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
+from matplotlib.figure import Figure
 from pretrain_clip import IMAGE_SIZE, to_pixel_values
 from scipy.stats import t
 from systems import NUM_FRAMES, SYSTEMS, Start, System, build, compare
@@ -336,6 +337,35 @@ def report(folder: Path) -> str:
     return "\n".join(lines)
 
 
+def draw(folder: Path) -> Figure:
+    """Each measure of what was not trained against the supervised accuracy: a line a system, a point a rate."""
+    measures = [f"{name}, label" for name in ("unseen pairs", "unseen things", "unseen motions", "unseen style")]
+    measures += ["unseen things, motion, thing given", "names of stills, head"]
+    figure = Figure(figsize=(11, 7.5), layout="constrained")
+    lines: dict[str, dict] = defaultdict(dict)
+    for (name, rate), own in read_points(folder).items():
+        lines[name][rate] = [points[-1] for points in own.values()]
+    lines.pop("linear", None)  # it knows no other class
+    everywhere = set.intersection(*(set(point) for rates in lines.values() for own in rates.values() for point in own))
+    measures = [name for name in measures if name in everywhere]  # the unseen style may be missing
+    panels = figure.subplots(2, 3, sharex=True).flat
+    for axes, measure in zip(panels, measures, strict=False):
+        for color, (name, rates) in enumerate(lines.items()):
+            style = {"color": f"C{color % 10}", "marker": "osD^v"[color % 5], "label": name, "markersize": 4}
+            middles, spans = [], []
+            for key in ("trained, label", measure):
+                values = [[100 * point[key] for point in own] for own in rates.values()]
+                middles.append([np.mean(own) for own in values])
+                spans.append([half_width(own) if len(own) > 1 else 0 for own in values])
+            axes.errorbar(*middles, xerr=spans[0], yerr=spans[1], elinewidth=0.6, linewidth=1, **style)
+        axes.set_title(measure, fontsize=10)
+        axes.grid(alpha=0.3)
+    figure.supxlabel("trained classes, top-1 (%)")
+    figure.supylabel("top-1 (%)")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center")
+    return figure
+
+
 def compare_systems(folder: Path, one: str, other: str) -> str:
     """What rules 1 and 3 of the protocol say of two systems, for each measure that both have."""
     runs, supervised = read_points(folder), "trained, label"
@@ -371,14 +401,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--copies", type=int, default=16, help="training clips of each class")
     parser.add_argument("--compile", action="store_true", help="train compiled systems (needs a C++ compiler)")
     parser.add_argument("--report", action="store_true", help="print the tables only")
+    parser.add_argument("--draw", type=Path, metavar="FILE", help="draw the curves, and print the tables only")
     parser.add_argument("--compare", nargs=2, choices=NAMES, help="print what may be said of two systems only")
     parsed = parser.parse_args(arguments)
     parsed.output.mkdir(parents=True, exist_ok=True)
     if parsed.compare:
         print(compare_systems(parsed.output, *parsed.compare))
         return
-    if not parsed.report:
+    if not (parsed.report or parsed.draw):
         work(parsed)
+    if parsed.draw:
+        draw(parsed.output).savefig(parsed.draw, dpi=110)
     print(report(parsed.output))
 
 

@@ -61,6 +61,11 @@ def test_every_system_trains_and_answers(run_trial, tmp_path, capsys):
     assert [point["step"] for point in records["vita"]["blended"]] == [1, 2]
     table = capsys.readouterr().out
     assert table.count("| blended |") == table.count("| vita |") > 10
+    things = trial.draw(tmp_path / "trial").axes[1].containers
+    drawn = {line.get_label(): line.lines[0].get_xydata().tolist() for line in things}
+    last = records["vita"]["blended"][-1]
+    assert drawn["blended"] == [pytest.approx([100 * last["trained, label"], 100 * last["unseen things, label"]])]
+    assert drawn.keys() == names - {"linear"} | {"blended"}
     assert table.count("| linear |") == 4 and "| unseen motions, motion, thing given | rate |" in table
 
 
