@@ -74,7 +74,8 @@ def read_predictions(folder: Path, row: str) -> dict[tuple[str, str], tuple[int,
         if any(table[name].null_count for name in ("split", "path", "label")):
             raise ValueError("a split, path or label is missing")
         split, path, label, ids = (table[name].to_pylist() for name in types)
-        np.array([ranking for ranking in ids if ranking], np.int64)  # raises for a class or ranking that is cut short
+        for name in set(split):  # raises for a class or ranking that is cut short; splits have rankings of their length
+            np.array([ranking for own, ranking in zip(split, ids, strict=True) if own == name and ranking], np.int64)
     return dict(zip(zip(split, path, strict=True), zip(label, ids, strict=True), strict=True))
 
 
