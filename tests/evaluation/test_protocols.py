@@ -68,7 +68,8 @@ def test_open_fields_are_the_checkpoints():
 
 
 def test_a_file_of_ones_own(tmp_path):
-    file = tmp_path / "mine.yaml"
+    file = tmp_path / "10:30" / "mine.yaml"
+    file.parent.mkdir()
     file.write_text("num_views: 2\ntasks:\n  zero-shot:\n    lists: [a.txt]\n")
     protocol = load_protocol(str(file))
     assert (protocol.name, protocol.num_views, protocol.lists) == ("mine-zero-shot", 2, ("a.txt",))

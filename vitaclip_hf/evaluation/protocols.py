@@ -177,7 +177,9 @@ def load_protocol(name: str) -> Protocol:
     Raises:
         EvaluationError: no such protocol or file, an unknown field, or an unusable value of a field.
     """
-    file, _, task = name.partition(":")
+    file, _, task = name.rpartition(":")
+    if not file.endswith((".yaml", ".yml")):  # no task; a folder's name can hold a colon
+        file, task = name, ""
     if not file.endswith((".yaml", ".yml")):
         files = sorted(PROTOCOLS_FOLDER.glob("*.yaml"))
         known = {name: protocol for path in files for name, protocol in _read(path).items()}
