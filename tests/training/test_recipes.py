@@ -37,16 +37,17 @@ def test_a_path_in_a_recipe_is_found_from_any_working_directory(tmp_path, monkey
         folder.mkdir(parents=True)
     recipes = clone / "recipes"
     (recipes / "names.txt").touch()
-    (recipes / "base.yaml").write_text("recipe_version: 1\nmodel: ../checkpoint\nclasses: names.txt\n")
+    (recipes / "base.yaml").write_text("recipe_version: 1\nmodel: ../checkpoint\nbase_classes: names.txt\n")
     (recipes / "mine.yaml").write_text("recipe_version: 1\nextends: base\nrevision: names.txt\n")
     monkeypatch.chdir(elsewhere)
     unchanged = {"revision": "names.txt"}  # no path
-    located = {"model": str(clone / "checkpoint"), "classes": str(recipes / "names.txt")}
+    located = {"model": str(clone / "checkpoint"), "base_classes": str(recipes / "names.txt")}
     assert read_recipe(recipes / "mine.yaml") == located | unchanged
     (elsewhere / "names.txt").touch()
-    assert read_recipe(recipes / "mine.yaml")["classes"] == "names.txt"
+    assert read_recipe(recipes / "mine.yaml")["base_classes"] == "names.txt"
     monkeypatch.chdir(clone)
-    assert read_recipe(recipes / "mine.yaml") == {"model": "checkpoint", "classes": "recipes/names.txt"} | unchanged
+    located = {"model": "checkpoint", "base_classes": "recipes/names.txt"}
+    assert read_recipe(recipes / "mine.yaml") == located | unchanged
 
 
 @pytest.mark.parametrize(
