@@ -181,7 +181,12 @@ def test_classes_that_lose_their_videos_are_warned_of(content, tmp_path, warned)
 
 
 @pytest.mark.parametrize(
-    ("name", "flip", "warns"), [("turn left", 0.5, True), ("lefty", 0.5, False), ("left", 0, False)]
+    ("name", "flip", "warns"),
+    [
+        *((name, 0.5, True) for name in ("turn left", "turn_left", "TurnLeft")),
+        ("lefty", 0.5, False),
+        ("left", 0, False),
+    ],
 )
 def test_mirroring_classes_with_directions_is_warned_of(name, flip, warns, warned):
     warn_of_directions([name, "juggling"], flip)
