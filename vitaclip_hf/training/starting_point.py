@@ -76,7 +76,7 @@ def _with_fresh_prompts(
     values = model.config.to_dict()
     parts = {part: values[part] | wanted for part, wanted in settings.items()}
     config = VitaClipConfig.from_dict(values | parts | {"id2label": {0: "LABEL_0"}, "label2id": {"LABEL_0": 0}})
-    fresh = VitaClipForVideoClassification._from_config(config)
+    fresh = VitaClipForVideoClassification._from_config(config, attn_implementation=model.config._attn_implementation)
     outcome = fresh.load_state_dict(split_tensors(model)[1], strict=False)
     if outcome.unexpected_keys or set(outcome.missing_keys) != set(split_tensors(fresh)[0]):
         raise CheckpointError(f"{name}: the weights of its CLIP do not fit: {str(outcome)[:300]}")
