@@ -312,12 +312,12 @@ def test_the_honoured_fields_together(start, videos, tmp_path, monkeypatch):
     seeds = []  # the switch itself would last for all tests that follow
     monkeypatch.setattr("transformers.trainer.enable_full_determinism", seeds.append)
     more = [part for name, value in HONOURED.items() for part in (f"--{name}", str(value))]
-    assert train_script.train(arguments(start, videos, tmp_path, *more)) == 0
+    assert train_script.train(arguments(start, videos, tmp_path, *more, "--tensorboard")) == 0
     assert [entry["step"] for entry in history(tmp_path, "eval_loss")] == [0, 4]  # on the start, and after the delay
     assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-4"]
     assert not [*tmp_path.glob("checkpoint-4/optimizer*")]
-    (folder,) = {path.parent for path in tmp_path.rglob("events.out.tfevents.*")}
-    curves = EventAccumulator(str(folder))
+    first, _ = sorted(tmp_path.rglob("events.out.tfevents.*"))  # of the training, and of the evaluation at its end
+    curves = EventAccumulator(str(first.parent))
     curves.Reload()
     for name, tag in (("loss", "train/loss"), ("eval_top1", "eval/top1")):
         expected = {entry["step"]: pytest.approx(entry[name]) for entry in history(tmp_path, name)}

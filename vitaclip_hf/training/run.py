@@ -169,7 +169,7 @@ def _train(groups: tuple, chosen: dict) -> int:
     checkpoint = folder.resume(chosen) if run.resume else None
     if not run.resume and not run.check_data:
         folder.start()
-    training.report_to = [*training.report_to, *(["tensorboard"] if run.tensorboard else [])]
+    training.report_to = sorted({*training.report_to, *(["tensorboard"] if run.tensorboard else [])})
     for name in {*training.report_to} - {*get_available_reporting_integrations()}:
         raise ValueError(f"`report_to` {name:.100}: unknown or not installed; pip install {name:.100}")
     training.dataloader_pin_memory = training.dataloader_pin_memory and torch.cuda.is_available()
