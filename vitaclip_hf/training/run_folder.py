@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.configuration_files import RECIPE_FILE
-from ..data.output_files import storable
+from ..data.output_files import replace_file, storable
 from ..data.text_files import content_errors
 from ..version import package_versions
 from .checkpoints import FINAL_MODELS, check_readable, checkpoint_folder, complete_checkpoints, read_state
@@ -125,7 +125,7 @@ class RunFolder:
             record = self._read_record()
             record.setdefault("resumed", []).append(session | {"from": resumed_from.name})
         content = json.dumps(record, indent=2, ensure_ascii=False)
-        (self.path / RUN_FILE).write_text(storable(content) + "\n", encoding="utf-8")
+        replace_file(self.path / RUN_FILE, lambda file: file.write_text(storable(content) + "\n", encoding="utf-8"))
 
     def _read_record(self) -> dict[str, Any]:
         file = self.path / RUN_FILE
