@@ -120,6 +120,7 @@ def test_hmdb51(tmp_path, videos, write, rows, refused):
     write("h/brush_hair_test_split1.txt", "#1_a.avi 1 \nb.avi 2 \nc.avi 0 \n")
     write("h/wave_test_split1.txt", "d.avi 2 \n")
     write("h/wave_test_split2.txt", "d.avi 1 \n")
+    write("h/._wave_test_split1.txt", b"\0\5\26\7")  # of a Mac
     table = read_annotations(videos, tmp_path / "h")
     (tmp_path / "unpacked/brush_hair").mkdir(parents=True)
     (tmp_path / "unpacked/splits").symlink_to(tmp_path / "h")
@@ -185,6 +186,7 @@ def test_ssv2(tmp_path, videos, touch, write, rows, refused):
     write("s/something-something-v2-test.json", json.dumps([{"id": "5"}]))
     labels = {"Holding something next to something": "1", "Closing something": "0"}
     write("s/something-something-v2-labels.json", json.dumps(labels))
+    write("s/._something-something-v2-labels.json", b"\0\5\26\7")  # of a Mac
     table = read_annotations(videos, tmp_path / "s")
     assert table.class_names == ("Closing something", "Holding something next to something")
     assert rows(table) == [("78687", table.class_names[1], "train"), ("5", None, "test")]
