@@ -183,9 +183,10 @@ def test_per_class_files(finished):
 
 def test_limit_is_labelled(plan, videos, checkpoint, tmp_path):
     limited = plan_evaluation(plan.protocol.overridden({"num_views": 1}), videos, videos / "lists", limit=2)
-    evaluator = Evaluator(checkpoint, limited, frozen_clip=False)
+    evaluator = Evaluator(checkpoint, limited, frozen_clip=False, on_damage="skip")
     results = write_report(tmp_path / "r", evaluator, run_all(evaluator, tmp_path / "r"))
-    assert "a quick look" in results["limited"] and "a quick look" in (tmp_path / "r" / "results.md").read_text()
+    table = (tmp_path / "r" / "results.md").read_text()
+    assert "a quick look" in results["limited"] and "a quick look" in table and ", on_damage skip" in table
     assert list(results["rows"]) == ["vita_clip"] and results["protocol"]["num_views"] == 1
     assert results["warnings"][0] == "split 1: only 2 of 12 videos (`limit`)"
     assert results["splits"]["1"]["videos"]["asked_for"] == 2 and results["splits"]["1"]["videos"]["listed"] == 12
