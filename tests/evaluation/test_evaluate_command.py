@@ -95,8 +95,6 @@ def test_evaluate_from_python(videos, tmp_path, finished):
     assert (tmp_path / "r" / "progress" / "rank-0.jsonl").read_bytes() == progress
     with pytest.raises(EvaluationError, match=r"protocol\.num_views"):
         evaluate(arguments, verbose=False, num_views=3, max_seconds=60)
-    with pytest.raises(EvaluationError, match="`workers`"):
-        EvaluationArguments("m", "p", "v", workers=-1)
     arguments.dtype = "int8"
     with pytest.raises(ValueError, match="`dtype` must be"):
         evaluate(arguments, verbose=False)

@@ -39,7 +39,6 @@ def test_every_protocol_is_there():
         ({"num_frame": 8}, "'num_frames'"),
         ({"num_views": 0}, "`num_views`"),
         ({"shots": 2}, "`shots`"),
-        ({"templates": ["no place"]}, "`templates`"),
         ({"sampling": "dense_random"}, "random"),
         ({"spelling": "kebab"}, "`spelling`"),
         ({"splits": ["4"]}, "'4'"),

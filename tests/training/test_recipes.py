@@ -57,11 +57,8 @@ def test_a_path_in_a_recipe_is_found_from_any_working_directory(tmp_path, monkey
         ("flip: 1\n", "recipe_version: None"),
         ("recipe_version: 1\nflap: 1\n", "'flap'.*'flip'"),
         ("recipe_version: 1\neval_views: 3\n", "'eval_views'.*'num_views'"),
-        ("- 1\n", "mine.yaml"),
-        ("flip: [1\n", "mine.yaml"),
         ("recipe_version: 1\nextends: other\n", "other.yaml"),
         ("recipe_version: 1\nextends: mine\n", "mine.yaml"),
-        ("recipe_version: 1\nflip: 1\nflip: 2\n", "'flip'"),
         ('recipe_version: 1\n"a\\n\\e[2J": 1\n', "'a"),
     ],
 )

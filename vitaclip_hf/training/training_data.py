@@ -30,7 +30,6 @@ FILES, HUB, STREAM = "a folder or list", "a data set of the Hub", "a stream"
 HONOURED_BY = {
     **dict.fromkeys(("annotations", "classes", "annotation_format", "eval_videos", "eval_annotations"), (FILES,)),
     **dict.fromkeys(("shots", "class_subset", "base_classes", "novel_classes"), (FILES, HUB)),
-    "validation_share": (FILES, HUB, STREAM),
     "label_column": (HUB, STREAM),
 }
 
@@ -115,7 +114,12 @@ def read_training_data(arguments: DataArguments, seed: int) -> TrainingData:
     if arguments.videos.startswith(HUB_PREFIX):
         train, validation, validation_from, names = _read_hub(arguments, arguments.videos, seed)
     else:
-        train, validation, validation_from = read_tables(arguments, arguments.videos, seed)
+        given = arguments.annotations, arguments.classes
+        table = read_annotations(arguments.videos, *given, format=arguments.annotation_format)
+        train, validation, validation_from = _selected(arguments, arguments.videos, table, seed)
+        for part in (train, validation):
+            if part is not None:
+                part.require_videos()
         names = train.class_names
     if len(names) < 2:
         raise ValueError(
@@ -140,26 +144,13 @@ def _check_usable(arguments: DataArguments, videos: str) -> None:
             )
 
 
-def read_tables(arguments: DataArguments, videos: str, seed: int) -> Parts:
+def _selected(arguments: DataArguments, videos: str, table: AnnotationTable, seed: int) -> Parts:
     """
-    Reads the videos of a folder or of annotation files.
+    The training and the validation videos of a table with all splits.
 
     The validation videos are the first of these that exist: those that the arguments name, the `validation` split, a
     share of the training videos if one is asked for, the `test` split, none.
-
-    Returns:
-        `tuple`: training videos, validation videos or `None`, and where the validation videos come from.
     """
-    table = read_annotations(videos, arguments.annotations, arguments.classes, format=arguments.annotation_format)
-    parts = _selected(arguments, videos, table, seed)
-    for part in parts[:2]:
-        if part is not None:
-            part.require_videos()
-    return parts
-
-
-def _selected(arguments: DataArguments, videos: str, table: AnnotationTable, seed: int) -> Parts:
-    """As `read_tables`, from a table with all splits."""
     train = _training_classes(arguments, table)
     train, validation, source = _with_validation(arguments, videos, table, train, seed)
     if arguments.shots is not None:
@@ -268,4 +259,4 @@ def _streams(
     return splits["train"], splits[split] if split else None, split, names
 
 
-__all__ = ["TrainingData", "hold_back", "read_tables", "read_training_data"]
+__all__ = ["TrainingData", "hold_back", "read_training_data"]
