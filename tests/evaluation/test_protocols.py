@@ -161,7 +161,7 @@ def test_one_list_does_not_pass_for_three_splits(tmp_path):
         (b"a: [\n", "not YAML"),
         (b"tasks:\n  zero-shot: 3\n", "'zero-shot'"),
         (b"tasks:\n  base-to-novel:\n    splits: [1]\n", "base and novel"),
-        (b"num_views:\ntasks:\n  zero-shot:\n", "`num_views`"),
+        *((f"num_views: {n}\ntasks:\n  zero-shot:\n".encode(), "^own-zero-shot: `num_views`") for n in ("", 0)),
         (b"tasks:\n  zero-shot:\n    splits: ['a/" + b"x" * 50_000 + b"']\n", "`splits`"),
         (b'tasks:\n  zero-shot:\n    splits: ["a/\\n\\e[2J"]\n', "`splits`"),
     ],

@@ -108,7 +108,7 @@ class Protocol:
         if self.shots is not None and (self.shots < 1 or self.task not in ("few-shot", "base-to-novel")):
             raise self._error(f"`shots` must be at least 1 and belongs to few-shot and base-to-novel, not {self.task}.")
         try:
-            sampling = self.resolved(ClipSpecification()).clip_specification
+            sampling = self.clip_specification
             check_templates(self.templates)
         except ValueError as error:
             raise self._error(str(error)) from error
@@ -141,8 +141,9 @@ class Protocol:
 
     @property
     def clip_specification(self) -> ClipSpecification:
-        """How a video is read; the protocol must be [`resolved`][`Protocol.resolved`]."""
-        return ClipSpecification(**{item.name: getattr(self, item.name) for item in fields(ClipSpecification)})
+        """How a video is read; what the protocol leaves open has the defaults."""
+        values = {item.name: getattr(self, item.name) for item in fields(ClipSpecification)}
+        return ClipSpecification(**{name: value for name, value in values.items() if value is not None})
 
     def overridden(self, changes: Mapping[str, Any]) -> "Protocol":
         """The protocol with other values for some fields. A split that is named after the subset is renamed with it.
