@@ -259,7 +259,7 @@ def test_how_often_and_how_much_is_mixed():
     assert np.var(shares) == pytest.approx(1 / 5.6, abs=0.04)
 
 
-@pytest.mark.parametrize("settings", [{"mixup": -1.0}, {"probability": 1.1}, {"label_smoothing": -0.1}])
+@pytest.mark.parametrize("settings", [{"mixup": float("nan")}, {"probability": 1.1}, {"label_smoothing": -0.1}])
 def test_mixer_settings_out_of_range(settings):
     with pytest.raises(ValueError, match=f"`{next(iter(settings))}`"):
         ClipMixer(4, **settings)

@@ -255,6 +255,8 @@ BAD_ARGUMENTS = {
     "no model": (["--model", "{tmp}/no-model"], "no-model"),
     "nothing to resume": (["--resume"], "--resume: .*/out "),
     "batch": (["--total_batch_size", "0"], "--total-batch-size 0"),
+    "steps of an evaluation": (["--eval_accumulation_steps", "0"], "--eval-accumulation-steps must be at least 1"),
+    "one number": (["--crop_scale", "0.5"], "--crop-scale"),
 }
 
 

@@ -165,8 +165,8 @@ class ClipMixer:
     label_smoothing: float = 0.0
 
     def __post_init__(self):
-        if self.mixup < 0 or self.cutmix < 0:
-            raise ValueError(f"`mixup` and `cutmix` must be at least 0, got {self.mixup} and {self.cutmix}.")
+        if not all(0 <= alpha < math.inf for alpha in (self.mixup, self.cutmix)):
+            raise ValueError(f"`mixup` and `cutmix` must be numbers from 0 on, got {self.mixup} and {self.cutmix}.")
         for name in ("probability", "label_smoothing"):
             _check_share(name, getattr(self, name))
 
