@@ -106,7 +106,7 @@ def read_training_data(arguments: DataArguments, seed: int) -> TrainingData:
     """
     if arguments.streaming and not (arguments.videos or "").startswith(HUB_PREFIX):
         raise ValueError("`streaming` is for data sets of the Hub (`videos` hub:ID)")
-    if arguments.videos is None:
+    if arguments.videos is None or arguments.videos == HUB_PREFIX:
         raise ValueError("no videos to train on; pass `videos` with a folder or hub:ID")
     if not 0 <= arguments.validation_share < 1:
         raise ValueError(f"`validation_share` must be at least 0 and less than 1, got {arguments.validation_share}")
@@ -182,14 +182,14 @@ def _with_validation(
     if arguments.eval_annotations is not None or arguments.eval_videos is not None:
         folder, format = arguments.eval_videos or videos, arguments.annotation_format
         named = read_annotations(folder, arguments.eval_annotations, table.class_names, format=format)
-        splits = {sample.split for sample in named.samples}
-        return train, named.split(*splits).with_classes(train.class_names), "given"
+        return train, named.with_classes(train.class_names), "given"
+    chosen = table.with_classes(train.class_names)
     for split in ("validation", "test"):
         if split == "test" and arguments.validation_share:
             train, held_back = hold_back(train, arguments.validation_share, seed)
             return train, held_back if len(held_back) else None, "held back"
-        if any(sample.split == split and sample.label is not None for sample in table.samples):
-            return train, table.split(split).with_classes(train.class_names), split
+        if any(sample.split == split for sample in chosen.samples):
+            return train, chosen.split(split), split
     return train, None, None
 
 
