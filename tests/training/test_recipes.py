@@ -21,10 +21,10 @@ def values(*arguments: str) -> dict:
 
 
 def test_a_recipe_extends_another_and_is_written_again(tmp_path):
-    (tmp_path / "base.yaml").write_text("recipe_version: 1\nflip: 0.1\nshots: 4\n")
-    (tmp_path / "mine.yaml").write_text("recipe_version: 1\nextends: base\nshots: 8\n")
+    (tmp_path / "base.yaml").write_text("recipe_version: 1\nflip: 0.1\nshots: 4\nrand_augment: rand-m3\n")
+    (tmp_path / "mine.yaml").write_text("recipe_version: 1\nextends: base\nshots: 8\nrand_augment:\n")
     recipe = read_recipe(tmp_path / "mine.yaml")
-    assert recipe == {"flip": 0.1, "shots": 8}
+    assert recipe == {"flip": 0.1, "shots": 8, "rand_augment": None}
     write_recipe(tmp_path / "again.yaml", recipe)
     assert read_recipe(tmp_path / "again.yaml") == recipe
     assert values(str(tmp_path / "mine.yaml"), "--flip", "0.2")["flip"] == 0.2
