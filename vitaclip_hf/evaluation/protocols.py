@@ -129,10 +129,6 @@ class Protocol:
         """`"zero-shot"` or `"supervised"`, for this split."""
         return "zero-shot" if self.task == "base-to-novel" and split == "novel" else self.text
 
-    def split_number(self, split: str) -> int | None:
-        """Number of the official split that this one reads."""
-        return int(split) if split.isdecimal() else self.official_split
-
     def resolved(self, specification: ClipSpecification) -> "Protocol":
         """The protocol with a checkpoint's frames, stride and sampling in place of those that it leaves open."""
         names = ("num_frames", "frame_stride", "sampling")

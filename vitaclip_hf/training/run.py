@@ -24,7 +24,7 @@ from transformers.utils import logging
 from ..arguments import ArgumentParser
 from ..data.check import check_data
 from ..data.configuration_files import configuration_folder
-from ..data.folder_lock import FolderLock
+from ..data.folder_lock import folder_lock
 from ..loading.checksums import write_checksums
 from ..loading.guards import check_utf8
 from ..model.frame_sampling import ClipSpecification
@@ -159,7 +159,7 @@ def train(arguments: list[str]) -> int:
         raise ValueError(f"`output_dir` {training.output_dir} is a file; give the name of a folder")
     check_utf8(training.output_dir, "safetensors", "output_dir")
     alone = not run.check_data and training.process_index == 0
-    with FolderLock(training.output_dir, "training") if alone else nullcontext():
+    with folder_lock(training.output_dir, "training") if alone else nullcontext():
         return _train(groups, chosen)
 
 

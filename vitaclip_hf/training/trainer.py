@@ -317,8 +317,7 @@ class VitaClipTrainer(Trainer):
             super()._save(output_dir, state_dict)
             (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
         elif self.args.should_save:
-            model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
-            save_prompts(model, folder, self.base, self.base_revision, self.processing_class)
+            save_prompts(self._own(self.model), folder, self.base, self.base_revision, self.processing_class)
 
     def restore(self, checkpoint: str | Path) -> None:
         """
