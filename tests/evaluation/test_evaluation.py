@@ -110,6 +110,10 @@ def test_blend_and_descriptions(plan, checkpoint, finished):
     other = Evaluator(checkpoint, plan, descriptions={name: (f"red {name}", "a taxi") for name in names})
     assert not torch.allclose(other.score(pixels)["vita_clip"]["1"], before["vita_clip"]["1"], atol=1e-3)
     assert other.options["descriptions"] != same.options["descriptions"]
+    names[:2] = ["a_b", "a b"]  # of one spelling
+    split = replace(plan.splits[0], table=replace(plan.splits[0].table, class_names=tuple(names[:10])))
+    alike = Evaluator(checkpoint, replace(plan, splits=(split,)), descriptions={name: (name,) for name in names})
+    assert alike.score(pixels)["vita_clip"]["1"].shape == (1, 10)
 
 
 def test_text_that_is_too_long(plan, checkpoint, videos):

@@ -132,8 +132,9 @@ class Evaluator:
             return scorer
         texts: Any = split.texts(self.protocol.spelling)
         if self.descriptions is not None:
-            described = texts_of_classes(self.descriptions, split.table.class_names, "the class descriptions")
-            texts = dict(zip(texts, described, strict=True))
+            names = split.table.class_names  # which differ where two are spelled alike
+            described = texts_of_classes(self.descriptions, names, "the class descriptions")
+            texts = dict(zip(names, described, strict=True))
         try:
             return Scorer(encoder, texts, self.protocol.templates)
         except ValueError as error:  # a text longer than the tower takes, or two classes of one spelling
