@@ -77,6 +77,8 @@ def test_supervised_uses_learned_contexts_in_the_order_of_the_list(videos, check
     other = plan_evaluation(protocol, videos, tmp_path / "list.txt", tmp_path / "classes.txt")
     with pytest.raises(EvaluationError, match="sport 0"):
         Evaluator(checkpoint, other)
+    with pytest.raises(EvaluationError, match="`descriptions` change nothing"):
+        Evaluator(checkpoint, plan, frozen_clip=False, descriptions={names[0]: ("a text",)})
 
 
 def test_of_equal_scores_the_lower_class_comes_first(plan, checkpoint, monkeypatch):

@@ -87,6 +87,10 @@ class Evaluator:
             raise EvaluationError(f"`blend` mixes a Vita-CLIP with its CLIP; this is a {own!r} model.")
         if own != "vita_clip" and any(split.text == "supervised" for split in plan.splits):
             raise EvaluationError(f"This is a {own!r} model, which learned no classes; take a zero-shot protocol.")
+        if descriptions and not frozen_clip and all(split.text == "supervised" for split in plan.splits):
+            raise EvaluationError(
+                "`descriptions` change nothing here: learned contexts classify. Take `text` zero-shot."
+            )
         encoders = {own: checkpoint.encoder(**({"blend": blend} if blend else {}))}
         if frozen_clip and own == "vita_clip":
             encoders["frozen_clip"] = replace(encoders[own], use_prompts=False)
