@@ -125,9 +125,6 @@ def test_accelerate_reads_its_configurations(path):
     kind = {"single-gpu": "NO", "ddp": "MULTI_GPU", "fsdp": "FSDP"}[path.stem]
     assert (config.distributed_type, config.num_machines) == (kind, 1)
     assert config.num_processes == (1 if kind == "NO" else 2)
-    if kind == "FSDP":
-        layers = set(config.fsdp_config["fsdp_transformer_layer_cls_to_wrap"].split(","))
-        assert layers <= {type(module).__name__ for module in tiny_model().modules()}
 
 
 def test_a_test_split_chooses_no_model(start, videos, tmp_path):

@@ -1,8 +1,7 @@
 """From the videos of a training to batches: datasets of clips, augmentation and mixing."""
 
 import re
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch.utils.data import Dataset
 from transformers.utils import logging
@@ -21,8 +20,7 @@ logger = logging.get_logger(__name__)
 SIDED = re.compile(r"\b(left|right|forwards?|backwards?|back)\b", re.IGNORECASE)  # mirrored, they would be wrong
 
 
-@dataclass
-class ClipDatasets:
+class ClipDatasets(NamedTuple):
     """Datasets for the trainer, and the collator of their batches."""
 
     train: Dataset

@@ -64,9 +64,9 @@ def parse_arguments(arguments: list[str]) -> tuple[tuple, dict]:
 
 def check_and_report(data: TrainingData) -> int:
     """Decodes every video and prints what is wrong. Returns 0 if nothing is, else 2."""
-    if not data.tables:
+    if data.arguments.streaming:
         raise ValueError(f"`check_data` reads a folder, list or data set, no stream: `videos` {data.arguments.videos}")
-    reports = [check_data(table) for table in data.tables]
+    reports = [check_data(part) for part in (data.train, data.validation) if part is not None]
     print(*(report.summary() for report in reports), sep="\n")
     return 0 if all(report.ok for report in reports) else 2
 

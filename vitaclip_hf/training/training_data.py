@@ -56,11 +56,6 @@ class TrainingData:
     validation_from: str | None
     seed: int
 
-    @property
-    def tables(self) -> list[AnnotationTable | HubVideos]:
-        """The parts whose videos `check_data` can read."""
-        return [part for part in (self.train, self.validation) if isinstance(part, (AnnotationTable, HubVideos))]
-
     def _class_split(self) -> dict[str, Any]:
         """Which classes `class_subset` took: the hash of each class file, or "own split" if there is none."""
         if self.arguments.class_subset == "all":
