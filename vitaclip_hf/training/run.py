@@ -16,7 +16,7 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 
 import torch
-from transformers import PrinterCallback, ProgressCallback, set_seed
+from transformers import ProgressCallback, set_seed
 from transformers.image_utils import PILImageResampling
 from transformers.integrations import get_available_reporting_integrations
 from transformers.utils import logging
@@ -104,8 +104,7 @@ def make_trainer(arguments: tuple, data: TrainingData, checkpoint: Path | None) 
         model, training, datasets.collator, datasets.train, datasets.validation, processing_class=processor,
         base=base, base_revision=model_arguments.revision,
     )  # fmt: skip
-    for stock in (PrinterCallback, ProgressCallback):
-        trainer.remove_callback(stock)
+    trainer.remove_callback(ProgressCallback)
     return trainer
 
 
