@@ -90,6 +90,9 @@ def test_nothing_is_resumed_on_other_data_or_ranks_or_without_optimizer(start, v
         path.unlink()
     with pytest.raises(ValueError, match="`resume`.*out"):
         train_script.train([*given, "--resume"])
+    (tmp_path / "out" / "model.safetensors").unlink()  # checkpoints of weights alone are not overwritten either
+    with pytest.raises(ValueError, match="holds a trained model"):
+        folder.start()
 
 
 def test_prompts_alone_resume_and_load_like_the_whole(whole_run, start, videos, tmp_path):

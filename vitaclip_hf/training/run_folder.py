@@ -47,7 +47,7 @@ class RunFolder:
             raise ValueError(
                 f"{self.path} holds {checkpoints[-1].name} of a run; pass `resume`, or another `output_dir`"
             )
-        if any((self.path / name).exists() for name in FINAL_MODELS):
+        if any(any(self.path.glob(name)) for name in (*FINAL_MODELS, "checkpoint-*")):  # also of weights alone
             raise ValueError(f"{self.path} holds a trained model; choose another `output_dir`")
 
     def resume(self, chosen: dict[str, Any]) -> Path:
