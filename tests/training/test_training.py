@@ -308,6 +308,7 @@ def test_every_field_of_transformers_is_honoured_or_refused(name, tmp_path):
 
 
 def test_the_honoured_fields_together(start, videos, tmp_path, monkeypatch, capsys):
+    tmp_path = tmp_path / "a run"
     seeds = []  # the switch itself would last for all tests that follow
     monkeypatch.setattr("transformers.trainer.enable_full_determinism", seeds.append)
     more = [part for name, value in HONOURED.items() for part in (f"--{name}", str(value))]
@@ -323,7 +324,10 @@ def test_the_honoured_fields_together(start, videos, tmp_path, monkeypatch, caps
         assert {event.step: event.value for event in curves.Scalars(tag)} == expected
     rates = [entry["learning_rate"] for entry in history(tmp_path, "learning_rate")]
     assert rates[0] == 0 and rates[1] == 0.01 and min(rates[1:]) > 0.005
-    assert "{'loss': " in capsys.readouterr().out  # lines in place of the bar
+    printed = capsys.readouterr().out
+    assert (
+        "{'loss': " in printed and f"--model '{tmp_path}' " in printed
+    )  # lines in place of the bar; a command to copy
     assert 7 in seeds and logging.get_verbosity() == logging.ERROR
     logging.set_verbosity_warning()
 

@@ -12,6 +12,7 @@ is a validation split), the checkpoints, the complete recipe, a record of data a
 """
 
 import json
+import shlex
 from contextlib import closing, nullcontext
 from pathlib import Path
 
@@ -130,9 +131,8 @@ def train_and_save(trainer: VitaClipTrainer, checkpoint: Path | None) -> None:
         if final is not None:
             print(evaluation_summary(final, prefix="final"))
         print(f"Saved {'prompts' if trainer.args.prompts_only else 'model'} and curves.png to {folder}")
-        print(
-            f"Next: vitaclip evaluate --model {folder} --protocol own-supervised --videos DIR  # videos it has not seen"
-        )
+        command = f"vitaclip evaluate --model {shlex.quote(str(folder))} --protocol own-supervised --videos DIR"
+        print(f"Next: {command}  # videos it has not seen")
     # Ends the connections of the ranks. Not after an error: other ranks may wait in them until this one exits.
     trainer.accelerator.wait_for_everyone()
     trainer.accelerator.end_training()
