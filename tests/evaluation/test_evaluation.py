@@ -185,7 +185,7 @@ def test_per_class_files(finished):
         assert (finished.folder / name).read_bytes()[:4] == b"\x89PNG"
 
 
-def test_limit_is_labelled(plan, videos, checkpoint, tmp_path):
+def test_limit_is_labelled(plan, videos, checkpoint, finished, tmp_path):
     limited = plan_evaluation(plan.protocol.overridden({"num_views": 1}), videos, videos / "lists", limit=2)
     evaluator = Evaluator(checkpoint, limited, frozen_clip=False, on_damage="skip")
     results = write_report(tmp_path / "r", evaluator, run_all(evaluator, tmp_path / "r"))
@@ -194,6 +194,8 @@ def test_limit_is_labelled(plan, videos, checkpoint, tmp_path):
     assert list(results["rows"]) == ["vita_clip"] and results["protocol"]["num_views"] == 1
     assert results["warnings"][0] == "split 1: only 2 of 12 videos (`limit`)"
     assert results["splits"]["1"]["videos"]["asked_for"] == 2 and results["splits"]["1"]["videos"]["listed"] == 12
+    whole = Evaluator(checkpoint, plan_evaluation(plan.protocol, videos, videos / "lists", limit=99))
+    assert write_report(tmp_path, whole, finished.videos)["limited"] is None  # each list has fewer videos
 
 
 def test_figures_by_hand(plan):

@@ -48,10 +48,11 @@ def write_report(
     """
     plan, protocol, checkpoint, model = evaluator.plan, evaluator.protocol, evaluator.checkpoint, evaluator.model
     done = outcomes(plan, finished)
+    limited = any(len(split.table) < split.listed for split in plan.splits)
     _write_predictions(folder / PREDICTIONS_FILE, done, evaluator.rows)
     results = {
         "protocol": protocol.to_dict(),
-        "limited": f"limited to {plan.limit} videos a split: a quick look, no result" if plan.limit else None,
+        "limited": f"limited to {plan.limit} videos a split: a quick look, no result" if limited else None,
         "published": protocol.published or None,
         "rows": summarize(done, evaluator.rows, protocol),
         "std": "over the splits, of a sample (n - 1)",
