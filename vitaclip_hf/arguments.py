@@ -99,6 +99,8 @@ class ArgumentParser(HfArgumentParser):
         """A value of a file, read as on the command line: YAML reads 4e-4 as a string."""
         if name not in self.names:
             raise ValueError(f"unknown field {name!r:.100}{self.hint(name)}")
+        if value is None and self.get_default(name) is None:  # takes back a value of the recipe that this one extends
+            return None
         items = value if isinstance(value, list) else [value]
         texts = [item if isinstance(item, str) else json.dumps(item, default=str) for item in items]
         try:

@@ -4,6 +4,8 @@ from typing import Any
 
 from matplotlib.figure import Figure  # without pyplot: no display, no global state
 
+from .model.shown_names import shown
+
 
 # Okabe and Ito's blue, and a light grey-blue: they differ in lightness, so that all readers can tell them apart.
 BEST, OTHER, TRACK = "#0072B2", "#A9BFD1", "#F0F2F5"
@@ -26,4 +28,6 @@ def charts(count: int = 1, width: float = 8.0, height: float = 3.6) -> tuple[Fig
 
 
 def title(axes: Any, text: str) -> None:
-    axes.set_title(text, loc="left", color=INK, fontsize=11, fontweight="bold", pad=10)
+    """A bold text above the axes, in several lines where it is long."""
+    text = shown(text).replace("$", r"\$")  # no formula; wrapped texts ignore `parse_math`
+    axes.set_title(text, loc="left", color=INK, fontsize=11, fontweight="bold", pad=10, wrap=True)

@@ -58,11 +58,7 @@ def test_reads_class_files(tmp_path, name, text, expected):
         ("\udce9", "UTF-8"),
         *((text, "ids must count") for text in ("0,a\n2,b\n", "0,a\n0,b\n", "5,a\n6,b\n")),
         *((text, "'run/a.mp4") for text in ("run/a.mp4 0\nwalk/b.mp4 1\n", "path,label\nrun/a.mp4,run\n")),
-        ("a\x00b\n", "NUL"),
         ('id,name\n0,"a\n', "quotes"),
-        ("PK\x03\x04", "an Excel workbook"),
-        ("<html>\n<body>404</body>\n", "web page"),
-        ("version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 1\n", "Git LFS"),
         ("a\n" + "b" * 1001, "1,001 characters"),
         ("a\nb\x1b[2J\n", r"\\x1b"),
     ],
@@ -101,15 +97,13 @@ def refused(file, text, token):
 @pytest.mark.parametrize(
     ("text", "token"),
     [
-        *((text, "JSON") for text in ("{", "[" * 100_000, '{"a": ' + "9" * 5000 + "}")),
+        ("{", "JSON"),
         *((text, "holds") for text in ("{}", "null", "[null]", '{"0": null}', '{"a": true}', '{"a": 0.5}')),
         *(
             (text, "holds")
             for text in ('{"0": "1", "1": "0"}', '{"a": ' + "9" * 3000 + "}", '[{"id": 0, "name": "a"}]')
         ),
         ("[]", "no class names"),
-        ('{"a": NaN}', "NaN"),
-        ('{"a": 0, "a": 1}', "'a' occurs twice"),
         ('["\\ud800"]', "UTF-8"),
         ('["a\\u0000"]', "control"),
     ],
@@ -126,10 +120,6 @@ def test_finds_other_spellings_but_never_guesses():
     with pytest.raises(AnnotationError, match="f:3: 'run' .* c.txt"):
         index.label("run", "f:3")
     assert index.label(6, "") == 6
-    with pytest.raises(AnnotationError, match="subtract 1"):
-        index.label(7, "f:3")
-    with pytest.raises(AnnotationError, match="label -1"):
-        index.label(-1, "f:3")
 
 
 SPELLINGS = {"ApplyEyeMakeup": "Apply Eye Makeup", "BMXRiding": "BMX Riding", "Jump2Rope": "Jump2 Rope"}

@@ -17,7 +17,6 @@ def refused(path, token):
     ("text", "token"),
     [
         ("a: " + "[" * 50_000, "nested too deeply"),
-        ("a: " + "{a: " * 10_000, "nested too deeply"),
         ("a: " + "[" * 900 + "]" * 900, "nested too deeply"),  # took a minute
         ("- " * 30_000, "recursion"),
         *(("a: 1\nb: 2\na: 3\n", "'a' occurs twice"), ("yes: 1\ntrue: 2\n", "'true' occurs twice")),

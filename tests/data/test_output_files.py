@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from vitaclip_hf.data.folder_lock import FolderInUseError, FolderLock
+from vitaclip_hf.data.folder_lock import FolderInUseError, folder_lock
 from vitaclip_hf.data.output_files import replace_file
 
 
@@ -52,7 +52,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
 
 
 def hold(folder, held):
-    with FolderLock(folder, "training"):
+    with folder_lock(folder, "training"):
         held.set()
         time.sleep(600)
 
@@ -63,25 +63,25 @@ def test_another_process_is_refused_until_the_first_is_killed(tmp_path):
     holder = fork.Process(target=hold, args=(folder, held), daemon=True)
     holder.start()
     assert held.wait(60)
-    with pytest.raises(FolderInUseError, match=f"{folder}: .*evaluation"), FolderLock(folder, "evaluation"):
+    with pytest.raises(FolderInUseError, match=f"{folder}: .*evaluation"), folder_lock(folder, "evaluation"):
         pass
     holder.kill()
     holder.join()
-    with FolderLock(folder, "evaluation"):
+    with folder_lock(folder, "evaluation"):
         pass
 
 
 def test_the_same_process_is_refused_and_may_come_again(tmp_path):
-    with FolderLock(tmp_path, "training"):
-        with pytest.raises(FolderInUseError), FolderLock(tmp_path, "training"):
+    with folder_lock(tmp_path, "training"):
+        with pytest.raises(FolderInUseError), folder_lock(tmp_path, "training"):
             pass
-        with pytest.raises(FolderInUseError), FolderLock(tmp_path, "training"):  # the refused one freed nothing
+        with pytest.raises(FolderInUseError), folder_lock(tmp_path, "training"):  # the refused one freed nothing
             pass
-    with FolderLock(tmp_path, "training"):
+    with folder_lock(tmp_path, "training"):
         pass
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match="file"), FolderLock(tmp_path / "file/run", "training"):
+    with pytest.raises(OSError, match="file"), folder_lock(tmp_path / "file/run", "training"):
         pass

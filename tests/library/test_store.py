@@ -23,7 +23,7 @@ from world import Scene, draw_videos
 
 from vitaclip_hf import load_checkpoint
 from vitaclip_hf.cli.main import main
-from vitaclip_hf.data.folder_lock import FolderInUseError, FolderLock
+from vitaclip_hf.data.folder_lock import FolderInUseError, folder_lock
 from vitaclip_hf.data.video_writing import write_video
 from vitaclip_hf.library import embedding
 from vitaclip_hf.library import store as store_module
@@ -323,7 +323,7 @@ def test_one_run_at_a_time_and_what_an_interrupted_one_read_is_kept(checkpoint, 
         if row["video"] == SAMPLES[2]:
             raise KeyboardInterrupt
 
-    with FolderLock(place, "embedding"), pytest.raises(FolderInUseError):
+    with folder_lock(place, "embedding"), pytest.raises(FolderInUseError):
         embed_videos(SAMPLES[:6], place, checkpoint)
     with pytest.raises(KeyboardInterrupt):
         embed_videos(SAMPLES[:6], place, checkpoint, batch_size=1, on_video=stop)

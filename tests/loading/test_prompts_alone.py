@@ -357,8 +357,9 @@ def test_training_goes_on_from_prompts_alone(trained, saved, base, tmp_path):
 
 def test_fresh_prompts_on_the_base_of_prompts_alone(trained, saved):
     own = trained.state_dict()
-    fresh, _ = load_starting_point(start_from(saved, fresh_prompts=True, num_context_tokens=5), ["left", "right"])
-    assert fresh.config.text_config.num_context_tokens == 5
+    arguments = start_from(saved, fresh_prompts=True, num_context_tokens=5, attn_implementation="eager")
+    fresh, _ = load_starting_point(arguments, ["left", "right"])
+    assert (fresh.config.text_config.num_context_tokens, fresh.config._attn_implementation) == (5, "eager")
     same = {name for name, tensor in fresh.state_dict().items() if own[name].shape == tensor.shape}
     clip = set(tiny_clip().state_dict()) - {"logit_scale"}
     assert clip <= {name for name in same if torch.equal(fresh.state_dict()[name], own[name])}

@@ -35,21 +35,21 @@ def test_the_first_step_and_the_full_queue_after_it_are_not_counted():
     clock = Clock()
     throughput = Throughput(ready=2, clock=clock)
     step(throughput, clock, waited=6, computing=30)
-    assert throughput.next_window() is None
+    assert throughput.next_rates() is None
     for _ in range(2):  # from the queue: this once said 0% waiting
         step(throughput, clock, waited=0, computing=1)
-        assert throughput.next_window() is throughput.seconds_a_step() is None
+        assert throughput.next_rates() is throughput.seconds_a_step() is None
     step(throughput, clock, waited=2, computing=1)
     assert throughput.seconds_a_step() is None
     step(throughput, clock, waited=2, computing=1)
-    assert throughput.seconds_a_step() == 3 and throughput.next_window() == (6, 8, 4)
+    assert throughput.seconds_a_step() == 3 and throughput.next_rates() == (8 / 6, 4 / 6)
     step(throughput, clock, waited=0.5, computing=1)
     clock.now += 50  # an evaluation
     throughput.leave_out(50)
-    assert throughput.next_window() == (1.5, 4, 0.5) and throughput.seconds_a_step() == 2.5  # (3 + 3 + 1.5) / 3
+    assert throughput.next_rates() == (4 / 1.5, 0.5 / 1.5) and throughput.seconds_a_step() == 2.5  # (3 + 3 + 1.5) / 3
     throughput.restart()
     step(throughput, clock, waited=1, computing=1)
-    assert throughput.next_window() is None
+    assert throughput.next_rates() is None
 
 
 def test_a_new_epoch_has_an_empty_queue():
@@ -60,7 +60,7 @@ def test_a_new_epoch_has_an_empty_queue():
     throughput.step_begins(new_epoch=True)
     clock.now += 7  # its workers start
     throughput.took_batch(2, waited=6)
-    assert throughput.next_window() == (7, 2, 6)
+    assert throughput.next_rates() == (2 / 7, 6 / 7)
 
 
 def test_disk_by_hand():

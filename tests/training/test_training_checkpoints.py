@@ -16,7 +16,7 @@ from transformers import CLIPTokenizer
 from transformers.trainer_callback import TrainerState
 
 from vitaclip_hf import VitaClipForVideoClassification, load_prompts
-from vitaclip_hf.training import checkpoints
+from vitaclip_hf.training import checkpoints, run_folder
 from vitaclip_hf.training import run as train_script
 from vitaclip_hf.training.checkpoints import complete_checkpoints, writing
 from vitaclip_hf.training.run_folder import RunFolder
@@ -67,7 +67,7 @@ def test_resuming_a_finished_training_trains_no_step_more(start, videos, tmp_pat
     assert [session["from"] for session in record["resumed"]] == ["checkpoint-4"]
 
 
-def test_nothing_is_resumed_on_other_data_or_ranks_or_without_optimizer(start, videos, tmp_path):
+def test_nothing_is_resumed_on_other_data_or_ranks_or_without_optimizer(start, videos, tmp_path, monkeypatch):
     data = shutil.copytree(videos, tmp_path / "data")
     given = arguments(start, data, tmp_path / "out", "--eval_strategy", "no", "--validation_share", "0")
     assert train_script.train(given) == 0
@@ -80,13 +80,19 @@ def test_nothing_is_resumed_on_other_data_or_ranks_or_without_optimizer(start, v
         train_script.train([*given, "--resume"])
     folder = RunFolder(tmp_path / "out")
     record = json.loads((tmp_path / "out" / "run.json").read_text())
-    folder.check_same_run(record["data"], ranks=1)
     with pytest.raises(ValueError, match="1 ranks .* 2"):
         folder.check_same_run(record["data"], ranks=2)
+    with monkeypatch.context() as patch, pytest.raises(UnicodeError):  # writing fails, as on a full disk
+        patch.setattr(run_folder, "storable", lambda _: "\ud800")
+        folder.record({}, {}, tmp_path / "checkpoint-2")
+    folder.check_same_run(record["data"], ranks=1)  # the record is as it was
     for path in (tmp_path / "out").glob("checkpoint-*/optimizer.pt"):
         path.unlink()
     with pytest.raises(ValueError, match="`resume`.*out"):
         train_script.train([*given, "--resume"])
+    (tmp_path / "out" / "model.safetensors").unlink()  # checkpoints of weights alone are not overwritten either
+    with pytest.raises(ValueError, match="holds a trained model"):
+        folder.start()
 
 
 def test_prompts_alone_resume_and_load_like_the_whole(whole_run, start, videos, tmp_path):
@@ -178,12 +184,12 @@ def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(start, videos, tmp_p
     events = []
     monkeypatch.setattr(checkpoints, "sync", lambda path: events.append(path.relative_to(tmp_path).as_posix()))
     replace = os.replace
-    monkeypatch.setattr(checkpoints.os, "replace", lambda *paths: (events.append("replace"), replace(*paths)))
+    monkeypatch.setattr(checkpoints.os, "replace", lambda *paths: (events.append(paths[1].name), replace(*paths)))
     more = ["--save_steps", "4", "--eval_strategy", "no"]
     assert train_script.train(arguments(start, videos, tmp_path, *more)) == 0
-    before, after = events[: events.index("replace")], events[events.index("replace") + 1 :]
+    before, after = events[: events.index("checkpoint-4")], events[events.index("checkpoint-4") + 1 :]
     written = {f"incomplete/checkpoint-4/{path.name}" for path in (tmp_path / "checkpoint-4").iterdir()}
-    assert written | {"incomplete/checkpoint-4"} == set(before)
+    assert written | {"incomplete/checkpoint-4", "run.json"} == set(before)
     assert after == ["."]
 
 

@@ -43,6 +43,7 @@ def train(context: typer.Context) -> int:
 
     memory = f"{option('per_device_train_batch_size')}, or pass {option(CHECKPOINTING)}"
     context.obj = {name: option(name) for name in NAMES} | {"batch_size": memory}  # for messages
+    context.obj |= {"scale": "--crop-scale", "ratio": "--crop-ratio", "probability": "--mix-probability"}
     try:
         return run.train(context.args)
     except KeyboardInterrupt:

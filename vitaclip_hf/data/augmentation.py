@@ -124,7 +124,7 @@ class ClipAugmentation:
         return pixels
 
     def _erase(self, pixels: torch.Tensor, generator: torch.Generator) -> None:
-        box = draw_erased_box(self.size, generator)
+        box = _draw_box(self.size, self.size, ERASED_AREA, ERASED_RATIO, generator, smaller=1)  # timm's rule
         if box is not None:
             functional.erase(pixels, *box, torch.randn((3, *box[2:]), generator=generator), inplace=True)
 
@@ -165,8 +165,8 @@ class ClipMixer:
     label_smoothing: float = 0.0
 
     def __post_init__(self):
-        if self.mixup < 0 or self.cutmix < 0:
-            raise ValueError(f"`mixup` and `cutmix` must be at least 0, got {self.mixup} and {self.cutmix}.")
+        if not all(0 <= alpha < math.inf for alpha in (self.mixup, self.cutmix)):
+            raise ValueError(f"`mixup` and `cutmix` must be numbers from 0 on, got {self.mixup} and {self.cutmix}.")
         for name in ("probability", "label_smoothing"):
             _check_share(name, getattr(self, name))
 
@@ -218,11 +218,6 @@ def draw_crop(height: int, width: int, scale: Range, ratio: Range, generator: to
     aspect = min(max(width / height, ratio[0]), ratio[1])
     w, h = min(width, max(1, round(height * aspect))), min(height, max(1, round(width / aspect)))
     return (height - h) // 2, (width - w) // 2, h, w
-
-
-def draw_erased_box(size: int, generator: torch.Generator) -> Box | None:
-    """Box for random erasing in frames of `size` x `size`, by timm's rule; `None` if ten boxes did not fit."""
-    return _draw_box(size, size, ERASED_AREA, ERASED_RATIO, generator, smaller=1)
 
 
 def _draw_box(

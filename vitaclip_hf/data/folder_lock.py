@@ -1,8 +1,9 @@
 """One run at a time in an output folder. The system frees the lock of a process that ends, however it ends."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -14,9 +15,10 @@ class FolderInUseError(OSError):
     """Another run works in the folder; the message names it."""
 
 
-class FolderLock:
+@contextmanager
+def folder_lock(folder: str | os.PathLike, what: str) -> Iterator[None]:
     """
-    Holds a folder, as a context manager.
+    Holds a folder.
 
     Args:
         folder (`str` or `Path`): the output folder; it is made if it does not exist.
@@ -26,24 +28,15 @@ class FolderLock:
         FolderInUseError: another run works there.
         OSError: the folder cannot be written.
     """
-
-    def __init__(self, folder: str | os.PathLike, what: str):
-        self.folder, self.what = Path(folder), what
-        self._lock = FileLock(self.folder / LOCK_FILE)
-
-    def __enter__(self) -> "FolderLock":
-        self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout as error:
-            raise FolderInUseError(
-                f"{self.folder}: another run works there, so {self.what} cannot start; wait for its end, or choose "
-                "another folder."
-            ) from error
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self._lock.release()
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    try:
+        held = FileLock(Path(folder) / LOCK_FILE).acquire(timeout=0)
+    except Timeout as error:
+        raise FolderInUseError(
+            f"{folder}: another run works there, so {what} cannot start; wait for its end, or choose another folder."
+        ) from error
+    with held:
+        yield
 
 
-__all__ = ["FolderInUseError", "FolderLock"]
+__all__ = ["FolderInUseError", "folder_lock"]

@@ -38,7 +38,6 @@ NAMES = tuple(f"{word}name" for word in _WORDS)  # class names, even if they are
 LABELS = (*_WORDS, "labels", "classlabel", "actionlabel")
 NUMBERS = tuple(f"{word}{end}" for end in ("id", "index", "idx") for word in _WORDS)
 SPLIT_COLUMNS = ("split", "subset", "set", "partition")
-SEPARATORS = (",", "\t", ";")
 FORMS = "expected lines `path label` (`videos/a.mp4 run`), or CSV with a header `path,label` (and `split`)"
 
 _EXTENSION = "|".join(map(re.escape, VIDEO_EXTENSIONS))
@@ -75,7 +74,7 @@ class ListFile:
     @cached_property
     def header(self) -> tuple[str, list[str]]:
         """The separator and the columns of a text whose first line names a column of paths; no columns otherwise."""
-        for separator in SEPARATORS if self.lines else "":
+        for separator in ",\t;" if self.lines else "":
             names = fields_of(self.lines[0][1], separator)
             columns = list(map(column_name, names))
             if set(columns) & set(PATHS) and not any(map(is_video_name, names)):

@@ -89,7 +89,7 @@ def read_hmdb51(file: ListFile, number: int = 1) -> ListedVideos:
     folder, ending = file.path, f"_test_split{number}.txt"
     if match := _HMDB_LIST.fullmatch(file.path.name):
         folder, ending = file.path.parent, match[2]
-    paths = sorted(folder.glob(f"*{ending}"))
+    paths = [path for path in _files_in(folder) if path.name.endswith(ending)]
     if not paths:
         raise AnnotationError(f"{folder}: there is no file CLASS{ending}; check `number`.")
     listings = []
@@ -178,7 +178,7 @@ def read_ssv2(file: ListFile, number: int = 1) -> ListedVideos:
             )
         label = re.sub(r"[\[\]]", "", template) if template else None
         listings.append(Listing(str(entry["id"]), label, split_of_name(file.path), str(file.path), line))
-    names = sorted(file.path.parent.glob("*labels.json"))
+    names = [path for path in _files_in(file.path.parent) if path.name.endswith("labels.json")]
     return ListedVideos(listings, read_class_names(names[0]) if len(names) == 1 else None)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..data.metrics import METRICS, accuracies, ranks_in_ranking
+from ..model.read_options import CHOICES
 from .plan import EvaluationPlan, EvaluationSplit
 from .progress_log import VideoResult
 from .protocols import Protocol
@@ -140,6 +141,7 @@ def _setting(results: Mapping[str, Any]) -> str:
     options = results.get("options") or {}
     more = f", blend {options['blend']:g} with frozen CLIP" if "blend" in options else ""
     more += ", texts of a class descriptions file" if "descriptions" in options else ""
+    more += "".join(f", {name} {options[name]}" for name in CHOICES if name in options)
     cost = f"; {gmacs['vita_clip']:.1f} GMACs a view (plain CLIP {gmacs['plain_clip']:.1f})" if gmacs else ""
     return (
         f"{model['name']} ({(model['revision'] or model['sha256'])[:12]}), {results['date'][:10]}: "

@@ -74,7 +74,8 @@ def read_predictions(folder: Path, row: str) -> dict[tuple[str, str], tuple[int,
         if any(table[name].null_count for name in ("split", "path", "label")):
             raise ValueError("a split, path or label is missing")
         split, path, label, ids = (table[name].to_pylist() for name in types)
-        np.array([ranking for ranking in ids if ranking], np.int64)  # raises for a class or ranking that is cut short
+        for name in set(split):  # raises for a class or ranking that is cut short; splits have rankings of their length
+            np.array([ranking for own, ranking in zip(split, ids, strict=True) if own == name and ranking], np.int64)
     return dict(zip(zip(split, path, strict=True), zip(label, ids, strict=True), strict=True))
 
 
@@ -122,26 +123,6 @@ def pair(a: Path | str, b: Path | str, rows: tuple[str, ...] | None = None) -> t
     return splits, left_out
 
 
-def accuracy(splits: Sequence[PairedSplit], name: str, weights: np.ndarray) -> np.ndarray:
-    """
-    One accuracy of both systems, averaged over the splits.
-
-    Args:
-        splits (`Sequence[PairedSplit]`): paired answers.
-        name (`str`): a key of `METRICS`.
-        weights (`np.ndarray` of shape `(num_resamples, num_videos)`): how often each video counts.
-
-    Returns:
-        `np.ndarray` of shape `(num_resamples, 2)`.
-    """
-    with np.errstate(invalid="ignore"):  # a small split may have no video in a resample
-        by_split = [
-            [METRICS[name].compute(ranks, split.labels, weights[:, split.videos]) for ranks in split.ranks]
-            for split in splits
-        ]
-    return np.nanmean(by_split, axis=0).T
-
-
 def compare(
     splits: Sequence[PairedSplit], resamples: int = 10_000, confidence: float = 0.95, seed: int = 0
 ) -> dict[str, Difference]:
@@ -168,18 +149,26 @@ def compare(
     videos = np.unique(np.concatenate([split.videos for split in splits]))
     numbered = [replace(split, videos=np.searchsorted(videos, split.videos)) for split in splits]
 
-    def accuracies(weights: np.ndarray) -> np.ndarray:  # [R, N] -> [M, R, 2]
-        return np.stack([accuracy(numbered, name, weights) for name in METRICS])
+    def accuracies(weights: np.ndarray) -> np.ndarray:  # [R, N], how often each video counts -> [M, 2, R]
+        with np.errstate(invalid="ignore"):  # a small split may have no video in a resample
+            by_split = [
+                [
+                    [m.compute(ranks, split.labels, weights[:, split.videos]) for ranks in split.ranks]
+                    for split in numbered
+                ]
+                for m in METRICS.values()
+            ]
+        return np.nanmean(by_split, axis=1)
 
     rng, differences = np.random.default_rng(seed), []
     for start in range(0, resamples, BATCH):
         drawn = rng.integers(len(videos), size=(min(BATCH, resamples - start), len(videos)))
         counts = np.stack([np.bincount(resample, minlength=len(videos)) for resample in drawn])
         both = accuracies(counts.astype(np.float64))
-        differences.append(both[..., 1] - both[..., 0])
+        differences.append(both[:, 1] - both[:, 0])
     tail = (1 - confidence) / 2
     low, high = np.quantile(np.concatenate(differences, axis=1), [tail, 1 - tail], axis=1).tolist()
-    measured = accuracies(np.ones((1, len(videos))))[:, 0].tolist()
+    measured = accuracies(np.ones((1, len(videos))))[..., 0].tolist()
     bounds = zip(METRICS, measured, low, high, strict=True)
     return {name: Difference(a, b, b - a, lower, upper) for name, (a, b), lower, upper in bounds}
 

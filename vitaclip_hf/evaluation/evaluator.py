@@ -87,6 +87,10 @@ class Evaluator:
             raise EvaluationError(f"`blend` mixes a Vita-CLIP with its CLIP; this is a {own!r} model.")
         if own != "vita_clip" and any(split.text == "supervised" for split in plan.splits):
             raise EvaluationError(f"This is a {own!r} model, which learned no classes; take a zero-shot protocol.")
+        if descriptions and not frozen_clip and all(split.text == "supervised" for split in plan.splits):
+            raise EvaluationError(
+                "`descriptions` change nothing here: learned contexts classify. Take `text` zero-shot."
+            )
         encoders = {own: checkpoint.encoder(**({"blend": blend} if blend else {}))}
         if frozen_clip and own == "vita_clip":
             encoders["frozen_clip"] = replace(encoders[own], use_prompts=False)
@@ -132,8 +136,9 @@ class Evaluator:
             return scorer
         texts: Any = split.texts(self.protocol.spelling)
         if self.descriptions is not None:
-            described = texts_of_classes(self.descriptions, split.table.class_names, "the class descriptions")
-            texts = dict(zip(texts, described, strict=True))
+            names = split.table.class_names  # which differ where two are spelled alike
+            described = texts_of_classes(self.descriptions, names, "the class descriptions")
+            texts = dict(zip(names, described, strict=True))
         try:
             return Scorer(encoder, texts, self.protocol.templates)
         except ValueError as error:  # a text longer than the tower takes, or two classes of one spelling

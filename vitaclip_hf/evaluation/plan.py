@@ -172,7 +172,7 @@ def _read_split(
         except AnnotationError:
             table = read_annotations(videos, part_list, classes, split=protocol.subset).with_classes(parts[name])
     else:
-        number = protocol.split_number(name) or 1
+        number = int(name) if name.isdecimal() else protocol.official_split or 1
         table = read_annotations(videos, source, classes, split=protocol.subset, number=number)
         if parts is not None:
             table = table.base_to_novel(base=parts.get("base"), novel=parts.get("novel"))[PARTS.index(name)]

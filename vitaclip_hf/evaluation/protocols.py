@@ -108,7 +108,7 @@ class Protocol:
         if self.shots is not None and (self.shots < 1 or self.task not in ("few-shot", "base-to-novel")):
             raise self._error(f"`shots` must be at least 1 and belongs to few-shot and base-to-novel, not {self.task}.")
         try:
-            sampling = self.resolved(ClipSpecification()).clip_specification
+            sampling = self.clip_specification
             check_templates(self.templates)
         except ValueError as error:
             raise self._error(str(error)) from error
@@ -129,10 +129,6 @@ class Protocol:
         """`"zero-shot"` or `"supervised"`, for this split."""
         return "zero-shot" if self.task == "base-to-novel" and split == "novel" else self.text
 
-    def split_number(self, split: str) -> int | None:
-        """Number of the official split that this one reads."""
-        return int(split) if split.isdecimal() else self.official_split
-
     def resolved(self, specification: ClipSpecification) -> "Protocol":
         """The protocol with a checkpoint's frames, stride and sampling in place of those that it leaves open."""
         names = ("num_frames", "frame_stride", "sampling")
@@ -141,8 +137,9 @@ class Protocol:
 
     @property
     def clip_specification(self) -> ClipSpecification:
-        """How a video is read; the protocol must be [`resolved`][`Protocol.resolved`]."""
-        return ClipSpecification(**{item.name: getattr(self, item.name) for item in fields(ClipSpecification)})
+        """How a video is read; what the protocol leaves open has the defaults."""
+        values = {item.name: getattr(self, item.name) for item in fields(ClipSpecification)}
+        return ClipSpecification(**{name: value for name, value in values.items() if value is not None})
 
     def overridden(self, changes: Mapping[str, Any]) -> "Protocol":
         """The protocol with other values for some fields. A split that is named after the subset is renamed with it.
@@ -177,7 +174,9 @@ def load_protocol(name: str) -> Protocol:
     Raises:
         EvaluationError: no such protocol or file, an unknown field, or an unusable value of a field.
     """
-    file, _, task = name.partition(":")
+    file, _, task = name.rpartition(":")
+    if not file.endswith((".yaml", ".yml")):  # no task; a folder's name can hold a colon
+        file, task = name, ""
     if not file.endswith((".yaml", ".yml")):
         files = sorted(PROTOCOLS_FOLDER.glob("*.yaml"))
         known = {name: protocol for path in files for name, protocol in _read(path).items()}

@@ -48,10 +48,11 @@ def write_report(
     """
     plan, protocol, checkpoint, model = evaluator.plan, evaluator.protocol, evaluator.checkpoint, evaluator.model
     done = outcomes(plan, finished)
+    limited = any(len(split.table) < split.listed for split in plan.splits)
     _write_predictions(folder / PREDICTIONS_FILE, done, evaluator.rows)
     results = {
         "protocol": protocol.to_dict(),
-        "limited": f"limited to {plan.limit} videos a split: a quick look, no result" if plan.limit else None,
+        "limited": f"limited to {plan.limit} videos a split: a quick look, no result" if limited else None,
         "published": protocol.published or None,
         "rows": summarize(done, evaluator.rows, protocol),
         "std": "over the splits, of a sample (n - 1)",
@@ -75,7 +76,7 @@ def write_report(
         "command": command,
     }
     write_json(folder / "results.json", results)
-    (folder / "results.md").write_text(markdown_table(results), encoding="utf-8")
+    (folder / "results.md").write_text(markdown_table(results), encoding="utf-8", errors="backslashreplace")
     notes = [results["limited"], plan.class_split and plan.class_split.label]
     title = f" of {protocol.name}" + "".join(f" ({note})" for note in notes if note)
     for outcome in done:
@@ -139,7 +140,7 @@ def _write_per_class(folder: Path, outcome: SplitOutcome, rows: Sequence[str], h
         style = {"color": color, "markersize": size, "zorder": 3 - size / 11}
         axes.plot(100 * values[order], places, "o", label=ROW_TITLES.get(row, row), **style)
     if len(names) <= READABLE:
-        axes.set_yticks(places, [names[index] for index in order], color=INK)
+        axes.set_yticks(places, [names[index] for index in order], color=INK, parse_math=False)
     axes.set(xlabel="videos of the class that are right, %", xlim=(-2, 102), ylim=(-0.7, len(names) - 0.3))
     axes.grid(color=TRACK)
     title(axes, heading)
@@ -162,8 +163,8 @@ def _write_confusion(folder: Path, outcome: SplitOutcome, row: str, heading: str
     if len(names) <= READABLE:
         precision, recall = (matrix.diagonal() / np.maximum(matrix.sum(axis), 1) for axis in (0, 1))
         predicted, true = (list(map("{}  {:.0%}".format, names, shares)) for shares in (precision, recall))
-        axes.set_xticks(range(len(names)), predicted, rotation=90, color=INK)
-        axes.set_yticks(range(len(names)), true, color=INK)
+        axes.set_xticks(range(len(names)), predicted, rotation=90, color=INK, parse_math=False)
+        axes.set_yticks(range(len(names)), true, color=INK, parse_math=False)
         for y, x in zip(*matrix.nonzero(), strict=True):
             color = "white" if shares[y, x] > 0.5 else INK
             axes.text(x, y, matrix[y, x], ha="center", va="center", fontsize=8, color=color)

@@ -23,7 +23,7 @@ from accelerate.utils import parse_flag_from_env
 from tqdm import tqdm
 
 from ..data.class_descriptions import read_class_descriptions
-from ..data.folder_lock import FolderLock
+from ..data.folder_lock import folder_lock
 from ..loading.checkpoint import load_checkpoint
 from ..loading.guards import number_type
 from ..model.machine import fast_dtype
@@ -133,7 +133,7 @@ def evaluate(
         split.table.require_videos()
     checkpoint = load_checkpoint(arguments.model, arguments.revision)
     folder = Path(arguments.output or Path("evaluations", f"{protocol.name}-{Path(arguments.model).name}"))
-    alone: AbstractContextManager = FolderLock(folder, "evaluation") if state.is_main_process else nullcontext()
+    alone: AbstractContextManager = folder_lock(folder, "evaluation") if state.is_main_process else nullcontext()
     # Convolutions in full float32, not in TF32: the patch embedding is one.
     with alone, torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         evaluator = Evaluator(

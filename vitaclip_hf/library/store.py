@@ -23,7 +23,7 @@ import pyarrow as pa
 import torch
 from lancedb.index import IvfFlat
 
-from ..data.folder_lock import FolderLock
+from ..data.folder_lock import folder_lock
 from ..data.output_files import unstored
 from ..data.text_files import content_errors
 from ..loading.checkpoint import Checkpoint
@@ -100,7 +100,7 @@ class VideoStore:
 
     def lock(self) -> AbstractContextManager:
         """Keeps other runs out of a folder; object storage has no locks."""
-        return FolderLock(self.place, "embedding") if self._is_folder else nullcontext()
+        return folder_lock(self.place, "embedding") if self._is_folder else nullcontext()
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -226,8 +226,9 @@ class VitaClipTrainingArguments(TrainingArguments):
 
     def _check_values(self) -> None:
         """Refuses values that transformers accepts but does not honour."""
-        if self.gradient_accumulation_steps < 1 or self.per_device_train_batch_size < 1:
-            raise ValueError("`gradient_accumulation_steps` and `per_device_train_batch_size` must be at least 1.")
+        for name in ("gradient_accumulation_steps", "per_device_train_batch_size", "eval_accumulation_steps"):
+            if (number := getattr(self, name)) is not None and number < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {number}.")
         for name in ("distillation_weight", "context_penalty"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"`{name}` must be 0 or more, got {getattr(self, name)}.")

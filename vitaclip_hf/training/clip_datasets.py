@@ -1,13 +1,13 @@
 """From the videos of a training to batches: datasets of clips, augmentation and mixing."""
 
 import re
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch.utils.data import Dataset
 from transformers.utils import logging
 
 from ..data.augmentation import ClipAugmentation, ClipMixer
+from ..data.class_names import spell_class_name
 from ..data.clip_dataset import ClipCollator, ClipDataset
 from ..data.clip_stream import ClipStream
 from ..model.video_inputs import VideoReader
@@ -20,8 +20,7 @@ logger = logging.get_logger(__name__)
 SIDED = re.compile(r"\b(left|right|forwards?|backwards?|back)\b", re.IGNORECASE)  # mirrored, they would be wrong
 
 
-@dataclass
-class ClipDatasets:
+class ClipDatasets(NamedTuple):
     """Datasets for the trainer, and the collator of their batches."""
 
     train: Dataset
@@ -31,7 +30,7 @@ class ClipDatasets:
 
 def warn_of_directions(class_names: list[str], flip: float) -> None:
     """Names classes that mirrored clips could belie."""
-    sided = [name for name in class_names if flip and SIDED.search(name)]
+    sided = [name for name in class_names if flip and SIDED.search(spell_class_name(name))]
     if sided:
         text = f"clips are mirrored (`flip` {flip:g}), but {len(sided)} classes name a direction"
         logger.warning(f"{text}, such as {sided[0]!r:.100}; pass `flip` 0 if left and right differ in them")

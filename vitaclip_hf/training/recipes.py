@@ -10,7 +10,10 @@ from ..data.configuration_files import nearest_names, read_yaml
 
 # Raised when a field changes its meaning, so that an old recipe is refused instead of misread.
 RECIPE_VERSION = 1
-PATH_FIELDS = ("model", "videos", "annotations", "classes", "eval_videos", "eval_annotations")
+PATH_FIELDS = (
+    *("model", "videos", "annotations", "classes", "base_classes", "novel_classes"),
+    *("eval_videos", "eval_annotations"),
+)
 
 
 def read_recipe(path: str | Path, _below: tuple[Path, ...] = ()) -> dict[str, Any]:

@@ -12,11 +12,12 @@ is a validation split), the checkpoints, the complete recipe, a record of data a
 """
 
 import json
+import shlex
 from contextlib import closing, nullcontext
 from pathlib import Path
 
 import torch
-from transformers import PrinterCallback, ProgressCallback, set_seed
+from transformers import ProgressCallback, set_seed
 from transformers.image_utils import PILImageResampling
 from transformers.integrations import get_available_reporting_integrations
 from transformers.utils import logging
@@ -24,7 +25,7 @@ from transformers.utils import logging
 from ..arguments import ArgumentParser
 from ..data.check import check_data
 from ..data.configuration_files import configuration_folder
-from ..data.folder_lock import FolderLock
+from ..data.folder_lock import folder_lock
 from ..loading.checksums import write_checksums
 from ..loading.guards import check_utf8
 from ..model.frame_sampling import ClipSpecification
@@ -64,9 +65,9 @@ def parse_arguments(arguments: list[str]) -> tuple[tuple, dict]:
 
 def check_and_report(data: TrainingData) -> int:
     """Decodes every video and prints what is wrong. Returns 0 if nothing is, else 2."""
-    if not data.tables:
+    if data.arguments.streaming:
         raise ValueError(f"`check_data` reads a folder, list or data set, no stream: `videos` {data.arguments.videos}")
-    reports = [check_data(table) for table in data.tables]
+    reports = [check_data(part) for part in (data.train, data.validation) if part is not None]
     print(*(report.summary() for report in reports), sep="\n")
     return 0 if all(report.ok for report in reports) else 2
 
@@ -104,8 +105,7 @@ def make_trainer(arguments: tuple, data: TrainingData, checkpoint: Path | None) 
         model, training, datasets.collator, datasets.train, datasets.validation, processing_class=processor,
         base=base, base_revision=model_arguments.revision,
     )  # fmt: skip
-    for stock in (PrinterCallback, ProgressCallback):
-        trainer.remove_callback(stock)
+    trainer.remove_callback(ProgressCallback)
     return trainer
 
 
@@ -131,9 +131,8 @@ def train_and_save(trainer: VitaClipTrainer, checkpoint: Path | None) -> None:
         if final is not None:
             print(evaluation_summary(final, prefix="final"))
         print(f"Saved {'prompts' if trainer.args.prompts_only else 'model'} and curves.png to {folder}")
-        print(
-            f"Next: vitaclip evaluate --model {folder} --protocol own-supervised --videos DIR  # videos it has not seen"
-        )
+        command = f"vitaclip evaluate --model {shlex.quote(str(folder))} --protocol own-supervised --videos DIR"
+        print(f"Next: {command}  # videos it has not seen")
     # Ends the connections of the ranks. Not after an error: other ranks may wait in them until this one exits.
     trainer.accelerator.wait_for_everyone()
     trainer.accelerator.end_training()
@@ -159,7 +158,7 @@ def train(arguments: list[str]) -> int:
         raise ValueError(f"`output_dir` {training.output_dir} is a file; give the name of a folder")
     check_utf8(training.output_dir, "safetensors", "output_dir")
     alone = not run.check_data and training.process_index == 0
-    with FolderLock(training.output_dir, "training") if alone else nullcontext():
+    with folder_lock(training.output_dir, "training") if alone else nullcontext():
         return _train(groups, chosen)
 
 
@@ -169,7 +168,7 @@ def _train(groups: tuple, chosen: dict) -> int:
     checkpoint = folder.resume(chosen) if run.resume else None
     if not run.resume and not run.check_data:
         folder.start()
-    training.report_to = [*training.report_to, *(["tensorboard"] if run.tensorboard else [])]
+    training.report_to = sorted({*training.report_to, *(["tensorboard"] if run.tensorboard else [])})
     for name in {*training.report_to} - {*get_available_reporting_integrations()}:
         raise ValueError(f"`report_to` {name:.100}: unknown or not installed; pip install {name:.100}")
     training.dataloader_pin_memory = training.dataloader_pin_memory and torch.cuda.is_available()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.configuration_files import RECIPE_FILE
-from ..data.output_files import storable
+from ..data.output_files import replace_file, storable
 from ..data.text_files import content_errors
 from ..version import package_versions
 from .checkpoints import FINAL_MODELS, check_readable, checkpoint_folder, complete_checkpoints, read_state
@@ -47,7 +47,7 @@ class RunFolder:
             raise ValueError(
                 f"{self.path} holds {checkpoints[-1].name} of a run; pass `resume`, or another `output_dir`"
             )
-        if any((self.path / name).exists() for name in FINAL_MODELS):
+        if any(any(self.path.glob(name)) for name in (*FINAL_MODELS, "checkpoint-*")):  # also of weights alone
             raise ValueError(f"{self.path} holds a trained model; choose another `output_dir`")
 
     def resume(self, chosen: dict[str, Any]) -> Path:
@@ -125,7 +125,7 @@ class RunFolder:
             record = self._read_record()
             record.setdefault("resumed", []).append(session | {"from": resumed_from.name})
         content = json.dumps(record, indent=2, ensure_ascii=False)
-        (self.path / RUN_FILE).write_text(storable(content) + "\n", encoding="utf-8")
+        replace_file(self.path / RUN_FILE, lambda file: file.write_text(storable(content) + "\n", encoding="utf-8"))
 
     def _read_record(self) -> dict[str, Any]:
         file = self.path / RUN_FILE

@@ -36,9 +36,6 @@ def load_starting_point(
     if name is None:
         raise ValueError("no model to start from; pass `model` with a CLIP, such as openai/clip-vit-base-patch16")
     settings = {part: {field: getattr(arguments, field) for field in names} for part, names in PROMPT_FIELDS.items()}
-    more: dict[str, Any] = {"vision_config": {"train_cls_projection": arguments.train_cls_projection}}
-    if arguments.attn_implementation is not None:
-        more["attn_implementation"] = arguments.attn_implementation
     with quietly():  # transformers warns that the prompts of a stock CLIP are new
         checkpoint = load_checkpoint(
             name,
@@ -46,7 +43,8 @@ def load_starting_point(
             model_class=VitaClipForVideoClassification,
             accept_clip=True,
             prompt_settings=settings,
-            **more,
+            vision_config={"train_cls_projection": arguments.train_cls_projection},
+            attn_implementation=arguments.attn_implementation,
         )
     model: Any = checkpoint.model
     processor = checkpoint.processor
@@ -76,7 +74,7 @@ def _with_fresh_prompts(
     values = model.config.to_dict()
     parts = {part: values[part] | wanted for part, wanted in settings.items()}
     config = VitaClipConfig.from_dict(values | parts | {"id2label": {0: "LABEL_0"}, "label2id": {"LABEL_0": 0}})
-    fresh = VitaClipForVideoClassification._from_config(config)
+    fresh = VitaClipForVideoClassification._from_config(config, attn_implementation=model.config._attn_implementation)
     outcome = fresh.load_state_dict(split_tensors(model)[1], strict=False)
     if outcome.unexpected_keys or set(outcome.missing_keys) != set(split_tensors(fresh)[0]):
         raise CheckpointError(f"{name}: the weights of its CLIP do not fit: {str(outcome)[:300]}")

@@ -2,15 +2,6 @@
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
-
-
-class Window(NamedTuple):
-    """Counts since the last window: `seconds` for `videos`, `waited` of them for batches."""
-
-    seconds: float
-    videos: int
-    waited: float
 
 
 class Throughput:
@@ -65,14 +56,18 @@ class Throughput:
             self._window_start += seconds
             self._first_start += seconds
 
-    def next_window(self) -> Window | None:
-        """The counts since the last call, at the end of a step; `None` until a settled step is over."""
+    def next_rates(self) -> tuple[float, float] | None:
+        """
+        Videos a second and the share of waiting since the last call, at the end of a step; `None` until a settled step
+        is over.
+        """
         if self._window_start is None:
             return None
         now = self._clock()
-        window = Window(max(now - self._window_start, 1e-9), self._videos, self._waited)
+        seconds = max(now - self._window_start, 1e-9)
+        rates = self._videos / seconds, self._waited / seconds
         self._window_start, self._videos, self._waited = now, 0, 0.0
-        return window
+        return rates
 
     def seconds_a_step(self) -> float | None:
         """Mean of all settled steps, at the end of one; `None` until two are over."""

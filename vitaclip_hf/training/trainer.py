@@ -249,8 +249,7 @@ class VitaClipTrainer(Trainer):
                     f"the loss is {logs['loss']} at step {self.state.global_step}; lower `learning_rate` or set "
                     "`max_grad_norm` 1, in another `output_dir`"
                 )
-            window = self.throughput.next_window()
-            speed = (-1.0, -1.0) if window is None else (window.videos / window.seconds, window.waited / window.seconds)
+            speed = self.throughput.next_rates() or (-1.0, -1.0)
             of_ranks = self.accelerator.gather(torch.tensor([[*speed, self._failures]], device=self.args.device))
             if of_ranks[:, 0].min() >= 0:  # every rank has settled
                 logs["videos_per_second"] = of_ranks[:, 0].sum().item()
@@ -317,8 +316,7 @@ class VitaClipTrainer(Trainer):
             super()._save(output_dir, state_dict)
             (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
         elif self.args.should_save:
-            model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
-            save_prompts(model, folder, self.base, self.base_revision, self.processing_class)
+            save_prompts(self._own(self.model), folder, self.base, self.base_revision, self.processing_class)
 
     def restore(self, checkpoint: str | Path) -> None:
         """

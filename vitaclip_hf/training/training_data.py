@@ -30,7 +30,6 @@ FILES, HUB, STREAM = "a folder or list", "a data set of the Hub", "a stream"
 HONOURED_BY = {
     **dict.fromkeys(("annotations", "classes", "annotation_format", "eval_videos", "eval_annotations"), (FILES,)),
     **dict.fromkeys(("shots", "class_subset", "base_classes", "novel_classes"), (FILES, HUB)),
-    "validation_share": (FILES, HUB, STREAM),
     "label_column": (HUB, STREAM),
 }
 
@@ -56,11 +55,6 @@ class TrainingData:
     arguments: DataArguments
     validation_from: str | None
     seed: int
-
-    @property
-    def tables(self) -> list[AnnotationTable | HubVideos]:
-        """The parts whose videos `check_data` can read."""
-        return [part for part in (self.train, self.validation) if isinstance(part, (AnnotationTable, HubVideos))]
 
     def _class_split(self) -> dict[str, Any]:
         """Which classes `class_subset` took: the hash of each class file, or "own split" if there is none."""
@@ -107,7 +101,7 @@ def read_training_data(arguments: DataArguments, seed: int) -> TrainingData:
     """
     if arguments.streaming and not (arguments.videos or "").startswith(HUB_PREFIX):
         raise ValueError("`streaming` is for data sets of the Hub (`videos` hub:ID)")
-    if arguments.videos is None:
+    if arguments.videos is None or arguments.videos == HUB_PREFIX:
         raise ValueError("no videos to train on; pass `videos` with a folder or hub:ID")
     if not 0 <= arguments.validation_share < 1:
         raise ValueError(f"`validation_share` must be at least 0 and less than 1, got {arguments.validation_share}")
@@ -115,7 +109,12 @@ def read_training_data(arguments: DataArguments, seed: int) -> TrainingData:
     if arguments.videos.startswith(HUB_PREFIX):
         train, validation, validation_from, names = _read_hub(arguments, arguments.videos, seed)
     else:
-        train, validation, validation_from = read_tables(arguments, arguments.videos, seed)
+        given = arguments.annotations, arguments.classes
+        table = read_annotations(arguments.videos, *given, format=arguments.annotation_format)
+        train, validation, validation_from = _selected(arguments, arguments.videos, table, seed)
+        for part in (train, validation):
+            if part is not None:
+                part.require_videos()
         names = train.class_names
     if len(names) < 2:
         raise ValueError(
@@ -140,26 +139,13 @@ def _check_usable(arguments: DataArguments, videos: str) -> None:
             )
 
 
-def read_tables(arguments: DataArguments, videos: str, seed: int) -> Parts:
+def _selected(arguments: DataArguments, videos: str, table: AnnotationTable, seed: int) -> Parts:
     """
-    Reads the videos of a folder or of annotation files.
+    The training and the validation videos of a table with all splits.
 
     The validation videos are the first of these that exist: those that the arguments name, the `validation` split, a
     share of the training videos if one is asked for, the `test` split, none.
-
-    Returns:
-        `tuple`: training videos, validation videos or `None`, and where the validation videos come from.
     """
-    table = read_annotations(videos, arguments.annotations, arguments.classes, format=arguments.annotation_format)
-    parts = _selected(arguments, videos, table, seed)
-    for part in parts[:2]:
-        if part is not None:
-            part.require_videos()
-    return parts
-
-
-def _selected(arguments: DataArguments, videos: str, table: AnnotationTable, seed: int) -> Parts:
-    """As `read_tables`, from a table with all splits."""
     train = _training_classes(arguments, table)
     train, validation, source = _with_validation(arguments, videos, table, train, seed)
     if arguments.shots is not None:
@@ -191,14 +177,14 @@ def _with_validation(
     if arguments.eval_annotations is not None or arguments.eval_videos is not None:
         folder, format = arguments.eval_videos or videos, arguments.annotation_format
         named = read_annotations(folder, arguments.eval_annotations, table.class_names, format=format)
-        splits = {sample.split for sample in named.samples}
-        return train, named.split(*splits).with_classes(train.class_names), "given"
+        return train, named.with_classes(train.class_names), "given"
+    chosen = table.with_classes(train.class_names)
     for split in ("validation", "test"):
         if split == "test" and arguments.validation_share:
             train, held_back = hold_back(train, arguments.validation_share, seed)
             return train, held_back if len(held_back) else None, "held back"
-        if any(sample.split == split and sample.label is not None for sample in table.samples):
-            return train, table.split(split).with_classes(train.class_names), split
+        if any(sample.split == split for sample in chosen.samples):
+            return train, chosen.split(split), split
     return train, None, None
 
 
@@ -268,4 +254,4 @@ def _streams(
     return splits["train"], splits[split] if split else None, split, names
 
 
-__all__ = ["TrainingData", "hold_back", "read_tables", "read_training_data"]
+__all__ = ["TrainingData", "hold_back", "read_training_data"]
