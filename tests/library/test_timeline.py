@@ -328,6 +328,8 @@ def test_command(checkpoint, joined, damaged, scenes, tmp_path, capsys):
     assert float(cosine) == pytest.approx(max(one.cosines.max() for one in full), abs=0.02)
     command[1] = str(tmp_path / "damaged.mp4")
     Path(command[1]).write_bytes(damaged)
+    assert main([*command, "--window", "8", "--output", str(tmp_path / "none.png")]) == 1  # no window is whole
+    assert "damaged.mp4: " in capsys.readouterr().err and not (tmp_path / "none.png").exists()
     assert main([*command, "--on-damage", "skip", "--clips", str(tmp_path / "whole")]) == 0
     lengths = [open_video(clip).metadata.total_num_frames for clip in (tmp_path / "whole").iterdir()]
     assert sum(lengths) == open_video(command[1], on_damage="skip").metadata.total_num_frames == 96
