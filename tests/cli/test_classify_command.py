@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import torch
 from drawn_clips import write
 from tiny_models import tiny_model, tiny_processor
-from transformers import pipeline
+from transformers import AutoProcessor, pipeline
 from typer.testing import CliRunner
 
 from vitaclip_hf import ZeroShotVideoClassificationPipeline, fast_dtype
@@ -70,6 +71,17 @@ def test_classes_of_the_checkpoint_without_labels():
     assert scores_of(row["scores"]) == pytest.approx(scores_of(expected), abs=1e-6)
     result = call(VIDEO, "--template", "a {}")
     assert result.exit_code == 2 and "--template is for --labels" in result.stderr
+
+
+def test_views_are_those_of_the_checkpoint(tmp_path):
+    """As in the pipeline and the server."""
+    shutil.copytree(MODEL, tmp_path, dirs_exist_ok=True)
+    processor = AutoProcessor.from_pretrained(MODEL)
+    processor.video_processor.num_views = 3
+    processor.save_pretrained(tmp_path)
+    for chosen, frames in (([], 24), (["--num-views", 1], 8)):
+        (row,) = rows_of(call(VIDEO, "--labels", "a,b", "--format", "json", *chosen, model=tmp_path))
+        assert len(row["frames"]) == frames
 
 
 def test_an_untrained_checkpoint_needs_labels(tokenizer, tmp_path):
