@@ -150,13 +150,20 @@ def test_one_bad_file_does_not_end_the_list(tmp_path, batch_size):
     assert "2 of 6 videos could not be read" in result.stderr
 
 
-@pytest.mark.parametrize("command", ["classify", "timeline", "index"])
+@pytest.mark.parametrize("command", ["classify", "timeline", "index", "explain", "search"])
 def test_the_whole_frames_of_a_damaged_video(tmp_path, command):
     (tmp_path / "videos").mkdir()
     cut = write(tmp_path / "videos" / "cut.mkv", g=12)
     cut.write_bytes(cut.read_bytes()[:-2000])
-    for damage, code in (("error", 2 if command == "timeline" else 1), ("skip", 0)):
-        given = [tmp_path / "videos", "--index", tmp_path / damage] if command == "index" else [cut, "--labels", "a,b"]
+    given = [cut, "--label" if command == "explain" else "--labels", "a,b"]
+    given += ["--output", tmp_path / "map.json"] * (command == "explain")
+    if command == "search":
+        call_index = ["index", cut.parent, "--model", MODEL, "--on-damage", "skip", "--window", "1"]
+        assert CliRunner().invoke(app, list(map(str, call_index))).exit_code == 0
+        given = ["--video", cut, "--folder", cut.parent, "--per-video", "2", "--clips", tmp_path / "clips"]
+        given += ["--contact-sheet", tmp_path / "hits.png"]
+    for damage, code in (("error", 2 if command in ("timeline", "search") else 1), ("skip", 0)):
+        given = [cut.parent, "--index", tmp_path / damage] if command == "index" else given
         found = CliRunner().invoke(app, [command, *map(str, given), "--model", str(MODEL), "--on-damage", damage])
         assert found.exit_code == code and ("cut short" in found.stderr) == (code > 0)
 

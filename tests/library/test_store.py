@@ -31,6 +31,7 @@ from vitaclip_hf.library.contact_sheet import draw_contact_sheet, middle_frame
 from vitaclip_hf.library.embedding import embed_videos
 from vitaclip_hf.library.store import Moment, VideoStore, read_embeddings
 from vitaclip_hf.library.windows import read_clips
+from vitaclip_hf.model.read_options import ReadOptions
 
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo"
@@ -418,6 +419,10 @@ def test_contact_sheet(folder):
         draw_contact_sheet([], folder)
     write_stamped(folder / "late.mkv", range(500, 800, 10), audio_from=0)  # frame n is as light as n; 0 is shown at 5 s
     assert middle_frame(folder, Moment("late.mkv", 6, 7, 1.0)).mean() == pytest.approx(15, abs=2)
+    write_stamped(folder / "uneven.mkv", [*range(0, 2000, 100), *range(2000, 2100, 2)])  # one a second, then fifty
+    for options in (None, ReadOptions(max_seconds=60)):
+        found = middle_frame(folder, Moment("uneven.mkv", 15, 16, 1.0), options)
+        assert found.mean() == pytest.approx(15, abs=2)
 
 
 def test_commands(folder, tmp_path, place, capsys):

@@ -15,7 +15,7 @@ from ..model.shown_names import shown
 from .embed import ModelOfVectors
 from .inputs import check_ending
 from .libraries import loaded_checkpoint
-from .options import Clips, Device, TableFormat, Template
+from .options import Clips, Device, OnDamage, TableFormat, Template
 from .timeline import report_clips
 
 
@@ -37,6 +37,7 @@ def search(
     contact_sheet: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the hits (PNG, PDF, SVG).")] = None,
     page: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page that plays each hit.")] = None,
     clips: Clips = None,
+    on_damage: OnDamage = None,
     device: Device = None,
 ) -> int:
     """Find moments in indexed videos.
@@ -44,7 +45,7 @@ def search(
     The cosine says how near a moment is to what was looked for. There is always a nearest one, also if nothing of the
     kind is there.
     """
-    if (text is None) == (video is None):
+    if (not (text or "").strip()) == (video is None):
         raise ValueError("give either TEXT or `video`.")
     if video is not None and template:
         raise ValueError("`template` is for TEXT; a video needs none.")
@@ -60,7 +61,7 @@ def search(
     name, revision = (model, None) if model else (settings["model"], settings.get("revision"))
     checkpoint = loaded_checkpoint(name, device, settings["dtype"], embeds=True, revision=revision)
     if video is not None:
-        query = store.embed_video(checkpoint, video)
+        query = store.embed_video(checkpoint, video, on_damage=on_damage)
     else:
         query = store.embed_text(checkpoint, text or "", template or ["{}"])
     hits = store.search(query, top_k, per_video, approximate)
@@ -72,12 +73,13 @@ def search(
             print(f"{hit.cosine:6.3f}  {clock(hit.start)}  {clock(hit.end)}  {shown(hit.path)}")
     if gone := sum(not is_url(at) and not Path(at).exists() for at, _ in pairs):
         print(f"vitaclip search: files that are gone: {gone}; `vitaclip index` finds moved ones", file=sys.stderr)
+    reading = checkpoint.encoder().reader(decoder="pyav", on_damage=on_damage).options
     if contact_sheet is not None and hits:
         from ..library.contact_sheet import draw_contact_sheet
 
-        replace_file(contact_sheet, draw_contact_sheet(hits, folder, text or video).savefig)
+        replace_file(contact_sheet, draw_contact_sheet(hits, folder, text or video, reading).savefig)
     if clips is not None:
-        report_clips(clips, [(at, hit.start, hit.end, Path(hit.path).stem) for at, hit in pairs])
+        report_clips(clips, [(at, hit.start, hit.end, Path(hit.path).stem) for at, hit in pairs], reading)
     if page is not None:
         from ..library.moments import write_page
 

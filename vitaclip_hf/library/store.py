@@ -226,16 +226,17 @@ class VideoStore:
         self.check_model(checkpoint)
         return checkpoint.encoder().class_embeds((text,), templates)[1][0].float().cpu().numpy()
 
-    def embed_video(self, checkpoint: Checkpoint, video: Any) -> np.ndarray:
+    def embed_video(self, checkpoint: Checkpoint, video: Any, **reading: Any) -> np.ndarray:
         """
-        The normalised vector of a video, of shape `(projection_dim,)`: the mean of its windows.
+        The normalised vector of a video, of shape `(projection_dim,)`: the mean of its windows; `reading` as for
+        [`embed_videos`].
 
         Raises:
             VideoDecodingError: it cannot be read.
         """
         self.check_model(checkpoint)
         encoder, settings = checkpoint.encoder(), self.settings or {}
-        clips = read_clips(encoder.reader(), video, settings.get("window"), settings.get("stride"))
+        clips = read_clips(encoder.reader(**reading), video, settings.get("window"), settings.get("stride"))
         vectors = [mean_vectors(encoder.embeds(window_features(encoder, [clip]))) for clip in clips]
         return mean_vectors(torch.stack(vectors, 1))[0].numpy()
 
