@@ -245,6 +245,8 @@ def test_editing_programs(tmp_path, fps, rate):
     write_timeline(tmp_path / "t.edl", SEGMENTS, "talk.mp4", fps)
     codes = re.findall(r"\d\d:\d\d:\d\d[:;]\d\d", (tmp_path / "t.edl").read_text())
     times = [otio.opentime.from_timecode(code, rate).to_seconds() for code in codes]
+    with pytest.raises(ValueError, match="overlap"):
+        write_timeline(tmp_path / "t.edl", [*SEGMENTS, Segment(1, 3, "yoga", 0.5, 0.3)], "talk.mp4", fps)
     first, second = [0, 2, 0, 2, 0], [61.5, 3723.25, 61.5, 3723.25, 61.5]  # from, to; the same on the track; marker
     assert times == pytest.approx([*first, *second], abs=0.15)
 

@@ -122,6 +122,8 @@ def write_edit(path: Path, segments: Sequence[Segment], source: str, **media: An
         )
         if options:
             part = marker.marked_range
+            if part.start_time < end:
+                raise ValueError("`segments` overlap; an EDL holds one event after another. Write an .otio file.")
             if part.start_time > end:
                 cuts.append(otio.schema.Gap(duration=part.start_time - end))
             cuts.append(clip_of(part))
@@ -168,7 +170,7 @@ def write_timeline(
         timecode (`str`, *optional*): its own time code, of its first frame: `"01:00:00:00"`.
 
     Raises:
-        ValueError: another ending.
+        ValueError: another ending, or segments that overlap for an EDL.
         ImportError: opentimelineio is not installed.
     """
     path = Path(path)
