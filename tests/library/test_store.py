@@ -267,8 +267,9 @@ def test_vectors_that_are_no_numbers_are_errors(checkpoint, place):
     store = VideoStore(place)
     with pytest.raises(ValueError, match="damaged"):
         store.write([{"video": "a", "vector": [float("inf")] * store.settings["width"]}])
-    with pytest.raises(ValueError, match="`query`"):
-        store.search(np.array([np.nan] * store.settings["width"]))
+    for query in ([np.nan] * store.settings["width"], [1.0]):
+        with pytest.raises(ValueError, match="`query` must be"):
+            store.search(np.array(query))
 
 
 def test_a_video_that_changes_while_it_is_read_is_read_again(checkpoint, tmp_path, place, monkeypatch):

@@ -255,11 +255,12 @@ class VideoStore:
             `list[Moment]`, nearest first.
 
         Raises:
-            ValueError: there is no table, it is damaged, or the query is NaN or infinite.
+            ValueError: there is no table, it is damaged, or the query has another length, or is NaN or infinite.
         """
-        if not np.isfinite(query).all():
-            raise ValueError("`query` has values that are NaN or infinite.")
         table, limit = self.table, max(100, 4 * top_k)
+        width = table.schema.field("vector").type.list_size
+        if query.shape != (width,) or not np.isfinite(query).all():
+            raise ValueError(f"`query` must be {width} finite numbers, got an array of shape {query.shape}.")
         with self._errors():
             if approximate and not table.list_indices() and table.count_rows() > FEW_WINDOWS:
                 table.create_index("vector", config=IvfFlat(distance_type="dot"))
