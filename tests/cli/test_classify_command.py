@@ -117,7 +117,7 @@ def test_folders_globs_and_files(tmp_path):
     errors = find_videos([str(tmp_path / name) for name in ("b", "empty", "none", "n*")]).values()
     messages = ("no video file in this folder", "no such file", "no file matches")
     assert all(message in error for error, message in zip(filter(None, errors), messages, strict=True))
-    assert find_videos(["http://host/a.mp4"]) == {"http://host/a.mp4": None}
+    assert find_videos(["http://host/a.mp4", "file:///a.mp4"]) == {"http://host/a.mp4": None, "file:///a.mp4": None}
 
 
 def test_urls():

@@ -228,6 +228,8 @@ def test_page_with_a_player(tmp_path):
     assert re.findall('href="(.*?)"', text) == ["../a%20%231.mp4#t=1.000,2.000", "../a%20%231.mp4#t=3.250,61.000"]
     assert "tai &lt;chi&gt;<small>88%</small><small>00:00:03.2 to 00:01:01.0</small>" in text and "<chi>" not in text
     assert 'href="https://host/a.mp4#t=1.000,2.000"' in (tmp_path / "web.html").read_text()
+    write_timeline(tmp_path / "file.html", segments, "file:///videos/a.mp4")
+    assert 'href="file:///videos/a.mp4#t=1.000,2.000"' in (tmp_path / "file.html").read_text()
 
 
 @pytest.mark.parametrize("fps, rate", [(25.0, 25.0), (16.0, 24000 / 1001), (10.0, 25.0), (30000 / 1001, 30000 / 1001)])

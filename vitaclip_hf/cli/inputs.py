@@ -37,7 +37,7 @@ def find_videos(arguments: Iterable[str]) -> dict[str, str | None]:
 
 
 def _videos_of(argument: str) -> Iterator[tuple[str, str | None]]:
-    if is_url(argument):
+    if is_url(argument) or argument.lower().startswith("file://"):
         yield argument, None
     elif os.path.exists(argument):  # first, since a file's name can look like a glob
         yield from _videos_at(argument)

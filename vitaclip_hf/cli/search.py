@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from ..data.listings import is_url
 from ..data.output_files import replace_file
 from ..model.shown_names import shown
 from .embed import ModelOfVectors
@@ -65,13 +64,13 @@ def search(
     else:
         query = store.embed_text(checkpoint, text or "", template or ["{}"])
     hits = store.search(query, top_k, per_video, approximate)
-    pairs = [(hit.path if is_url(hit.path) else str(folder / hit.path), hit) for hit in hits]
+    pairs = [(hit.path if "://" in hit.path else str(folder / hit.path), hit) for hit in hits]
     if format == "json":
         print(json.dumps([asdict(hit) for hit in hits], ensure_ascii=False, indent=1))
     else:
         for hit in hits:
             print(f"{hit.cosine:6.3f}  {clock(hit.start)}  {clock(hit.end)}  {shown(hit.path)}")
-    if gone := sum(not is_url(at) and not Path(at).exists() for at, _ in pairs):
+    if gone := sum("://" not in at and not Path(at).exists() for at, _ in pairs):
         print(f"vitaclip search: files that are gone: {gone}; `vitaclip index` finds moved ones", file=sys.stderr)
     reading = checkpoint.encoder().reader(decoder="pyav", on_damage=on_damage).options
     if contact_sheet is not None and hits:
