@@ -88,7 +88,9 @@ def test_a_wrong_duration_in_the_container_changes_nothing(checkpoint, joined, m
 def test_one_window_scores_as_the_classifier(checkpoint):
     video = DEMO / "videos" / "taxi_moving_left.mp4"
     answer = checkpoint.classifier()(video, candidate_labels=LABELS, return_details=True)
-    timeline = VideoTimeline(checkpoint.encoder(), LABELS, window=2, stride=1)
+    timeline = VideoTimeline(
+        checkpoint.encoder(), LABELS, window=2, stride=1, decoder="decord"
+    )  # PyAV, whatever is set
     [window] = timeline.scores(video)
     for row in answer["scores"]:
         place = LABELS.index(row["label"])

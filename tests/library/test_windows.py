@@ -95,10 +95,11 @@ def test_commands_cut_off_a_decoder_that_hangs(checkpoint, joined, hangs_after, 
     assert main(["timeline", str(joined), "--labels", "taxi,basketball", "--stride", "1", *limited]) == 1
     printed = capsys.readouterr()
     assert "not decoded after 1 s" in printed.err and "0:00:0" in printed.out
-    assert main(["index", str(tmp_path / "videos"), *limited]) == 1
-    assert "not decoded after 1 s" in capsys.readouterr().err
-    [error] = read_embeddings(tmp_path / "videos" / ".vitaclip-index")["error"].to_pylist()
-    assert "not decoded after 1 s" in error
+    for command, place in (("index --index", tmp_path / "index"), ("embed --output", tmp_path / "vectors")):
+        assert main([*command.split(), str(place), str(tmp_path / "videos"), *limited]) == 1
+        assert "not decoded after 1 s" in capsys.readouterr().err
+        [error] = read_embeddings(place)["error"].to_pylist()
+        assert "not decoded after 1 s" in error
 
 
 def test_a_picture_that_is_held_is_one_window(tmp_path):

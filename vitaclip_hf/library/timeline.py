@@ -60,7 +60,8 @@ class VideoTimeline:
         min_length (`float`, defaults to 0): shortest segment, in seconds.
         min_cosine (`float`, defaults to -1): a label with a lower cosine is not shown there.
         batch_size (`int`, defaults to 8): windows of a forward pass.
-        settings: fields of [`ReadOptions`], such as `max_seconds`, in place of the video processor's own.
+        settings: fields of [`ReadOptions`], such as `max_seconds`, in place of the video processor's own. The decoder
+            is PyAV.
 
     Raises:
         ValueError: labels that cannot be scored, or lengths and thresholds that make no sense.
@@ -98,7 +99,8 @@ class VideoTimeline:
         check_window(window, stride)
         if not 0 < low <= high <= 1:
             raise ValueError(f"`low` and `high` must lie in 0 … 1, `low` not above `high`; got {low:g} and {high:g}.")
-        self.scorer, self.reader = Scorer(encoder, labels, templates), encoder.reader(decoder="pyav", **settings)
+        self.scorer = Scorer(encoder, labels, templates)
+        self.reader = encoder.reader(**settings | {"decoder": "pyav"})
         self.labels = self.scorer.labels
         self.window, self.stride, self.batch_size = window, stride, batch_size
         self.high, self.low, self.min_length, self.min_cosine = high, low, min_length, min_cosine
