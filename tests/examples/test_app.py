@@ -117,11 +117,6 @@ def test_a_folder_in_place_of_the_samples(tmp_path):
     assert re.findall(r'data-video="([^"]+)"', door.search("a basketball bouncing")) == ["deep/ball.mp4", TAXI]
 
 
-def test_a_folder_that_is_not_there(door, tmp_path):
-    with pytest.raises(ValueError, match="none: no such file or folder"):
-        app.Door(door.checkpoint, tmp_path / "empty", Limits(), tmp_path / "none")
-
-
 def test_outside_a_clone_there_are_uploads_alone(door, tmp_path, monkeypatch):
     monkeypatch.setattr(app, "DEMO", tmp_path / "none")
     alone = app.Door(door.checkpoint, tmp_path / "empty", Limits())

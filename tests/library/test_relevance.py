@@ -186,8 +186,6 @@ def test_command_writes_picture_or_numbers(checkpoint, tmp_path, capsys):
 @pytest.mark.parametrize(
     "arguments, code, message",
     [
-        ([str(VIDEO), "--output", "grid.txt"], 2, "the name must end in"),
-        ([str(VIDEO), "--output", "grid.json", "--method", "guess"], 2, "--method"),
         ([str(VIDEO), "--output", "grid.json", "--template", "a {}"], 2, "is for"),
         (["no-such.mp4", "--output", "grid.json"], 1, "no-such.mp4"),
     ],

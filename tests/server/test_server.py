@@ -58,8 +58,7 @@ def service(client):
 
 def limited(monkeypatch, service, **limits):
     """Other limits until the test ends."""
-    for part in (service, service.reader):
-        monkeypatch.setattr(part, "limits", replace(service.limits, **limits))
+    monkeypatch.setattr(service, "limits", replace(service.limits, **limits))
 
 
 def post(client, video=TAXI, labels=LABELS, name=None, **fields):
@@ -122,7 +121,6 @@ def test_what_waits_is_one_batch_and_one_bad_video_spoils_no_other(checkpoint):
     async def work():
         sizes = []
         worker = ModelWorker(checkpoint.encoder(), 4, sizes.append)
-        await worker.start()
         try:
             jobs = [worker.scores(clip, names, ("{}",)) for clip, names in zip(clips, labels, strict=True)]
             return await asyncio.wait_for(asyncio.gather(*jobs, return_exceptions=True), 60), sizes
