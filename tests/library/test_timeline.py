@@ -109,15 +109,6 @@ def test_scenes_are_found_where_they_are(checkpoint, joined, scenes):
     assert sum(values.values()) / 4 >= 0.75, (values, found)
 
 
-def test_it_streams(checkpoint, damaged):
-    """Scores come while the video is read: the damage at its end is met after them."""
-    timeline, ends = VideoTimeline(checkpoint.encoder(), LABELS, window=2, stride=1, batch_size=1), []
-    with pytest.raises(VideoDecodingError):
-        for window in timeline.scores(damaged):
-            ends.append(window.end)
-    assert ends and ends[-1] < 8
-
-
 def cell(start: float, *scores: float, length: float = 1.0) -> ScoredTime:
     values = np.array(scores, np.float32)
     return ScoredTime(start, start + length, values, values / 2)
@@ -345,10 +336,7 @@ def test_command(checkpoint, joined, damaged, scenes, tmp_path, capsys):
     ("arguments", "message"),
     [
         (["missing.mp4", "--labels", "a,b"], "missing.mp4"),
-        (["{video}", "--labels", "a,a"], "--labels"),
-        (["{video}", "--labels", "a,b", "--stride", "9"], "--stride"),
         (["{video}", "--labels", "a,b", "--low", "0.9"], "--low"),
-        (["{video}", "--labels", "a,b", "--output", "t.doc"], "--output t.doc: the name"),
         (["{video}", "--labels", "a,b", "--output", "none/t.vtt"], "--output none/t.vtt: there is no folder none"),
         (["{video}", "--labels", "a,b", "--overlap", "--output", "t.edl"], "an EDL holds one event after another"),
         (["{video}", "--template", "a {{}}"], "--template is for --labels"),

@@ -78,14 +78,6 @@ def test_other_decoders_have_no_such_frames(joined):
         list(open_video(joined, decoder="decord").frames())
 
 
-def test_a_decoder_that_hangs_ends_windows_and_keeps_those_before(checkpoint, joined, hangs_after):
-    hangs_after(40)  # 2.5 s
-    found = []
-    with pytest.raises(VideoDecodingError, match="not decoded after 1 s"):
-        found.extend(read_windows(checkpoint.encoder().reader(max_seconds=1), joined, 1.0, 1.0))
-    assert [window.start for window in found] == [0, 1]
-
-
 def test_commands_cut_off_a_decoder_that_hangs(checkpoint, joined, hangs_after, tmp_path, capsys):
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos" / "clip.mp4").write_bytes(joined.read_bytes())
@@ -94,7 +86,7 @@ def test_commands_cut_off_a_decoder_that_hangs(checkpoint, joined, hangs_after, 
     limited = ["--model", model, "--max-seconds", "1", "--window", "1"]
     assert main(["timeline", str(joined), "--labels", "taxi,basketball", "--stride", "1", *limited]) == 1
     printed = capsys.readouterr()
-    assert "not decoded after 1 s" in printed.err and "0:00:0" in printed.out
+    assert "not decoded after 1 s" in printed.err and "0:00:0" in printed.out  # those before are kept
     for command, place in (("index --index", tmp_path / "index"), ("embed --output", tmp_path / "vectors")):
         assert main([*command.split(), str(place), str(tmp_path / "videos"), *limited]) == 1
         assert "not decoded after 1 s" in capsys.readouterr().err
