@@ -49,8 +49,9 @@ def explain(
 
     checkpoint = loaded_checkpoint(model, device, vita_clip=True)
     try:
-        settings = {"method": method.replace("-", "_"), "on_damage": on_damage}
-        relevance = explained(checkpoint, video, label, template or "{}", **settings)
+        relevance = explained(
+            checkpoint, video, label, template or "{}", method=method.replace("-", "_"), on_damage=on_damage
+        )
     except VideoDecodingError as error:
         print(f"vitaclip explain: {one_line(error)}", file=sys.stderr)
         return 1

@@ -107,7 +107,7 @@ def timeline(
 
     def cells(windows: Iterator[Any]) -> Iterator[Any]:
         for cell in searched.cells(windows):
-            if drawn:
+            if cell.thumbnail is not None:
                 thumbnails.add((cell.start + cell.end) / 2, cell.thumbnail)
                 drawn_cells.append(replace(cell, frames=[], times=[], thumbnail=None))
             yield cell
