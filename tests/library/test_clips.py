@@ -21,6 +21,7 @@ KINDS = {
         "copied copied re-encoded re-encoded",
     ),
     "turned.mp4": ({"rotation": (90, False)}, "copied copied re-encoded re-encoded"),
+    "av1.m4v": ({"codec": "libsvtav1", "preset": 12}, "copied copied re-encoded re-encoded"),
     "sound.ts": ({"bf": 2}, "re-encoded " * 4),
     "old.avi": ({"codec": "mpeg4", "b": "900k"}, "re-encoded " * 4),
 }
@@ -29,7 +30,8 @@ KINDS = {
 @pytest.mark.parametrize("name", KINDS)
 def test_clips_hold_the_frames_of_their_moments(name, tmp_path):
     options, ways = KINDS[name]
-    path = write(tmp_path / name, rate=Fraction(10), **{"g": 12, "sc_threshold": 0} | options)
+    path = write(tmp_path / name.replace("m4v", "mp4"), rate=Fraction(10), **{"g": 12, "sc_threshold": 0} | options)
+    path = path.rename(tmp_path / name)
     video = open_video(path)
     whole = video.read(range(video.metadata.total_num_frames)).numpy().astype(int)
     moments = [(str(path), start, end, 'a/b "c"') for start, end in MOMENTS]

@@ -60,7 +60,8 @@ def _write_clip(path: Path, reader: Any, start: float, end: float) -> str:
     import av
 
     opened = opened_container(reader.name, reader.video, None)
-    with av.open(str(path), "w") as output, opened as (container, video):
+    kind = "mp4" if path.suffix == ".m4v" else None  # FFmpeg's own choice for .m4v takes few codecs
+    with av.open(str(path), "w", kind) as output, opened as (container, video):
         sample = next(container.decode(video))  # knows what is stored with frames, such as their rotation
         zero = max(container.start_time or 0, 0) / av.time_base
         finds_keyframes = not {"mov", "matroska"}.isdisjoint(container.format.name.split(","))
@@ -81,7 +82,7 @@ def _write_clip(path: Path, reader: Any, start: float, end: float) -> str:
         copies = finds_keyframes and abs(_time(first) - start) <= NEAR
         start = _time(first) if copies else start
         encoder = None if copies else _Encoder(output, video, sample)
-        streams = {video.index: encoder.stream if encoder else output.add_stream_from_template(video)}
+        streams = {video.index: encoder.stream if encoder else output.add_stream_from_template(video, opaque=True)}
         streams |= {sound.index: output.add_stream_from_template(sound) for sound in container.streams.audio}
         is_over = False  # a frame or, of a copy, a keyframe after the end has come
         for packet in chain([first], packets):
