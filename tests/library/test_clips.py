@@ -20,6 +20,11 @@ KINDS = {
         {"x264-params": "open-gop=1:keyint=12:min-keyint=12:scenecut=0:bframes=3:b-adapt=0"},
         "copied copied re-encoded re-encoded",
     ),
+    "b.mkv": ({"bf": 2}, "copied copied re-encoded re-encoded"),
+    "open.mkv": (
+        {"x264-params": "open-gop=1:keyint=12:min-keyint=12:scenecut=0:bframes=3:b-adapt=0"},
+        "copied copied re-encoded re-encoded",
+    ),
     "turned.mp4": ({"rotation": (90, False)}, "copied copied re-encoded re-encoded"),
     "av1.m4v": ({"codec": "libsvtav1", "preset": 12}, "copied copied re-encoded re-encoded"),
     "sound.ts": ({"bf": 2}, "re-encoded " * 4),
