@@ -72,12 +72,6 @@ def test_frames_before_damage_come_before_the_error(damaged, tmp_path):
     assert results[0] == results[1] and results[0][0]
 
 
-def test_other_decoders_have_no_such_frames(joined):
-    pytest.importorskip("decord")
-    with pytest.raises(ValueError, match="decord"):
-        list(open_video(joined, decoder="decord").frames())
-
-
 def test_commands_cut_off_a_decoder_that_hangs(checkpoint, joined, hangs_after, tmp_path, capsys):
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos" / "clip.mp4").write_bytes(joined.read_bytes())

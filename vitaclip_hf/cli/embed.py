@@ -84,8 +84,6 @@ def embed(
 
     Exit code: 0, 1 if some videos could not be read (each named), 2 if nothing could start.
     """
-    import lancedb  # noqa: F401
-
     if engine == "ray":
         if device:
             raise ValueError("`device` is for the engine local; each process of Ray takes a GPU if Ray has some.")

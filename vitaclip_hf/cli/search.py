@@ -50,7 +50,7 @@ def search(
         raise ValueError("`template` is for TEXT; a video needs none.")
     if contact_sheet is not None:
         check_ending("contact_sheet", contact_sheet)
-    from ..library.moments import clock
+    from ..library.moments import clock, write_page
     from ..library.store import FOLDER, VideoStore
 
     store = VideoStore(place or folder / FOLDER)
@@ -80,8 +80,6 @@ def search(
     if clips is not None:
         report_clips(clips, [(at, hit.start, hit.end, Path(hit.path).stem) for at, hit in pairs], reading)
     if page is not None:
-        from ..library.moments import write_page
-
         rows = [(at, hit.start, hit.end, hit.path, f"{hit.cosine:.3f}") for at, hit in pairs]
         replace_file(page, partial(write_page, title=text or f"like {video}", moments=rows))
     return 0

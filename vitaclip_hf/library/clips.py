@@ -27,10 +27,10 @@ def write_clips(
     """
     Cuts moments out as files `001 label.mp4`, with their sound.
 
-    MP4, QuickTime and 3GP keep their format, other videos become Matroska. Where a keyframe lies within a tenth of a second
-    of the start, the data is copied; else the pictures are encoded anew as H.264. Of a video whose stamps begin anew,
-    leave out an hour or are missing, or whose keyframes are rare, or of which damaged frames are left out, the pictures
-    are cut without sound.
+    MP4, QuickTime and 3GP keep their format, other videos become Matroska. Where a keyframe lies within a tenth of a
+    second of the start, the data is copied; else the pictures are encoded anew as H.264. Of a video whose stamps begin
+    anew, leave out an hour or are missing, or whose keyframes are rare, or of which damaged frames are left out, the
+    pictures are cut without sound.
 
     Args:
         folder: where to; made if missing.

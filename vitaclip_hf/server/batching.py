@@ -74,8 +74,7 @@ class ModelWorker:
             if not jobs:
                 continue
             self.observe(len(jobs))
-            loop = asyncio.get_running_loop()
-            results = await loop.run_in_executor(self._thread, self._scored, jobs)
+            results = await asyncio.get_running_loop().run_in_executor(self._thread, self._scored, jobs)
             for job, result in zip(jobs, results, strict=True):
                 if job.result.done():
                     continue
