@@ -211,11 +211,12 @@ def timeline_panel(segments: list[Any], labels: tuple[str, ...], cells: list[Any
         )
         lanes += f'<span class="name">{escape(label)}</span><div class="lane">{parts}{scores}</div>'
     start, end = format_times([0.0, duration])
+    begins = format_times([segment.start for segment in segments]) if segments else []
     rows = "".join(
         f'<button type="button" data-time="{segment.start:.3f}"><span class="number">{escape(begin)}</span>'
         f'<span>{escape(segment.label)}</span><span class="number quiet">{escape(format_percent(segment.score))}</span>'
         "</button>"
-        for segment, begin in zip(segments, clocks([segment.start for segment in segments]), strict=True)
+        for segment, begin in zip(segments, begins, strict=True)
     )
     heading = (
         f"<h2>{len(segments)} segment{'s' * (len(segments) > 1)}</h2>"
@@ -236,10 +237,6 @@ def within(cell: Any, segments: list[Any]) -> str:
     """The mark of a bar in the middle of a segment."""
     middle = (cell.start + cell.end) / 2
     return ' class="in"' if any(segment.start <= middle < segment.end for segment in segments) else ""
-
-
-def clocks(times: list[float]) -> list[str]:
-    return format_times(times) if times else []
 
 
 def search_panel(hits: list[Any], folder: Path, options: ReadOptions) -> str:
@@ -311,12 +308,13 @@ class Door:
         Raises:
             ValueError: none, too many, too long, or an address.
         """
-        if "://" in text:
-            raise ValueError("URLs are not read. Upload the file, and type labels as words.")
-        lines = [[line] if line.strip() in self.classes else line.split(",") for line in text.splitlines()]
-        labels = [label.strip() for line in lines for label in line if label.strip()]
+        lines = (text or "").splitlines()
+        parts = [[line] if line.strip() in self.classes else line.split(",") for line in lines]
+        labels = [label.strip() for part in parts for label in part if label.strip()]
         if not labels:
             raise ValueError("Type at least one label, one a line or with commas between them.")
+        if "://" in text:
+            raise ValueError("URLs are not read. Upload the file, and type labels as words.")
         if len(labels) > self.limits.labels:
             raise ValueError(f"There are {len(labels)} labels; the limit is {self.limits.labels}.")
         longest = max(map(len, labels))
