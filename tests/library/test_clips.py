@@ -22,6 +22,7 @@ KINDS = {
     "open.mkv": (OPEN, "copied copied re-encoded re-encoded"),
     "turned.mp4": ({"rotation": (90, False)}, "copied copied re-encoded re-encoded"),
     "av1.m4v": ({"codec": "libsvtav1", "preset": 12}, "copied copied re-encoded re-encoded"),
+    "phone.3gp": ({"codec": "h263", "size": (96, 128), "b": "900k"}, "copied copied re-encoded re-encoded"),
     "sound.ts": ({"bf": 2}, "re-encoded " * 4),
     "old.avi": ({"codec": "mpeg4", "b": "900k"}, "re-encoded " * 4),
 }
