@@ -15,8 +15,8 @@ import numpy as np
 from gradio_client.utils import is_http_url_like
 from PIL import Image
 
-from vitaclip_hf import Checkpoint, open_video
-from vitaclip_hf.cli.inputs import find_videos, read_labels
+from vitaclip_hf import Checkpoint
+from vitaclip_hf.cli.inputs import find_videos
 from vitaclip_hf.data.listings import VIDEO_EXTENSIONS
 from vitaclip_hf.data.video_writing import write_video
 from vitaclip_hf.library.contact_sheet import middle_frame
@@ -26,6 +26,7 @@ from vitaclip_hf.library.store import FOLDER, VideoStore
 from vitaclip_hf.library.timeline import Thumbnails, VideoTimeline
 from vitaclip_hf.library.timeline_picture import MOST_LANES, thumbnail_row
 from vitaclip_hf.library.windows import thumbnail_of
+from vitaclip_hf.model.read_options import ReadOptions
 from vitaclip_hf.model.sources import VideoDecodingError
 from vitaclip_hf.server.limits import Limits
 
@@ -38,6 +39,8 @@ QUERY_LENGTH = 300
 START = "rocket_rising.mp4"
 # By their names too: a browser may not know what an `IMG_0042.MOV` is.
 UPLOADED = ["video", *VIDEO_EXTENSIONS]
+# What a person gave cannot be used; the message says why.
+UNUSABLE = (VideoDecodingError, OSError, ValueError)
 
 CSS = """
 .gradio-container {width: 100% !important; max-width: 1240px !important; margin: 0 auto !important}
@@ -133,10 +136,6 @@ def uploaded_file(text: str, **settings: Any) -> gr.UploadButton:
     return button
 
 
-class InputError(ValueError):
-    """What a person gave cannot be used; the message says why."""
-
-
 # Panels
 
 
@@ -212,11 +211,12 @@ def timeline_panel(segments: list[Any], labels: tuple[str, ...], cells: list[Any
         )
         lanes += f'<span class="name">{escape(label)}</span><div class="lane">{parts}{scores}</div>'
     start, end = format_times([0.0, duration])
+    begins = format_times([segment.start for segment in segments]) if segments else []
     rows = "".join(
         f'<button type="button" data-time="{segment.start:.3f}"><span class="number">{escape(begin)}</span>'
         f'<span>{escape(segment.label)}</span><span class="number quiet">{escape(format_percent(segment.score))}</span>'
         "</button>"
-        for segment, begin in zip(segments, clocks([segment.start for segment in segments]), strict=True)
+        for segment, begin in zip(segments, begins, strict=True)
     )
     heading = (
         f"<h2>{len(segments)} segment{'s' * (len(segments) > 1)}</h2>"
@@ -239,15 +239,11 @@ def within(cell: Any, segments: list[Any]) -> str:
     return ' class="in"' if any(segment.start <= middle < segment.end for segment in segments) else ""
 
 
-def clocks(times: list[float]) -> list[str]:
-    return format_times(times) if times else []
-
-
-def search_panel(hits: list[Any], folder: Path) -> str:
+def search_panel(hits: list[Any], folder: Path, options: ReadOptions) -> str:
     """A card for each hit."""
     cards = "".join(
         f'<button type="button" class="hit" data-time="{hit.start:.3f}" data-video="{escape(hit.path)}">'
-        f"{picture(middle_frame(folder, hit), hit.path)}<b>{escape(hit.path).replace('_', '_<wbr>')}</b>"
+        f"{picture(middle_frame(folder, hit, options), hit.path)}<b>{escape(hit.path).replace('_', '_<wbr>')}</b>"
         f'<span class="small quiet">{" – ".join(format_times([hit.start, hit.end]))}</span>'
         f'<span class="small quiet">cosine {hit.cosine:.2f}</span>'
         "</button>"
@@ -277,7 +273,8 @@ class Door:
         self.checkpoint, self.limits, self.folder = checkpoint, limits, videos or folder / "samples"
         place, encoder = Path(checkpoint.name), checkpoint.encoder()
         self.name = "/".join(place.resolve().parts[-2:]) if place.is_dir() else checkpoint.name
-        self.labels_at_start = "\n".join(encoder.own_classes()[0]) if encoder.has_classes else ""
+        self.classes = encoder.own_classes()[0] if encoder.has_classes else ()
+        self.labels_at_start = "\n".join(self.classes)
         self.samples: dict[str, str] = {}
         if videos is None and DEMO.is_dir():
             self.copy_demo()
@@ -287,6 +284,7 @@ class Door:
         self.classifier = self.checkpoint.classifier(return_details=True)
         self.reading = {"max_bytes": limits.decoded_bytes, "max_frame_pixels": limits.frame_pixels}
         self.reading["max_seconds"] = limits.decode_seconds
+        self.reader = encoder.reader(**self.reading)
 
     def copy_demo(self) -> None:
         sys.path.append(str(DEMO))
@@ -305,24 +303,23 @@ class Door:
 
     def labels(self, text: str) -> list[str]:
         """
-        Labels as typed, one a line or with commas between.
+        Labels as typed, one a line or with commas between. A class of the model is one label, whatever its commas.
 
         Raises:
-            InputError: none, too many, too long, or an address.
+            ValueError: none, too many, too long, or an address.
         """
-        if not (text or "").strip(" ,\n\t"):
-            raise InputError("Type at least one label, one a line or with commas between them.")
+        lines = (text or "").splitlines()
+        parts = [[line] if line.strip() in self.classes else line.split(",") for line in lines]
+        labels = [label.strip() for part in parts for label in part if label.strip()]
+        if not labels:
+            raise ValueError("Type at least one label, one a line or with commas between them.")
         if "://" in text:
-            raise InputError("URLs are not read. Upload the file, and type labels as words.")
-        try:
-            labels = read_labels(text.splitlines(), None) or []
-        except ValueError as error:
-            raise InputError(str(error)) from error
+            raise ValueError("URLs are not read. Upload the file, and type labels as words.")
         if len(labels) > self.limits.labels:
-            raise InputError(f"There are {len(labels)} labels; the limit is {self.limits.labels}.")
+            raise ValueError(f"There are {len(labels)} labels; the limit is {self.limits.labels}.")
         longest = max(map(len, labels))
         if longest > self.limits.label_length:
-            raise InputError(f"A label has {longest} characters; the limit is {self.limits.label_length}.")
+            raise ValueError(f"A label has {longest} characters; the limit is {self.limits.label_length}.")
         return labels
 
     def check(self, path: str | None) -> str:
@@ -330,19 +327,19 @@ class Door:
         The path of a video within the limits.
 
         Raises:
-            InputError: none was chosen, or it is too large or too long.
+            ValueError: none was chosen, or it is too large or too long.
             VideoDecodingError: it cannot be read.
         """
         if path is None:
-            raise InputError("Choose a video or upload one first.")
+            raise ValueError("Choose a video or upload one first.")
         if path in self.samples.values():
             return path
         size = Path(path).stat().st_size
         if size > self.limits.upload_bytes:
-            raise InputError(f"The file has {size:,} bytes; the limit is {self.limits.upload_bytes:,}.")
-        about = open_video(path, **self.reading).metadata
+            raise ValueError(f"The file has {size:,} bytes; the limit is {self.limits.upload_bytes:,}.")
+        about = self.reader.open(path).metadata
         if about.duration is not None and about.duration > MOST_SECONDS:
-            raise InputError(f"The video is {about.duration:.0f} s long; the limit is {MOST_SECONDS} s.")
+            raise ValueError(f"The video is {about.duration:.0f} s long; the limit is {MOST_SECONDS} s.")
         return path
 
     def classify(self, path: str | None, text: str, min_score: float, min_cosine: float) -> str:
@@ -351,56 +348,63 @@ class Door:
             thresholds = {"min_score": min_score, "min_cosine": min_cosine}
             answer = self.classifier(path, candidate_labels=labels, **thresholds, **self.reading)
             numbers = sorted(set(answer["frames"]))
-            read = open_video(path, **self.reading).read(numbers)
+            read = self.reader.open(path).read(numbers)
             frames = {
                 number: thumbnail_of(frame.permute(1, 2, 0).numpy(), 160)
                 for number, frame in zip(numbers, read, strict=True)
             }
             return answer_panel(answer, frames)
-        except (InputError, VideoDecodingError, OSError, ValueError) as error:
+        except UNUSABLE as error:
             return problem(error, path)
 
     def timeline(self, path: str | None, text: str, window: float, high: float) -> str:
         try:
             labels, path = self.labels(text), self.check(path)
             settings = {"window": window, "stride": window / 4, "high": high, "low": high / 3} | self.reading
-            settings["max_seconds"] = None  # the whole waiting has a limit
+            settings["max_seconds"] = self.limits.wait_seconds
             timeline = VideoTimeline(self.checkpoint.encoder(), labels, **settings)
+            opened = timeline.reader.open(path)
             drawn, thumbnails, note = [], Thumbnails(), ""
             until = time.monotonic() + self.limits.wait_seconds
 
             def windows():
                 nonlocal note
-                for scored in timeline.scores(path, thumbnails=True):
-                    yield scored
-                    if time.monotonic() > until:
-                        note = f"Reading was stopped after {self.limits.wait_seconds:g} s, at {scored.end:.0f} s."
-                        return
+                scored = None
+                try:
+                    for scored in timeline.scores(opened, thumbnails=True):
+                        yield scored
+                        if time.monotonic() > until:
+                            note = f"Reading was stopped after {self.limits.wait_seconds:g} s, at {scored.end:.0f} s."
+                            return
+                except VideoDecodingError as error:
+                    if scored is None:
+                        raise
+                    note = str(error).replace(path, Path(path).name)
 
             def cells():
                 for cell in timeline.cells(windows()):
                     drawn.append(cell)
-                    thumbnails.add(cell.start, cell.thumbnail)
+                    thumbnails.add((cell.start + cell.end) / 2, cell.thumbnail)
                     yield cell
 
-            segments = list(timeline.separate(cells(), path))
+            segments = list(timeline.separate(cells(), opened))
             return timeline_panel(segments, timeline.labels, drawn, thumbnails, note)
-        except (InputError, VideoDecodingError, OSError, ValueError) as error:
+        except UNUSABLE as error:
             return problem(error, path)
 
     def search(self, query: str) -> str:
         try:
             query = (query or "").strip()
             if not query:
-                raise InputError("Type what to look for.")
+                raise ValueError("Type what to look for.")
             if "://" in query:
-                raise InputError("URLs are not read. Type what to look for in words.")
+                raise ValueError("URLs are not read. Type what to look for in words.")
             if len(query) > QUERY_LENGTH:
-                raise InputError(f"The text has {len(query)} characters; the limit is {QUERY_LENGTH}.")
+                raise ValueError(f"The text has {len(query)} characters; the limit is {QUERY_LENGTH}.")
             hits = self.index.search(self.index.embed_text(self.checkpoint, query), SHOWN_HITS)
-            return search_panel(hits, self.folder)
-        except (InputError, VideoDecodingError, OSError, ValueError) as error:
-            return problem(error)
+            return search_panel(hits, self.folder, self.reader.options)
+        except UNUSABLE as error:
+            return problem(error, str(self.folder))
 
 
 EMPTY_ANSWER = "Choose a video, type labels, and press Classify."
@@ -469,7 +473,7 @@ def build(door: Door) -> gr.Blocks:
             reset = (empty(EMPTY_ANSWER), empty(EMPTY_TIMELINE))
             try:
                 door.check(file)
-            except (InputError, VideoDecodingError, OSError) as error:
+            except UNUSABLE as error:
                 return None, gr.Video(None, label="Video"), None, problem(error, file), *reset
             return file, gr.Video(file, label=Path(file).name, playback_position=0), None, "", *reset
 

@@ -14,13 +14,15 @@ from vitaclip_hf.library.clips import write_clips
 
 # At 10 pictures a second with a keyframe every 1.2 s: at one, near one, between two, at the end, and through to it.
 MOMENTS = [(1.2, 2.0), (1.25, 2.4), (1.6, 3.0), (3.75, 9.0)]
+OPEN = {"x264-params": "open-gop=1:keyint=12:min-keyint=12:scenecut=0:bframes=3:b-adapt=0"}
 KINDS = {
     "a.mp4": ({"bf": 2, "audio": True}, "copied copied re-encoded re-encoded"),
-    "open.mov": (
-        {"x264-params": "open-gop=1:keyint=12:min-keyint=12:scenecut=0:bframes=3:b-adapt=0"},
-        "copied copied re-encoded re-encoded",
-    ),
+    "open.mov": (OPEN, "copied copied re-encoded re-encoded"),
+    "b.mkv": ({"bf": 2}, "copied copied re-encoded re-encoded"),
+    "open.mkv": (OPEN, "copied copied re-encoded re-encoded"),
     "turned.mp4": ({"rotation": (90, False)}, "copied copied re-encoded re-encoded"),
+    "av1.m4v": ({"codec": "libsvtav1", "preset": 12}, "copied copied re-encoded re-encoded"),
+    "phone.3gp": ({"codec": "h263", "size": (96, 128), "b": "900k"}, "copied copied re-encoded re-encoded"),
     "sound.ts": ({"bf": 2}, "re-encoded " * 4),
     "old.avi": ({"codec": "mpeg4", "b": "900k"}, "re-encoded " * 4),
 }
@@ -29,7 +31,8 @@ KINDS = {
 @pytest.mark.parametrize("name", KINDS)
 def test_clips_hold_the_frames_of_their_moments(name, tmp_path):
     options, ways = KINDS[name]
-    path = write(tmp_path / name, rate=Fraction(10), **{"g": 12, "sc_threshold": 0} | options)
+    path = write(tmp_path / name.replace("m4v", "mp4"), rate=Fraction(10), **{"g": 12, "sc_threshold": 0} | options)
+    path = path.rename(tmp_path / name)
     video = open_video(path)
     whole = video.read(range(video.metadata.total_num_frames)).numpy().astype(int)
     moments = [(str(path), start, end, 'a/b "c"') for start, end in MOMENTS]

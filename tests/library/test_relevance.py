@@ -183,19 +183,9 @@ def test_command_writes_picture_or_numbers(checkpoint, tmp_path, capsys):
     assert torch.allclose(torch.tensor(written["patch_relevance"]), explained.patch_relevance, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "arguments, code, message",
-    [
-        ([str(VIDEO), "--output", "grid.txt"], 2, "the name must end in"),
-        ([str(VIDEO), "--output", "grid.json", "--method", "guess"], 2, "--method"),
-        ([str(VIDEO), "--output", "grid.json", "--template", "a {}"], 2, "is for"),
-        (["no-such.mp4", "--output", "grid.json"], 1, "no-such.mp4"),
-    ],
-)
-def test_command_that_cannot_run(arguments, code, message, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert main(["explain", *arguments, "--model", str(DEMO / "checkpoint")]) == code
-    assert message in capsys.readouterr().err and not list(tmp_path.iterdir())
+def test_a_template_without_a_label(refused, tmp_path):
+    command = ("explain", VIDEO, "--model", DEMO / "checkpoint", "--template", "a {}", "--output", tmp_path / "a.json")
+    assert "--template is for --label" in refused(*command)
 
 
 # Objects at known places

@@ -27,6 +27,7 @@ from fastapi.testclient import TestClient  # noqa: E402
 
 from vitaclip_hf.model import decoding_process  # noqa: E402
 from vitaclip_hf.model.decoding import PyAVVideo  # noqa: E402
+from vitaclip_hf.model.scorer import Scorer  # noqa: E402
 from vitaclip_hf.server import app as server_app  # noqa: E402
 from vitaclip_hf.server.batching import ModelWorker  # noqa: E402
 from vitaclip_hf.server.connections import TimedProtocol  # noqa: E402
@@ -58,8 +59,7 @@ def service(client):
 
 def limited(monkeypatch, service, **limits):
     """Other limits until the test ends."""
-    for part in (service, service.reader):
-        monkeypatch.setattr(part, "limits", replace(service.limits, **limits))
+    monkeypatch.setattr(service, "limits", replace(service.limits, **limits))
 
 
 def post(client, video=TAXI, labels=LABELS, name=None, **fields):
@@ -122,7 +122,6 @@ def test_what_waits_is_one_batch_and_one_bad_video_spoils_no_other(checkpoint):
     async def work():
         sizes = []
         worker = ModelWorker(checkpoint.encoder(), 4, sizes.append)
-        await worker.start()
         try:
             jobs = [worker.scores(clip, names, ("{}",)) for clip, names in zip(clips, labels, strict=True)]
             return await asyncio.wait_for(asyncio.gather(*jobs, return_exceptions=True), 60), sizes
@@ -132,14 +131,10 @@ def test_what_waits_is_one_batch_and_one_bad_video_spoils_no_other(checkpoint):
     found, sizes = asyncio.run(work())
     assert sizes == [4, 2]
     assert isinstance(found[2], Exception)
-    with torch.no_grad():
-        for place in (0, 1, 3, 4, 5):
-            video = checkpoint.model.get_video_features(clips[place]).pooler_output
-            texts = checkpoint.processor.tokenizer(list(labels[place]), padding=True, return_tensors="pt")
-            embeds = checkpoint.model.get_text_features(texts["input_ids"], texts["attention_mask"]).pooler_output
-            cosines = torch.nn.functional.cosine_similarity(video, embeds)
-            expected = dict(zip(labels[place], cosines.tolist(), strict=True))
-            assert {row["label"]: row["cosine"] for row in found[place]} == pytest.approx(expected, abs=1e-5)
+    for place in (0, 1, 3, 4, 5):
+        cosines = Scorer(checkpoint.encoder(), labels[place]).score(clips[place][None]).cosines[0]
+        expected = dict(zip(labels[place], cosines.tolist(), strict=True))
+        assert {row["label"]: row["cosine"] for row in found[place]} == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def classify(
     labels: options.Labels = None,
     labels_file: options.LabelsFile = None,
     template: options.Template = None,
-    num_views: options.NumViews = 1,
+    num_views: options.NumViews = None,
     batch_size: options.BatchSize = 8,
     device: options.Device = None,
     dtype: options.Dtype = "auto",

@@ -73,6 +73,7 @@ def embed(
     num_model_actors: Annotated[int, typer.Option(min=1, metavar="N", help="Processes of Ray.")] = 1,
     device: options.Device = None,
     dtype: Dtype = None,
+    max_seconds: options.MaxSeconds = None,
     on_damage: options.OnDamage = None,
     retry: Retry = False,
 ) -> int:
@@ -83,8 +84,6 @@ def embed(
 
     Exit code: 0, 1 if some videos could not be read (each named), 2 if nothing could start.
     """
-    import lancedb  # noqa: F401
-
     if engine == "ray":
         if device:
             raise ValueError("`device` is for the engine local; each process of Ray takes a GPU if Ray has some.")
@@ -97,6 +96,7 @@ def embed(
         print(f"vitaclip embed: {error}", file=sys.stderr)
     run = {"labels": texts, "templates": template, "engine": engine, "batch_size": batch_size, "on_damage": on_damage}
     run |= {"workers": workers, "num_model_actors": num_model_actors, "retry": retry, "stride": stride}
+    run["max_seconds"] = max_seconds
     names = [name for name, error in sources.items() if not error]
     return fill(names, output, model, device, dtype, window, None, **run) or int(len(names) < len(sources))
 

@@ -11,7 +11,7 @@ from ..data.output_files import replace_file
 from ..model.shown_names import one_line, shown
 from .inputs import check_ending
 from .libraries import loaded_checkpoint
-from .options import Device, Model, OneVideo, Template
+from .options import Device, Model, OnDamage, OneVideo, Template
 
 
 def explain(
@@ -30,6 +30,7 @@ def explain(
         Literal["integrated-gradients", "gradient-attention"],
         typer.Option(help="How the relevance of patches is found."),
     ] = "integrated-gradients",
+    on_damage: OnDamage = None,
     device: Device = None,
 ) -> int:
     """Show where a model looks in a video.
@@ -48,7 +49,9 @@ def explain(
 
     checkpoint = loaded_checkpoint(model, device, vita_clip=True)
     try:
-        relevance = explained(checkpoint, video, label, template or "{}", method=method.replace("-", "_"))
+        relevance = explained(
+            checkpoint, video, label, template or "{}", method=method.replace("-", "_"), on_damage=on_damage
+        )
     except VideoDecodingError as error:
         print(f"vitaclip explain: {one_line(error)}", file=sys.stderr)
         return 1

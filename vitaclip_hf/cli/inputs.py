@@ -37,7 +37,7 @@ def find_videos(arguments: Iterable[str]) -> dict[str, str | None]:
 
 
 def _videos_of(argument: str) -> Iterator[tuple[str, str | None]]:
-    if is_url(argument):
+    if is_url(argument) or argument.lower().startswith("file://"):
         yield argument, None
     elif os.path.exists(argument):  # first, since a file's name can look like a glob
         yield from _videos_at(argument)
@@ -104,7 +104,7 @@ def check_ending(argument: str, path: Path, *others: str) -> None:
     Checks that a file can be written, before any work: a picture, for which matplotlib is needed, or another format.
 
     Raises:
-        ValueError: the path ends in none of the pictures' endings and the others.
+        ValueError: the path ends in none of the pictures' endings and the others, or its folder is not there.
         ModuleNotFoundError: matplotlib is missing.
     """
     ending = path.suffix.lower()
@@ -112,3 +112,5 @@ def check_ending(argument: str, path: Path, *others: str) -> None:
         import matplotlib  # noqa: F401
     elif ending not in others:
         raise ValueError(f"`{argument}` {path}: the name must end in {', '.join((*others, *PICTURES))}.")
+    if not path.parent.is_dir():
+        raise ValueError(f"`{argument}` {path}: there is no folder {path.parent}.")

@@ -26,7 +26,10 @@ Template = Annotated[
     list[str] | None,
     typer.Option(metavar="'TEXT {}'", help="Sentence with {} for the label. Repeatable: several are averaged."),
 ]
-NumViews = Annotated[int, typer.Option(min=1, metavar="N", help="Clips of each video; their scores are averaged.")]
+NumViews = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Clips of a video, whose scores are averaged. Default: as the model says."),
+]
 Window = Annotated[float, typer.Option(metavar="S", help="Length of a window in seconds.")]
 Stride = Annotated[float, typer.Option(metavar="S", help="Seconds from one window to the next.")]
 BatchSize = Annotated[int, typer.Option(min=1, metavar="N", help="Videos or windows of a forward pass.")]

@@ -9,13 +9,12 @@ from typing import Annotated
 
 import typer
 
-from ..data.listings import is_url
 from ..data.output_files import replace_file
 from ..model.shown_names import shown
 from .embed import ModelOfVectors
 from .inputs import check_ending
 from .libraries import loaded_checkpoint
-from .options import Clips, Device, TableFormat, Template
+from .options import Clips, Device, OnDamage, TableFormat, Template
 from .timeline import report_clips
 
 
@@ -37,6 +36,7 @@ def search(
     contact_sheet: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the hits (PNG, PDF, SVG).")] = None,
     page: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page that plays each hit.")] = None,
     clips: Clips = None,
+    on_damage: OnDamage = None,
     device: Device = None,
 ) -> int:
     """Find moments in indexed videos.
@@ -44,13 +44,13 @@ def search(
     The cosine says how near a moment is to what was looked for. There is always a nearest one, also if nothing of the
     kind is there.
     """
-    if (text is None) == (video is None):
+    if (not (text or "").strip()) == (video is None):
         raise ValueError("give either TEXT or `video`.")
     if video is not None and template:
         raise ValueError("`template` is for TEXT; a video needs none.")
     if contact_sheet is not None:
         check_ending("contact_sheet", contact_sheet)
-    from ..library.moments import clock
+    from ..library.moments import clock, write_page
     from ..library.store import FOLDER, VideoStore
 
     store = VideoStore(place or folder / FOLDER)
@@ -60,27 +60,26 @@ def search(
     name, revision = (model, None) if model else (settings["model"], settings.get("revision"))
     checkpoint = loaded_checkpoint(name, device, settings["dtype"], embeds=True, revision=revision)
     if video is not None:
-        query = store.embed_video(checkpoint, video)
+        query = store.embed_video(checkpoint, video, on_damage=on_damage)
     else:
         query = store.embed_text(checkpoint, text or "", template or ["{}"])
     hits = store.search(query, top_k, per_video, approximate)
-    pairs = [(hit.path if is_url(hit.path) else str(folder / hit.path), hit) for hit in hits]
+    pairs = [(hit.path if "://" in hit.path else str(folder / hit.path), hit) for hit in hits]
     if format == "json":
         print(json.dumps([asdict(hit) for hit in hits], ensure_ascii=False, indent=1))
     else:
         for hit in hits:
             print(f"{hit.cosine:6.3f}  {clock(hit.start)}  {clock(hit.end)}  {shown(hit.path)}")
-    if gone := sum(not is_url(at) and not Path(at).exists() for at, _ in pairs):
+    if gone := sum("://" not in at and not Path(at).exists() for at, _ in pairs):
         print(f"vitaclip search: files that are gone: {gone}; `vitaclip index` finds moved ones", file=sys.stderr)
+    reading = checkpoint.encoder().reader(decoder="pyav", on_damage=on_damage).options
     if contact_sheet is not None and hits:
         from ..library.contact_sheet import draw_contact_sheet
 
-        replace_file(contact_sheet, draw_contact_sheet(hits, folder, text or video).savefig)
+        replace_file(contact_sheet, draw_contact_sheet(hits, folder, text or video, reading).savefig)
     if clips is not None:
-        report_clips(clips, [(at, hit.start, hit.end, Path(hit.path).stem) for at, hit in pairs])
+        report_clips(clips, [(at, hit.start, hit.end, Path(hit.path).stem) for at, hit in pairs], reading)
     if page is not None:
-        from ..library.moments import write_page
-
         rows = [(at, hit.start, hit.end, hit.path, f"{hit.cosine:.3f}") for at, hit in pairs]
         replace_file(page, partial(write_page, title=text or f"like {video}", moments=rows))
     return 0

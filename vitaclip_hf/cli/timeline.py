@@ -3,7 +3,7 @@
 import csv
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -58,7 +58,7 @@ def timeline(
     Exit code: 0, 1 if the video could not be read to its end (segments up to there are written), 2 if nothing could
     start.
     """
-    from ..library.timeline_files import WRITERS
+    from ..library.timeline_files import WRITERS, write_timeline
 
     for path in output or ():
         check_ending("output", path, *WRITERS)
@@ -70,8 +70,11 @@ def timeline(
     texts = read_labels(labels, labels_file, template)
     if overlap and any(path.suffix.lower() == ".edl" for path in output or ()):
         raise ValueError("an EDL holds one event after another; leave out `overlap`, or write an .otio file.")
+    from tqdm import tqdm
+
     from ..library.moments import clock
     from ..library.timeline import Thumbnails, VideoTimeline
+    from ..model.sources import VideoDecodingError
 
     started = time.perf_counter()
     checkpoint = loaded_checkpoint(model, device, dtype)
@@ -82,78 +85,66 @@ def timeline(
     thumbnails = Thumbnails()
     drawn_cells: list[Any] = []
     segments: list[Any] = []
+    highest: list[float] = []  # score and cosine of a window
     errors: list[str] = []
-    highest: list[tuple[float, float]] = []
     drawn = any(path.suffix.lower() in PICTURES for path in output or ())
+
+    def windows(bar: Any, table: Any) -> Iterator[Any]:
+        """The windows up to an error of the file."""
+        try:
+            for window in searched.scores(opened, thumbnails=drawn):
+                best = float(window.scores.max()), float(window.cosines.max())
+                highest[:] = map(max, best, highest or best)
+                if table is not None:
+                    times = (f"{window.start:.3f}", f"{window.end:.3f}")
+                    table.writerow((*times, *(f"{score:.6f}" for score in window.scores)))
+                bar.n = round(window.end)
+                bar.refresh()
+                yield window
+                bar.clear()
+        except VideoDecodingError as error:
+            errors.append(str(error))
+
+    def cells(windows: Iterator[Any]) -> Iterator[Any]:
+        for cell in searched.cells(windows):
+            if cell.thumbnail is not None:
+                thumbnails.add((cell.start + cell.end) / 2, cell.thumbnail)
+                drawn_cells.append(replace(cell, frames=[], times=[], thumbnail=None))
+            yield cell
+
     with ExitStack() as stack:
-        windows = while_readable(searched.scores(opened, thumbnails=drawn), errors, highest)
-        windows = with_progress(windows, opened.metadata.duration)
+        table = None
         if scores is not None:
-            file = stack.enter_context(scores.open("w", encoding="utf-8", newline=""))
-            windows = written(windows, searched.labels, file)
-        cells = searched.cells(windows)
-        if drawn:
-            cells = remembered(cells, drawn_cells, thumbnails)
-        for segment in searched.merge(cells) if overlap else searched.separate(cells, opened):
+            table = csv.writer(stack.enter_context(scores.open("w", encoding="utf-8", newline="")), lineterminator="\n")
+            table.writerow(("start", "end", *map(csv_text, searched.labels)))
+        length = opened.metadata.duration and round(opened.metadata.duration)
+        bar = stack.enter_context(tqdm(total=length, unit="s", leave=False, disable=None))
+        found = cells(windows(bar, table))
+        for segment in searched.merge(found) if overlap else searched.separate(found, opened):
             segments.append(segment)
             times = f"{clock(segment.start)}  {clock(segment.end)}"
             print(f"{times}  {segment.score:6.1%}  {shown(segment.label)}", flush=True)
+    for error in errors:
+        print(f"vitaclip timeline: {error}", file=sys.stderr)
     for path in output or ():
-        write(path, segments, video, opened.metadata, searched.labels, drawn_cells, thumbnails)
+        if path.suffix.lower() not in PICTURES:
+            write_timeline(path, segments, video, opened.metadata.fps, opened.metadata.timecode)
+        elif drawn_cells:  # none of a video that is damaged at its beginning
+            from ..library.timeline_picture import draw_timeline
+
+            figure = draw_timeline(segments, searched.labels, drawn_cells, thumbnails, Path(video).name)
+            replace_file(path, figure.savefig)
     if clips is not None:
         reading = replace(searched.reader.options, max_seconds=None)
         report_clips(clips, [(video, one.start, one.end, one.label) for one in segments], reading)
     if highest and not segments:
-        score, cosine = map(max, zip(*highest, strict=True))
+        score, cosine = highest
         hint = f"the highest score of a window is {score:.2g}, the highest cosine {cosine:.2g}; a segment needs --high"
         hint += f" {high:g} and --low {low:g}" + f" and --min-cosine {min_cosine:g}" * (min_cosine > -1)
         print(f"vitaclip timeline: {hint}", file=sys.stderr)
-    for error in errors:
-        print(f"vitaclip timeline: {error}", file=sys.stderr)
     counts = f"{len(segments)} segment{'s' * (len(segments) != 1)}, {len(searched.labels)} labels"
     print_summary(counts, started, checkpoint)
     return 1 if errors else 0
-
-
-def while_readable(windows: Iterable[Any], errors: list[str], highest: list[tuple[float, float]]) -> Iterator[Any]:
-    """Windows up to an error of the file, which goes to `errors`; highest score and cosine of each go to `highest`."""
-    from ..model.sources import VideoDecodingError
-
-    try:
-        for window in windows:
-            highest.append((float(window.scores.max()), float(window.cosines.max())))
-            yield window
-    except VideoDecodingError as error:
-        errors.append(str(error))
-
-
-def with_progress(windows: Iterable[Any], duration: float | None) -> Iterator[Any]:
-    """The windows, with the seconds of the video on stderr."""
-    from tqdm import tqdm
-
-    with tqdm(total=duration and round(duration), unit="s", leave=False, disable=None) as bar:
-        for window in windows:
-            bar.n = round(window.end)
-            bar.refresh()
-            yield window
-            bar.clear()
-
-
-def written(windows: Iterable[Any], labels: tuple[str, ...], file: Any) -> Iterator[Any]:
-    """The windows, whose scores are written to a CSV file on the way."""
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(("start", "end", *map(csv_text, labels)))
-    for window in windows:
-        writer.writerow((f"{window.start:.3f}", f"{window.end:.3f}", *(f"{score:.6f}" for score in window.scores)))
-        yield window
-
-
-def remembered(cells: Iterable[Any], drawn: list[Any], thumbnails: Any) -> Iterator[Any]:
-    """The cells, whose scores and thumbnails are remembered for the picture on the way."""
-    for cell in cells:
-        thumbnails.add((cell.start + cell.end) / 2, cell.thumbnail)
-        drawn.append(replace(cell, frames=[], times=[], thumbnail=None))
-        yield cell
 
 
 def report_clips(folder: Path, moments: list[tuple[str, float, float, str]], options: Any = None) -> None:
@@ -162,16 +153,3 @@ def report_clips(folder: Path, moments: list[tuple[str, float, float, str]], opt
 
     for path, how in write_clips(folder, moments, options):
         print(f"vitaclip: {shown(str(path))} {how}", file=sys.stderr)
-
-
-def write(
-    path: Path, segments: list[Any], video: str, metadata: Any, labels: tuple[str, ...], cells: Any, thumbnails: Any
-) -> None:
-    from ..library.timeline_files import write_timeline
-
-    if path.suffix.lower() not in PICTURES:
-        write_timeline(path, segments, video, metadata.fps, metadata.timecode)
-        return
-    from ..library.timeline_picture import draw_timeline
-
-    replace_file(path, draw_timeline(segments, labels, cells, thumbnails, Path(video).name).savefig)

@@ -27,10 +27,10 @@ def write_clips(
     """
     Cuts moments out as files `001 label.mp4`, with their sound.
 
-    MP4 and QuickTime keep their format, other videos become Matroska. Where a keyframe lies within a tenth of a second
-    of the start, the data is copied; else the pictures are encoded anew as H.264. Of a video whose stamps begin anew,
-    leave out an hour or are missing, or whose keyframes are rare, or of which damaged frames are left out, the pictures
-    are cut without sound.
+    MP4, QuickTime and 3GP keep their format, other videos become Matroska. Where a keyframe lies within a tenth of a
+    second of the start, the data is copied; else the pictures are encoded anew as H.264. Of a video whose stamps begin
+    anew, leave out an hour or are missing, or whose keyframes are rare, or of which damaged frames are left out, the
+    pictures are cut without sound.
 
     Args:
         folder: where to; made if missing.
@@ -45,7 +45,7 @@ def write_clips(
     for number, (source, start, end, label) in enumerate(moments, start=1):
         ending = Path(str(source)).suffix.lower()
         name = re.sub(r"[^\w.-]+", " ", label).strip()[:80]
-        path = Path(folder, f"{number:03d} {name}{ending if ending in ('.mp4', '.mov', '.m4v') else '.mkv'}")
+        path = Path(folder, f"{number:03d} {name}{ending if ending in ('.mp4', '.mov', '.m4v', '.3gp') else '.mkv'}")
         try:
             how = _write_clip(path, opened(source), start - MOMENT, end - MOMENT)
         except VideoDecodingError as error:
@@ -60,7 +60,8 @@ def _write_clip(path: Path, reader: Any, start: float, end: float) -> str:
     import av
 
     opened = opened_container(reader.name, reader.video, None)
-    with av.open(str(path), "w") as output, opened as (container, video):
+    kind = "mp4" if path.suffix == ".m4v" else None  # FFmpeg's own choice for .m4v takes few codecs
+    with av.open(str(path), "w", kind) as output, opened as (container, video):
         sample = next(container.decode(video))  # knows what is stored with frames, such as their rotation
         zero = max(container.start_time or 0, 0) / av.time_base
         finds_keyframes = not {"mov", "matroska"}.isdisjoint(container.format.name.split(","))
@@ -81,11 +82,15 @@ def _write_clip(path: Path, reader: Any, start: float, end: float) -> str:
         copies = finds_keyframes and abs(_time(first) - start) <= NEAR
         start = _time(first) if copies else start
         encoder = None if copies else _Encoder(output, video, sample)
-        streams = {video.index: encoder.stream if encoder else output.add_stream_from_template(video)}
+        streams = {video.index: encoder.stream if encoder else output.add_stream_from_template(video, opaque=True)}
         streams |= {sound.index: output.add_stream_from_template(sound) for sound in container.streams.audio}
         is_over = False  # a frame or, of a copy, a keyframe after the end has come
+        latest = first.pts if first.dts is None else first.dts
         for packet in chain([first], packets):
-            stream, is_video, has_time = streams[packet.stream.index], packet.stream is video, packet.dts is not None
+            stream, is_video = streams[packet.stream.index], packet.stream is video
+            if copies and is_video and packet.pts is not None:  # Matroska's first pictures have no time of decoding
+                packet.dts = latest = max(latest, latest if packet.dts is None else packet.dts)
+            has_time = packet.dts is not None
             if has_time and _time(packet) > end + 1 and is_over:  # sound may come later than its pictures
                 break
             is_over |= copies and is_video and packet.is_keyframe and _time(packet) >= end

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image, ImageOps
 
 from ..model.decoding import open_video
+from ..model.read_options import ReadOptions
 from .figure import DOTS_PER_INCH, INK, INNER_WIDTH, LABEL_SIZE, MARGIN, TRACK, Page, format_times
 from .store import Moment
 from .windows import thumbnail_of
@@ -20,7 +22,9 @@ CAPTION_HEIGHT = 0.62
 PICTURE_HEIGHT = 240  # pixels
 
 
-def draw_contact_sheet(hits: Sequence[Moment], folder: str | Path, title: str | None = None) -> Figure:
+def draw_contact_sheet(
+    hits: Sequence[Moment], folder: str | Path, title: str | None = None, options: ReadOptions | None = None
+) -> Figure:
     """
     Draws the hits of a search, best first.
 
@@ -28,6 +32,7 @@ def draw_contact_sheet(hits: Sequence[Moment], folder: str | Path, title: str | 
         hits ([`Moment`]): of [`VideoStore.search`].
         folder: the indexed folder; one frame of each hit is read.
         title (`str`, *optional*): a line above, such as the query.
+        options ([`ReadOptions`], *optional*): how the videos are opened and decoded.
 
     Returns:
         `matplotlib.figure.Figure`
@@ -38,7 +43,7 @@ def draw_contact_sheet(hits: Sequence[Moment], folder: str | Path, title: str | 
     """
     if not hits:
         raise ValueError("`hits` is empty; there is nothing to draw.")
-    pictures = [middle_frame(folder, hit) for hit in hits]
+    pictures = [middle_frame(folder, hit, options) for hit in hits]
     width = (INNER_WIDTH + GAP) / COLUMNS - GAP
     # Cells have one shape; it is that of the pictures if they share theirs.
     shapes = {round(picture.shape[0] / picture.shape[1], 2) for picture in pictures}
@@ -61,9 +66,15 @@ def draw_contact_sheet(hits: Sequence[Moment], folder: str | Path, title: str | 
     return page.finish(page.top + rows * (height + CAPTION_HEIGHT + GAP) - GAP + MARGIN - 0.1)
 
 
-def middle_frame(folder: str | Path, hit: Moment) -> np.ndarray:
-    """The frame in the middle of a hit, small, of shape `(height, width, 3)`."""
-    video = open_video(hit.path if "://" in hit.path else Path(folder, hit.path))
-    metadata, middle = video.metadata, (hit.start + hit.end) / 2 - getattr(video.metadata, "start", 0.0)
-    number = min(round(middle * (metadata.fps or 0)), metadata.total_num_frames - 1)
-    return thumbnail_of(video.read([max(number, 0)])[0].permute(1, 2, 0).numpy(), PICTURE_HEIGHT)
+def middle_frame(folder: str | Path, hit: Moment, options: ReadOptions | None = None) -> np.ndarray:
+    """A frame in the middle of a hit, small, of shape `(height, width, 3)`."""
+    video: Any = open_video(hit.path if "://" in hit.path else Path(folder, hit.path), options, decoder="pyav")
+    metadata, middle = video.metadata, (hit.start + hit.end) / 2
+    number = min(round((middle - metadata.start) * (metadata.fps or 0)), metadata.total_num_frames - 1)
+    picture = video.read([max(number, 0)])[0].permute(1, 2, 0).numpy()
+    if not hit.start <= video.metadata.timestamps[0] < hit.end:  # the rate varies: only the times of all frames tell
+        for frame in video.frames():
+            if frame.end > middle:
+                break
+        picture = frame.rgb
+    return thumbnail_of(picture, PICTURE_HEIGHT)

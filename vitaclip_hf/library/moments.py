@@ -6,7 +6,6 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from ..data.listings import is_url
 from ..data.output_files import storable
 
 
@@ -66,7 +65,7 @@ def write_page(path: Path, title: str, moments: Iterable[tuple[str, float, float
     items = []
     for source, start, end, name, score in moments:
         beside = os.fsencode(os.path.relpath(source, path.parent).replace(os.sep, "/"))
-        url = source if is_url(source) else quote(beside)
+        url = source if "://" in source else quote(beside)
         items.append(
             f'<li><a href="{escape(url)}#t={start:.3f},{end:.3f}">{escape(name)}<small>{score}</small>'
             f"<small>{clock(start)} to {clock(end)}</small></a></li>\n"

@@ -66,6 +66,7 @@ def explain(
     templates: str | list[str] = "{}",
     *,
     method: str = "integrated_gradients",
+    **reading: Any,
 ) -> Relevance:
     """
     Where a model looks for a label.
@@ -78,6 +79,7 @@ def explain(
         method (`str`, defaults to `"integrated_gradients"`):
             How the relevance of patches is found, a key of `METHODS`. `"gradient_attention"` costs a single backward
             pass. Measured in docs/explain.md.
+        reading: fields of [`ReadOptions`], such as `on_damage`, in place of the video processor's own.
 
     Returns:
         [`Relevance`]
@@ -104,7 +106,7 @@ def explain(
         raise ValueError(f"unknown `method` {method!r:.100}; choose one of {', '.join(METHODS)}.")
     encoder = checkpoint.encoder()
     labels, embeds = encoder.class_embeds(None if label is None else [label], templates)
-    processor, model, reader = encoder.video_processor, encoder.model, encoder.reader()
+    processor, model, reader = encoder.video_processor, encoder.model, encoder.reader(**reading)
     opened = reader.open(video)
     clip = opened.read_clips(reader.specification, seed=0)[0]
     metadata = opened.metadata

@@ -226,16 +226,17 @@ class VideoStore:
         self.check_model(checkpoint)
         return checkpoint.encoder().class_embeds((text,), templates)[1][0].float().cpu().numpy()
 
-    def embed_video(self, checkpoint: Checkpoint, video: Any) -> np.ndarray:
+    def embed_video(self, checkpoint: Checkpoint, video: Any, **reading: Any) -> np.ndarray:
         """
-        The normalised vector of a video, of shape `(projection_dim,)`: the mean of its windows.
+        The normalised vector of a video, of shape `(projection_dim,)`: the mean of its windows; `reading` as for
+        [`embed_videos`].
 
         Raises:
             VideoDecodingError: it cannot be read.
         """
         self.check_model(checkpoint)
         encoder, settings = checkpoint.encoder(), self.settings or {}
-        clips = read_clips(encoder.reader(), video, settings.get("window"), settings.get("stride"))
+        clips = read_clips(encoder.reader(**reading), video, settings.get("window"), settings.get("stride"))
         vectors = [mean_vectors(encoder.embeds(window_features(encoder, [clip]))) for clip in clips]
         return mean_vectors(torch.stack(vectors, 1))[0].numpy()
 
@@ -254,11 +255,12 @@ class VideoStore:
             `list[Moment]`, nearest first.
 
         Raises:
-            ValueError: there is no table, it is damaged, or the query is NaN or infinite.
+            ValueError: there is no table, it is damaged, or the query has another length, or is NaN or infinite.
         """
-        if not np.isfinite(query).all():
-            raise ValueError("`query` has values that are NaN or infinite.")
         table, limit = self.table, max(100, 4 * top_k)
+        width = table.schema.field("vector").type.list_size
+        if query.shape != (width,) or not np.isfinite(query).all():
+            raise ValueError(f"`query` must be {width} finite numbers, got an array of shape {query.shape}.")
         with self._errors():
             if approximate and not table.list_indices() and table.count_rows() > FEW_WINDOWS:
                 table.create_index("vector", config=IvfFlat(distance_type="dot"))

@@ -60,7 +60,8 @@ class VideoTimeline:
         min_length (`float`, defaults to 0): shortest segment, in seconds.
         min_cosine (`float`, defaults to -1): a label with a lower cosine is not shown there.
         batch_size (`int`, defaults to 8): windows of a forward pass.
-        settings: fields of [`ReadOptions`], such as `max_seconds`, in place of the video processor's own.
+        settings: fields of [`ReadOptions`], such as `max_seconds`, in place of the video processor's own. The decoder
+            is PyAV.
 
     Raises:
         ValueError: labels that cannot be scored, or lengths and thresholds that make no sense.
@@ -98,7 +99,7 @@ class VideoTimeline:
         check_window(window, stride)
         if not 0 < low <= high <= 1:
             raise ValueError(f"`low` and `high` must lie in 0 … 1, `low` not above `high`; got {low:g} and {high:g}.")
-        self.scorer, self.reader = Scorer(encoder, labels, templates), encoder.reader(decoder="pyav", **settings)
+        self.scorer, self.reader = Scorer(encoder, labels, templates), encoder.reader(**settings | {"decoder": "pyav"})
         self.labels = self.scorer.labels
         self.window, self.stride, self.batch_size = window, stride, batch_size
         self.high, self.low, self.min_length, self.min_cosine = high, low, min_length, min_cosine
@@ -131,14 +132,6 @@ class VideoTimeline:
         over: deque[ScoredTime] = deque()
         first, number, end = 0.0, 0, 0.0
 
-        def cell(start: float, until: float) -> ScoredTime:
-            middle = (start + until) / 2
-            covering = [window for window in over if window.start <= middle + MOMENT and middle < window.end + MOMENT]
-            nearest = min(covering, key=lambda window: abs((window.start + window.end) / 2 - middle))
-            scores = np.mean([window.scores for window in covering], axis=0)
-            cosines = np.mean([window.cosines for window in covering], axis=0)
-            return replace(nearest, start=start, end=until, scores=scores, cosines=cosines)
-
         def cells_until(limit: float) -> Iterator[ScoredTime]:
             nonlocal number
             while (start := first + number * self.stride) < limit - MOMENT:
@@ -146,7 +139,13 @@ class VideoTimeline:
                     over.popleft()
                 alone = min(limit, over[0].end) if len(over) == 1 else start  # one window is one cell
                 number = max(number + 1, math.floor((alone - first) / self.stride + MOMENT))
-                yield cell(start, min(first + number * self.stride, limit))
+                until = min(first + number * self.stride, limit)
+                middle = (start + until) / 2
+                covering = [w for w in over if w.start <= middle + MOMENT and middle < w.end + MOMENT]
+                nearest = min(covering, key=lambda w: abs((w.start + w.end) / 2 - middle))
+                scores = np.mean([window.scores for window in covering], axis=0)
+                cosines = np.mean([window.cosines for window in covering], axis=0)
+                yield replace(nearest, start=start, end=until, scores=scores, cosines=cosines)
 
         for window in windows:
             if not over:

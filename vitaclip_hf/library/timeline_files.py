@@ -9,7 +9,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from ..data.listings import is_url
 from ..data.output_files import csv_text, replace_file, storable
 from ..model.shown_names import one_line
 from .moments import clock, write_page
@@ -104,7 +103,7 @@ def write_edit(path: Path, segments: Sequence[Segment], source: str, **media: An
         return otio.opentime.TimeRange(first_time, otio.opentime.RationalTime(length, rate))
 
     whole = span(0, max((segment.end for segment in segments), default=1.0))
-    url = source if is_url(source) else Path(source).absolute().as_uri()
+    url = source if "://" in source else Path(source).absolute().as_uri()
     reference = otio.schema.ExternalReference(target_url=url, available_range=whole)
 
     def clip_of(part: Any) -> Any:
@@ -122,6 +121,8 @@ def write_edit(path: Path, segments: Sequence[Segment], source: str, **media: An
         )
         if options:
             part = marker.marked_range
+            if part.start_time < end:
+                raise ValueError("`segments` overlap; an EDL holds one event after another. Write an .otio file.")
             if part.start_time > end:
                 cuts.append(otio.schema.Gap(duration=part.start_time - end))
             cuts.append(clip_of(part))
@@ -168,7 +169,7 @@ def write_timeline(
         timecode (`str`, *optional*): its own time code, of its first frame: `"01:00:00:00"`.
 
     Raises:
-        ValueError: another ending.
+        ValueError: another ending, or segments that overlap for an EDL.
         ImportError: opentimelineio is not installed.
     """
     path = Path(path)

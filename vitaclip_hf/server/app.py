@@ -8,8 +8,8 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
@@ -20,14 +20,14 @@ from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.types import Message, Receive
+from starlette.types import Message
 
 from ..loading.checkpoint import Checkpoint
 from ..model.encoder import check_labels, check_templates
 from ..model.pipeline_zero_shot_video_classification import details
 from ..version import __version__
 from .batching import ModelWorker
-from .decoding import UploadReader
+from .decoding import read_upload
 from .errors import RequestError, overloaded
 from .limits import Limits
 
@@ -62,29 +62,21 @@ class Metrics:
 
 
 class VideoService:
-    """Reader, worker and limits of one application."""
+    """Worker, limits and counts of one application."""
 
     def __init__(self, checkpoint: Checkpoint, limits: Limits):
         self.checkpoint, self.limits = checkpoint, limits
         self.metrics = Metrics()
         self.in_flight = 0
-        self.reader = UploadReader(checkpoint.processor.video_processor, limits)
+        self.metrics.in_flight.set_function(lambda: self.in_flight)
+        self.decoders = anyio.Semaphore(limits.decoders)
         self.worker = ModelWorker(checkpoint.encoder(), limits.batch, self.metrics.batch.observe)
 
-    @contextmanager
-    def admitted(self) -> Iterator[None]:
-        """A place for a request."""
+    async def classify(self, request: Request) -> dict[str, Any]:
         if self.in_flight >= self.limits.queue:
             raise overloaded(f"{self.in_flight} requests are being worked on; try again later.")
         self.in_flight += 1
         try:
-            with self.metrics.in_flight.track_inprogress():
-                yield
-        finally:
-            self.in_flight -= 1
-
-    async def classify(self, request: Request) -> dict[str, Any]:
-        with self.admitted():
             form = await self._received(request)
             try:
                 upload, labels, templates, top_k = self._fields(form)
@@ -94,6 +86,8 @@ class VideoService:
                 raise overloaded(f"no answer within {self.limits.wait_seconds:g} s; try again later.", 5) from error
             finally:
                 await form.close()
+        finally:
+            self.in_flight -= 1
 
     async def _received(self, request: Request) -> FormData:
         limit, seconds = self.limits.upload_bytes, self.limits.upload_seconds
@@ -101,14 +95,26 @@ class VideoService:
             raise RequestError(
                 415, "unsupported_media_type", "send multipart/form-data: curl -F video=@clip.mp4 -F labels=yoga …"
             )
-        body = LimitedBody(request.receive, limit)
+        received, end = 0, b""
+
+        async def receive() -> Message:
+            nonlocal received, end
+            message = await request.receive()
+            body = message.get("body", b"")
+            received += len(body)
+            end = (end + body[-4096:])[-4096:]  # a boundary has 70 characters at most
+            if received > limit:
+                reason = f"the request has more than {limit:,} bytes."
+                raise RequestError(413, "upload_too_large", reason, {"Connection": "close"})
+            return message
+
         try:
             with anyio.fail_after(seconds):
-                form = await Request(request.scope, body).form(
+                form = await Request(request.scope, receive).form(
                     max_files=1, max_fields=self.limits.labels + 20, max_part_size=1 << 20
                 )
             boundary = parse_options_header(request.headers["Content-Type"])[1].get(b"boundary", b"")
-            if b"--" + boundary + b"--" not in body.end:  # the parser takes such a form, without its last part
+            if b"--" + boundary + b"--" not in end:  # the parser takes such a form, without its last part
                 await form.close()
                 raise HTTPException(400, "the form's end mark is missing; was the request cut short?")
             return form
@@ -174,27 +180,11 @@ class VideoService:
         with tempfile.NamedTemporaryFile(prefix="vitaclip-") as file:
             await asyncio.to_thread(shutil.copyfileobj, upload.file, file)
             file.flush()
-            pixels, metadata = await self.reader.read(file.name, name)
+            processor = self.checkpoint.processor.video_processor
+            pixels, metadata = await read_upload(file.name, name, processor, self.limits, self.decoders)
         self.metrics.decoding.observe(time.perf_counter() - started)
         scores = await self.worker.scores(pixels, labels, templates)
         return {"video": name} | details(scores, metadata, self.worker.encoder.activation, top_k)
-
-
-class LimitedBody:
-    """`receive`, which raises when a request has more bytes, and keeps the last ones."""
-
-    def __init__(self, receive: Receive, limit: int):
-        self.receive, self.limit, self.received, self.end = receive, limit, 0, b""
-
-    async def __call__(self) -> Message:
-        message = await self.receive()
-        body = message.get("body", b"")
-        self.received += len(body)
-        self.end = (self.end + body[-4096:])[-4096:]  # a boundary has 70 characters at most
-        if self.received > self.limit:
-            reason = f"the request has more than {self.limit:,} bytes."
-            raise RequestError(413, "upload_too_large", reason, {"Connection": "close"})
-        return message
 
 
 def create_app(checkpoint: Checkpoint, limits: Limits | None = None) -> FastAPI:
@@ -209,10 +199,8 @@ def create_app(checkpoint: Checkpoint, limits: Limits | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        service = VideoService(checkpoint, limits)
+        app.state.service = service = VideoService(checkpoint, limits)
         try:
-            await service.worker.start()
-            app.state.service = service
             yield
         finally:
             await service.worker.stop()
@@ -244,15 +232,13 @@ def create_app(checkpoint: Checkpoint, limits: Limits | None = None) -> FastAPI:
     @app.get("/health")
     async def health() -> dict[str, Any]:
         """That the server is up, and with which model."""
-        model = checkpoint.model
         name = os.path.basename(os.path.normpath(checkpoint.name))
-        return {"status": "ok", "version": __version__, "model": name, "device": str(model.device)}
+        return {"status": "ok", "version": __version__, "model": name, "device": str(checkpoint.model.device)}
 
     @app.get("/metrics")
     async def metrics(request: Request) -> Response:
         """Counts and times in Prometheus' text format."""
-        registry = request.app.state.service.metrics.registry
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(request.app.state.service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     @app.exception_handler(HTTPException)
     async def of_http(request: Request, error: HTTPException) -> Response:

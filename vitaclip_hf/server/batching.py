@@ -24,7 +24,7 @@ class Job:
 
 class ModelWorker:
     """
-    Scores videos in batches.
+    Scores videos in batches, in the running event loop, from its making until [`stop`].
 
     It takes what is waiting, up to a limit, and waits for nothing: alone, a request is a batch of its own.
 
@@ -38,16 +38,12 @@ class ModelWorker:
         self.encoder, self.batch, self.observe = encoder, batch, observe
         self._waiting: asyncio.Queue[Job] = asyncio.Queue()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
-        self._task: asyncio.Task | None = None
-
-    async def start(self) -> None:
         self._task = asyncio.create_task(self._work())
 
     async def stop(self) -> None:
         """Ends the worker; what still waits is cancelled."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
         while not self._waiting.empty():
             self._waiting.get_nowait().result.cancel()
         self._thread.shutdown()
@@ -78,8 +74,7 @@ class ModelWorker:
             if not jobs:
                 continue
             self.observe(len(jobs))
-            loop = asyncio.get_running_loop()
-            results = await loop.run_in_executor(self._thread, self._scored, jobs)
+            results = await asyncio.get_running_loop().run_in_executor(self._thread, self._scored, jobs)
             for job, result in zip(jobs, results, strict=True):
                 if job.result.done():
                     continue
