@@ -103,7 +103,9 @@ def test_columns_arrays_and_data_sets(classifier, files):
     data = Dataset.from_dict({"video": paths, "label": [0, 1]})
     for videos in (data["video"], np.array(paths), tuple(paths), dict(enumerate(paths)).values()):
         assert classifier(videos, candidate_labels=LABELS) == expected
-    assert list(classifier(data, candidate_labels=LABELS)) == expected
+    stream = data.to_iterable_dataset()
+    for videos in (data, stream, stream.map(dict)):  # the last one does not know its columns
+        assert list(classifier(videos, candidate_labels=LABELS)) == expected
     with pytest.raises(ValueError, match="column `video`"):
         classifier(data.rename_column("video", "clip"), candidate_labels=LABELS)
     frames = np.random.default_rng(0).random((4, 32, 32, 3), dtype=np.float32)
@@ -171,6 +173,8 @@ def test_errors_of_threads_are_in_their_place(classifier, files, tmp_path):
     assert [next(answers) for _ in range(3)] == classifier(files[:3], candidate_labels=LABELS, num_workers=0)
     with pytest.raises(VideoDecodingError, match="broken.mp4"):
         next(answers)
+    for wrong, found in ((5, "got int"), ({"clip": files[0]}, "got dict")):
+        assert found in classifier(wrong, candidate_labels=LABELS, on_error="skip")["error"]
     skipped = classifier(videos, candidate_labels=LABELS, num_workers=2, on_error="skip")
     assert "broken.mp4" in skipped[3]["error"] and [isinstance(answer, list) for answer in skipped].count(True) == 4
 

@@ -47,18 +47,18 @@ class VideoPipeline(Pipeline):
             logger.info(f"The model runs in {dtype} on {self.model.device}.")
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
-        single = is_single_video(inputs)  # the base class takes some, such as a list of images, for several inputs
+        # The base class takes some videos, such as a list of images, for several inputs.
+        single = is_single_video(inputs) or isinstance(inputs, dict) or not isinstance(inputs, (Iterable, Dataset))
         if single:
             inputs = [inputs]
-        elif isinstance(inputs, tuple) or getattr(inputs, "ndim", 0) == 5:
-            inputs = list(inputs)
         elif isinstance(inputs, Iterator):
             inputs = (video for video in inputs)
-        elif not isinstance(inputs, (list, dict, Dataset)) and isinstance(inputs, Iterable):
-            columns = getattr(inputs, "column_names", None)  # of `datasets`, whose rows are read lazily
-            if columns is not None and "video" not in columns:
+        elif hasattr(inputs, "column_names"):  # of `datasets`: rows are read lazily; a stream may not know its columns
+            if "video" not in (columns := inputs.column_names or ["video"]):
                 raise ValueError(f"Expected a data set with a column `video`, got {str(columns):.200}; pass a column.")
-            inputs = list(inputs) if columns is None else (row["video"] for row in inputs)
+            inputs = (row["video"] for row in inputs)
+        elif not isinstance(inputs, (list, Dataset)):
+            inputs = list(inputs)
         if isinstance(inputs, list) and not inputs:
             return []
         given = kwargs.pop("num_workers", None)
