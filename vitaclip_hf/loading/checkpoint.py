@@ -169,10 +169,11 @@ def load_checkpoint(
             f"{name}: damaged or incomplete, of another kind, or loaded with an argument that does not fit "
             f"({one_line(error)}); fetch or save it again, or mend the argument."
         ) from error
-    if kind != "prompts":  # those have the commit of their base
-        model.config._commit_hash = extract_commit_hash(find_file(name, CONFIG_NAME, hub), None)
+    commit = extract_commit_hash(find_file(name, CONFIG_NAME, hub), None)
+    if kind != "prompts":  # the model of those has the commit of their base
+        model.config._commit_hash = commit
     model = (model.to(**moves) if moves else model).eval()  # one that is quantized or spread cannot be moved
-    return Checkpoint(name, kind, model, processor, model.config._commit_hash)
+    return Checkpoint(name, kind, model, processor, commit)
 
 
 def _load_whole(
