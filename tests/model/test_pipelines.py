@@ -253,6 +253,11 @@ def test_number_types_and_devices_of_a_loaded_checkpoint(folder, tmp_path):
             load_checkpoint(folder, dtype=wrong)
     spread = load_checkpoint(folder, device_map={"": "disk"}, offload_folder=tmp_path)  # cannot be moved
     assert spread.model.hf_device_map == {"": "disk"}
+    places = dict.fromkeys(("logit_scale", "text_model", "visual_projection"), "cpu")
+    places |= dict.fromkeys(("vision_model", "text_projection", "class_prompts"), "disk")
+    video = np.zeros((4, 32, 32, 3), np.uint8)
+    spread = load_checkpoint(folder, device_map=places, offload_folder=tmp_path).classifier()
+    assert spread(video) == load_checkpoint(folder).classifier()(video)
     with pytest.raises(CheckpointError, match='an argument that does not fit .*"flash"'):
         load_checkpoint(folder, attn_implementation="flash")
 

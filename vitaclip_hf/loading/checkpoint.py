@@ -73,7 +73,9 @@ class Checkpoint:
     def classifier(self, **kwargs: Any) -> ZeroShotVideoClassificationPipeline:
         """The zero-shot pipeline of this checkpoint, where and as the model is; `kwargs` as for its class."""
         parts = {"tokenizer": self.processor.tokenizer, "video_processor": self.processor.video_processor}
-        return ZeroShotVideoClassificationPipeline(self.model, **({"device": self.model.device} | parts | kwargs))
+        if not hasattr(self.model, "hf_device_map"):  # else accelerate has spread it
+            parts["device"] = self.model.device
+        return ZeroShotVideoClassificationPipeline(self.model, **(parts | kwargs))
 
     def fingerprint(self) -> str:
         """SHA-256 of all weights, whatever files they came in."""
