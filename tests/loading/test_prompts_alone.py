@@ -103,6 +103,15 @@ def test_reloaded_model_is_bit_equal(trained, saved, base):
         assert torch.equal(classifier(videos()).logits, trained(videos()).logits_per_video)
 
 
+def test_saved_again_in_shards_and_as_one_file(trained, tokenizer, tmp_path):
+    """transformers leaves the file of the first save beside the shards, and loads it in their place."""
+    other = scrambled(copy.deepcopy(trained))
+    for model, options in ((trained, {}), (other, {"max_shard_size": "1MB"}), (trained, {})):
+        vitaclip_hf.save_checkpoint(model, tiny_processor(tokenizer), tmp_path, **options)
+        assert same_tensors(vitaclip_hf.load_checkpoint(tmp_path).model, model)
+        assert (tmp_path / "model.safetensors.index.json").exists() == bool(options)
+
+
 def test_a_subfolder_of_a_folder(trained, saved, tokenizer, tmp_path):
     """And saving refuses what it would pass over, or send to the Hub without the processor."""
     vitaclip_hf.save_checkpoint(trained, tiny_processor(tokenizer), tmp_path / "whole")

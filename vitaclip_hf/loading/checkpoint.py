@@ -25,7 +25,9 @@ from .checksums import CHECKSUMS_FILE, check_checksums, write_checksums
 from .clip_backbones import BACKBONES, add_prompts, clip_processor
 from .families import check_methods, own_parts
 from .guards import (
+    INDEX,
     LOADING_ERRORS,
+    WEIGHTS,
     CheckpointError,
     check_amount,
     check_complete,
@@ -247,8 +249,11 @@ def save_checkpoint(
     for name, value in kwargs.items():
         if name not in known or (name == "push_to_hub" and value):
             raise TypeError(f"`{name}` cannot be used here; `vitaclip publish` sends a saved folder to the Hub.")
-    Path(folder, CHECKSUMS_FILE).unlink(missing_ok=True)  # a stopped save leaves none, not a wrong one
+    for file in (CHECKSUMS_FILE, INDEX):  # a stopped save leaves none, not a wrong one
+        Path(folder, file).unlink(missing_ok=True)
     model.save_pretrained(folder, **kwargs)
+    if Path(folder, INDEX).exists():  # shards, in whose place a whole file of an earlier save would be loaded
+        Path(folder, WEIGHTS).unlink(missing_ok=True)
     if processor is not None:
         processor.save_pretrained(folder)
     write_checksums(folder)
