@@ -433,6 +433,8 @@ def test_classifier_refuses_texts_and_its_class_embeds_are_the_callers_own(token
     model = tiny_model(tokenizer=tokenizer, cls=VitaClipForVideoClassification)
     with pytest.raises(ValueError, match="input_ids"):
         model(videos(), input_ids=torch.tensor([[1, 2]]))
+    logits = [model(videos(), class_tokens_only=only).logits for only in (True, False)]  # as of the video tower
+    torch.testing.assert_close(*logits, atol=1e-5, rtol=0)
     expected = model.get_class_embeds().clone()
     model.get_class_embeds().mul_(2)
     assert torch.equal(model.get_class_embeds(), expected)
