@@ -9,6 +9,7 @@ from pathlib import Path
 from transformers import CLIPModel
 
 from vitaclip_hf.loading.checkpoint import load_checkpoint
+from vitaclip_hf.loading.guards import check_output
 
 from . import original_weights as original
 from .convert_clip import NEEDED, RULES
@@ -32,7 +33,7 @@ def convert_vifi_clip(
     Raises:
         ValueError: weights that are missing, have no place or another shape, or an output that exists.
     """
-    original.check_output(Path(output))
+    check_output(output)
     weights = original.load_tensors(Path(checkpoint), "checkpoint")
     theirs = {name: tensor for name, tensor in weights.items() if not name.startswith("prompt_learner.")}
     theirs = {re.sub("^text_encoder.", "", re.sub("^image_encoder", "visual", name)): t for name, t in theirs.items()}

@@ -369,10 +369,13 @@ def test_links_out_of_the_folder_are_not_followed(unchecked, checkpoint, capsys,
     assert "# ours" in (tmp_path / "out" / "README.md").read_text()
 
 
-def test_bad_options_are_one_line(unchecked, checkpoint, capsys, tmp_path):
+def test_bad_options_are_one_line(unchecked, checkpoint, capsys, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")  # another folder cannot take the place of the current one
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("mine")
-    for option, value in (("--max-shard-size", "5XB"), ("--max-shard-size", "GB"), ("--output", tmp_path / "full")):
+    wrong = {"--max-shard-size": ("5XB", "GB"), "--output": (tmp_path / "full", ".")}
+    for option, value in ((option, value) for option, values in wrong.items() for value in values):
         assert run_publish(checkpoint, option, value) == 2
         error = error_line(capsys)
         assert option in error and str(value) in error

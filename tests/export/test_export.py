@@ -72,7 +72,10 @@ def test_the_lines_of_the_readme(exported, checkpoint):
     assert int(place) == int(scores.argmax()) and float(score) == pytest.approx(float(scores.max()), abs=1e-4)
 
 
-def test_what_is_refused(tmp_path, refused):
+def test_what_is_refused(tmp_path, refused, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert "the current one" in refused("export", "--model", DEMO, "--output", ".")
     pytest.importorskip("onnxruntime")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
@@ -81,7 +84,7 @@ def test_what_is_refused(tmp_path, refused):
         (["--output", tmp_path / "new", "--dtype", "bfloat16"], "--dtype"),
     ):
         assert message in refused("export", "--model", DEMO, *arguments)
-    assert [path.name for path in tmp_path.iterdir()] == ["full"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["full", "here"]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ..loading.checkpoint import Checkpoint
-from ..loading.guards import check_utf8
+from ..loading.guards import check_output
 from .verification import Verification, verify
 
 
@@ -93,9 +93,7 @@ def export_checkpoint(
     output = Path(output)
     if format not in FORMATS:
         raise ValueError(f"`format` must be one of {', '.join(FORMATS)}, got {format!r}.")
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ValueError(f"`output` {output}: is not an empty folder; give a new one.")
-    check_utf8(output, f"the {format} library", "output")
+    check_output(output, f"the {format} library", is_replaced=True)
     model: Any = checkpoint.model
     if model.dtype != torch.float32 or model.device.type != "cpu":
         raise ValueError(f"`checkpoint` must be float32 on the CPU, got {model.dtype} on {model.device}.")
