@@ -103,7 +103,7 @@ def check_class_names(
         stored = torch.cat([prefix[index], suffix[index, : len(tokens) - 1]])
         if not torch.equal(stored, embedding[tokens]):
             raise ValueError(
-                f"class {index} is {name!r} in `classes`, but the checkpoint was trained with another name there; "
+                f"class {index} is {name!r:.200} in `classes`, but the checkpoint was trained with another name there; "
                 "give the class list of the training, in its order."
             )
 

@@ -272,21 +272,21 @@ def test_shared_context_stays(tokenizer):
     ("names", "message"),
     [
         ([], "non-empty list"),
-        ("archery", "non-empty list"),
         (["archery", " _ "], "' _ ' at position 1"),
         (["archery", 3], "3 at position 1"),
         (["archery", "tai chi", "archery"], "'archery' and 'archery' have the same prompt"),
         (["riding_a_bike", "Riding a bike"], "'riding_a_bike' and 'Riding a bike' have the same prompt"),
-        (["a very long name " * 30], "takes 1[0-9][0-9] tokens.*77 positions"),
+        (["a very long name " * 300], "takes 1[0-9]{3} tokens.*77 positions"),
+        ("archery" * 100, "non-empty list"),
     ],
 )
 def test_bad_class_names_change_nothing(tokenizer, names, message):
     model = tiny_model(tokenizer=tokenizer)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     labels = dict(model.config.id2label)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as error:
         set_classes(model, names, tokenizer)
-    assert model.config.id2label == labels
+    assert model.config.id2label == labels and len(str(error.value)) < 500
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 

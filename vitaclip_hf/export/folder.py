@@ -92,7 +92,7 @@ def export_checkpoint(
     """
     output = Path(output)
     if format not in FORMATS:
-        raise ValueError(f"`format` must be one of {', '.join(FORMATS)}, got {format!r}.")
+        raise ValueError(f"`format` must be one of {', '.join(FORMATS)}, got {format!r:.80}.")
     check_output(output, f"the {format} library", is_replaced=True)
     model: Any = checkpoint.model
     if model.dtype != torch.float32 or model.device.type != "cpu":
@@ -102,7 +102,7 @@ def export_checkpoint(
         raise ValueError(f"`checkpoint` {checkpoint.name}: its {broken[0]} is NaN or infinite; the model is damaged.")
     backend = importlib.import_module(FORMATS[format], __package__)
     if dtype not in backend.DTYPES:
-        raise ValueError(f"`dtype` {dtype!r}: {format} files can be {', '.join(backend.DTYPES)}.")
+        raise ValueError(f"`dtype` {dtype!r:.80}: {format} files can be {', '.join(backend.DTYPES)}.")
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as temporary:
         folder = Path(temporary, output.name)
