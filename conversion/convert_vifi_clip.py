@@ -44,21 +44,13 @@ def convert_vifi_clip(
     own = loaded.model.float().state_dict()
     with original.fitting_weights():
         ours = original.rename(original.as_float32(theirs, needed, "it is no ViFi-CLIP without prompts"), RULES)
-        wrong = [
-            name for name in own.keys() | ours if name != TOKEN_EMBEDDING and _shape(own, name) != _shape(ours, name)
-        ]
-        if wrong:
-            raise ValueError(
-                f"`checkpoint` {checkpoint} does not fit the base {base}: {original.listed(sorted(wrong))}."
-            )
+        shapes = [{(name, t.shape) for name, t in part.items() if name != TOKEN_EMBEDDING} for part in (own, ours)]
+        if wrong := {name for name, _ in shapes[0] ^ shapes[1]}:
+            raise ValueError(f"`checkpoint` {checkpoint} does not fit the base {base}: {original.listed(wrong)}.")
         loaded.model.load_state_dict(own | ours)
     for part in (loaded.model, loaded.processor.tokenizer, loaded.processor.video_processor):
         part.save_pretrained(output)
     return loaded.model
-
-
-def _shape(weights: dict, name: str) -> tuple | None:
-    return tuple(weights[name].shape) if name in weights else None
 
 
 __all__ = ["convert_vifi_clip"]

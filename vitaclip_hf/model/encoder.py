@@ -196,11 +196,7 @@ class VitaClipEncoder(VideoEncoder):
         names = self.model.config.id2label
         if not self.has_classes:
             return super().own_classes()
-
-        def embed() -> torch.Tensor:
-            return nn.functional.normalize(self.model.get_class_features().pooler_output, dim=-1)
-
-        embeds = self.cache.get("classes", self.text_modules(), embed)
+        embeds = self.cache.get("classes", self.text_modules(), self.model.get_class_embeds)
         return tuple(names[index] for index in range(len(embeds))), embeds
 
     def compare(self, video_features: torch.Tensor, text_features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -70,7 +70,10 @@ class VideoPipeline(Pipeline):
         self, inputs, num_workers: int, batch_size: int, preprocess_params, forward_params, postprocess_params
     ) -> Iterator[Any]:
         """As in `Pipeline`, whose `num_workers` are processes; a fork of a process that uses torch can hang."""
-        answer = partial(self._answers, preprocess_params.get("on_error", "error"), forward_params, postprocess_params)
+        on_error = preprocess_params.get("on_error", "error")
+        if on_error not in ("error", "skip"):
+            raise ValueError(f'`on_error` must be "error" or "skip", got {on_error!r:.100}.')
+        answer = partial(self._answers, on_error, forward_params, postprocess_params)
         if hasattr(inputs, "__getitem__") and hasattr(inputs, "__len__"):
             videos = (inputs[index] for index in range(len(inputs)))
         else:
@@ -188,10 +191,3 @@ def check_top_k(top_k: Any) -> int:
     if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
         raise ValueError(f"`top_k` must be a whole number of at least 1, got {top_k!r:.80}.")
     return top_k
-
-
-def check_on_error(on_error: Any) -> str:
-    """`"error"` or `"skip"`; anything else is a `ValueError`."""
-    if on_error not in ("error", "skip"):
-        raise ValueError(f'`on_error` must be "error" or "skip", got {on_error!r:.100}.')
-    return on_error
