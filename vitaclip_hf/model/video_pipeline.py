@@ -41,6 +41,7 @@ class VideoPipeline(Pipeline):
         if precision not in (None, "auto"):
             raise ValueError(f'`precision` must be "auto" or None, got {precision!r:.100}; pass `dtype` for a type.')
         super().__init__(*args, **kwargs)
+        self._num_workers: Any = reading_threads(self.device) if self._num_workers is None else self._num_workers
         if precision == "auto":
             dtype = fast_dtype(self.model.device)
             self.model.to(dtype)
@@ -61,9 +62,7 @@ class VideoPipeline(Pipeline):
             inputs = list(inputs)
         if isinstance(inputs, list) and not inputs:
             return []
-        given = kwargs.pop("num_workers", None)
-        threads = next((n for n in (given, self._num_workers) if n is not None), reading_threads(self.device))
-        outputs = super().__call__(inputs, num_workers=threads, **kwargs)
+        outputs = super().__call__(inputs, **kwargs)
         return outputs[0] if single else outputs
 
     def get_iterator(
