@@ -382,3 +382,6 @@ def test_mistakes_of_our_own_calls_are_not_reported_as_damage(monkeypatch, tmp_p
     monkeypatch.setattr(av, "open", open_)
     with pytest.raises(TypeError, match="unexpected keyword"):
         open_video(path)
+    monkeypatch.setattr("builtins.open", lambda file, *args, **_: os.open(f"{file}/none", os.O_RDONLY))
+    with pytest.raises(VideoDecodingError, match=r"NotADirectoryError: .*clip.mp4.*\. If it is damaged, fetch"):
+        open_video(path)  # a file that the system does not open is not called damaged
