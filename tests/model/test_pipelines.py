@@ -378,7 +378,9 @@ def test_a_stock_clip_with_new_prompts_takes_over_its_pixels(tokenizer, tmp_path
     assert load_checkpoint(tmp_path, accept_clip=True).processor.video_processor.crop_size["height"] == 32
     image = {"image_mean": [0.1, 0.2, 0.3], "crop_size": {"height": 32, "width": 32}, "size": {"shortest_edge": 36}}
     CLIPImageProcessor(**image).save_pretrained(tmp_path)
-    own = load_checkpoint(tmp_path, accept_clip=True).processor.video_processor
+    own = load_checkpoint(tmp_path, accept_clip=True, prompt_settings={"vision_config": {"num_frames": 3}})
+    own = own.processor.video_processor
+    assert own.num_frames == 3  # as many as its prompts
     assert list(own.image_mean) == [0.1, 0.2, 0.3] and own.crop_size["width"] == 32 and own.size["shortest_edge"] == 36
 
 
