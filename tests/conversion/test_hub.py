@@ -332,20 +332,12 @@ def test_refusals_are_one_line(unchecked, checkpoint, capsys, monkeypatch, repo,
 
 
 def test_bad_checkpoints_are_one_line(unchecked, checkpoint, capsys, tmp_path):
-    content = (checkpoint / "model.safetensors").read_bytes()
-    weights = load_file(checkpoint / "model.safetensors")
-    save_file(weights | {"another.weight": torch.zeros(3)}, tmp_path / "unknown")
     crop = json.loads((checkpoint / "processor_config.json").read_text())
     crop["video_processor"]["crop_size"] = [1]
     pickled = {"model__safetensors": None, "pytorch_model__bin": pickle.dumps(Payload(tmp_path / "executed"))}
     cases = [
-        ({"model__safetensors": content[:-10]}, "damaged"),
-        ({"model__safetensors": (tmp_path / "unknown").read_bytes()}, "another.weight"),
-        ({"config__json": b"{"}, "config.json"),
         ({"config__json": b'{"model_type": "clip"}'}, "clip"),
-        ({"processor_config__json": None}, "processor"),
         ({"processor_config__json": json.dumps(crop).encode()}, "processor"),
-        ({"tokenizer_config__json": None, "tokenizer__json": None}, "tokenizer"),
         (pickled, "model.safetensors"),
     ]
     folders = {changed(checkpoint, tmp_path / str(n), **files): message for n, (files, message) in enumerate(cases)}

@@ -484,13 +484,6 @@ def test_a_cut_configuration_leaves_weights_without_a_place(whole_folder):
         VitaClipModel.from_pretrained(whole_folder, **change)  # transformers lists them in a warning
 
 
-def test_an_image_is_a_video_of_one_frame():
-    model = tiny_model()
-    images = videos()[:, 0]
-    expected = model.get_video_features(images[:, None]).pooler_output
-    assert torch.equal(model.get_image_features(images).pooler_output, expected)
-
-
 @pytest.mark.parametrize("offload_buffers", [False, True])
 def test_class_prompts_on_the_disk(tokenizer, tmp_path, offload_buffers):
     model = tiny_model(tokenizer=tokenizer, cls=VitaClipForVideoClassification)
