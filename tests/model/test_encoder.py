@@ -2,6 +2,7 @@
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 
@@ -101,6 +102,13 @@ def test_scores_by_hand(encoder):
     torch.testing.assert_close(cosines, expected.unflatten(0, (2, 3)).mean(1), atol=1e-5, rtol=0)
     by_view = (expected * encoder.model.logit_scale.exp()).softmax(-1).unflatten(0, (2, 3))
     torch.testing.assert_close(scores, by_view.mean(1), atol=1e-5, rtol=0)
+
+
+def test_scores_of_a_bfloat16_model_are_not_rounded_to_ties(encoder):
+    half = replace(encoder, model=deepcopy(encoder.model).bfloat16())
+    features = half.video_features(torch.randn(1, 1, 4, 3, 32, 32, generator=torch.Generator().manual_seed(6)))
+    logits, cosines = half.compare(features, half.class_features([f"label {number}" for number in range(40)])[1])
+    torch.testing.assert_close(logits, cosines * half.model.logit_scale.float().exp())
 
 
 def test_threads_share_kept_embeddings(request):
