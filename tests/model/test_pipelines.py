@@ -363,6 +363,11 @@ def test_functions_of_the_logits(closed, parts, files, name, function):
     check(closed(files[1], function_to_apply=name), closed_set_by_hand(parts, files[1], function))
 
 
+def test_both_pipelines_score_the_classes_alike_in_bfloat16(folder, files):
+    expected = load_checkpoint(folder, dtype="bfloat16").classifier()(files[0])
+    check(closed_set(folder, dtype=torch.bfloat16)(files[0]), {row["label"]: row["score"] for row in expected})
+
+
 def test_the_closed_set_is_saved_as_one_folder(classifier, closed, files, tmp_path):
     closed.save_pretrained(tmp_path)
     assert type(AutoProcessor.from_pretrained(tmp_path)) is VitaClipProcessor and not list(tmp_path.glob("*.py"))

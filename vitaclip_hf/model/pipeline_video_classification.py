@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from transformers.pipelines.video_classification import VideoClassificationPipeline
 
+from .encoder import VitaClipEncoder
 from .scorer import checked
 from .video_inputs import SETTINGS
 from .video_pipeline import VideoPipeline, check_top_k
@@ -40,12 +41,12 @@ class VitaClipVideoClassificationPipeline(VideoPipeline, VideoClassificationPipe
         return preprocess | {name: value for name, value in settings.items() if value is not None}, forward, postprocess
 
     def _forward(self, model_inputs):
-        pixels = model_inputs["pixel_values_videos"]
-        logits = self.model(pixel_values_videos=pixels.flatten(0, 1)).logits
-        return {"logits": logits.unflatten(0, pixels.shape[:2])}  # [B, views, C]
+        encoder = VitaClipEncoder(self.model, None, None)
+        features = encoder.video_features(model_inputs["pixel_values_videos"])
+        return {"logits": encoder.compare(features, self.model.get_class_embeds().to(features.device))[0]}
 
     def postprocess(self, model_outputs, top_k=5, function_to_apply="softmax"):
-        logits = checked(model_outputs["logits"][0].float())
+        logits = checked(model_outputs["logits"][0])  # [views, C]
         function: Any = {"softmax": lambda x: x.softmax(-1), "sigmoid": torch.sigmoid, "none": lambda x: x}
         scores = function[function_to_apply](logits).mean(0)
         order = scores.argsort(descending=True, stable=True)[:top_k].tolist()
