@@ -16,7 +16,7 @@ from vitaclip_hf.data.class_names import read_class_names
 from vitaclip_hf.data.configuration_files import configuration_folder
 from vitaclip_hf.data.text_files import read_json
 from vitaclip_hf.loading.clip_backbones import BACKBONES, add_prompts, clip_processor
-from vitaclip_hf.loading.guards import check_complete, prompt_names
+from vitaclip_hf.loading.guards import check_complete, check_output, prompt_names
 from vitaclip_hf.model.configuration_vita_clip import PROMPT_FIELDS
 from vitaclip_hf.model.processing_vita_clip import tokenize_classes
 from vitaclip_hf.model.shown_names import one_line
@@ -285,7 +285,7 @@ def convert_clip(
     """
     source, settings = str(source), read_preset(preset)
     prompts = prompt_settings(settings)
-    original.check_output(output)
+    check_output(output)
     if not 0 <= seed < 2**64:  # torch's range
         raise ValueError(f"`seed` {seed}: must be from 0 to 2**64 - 1.")
     names = None if classes is None else list(read_class_names(classes))

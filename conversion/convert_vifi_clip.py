@@ -9,6 +9,7 @@ from pathlib import Path
 from transformers import CLIPModel
 
 from vitaclip_hf.loading.checkpoint import load_checkpoint
+from vitaclip_hf.loading.guards import check_output
 
 from . import original_weights as original
 from .convert_clip import NEEDED, RULES
@@ -32,7 +33,7 @@ def convert_vifi_clip(
     Raises:
         ValueError: weights that are missing, have no place or another shape, or an output that exists.
     """
-    original.check_output(Path(output))
+    check_output(output)
     weights = original.load_tensors(Path(checkpoint), "checkpoint")
     theirs = {name: tensor for name, tensor in weights.items() if not name.startswith("prompt_learner.")}
     theirs = {re.sub("^text_encoder.", "", re.sub("^image_encoder", "visual", name)): t for name, t in theirs.items()}
@@ -43,21 +44,13 @@ def convert_vifi_clip(
     own = loaded.model.float().state_dict()
     with original.fitting_weights():
         ours = original.rename(original.as_float32(theirs, needed, "it is no ViFi-CLIP without prompts"), RULES)
-        wrong = [
-            name for name in own.keys() | ours if name != TOKEN_EMBEDDING and _shape(own, name) != _shape(ours, name)
-        ]
-        if wrong:
-            raise ValueError(
-                f"`checkpoint` {checkpoint} does not fit the base {base}: {original.listed(sorted(wrong))}."
-            )
+        shapes = [{(name, t.shape) for name, t in part.items() if name != TOKEN_EMBEDDING} for part in (own, ours)]
+        if wrong := {name for name, _ in shapes[0] ^ shapes[1]}:
+            raise ValueError(f"`checkpoint` {checkpoint} does not fit the base {base}: {original.listed(wrong)}.")
         loaded.model.load_state_dict(own | ours)
     for part in (loaded.model, loaded.processor.tokenizer, loaded.processor.video_processor):
         part.save_pretrained(output)
     return loaded.model
-
-
-def _shape(weights: dict, name: str) -> tuple | None:
-    return tuple(weights[name].shape) if name in weights else None
 
 
 __all__ = ["convert_vifi_clip"]

@@ -8,6 +8,7 @@ from transformers.image_utils import PILImageResampling
 
 from vitaclip_hf import VitaClipConfig, VitaClipModel
 from vitaclip_hf.data.class_names import read_class_names
+from vitaclip_hf.loading.guards import check_output
 from vitaclip_hf.model.processing_vita_clip import tokenize_classes
 from vitaclip_hf.model.prompts import AFTER_END, CONTEXT_SLOT
 
@@ -102,7 +103,7 @@ def check_class_names(
         stored = torch.cat([prefix[index], suffix[index, : len(tokens) - 1]])
         if not torch.equal(stored, embedding[tokens]):
             raise ValueError(
-                f"class {index} is {name!r} in `classes`, but the checkpoint was trained with another name there; "
+                f"class {index} is {name!r:.200} in `classes`, but the checkpoint was trained with another name there; "
                 "give the class list of the training, in its order."
             )
 
@@ -149,7 +150,7 @@ def convert_original(
 
     ```
     """
-    original.check_output(output)
+    check_output(output)
     weights, names = original.load_tensors(Path(checkpoint), "checkpoint"), list(read_class_names(classes))
     with original.fitting_weights():
         context = weights.get("prompt_learner.ctx", torch.empty(0))  # one for each class, or one for all

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from vitaclip_hf import VitaClipConfig, VitaClipModel, VitaClipProcessor, VitaClipVideoProcessor
 from vitaclip_hf.loading.checkpoint import save_checkpoint
-from vitaclip_hf.loading.guards import check_utf8, prompt_names
+from vitaclip_hf.loading.guards import prompt_names
 from vitaclip_hf.model.shown_names import one_line
 
 
@@ -118,12 +118,6 @@ def fitting_weights() -> Iterator[None]:
         raise
     except (LookupError, RuntimeError, StrictDataclassError) as error:
         raise ValueError(f"the weights do not have the shapes of this format ({one_line(error)}).") from error
-
-
-def check_output(path: Path) -> None:
-    check_utf8(path, "safetensors", "output")
-    if Path(path).exists() and (Path(path).is_file() or any(Path(path).iterdir())):
-        raise ValueError(f"`output` {path}: already there; give the name of a new or empty folder.")
 
 
 def save_converted(model: VitaClipModel, tokenizer: Any, output: Path, **settings: Any) -> None:

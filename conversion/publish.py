@@ -23,13 +23,13 @@ from safetensors.torch import load_file
 from vitaclip_hf.data.video_writing import write_video
 from vitaclip_hf.loading.checkpoint import load_checkpoint, save_checkpoint
 from vitaclip_hf.loading.checksums import sha256_of
+from vitaclip_hf.loading.guards import check_output
 from vitaclip_hf.model.modeling_vita_clip import VitaClipModel
 from vitaclip_hf.model.shown_names import one_line
 
 from . import folder_outputs
 from .hub_folder import build
 from .model_card import make_card, read_author_texts
-from .original_weights import check_output
 
 
 # Weights as this module names them.
@@ -195,7 +195,7 @@ def publish(
     if not re.fullmatch(r"0*[1-9]\d*[KMGT]B", str(max_shard_size)):
         raise ValueError(f"`max_shard_size` {max_shard_size}: give a size such as 5GB or 500MB.")
     if output is not None:
-        check_output(output)
+        check_output(output, is_replaced=True)
     if not checkpoint.is_dir():
         raise ValueError(f"{checkpoint}: no such folder.")
     check_links(checkpoint)

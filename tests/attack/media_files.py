@@ -15,7 +15,6 @@ from drawn_clips import RECIPES, write
 from PIL import Image
 
 from vitaclip_hf import VideoDecodingError, VitaClipVideoProcessor, decode_video
-from vitaclip_hf.model.video_inputs import video_from
 
 
 EXPECTED = (VideoDecodingError,)
@@ -148,18 +147,3 @@ def bombs() -> Iterator[Attack]:
             yield Attack(
                 f"png: {name}", functools.partial(processor, [[str(file)]], return_tensors="pt"), EXPECTED, None
             )
-    for name, array in not_pictures():
-        yield Attack(name, lambda array=array: video_from(array).read([0]), (ValueError, TypeError), None)
-
-
-def not_pictures() -> Iterator[tuple[str, np.ndarray]]:
-    """Arrays of frames whose values are no pictures."""
-    frames = np.zeros((4, 8, 8, 3), np.float32)
-    for value in (float("nan"), float("inf"), -1.0, 1e30):
-        changed = frames.copy()
-        changed[1, 2, 3, 0] = value
-        yield f"frames with {value}", changed
-    yield "frames of complex numbers", frames.astype(np.complex64)
-    yield "frames of objects", frames.astype(object)
-    yield "frames of 5 channels", np.zeros((4, 8, 8, 5), np.uint8)
-    yield "no frames", frames[:0]

@@ -103,6 +103,15 @@ def test_reloaded_model_is_bit_equal(trained, saved, base):
         assert torch.equal(classifier(videos()).logits, trained(videos()).logits_per_video)
 
 
+def test_saved_again_in_shards_and_as_one_file(trained, tokenizer, tmp_path):
+    """transformers leaves the file of the first save beside the shards, and loads it in their place."""
+    other = scrambled(copy.deepcopy(trained))
+    for model, options in ((trained, {}), (other, {"max_shard_size": "1MB"}), (trained, {})):
+        vitaclip_hf.save_checkpoint(model, tiny_processor(tokenizer), tmp_path, **options)
+        assert same_tensors(vitaclip_hf.load_checkpoint(tmp_path).model, model)
+        assert (tmp_path / "model.safetensors.index.json").exists() == bool(options)
+
+
 def test_a_subfolder_of_a_folder(trained, saved, tokenizer, tmp_path):
     """And saving refuses what it would pass over, or send to the Hub without the processor."""
     vitaclip_hf.save_checkpoint(trained, tiny_processor(tokenizer), tmp_path / "whole")
@@ -192,19 +201,21 @@ def hub_cache(cache, repository: str, folder) -> str:
     return commit
 
 
-def test_prompts_and_base_from_the_hub(trained, base, tmp_path):
+def test_prompts_and_base_from_the_hub(trained, base, tokenizer, tmp_path):
     base_commit = hub_cache(tmp_path, "test-org/clip", base)
     hub = {"cache_dir": tmp_path, "local_files_only": True}
     sizes = {"vision_config": {"num_frames": 4}, "text_config": {"num_context_tokens": 3}}
     model = on_clip("test-org/clip", settings={"id2label": trained.config.id2label, **sizes}, **hub)
     model.load_state_dict(trained.state_dict())
-    save_prompts(model, tmp_path / "local", **hub)
+    save_prompts(model, tmp_path / "local", processor=tiny_processor(tokenizer), **hub)
     record = record_of(tmp_path / "local")
     assert (record["base_model"], record["base_revision"]) == ("test-org/clip", base_commit)
     commit = hub_cache(tmp_path, "test-org/prompts", tmp_path / "local")
     loaded = load_prompts("test-org/prompts", revision=commit, **hub)
     assert same_tensors(loaded, trained)
     assert (loaded.config.name_or_path, loaded.config._commit_hash) == ("test-org/clip", base_commit)
+    for name, revision in (("test-org/prompts", commit), (tmp_path / "local", None)):  # their own, by which they load
+        assert vitaclip_hf.load_checkpoint(name, revision, **hub).revision == revision
     with pytest.raises(OSError, match="test-org/prompts"):
         AutoModel.from_pretrained("test-org/prompts", **hub)
     cannot_load("test-org/nothing", "test-org/nothing", **hub)

@@ -1,6 +1,10 @@
 """Several texts for a label and blended features, against the same by hand."""
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -11,6 +15,7 @@ from vitaclip_hf import VitaClipVideoProcessor
 from vitaclip_hf.model import encoder as module
 from vitaclip_hf.model.encoder import VitaClipEncoder, check_labels, check_templates
 from vitaclip_hf.model.scorer import Scorer
+from vitaclip_hf.model.text_embedding_cache import TextEmbeddingCache
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +102,23 @@ def test_scores_by_hand(encoder):
     torch.testing.assert_close(cosines, expected.unflatten(0, (2, 3)).mean(1), atol=1e-5, rtol=0)
     by_view = (expected * encoder.model.logit_scale.exp()).softmax(-1).unflatten(0, (2, 3))
     torch.testing.assert_close(scores, by_view.mean(1), atol=1e-5, rtol=0)
+
+
+def test_scores_of_a_bfloat16_model_are_not_rounded_to_ties(encoder):
+    half = replace(encoder, model=deepcopy(encoder.model).bfloat16())
+    features = half.video_features(torch.randn(1, 1, 4, 3, 32, 32, generator=torch.Generator().manual_seed(6)))
+    logits, cosines = half.compare(features, half.class_features([f"label {number}" for number in range(40)])[1])
+    torch.testing.assert_close(logits, cosines * half.model.logit_scale.float().exp())
+
+
+def test_threads_share_kept_embeddings(request):
+    request.addfinalizer(partial(sys.setswitchinterval, sys.getswitchinterval()))
+    sys.setswitchinterval(1e-6)
+    cache, layer = TextEmbeddingCache(), torch.nn.Linear(1, 1)
+    with ThreadPoolExecutor(8) as pool:
+        numbers = [number % 12 for number in range(20_000)]  # more than are kept
+        found = pool.map(lambda number: cache.get(number, [layer], lambda: torch.tensor(number)).item(), numbers)
+        assert list(found) == numbers
 
 
 def test_kept_embeddings_know_the_autocast_type(encoder):

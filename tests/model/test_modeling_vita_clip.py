@@ -272,21 +272,21 @@ def test_shared_context_stays(tokenizer):
     ("names", "message"),
     [
         ([], "non-empty list"),
-        ("archery", "non-empty list"),
         (["archery", " _ "], "' _ ' at position 1"),
         (["archery", 3], "3 at position 1"),
         (["archery", "tai chi", "archery"], "'archery' and 'archery' have the same prompt"),
         (["riding_a_bike", "Riding a bike"], "'riding_a_bike' and 'Riding a bike' have the same prompt"),
-        (["a very long name " * 30], "takes 1[0-9][0-9] tokens.*77 positions"),
+        (["a very long name " * 300], "takes 1[0-9]{3} tokens.*77 positions"),
+        ("archery" * 100, "non-empty list"),
     ],
 )
 def test_bad_class_names_change_nothing(tokenizer, names, message):
     model = tiny_model(tokenizer=tokenizer)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     labels = dict(model.config.id2label)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as error:
         set_classes(model, names, tokenizer)
-    assert model.config.id2label == labels
+    assert model.config.id2label == labels and len(str(error.value)) < 500
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
@@ -433,6 +433,8 @@ def test_classifier_refuses_texts_and_its_class_embeds_are_the_callers_own(token
     model = tiny_model(tokenizer=tokenizer, cls=VitaClipForVideoClassification)
     with pytest.raises(ValueError, match="input_ids"):
         model(videos(), input_ids=torch.tensor([[1, 2]]))
+    logits = [model(videos(), class_tokens_only=only).logits for only in (True, False)]  # as of the video tower
+    torch.testing.assert_close(*logits, atol=1e-5, rtol=0)
     expected = model.get_class_embeds().clone()
     model.get_class_embeds().mul_(2)
     assert torch.equal(model.get_class_embeds(), expected)
@@ -480,13 +482,6 @@ def test_a_cut_configuration_leaves_weights_without_a_place(whole_folder):
         with pytest.raises(CheckpointError, match=r"encoder.layers.\d.*has no place"):
             load_checkpoint(whole_folder, **change)
         VitaClipModel.from_pretrained(whole_folder, **change)  # transformers lists them in a warning
-
-
-def test_an_image_is_a_video_of_one_frame():
-    model = tiny_model()
-    images = videos()[:, 0]
-    expected = model.get_video_features(images[:, None]).pooler_output
-    assert torch.equal(model.get_image_features(images).pooler_output, expected)
 
 
 @pytest.mark.parametrize("offload_buffers", [False, True])

@@ -84,7 +84,6 @@ def test_one_video(classifier, parts, files):
     check(result, scores_by_hand(parts, files[0]))
     assert sum(row["score"] for row in result) == pytest.approx(1, abs=1e-5)
     assert classifier(Path(files[0]), candidate_labels=LABELS) == result
-    assert classifier(Path(files[0]).read_bytes(), candidate_labels=LABELS) == result
     assert classifier(files[0], candidate_labels=LABELS, top_k=2) == result[:2]
     assert classifier(files[0], candidate_labels=LABELS, top_k=9) == result
 
@@ -103,7 +102,9 @@ def test_columns_arrays_and_data_sets(classifier, files):
     data = Dataset.from_dict({"video": paths, "label": [0, 1]})
     for videos in (data["video"], np.array(paths), tuple(paths), dict(enumerate(paths)).values()):
         assert classifier(videos, candidate_labels=LABELS) == expected
-    assert list(classifier(data, candidate_labels=LABELS)) == expected
+    stream = data.to_iterable_dataset()
+    for videos in (data, stream, stream.map(dict)):  # the last one does not know its columns
+        assert list(classifier(videos, candidate_labels=LABELS)) == expected
     with pytest.raises(ValueError, match="column `video`"):
         classifier(data.rename_column("video", "clip"), candidate_labels=LABELS)
     frames = np.random.default_rng(0).random((4, 32, 32, 3), dtype=np.float32)
@@ -171,6 +172,8 @@ def test_errors_of_threads_are_in_their_place(classifier, files, tmp_path):
     assert [next(answers) for _ in range(3)] == classifier(files[:3], candidate_labels=LABELS, num_workers=0)
     with pytest.raises(VideoDecodingError, match="broken.mp4"):
         next(answers)
+    for wrong, found in ((5, "got int"), ({"clip": files[0]}, "got dict")):
+        assert found in classifier(wrong, candidate_labels=LABELS, on_error="skip")["error"]
     skipped = classifier(videos, candidate_labels=LABELS, num_workers=2, on_error="skip")
     assert "broken.mp4" in skipped[3]["error"] and [isinstance(answer, list) for answer in skipped].count(True) == 4
 
@@ -249,6 +252,11 @@ def test_number_types_and_devices_of_a_loaded_checkpoint(folder, tmp_path):
             load_checkpoint(folder, dtype=wrong)
     spread = load_checkpoint(folder, device_map={"": "disk"}, offload_folder=tmp_path)  # cannot be moved
     assert spread.model.hf_device_map == {"": "disk"}
+    places = dict.fromkeys(("logit_scale", "text_model", "visual_projection"), "cpu")
+    places |= dict.fromkeys(("vision_model", "text_projection", "class_prompts"), "disk")
+    video = np.zeros((4, 32, 32, 3), np.uint8)
+    spread = load_checkpoint(folder, device_map=places, offload_folder=tmp_path).classifier()
+    assert spread(video) == load_checkpoint(folder).classifier()(video)
     with pytest.raises(CheckpointError, match='an argument that does not fit .*"flash"'):
         load_checkpoint(folder, attn_implementation="flash")
 
@@ -291,6 +299,7 @@ def test_the_fast_type_of_other_devices_and_torches(monkeypatch):
         ({"candidate_labels": ["a", "b", "a"]}, ValueError, "repeated: 'a'"),
         *(({"candidate_labels": ["a"], "hypothesis_template": it}, ValueError, "needs `{}`") for it in ("a video", 5)),
         ({"candidate_labels": ["a"], "top_k": 0}, ValueError, "`top_k`"),
+        ({"candidate_labels": ["a"], "on_error": "ignore"}, ValueError, "`on_error` must be"),
         ({"candidate_labels": ["a"], "view": 3}, TypeError, "unknown setting `view`; known are num_frames"),
         ({"candidate_labels": ["word " * 90]}, ValueError, "takes 9[0-9] tokens.*77 positions"),
     ],
@@ -354,6 +363,11 @@ def test_functions_of_the_logits(closed, parts, files, name, function):
     check(closed(files[1], function_to_apply=name), closed_set_by_hand(parts, files[1], function))
 
 
+def test_both_pipelines_score_the_classes_alike_in_bfloat16(folder, files):
+    expected = load_checkpoint(folder, dtype="bfloat16").classifier()(files[0])
+    check(closed_set(folder, dtype=torch.bfloat16)(files[0]), {row["label"]: row["score"] for row in expected})
+
+
 def test_the_closed_set_is_saved_as_one_folder(classifier, closed, files, tmp_path):
     closed.save_pretrained(tmp_path)
     assert type(AutoProcessor.from_pretrained(tmp_path)) is VitaClipProcessor and not list(tmp_path.glob("*.py"))
@@ -368,7 +382,9 @@ def test_a_stock_clip_with_new_prompts_takes_over_its_pixels(tokenizer, tmp_path
     assert load_checkpoint(tmp_path, accept_clip=True).processor.video_processor.crop_size["height"] == 32
     image = {"image_mean": [0.1, 0.2, 0.3], "crop_size": {"height": 32, "width": 32}, "size": {"shortest_edge": 36}}
     CLIPImageProcessor(**image).save_pretrained(tmp_path)
-    own = load_checkpoint(tmp_path, accept_clip=True).processor.video_processor
+    own = load_checkpoint(tmp_path, accept_clip=True, prompt_settings={"vision_config": {"num_frames": 3}})
+    own = own.processor.video_processor
+    assert own.num_frames == 3  # as many as its prompts
     assert list(own.image_mean) == [0.1, 0.2, 0.3] and own.crop_size["width"] == 32 and own.size["shortest_edge"] == 36
 
 

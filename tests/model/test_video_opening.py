@@ -230,7 +230,7 @@ def test_urls(server, folder):
 
 def test_redirects(server, folder):
     data = (folder / "secret.mp4").read_bytes()
-    assert download(f"{server}/moved?/secret.mp4") == data
+    assert download(f"{server}/moved?/secret.mp4", ReadOptions()) == data
     for target in ("file:///etc/hostname", "ftp://127.0.0.1/x"):
         with pytest.raises(VideoDecodingError, match="UnsupportedProtocol"):
             open_video(f"{server}/moved?{target}")
@@ -274,16 +274,16 @@ def test_lists_of_images_have_the_limits_too(server):
     addresses = [f"{server}/red.png"] * 3
     assert video_from(addresses).read([2]).shape == (1, 3, 24, 32)
     with pytest.raises(VideoDecodingError, match="not complete after"):
-        video_from([*addresses, f"{server}/trickle?.png"], download_seconds=0.5)
+        video_from([*addresses, f"{server}/trickle?.png"], ReadOptions(download_seconds=0.5))
     for limits, found in (
         ({"max_download_bytes": 100}, "`max_download_bytes`"),
         ({"max_bytes": 2 * 24 * 32 * 3}, "`max_bytes`"),
         ({"max_frame_pixels": 24 * 32 - 1}, "`max_frame_pixels`"),
     ):
         with pytest.raises(VideoTooLargeError, match=found):
-            video_from(addresses, **limits)
+            video_from(addresses, ReadOptions(**limits))
     with pytest.raises(VideoDecodingError, match="private"):
-        video_from(addresses, allow_private_addresses=False)
+        video_from(addresses, ReadOptions(allow_private_addresses=False))
     with pytest.raises(VideoDecodingError, match=r"text\.png"):
         video_from([f"{server}/text.png"])
 
@@ -382,3 +382,6 @@ def test_mistakes_of_our_own_calls_are_not_reported_as_damage(monkeypatch, tmp_p
     monkeypatch.setattr(av, "open", open_)
     with pytest.raises(TypeError, match="unexpected keyword"):
         open_video(path)
+    monkeypatch.setattr("builtins.open", lambda file, *args, **_: os.open(f"{file}/none", os.O_RDONLY))
+    with pytest.raises(VideoDecodingError, match=r"NotADirectoryError: .*clip.mp4.*\. If it is damaged, fetch"):
+        open_video(path)  # a file that the system does not open is not called damaged

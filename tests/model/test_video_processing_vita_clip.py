@@ -9,7 +9,7 @@ from PIL import Image
 from transformers import AutoProcessor, AutoVideoProcessor
 from transformers.video_utils import VideoMetadata
 
-from vitaclip_hf import VideoDecodingError, VitaClipProcessor, VitaClipVideoProcessor, decode_video
+from vitaclip_hf import VitaClipProcessor, VitaClipVideoProcessor, decode_video
 from vitaclip_hf.data.video_writing import write_video
 
 
@@ -102,8 +102,7 @@ def test_encoded_sources_give_the_same_pixels(clip_file):
     assert metadata.total_num_frames == 10
     process = small()
     expected = process(decoded, return_tensors="pt")["pixel_values_videos"]
-    sources = [clip_file, str(clip_file), clip_file.read_bytes(), io.BytesIO(clip_file.read_bytes())]
-    for source in (*sources, decoded, list(decoded)):
+    for source in (clip_file, io.BytesIO(clip_file.read_bytes()), decoded, list(decoded)):
         assert torch.equal(process(source, return_tensors="pt")["pixel_values_videos"], expected), type(source)
     mixed = process([clip_file, decoded], return_tensors="pt")["pixel_values_videos"]
     assert torch.equal(mixed, expected.expand(2, -1, -1, -1, -1))
@@ -179,11 +178,9 @@ def test_metadata_of_arrays():
         (np.full((2, 8, 8, 3), 2.0), ValueError, "must lie in 0 … 1, got 2 … 2"),
         (np.full((2, 8, 8, 3), np.nan), ValueError, "must lie in 0 … 1"),
         (np.zeros((2, 8, 8, 3), bool), TypeError, "bool"),
+        (np.zeros((2, 8, 8, 3), np.complex64), TypeError, "complex64"),
         (np.full((2, 8, 8, 3), 65535, np.uint16), ValueError, "must lie in 0 … 255, got 65535 … 65535"),
-        (np.full((2, 8, 8, 3), 300), ValueError, "must lie in 0 … 255, got 300 … 300"),
         ([np.zeros((8, 8, 3), np.uint8), np.zeros((8, 9, 3), np.uint8)], ValueError, "one size, got 8 x 8, 8 x 9"),
-        ("missing.mp4", VideoDecodingError, "missing.mp4"),
-        (b"", VideoDecodingError, "bytes"),
     ],
 )
 def test_bad_videos(video, error, message):
@@ -194,11 +191,8 @@ def test_bad_videos(video, error, message):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"sampling": "middle"}, ValueError, "one of uniform, dense, segment_random, dense_random"),
         ({"num_spatial_views": 2}, ValueError, "1 .centre. or 3, got 2"),
         ({"fps": 4}, ValueError, "`fps` is not a rule"),
-        ({"num_frames": 0}, Exception, "num_frames"),
-        ({"decoder": "ffmpeg"}, ValueError, "decoder"),
         ({"num_frame": 3}, TypeError, "num_frame"),
     ],
 )

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ..loading.checkpoint import Checkpoint
-from ..loading.guards import check_utf8
+from ..loading.guards import check_output
 from .verification import Verification, verify
 
 
@@ -92,10 +92,8 @@ def export_checkpoint(
     """
     output = Path(output)
     if format not in FORMATS:
-        raise ValueError(f"`format` must be one of {', '.join(FORMATS)}, got {format!r}.")
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ValueError(f"`output` {output}: is not an empty folder; give a new one.")
-    check_utf8(output, f"the {format} library", "output")
+        raise ValueError(f"`format` must be one of {', '.join(FORMATS)}, got {format!r:.80}.")
+    check_output(output, f"the {format} library", is_replaced=True)
     model: Any = checkpoint.model
     if model.dtype != torch.float32 or model.device.type != "cpu":
         raise ValueError(f"`checkpoint` must be float32 on the CPU, got {model.dtype} on {model.device}.")
@@ -104,7 +102,7 @@ def export_checkpoint(
         raise ValueError(f"`checkpoint` {checkpoint.name}: its {broken[0]} is NaN or infinite; the model is damaged.")
     backend = importlib.import_module(FORMATS[format], __package__)
     if dtype not in backend.DTYPES:
-        raise ValueError(f"`dtype` {dtype!r}: {format} files can be {', '.join(backend.DTYPES)}.")
+        raise ValueError(f"`dtype` {dtype!r:.80}: {format} files can be {', '.join(backend.DTYPES)}.")
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as temporary:
         folder = Path(temporary, output.name)

@@ -25,7 +25,9 @@ from .checksums import CHECKSUMS_FILE, check_checksums, write_checksums
 from .clip_backbones import BACKBONES, add_prompts, clip_processor
 from .families import check_methods, own_parts
 from .guards import (
+    INDEX,
     LOADING_ERRORS,
+    WEIGHTS,
     CheckpointError,
     check_amount,
     check_complete,
@@ -73,7 +75,9 @@ class Checkpoint:
     def classifier(self, **kwargs: Any) -> ZeroShotVideoClassificationPipeline:
         """The zero-shot pipeline of this checkpoint, where and as the model is; `kwargs` as for its class."""
         parts = {"tokenizer": self.processor.tokenizer, "video_processor": self.processor.video_processor}
-        return ZeroShotVideoClassificationPipeline(self.model, **({"device": self.model.device} | parts | kwargs))
+        if not hasattr(self.model, "hf_device_map"):  # else accelerate has spread it
+            parts["device"] = self.model.device
+        return ZeroShotVideoClassificationPipeline(self.model, **(parts | kwargs))
 
     def fingerprint(self) -> str:
         """SHA-256 of all weights, whatever files they came in."""
@@ -169,10 +173,11 @@ def load_checkpoint(
             f"{name}: damaged or incomplete, of another kind, or loaded with an argument that does not fit "
             f"({one_line(error)}); fetch or save it again, or mend the argument."
         ) from error
-    if kind != "prompts":  # those have the commit of their base
-        model.config._commit_hash = extract_commit_hash(find_file(name, CONFIG_NAME, hub), None)
+    commit = extract_commit_hash(find_file(name, CONFIG_NAME, hub), None)
+    if kind != "prompts":  # the model of those has the commit of their base
+        model.config._commit_hash = commit
     model = (model.to(**moves) if moves else model).eval()  # one that is quantized or spread cannot be moved
-    return Checkpoint(name, kind, model, processor, model.config._commit_hash)
+    return Checkpoint(name, kind, model, processor, commit)
 
 
 def _load_whole(
@@ -244,8 +249,11 @@ def save_checkpoint(
     for name, value in kwargs.items():
         if name not in known or (name == "push_to_hub" and value):
             raise TypeError(f"`{name}` cannot be used here; `vitaclip publish` sends a saved folder to the Hub.")
-    Path(folder, CHECKSUMS_FILE).unlink(missing_ok=True)  # a stopped save leaves none, not a wrong one
+    for file in (CHECKSUMS_FILE, INDEX):  # a stopped save leaves none, not a wrong one
+        Path(folder, file).unlink(missing_ok=True)
     model.save_pretrained(folder, **kwargs)
+    if Path(folder, INDEX).exists():  # shards, in whose place a whole file of an earlier save would be loaded
+        Path(folder, WEIGHTS).unlink(missing_ok=True)
     if processor is not None:
         processor.save_pretrained(folder)
     write_checksums(folder)

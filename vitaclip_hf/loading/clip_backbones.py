@@ -36,11 +36,12 @@ def add_prompts(backbone: Any, settings: Mapping[str, Any] | None = None) -> Vit
 
 
 def clip_processor(name: str, config: VitaClipConfig, hub: Mapping[str, Any]) -> VitaClipProcessor:
-    """A processor of size, mean and standard deviation of CLIP's image processor, and of its tokenizer."""
+    """A processor with the pixels of CLIP's image processor, the number of frames of the prompts, and its tokenizer."""
     try:
         image = CLIPImageProcessor.get_image_processor_dict(name, **hub)[0]
     except OSError:  # the model's own image size
         side = config.vision_config.image_size
         image = {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
     shared = {field: image[field] for field in IMAGE_FIELDS if image.get(field) is not None}
+    shared["num_frames"] = config.num_frames
     return VitaClipProcessor(VitaClipVideoProcessor(**shared), AutoTokenizer.from_pretrained(name, **hub))

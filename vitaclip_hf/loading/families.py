@@ -83,7 +83,7 @@ def family(*model_types: str) -> Callable[[Any], Any]:
 
 @dataclass(frozen=True)
 class DualEncoder(VideoEncoder):
-    """A model with a tower for clips and one for texts; logits are cosines times `exp(logit_scale)`."""
+    """A model with a tower for clips and one for texts."""
 
     fixed_frames: ClassVar[bool] = False
 
@@ -108,14 +108,6 @@ class DualEncoder(VideoEncoder):
     def clip_features(self, pixels: torch.Tensor) -> torch.Tensor:
         """Features `[N, D]` of clips `[N, T, C, H, W]`."""
         return self.model.get_video_features(pixel_values_videos=pixels).pooler_output
-
-    def compare(self, video_features: torch.Tensor, text_features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        cosines = video_features.float() @ text_features.float().T
-        return self.logits(cosines), cosines
-
-    def logits(self, cosines: torch.Tensor) -> torch.Tensor:
-        """Logits of cosines."""
-        return cosines * self.model.logit_scale.exp().float()
 
 
 @family("clip", "metaclip_2", "altclip", "chinese_clip")

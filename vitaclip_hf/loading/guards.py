@@ -57,6 +57,17 @@ def check_utf8(path: Any, library: str, argument: str = "", error: type[ValueErr
         raise error(f"{name}{shown(str(path))}: this path is not UTF-8, so {library} cannot open it; rename it.")
 
 
+def check_output(path: str | Path, library: str = "safetensors", is_replaced: bool = False) -> None:
+    """
+    Raises ValueError unless this is a new or empty folder whose path `library` opens; one that `is_replaced` by another
+    folder must not be the current one.
+    """
+    check_utf8(path, library, "output")
+    path = Path(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir()) or is_replaced and path.samefile(".")):
+        raise ValueError(f"`output` {path}: no empty folder, or the current one; give the name of a new folder.")
+
+
 @contextmanager
 def quietly() -> Iterator[None]:
     """Hides transformers' warnings."""

@@ -49,7 +49,7 @@ class VitaClipTextConfig(CLIPTextConfig):
         _check_at_least(self, 1, "num_attention_heads")
         if self.context_position not in CONTEXT_POSITIONS:
             positions = ", ".join(CONTEXT_POSITIONS)
-            raise ValueError(f"`context_position` must be one of {positions}, got {self.context_position!r}.")
+            raise ValueError(f"`context_position` must be one of {positions}, got {self.context_position!r:.80}.")
         if not isinstance(self.eos_token_id, int):
             raise ValueError(f"`eos_token_id` must be one number, got {self.eos_token_id!r:.100}.")
         count, positions = self.num_context_tokens, self.max_position_embeddings

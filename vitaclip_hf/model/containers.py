@@ -43,7 +43,7 @@ def reporting(name: str, backend: str) -> Iterator[None]:
     except (VideoDecodingError, TypeError, NameError, AttributeError):  # mistakes of a call
         raise
     except Exception as error:
-        advice = 'Damaged or no video: fetch it again, or read what is whole (`on_damage="skip"`, `--on-damage skip`).'
+        advice = 'If it is damaged, fetch it again, or read what is whole (`on_damage="skip"`, `--on-damage skip`).'
         raise failure(name, str(error) if isinstance(error, DamageError) else error, backend, advice) from error
 
 

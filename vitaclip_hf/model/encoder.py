@@ -93,9 +93,14 @@ class VideoEncoder(ABC):
         """Most tokens of a text."""
         return min(self.tokenizer.model_max_length, self.model.config.get_text_config().max_position_embeddings)
 
-    @abstractmethod
     def compare(self, video_features: torch.Tensor, text_features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits and cosines, each of shape `(…, num_texts)`."""
+        """Logits and cosines `(…, num_texts)`, in float32: bfloat16 would make many logits equal."""
+        cosines = video_features.float() @ text_features.float().T
+        return self.logits(cosines), cosines
+
+    def logits(self, cosines: torch.Tensor) -> torch.Tensor:
+        """Logits of cosines."""
+        return cosines * self.model.logit_scale.to(cosines).exp()
 
     def embeds(self, features: torch.Tensor) -> torch.Tensor:
         """Normalised embeddings of video or text features, for search: cosines of them rank as the model does."""
@@ -119,7 +124,6 @@ class VideoEncoder(ABC):
         """Scores of labels from their logits `(…, num_labels)`."""
         return logits.sigmoid() if self.activation == "sigmoid" else logits.softmax(-1)
 
-    @torch.no_grad()
     def class_features(
         self, labels: Any = None, templates: str | Sequence[str] = "{}"
     ) -> tuple[tuple[str, ...], torch.Tensor]:
@@ -191,21 +195,12 @@ class VitaClipEncoder(VideoEncoder):
         outputs = self.model.get_video_features(pixels, class_tokens_only=True, use_prompts=use_prompts)
         return nn.functional.normalize(outputs.pooler_output, dim=-1)
 
-    @torch.no_grad()
     def own_classes(self) -> tuple[tuple[str, ...], torch.Tensor]:
         names = self.model.config.id2label
         if not self.has_classes:
             return super().own_classes()
-
-        def embed() -> torch.Tensor:
-            return nn.functional.normalize(self.model.get_class_features().pooler_output, dim=-1)
-
-        embeds = self.cache.get("classes", self.text_modules(), embed)
+        embeds = self.cache.get("classes", self.text_modules(), self.model.get_class_embeds)
         return tuple(names[index] for index in range(len(embeds))), embeds
-
-    def compare(self, video_features: torch.Tensor, text_features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        logits = self.model.compare(video_features.to(text_features.dtype), text_features)
-        return logits, video_features.float() @ text_features.float().T
 
     @property
     def embed_dim(self) -> int:

@@ -42,9 +42,9 @@ class ClipSpecification:
         if self.num_frames * self.num_views > MAX_FRAMES:
             raise ValueError(f"`num_frames` times `num_views` must be at most {MAX_FRAMES:,}, the frames of a video.")
         if self.sampling not in SAMPLINGS:
-            raise ValueError(f"`sampling` must be one of {', '.join(SAMPLINGS)}, got {self.sampling!r}.")
+            raise ValueError(f"`sampling` must be one of {', '.join(SAMPLINGS)}, got {self.sampling!r:.80}.")
         if self.num_spatial_views not in (1, 3):
-            raise ValueError(f"`num_spatial_views` must be 1 (centre) or 3, got {self.num_spatial_views!r}.")
+            raise ValueError(f"`num_spatial_views` must be 1 (centre) or 3, got {self.num_spatial_views!r:.80}.")
 
     def frame_numbers(self, total: int, seed: int | None = None) -> list[list[int]]:
         """

@@ -489,8 +489,8 @@ class VitaClipForVideoClassification(VitaClipModel):
             raise ValueError("The classifier scores its own classes; for `input_ids` load the folder with AutoModel.")
         if class_embeds is None and not use_prompts:
             raise ValueError(NO_CLASSES)
-        switches = {"class_tokens_only": True, "use_prompts": use_prompts, "return_dict": True}
-        outputs = self.get_video_features(pixel_values_videos, **switches, **kwargs)
+        switches = {"class_tokens_only": True} | kwargs | {"use_prompts": use_prompts, "return_dict": True}
+        outputs = self.get_video_features(pixel_values_videos, **switches)
         video_embeds = nn.functional.normalize(outputs.pooler_output, dim=-1)
         if class_embeds is None:
             class_embeds = self.get_class_embeds()

@@ -5,9 +5,10 @@ from typing import Any
 import torch
 from transformers.pipelines.video_classification import VideoClassificationPipeline
 
+from .encoder import VitaClipEncoder
 from .scorer import checked
 from .video_inputs import SETTINGS
-from .video_pipeline import VideoPipeline, check_on_error, check_top_k
+from .video_pipeline import VideoPipeline, check_top_k
 
 
 class VitaClipVideoClassificationPipeline(VideoPipeline, VideoClassificationPipeline):
@@ -28,8 +29,8 @@ class VitaClipVideoClassificationPipeline(VideoPipeline, VideoClassificationPipe
         """
         return super().__call__(inputs, **kwargs)
 
-    def _sanitize_parameters(self, frame_sampling_rate=None, on_error=None, **kwargs):
-        settings = {name: kwargs.pop(name) for name in SETTINGS if name in kwargs and name != "num_frames"}
+    def _sanitize_parameters(self, frame_sampling_rate=None, **kwargs):
+        settings = {name: kwargs.pop(name) for name in (*SETTINGS, "on_error") if name in kwargs}
         if frame_sampling_rate is not None:
             if any(settings.get(name) is not None for name in ("sampling", "frame_stride")):
                 raise ValueError("`frame_sampling_rate` decides `sampling` and `frame_stride`; leave them out.")
@@ -37,17 +38,15 @@ class VitaClipVideoClassificationPipeline(VideoPipeline, VideoClassificationPipe
         if kwargs.get("top_k") is not None:
             check_top_k(kwargs["top_k"])
         preprocess, forward, postprocess = super()._sanitize_parameters(**kwargs)
-        if on_error is not None:
-            preprocess["on_error"] = check_on_error(on_error)
         return preprocess | {name: value for name, value in settings.items() if value is not None}, forward, postprocess
 
     def _forward(self, model_inputs):
-        pixels = model_inputs["pixel_values_videos"]
-        logits = self.model(pixel_values_videos=pixels.flatten(0, 1)).logits
-        return {"logits": logits.unflatten(0, pixels.shape[:2])}  # [B, views, C]
+        encoder = VitaClipEncoder(self.model, None, None)
+        features = encoder.video_features(model_inputs["pixel_values_videos"])
+        return {"logits": encoder.compare(features, self.model.get_class_embeds().to(features.device))[0]}
 
     def postprocess(self, model_outputs, top_k=5, function_to_apply="softmax"):
-        logits = checked(model_outputs["logits"][0].float())
+        logits = checked(model_outputs["logits"][0])  # [views, C]
         function: Any = {"softmax": lambda x: x.softmax(-1), "sigmoid": torch.sigmoid, "none": lambda x: x}
         scores = function[function_to_apply](logits).mean(0)
         order = scores.argsort(descending=True, stable=True)[:top_k].tolist()

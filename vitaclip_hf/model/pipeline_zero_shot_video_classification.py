@@ -5,7 +5,7 @@ from typing import Any
 
 from .encoder import VideoEncoder, VitaClipEncoder, check_labels, check_templates
 from .scorer import Scorer, checked
-from .video_pipeline import VideoPipeline, check_on_error, check_top_k
+from .video_pipeline import VideoPipeline, check_top_k
 
 
 TASK = "zero-shot-video-classification"
@@ -96,10 +96,8 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
         """
         return super().__call__(inputs, **kwargs)
 
-    def _sanitize_parameters(
-        self, candidate_labels=None, hypothesis_template=None, blend=None, top_k=None, on_error=None, **kwargs
-    ):
-        preprocess = {name: value for name, value in kwargs.items() if value is not None}  # checked by `VideoReader`
+    def _sanitize_parameters(self, candidate_labels=None, hypothesis_template=None, blend=None, top_k=None, **kwargs):
+        preprocess = {name: value for name, value in kwargs.items() if value is not None}  # checked where it is used
         postprocess: dict = {name: preprocess.pop(name) for name in DETAILS if name in preprocess}
         forward: dict = {}
         if candidate_labels is not None:
@@ -111,8 +109,6 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
             forward["blend"] = VitaClipEncoder(None, None, None, blend=blend).blend  # checks it
         if top_k is not None:
             postprocess["top_k"] = check_top_k(top_k)
-        if on_error is not None:
-            preprocess["on_error"] = check_on_error(on_error)
         return preprocess, forward, postprocess
 
     def scorer(self, labels: Any = None, templates: Any = "{}", blend: float = 0.0) -> Scorer:

@@ -48,23 +48,23 @@ def tokenize_classes(names: list[str], tokenizer: Any, config: VitaClipTextConfi
         start from, or `None`.
     """
     if isinstance(names, str) or not names:
-        raise ValueError(f"Class names must be a non-empty list of strings, got {names!r}.")
+        raise ValueError(f"Class names must be a non-empty list of strings, got {names!r:.200}.")
     slots, positions = [CONTEXT_SLOT] * config.num_context_tokens, config.max_position_embeddings
     before = {"end": len(slots), "front": 0, "middle": len(slots) // 2}[config.context_position]
     owners: dict[tuple[int, ...], str] = {}  # the prompts in order, with their classes
     for name in names:
         words = name.replace("_", " ").strip() if isinstance(name, str) else ""
         if not words:
-            raise ValueError(f"Class names must be non-empty strings, got {name!r} at position {len(owners)}.")
+            raise ValueError(f"Class names must be non-empty strings, got {name!r:.200} at position {len(owners)}.")
         name_and_stop = tokenizer(f"{words}.", add_special_tokens=False).input_ids
         length = len(tokenizer(words, add_special_tokens=False).input_ids)
         row: tuple[int, ...] = (*slots[:before], *name_and_stop[:length], *slots[before:], *name_and_stop[length:])
         row = (tokenizer.bos_token_id, *row, tokenizer.eos_token_id)
         if len(row) > positions:
             lengths = f"takes {len(row)} tokens ({len(slots)} of context), the text tower has {positions} positions"
-            raise ValueError(f"The prompt of class {name!r} {lengths}; shorten the name.")
+            raise ValueError(f"The prompt of class {name!r:.200} {lengths}; shorten the name.")
         if row in owners:
-            raise ValueError(f"Classes {owners[row]!r} and {name!r} have the same prompt; rename one of them.")
+            raise ValueError(f"Classes {owners[row]!r:.200} and {name!r:.200} have the same prompt; rename one.")
         owners[row] = name
     if (largest := max(map(max, owners))) >= config.vocab_size:
         size = config.vocab_size
@@ -74,7 +74,7 @@ def tokenize_classes(names: list[str], tokenizer: Any, config: VitaClipTextConfi
         context = torch.tensor(tokenizer(config.context_init.replace("_", " "), add_special_tokens=False).input_ids)
         if len(context) != len(slots):
             lengths = f"{len(context)} tokens long but `num_context_tokens` is {len(slots)}"
-            raise ValueError(f"`context_init` {config.context_init!r} is {lengths}; make them equal.")
+            raise ValueError(f"`context_init` {config.context_init!r:.200} is {lengths}; make them equal.")
     ids = torch.tensor([[*prompt, *[AFTER_END] * (positions - len(prompt))] for prompt in owners])
     return {"class_input_ids": ids, "context_init_ids": context}
 

@@ -115,9 +115,8 @@ def _located(source: Any, options: ReadOptions) -> tuple[str, str | bytes]:
     return " ".join(f"file object {getattr(source, 'name', '')} ({len(data)} B)".split()), data
 
 
-def download(url: str, options: ReadOptions | None = None) -> bytes:
+def download(url: str, options: ReadOptions) -> bytes:
     """The body of an http(s) address, within the limits of the options; redirects lead to http(s) addresses only."""
-    options = options or ReadOptions()
     body: futures.Future[bytes] = futures.Future()
     end = time.monotonic() + (options.download_seconds or float("inf"))
     sockets: list[socket.socket] = []

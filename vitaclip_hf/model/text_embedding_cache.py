@@ -51,7 +51,8 @@ class TextEmbeddingCache:
                 self._state, self._weights = state, [tensor.detach() for tensor in weights]
             types = sorted({tensor.device.type for tensor in weights})
             key = (key, *(torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) for kind in types))
-            self._entries[key] = value = self._entries.pop(key) if key in self._entries else compute()
-            if len(self._entries) > CAPACITY:
-                del self._entries[next(iter(self._entries))]
+            value = self._entries.pop(key, None)  # each step by itself: several threads may share a pipeline
+            self._entries[key] = value = compute() if value is None else value
+            for oldest in list(self._entries)[:-CAPACITY]:
+                self._entries.pop(oldest, None)
             return value.clone()  # the caller may change it

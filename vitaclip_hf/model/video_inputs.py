@@ -49,7 +49,6 @@ def video_from(
     metadata: VideoMetadata | dict | None = None,
     layout: str | ChannelDimension | None = None,
     scale: bool = True,
-    **fields: Any,
 ) -> Video:
     """
     Any single video as a [`Video`]: what [`open_video`] takes, an array or tensor of frames, a list of images, arrays
@@ -57,7 +56,7 @@ def video_from(
     """
     if isinstance(source, Video):
         return source
-    options = replace(options or ReadOptions(), **fields)
+    options = options or ReadOptions()
     if is_encoded(source):
         return open_video(source, options)
     if _is_decoder(source):

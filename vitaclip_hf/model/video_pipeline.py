@@ -41,36 +41,38 @@ class VideoPipeline(Pipeline):
         if precision not in (None, "auto"):
             raise ValueError(f'`precision` must be "auto" or None, got {precision!r:.100}; pass `dtype` for a type.')
         super().__init__(*args, **kwargs)
+        self._num_workers: Any = reading_threads(self.device) if self._num_workers is None else self._num_workers
         if precision == "auto":
             dtype = fast_dtype(self.model.device)
             self.model.to(dtype)
             logger.info(f"The model runs in {dtype} on {self.model.device}.")
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
-        single = is_single_video(inputs)  # the base class takes some, such as a list of images, for several inputs
+        # The base class takes some videos, such as a list of images, for several inputs.
+        single = is_single_video(inputs) or isinstance(inputs, dict) or not isinstance(inputs, (Iterable, Dataset))
         if single:
             inputs = [inputs]
-        elif isinstance(inputs, tuple) or getattr(inputs, "ndim", 0) == 5:
-            inputs = list(inputs)
         elif isinstance(inputs, Iterator):
             inputs = (video for video in inputs)
-        elif not isinstance(inputs, (list, dict, Dataset)) and isinstance(inputs, Iterable):
-            columns = getattr(inputs, "column_names", None)  # of `datasets`, whose rows are read lazily
-            if columns is not None and "video" not in columns:
+        elif hasattr(inputs, "column_names"):  # of `datasets`: rows are read lazily; a stream may not know its columns
+            if "video" not in (columns := inputs.column_names or ["video"]):
                 raise ValueError(f"Expected a data set with a column `video`, got {str(columns):.200}; pass a column.")
-            inputs = list(inputs) if columns is None else (row["video"] for row in inputs)
+            inputs = (row["video"] for row in inputs)
+        elif not isinstance(inputs, (list, Dataset)):
+            inputs = list(inputs)
         if isinstance(inputs, list) and not inputs:
             return []
-        given = kwargs.pop("num_workers", None)
-        threads = next((n for n in (given, self._num_workers) if n is not None), reading_threads(self.device))
-        outputs = super().__call__(inputs, num_workers=threads, **kwargs)
+        outputs = super().__call__(inputs, **kwargs)
         return outputs[0] if single else outputs
 
     def get_iterator(
         self, inputs, num_workers: int, batch_size: int, preprocess_params, forward_params, postprocess_params
     ) -> Iterator[Any]:
         """As in `Pipeline`, whose `num_workers` are processes; a fork of a process that uses torch can hang."""
-        answer = partial(self._answers, preprocess_params.get("on_error", "error"), forward_params, postprocess_params)
+        on_error = preprocess_params.get("on_error", "error")
+        if on_error not in ("error", "skip"):
+            raise ValueError(f'`on_error` must be "error" or "skip", got {on_error!r:.100}.')
+        answer = partial(self._answers, on_error, forward_params, postprocess_params)
         if hasattr(inputs, "__getitem__") and hasattr(inputs, "__len__"):
             videos = (inputs[index] for index in range(len(inputs)))
         else:
@@ -188,10 +190,3 @@ def check_top_k(top_k: Any) -> int:
     if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
         raise ValueError(f"`top_k` must be a whole number of at least 1, got {top_k!r:.80}.")
     return top_k
-
-
-def check_on_error(on_error: Any) -> str:
-    """`"error"` or `"skip"`; anything else is a `ValueError`."""
-    if on_error not in ("error", "skip"):
-        raise ValueError(f'`on_error` must be "error" or "skip", got {on_error!r:.100}.')
-    return on_error
