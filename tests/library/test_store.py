@@ -438,6 +438,7 @@ def test_the_number_type_is_that_of_the_table(folder, capsys):
     ("arguments", "message"),
     [
         (["index", "no/such", *MODEL], "no/such: no such folder"),
+        (["demo", "--folder", "no/such"], "no/such: no such folder"),
         (["index", "{folder}", *MODEL, "--window", "1", "--stride", "2"], "--stride must be above 0"),
         (["embed", "no.mp4", *MODEL, "--output", "{folder}/x"], "no.mp4"),
         (["embed", SAMPLES[0], *MODEL, "--output", "{folder}/x", "--stride", "1"], "--stride"),

@@ -22,6 +22,8 @@ def demo(
 
     In a clone, the demo's videos and model are there at the start. There is no password.
     """
+    if folder is not None and not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder.")
     from ..examples import app
     from ..library.store import FOLDER, VideoStore
 

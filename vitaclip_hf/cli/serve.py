@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from .libraries import loaded_checkpoint
-from .options import AnyModel, BatchSize, Device, Host, Port
+from .options import AnyModel, BatchSize, Device, Dtype, Host, Port
 
 
 def serve(
@@ -15,6 +15,7 @@ def serve(
     host: Host = "127.0.0.1",
     port: Port = 8000,
     device: Device = None,
+    dtype: Dtype = "auto",
     batch_size: BatchSize = 8,
     queue: Annotated[int, typer.Option(min=1, metavar="N", help="Requests at a time; more are answered 503.")] = 32,
     decoders: Annotated[int, typer.Option(min=1, metavar="N", help="Processes that decode.")] = 2,
@@ -48,7 +49,7 @@ def serve(
         batch=batch_size,
         decoders=decoders,
     )
-    app = create_app(loaded_checkpoint(model, device), limits)
+    app = create_app(loaded_checkpoint(model, device, dtype), limits)
     config = uvicorn.Config(
         app,
         host,
