@@ -260,8 +260,10 @@ def broken(folder, sparse):
     return {**paths, **{name: folder / f"{name}.mp4" for name in ("audio_only", "directory", "missing")}}
 
 
-UNREADABLE = {"empty": "empty", "header_only": "Cannot read the video", "audio_only": "no video stream", "directory": "not a file"}
-UNREADABLE |= {"missing": "no such file"} | dict.fromkeys(("garbage", "text"), "this format is not supported")
+UNREADABLE = {"empty": "empty", "audio_only": "no video stream", "directory": "not a file"}
+UNREADABLE |= {"missing": "no such file", "header_only": "Cannot read the video"} | dict.fromkeys(
+    ("garbage", "text"), "this format is not supported"
+)
 DAMAGED = ["truncated", "zeroed_middle", "scattered_bytes"]
 
 
