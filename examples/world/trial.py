@@ -348,8 +348,8 @@ def draw(folder: Path) -> Figure:
     lines.pop("linear", None)  # it knows no other class
     everywhere = set.intersection(*(set(point) for rates in lines.values() for own in rates.values() for point in own))
     measures = [name for name in measures if name in everywhere]  # the unseen style may be missing
-    panels = figure.subplots(2, 3, sharex=True).flat
-    for axes, measure in zip(panels, measures, strict=False):
+    panels = figure.subplots(2, 3, sharex=True).flat[: len(measures)]
+    for axes, measure in zip(panels, measures, strict=True):
         for color, (name, rates) in enumerate(lines.items()):
             style = {"color": f"C{color % 10}", "marker": "osD^v"[color % 5], "label": name, "markersize": 4}
             middles, spans = [], []
