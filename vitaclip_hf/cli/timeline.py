@@ -135,8 +135,7 @@ def timeline(
             figure = draw_timeline(segments, searched.labels, drawn_cells, thumbnails, Path(video).name)
             replace_file(path, figure.savefig)
     if clips is not None:
-        reading = replace(searched.reader.options, max_seconds=None)
-        report_clips(clips, [(video, one.start, one.end, one.label) for one in segments], reading)
+        report_clips(clips, [(video, one.start, one.end, one.label) for one in segments], searched.reader.options)
     if highest and not segments:
         score, cosine = highest
         hint = f"the highest score of a window is {score:.2g}, the highest cosine {cosine:.2g}; a segment needs --high"

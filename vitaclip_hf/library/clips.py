@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache, partial
 from itertools import chain
@@ -35,12 +36,13 @@ def write_clips(
     Args:
         folder: where to; made if missing.
         moments: of each the video (a path or URL), start and end in seconds, and its label.
-        options ([`ReadOptions`], *optional*): how the videos are read, without `max_seconds`.
+        options ([`ReadOptions`], *optional*): how the videos are read; clips have no time limit.
 
     Yields:
         The path of each file, and `"copied"` or `"re-encoded"`.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
+    options = replace(options or ReadOptions(), max_seconds=None)
     opened = lru_cache(1)(partial(open_video, options=options))
     for number, (source, start, end, label) in enumerate(moments, start=1):
         ending = Path(str(source)).suffix.lower()
