@@ -17,11 +17,11 @@ from tqdm import tqdm
 from transformers import AutoProcessor, pipeline
 
 from vitaclip_hf import VitaClipModel
-from vitaclip_hf.data.video_writing import write_video
 
 
 sys.path.append(str(Path(__file__).parents[1] / "world"))
-from world import HELD_BACK, PICTURES, World, draw_videos, letterboxed  # noqa: E402
+import make_world_videos  # noqa: E402
+from world import HELD_BACK, PICTURES, World  # noqa: E402
 
 
 NO_PROMPTS = {"use_summary_prompt": False, "use_local_prompts": False, "num_global_prompts": 0}
@@ -32,16 +32,10 @@ def write_videos(
     folder: Path, copies: int, seed: int, held_back: Path | None = None, bars: bool = False
 ) -> list[tuple[str, int]]:
     """`copies` videos of each scene: path and scene number. `held_back`: pictures of the style that no training saw."""
-    world = World(PICTURES, held_back) if held_back else World()
-    generator, files = torch.Generator().manual_seed(seed), []
-    for copy in range(copies):
-        for start in range(0, len(SCENES), 50):
-            videos = draw_videos(world, SCENES[start : start + 50], generator, style=HELD_BACK if held_back else None)
-            for index, frames in enumerate(videos, start):
-                path = folder / f"{copy}_{index}.mp4"
-                write_video(path, (letterboxed(frames[None])[0] if bars else frames).numpy())
-                files.append((str(path), index))
-    return files
+    world, style = (World(PICTURES, held_back), HELD_BACK) if held_back else (World(), None)
+    files = make_world_videos.write_videos(world, SCENES, folder, copies, seed, style, bars=bars)
+    labels = [scene.label for scene in SCENES]
+    return [(str(path), labels.index(label)) for path, label in files]
 
 
 def load_pipeline(checkpoint: Path, prompts: bool):

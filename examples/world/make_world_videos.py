@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 from tqdm import tqdm
-from world import PICTURES, Scene, World, darken_edges, draw_videos
+from world import PICTURES, Scene, World, darken_edges, draw_videos, letterboxed
 
 from vitaclip_hf.data.video_writing import write_video
 
@@ -34,8 +34,9 @@ def write_videos(
     seed: int,
     style: str | None = None,
     dark_edges: bool = False,
+    bars: bool = False,
 ) -> list[tuple[Path, str]]:
-    """`copies` videos of each scene; their paths and labels. `dark_edges`: see `darken_edges`."""
+    """`copies` videos of each scene; their paths and labels. `dark_edges`, `bars`: `darken_edges`, `letterboxed`."""
     generator, files = torch.Generator().manual_seed(seed), []
     for copy in range(copies):
         for start in tqdm(range(0, len(scenes), 50), desc=f"copy {copy + 1} of {copies}", leave=False):
@@ -46,7 +47,7 @@ def write_videos(
             for scene, frames in zip(batch, videos, strict=True):
                 path = folder / scene.label / f"{copy:03d}.mp4"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_video(path, frames.numpy())
+                write_video(path, (letterboxed(frames[None])[0] if bars else frames).numpy())
                 files.append((path, scene.label))
     return files
 

@@ -30,7 +30,8 @@ def test_what_is_wrong_is_listed(table, tmp_path):
     assert report.problems["unlabelled"] == [str(tmp_path / "gone.mp4")]
     assert report.problems["classes without videos"] == ["train: c"]
     assert (report.usable, report.ok) == (1, False)
-    assert check_data(AnnotationTable(table.samples[:1], ("a",), "list.txt")).ok
+    good = AnnotationTable(table.samples[:1], ("a",), "list.txt")
+    assert check_data(good).ok and not check_data(good, max_seconds=1e-9).ok
     assert report.summary().splitlines()[:3] == [
         *("list.txt: 4 videos (4 train), 3 classes; 1 usable", "  missing: 1", f"    {tmp_path / 'gone.mp4'}")
     ]

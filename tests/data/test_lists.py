@@ -177,6 +177,7 @@ def test_several_label_columns(read, rows):
     """A name and its number are one label; the numbers give the order of the classes."""
     table = read("path,label,label_name\na.mp4,1,run\nb.mp4,0,walk\nc.mp4,1,run\n")
     assert table.class_names == ("walk", "run") and rows(table) == ROWS
+    assert read("path,label,category\na.mp4,1,run\nb.mp4,0,walk\nc.mp4,1,run\n").samples == table.samples
     assert rows(read("path,class_name\na.mp4,7\nb.mp4,10\nc.mp4,7\n"))[1] == ("b.mp4", "10", "train")
 
 
@@ -306,7 +307,7 @@ HARD += ["\udcff\udcfe.mp4", "\u00e9.mp4", "e\u0301.mp4", "path", "#1.mp4", "a\\
 
 
 @pytest.mark.parametrize("there", [True, False])
-@pytest.mark.parametrize("labels", [("0", "a, b", 'q"q', "line\nbreak", "7.0"), ("1.5", "-.2", "1e3", ".", "3.5")])
+@pytest.mark.parametrize("labels", [("0", "a, b", 'q"q', "line\nbreak", "7.0"), ("1.5", "-.2", "1 2", ".", "[0]")])
 def test_what_we_write_reads_the_same(tmp_path, rows, there, labels):  # `0` is a name here, and not class number 0
     samples = []
     for number, name in enumerate(HARD):
@@ -323,5 +324,4 @@ def test_what_we_write_reads_the_same(tmp_path, rows, there, labels):  # `0` is 
     assert rows(read_annotations(tmp_path / "v", tmp_path / "out.csv")) == rows(table)
     one = table.split("test")
     one.write(tmp_path / "one.csv")
-    assert (tmp_path / "one.csv").read_bytes().startswith(b"path,label_name\r\n")
     assert read_annotations(tmp_path / "v", tmp_path / "one.csv", labels, split="test").samples == one.samples

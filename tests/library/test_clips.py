@@ -1,6 +1,7 @@
 """Moments cut out as files: the frames that a reader of the whole video has there, copied or encoded anew."""
 
 from fractions import Fraction
+from unittest.mock import Mock
 
 import av
 import numpy as np
@@ -9,6 +10,7 @@ from drawn_clips import numbers, write
 from stamped_video import write_stamped
 
 from vitaclip_hf import open_video
+from vitaclip_hf.library import clips
 from vitaclip_hf.library.clips import write_clips
 from vitaclip_hf.model.read_options import ReadOptions
 
@@ -101,3 +103,11 @@ def test_a_full_disk_is_not_the_videos_fault(tmp_path):
     (tmp_path / "001 a.mp4").symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left"):
         list(write_clips(tmp_path, [(str(write(tmp_path / "clip.mp4", g=12)), 0, 2, "a")]))
+
+
+def test_nothing_is_left_of_a_clip_that_was_stopped(tmp_path, monkeypatch):
+    source = str(write(tmp_path / "clip.mp4", g=12, sc_threshold=0))
+    monkeypatch.setattr(clips._Encoder, "close", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        list(write_clips(tmp_path / "clips", [(source, 0.3, 2, "a")]))
+    assert not list((tmp_path / "clips").iterdir())

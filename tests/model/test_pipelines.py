@@ -299,6 +299,7 @@ def test_the_fast_type_of_other_devices_and_torches(monkeypatch):
         ({"candidate_labels": ["a", "b", "a"]}, ValueError, "repeated: 'a'"),
         *(({"candidate_labels": ["a"], "hypothesis_template": it}, ValueError, "needs `{}`") for it in ("a video", 5)),
         ({"candidate_labels": ["a"], "top_k": 0}, ValueError, "`top_k`"),
+        ({"candidate_labels": ["a"], "min_score": "0.5"}, ValueError, "`min_score`"),
         ({"candidate_labels": ["a"], "on_error": "ignore"}, ValueError, "`on_error` must be"),
         ({"candidate_labels": ["a"], "view": 3}, TypeError, "unknown setting `view`; known are num_frames"),
         ({"candidate_labels": ["word " * 90]}, ValueError, "takes 9[0-9] tokens.*77 positions"),

@@ -192,6 +192,7 @@ def test_check_data_lists_what_is_wrong_and_trains_nothing(start, videos, tmp_pa
     assert not list(tmp_path.glob("out/[!.]*"))
     (folder / "left" / "broken.mp4").unlink()
     assert train_script.train(given) == 0
+    assert train_script.train([*given, "--max_seconds", "1e-9"]) == 2
 
 
 def test_arguments_are_replaced_and_transformers_own_are_refused(tmp_path):

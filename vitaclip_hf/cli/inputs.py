@@ -81,7 +81,7 @@ def read_labels(labels: list[str] | None, file: Path | None, template: list[str]
 
     if labels is None and file is None:
         if template:
-            raise ValueError("`template` is for `labels`; the classes of a checkpoint need none.")
+            raise ValueError("`template` is for given labels; the classes of a checkpoint need none.")
         return None
     if file is not None and file.suffix.lower() == ".json":
         if labels is not None:

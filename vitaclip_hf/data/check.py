@@ -52,7 +52,7 @@ class DataReport:
         return "\n".join(lines + [f"  note: {one_line(note)}" for note in self.notes])
 
 
-def check_data(videos: AnnotationTable | HubVideos, workers: int = 4) -> DataReport:
+def check_data(videos: AnnotationTable | HubVideos, workers: int = 4, max_seconds: float | None = None) -> DataReport:
     """
     Decodes every video, which takes about as long as an epoch's decoding and downloads those that are http(s)
     addresses, and looks for unlabelled videos and for classes without videos.
@@ -60,6 +60,7 @@ def check_data(videos: AnnotationTable | HubVideos, workers: int = 4) -> DataRep
     Args:
         videos ([`AnnotationTable`] or [`HubVideos`]): the videos.
         workers (`int`, defaults to 4): number of threads.
+        max_seconds (`float`, *optional*): most time for decoding one video; no limit by default.
 
     Returns:
         [`DataReport`]
@@ -67,7 +68,7 @@ def check_data(videos: AnnotationTable | HubVideos, workers: int = 4) -> DataRep
     source = TableVideos(videos) if isinstance(videos, AnnotationTable) else videos
     table = source.table
     with ThreadPoolExecutor(max(workers, 1)) as pool:
-        reasons = list(pool.map(lambda index: _problem(source, index), range(len(table))))
+        reasons = list(pool.map(lambda index: _problem(source, index, max_seconds), range(len(table))))
     failures = [(sample.path, reason) for sample, reason in zip(table.samples, reasons, strict=True) if reason]
     count = Counter((sample.split, sample.label) for sample in table.samples)
     problems = {
@@ -88,12 +89,12 @@ def check_data(videos: AnnotationTable | HubVideos, workers: int = 4) -> DataRep
 _MISSING = "there is no such file"
 
 
-def _problem(source: TableVideos, index: int) -> str | None:
+def _problem(source: TableVideos, index: int, max_seconds: float | None) -> str | None:
     try:
         video = source.video(index)
         if isinstance(video, str) and not is_url(video) and not os.path.isfile(video):
             return _MISSING
-        decode_video(video, [0], verify="full")
+        decode_video(video, [0], verify="full", max_seconds=max_seconds)
     except VideoDecodingError as error:
         return f"{type(error.cause).__name__}: {error.cause}" if isinstance(error.cause, Exception) else error.cause
     return None

@@ -156,28 +156,34 @@ def _listed_in_table(columns: Sequence[str], rows: Iterable[tuple[int, dict[str,
         name, listing = row.get(paths[0]), Listing("", None, None, str(path), line)
         if not isinstance(name, str) or not name:
             raise AnnotationError(f"{listing.where}: the column of paths holds {name!r:.100}; expected a path.")
-        values.append([_label(row.get(each), listing) for each in labels] or [None])
+        values.append([_label(row.get(each), listing, each in NAMES) for each in labels] or [None])
         split = split_of_word(str(row[splits[0]]), listing.where) if splits and row.get(splits[0]) else None
-        listings.append(listing._replace(name=name, label=values[-1][0], split=split))
+        listings.append(listing._replace(name=name, split=split))
     if not listings:
         raise AnnotationError(f"{path} lists no videos.")
-    first, *others = zip(*values, strict=True)
+    names = bool(labels) and labels[0] in NAMES
+    first, *others = sorted(zip(*values, strict=True), key=lambda column: not names and _are_numbers(column))
+    listings = [listing._replace(label=label) for listing, label in zip(listings, first, strict=True)]
     ordered = [_names_in_order(first, other, path) for other in others]
     unread = [name for name in columns if name not in ("", paths[0], *labels, *splits[:1])]
     notes = [f"{path}: videos are read as a whole; columns not read: {', '.join(unread):.200}"] if unread else []
     if missing := first.count(None):
         notes.append(f"{path}: {missing} of {len(listings)} videos have no label")
-    listings = _numbered(listings, names=bool(labels) and labels[0] in NAMES)
-    return ListedVideos(listings, next(filter(None, ordered), None), notes=tuple(notes))
+    return ListedVideos(_numbered(listings, names), next(filter(None, ordered), None), notes=tuple(notes))
 
 
-def _label(value: Any, row: Listing) -> str | int | None:
+def _are_numbers(labels: Iterable[Any]) -> bool:
+    return all(_NUMBER.fullmatch(str(label)) for label in labels if label is not None)
+
+
+def _label(value: Any, row: Listing, is_name: bool) -> str | int | None:
     """A label of a table: text or a whole number; an empty one is none."""
     if value is None or value == "":
         return None
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    if isinstance(value, bool) or not isinstance(value, (str, int)) or _SEVERAL.match(str(value)[:200]):
+    several = not is_name and _SEVERAL.match(str(value)[:200])
+    if isinstance(value, bool) or not isinstance(value, (str, int)) or several:
         raise AnnotationError(f"{row.where}: expected one class name or class number as the label, got {value!r:.100}.")
     return value
 
@@ -202,7 +208,7 @@ def _numbered(listings: list[Listing], names: bool = False) -> list[Listing]:
     texts: dict[Any, str] = {item.label: str(item.label) for item in listings if item.label is not None}
     if names:
         return [item._replace(label=texts.get(item.label)) for item in listings]
-    if all(map(_NUMBER.fullmatch, texts.values())):
+    if _are_numbers(texts):
         numbers: dict[Any, int] = {label: int(text.removesuffix(".0")) for label, text in texts.items()}
         return [item._replace(label=numbers.get(item.label)) for item in listings]
     if any(isinstance(label, int) for label in texts) or all(map(LIKE_A_NUMBER.fullmatch, texts.values())):

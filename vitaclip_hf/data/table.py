@@ -12,7 +12,6 @@ from pathlib import Path
 
 from .class_names import ClassIndex, checked_class_names
 from .listings import SPLITS, is_url
-from .lists import LIKE_A_NUMBER
 from .seeds import draw_order
 from .text_files import AnnotationError
 
@@ -171,7 +170,7 @@ class AnnotationTable:
 
     def write(self, path: str | Path) -> None:
         """
-        Writes the videos as a list that `read_annotations` reads: `path,label`, with class names as labels.
+        Writes the videos as a list that `read_annotations` reads: `path,label_name`, with their class names.
 
         A table of several splits gets the column `split`. The order of the classes and classes without videos are not
         in the list; give `read_annotations` the `classes` to keep them.
@@ -179,8 +178,7 @@ class AnnotationTable:
         Args:
             path (`str` or `Path`): the file to write.
         """
-        numbers = any(map(LIKE_A_NUMBER.fullmatch, self.class_names))
-        header = ["path", "label_name" if numbers else "label"]  # so that `7` and `1.5` are read as names
+        header = ["path", "label_name"]  # so that `7`, `1.5` and `1 2` are read as names
         several = len({sample.split for sample in self.samples}) > 1
         with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.writer(file)

@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from ..data.output_files import replace_file
 from ..model.containers import opened_container
 from ..model.decoding import open_video
 from ..model.read_options import ReadOptions
@@ -48,14 +49,25 @@ def write_clips(
         ending = Path(str(source)).suffix.lower()
         name = re.sub(r"[^\w.-]+", " ", label).strip()[:80]
         path = Path(folder, f"{number:03d} {name}{ending if ending in ('.mp4', '.mov', '.m4v', '.3gp') else '.mkv'}")
+        how = _write_whole(path, opened(source), start - MOMENT, end - MOMENT)
+        yield path, how
+
+
+def _write_whole(path: Path, *moment: Any) -> str:
+    """Nothing is left of a clip that was stopped."""
+    how = []
+
+    def write(file: Path) -> None:
         try:
-            how = _write_clip(path, opened(source), start - MOMENT, end - MOMENT)
+            how.append(_write_clip(file, *moment))
         except VideoDecodingError as error:
             cause: Any = error.cause
-            if getattr(cause, "filename", None) == str(path):  # an error of the file that is written
-                raise OSError(cause.errno, cause.strerror, cause.filename) from error
+            if getattr(cause, "filename", None) == str(file):  # the video is not at fault
+                raise cause from error
             raise
-        yield path, how
+
+    replace_file(path, write)
+    return how[0]
 
 
 def _write_clip(path: Path, reader: Any, start: float, end: float) -> str:

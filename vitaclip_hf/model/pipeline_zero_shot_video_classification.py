@@ -100,6 +100,9 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
         preprocess = {name: value for name, value in kwargs.items() if value is not None}  # checked where it is used
         postprocess: dict = {name: preprocess.pop(name) for name in DETAILS if name in preprocess}
         forward: dict = {}
+        for name in ("min_score", "min_cosine"):
+            if not isinstance(postprocess.get(name, 0.0), (int, float)):
+                raise ValueError(f"`{name}` must be a number, got {postprocess[name]!r:.100}.")
         if candidate_labels is not None:
             forward["labels"] = check_labels(candidate_labels, "candidate_labels")
             postprocess["labels"] = tuple(forward["labels"])

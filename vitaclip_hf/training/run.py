@@ -67,7 +67,8 @@ def check_and_report(data: TrainingData) -> int:
     """Decodes every video and prints what is wrong. Returns 0 if nothing is, else 2."""
     if data.arguments.streaming:
         raise ValueError(f"`check_data` reads a folder, list or data set, no stream: `videos` {data.arguments.videos}")
-    reports = [check_data(part) for part in (data.train, data.validation) if part is not None]
+    parts, most = (data.train, data.validation), data.arguments.max_seconds
+    reports = [check_data(part, max_seconds=most) for part in parts if part is not None]
     print(*(report.summary() for report in reports), sep="\n")
     return 0 if all(report.ok for report in reports) else 2
 
