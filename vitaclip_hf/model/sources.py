@@ -42,7 +42,7 @@ class VideoDecodingError(RuntimeError):
 
     def __reduce__(self):
         # The causes of some libraries (httpx) cannot be unpickled, so the cause travels as text.
-        return type(self), (str(self), self.source, _described(self.cause))
+        return type(self), (str(self), self.source, described(self.cause))
 
 
 class VideoTooLargeError(VideoDecodingError):
@@ -53,7 +53,8 @@ class NotAVideoError(TypeError):
     """Something that is no video, in the place of one."""
 
 
-def _described(cause: Any) -> Any:
+def described(cause: Any) -> Any:
+    """An exception as text, with its type; anything else as it is."""
     return f"{type(cause).__name__}: {cause}".strip(": ") if isinstance(cause, Exception) else cause
 
 
@@ -61,7 +62,7 @@ def failure(
     name: str, cause: Exception | str, step: str, advice: str, kind: type[VideoDecodingError] = VideoDecodingError
 ) -> VideoDecodingError:
     """The error as one line of bounded length."""
-    reason = " ".join(_described(cause).rstrip(". \n").split())
+    reason = " ".join(described(cause).rstrip(". \n").split())
     return kind(shown(f"Cannot read the video {name:.1000}: {reason:.1000} ({step}). {advice}"), name, cause)
 
 

@@ -8,7 +8,7 @@ import torch
 from transformers.video_utils import VideoMetadata
 
 from ..model.shown_names import one_line
-from ..model.sources import VideoDecodingError, VideoTooLargeError
+from ..model.sources import VideoDecodingError, VideoTooLargeError, described
 from ..model.video_inputs import VideoReader
 from .errors import RequestError
 from .limits import Limits
@@ -42,7 +42,8 @@ async def read_upload(
     except VideoDecodingError as error:
         if isinstance(error.__cause__, TimeoutError) and left < limits.decode_seconds:
             raise TimeoutError from error
-        message = one_line(error).replace(path, name)
+        # Without advice, which is for who runs the server.
+        message = one_line(f"Cannot read the video {name}: {described(error.cause)}.").replace(path, name)
         if isinstance(error, VideoTooLargeError):
             raise RequestError(413, "video_too_large", message) from error
         kind = "decoding_too_slow" if isinstance(error.__cause__, TimeoutError) else "unreadable_video"
