@@ -321,19 +321,28 @@ def measures_of(points: dict) -> list[str]:
     return [name for name in points[-1] if name not in ("step", "loss")]
 
 
+def cell(own: dict[int, list[dict]], measure: str) -> str:
+    """The mean over the replicates with its interval, and what the last half of the steps added."""
+    points = [each for each in own.values() if measure in each[-1]]
+    rises = [each[-1][measure] - each[0][measure] for each in points if len(each) > 1]
+    added = f" ({np.mean(rises):+.1%})" if rises else ""
+    return interval([each[-1][measure] for each in points]) + added if points else "–"
+
+
 def report(folder: Path) -> str:
-    """A table for each measure: every system at every rate, and what the last half of the steps added."""
-    runs, lines = read_points(folder), []
-    measures = dict.fromkeys(name for own in runs.values() for points in own.values() for name in measures_of(points))
-    for measure in measures:
-        lines.append(f"\n| {measure} | rate | top-1 | added by the last half | replicates |")
-        lines.append("| --- | ---: | ---: | ---: | ---: |")
-        for (name, rate), own in runs.items():
-            if points := [points for points in own.values() if measure in points[-1]]:
-                rises = [each[-1][measure] - each[0][measure] for each in points if len(each) > 1]
-                values = interval([each[-1][measure] for each in points])
-                added = interval(rises) if rises else "–"
-                lines.append(f"| {name} | {rate:g} | {values} | {added} | {len(points)} |")
+    """A table for each kind of measure: every system at every rate on every set."""
+    runs, lines, sets = read_points(folder), [], defaultdict(list)
+    for measure in dict.fromkeys(
+        name for own in runs.values() for points in own.values() for name in measures_of(points)
+    ):
+        name, kind = measure.split(", ", 1)
+        sets[kind].append(name)
+    for kind, names in sets.items():
+        lines += [f"\n| {kind} | rate | replicates | {' | '.join(names)} |", "| --- |" + " ---: |" * (2 + len(names))]
+        for (system, rate), own in runs.items():
+            cells = [cell(own, f"{name}, {kind}") for name in names]
+            if {*cells} != {"–"}:
+                lines.append(f"| {system} | {rate:g} | {len(own)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
