@@ -401,8 +401,9 @@ class Door:
                 raise ValueError("URLs are not read. Type what to look for in words.")
             if len(query) > QUERY_LENGTH:
                 raise ValueError(f"The text has {len(query)} characters; the limit is {QUERY_LENGTH}.")
-            hits = self.index.search(self.index.embed_text(self.checkpoint, query), SHOWN_HITS)
-            return search_panel(hits, self.folder, self.reader.options)
+            # The index was compared with the model at the start.
+            vector = self.classifier.encoder.class_embeds((query,))[1][0].float().cpu().numpy()
+            return search_panel(self.index.search(vector, SHOWN_HITS), self.folder, self.reader.options)
         except UNUSABLE as error:
             return problem(error, str(self.folder))
 
@@ -416,6 +417,7 @@ WORKING = '<div class="empty" role="status">Reading the video …</div>'
 def build(door: Door) -> gr.Blocks:
     """The page."""
     alone = door.checkpoint.encoder().activation == "sigmoid"  # each label; a right one rarely comes near 1
+    gr.set_static_paths(list(door.samples.values()))  # no other file of the folder, and no copies of these
     with gr.Blocks(title="What does a video show?", analytics_enabled=False) as page:
         path = gr.State(door.samples.get(door.start))
         gr.HTML(
@@ -532,6 +534,6 @@ def run(checkpoint: Checkpoint, folder: Path | None, host: str, port: int) -> No
         door = Door(checkpoint, Path(empty_folder), limits, folder)
         place: dict[str, Any] = {"server_name": host, "server_port": port or None}
         page = build(door)
-        _, address, _ = launch(page, limits, allowed_paths=[str(door.folder)], prevent_thread_lock=True, **place)
+        _, address, _ = launch(page, limits, prevent_thread_lock=True, **place)
         print(f"{address} (Ctrl-C ends it)", flush=True)
         page.block_thread()

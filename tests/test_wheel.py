@@ -21,7 +21,7 @@ PACKAGES = {"vitaclip_hf": ROOT / "vitaclip_hf", "vitaclip_hf/conversion": ROOT 
 PACKAGES["vitaclip_hf/configuration"] = ROOT / "configuration"
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 DATA = (".py", ".typed", ".yaml", ".json", ".txt")
-EXTRAS = ["accelerate", "datasets", "decord", "evaluate", "gradio", "matplotlib", "mteb", "psutil", "pyarrow"]
+EXTRAS = ["accelerate", "datasets", "decord", "gradio", "matplotlib", "mteb", "psutil", "pyarrow"]
 EXTRAS += ["scipy", "sklearn"]
 
 # Runs commands in one process; prints the exit code, stdout and stderr of each as JSON.

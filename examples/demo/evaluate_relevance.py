@@ -16,9 +16,9 @@ import json
 from pathlib import Path
 
 import torch
-from evaluate_zero_shot import SCENES, World, draw_videos
+from evaluate_zero_shot import SCENES, World
 from tqdm import tqdm
-from world import Poses, trajectories
+from world import Poses, draw_videos, trajectories
 
 from vitaclip_hf import load_checkpoint
 from vitaclip_hf.library.relevance import METHODS, attention_of_class_tokens, cosines_of, leave_one_out, processed

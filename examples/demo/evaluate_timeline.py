@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from evaluate_zero_shot import SCENES, World, draw_videos
+from evaluate_zero_shot import SCENES, World
+from world import draw_videos
 
 from vitaclip_hf import load_checkpoint
 from vitaclip_hf.data.video_writing import write_video

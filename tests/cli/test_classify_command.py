@@ -70,7 +70,7 @@ def test_classes_of_the_checkpoint_without_labels():
     expected = pipeline("video-classification", model=str(MODEL), device="cpu")(str(VIDEO), top_k=5)
     assert scores_of(row["scores"]) == pytest.approx(scores_of(expected), abs=1e-6)
     result = call(VIDEO, "--template", "a {}")
-    assert result.exit_code == 2 and "--template is for --labels" in result.stderr
+    assert result.exit_code == 2 and "--template is for given labels" in result.stderr
 
 
 def test_views_are_those_of_the_checkpoint(tmp_path):

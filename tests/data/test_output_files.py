@@ -36,6 +36,9 @@ def test_a_link_stays_a_link_and_a_device_a_device(tmp_path):
     (tmp_path / "link.txt").symlink_to("real.txt")
     replace_file(tmp_path / "link.txt", lambda path: path.write_text("new"))
     assert (tmp_path / "link.txt").is_symlink() and (tmp_path / "real.txt").read_text() == "new"
+    (tmp_path / "folder").symlink_to(tmp_path)
+    replace_file(tmp_path / "folder" / "page.txt", lambda path: path.write_text(str(path.parent)))
+    assert (tmp_path / "page.txt").read_text() == str(tmp_path / "folder")  # addresses in it are as its reader needs
     replace_file(os.devnull, lambda path: path.write_text("new"))
     assert not os.path.isfile(os.devnull)
 

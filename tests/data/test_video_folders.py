@@ -55,6 +55,15 @@ def test_links_in_circles(videos, touch, write, rows):
     assert rows(read_annotations(videos)) == [("run/a.mp4", "run", "train")]
 
 
+def test_class_folders_that_are_links(videos, touch, rows, tmp_path):
+    touch("run/a.mp4")
+    (tmp_path / "all" / "yoga").mkdir(parents=True)
+    (tmp_path / "all" / "yoga" / "b.mp4").touch()
+    (videos / "yoga").symlink_to(tmp_path / "all" / "yoga")
+    assert rows(read_annotations(videos)) == [("run/a.mp4", "run", "train"), ("yoga/b.mp4", "yoga", "train")]
+    assert [file.video for file in videos_in(videos)] == ["run/a.mp4", "yoga/b.mp4"]
+
+
 def test_folders_that_cannot_be_read_are_an_error(videos, monkeypatch, touch, refused):
     touch("run/a.mp4")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from accelerate import PartialState
 from evaluation_runs import CHECKPOINT
 
 from vitaclip_hf.cli.main import main
@@ -86,6 +87,7 @@ def test_evaluate_from_python(videos, tmp_path, finished):
     protocol, lists = str(videos / "lists" / "mini.yaml"), str(videos / "lists")
     options = {"output": str(tmp_path / "r"), "batch_size": 5, "workers": 0, "cpu": True}
     arguments = EvaluationArguments(str(CHECKPOINT), protocol, str(videos), annotations=lists, **options)
+    PartialState(cpu=True).device = torch.device("meta")  # as if an earlier call had used an accelerator
     results = evaluate(arguments, verbose=False)
     assert results == json.loads((tmp_path / "r" / "results.json").read_text())
     predictions = (tmp_path / "r" / "predictions.parquet").read_bytes()

@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+import httpx
 import pytest
 
 
@@ -143,3 +144,20 @@ def test_everything_has_an_id_and_nothing_is_an_api(door):
     assert not [part["type"] for part in shown if not part["props"].get("elem_id")]
     assert {event["api_visibility"] for event in config["dependencies"]} == {"private"}
     assert page.analytics_enabled is False
+
+
+def test_only_the_videos_of_a_folder_are_served(door, tmp_path):
+    """And under their own names, by which the page knows the video of a hit."""
+    (tmp_path / "deep" / ".ssh").mkdir(parents=True)
+    shutil.copy(app.DEMO / "videos" / TAXI, tmp_path / "deep")
+    (tmp_path / "deep" / ".ssh" / "id").write_text("key")
+    page = app.build(app.Door(door.checkpoint, tmp_path / "empty", Limits(), tmp_path))
+    _, url, _ = app.launch(page, Limits(), server_name="127.0.0.1", prevent_thread_lock=True)
+    try:
+        files = [tmp_path / "deep" / name for name in (TAXI, ".ssh/id")]
+        answers = [httpx.get(f"{url}gradio_api/file={file}", trust_env=False).status_code for file in files]
+        assert answers == [200, 403]
+        [player] = [block for block in page.blocks.values() if isinstance(block, gr.Video)]
+        assert player.postprocess(str(files[0])).path == str(files[0])
+    finally:
+        page.close()

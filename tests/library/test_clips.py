@@ -99,6 +99,17 @@ def test_odd_stamps(stamps, moment, times, tmp_path):
     )
 
 
+def test_clips_of_a_video_whose_first_frame_is_damaged(tmp_path):
+    path = write(tmp_path / "a.mp4", rate=Fraction(10), g=12, sc_threshold=0)
+    with av.open(str(path)) as container:
+        packet = next(container.demux(video=0))
+    content = bytearray(path.read_bytes())
+    content[packet.pos : packet.pos + packet.size] = bytes(packet.size)
+    path.write_bytes(content)
+    [(clip, how)] = write_clips(tmp_path / "clips", [(str(path), 2, 3, "a")], ReadOptions(on_damage="skip"))
+    assert how == "re-encoded" and len(list(open_video(clip).frames())) == 10
+
+
 def test_a_full_disk_is_not_the_videos_fault(tmp_path):
     (tmp_path / "001 a.mp4").symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left"):

@@ -339,7 +339,7 @@ def test_command(checkpoint, joined, damaged, scenes, tmp_path, capsys):
         (["{video}", "--labels", "a,b", "--low", "0.9"], "--low"),
         (["{video}", "--labels", "a,b", "--output", "none/t.vtt"], "--output none/t.vtt: there is no folder none"),
         (["{video}", "--labels", "a,b", "--overlap", "--output", "t.edl"], "an EDL holds one event after another"),
-        (["{video}", "--template", "a {{}}"], "--template is for --labels"),
+        (["{video}", "--template", "a {{}}"], "--template is for given labels"),
     ],
 )
 def test_command_with_bad_input(joined, refused, arguments, message):

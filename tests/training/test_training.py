@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import fields, replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from transformers.utils import logging
 from vitaclip_hf import VitaClipForVideoClassification, VitaClipProcessor
 from vitaclip_hf.data.annotations import read_annotations
 from vitaclip_hf.model.sources import VideoDecodingError
+from vitaclip_hf.training import arguments as arguments_module
 from vitaclip_hf.training import run as train_script
 from vitaclip_hf.training.arguments import NAMES as ARGUMENTS
 from vitaclip_hf.training.arguments import (
@@ -199,8 +201,25 @@ def test_arguments_are_replaced_and_transformers_own_are_refused(tmp_path):
     first = VitaClipTrainingArguments(str(tmp_path), eval_strategy="epoch", save_strategy="epoch", total_batch_size=6)
     second = replace(first, learning_rate=0.5)
     assert {f.name for f in fields(first) if getattr(first, f.name) != getattr(second, f.name)} == {"learning_rate"}
+    plateau = VitaClipTrainingArguments(
+        str(tmp_path), eval_strategy="epoch", save_strategy="epoch", lr_scheduler_type="reduce_lr_on_plateau"
+    )
+    assert (plateau.metric_for_best_model, plateau.lr_scheduler_kwargs) == ("top1", {"mode": "max"})
     with pytest.raises(TypeError, match="must be VitaClipTrainingArguments"):
         VitaClipTrainer(tiny_model(cls=VitaClipForVideoClassification), TrainingArguments(str(tmp_path)))
+
+
+def test_one_of_several_gpus_trains_without_a_launcher(tmp_path, monkeypatch):
+    def devices(arguments):
+        arguments._n_gpu, arguments.distributed_state = getattr(arguments, "_n_gpu", 2), None
+        return torch.device("cpu")
+
+    monkeypatch.setattr(TrainingArguments, "_setup_devices", property(devices))
+    warning = Mock()
+    monkeypatch.setattr(arguments_module.logger, "warning", warning)
+    training = VitaClipTrainingArguments(str(tmp_path), total_batch_size=3)
+    assert (training.n_gpu, training.train_batch_size, training.gradient_accumulation_steps) == (1, 3, 1)
+    assert "one of 2 GPUs" in warning.call_args.args[0]
 
 
 def test_each_video_counts_once(tmp_path):
@@ -237,7 +256,7 @@ def test_weight_decay_on_matrices_or_on_everything(tmp_path, decay_all):
 
 
 BAD_ARGUMENTS = {
-    "no videos there": (["--videos", "{tmp}"], "no"),
+    "no videos there": (["--videos", "{tmp}/out"], "no"),
     "too many frames": (["--num_frames", "40000000"], "--num-frames"),
     "wrong RandAugment": (["--rand_augment", "rand-q7"], "rand-q7"),
     "less than no context": (["--num_context_tokens", "-1"], "num-context-tokens"),
@@ -246,7 +265,7 @@ BAD_ARGUMENTS = {
     "half precision": (["--fp16"], "--bf16"),
     "no steps between": (["--eval_strategy", "epoch"], "--eval-steps .*--eval-strategy is epoch"),
     "mixing single videos": (["--per_device_train_batch_size", "1"], "--mixup"),
-    "one level too deep": (["--videos", "{parent}"], "no videos found"),
+    "one level too deep": (["--videos", "{parent}"], "only one class, 'videos'"),
     "a stream of files": (["--streaming"], "hub:ID"),
     "output is a file": (["--output_dir", "{tmp}/list.txt"], "list.txt"),
     "no steps": (["--max_steps", "0"], "--max-steps"),
@@ -255,6 +274,14 @@ BAD_ARGUMENTS = {
     "batch": (["--total_batch_size", "0"], "--total-batch-size 0"),
     "steps of an evaluation": (["--eval_accumulation_steps", "0"], "--eval-accumulation-steps must be at least 1"),
     "one number": (["--crop_scale", "0.5"], "--crop-scale"),
+    "a share of a batch": (
+        ["--gradient_accumulation_steps", "2", "--total_batch_size", "6"],
+        "--total-batch-size is 6; leave it out",
+    ),
+    "a rate without validation": (
+        ["--validation_share", "0", "--lr_scheduler_type", "reduce_lr_on_plateau"],
+        "--lr-scheduler-type .*validation",
+    ),
 }
 
 
@@ -375,6 +402,15 @@ def test_classes_and_layout_of_another_checkpoint(start):
         load_starting_point(ModelArguments(model=str(start)), ["archery", "riding a bike", "tai chi"])
     model.reset_classes = True
     assert load_starting_point(model, ["left", "right"])[0].config.id2label == {0: "left", 1: "right"}
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_model_in_half_precision_is_trained_in_float32(start, tmp_path, fresh):
+    VitaClipForVideoClassification.from_pretrained(start, dtype=torch.float16).save_pretrained(tmp_path)
+    VitaClipProcessor.from_pretrained(start).save_pretrained(tmp_path)
+    given = ModelArguments(model=str(tmp_path), num_frames=4, num_context_tokens=4, fresh_prompts=fresh)
+    model, _ = load_starting_point(given, ["archery", "riding a bike", "tai chi"])
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory.\nTried"), MemoryError()])

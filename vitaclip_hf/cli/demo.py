@@ -31,4 +31,4 @@ def demo(
     model, revision = (model, None) if model else (index.get("model"), index.get("revision"))
     if model is None and folder is None and app.DEMO.is_dir():
         model = str(app.DEMO / "checkpoint")
-    app.run(loaded_checkpoint(model, device, index.get("dtype"), revision=revision), folder, host, port)
+    app.run(loaded_checkpoint(model, device, index.get("dtype", "auto"), revision=revision), folder, host, port)

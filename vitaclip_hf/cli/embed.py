@@ -114,11 +114,12 @@ def fill(
     """What both commands do; `first_window` is the default of a new table."""
     from tqdm import tqdm
 
-    from ..library.embedding import embed_videos
     from ..library.store import VideoStore
 
     started = time.perf_counter()
     settings = VideoStore(place).settings
+    from ..library.embedding import embed_videos  # later: without lancedb, its name must come before pyarrow's
+
     if settings is None:
         settings = {"model": model, "dtype": "auto"}
         window = first_window if window is None else window

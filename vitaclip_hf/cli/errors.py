@@ -16,7 +16,7 @@ from ..option_names import with_options
 UsageError: Any = typer.BadParameter.__base__
 # The extra that installs a package.
 EXTRAS = {
-    **dict.fromkeys(("accelerate", "datasets", "evaluate", "pyarrow"), "train"),
+    **dict.fromkeys(("accelerate", "datasets", "pyarrow"), "train"),
     **dict.fromkeys(("fastapi", "prometheus_client", "uvicorn"), "serve"),
     **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "onnx"),
     **dict.fromkeys(("nncf", "openvino"), "openvino"),
@@ -39,7 +39,10 @@ class Command(TyperCommand):
             options: Any = {
                 item.name: item.opts[0] if item.param_type_name == "option" else item.metavar for item in self.params
             }
-            return report(ctx.command_path, with_options(message, options | (ctx.obj or {})))
+            options |= ctx.obj or {}
+            if "batch_size" not in options:
+                message = message.removesuffix("; lower `batch_size`.")
+            return report(ctx.command_path, with_options(message, options))
 
 
 def message_of(error: Exception) -> str | None:

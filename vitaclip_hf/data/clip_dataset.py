@@ -85,10 +85,6 @@ class ClipDataset(ClipReading, Dataset):
                     f"{self.source.name(unlabelled[0])}; leave them out of the training."
                 )
 
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return self.source.class_names
-
     def __len__(self) -> int:
         return len(self.source)
 

@@ -1,11 +1,11 @@
-"""Top-1, top-5 and mean per-class accuracy, for `Trainer`, the evaluation and Hugging Face's `evaluate`.
+"""Top-1, top-5 and mean per-class accuracy, for the training and the evaluation.
 
 All of them follow from one number a video: the *rank* of its true class, 0 for the highest score. Of equal scores the
 class with the lower index ranks first, so a tie has one outcome on every machine. A video whose label is -1 or -100 is
 missing: it counts in no accuracy and is reported separately.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -115,13 +115,13 @@ def accuracies(ranking, labels) -> dict[str, float]:
     return values | {"missing": int((~present).sum())}
 
 
-def compute_metrics(prediction) -> dict[str, float]:
+def compute_metrics(scores, labels) -> dict[str, float]:
     """
-    The accuracies for `Trainer(compute_metrics=…)`.
+    The accuracies of scores.
 
     Args:
-        prediction (`transformers.EvalPrediction`): or a pair of predictions and labels. The predictions are scores of
-            shape `(num_videos, num_classes)`, or a tuple or dictionary of outputs whose first entry they are.
+        scores (`np.ndarray` of shape `(num_videos, num_classes)`): the scores, of any kind.
+        labels (`np.ndarray` of shape `(num_videos,)`): class indices; -1 or -100 for a missing video.
 
     Returns:
         `dict[str, float]`: see [`accuracies`].
@@ -129,19 +129,12 @@ def compute_metrics(prediction) -> dict[str, float]:
     Raises:
         ValueError: labels outside the classes, or scores that are NaN.
     """
-    pair = (prediction.predictions, prediction.label_ids) if hasattr(prediction, "predictions") else prediction
-    scores, labels = (np.asarray(_first(value)) for value in pair)
+    scores, labels = np.asarray(scores), np.asarray(labels)
     if len(labels) and labels.max() >= scores.shape[1]:
         raise ValueError(f"The label {labels.max()} is outside the {scores.shape[1]} classes of the scores.")
     if np.isnan(scores[~np.isin(labels, MISSING_LABELS)]).any():
         raise ValueError("The scores of a video are not numbers (NaN); the model's output is broken.")
     return accuracies(ranking(scores), labels)
-
-
-def _first(value):
-    while isinstance(value, (tuple, Mapping)):
-        value = next(iter(value.values() if isinstance(value, Mapping) else value))
-    return value
 
 
 __all__ = ["METRICS", "Metric", "accuracies", "compute_metrics", "per_class_accuracy", "ranking", "ranks_in_ranking"]

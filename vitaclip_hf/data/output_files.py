@@ -21,7 +21,7 @@ def replace_file(path: str | Path, write: Callable[[Path], Any]) -> None:
     if path.exists() and not path.is_file():
         write(path)
         return
-    path = Path(os.path.realpath(path))  # a link stays one
+    path = Path(os.path.realpath(path)) if path.is_symlink() else path  # a link stays one
     beside = path.with_name(f".new-{os.getpid()}-{path.name[-80:]}")
     try:
         write(beside)

@@ -70,8 +70,11 @@ def _subfolders(folder: Path) -> list[Path]:
 
 def files_below(root: Path) -> Iterator[str]:
     """The files in a folder and its subfolders, as paths within it, sorted; what is hidden is left out."""
-    for place, folders, names in os.walk(root, onerror=_refuse):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+    visited = {os.path.realpath(root)}
+    for place, folders, names in os.walk(root, followlinks=True, onerror=_refuse):
+        real = {name: os.path.realpath(os.path.join(place, name)) for name in folders if not name.startswith(".")}
+        folders[:] = sorted(name for name in real if real[name] not in visited)  # links can lead back
+        visited.update(real.values())
         start = "" if place == str(root) else os.path.relpath(place, root) + "/"
         yield from (start + name for name in sorted(names) if not name.startswith("."))
 
@@ -128,15 +131,10 @@ class VideoFolder:
     def _files(self) -> dict[str, list[str]]:
         """Paths relative to the root by folded file name, with and without extension."""
         paths: dict[str, list[str]] = {}
-        visited = {os.path.realpath(self.root)}
-        for place, folders, files in os.walk(self.root, followlinks=True, onerror=_refuse):
-            real = {name: os.path.realpath(os.path.join(place, name)) for name in folders}
-            folders[:] = sorted(name for name in folders if real[name] not in visited)  # links can lead back
-            visited.update(real.values())
-            for name in filter(is_video_name, sorted(files)):
-                path = os.path.relpath(os.path.join(place, name), self.root)
-                for key in {_folded(name), _folded(os.path.splitext(name)[0])}:
-                    paths.setdefault(key, []).append(path)
+        for path in filter(is_video_name, files_below(Path(self.root))):
+            name = os.path.basename(path)
+            for key in {_folded(name), _folded(os.path.splitext(name)[0])}:
+                paths.setdefault(key, []).append(path)
         return paths
 
     def locate(self, name: str, label: int | None, split: str, where: str) -> tuple[str, bool]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.metrics import METRICS, accuracies, ranks_in_ranking
+from ..data.metrics import METRICS, TOP, accuracies, ranks_in_ranking
 from ..model.read_options import CHOICES
 from .plan import EvaluationPlan, EvaluationSplit
 from .progress_log import VideoResult
@@ -33,7 +33,7 @@ class SplitOutcome:
 
     def ranking(self, row: str) -> np.ndarray:
         """The best classes, best first, shape `(num_videos, k)`; -1 where the video is missing or failed."""
-        width = min(5, len(self.split.table.class_names))
+        width = min(TOP, len(self.split.table.class_names))
         scores = [result.scores[row][self.split.name][0] if result.scores else [-1] * width for result in self.results]
         return np.array(scores, dtype=np.int64).reshape(len(scores), width)
 

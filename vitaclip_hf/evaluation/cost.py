@@ -62,7 +62,7 @@ def machine(device: torch.device) -> dict:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         processor = next((line.split(": ")[1] for line in lines if line.startswith("model name")), processor)
     return {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "processor": processor.strip(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from ..data.annotations import AnnotationError, VideoSample, is_url
 from ..data.class_descriptions import texts_of_classes
 from ..data.class_names import ClassIndex
+from ..data.metrics import TOP
 from ..loading.checkpoint import Checkpoint
 from ..model.encoder import VideoEncoder
 from ..model.read_options import CHOICES
@@ -30,7 +31,6 @@ from .progress_log import EvaluationLog, VideoResult, fingerprint_of_json
 from .protocols import EvaluationError
 
 
-TOP = 5  # classes that are kept of each video
 USUAL = ("auto", "pyav", "read", "error", "coded")  # ways of reading; others are named in the results
 VOLATILE = ("_name_or_path", "transformers_version", "architectures", "dtype")  # no predictions depend on these
 

@@ -125,6 +125,7 @@ def evaluate(
     on_cpu = arguments.cpu or parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
     # A rank that has finished waits for the slowest. The libraries' own limit is 10 to 30 minutes.
     state = PartialState(cpu=on_cpu, timeout=timedelta(days=7))
+    device = torch.device("cpu") if on_cpu else state.device  # a process keeps the state of its first call
     overridden = {name: changes.pop(name) for name in OPTIONS if name in changes}
     protocol = load_protocol(arguments.protocol).overridden(overridden)
     lists = ("annotations", "classes", "limit", "base_classes", "novel_classes")
@@ -143,8 +144,8 @@ def evaluate(
             arguments.batch_size,
             blend=arguments.blend,
             descriptions=read_class_descriptions(arguments.descriptions) if arguments.descriptions else None,
-            device=state.device,
-            dtype=fast_dtype(state.device) if arguments.dtype == "auto" else number_type(arguments.dtype),
+            device=device,
+            dtype=fast_dtype(device) if arguments.dtype == "auto" else number_type(arguments.dtype),
             **changes,
         )
         log = EvaluationLog(folder, evaluator.setup)

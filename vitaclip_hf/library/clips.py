@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache, partial
-from itertools import chain
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ def _write_clip(path: Path, reader: Any, start: float, end: float) -> str:
     opened = opened_container(reader.name, reader.video, None)
     kind = "mp4" if path.suffix == ".m4v" else None  # FFmpeg's own choice for .m4v takes few codecs
     with av.open(str(path), "w", kind) as output, opened as (container, video):
-        sample = next(container.decode(video))  # knows what is stored with frames, such as their rotation
+        sample = next(reader.frames()).picture.args[0]  # knows what is stored with frames, such as their rotation
         zero = max(container.start_time or 0, 0) / av.time_base
         finds_keyframes = not {"mov", "matroska"}.isdisjoint(container.format.name.split(","))
         packets: Any = container.demux(video, *container.streams.audio)
@@ -88,7 +88,7 @@ def _write_clip(path: Path, reader: Any, start: float, end: float) -> str:
                 first = next((packet for packet in packets if packet.stream is video and packet.is_keyframe), None)
         if first is None or _time(first) > zero + start + NEAR:  # all pictures as the reader has them
             encoder: Any = _Encoder(output, video, sample)
-            for frame in reader.frames():
+            for frame in takewhile(lambda frame: frame.time < end, reader.frames()):
                 encoder.write(frame.picture.args[0], frame.time - start, end - start)
             encoder.close()
             return "re-encoded"
@@ -140,7 +140,7 @@ class _Encoder:
             "libx264", rate=rate if rate and 1 <= rate <= 1000 else 25, options={"crf": "18"}
         )
         stream.width, stream.height = frame.width // 2 * 2, frame.height // 2 * 2
-        stream.pix_fmt = "yuv420p10le" if "10" in frame.format.name else "yuv420p"
+        stream.pix_fmt = "yuv420p10le" if frame.format.components[0].bits > 8 else "yuv420p"
         stream.time_base = stream.codec_context.time_base = UNIT
         for name in COLORS:
             if (value := getattr(video.codec_context, name)) is not None:

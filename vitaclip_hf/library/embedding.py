@@ -305,8 +305,10 @@ def _with_ray(files: list[_File], run: dict[str, Any], num_actors: int) -> Itera
 
     ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
     # No more than there is: an actor that does not fit would be waited for without end.
-    cpus, gpus = (ray.cluster_resources().get(name, 0) for name in ("CPU", "GPU"))
-    resources = {"num_cpus": min(run["workers"] or 1, cpus // num_actors), "num_gpus": min(1, gpus / num_actors)}
+    gpus = ray.cluster_resources().get("GPU", 0)
+    cores = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
+    fitting = (most for most in range(run["workers"] or 1, 0, -1) if sum(c // most for c in cores) >= num_actors)
+    resources = {"num_cpus": next(fitting, 0), "num_gpus": 1 / -(-num_actors // gpus) if gpus else 0}
     actor = ray.remote(**resources, max_restarts=-1, max_task_retries=2)(_Embedder)
     actors = [actor.remote(run, device="cuda" if gpus else "cpu") for _ in range(num_actors)]
     ray.get([actor.__ray_ready__.remote() for actor in actors])  # a model that cannot be loaded ends the run

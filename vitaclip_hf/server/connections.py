@@ -1,6 +1,7 @@
 """Connections of the server. One that sends no whole request is closed: uvicorn has no time limit for headers."""
 
 import resource
+from contextlib import suppress
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -29,4 +30,5 @@ class TimedProtocol(H11Protocol):
 def raise_open_files() -> None:
     """Lets this process open as many files as the system allows, since each connection is one."""
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    with suppress(ValueError):  # macOS has no limit, and takes no such number
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -57,6 +57,9 @@ NEEDED = {
     "gradient_accumulation_steps": ("total_batch_size", (None,)),
 }
 
+# Values that follow the figures of validation videos.
+FOLLOWING = {"lr_scheduler_type": ("reduce_lr_on_plateau", "greedy"), "save_strategy": ("best",)}
+
 
 @dataclass
 class _ModelArguments:
@@ -209,6 +212,12 @@ class VitaClipTrainingArguments(TrainingArguments):
         asked = self.dataloader_num_workers
         self.dataloader_num_workers = 1 if asked is None else asked  # a number, which transformers' own checks need
         super().__post_init__()
+        if self.n_gpu > 1:
+            logger.warning(f"one of {self.n_gpu} GPUs trains; `accelerate launch -m vitaclip_hf.cli train …` uses all")
+            self._n_gpu = 1  # DataParallel would divide the class embeddings among the GPUs
+        if self.lr_scheduler_type in FOLLOWING["lr_scheduler_type"]:
+            mode = {"mode": "max" if self.greater_is_better else "min"}
+            self.lr_scheduler_kwargs = mode | (self.lr_scheduler_kwargs or {})  # type: ignore[has-type]
         self.dataloader_num_workers = loader_workers(asked, self.device)
         self.label_names = ["labels"]
         if self.fp16 and self.device.type == "cpu":
@@ -216,10 +225,11 @@ class VitaClipTrainingArguments(TrainingArguments):
         if self.ddp_find_unused_parameters is None:  # type: ignore[has-type]
             self.ddp_find_unused_parameters = False  # every synchronised backward pass uses every trained tensor
         if self.total_batch_size is not None:
-            devices = self.world_size * max(1, self.n_gpu)
-            share, rest = divmod(self.total_batch_size, devices)
+            share, rest = divmod(self.total_batch_size, self.world_size)
             if share < 1 or rest:
-                raise ValueError(f"`total_batch_size` {self.total_batch_size} must be a multiple of {devices} devices.")
+                raise ValueError(
+                    f"`total_batch_size` {self.total_batch_size} must be a multiple of {self.world_size} devices."
+                )
             sizes = range(self.per_device_train_batch_size, 0, -1)  # type: ignore[has-type]
             self.per_device_train_batch_size = next(size for size in sizes if share % size == 0)
             self.gradient_accumulation_steps = share // self.per_device_train_batch_size
@@ -259,7 +269,8 @@ def check_needed(names: Iterable[str], training: VitaClipTrainingArguments) -> N
         value = getattr(training, other)
         if value not in values:
             text = f"`{name}` changes nothing while `{other}` is {getattr(value, 'value', value)}"
-            raise ValueError(f"{text}; pass `{other}` {' or '.join(map(str, values))} too, or leave it out.")
+            wanted = "" if values == (None,) else f"pass `{other}` {' or '.join(map(str, values))} too, or "
+            raise ValueError(f"{text}; {wanted}leave it out.")
 
 
 def loader_workers(asked: int | None, device: torch.device) -> int:

@@ -29,10 +29,10 @@ class TrainingProgress(ProgressCallback):
     says how long it takes.
 
     Args:
-        throughput ([`Throughput`], *optional*): of the trainer, for the second line.
+        throughput ([`Throughput`]): of the trainer, for the second line.
     """
 
-    def __init__(self, throughput: Throughput | None = None):
+    def __init__(self, throughput: Throughput):
         super().__init__()
         self._throughput, self._time_was_told = throughput, False
 
@@ -51,7 +51,7 @@ class TrainingProgress(ProgressCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         super().on_step_end(args, state, control, **kwargs)
-        if self.training_bar is None or self._throughput is None or self._time_was_told:
+        if self.training_bar is None or self._time_was_told:
             return
         seconds, left = self._throughput.seconds_a_step(), state.max_steps - state.global_step
         if seconds is not None and left > 0:

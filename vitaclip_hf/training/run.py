@@ -29,7 +29,7 @@ from ..data.folder_lock import folder_lock
 from ..loading.checksums import write_checksums
 from ..loading.guards import check_utf8
 from ..model.frame_sampling import ClipSpecification
-from .arguments import GROUPS, RENAMED, VitaClipTrainingArguments, check_needed
+from .arguments import FOLLOWING, GROUPS, RENAMED, VitaClipTrainingArguments, check_needed
 from .checkpoints import FINAL_MODELS, is_finished, step_of, writing
 from .clip_datasets import make_datasets
 from .progress import TrainingProgress, evaluation_summary, plot_curves
@@ -75,6 +75,9 @@ def check_and_report(data: TrainingData) -> int:
 
 def settle_evaluation(training: VitaClipTrainingArguments, data: TrainingData) -> None:
     """Turns evaluation off where there are no validation videos, and the choice of the model on test videos."""
+    for name, values in FOLLOWING.items():
+        if (value := getattr(training, name)) in values and data.validation_from in (None, "test"):
+            raise ValueError(f"`{name}` {value.value} needs validation videos, which are not the test videos")
     if data.validation is None and training.eval_strategy != "no":
         training.eval_strategy, training.load_best_model_at_end = "no", False
         logger.warning("no validation videos: no evaluation while training; the last model is kept")

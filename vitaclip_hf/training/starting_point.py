@@ -63,6 +63,7 @@ def load_starting_point(
             f"{own[first : first + 1]} there and {class_names[first : first + 1]} here; pass `reset_classes` to train "
             "the classes of the data, or the model's own class list with `classes`"
         )
+    model.float()  # whatever the weights are stored in; `bf16` and `fp16` compute in less
     model.freeze_backbone()
     return model, processor
 

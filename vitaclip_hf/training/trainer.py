@@ -240,7 +240,7 @@ class VitaClipTrainer(Trainer):
         if not known.any():
             raise ValueError(f"none of the {len(labels)} validation videos could be read; check the data")
         likelihoods = scores[known, labels[known]].clip(min=np.finfo(np.float32).tiny)
-        return {"loss": float(abs(np.log(likelihoods).mean())), **compute_metrics((scores, labels))}
+        return {"loss": float(abs(np.log(likelihoods).mean())), **compute_metrics(scores, labels)}
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
