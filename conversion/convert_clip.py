@@ -15,7 +15,7 @@ from vitaclip_hf import VitaClipConfig, VitaClipModel
 from vitaclip_hf.data.class_names import read_class_names
 from vitaclip_hf.data.configuration_files import configuration_folder
 from vitaclip_hf.data.text_files import read_json
-from vitaclip_hf.loading.clip_backbones import BACKBONES, add_prompts, clip_processor
+from vitaclip_hf.loading.clip_backbones import BACKBONES, IMAGE_FIELDS, add_prompts, clip_processor
 from vitaclip_hf.loading.guards import check_complete, check_output, prompt_names
 from vitaclip_hf.model.configuration_vita_clip import PROMPT_FIELDS
 from vitaclip_hf.model.processing_vita_clip import tokenize_classes
@@ -300,7 +300,7 @@ def convert_clip(
             raise ValueError(f"`{name}` is for a state dict or a folder of open_clip; `source` {source} says its own.")
         model = from_transformers(source, revision, prompts)
         image = clip_processor(source, model.config, {"revision": revision}).video_processor
-        pixels = {name: getattr(image, name) for name in ("image_mean", "image_std", "resample")}
+        pixels = {name: getattr(image, name) for name in IMAGE_FIELDS}
     else:
         model, pixels = from_state_dict(source, revision, known, prompts, tokens)
     if len(tokens) != model.config.text_config.vocab_size:  # transformers makes a small one for a folder without any

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from vitaclip_hf import VitaClipConfig, VitaClipModel, VitaClipProcessor, VitaClipVideoProcessor
 from vitaclip_hf.loading.checkpoint import save_checkpoint
-from vitaclip_hf.loading.guards import prompt_names
+from vitaclip_hf.loading.guards import check_processor, prompt_names
 from vitaclip_hf.model.shown_names import one_line
 
 
@@ -123,13 +123,11 @@ def fitting_weights() -> Iterator[None]:
 def save_converted(model: VitaClipModel, tokenizer: Any, output: Path, **settings: Any) -> None:
     """Saves a converted model with its processor; `settings` are of the video processor."""
     size = model.config.vision_config.image_size
-    video_processor = VitaClipVideoProcessor(
-        num_frames=model.config.num_frames,
-        size={"shortest_edge": size},
-        crop_size={"height": size, "width": size},
-        **settings,
-    )
-    save_checkpoint(model, VitaClipProcessor(video_processor, tokenizer), output)
+    sizes: dict[str, Any] = {"size": {"shortest_edge": size}, "crop_size": {"height": size, "width": size}}
+    video_processor = VitaClipVideoProcessor(num_frames=model.config.num_frames, **sizes | settings)
+    processor = VitaClipProcessor(video_processor, tokenizer)
+    check_processor(str(output), processor, size)
+    save_checkpoint(model, processor, output)
 
 
 def as_float32(weights: Mapping[str, torch.Tensor], needed: Mapping[str, int], meaning: str) -> dict[str, torch.Tensor]:

@@ -207,6 +207,11 @@ def publish(
         folder, whole = scratch / "folder", checkpoint
         loaded = load_checkpoint(checkpoint, model_class=VitaClipModel)
         model, processor = loaded.model, loaded.processor
+        if processor.video_processor.num_views * processor.video_processor.num_spatial_views > 1:
+            raise ValueError(
+                f"{checkpoint}: its processor reads several views, which transformers' own pipelines do not take; save "
+                "it with `num_views=1` and `num_spatial_views=1`."
+            )
         if loaded.kind == "prompts":
             whole = scratch / "whole"
             save_checkpoint(model, processor, whole)

@@ -170,7 +170,8 @@ def test_transformers_clip_is_bit_equal(tmp_path, convert, letters):
     clip.save_pretrained(tmp_path / "clip")
     tokenizer = AutoTokenizer.from_pretrained(letters)
     tokenizer.save_pretrained(tmp_path / "clip")
-    CLIPImageProcessor(image_mean=[0.1, 0.2, 0.3], image_std=[1.0, 2.0, 3.0]).save_pretrained(tmp_path / "clip")
+    pixels = {"image_mean": [0.1, 0.2, 0.3], "image_std": [1.0, 2.0, 3.0], "size": {"height": 32, "width": 32}}
+    CLIPImageProcessor(**pixels, do_center_crop=False).save_pretrained(tmp_path / "clip")
     convert(tmp_path / "clip", tokenizer=None)
     model = AutoModel.from_pretrained(tmp_path / "out")
     assert type(model) is VitaClipModel
@@ -181,6 +182,10 @@ def test_transformers_clip_is_bit_equal(tmp_path, convert, letters):
     assert processor.tokenizer("a dog").input_ids == tokenizer("a dog").input_ids
     assert len(tokenizer("a dog").input_ids) == 6 and tuple(processor.video_processor.image_mean) == (0.1, 0.2, 0.3)
     assert (processor.video_processor.resample, processor.video_processor.antialias) == (3, True)
+    video = torch.randint(256, (8, 20, 50, 3), dtype=torch.uint8)
+    stock = load_checkpoint(tmp_path / "clip", accept_clip=True).processor
+    found, expected = (part(videos=video, return_tensors="pt")["pixel_values_videos"] for part in (processor, stock))
+    assert torch.equal(found, expected)
 
 
 def test_preset_classes_and_seed(tmp_path, convert):

@@ -22,7 +22,14 @@ from safetensors.torch import load_file, save_file
 from tiny_models import tiny_model, tiny_processor
 from transformers import AutoModel
 
-from vitaclip_hf import CheckpointError, VitaClipForVideoClassification, VitaClipModel, load_checkpoint, save_prompts
+from vitaclip_hf import (
+    CheckpointError,
+    VitaClipForVideoClassification,
+    VitaClipModel,
+    load_checkpoint,
+    save_checkpoint,
+    save_prompts,
+)
 from vitaclip_hf.cli.main import main
 from vitaclip_hf.conversion import folder_outputs, publish
 
@@ -205,6 +212,11 @@ def test_a_folder_that_computes_something_else_is_not_published(
         publish.publish("runs/missing", "ORG/NAME", output=str(tmp_path / "out"))
     with pytest.raises(ValueError, match="`max_shard_size` 5: give a size such as 5GB"):
         publish.publish(checkpoint, "ORG/NAME", max_shard_size=5)
+    views = load_checkpoint(checkpoint)
+    views.processor.video_processor.num_views = 2
+    save_checkpoint(views.model, views.processor, tmp_path / "views")
+    with pytest.raises(ValueError, match="several views.*`num_views=1`"):
+        publish.publish(tmp_path / "views", "ORG/NAME")
     assert not (tmp_path / "out").exists()
 
 

@@ -92,10 +92,13 @@ def test_scores_are_those_of_the_models_own_call(folders, encoder_of, video, fam
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_pipeline_by_name_with_views_and_details(folders, encoder_of, video, family):
-    classifier = pipeline("zero-shot-video-classification", model=str(folders / family))
+    encoder, task = encoder_of(family), "zero-shot-video-classification"
+    classifier = pipeline(task, model=str(folders / family))
+    own = encoder.video_processor
+    assert pipeline(task, model=str(folders / family), video_processor=own).video_processor is own
+    assert own([video, video], num_views=2, return_tensors="pt")["pixel_values_videos"].shape[:2] == (2, 2)
     arguments = {"candidate_labels": TEXTS, "num_views": 2, "num_spatial_views": 3}
     answer = classifier(video, return_details=True, **arguments)
-    encoder = encoder_of(family)
     pixels, _ = encoder.reader(num_views=2, num_spatial_views=3).read(video)
     assert pixels.shape[0] == 6
     expected = Scorer(encoder, TEXTS).score(pixels[None])

@@ -141,6 +141,13 @@ def test_the_files(trained, saved, base):
     assert record["package_version"] == vitaclip_hf.__version__
 
 
+def test_a_base_in_a_folder_of_the_hubs_cache_is_found_from_everywhere(base, tokenizer, tmp_path, monkeypatch):
+    snapshot = Path(shutil.copytree(base, tmp_path / "models--a--b" / "snapshots" / ("a" * 40)))
+    save_prompts(on_clip(snapshot), tmp_path / "prompts", processor=tiny_processor(tokenizer))
+    monkeypatch.chdir("/")
+    assert load_prompts(tmp_path / "prompts").config.name_or_path == str(snapshot)
+
+
 def test_dtype_is_as_from_the_whole_folder(trained, saved, tmp_path):
     trained.save_pretrained(tmp_path)
     whole = VitaClipModel.from_pretrained(tmp_path, dtype=torch.bfloat16)

@@ -105,6 +105,14 @@ def test_columns_arrays_and_data_sets(classifier, files):
     stream = data.to_iterable_dataset()
     for videos in (data, stream, stream.map(dict)):  # the last one does not know its columns
         assert list(classifier(videos, candidate_labels=LABELS)) == expected
+    read: list = []
+    columns = (
+        Dataset.from_list([{"video": path} for path in paths * 9])
+        .to_iterable_dataset()
+        .map(lambda row: read.append(1) or row)["video"]
+    )
+    first = next(iter(classifier(columns, candidate_labels=LABELS, num_workers=1)))
+    assert first == expected[0] and len(read) < 9
     with pytest.raises(ValueError, match="column `video`"):
         classifier(data.rename_column("video", "clip"), candidate_labels=LABELS)
     frames = np.random.default_rng(0).random((4, 32, 32, 3), dtype=np.float32)
@@ -252,6 +260,8 @@ def test_number_types_and_devices_of_a_loaded_checkpoint(folder, tmp_path):
             load_checkpoint(folder, dtype=wrong)
     spread = load_checkpoint(folder, device_map={"": "disk"}, offload_folder=tmp_path)  # cannot be moved
     assert spread.model.hf_device_map == {"": "disk"}
+    spread = load_checkpoint(folder, device_map={"": "disk"}, offload_folder=tmp_path / "half", dtype="bfloat16")
+    assert spread.model.dtype == torch.bfloat16
     places = dict.fromkeys(("logit_scale", "text_model", "visual_projection"), "cpu")
     places |= dict.fromkeys(("vision_model", "text_projection", "class_prompts"), "disk")
     video = np.zeros((4, 32, 32, 3), np.uint8)

@@ -31,7 +31,7 @@ def write(model: Any, folder: Path, dtype: str) -> Path:
         folder (`Path`): where to.
         dtype (`str`): `"float32"`, or `"int8"`: weights of the products as int8, activations quantised as they come.
     """
-    path = folder / FILE
+    path, whole = folder / FILE, folder / (FILE if dtype == "float32" else "float32.onnx")
     shapes = tuple(DYNAMIC_SIZES[name] for name in INPUTS)
     program: Any = torch.onnx.export(
         VideoScorer(model).eval(),
@@ -42,9 +42,8 @@ def write(model: Any, folder: Path, dtype: str) -> Path:
         dynamo=True,
         verbose=False,
     )
-    program.save(path)
+    program.save(whole)  # the weights of a large model go to a file beside it
     if dtype == "int8":
-        whole = path.rename(folder / "float32.onnx")
         quantize_dynamic(whole, path, ["MatMul", "Gemm"], per_channel=True, weight_type=QuantType.QInt8)
         for left in folder.glob("float32.onnx*"):
             left.unlink()

@@ -134,8 +134,8 @@ def load_checkpoint(
     if kwargs.get("subfolder") and os.path.isdir(name):
         name = os.path.join(name, kwargs.pop("subfolder"))
     old = kwargs.pop("torch_dtype", None)  # transformers' former name of it
-    moves = {"device": device, "dtype": number_type(old if dtype is None else dtype)}
-    moves = {argument: value for argument, value in moves.items() if value is not None}
+    if (dtype := number_type(old if dtype is None else dtype)) is not None:
+        kwargs["dtype"] = dtype
     any_model = model_class is None and not accept_clip
     model_class = model_class or VitaClipModel
     asked = kwargs.get("use_safetensors")
@@ -176,7 +176,7 @@ def load_checkpoint(
     commit = extract_commit_hash(find_file(name, CONFIG_NAME, hub), None)
     if kind != "prompts":  # the model of those has the commit of their base
         model.config._commit_hash = commit
-    model = (model.to(**moves) if moves else model).eval()  # one that is quantized or spread cannot be moved
+    model = (model if device is None else model.to(device)).eval()  # one that is quantized or spread cannot be moved
     return Checkpoint(name, kind, model, processor, commit)
 
 

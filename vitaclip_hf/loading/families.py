@@ -50,6 +50,9 @@ class OwnPixels(VitaClipVideoProcessor):
             side = min(video.shape[-2:])
             crops = three_crops(video, SizeDict(side, side)) if num_spatial_views == 3 else [video]
             rows.extend(map(self._pixels, crops))
+        views = kwargs["num_views"] * num_spatial_views
+        if views > 1:
+            rows = [torch.stack(rows[start : start + views]) for start in range(0, len(rows), views)]
         return BatchFeature({"pixel_values_videos": rows}, tensor_type=kwargs.get("return_tensors"))
 
     def _pixels(self, clip: torch.Tensor) -> torch.Tensor:
@@ -136,7 +139,7 @@ class TemperatureEncoder(FrameEncoder):
     """Cosines are divided by a temperature."""
 
     def logits(self, cosines: torch.Tensor) -> torch.Tensor:
-        return cosines / self.model.temperature.float()
+        return cosines / self.model.temperature.to(cosines)
 
 
 @family("siglip")
@@ -147,7 +150,7 @@ class SiglipEncoder(FrameEncoder):
     text_padding = "max_length"
 
     def logits(self, cosines: torch.Tensor) -> torch.Tensor:
-        return super().logits(cosines) + self.model.logit_bias.float()
+        return super().logits(cosines) + self.model.logit_bias.to(cosines)
 
 
 @family("siglip2")
@@ -225,9 +228,10 @@ class PeVideoEncoder(DualEncoder):
         return self.model.text_video_head(outputs.hidden_states[-1][:, 0])
 
     def compare(self, video_features: torch.Tensor, text_features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        logits = video_features.float() @ text_features.float().T * self.model.text_video_logit_scale.float()
+        logits = video_features.float() @ text_features.float().T
+        scale, bias = (self.model.text_video_logit_scale.to(logits), self.model.text_video_logit_bias.to(logits))
         cosines = self.embeds(video_features).float() @ self.embeds(text_features).float().T
-        return logits + self.model.text_video_logit_bias.float(), cosines
+        return logits * scale + bias, cosines
 
 
 @family("*")

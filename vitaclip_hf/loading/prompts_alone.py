@@ -157,6 +157,7 @@ def save_prompts(
     if revision is None:
         revision = extract_commit_hash(find_file(base, CONFIG_NAME, hub), None)
     if Path(base).is_dir():  # as seen from the prompts, so that both can be moved together
+        revision = None  # not even of a folder of the Hub's cache
         relative = Path(os.path.relpath(Path(base).resolve(), folder.resolve())).as_posix()
         base = relative if relative.startswith("..") else f"./{relative}"
     prompts, backbone = split_tensors(model)

@@ -203,10 +203,6 @@ class VitaClipEncoder(VideoEncoder):
         return tuple(names[index] for index in range(len(embeds))), embeds
 
     @property
-    def embed_dim(self) -> int:
-        return self.model.config.projection_dim
-
-    @property
     def has_classes(self) -> bool:
         return self.model.class_prompts.have_names
 

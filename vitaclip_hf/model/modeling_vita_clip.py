@@ -461,8 +461,6 @@ class VitaClipForVideoClassification(VitaClipModel):
 
     def get_class_embeds(self) -> torch.Tensor:
         if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
-            if not torch.compiler.is_compiling():
-                self.text_embedding_cache.clear()  # fused optimizers do not count what they write
             return super().get_class_embeds()
         modules = (self.text_model, self.text_projection, self.class_prompts)
         return self.text_embedding_cache.get("classes", modules, super().get_class_embeds)

@@ -6,6 +6,7 @@ from typing import Any
 from .encoder import VideoEncoder, VitaClipEncoder, check_labels, check_templates
 from .scorer import Scorer, checked
 from .video_pipeline import VideoPipeline, check_top_k
+from .video_processing_vita_clip import VitaClipVideoProcessor
 
 
 TASK = "zero-shot-video-classification"
@@ -47,7 +48,8 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
             )
         processor = vars(self)["video_processor"]
         if family != "vita_clip":  # transformers makes a video processor of an image processor's file, too
-            processor = self.image_processor or processor
+            given = isinstance(processor, VitaClipVideoProcessor)
+            processor = processor if given else self.image_processor or processor
         for part, value in (("tokenizer", self.tokenizer), ("video_processor", processor)):
             if value is None:
                 raise ValueError(f"The {TASK} pipeline needs a {part}; none is beside the model. Pass `{part}=`.")

@@ -1,9 +1,11 @@
 """Text embeddings that are made once, and made again when a weight has changed."""
 
 from collections.abc import Callable, Hashable, Iterable
+from typing import ClassVar
 
 import torch
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 
 CAPACITY = 8  # entries; the least recently used is dropped
@@ -14,10 +16,12 @@ class TextEmbeddingCache:
     The latest few text embeddings, by key.
 
     All entries are dropped when the weights that made them are not the same memory with the same version counters of
-    autograd, which count in-place writes, or when adapters of peft are switched. The cache keeps the memory of those
-    weights alive, so that its address cannot come to mean others. Two kinds of writes are not counted: through `.data`,
-    and by fused optimizers. Call `clear` after them.
+    autograd, which count in-place writes, when an optimizer has made a step, or when adapters of peft are switched. The
+    cache keeps the memory of those weights alive, so that its address cannot come to mean others. What is written
+    through `.data` is not counted: call `clear` after it.
     """
+
+    steps: ClassVar[int] = 0  # of all optimizers: fused ones do not count what they write
 
     def __init__(self):
         self.clear()
@@ -45,7 +49,7 @@ class TextEmbeddingCache:
                 for part in parts
                 if isinstance(getattr(part, "disable_adapters", None), bool)  # of peft
             ]
-            state = [(t.data_ptr(), t._version, t.dtype, t.device) for t in weights], adapters
+            state = [(t.data_ptr(), t._version, t.dtype, t.device) for t in weights], adapters, self.steps
             if state != self._state:
                 self.clear()
                 self._state, self._weights = state, [tensor.detach() for tensor in weights]
@@ -56,3 +60,10 @@ class TextEmbeddingCache:
             for oldest in list(self._entries)[:-CAPACITY]:
                 self._entries.pop(oldest, None)
             return value.clone()  # the caller may change it
+
+
+def _count_step(*_: object) -> None:
+    TextEmbeddingCache.steps += 1
+
+
+register_optimizer_step_post_hook(_count_step)

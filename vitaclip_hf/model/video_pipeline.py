@@ -52,14 +52,14 @@ class VideoPipeline(Pipeline):
         single = is_single_video(inputs) or isinstance(inputs, dict) or not isinstance(inputs, (Iterable, Dataset))
         if single:
             inputs = [inputs]
-        elif isinstance(inputs, Iterator):
-            inputs = (video for video in inputs)
         elif hasattr(inputs, "column_names"):  # of `datasets`: rows are read lazily; a stream may not know its columns
             if "video" not in (columns := inputs.column_names or ["video"]):
                 raise ValueError(f"Expected a data set with a column `video`, got {str(columns):.200}; pass a column.")
             inputs = (row["video"] for row in inputs)
+        elif isinstance(inputs, Iterator) or not (isinstance(inputs, Dataset) or hasattr(inputs, "__len__")):
+            inputs = (video for video in inputs)  # such as a column of a stream
         elif not isinstance(inputs, (list, Dataset)):
-            inputs = list(inputs)
+            return list(super().__call__((video for video in inputs), **kwargs))  # a column opens them one by one
         if isinstance(inputs, list) and not inputs:
             return []
         outputs = super().__call__(inputs, **kwargs)
@@ -182,7 +182,9 @@ def read_ahead(videos: Iterable[Any], read: Callable[[Any], Any], threads: int, 
         while waiting:
             yield waiting.popleft()
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        for future in waiting:  # `cancel_futures` needs what is gone where the program ends
+            future.cancel()
+        pool.shutdown(wait=False)
 
 
 def check_top_k(top_k: Any) -> int:
