@@ -47,9 +47,9 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
                 f"videos and texts; got a {family!r:.100} model."
             )
         processor = vars(self)["video_processor"]
-        if family != "vita_clip":  # transformers makes a video processor of an image processor's file, too
-            given = isinstance(processor, VitaClipVideoProcessor)
-            processor = processor if given else self.image_processor or processor
+        if family != "vita_clip" and not isinstance(processor, VitaClipVideoProcessor):
+            # transformers makes a video processor of an image processor's file, too
+            processor = self.image_processor or processor
         for part, value in (("tokenizer", self.tokenizer), ("video_processor", processor)):
             if value is None:
                 raise ValueError(f"The {TASK} pipeline needs a {part}; none is beside the model. Pass `{part}=`.")

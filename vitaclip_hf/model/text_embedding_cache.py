@@ -1,7 +1,7 @@
 """Text embeddings that are made once, and made again when a weight has changed."""
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
-from typing import ClassVar
 
 import torch
 from torch import nn
@@ -9,6 +9,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 
 CAPACITY = 8  # entries; the least recently used is dropped
+STEPS = Counter[str]()  # of all optimizers: fused ones do not count what they write
+register_optimizer_step_post_hook(lambda *_: STEPS.update(["step"]))
 
 
 class TextEmbeddingCache:
@@ -20,8 +22,6 @@ class TextEmbeddingCache:
     cache keeps the memory of those weights alive, so that its address cannot come to mean others. What is written
     through `.data` is not counted: call `clear` after it.
     """
-
-    steps: ClassVar[int] = 0  # of all optimizers: fused ones do not count what they write
 
     def __init__(self):
         self.clear()
@@ -49,7 +49,7 @@ class TextEmbeddingCache:
                 for part in parts
                 if isinstance(getattr(part, "disable_adapters", None), bool)  # of peft
             ]
-            state = [(t.data_ptr(), t._version, t.dtype, t.device) for t in weights], adapters, self.steps
+            state = [(t.data_ptr(), t._version, t.dtype, t.device) for t in weights], adapters, STEPS.total()
             if state != self._state:
                 self.clear()
                 self._state, self._weights = state, [tensor.detach() for tensor in weights]
@@ -60,10 +60,3 @@ class TextEmbeddingCache:
             for oldest in list(self._entries)[:-CAPACITY]:
                 self._entries.pop(oldest, None)
             return value.clone()  # the caller may change it
-
-
-def _count_step(*_: object) -> None:
-    TextEmbeddingCache.steps += 1
-
-
-register_optimizer_step_post_hook(_count_step)
