@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from unittest.mock import Mock
 
 import evaluate_relevance
 import pytest
@@ -183,9 +184,11 @@ def test_command_writes_picture_or_numbers(checkpoint, tmp_path, capsys):
     assert torch.allclose(torch.tensor(written["patch_relevance"]), explained.patch_relevance, atol=1e-5)
 
 
-def test_a_template_without_a_label(refused, tmp_path):
-    command = ("explain", VIDEO, "--model", DEMO / "checkpoint", "--template", "a {}", "--output", tmp_path / "a.json")
-    assert "--template is for --label" in refused(*command)
+def test_a_template_without_a_label_and_a_full_memory(refused, tmp_path, monkeypatch):
+    command = ("explain", VIDEO, "--model", DEMO / "checkpoint", "--output", tmp_path / "a.json")
+    assert "--template is for --label" in refused(*command, "--template", "a {}")
+    monkeypatch.setattr(relevance_module, "explain", Mock(side_effect=torch.OutOfMemoryError("CUDA")))
+    assert "out of memory" in (message := refused(*command)) and "batch" not in message
 
 
 # Objects at known places
