@@ -195,8 +195,8 @@ def test_errors_stop_by_default_and_retries_are_bounded(damaged):
 
 
 def test_evaluation_never_replaces_and_failures_reach_the_batch_from_workers(damaged):
-    with pytest.raises(VideoDecodingError, match="gone.mp4"):
-        evaluation_set(damaged)[4]
+    with pytest.raises(VideoDecodingError, match="bad.mp4"):
+        list(DataLoader(evaluation_set(damaged), batch_size=None, num_workers=1))
     data = evaluation_set(damaged, on_error="skip", num_views=2)
     sample = data[4]
     assert (sample["labels"], sample["index"]) == (-100, 4)
