@@ -73,7 +73,6 @@ def test_evaluation_equals_the_processor(table):
     expected = processor()(
         table.samples[4].path, num_frames=4, sampling="dense", frame_stride=2, num_views=2, num_spatial_views=3
     )
-    assert sample["pixel_values_videos"].shape == (6, 4, 3, 32, 32)
     assert torch.equal(sample["pixel_values_videos"], torch.as_tensor(np.stack(expected["pixel_values_videos"]))[0])
     assert (sample["labels"], sample["index"]) == (1, 4)
 
@@ -273,7 +272,6 @@ def test_hub_dataset_is_decoded_by_us(hub_dataset, table, monkeypatch):
     assert source.class_names == ("a", "b", "c")
     theirs, ours = evaluation_set(source)[4], evaluation_set(table)[4]
     assert torch.equal(theirs["pixel_values_videos"], ours["pixel_values_videos"])
-    assert theirs["labels"] == 1
 
 
 def test_hub_dataset_with_bytes_and_class_names(video_files, table):

@@ -144,3 +144,5 @@ def test_gradients_are_those_of_the_plain_way_for_any_split(tokenizer):
             model(some, labels=truth, num_items_in_batch=6, class_embeds=shared).loss.backward()
         assert len(runs) == 1
         assert_near(gradients(model), expected, atol=1e-12, rtol=1e-9)
+        step.for_micro_batch(is_last=True)
+        assert len(runs) == 2  # the next step computes anew

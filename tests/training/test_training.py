@@ -64,7 +64,6 @@ def test_a_run_leaves_model_checkpoints_recipe_record_and_curves(whole_run, vide
     record = json.loads((whole_run / "run.json").read_text())
     assert record["data"]["classes"] == 3
     assert (record["data"]["train"]["videos"], record["data"]["validation"]["videos"]) == (9, 3)
-    assert len(record["data"]["train"]["sha256"]) == 64
     model.freeze_backbone()
     assert record["trainable_parameters"] == model.num_parameters(only_trainable=True)
     assert record["environment"]["torch"] == torch.__version__.split("+")[0]

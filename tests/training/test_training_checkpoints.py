@@ -20,21 +20,17 @@ from vitaclip_hf.training.run_folder import RunFolder
 from vitaclip_hf.training.trainer import VitaClipTrainer
 
 
-class Killed(Exception):
-    pass
-
-
 def test_resumed_training_is_the_same_to_the_bit(whole_run, start, videos, tmp_path, monkeypatch):
     """Stopped after step 3, in the middle of an epoch; goes on from checkpoint 2, with another number of workers."""
     step = VitaClipTrainer.training_step
 
     def stop(self, *args, **kwargs):
         if self.state.global_step == 3:
-            raise Killed
+            raise KeyboardInterrupt
         return step(self, *args, **kwargs)
 
     monkeypatch.setattr(VitaClipTrainer, "training_step", stop)
-    with pytest.raises(Killed):
+    with pytest.raises(KeyboardInterrupt):
         train_script.train(arguments(start, videos, tmp_path))
     monkeypatch.undo()
     assert complete_checkpoints(tmp_path) == [tmp_path / "checkpoint-2"]
