@@ -169,7 +169,6 @@ def test_inference_conversion_and_publication_need_no_extra(installed, tokenizer
     assert info[0] == 0 and json.loads(info[1])["classes"] == ["archery", "tai chi"]
     (row,) = json.loads(zero_shot[1])
     assert row["video"] == str(video) and sorted(score["label"] for score in row["scores"]) == ["a", "b", "c"]
-    assert sum(score["score"] for score in row["scores"]) == pytest.approx(1)
     assert {score["label"] for score in json.loads(own[1])[0]["scores"]} == {"archery", "tai chi"}
     assert installation[0] == 0 and "vitaclip_hf" in installation[1]
     for code, out, error in need_extra:

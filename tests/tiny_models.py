@@ -92,11 +92,6 @@ def tiny_processor(tokenizer, **settings):
     return VitaClipProcessor(VitaClipVideoProcessor(**size | settings), tokenizer)
 
 
-def enable_checkpointing(model) -> None:
-    """Activation checkpointing, by its name in this version of transformers 5."""
-    getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
-
-
 def set_classes(model, names: list[str], tokenizer) -> None:
     from vitaclip_hf.model.processing_vita_clip import tokenize_classes
 

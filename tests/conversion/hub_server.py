@@ -37,10 +37,6 @@ class Repository:
         self.messages.append(message)
         return oid
 
-    def resolve(self, revision: str) -> str | None:
-        oid = self.branches.get(revision, revision)
-        return oid if oid in self.commits else None
-
     def files(self, revision: str = "main") -> dict[str, bytes]:
         return self.commits[self.branches.get(revision, revision)]
 
@@ -128,10 +124,7 @@ class HubHandler(BaseHTTPRequestHandler):
             raise Refusal(404, "RepoNotFound", "Repository not found")
         if repo in self.server.gated:
             raise Refusal(401, "GatedRepo", "Access to this model is restricted")
-        commit = repository.resolve(revision)
-        if commit is None:
-            raise Refusal(404, "RevisionNotFound", f"Invalid rev id: {revision}")
-        return repository, commit
+        return repository, repository.branches.get(revision, revision)
 
     def get_file(self, _: bytes, repo: str, revision: str, file: str) -> None:
         repository, commit = self.found(repo, revision)
@@ -192,11 +185,7 @@ class HubHandler(BaseHTTPRequestHandler):
         self.answer(body={"commitUrl": f"{self.server.url}/{repo}/commit/{oid}", "commitOid": oid})
 
     def validate_card(self, content: bytes) -> None:
-        try:
-            metadata = _metadata(json.loads(content)["content"])
-        except yaml.YAMLError as error:
-            self.answer(400, str(error).encode())
-            return
+        metadata = _metadata(json.loads(content)["content"])
         known = metadata.get("license") in LICENSES
         errors = [] if known else [{"message": '"license" must be one of [apache-2.0, mit, …]'}]
         self.answer(200 if known else 400, {"errors": errors, "warnings": []})

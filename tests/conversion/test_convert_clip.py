@@ -289,7 +289,6 @@ def test_every_key_is_accounted_for(tmp_path, refuses, change, message):
     ("changes", "message"),
     [
         ({"vision_cfg__timm_model_name": "vit"}, "vision_cfg.timm_model_name='vit'"),
-        ({"text_cfg__no_causal_mask": True}, "text_cfg.no_causal_mask=True"),
         ({"preprocess_cfg__resize_mode": "squash"}, "resize_mode='squash'"),
         ({"preprocess_cfg__interpolation": "random"}, "interpolation='random'"),
         ({"model_cfg__multimodal_cfg": {}}, "multimodal_cfg={}"),

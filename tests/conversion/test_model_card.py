@@ -140,7 +140,6 @@ def test_texts_of_the_author(make):
     [
         ("card", "limit: few", "limit"),
         ("card", "a: [", "card.yaml"),
-        ("card", "just text", "card.yaml"),
         *(("card", text, text.split(":")[0]) for text in ("summary: 5", "labels: [true]", "base_model: /home/me/clip")),
         ("recipe", "- a", "recipe.yaml"),
         ("results", "{}", "not the results.json"),
@@ -197,7 +196,6 @@ def test_no_secret_and_no_folder_of_the_author(make, model, tmp_path):
         ({"base_model": "org/clip"}, {"model": "other/clip"}, {"base_revision": "0" * 40}, "org/clip"),
         ({}, {"model": "org/clip"}, {"base_revision": "0" * 40}, "org/clip"),
         ({}, {"model": "org/clip", "revision": "main"}, {}, "org/clip"),
-        ({}, {"model": "runs/clip"}, {"base_revision": None}, None),
         ({}, {"model": "org/clip"}, {}, None),
         ({}, {"model": "/home/me/clip"}, {"base_revision": "0" * 40}, None),
     ],

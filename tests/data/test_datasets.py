@@ -73,7 +73,6 @@ def test_evaluation_equals_the_processor(table):
     expected = processor()(
         table.samples[4].path, num_frames=4, sampling="dense", frame_stride=2, num_views=2, num_spatial_views=3
     )
-    assert sample["pixel_values_videos"].shape == (6, 4, 3, 32, 32)
     assert torch.equal(sample["pixel_values_videos"], torch.as_tensor(np.stack(expected["pixel_values_videos"]))[0])
     assert (sample["labels"], sample["index"]) == (1, 4)
 
@@ -195,8 +194,8 @@ def test_errors_stop_by_default_and_retries_are_bounded(damaged):
 
 
 def test_evaluation_never_replaces_and_failures_reach_the_batch_from_workers(damaged):
-    with pytest.raises(VideoDecodingError, match="gone.mp4"):
-        evaluation_set(damaged)[4]
+    with pytest.raises(VideoDecodingError, match="bad.mp4"):
+        list(DataLoader(evaluation_set(damaged), batch_size=None, num_workers=1))
     data = evaluation_set(damaged, on_error="skip", num_views=2)
     sample = data[4]
     assert (sample["labels"], sample["index"]) == (-100, 4)
@@ -273,7 +272,6 @@ def test_hub_dataset_is_decoded_by_us(hub_dataset, table, monkeypatch):
     assert source.class_names == ("a", "b", "c")
     theirs, ours = evaluation_set(source)[4], evaluation_set(table)[4]
     assert torch.equal(theirs["pixel_values_videos"], ours["pixel_values_videos"])
-    assert theirs["labels"] == 1
 
 
 def test_hub_dataset_with_bytes_and_class_names(video_files, table):

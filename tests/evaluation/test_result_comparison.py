@@ -173,7 +173,6 @@ def test_averages_over_seeds_by_hand(tmp_path):
         ({"options": {"on_damage": "skip"}}, "on_damage: None / skip"),
         ({"video_processor": {"size": {"shortest_edge": 48}, "num_views": 2}}, r"\(video_processor.size: .*48}\)"),
         ({"limited": "limited to 3 videos"}, "limited to 3 videos"),
-        ({"rows": None, "model": {}}, "not the results.json"),
     ],
 )
 def test_what_is_no_repetition(tmp_path, changes, message):

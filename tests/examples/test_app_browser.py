@@ -54,17 +54,9 @@ def page(browser, address):
     opened.close()
 
 
-def classified(page):
+def test_an_answer_and_a_click_on_the_timeline_that_moves_the_player(page):
     page.click("#classify")
     page.wait_for_selector("#answer .bars")
-
-
-def moved_to(page, time):
-    page.wait_for_function(f"Math.abs(document.querySelector('#player video').currentTime - {time}) < 0.2")
-
-
-def test_an_answer_and_a_click_on_the_timeline_that_moves_the_player(page):
-    classified(page)
     assert page.inner_text("#answer h2") == app.START.removesuffix(".mp4").replace("_", " ")
     assert page.locator("#answer figure").count() == 8
     page.click("#sample input")
@@ -76,4 +68,4 @@ def test_an_answer_and_a_click_on_the_timeline_that_moves_the_player(page):
     time = float(last.get_attribute("data-time"))
     assert time > 5
     last.click()
-    moved_to(page, time)
+    page.wait_for_function(f"Math.abs(document.querySelector('#player video').currentTime - {time}) < 0.2")

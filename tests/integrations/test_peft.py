@@ -17,11 +17,6 @@ def base_model(tokenizer) -> VitaClipForVideoClassification:
     return tiny_model(tokenizer=tokenizer, cls=VitaClipForVideoClassification)
 
 
-def with_lora(model):
-    config = peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj"], modules_to_save=PROMPTS)
-    return peft.get_peft_model(model, config)
-
-
 @torch.no_grad()
 def logits(model, videos) -> torch.Tensor:
     return model.eval()(pixel_values_videos=videos).logits
@@ -37,7 +32,8 @@ def trained(tokenizer, videos, tmp_path_factory):
     """A model trained with transformers' Trainer, its first and last outputs, and the adapter's folder."""
     folder = tmp_path_factory.mktemp("training")
     torch.manual_seed(0)
-    model = with_lora(base_model(tokenizer))
+    config = peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj"], modules_to_save=PROMPTS)
+    model = peft.get_peft_model(base_model(tokenizer), config)
     first = logits(model, videos)
     data = [{"pixel_values_videos": video, "labels": index % 3} for index, video in enumerate(videos)]
     settings = {"max_steps": 4, "learning_rate": 1e-2, "per_device_train_batch_size": 3, "report_to": "none"}

@@ -19,14 +19,6 @@ def texts_of(drawn) -> list[str]:
     return [text.get_text() for text in drawn.axes[0].texts]
 
 
-def extents(drawn) -> list:
-    """Where texts and bars stand, in pixels."""
-    drawn.canvas.draw()
-    texts = [text for text in drawn.axes[0].texts if text.get_text()]
-    tracks = [bar for bar in drawn.axes[0].patches if to_hex(bar.get_facecolor()).upper() == figure.TRACK]
-    return [part.get_window_extent() for part in (*texts, *tracks)]
-
-
 def test_frames_times_and_bars():
     pixels = frames(8)
     drawn = figure.draw_answer(pixels, [0.125 + 0.25 * n for n in range(8)], SCORES, "clip.mp4")
@@ -68,7 +60,10 @@ def test_ten_long_labels_overlap_nothing():
     label = "a person who explains how to assemble a wooden bookshelf from a flat package, number {}"
     scores = [{"label": label.format(n), "score": 0.1 - n / 1000} for n in range(10)]
     drawn = figure.draw_answer(frames(16), [60.0 * n for n in range(16)], scores, "a very long title " * 20)
-    boxes = extents(drawn)
+    drawn.canvas.draw()
+    texts = [text for text in drawn.axes[0].texts if text.get_text()]
+    tracks = [bar for bar in drawn.axes[0].patches if to_hex(bar.get_facecolor()).upper() == figure.TRACK]
+    boxes = [part.get_window_extent() for part in (*texts, *tracks)]
     width, height = drawn.canvas.get_width_height()
     assert all(box.x0 > 0 and box.x1 < width and box.y0 > 0 and box.y1 < height for box in boxes)
     assert not [1 for n, a in enumerate(boxes) for b in boxes[:n] if a.overlaps(b)]

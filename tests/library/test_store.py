@@ -100,7 +100,6 @@ def test_a_folder_in_windows(checkpoint, folder, place):
     assert all(row["error"] is None and row["end"] == row["start"] + 2 for row in rows.values())
     for name in ("taxi_spinning.mp4", BELL):
         np.testing.assert_allclose(rows[name, 0]["vector"], vector_by_hand(checkpoint, folder / name), atol=1e-5)
-    assert np.allclose(np.linalg.norm([row["vector"] for row in rows.values()], axis=1), 1, atol=1e-5)
 
 
 def test_whole_videos_and_labels(checkpoint, folder, place):
@@ -215,17 +214,14 @@ def test_search_is_exact_and_takes_the_best_of_each_video(checkpoint, folder, pl
     assert [hit.path for hit in store.search(query, 4, approximate=True)] == expected and store.table.list_indices()
 
 
-@pytest.mark.parametrize("name", ["video", "start", "vector"])
+@pytest.mark.parametrize("name", ["video", "start"])
 def test_rows_that_lack_a_value_are_damaged(place, name):
     store = VideoStore(place)
     store.create(SETTINGS | {"width": 2})
     row = {"video": "a", "start": 0.0, "end": 1.0, "vector": [0.6, 0.8]} | {name: None}
     store.table.add(pa.Table.from_pylist([row], store.table.schema))
-    if name == "vector":  # a video that could not be read
-        assert store.search(np.array([1.0, 0.0])) == []
-    else:
-        with pytest.raises(ValueError, match="damaged .* missing"):
-            store.search(np.array([1.0, 0.0]))
+    with pytest.raises(ValueError, match="damaged .* missing"):
+        store.search(np.array([1.0, 0.0]))
 
 
 def test_many_windows_of_one_video_hide_no_other(place):

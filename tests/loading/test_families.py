@@ -199,7 +199,6 @@ HUGE = r"config\.json asks for more|config\.json asks for [\d,]+ parameters"
     ("family", "file", "path", "value", "message"),
     [
         *(("siglip", "config.json", ("vision_config", name), 10**9, HUGE) for name in SIZES),
-        ("siglip", "config.json", ("vision_config", "hidden_size"), 8192, HUGE),
         ("clip", "config.json", ("num_labels",), 10**12, "num_labels"),
         ("clip", "processor_config.json", ("image_processor", "size", "shortest_edge"), 200_000, "video processor"),
     ],

@@ -45,7 +45,6 @@ def test_drawn_stamps_give_the_times_of_the_plain_rule():
         clock = Clock(1, start)
         times = [clock(stamp) for stamp in stamps]
         assert times == plain_times(stamps, 1, start), (stamps, start)
-        assert all(0 <= b - a <= MAX_GAP for a, b in zip(times, times[1:], strict=False))
         assert len(clock.gaps) <= len(stamps) and all(gap > MAX_GAP for gap in clock.gaps)
 
 

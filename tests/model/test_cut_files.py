@@ -4,12 +4,11 @@ import functools
 import io
 import struct
 import tempfile
-from fractions import Fraction
 from pathlib import Path
 
 import av
 import pytest
-from drawn_clips import NUM_FRAMES, mux_silence, numbers, picture, write
+from drawn_clips import NUM_FRAMES, numbers, write
 
 from vitaclip_hf import VideoDecodingError, decode_video, open_video
 
@@ -39,7 +38,6 @@ def clip(name: str) -> bytes:
 @pytest.mark.parametrize("name", CLIPS)
 def test_a_missing_end_is_an_error(name):
     data = clip(name)
-    assert numbers(decode_video(data, range(NUM_FRAMES))[0]) == list(range(NUM_FRAMES))
     for share in SHARES:
         size = int(len(data) * share)
         if name.endswith("ts"):  # between two packets, nothing says that more should follow
@@ -76,20 +74,10 @@ def test_frames_that_are_decoded_before_the_damage_are_whole():
         assert video.metadata.frames_left_out == NUM_FRAMES - packets
 
 
-def test_a_first_frame_that_comes_at_the_end_of_a_file_that_begins_with_sound():
+def test_a_first_frame_that_comes_at_the_end_of_a_file_that_begins_with_sound(tmp_path):
     """Two frames, which the decoder gives only when it is told that no more follow."""
-    file = io.BytesIO()
-    with av.open(file, "w", format="mp4") as container:
-        sound = container.add_stream("aac", rate=16000, layout="mono")
-        stream = container.add_stream("libx264", rate=25, options={"bf": "3", "g": "250"})
-        stream.height, stream.width, stream.pix_fmt = *picture(0).shape[:2], "yuv420p"
-        mux_silence(container, sound)
-        for number in range(2):
-            frame = av.VideoFrame.from_ndarray(picture(number), "rgb24")
-            frame.pts, frame.time_base = number, Fraction(1, 25)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    assert numbers(decode_video(file.getvalue(), [0, 1])[0]) == [0, 1]
+    path = write(tmp_path / "clip.mp4", count=2, audio=True, bf=3, g=250)
+    assert numbers(decode_video(path, [0, 1])[0]) == [0, 1]
 
 
 @pytest.mark.parametrize("name", ["header_first.mp4", "fragments.mp4"])

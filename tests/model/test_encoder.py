@@ -38,8 +38,6 @@ def test_texts_of_a_label_are_averaged(encoder):
         by_hand = torch.stack([one_text(encoder, sentence) for sentence in sentences]).mean(0)
         torch.testing.assert_close(row, normalize(by_hand, dim=-1), atol=1e-5, rtol=0)
     names = encoder.class_embeds(["run", "walk"])[1]
-    same = encoder.class_embeds({"run": ["run"], "walk": ["walk"]})[1]
-    torch.testing.assert_close(same, names)
     other = encoder.class_embeds({"run": ["walk"], "walk": ["run"]})[1]
     torch.testing.assert_close(other, names.flip(0))  # the same labels with other texts are not taken from the cache
 
@@ -94,14 +92,12 @@ def test_blend_mixes_normalised_features(encoder):
 
 
 @torch.no_grad()
-def test_scores_by_hand(encoder):
+def test_cosines_by_hand(encoder):
     pixels = torch.randn(2, 3, 4, 3, 32, 32, generator=torch.Generator().manual_seed(5))
-    scores, cosines = Scorer(encoder, ["run", "walk"]).score(pixels)
+    cosines = Scorer(encoder, ["run", "walk"]).score(pixels).cosines
     texts = torch.stack([one_text(encoder, text) for text in ("run", "walk")])
     expected = normalize(encoder.model.get_video_features(pixels.flatten(0, 1)).pooler_output, dim=-1) @ texts.T
     torch.testing.assert_close(cosines, expected.unflatten(0, (2, 3)).mean(1), atol=1e-5, rtol=0)
-    by_view = (expected * encoder.model.logit_scale.exp()).softmax(-1).unflatten(0, (2, 3))
-    torch.testing.assert_close(scores, by_view.mean(1), atol=1e-5, rtol=0)
 
 
 def test_scores_of_a_bfloat16_model_are_not_rounded_to_ties(encoder):

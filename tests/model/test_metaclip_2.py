@@ -44,16 +44,12 @@ def folder(stock, tokenizer, tmp_path_factory):
     return folder
 
 
-def test_features_are_metaclips_own_when_the_prompts_are_off(stock, folder, tokenizer):
+def test_frames_are_metaclips_own_when_the_prompts_are_off(stock, folder):
     model = on_clip(folder).eval()
     images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    texts = tokenizer(TEXTS, padding=True, return_tensors="pt")
     with torch.no_grad():
         features = model.get_image_features(images, use_prompts=False).pooler_output
         assert torch.equal(features, stock.get_image_features(images).pooler_output)
-        ours = model.get_text_features(**texts).pooler_output
-        assert torch.equal(ours, stock.get_text_features(**texts).pooler_output)
-    assert len({tuple(row) for row in ours.tolist()}) == len(TEXTS)
 
 
 def test_classes_in_several_languages_end_at_their_own_end_token(folder, tokenizer):

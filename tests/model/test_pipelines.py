@@ -82,7 +82,6 @@ def check(result: list[dict], expected: dict[str, float]) -> None:
 def test_one_video(classifier, parts, files):
     result = classifier(files[0], candidate_labels=LABELS)
     check(result, scores_by_hand(parts, files[0]))
-    assert sum(row["score"] for row in result) == pytest.approx(1, abs=1e-5)
     assert classifier(Path(files[0]), candidate_labels=LABELS) == result
     assert classifier(files[0], candidate_labels=LABELS, top_k=2) == result[:2]
     assert classifier(files[0], candidate_labels=LABELS, top_k=9) == result

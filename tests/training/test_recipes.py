@@ -100,14 +100,10 @@ def test_the_papers_recipe_has_the_papers_numbers():
 
 def test_prompt_settings_are_those_of_the_configurations():
     ours = {item.name: item for item in fields(ModelArguments)}
-    for config, expected in (
-        (VitaClipVisionConfig(), {"num_frames": 8, "num_global_prompts": 8, "train_cls_projection": True}),
-        (VitaClipTextConfig(), {"num_context_tokens": 16, "context_position": "end", "context_init": None}),
-    ):
+    for config in (VitaClipVisionConfig(), VitaClipTextConfig()):
         added = {item.name for item in fields(config)} - {item.name for item in fields(type(config).__base__)}
         added -= {"pool_first_eos"}  # a fact of the backbone
-        assert expected.items() <= {name: getattr(config, name) for name in added}.items()
-        assert added <= ours.keys() and "patch_size" not in ours
+        assert added and added <= ours.keys() and "patch_size" not in ours
         for name in added:
             assert (ours[name].default, bool(ours[name].metadata["help"])) == (getattr(config, name), True), name
     with pytest.raises(ValueError, match="context-position.*'left'"):

@@ -64,7 +64,6 @@ def test_a_run_leaves_model_checkpoints_recipe_record_and_curves(whole_run, vide
     record = json.loads((whole_run / "run.json").read_text())
     assert record["data"]["classes"] == 3
     assert (record["data"]["train"]["videos"], record["data"]["validation"]["videos"]) == (9, 3)
-    assert len(record["data"]["train"]["sha256"]) == 64
     model.freeze_backbone()
     assert record["trainable_parameters"] == model.num_parameters(only_trainable=True)
     assert record["environment"]["torch"] == torch.__version__.split("+")[0]
@@ -160,7 +159,6 @@ def test_reading_options_and_normalisation_reach_both_data_sets(start, videos, t
     datasets = make_datasets(data, processor, AugmentationArguments(), training)
     for dataset in (datasets.train, datasets.validation):
         assert dataset.reader.options.max_seconds == 5 and dataset.reader.options.pixel_aspect == "coded"
-        assert dataset[0]["labels"] == 0
     augmentation = datasets.train.augmentation
     assert (augmentation.mean, augmentation.std) == ((0.1, 0.2, 0.3), (1.0, 2.0, 3.0))
 
@@ -360,18 +358,12 @@ def test_the_honoured_fields_together(start, videos, tmp_path, monkeypatch, caps
     logging.set_verbosity_warning()
 
 
-@pytest.fixture(scope="module")
-def stock_clip(tokenizer, tmp_path_factory) -> Path:
-    """A tiny random CLIP, as transformers saves it."""
-    folder = tmp_path_factory.mktemp("clip")
-    tiny_clip(text={"eos_token_id": 49407, "bos_token_id": 49406}).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
 @pytest.mark.slow
-def test_the_papers_recipe_runs_as_written(stock_clip, videos, tmp_path):
+def test_the_papers_recipe_runs_as_written(tokenizer, videos, tmp_path):
     """From a stock CLIP; other than in the recipe are only the data, the number of steps and the split of a step."""
+    stock_clip = tmp_path / "clip"
+    tiny_clip(text={"eos_token_id": 49407, "bos_token_id": 49406}).save_pretrained(stock_clip)
+    tokenizer.save_pretrained(stock_clip)
     (tmp_path / "train.csv").write_text("".join(f"{n}/{i}.mp4,{c}\n" for c, n in enumerate(NAMES) for i in range(3)))
     (tmp_path / "val.csv").write_text("".join(f"{n}/3.mp4,{c}\n" for c, n in enumerate(NAMES)))
     (tmp_path / "names.txt").write_text("\n".join(NAMES))
