@@ -18,7 +18,7 @@ ModelOfVectors = Annotated[
 ]
 Window = Annotated[
     float | None,
-    typer.Option(metavar="S", help="A vector for each S seconds. Default: as before; first 4 (embed: all of it)."),
+    typer.Option(metavar="S", help="A vector for each S seconds. Default: as before, else 4 (embed: the whole video)."),
 ]
 Stride = Annotated[float | None, typer.Option(metavar="S", help="Seconds between windows. Default: the window.")]
 Dtype = Annotated[options.DtypeName | None, typer.Option(help="Number type of the model. Default: auto, or as before.")]

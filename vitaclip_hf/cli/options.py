@@ -21,7 +21,9 @@ Labels = Annotated[
     list[str] | None,
     typer.Option(metavar="'A,B,...'", help="Labels to choose from, separated by commas. Repeatable."),
 ]
-LabelsFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Labels, one a line; or JSON: {label: [texts]}.")]
+LabelsFile = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Labels, one a line; CSV; or JSON: {label: [texts]}.")
+]
 Template = Annotated[
     list[str] | None,
     typer.Option(metavar="'TEXT {}'", help="Sentence with {} for the label. Repeatable: several are averaged."),

@@ -1,8 +1,8 @@
 """The output formats of `vitaclip classify`. Each video is written as soon as it is classified.
 
-A row is `{"video": str, "answer": str, "scores": [{"label": str, "score": float, "cosine": float}, …], "frames": [int,
-…], "times": [float, …]}`, best label first, with `"reason"` if the answer is none of the labels; or
-`{"video": str, "error": str}`.
+A row is `{"video": str, "answer": str, "scores": [{"label": str, "score": float, "cosine": float}, …], "activation":
+str, "frames": [int, …], "times": [float, …], "dtype": str}`, best label first, with `"reason"` if the answer is none of
+the labels; or `{"video": str, "error": str}`.
 """
 
 import csv

@@ -11,7 +11,6 @@ import typer
 
 from ..data.output_files import replace_file
 from ..model.shown_names import shown
-from .embed import ModelOfVectors
 from .inputs import check_ending
 from .libraries import loaded_checkpoint
 from .options import Clips, Device, OnDamage, TableFormat, Template
@@ -25,7 +24,9 @@ def search(
     place: Annotated[
         str | None, typer.Option("--index", metavar="DIR", help="Of the vectors. Default: .vitaclip-index in --folder.")
     ] = None,
-    model: ModelOfVectors = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Folder or Hub id. Default: that of the vectors; no other fits.")
+    ] = None,
     template: Template = None,
     top_k: Annotated[int, typer.Option(min=1, metavar="N", help="How many hits.")] = 10,
     per_video: Annotated[int, typer.Option(min=1, metavar="N", help="Most hits of one video.")] = 1,

@@ -12,7 +12,7 @@ from .libraries import load_libraries
 def train(context: typer.Context) -> int:
     """Train the prompts on your videos, from a recipe.
 
-    The first argument is the name of a file in configuration/recipes, or a YAML file of your own. The output folder
+    The first argument is a recipe, such as own-folder, or a YAML file of your own. The output folder
     gets the model, its checkpoints, the complete recipe, a record of data and versions, and the curves. The arguments
     that most people use (--help-all lists all, those of transformers' TrainingArguments too):
 
@@ -20,7 +20,7 @@ def train(context: typer.Context) -> int:
       --videos DIR              A folder of videos, one folder for each class.
       --annotations FILE        List of the videos, where the folders are not classes.
       --model MODEL             CLIP or Vita-CLIP to start from: a folder or a Hub id.
-      --output-dir DIR          Where to. Default: as the recipe says.
+      --output-dir DIR          Where to. Default: runs/vita-clip.
       --resume                  Go on where a run in the output folder was stopped.
       --check-data              Only read every video once, and name those that cannot be read.
       --max-steps N             Optimizer steps; --num-train-epochs counts passes over the videos.

@@ -25,7 +25,7 @@ class ScoredTime:
 
     Attributes:
         start, end (`float`): seconds.
-        scores (`np.ndarray` of shape `(num_labels,)`): softmax over the labels.
+        scores (`np.ndarray` of shape `(num_labels,)`): of each label, see [`VideoTimeline`].
         cosines (`np.ndarray` of shape `(num_labels,)`): of each label alone.
         frames (`list[int]`): numbers of the frames that were read.
         times (`list[float]`): when each of them is shown, in seconds.
@@ -45,8 +45,8 @@ class VideoTimeline:
     """
     Scores labels over the time of videos.
 
-    A score is the softmax over the labels within one window: it says nothing about "none of these", see
-    [`ZeroShotVideoClassificationPipeline`]. Add a label for what else there is, or set `min_cosine`.
+    A score is the softmax over the labels (SigLIP: the sigmoid of each) within one window: it says nothing about "none
+    of these", see [`ZeroShotVideoClassificationPipeline`]. Add a label for what else there is, or set `min_cosine`.
 
     Args:
         encoder ([`VideoEncoder`]): the model, for example `load_checkpoint(name).encoder()`.

@@ -1,4 +1,4 @@
-"""The one loader of checkpoints: a whole Vita-CLIP, prompts saved alone, or a stock CLIP with new prompts."""
+"""The one loader of checkpoints: Vita-CLIP, prompts saved alone, CLIP with new prompts, other dual encoders."""
 
 import inspect
 import os
