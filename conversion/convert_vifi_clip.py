@@ -51,6 +51,3 @@ def convert_vifi_clip(
     for part in (loaded.model, loaded.processor.tokenizer, loaded.processor.video_processor):
         part.save_pretrained(output)
     return loaded.model
-
-
-__all__ = ["convert_vifi_clip"]

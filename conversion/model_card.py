@@ -19,7 +19,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import PreTrainedModel
 
 from vitaclip_hf import VitaClipProcessor, __version__
-from vitaclip_hf.data.configuration_files import read_recipe_beside, read_yaml
+from vitaclip_hf.data.configuration_files import RECIPE_FILE, read_yaml
 from vitaclip_hf.data.text_files import content_errors, read_json
 from vitaclip_hf.loading.prompts_alone import fingerprint_of_tensors, split_tensors
 from vitaclip_hf.model.configuration_vita_clip import PROMPT_FIELDS
@@ -125,7 +125,8 @@ def training_record(checkpoint: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     run = read_json(checkpoint / "run.json") if (checkpoint / "run.json").is_file() else {}
     if not isinstance(run, dict):
         raise ValueError(f"{checkpoint / 'run.json'}: expected a JSON object, found {type(run).__name__}.")
-    return without_private(read_recipe_beside(checkpoint) or {}), without_private(run)
+    recipe = read_yaml(checkpoint / RECIPE_FILE) if (checkpoint / RECIPE_FILE).is_file() else {}
+    return without_private(recipe), without_private(run)
 
 
 def describe_training(recipe: dict[str, Any], run: dict[str, Any]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from vitaclip_hf import VitaClipVideoProcessor
 from vitaclip_hf.data import augmentation
-from vitaclip_hf.data.augmentation import ClipAugmentation, ClipMixer, draw_crop, soften_labels
+from vitaclip_hf.data.augmentation import ClipAugmentation, ClipMixer, draw_crop
 
 
 EVERYTHING = {"color_jitter": 0.4, "erasing": 1.0, "flip": 0.5}
@@ -205,8 +205,10 @@ def batch(size: int = 2, classes: int = 4, side: int = 8) -> tuple[torch.Tensor,
 
 def test_soft_labels_by_hand():
     expected = torch.tensor([[0.925, 0.025, 0.025, 0.025], [0.025, 0.025, 0.025, 0.925]])
-    torch.testing.assert_close(soften_labels(torch.tensor([0, 3]), 4, 0.1), expected)
-    assert soften_labels(torch.tensor([1]), 3).tolist() == [[0, 1, 0]]
+    labels = torch.tensor([0, 3])
+    pixels = batch()[0]
+    torch.testing.assert_close(ClipMixer(4, label_smoothing=0.1)(pixels, labels, seeded())[1], expected)
+    assert ClipMixer(4)(pixels, labels, seeded())[1].tolist() == [[1, 0, 0, 0], [0, 0, 0, 1]]
 
 
 @pytest.mark.parametrize(
@@ -237,7 +239,6 @@ def test_soft_labels_add_up_to_one(size, settings):
             assert (soft >= 0).all()
             if size == 1 or not settings:
                 torch.testing.assert_close(mixed, pixels)
-                torch.testing.assert_close(soft, soften_labels(labels, 4, smoothing))
     assert pixels.equal(before)
 
 

@@ -156,10 +156,10 @@ def test_reading_options_and_normalisation_reach_both_data_sets(start, videos, t
     processor = VitaClipProcessor.from_pretrained(start).video_processor
     processor.image_mean, processor.image_std = [0.1, 0.2, 0.3], [1.0, 2.0, 3.0]
     training = VitaClipTrainingArguments(str(tmp_path), use_cpu=True)
-    datasets = make_datasets(data, processor, AugmentationArguments(), training)
-    for dataset in (datasets.train, datasets.validation):
+    train_set, validation, _ = make_datasets(data, processor, AugmentationArguments(), training)
+    for dataset in (train_set, validation):
         assert dataset.reader.options.max_seconds == 5 and dataset.reader.options.pixel_aspect == "coded"
-    augmentation = datasets.train.augmentation
+    augmentation = train_set.augmentation
     assert (augmentation.mean, augmentation.std) == ((0.1, 0.2, 0.3), (1.0, 2.0, 3.0))
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 
 import torch
+from torch.nn.functional import one_hot
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional
 from torchvision.tv_tensors import Video
@@ -186,7 +187,8 @@ class ClipMixer:
         """
         mixed, switch = _draw_uniform(generator), _draw_uniform(generator)
         seed = _draw_index(2**63 - 1, generator)
-        targets = soften_labels(labels, self.num_classes, self.label_smoothing)
+        targets = one_hot(labels.long(), self.num_classes) * (1 - self.label_smoothing)
+        targets = targets + self.label_smoothing / self.num_classes
         if mixed >= self.probability or not (self.mixup or self.cutmix):
             return pixel_values_videos, targets
         by_cutmix = self.cutmix and (switch < 0.5 or not self.mixup)
@@ -231,23 +233,6 @@ def _draw_box(
         if 0 < w <= width - smaller and 0 < h <= height - smaller:
             return _draw_index(height - h + 1, generator), _draw_index(width - w + 1, generator), h, w
     return None
-
-
-def soften_labels(labels: torch.Tensor, num_classes: int, label_smoothing: float = 0.0) -> torch.Tensor:
-    """
-    One-hot labels, smoothed: `label_smoothing / num_classes` for every class and the rest for the right one.
-
-    Args:
-        labels (`torch.Tensor` of shape `(batch_size,)`): class numbers, from 0.
-        num_classes (`int`): number of classes.
-        label_smoothing (`float`, defaults to 0.0): 0 … 1.
-
-    Returns:
-        `torch.Tensor` of shape `(batch_size, num_classes)`, float32.
-    """
-    spread = label_smoothing / num_classes
-    targets = torch.full((len(labels), num_classes), spread, device=labels.device)
-    return targets.scatter_(1, labels.long()[:, None], 1.0 - label_smoothing + spread)
 
 
 def _jitter_color(frames: torch.Tensor, strength: float, generator: torch.Generator) -> torch.Tensor:

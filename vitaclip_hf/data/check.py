@@ -1,13 +1,11 @@
 """Finds missing, unreadable and unlabelled videos before a training."""
 
-import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from ..model.shown_names import one_line
-from ..model.sources import VideoDecodingError
-from .listings import is_url
+from ..model.sources import VideoDecodingError, described
 from .table import AnnotationTable
 from .video_sources import HubVideos, TableVideos, decode_video
 
@@ -86,15 +84,12 @@ def check_data(videos: AnnotationTable | HubVideos, workers: int = 4, max_second
     return DataReport(table.source, splits, len(table.class_names), problems, table.notes)
 
 
-_MISSING = "there is no such file"
+_MISSING = "there is no such file"  # as the decoder says it
 
 
 def _problem(source: TableVideos, index: int, max_seconds: float | None) -> str | None:
     try:
-        video = source.video(index)
-        if isinstance(video, str) and not is_url(video) and not os.path.isfile(video):
-            return _MISSING
-        decode_video(video, [0], verify="full", max_seconds=max_seconds)
+        decode_video(source.video(index), [0], verify="full", max_seconds=max_seconds)
     except VideoDecodingError as error:
-        return f"{type(error.cause).__name__}: {error.cause}" if isinstance(error.cause, Exception) else error.cause
+        return described(error.cause)
     return None

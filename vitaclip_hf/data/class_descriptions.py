@@ -72,6 +72,3 @@ def texts_of_classes(
     if missing:
         raise AnnotationError(f"{source}: no texts for {len(missing)} classes, such as {missing[0]!r:.100}.")
     return [descriptions[names[place]] for place in places if place is not None]
-
-
-__all__ = ["read_class_descriptions", "texts_of_classes"]

@@ -170,6 +170,3 @@ class ClipCollator:
             "index": torch.tensor([sample["index"] for sample in samples], dtype=torch.long),
             "failures": [failure for sample in samples for failure in sample.get("failures", ())],
         }
-
-
-__all__ = ["ClipCollator", "ClipDataset", "EpochSampler", "SampleKey"]

@@ -160,6 +160,3 @@ class ClipStream(ClipReading, IterableDataset):
             return open_video(encoded_video(video, name, self.reader.options), self.reader.options)
 
         return self.sample(opened, name, label, position, seed, place.failures)
-
-
-__all__ = ["ClipStream"]

@@ -87,17 +87,3 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigurationFileError(f"{path} must hold `field: value` lines.")
     return values
-
-
-def read_recipe_beside(checkpoint: str | Path) -> dict[str, Any] | None:
-    """
-    The recipe that a training wrote beside its model; `None` if there is none.
-
-    Args:
-        checkpoint (`str` or `Path`): the folder of the model.
-
-    Raises:
-        ConfigurationFileError: the file cannot be read.
-    """
-    path = Path(checkpoint) / RECIPE_FILE
-    return read_yaml(path) if path.is_file() else None

@@ -37,6 +37,3 @@ def folder_lock(folder: str | os.PathLike, what: str) -> Iterator[None]:
         ) from error
     with held:
         yield
-
-
-__all__ = ["FolderInUseError", "folder_lock"]

@@ -135,6 +135,3 @@ def compute_metrics(scores, labels) -> dict[str, float]:
     if np.isnan(scores[~np.isin(labels, MISSING_LABELS)]).any():
         raise ValueError("The scores of a video are not numbers (NaN); the model's output is broken.")
     return accuracies(ranking(scores), labels)
-
-
-__all__ = ["METRICS", "Metric", "accuracies", "compute_metrics", "per_class_accuracy", "ranking", "ranks_in_ranking"]

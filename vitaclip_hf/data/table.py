@@ -199,6 +199,3 @@ class AnnotationTable:
 def check_split(split: str) -> None:
     if split not in SPLITS:
         raise AnnotationError(f"Unknown split {split!r:.100}; choose {', '.join(SPLITS)}.")
-
-
-__all__ = ["AnnotationTable", "VideoSample", "check_split", "is_url"]

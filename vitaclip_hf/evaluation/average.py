@@ -119,6 +119,3 @@ def _columns(row: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     if any(figures[name] is None for figures in columns.values() for name in METRICS):
         raise EvaluationError("A split has no video that could be read.")
     return columns
-
-
-__all__ = ["average_over_seeds", "different_settings", "read_results"]

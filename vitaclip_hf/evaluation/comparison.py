@@ -198,6 +198,3 @@ def settings(a: Path | str, b: Path | str) -> tuple[list[str], list[str]]:
             notes += [f"{side}: {result['limited']}"] if result["limited"] else []
             notes += [f"{side}: {OWN_SPLIT}, not a published one"] if origin == OWN_SPLIT else []
         return different_settings(*results), notes
-
-
-__all__ = ["Difference", "PairedSplit", "compare", "pair", "settings"]

@@ -261,6 +261,3 @@ def file_stamp(video: VideoSample) -> str | None:
         return None
     status = os.stat(video.path)
     return f"{status.st_size}:{status.st_mtime_ns}"
-
-
-__all__ = ["Evaluator"]

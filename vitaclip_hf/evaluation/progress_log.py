@@ -128,6 +128,3 @@ class EvaluationLog:
                 os.fsync(file.fileno())
 
             yield append
-
-
-__all__ = ["EvaluationLog", "VideoResult", "fingerprint_of_json", "write_json"]

@@ -244,6 +244,3 @@ def _typed(where: str, name: str, value: Any) -> Any:
         needed = {int: "a whole number", str: "a text", dict: "a number for each split"}[kind]
         raise EvaluationError(f"{where}: `{name}` must be {needed}, got {value!r}.")
     return {str(key): number for key, number in (value or {}).items()} if kind is dict else value
-
-
-__all__ = ["EvaluationError", "Protocol", "load_protocol"]

@@ -176,6 +176,3 @@ def _write_confusion(folder: Path, outcome: SplitOutcome, row: str, heading: str
 def _write_csv(file: Path, lines: Iterable[Sequence]) -> None:
     with open(file, "w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows(lines)
-
-
-__all__ = ["write_report"]

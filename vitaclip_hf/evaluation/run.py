@@ -190,6 +190,3 @@ def _print_plan(evaluator: Evaluator, log: EvaluationLog, pending: int) -> None:
         print(f"going on in {log.folder}: {len(log.finished):,} videos are finished")
     for warning in plan.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-
-
-__all__ = ["Changes", "EvaluationArguments", "evaluate"]

@@ -329,6 +329,3 @@ def _with_ray(files: list[_File], run: dict[str, Any], num_actors: int) -> Itera
     for file in left.values():
         error = f"{file.video}: the process that read it was lost, each time it was tried"
         yield _finished(file._asdict() | {"error": error}, [])
-
-
-__all__ = ["embed_videos"]

@@ -345,6 +345,3 @@ def model_settings(checkpoint: Checkpoint) -> dict[str, Any]:
         "dtype": str(checkpoint.model.dtype).removeprefix("torch."),
         "width": checkpoint.encoder().embed_dim,
     }
-
-
-__all__ = ["Moment", "VideoStore", "read_embeddings"]

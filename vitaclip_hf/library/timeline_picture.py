@@ -50,18 +50,13 @@ def draw_timeline(
     Args:
         segments ([`Segment`]): the segments.
         labels (`Sequence[str]`): in the order of the scores.
-        cells ([`ScoredTime`]): of [`VideoTimeline.cells`]; their thumbnails are not needed.
+        cells ([`ScoredTime`]): of [`VideoTimeline.cells`], at least one; their thumbnails are not needed.
         thumbnails ([`Thumbnails`]): pictures of the video.
         title (`str`, *optional*): a line above them.
 
     Returns:
         `matplotlib.figure.Figure`
-
-    Raises:
-        ValueError: there are no scores.
     """
-    if not cells:
-        raise ValueError("`cells` has no scores; give those of a video.")
     duration = cells[-1].end
     length: dict[str, float] = {}
     for segment in sorted(segments, key=lambda segment: segment.start):

@@ -271,6 +271,3 @@ def own_parts(name: str, hub: dict[str, Any]) -> SimpleNamespace:
     tokenizer = getattr(processor, "tokenizer", None) or AutoTokenizer.from_pretrained(name, **hub)
     own = getattr(processor, "image_processor", None) or getattr(processor, "video_processor", None)
     return SimpleNamespace(tokenizer=tokenizer, video_processor=own or AutoImageProcessor.from_pretrained(name, **hub))
-
-
-__all__ = ["DualEncoder", "FrameEncoder", "OwnPixels"]

@@ -1,9 +1,8 @@
 """From the videos of a training to batches: datasets of clips, augmentation and mixing."""
 
 import re
-from typing import Any, NamedTuple
+from typing import Any
 
-from torch.utils.data import Dataset
 from transformers.utils import logging
 
 from ..data.augmentation import ClipAugmentation, ClipMixer
@@ -20,14 +19,6 @@ logger = logging.get_logger(__name__)
 SIDED = re.compile(r"\b(left|right|forwards?|backwards?|back)\b", re.IGNORECASE)  # mirrored, they would be wrong
 
 
-class ClipDatasets(NamedTuple):
-    """Datasets for the trainer, and the collator of their batches."""
-
-    train: Dataset
-    validation: Dataset | None
-    collator: ClipCollator
-
-
 def warn_of_directions(class_names: list[str], flip: float) -> None:
     """Names classes that mirrored clips could belie."""
     sided = [name for name in class_names if flip and SIDED.search(spell_class_name(name))]
@@ -42,7 +33,7 @@ def make_datasets(
     augmentation: AugmentationArguments,
     training: VitaClipTrainingArguments,
     skip_batches: int = 0,
-) -> ClipDatasets:
+) -> tuple[Any, Any, ClipCollator]:
     """
     Makes datasets of clips, with augmentation for training.
 
@@ -54,7 +45,7 @@ def make_datasets(
         skip_batches (`int`, *optional*, defaults to 0): batches of a stream that a resumed run has seen.
 
     Returns:
-        `ClipDatasets`
+        `tuple`: training and validation (perhaps `None`), and the collator of their batches.
 
     Raises:
         ValueError: mixing of single videos, or an augmentation that does not fit.
@@ -84,7 +75,7 @@ def make_datasets(
         common |= {"class_names": data.class_names, "label_column": arguments.label_column}
         train |= {"batch_size": training.per_device_train_batch_size, "skip_batches": skip_batches}
         validation |= {"batch_size": training.per_device_eval_batch_size}
-    return ClipDatasets(
+    return (
         kind(data.train, clip, **train, **common),
         None if data.validation is None else kind(data.validation, views, **validation, **common),
         ClipCollator(make_mixer(augmentation, len(data.class_names))),

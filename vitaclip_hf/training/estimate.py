@@ -49,6 +49,4 @@ def needed_disk(args: VitaClipTrainingArguments, state: TrainerState, model: Vit
 
 def most_disk(checkpoint: int, final: int, saves: float, limit: int) -> int:
     """Most bytes at a time: an old checkpoint is deleted after the next one is complete, the model is saved last."""
-    if saves == 0:
-        return final
     return max(int(min(saves, limit + 1)) * checkpoint, int(min(saves, limit)) * checkpoint + final)

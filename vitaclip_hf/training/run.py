@@ -102,11 +102,11 @@ def make_trainer(arguments: tuple, data: TrainingData, checkpoint: Path | None) 
         if training.max_steps < 1:
             raise ValueError("`streaming`: a stream has no end; pass `max_steps`")
         training.ignore_data_skip = True  # the stream skips what was seen, without decoding it
-    datasets = make_datasets(data, video_processor, augmentation, training, skip_batches=seen)
+    train_set, validation, collator = make_datasets(data, video_processor, augmentation, training, skip_batches=seen)
     base = model_arguments.model
     base = str(Path(base).resolve()) if Path(base).exists() else base
     trainer = VitaClipTrainer(
-        model, training, datasets.collator, datasets.train, datasets.validation, processing_class=processor,
+        model, training, collator, train_set, validation, processing_class=processor,
         base=base, base_revision=model_arguments.revision,
     )  # fmt: skip
     trainer.remove_callback(ProgressCallback)

@@ -252,6 +252,3 @@ def _streams(
         raise ValueError(f"`validation_share`: nothing can be held back from a stream ({videos}); pass 0")
     split = next((split for split in ("validation", "test") if split in splits), None)
     return splits["train"], splits[split] if split else None, split, names
-
-
-__all__ = ["TrainingData", "hold_back", "read_training_data"]
