@@ -347,13 +347,18 @@ def report(folder: Path) -> str:
 
 
 def draw(folder: Path) -> Figure:
-    """Each measure of what was not trained against the supervised accuracy: a line a system, a point a rate."""
+    """
+    Each measure of what was not trained against the supervised accuracy: a line a system, a point a rate. A system at a
+    rate that not all replicates have is left out.
+    """
     measures = [f"{name}, label" for name in ("unseen pairs", "unseen things", "unseen motions", "unseen style")]
     measures += ["unseen things, motion, thing given", "names of stills, head"]
     figure = Figure(figsize=(11, 7.5), layout="constrained")
     lines: dict[str, dict] = defaultdict(dict)
-    for (name, rate), own in read_points(folder).items():
-        lines[name][rate] = [points[-1] for points in own.values()]
+    runs = read_points(folder)
+    for (name, rate), own in runs.items():
+        if len(own) == max(map(len, runs.values())):
+            lines[name][rate] = [points[-1] for points in own.values()]
     lines.pop("linear", None)  # it knows no other class
     everywhere = set.intersection(*(set(point) for rates in lines.values() for own in rates.values() for point in own))
     measures = [name for name in measures if name in everywhere]  # the unseen style may be missing
