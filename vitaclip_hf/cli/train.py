@@ -12,9 +12,9 @@ from .libraries import load_libraries
 def train(context: typer.Context) -> int:
     """Train the prompts on your videos, from a recipe.
 
-    The first argument is a recipe, such as own-folder, or a YAML file of your own. The output folder
-    gets the model, its checkpoints, the complete recipe, a record of data and versions, and the curves. The arguments
-    that most people use (--help-all lists all, those of transformers' TrainingArguments too):
+    The first argument is a recipe, such as own-folder, or a YAML file of your own. The output folder gets the model,
+    its checkpoints, the recipe, a record of data and versions, and the curves. The arguments that most people use
+    (--help-all lists all, those of transformers' TrainingArguments too):
 
     \b
       --videos DIR              A folder of videos, one folder for each class.

@@ -6,9 +6,9 @@ Trains Vita-CLIP's prompts on a frozen CLIP.
   accelerate launch --config_file configuration/accelerate/ddp.yaml -m vitaclip_hf.cli train vita-clip-k400 \\
       --videos k400/videos --annotations k400/annotations --total-batch-size 256 --bf16
 
-RECIPE is a name, such as own-folder, or your own YAML file. Every argument below can stand in a
-recipe; the command line wins. --no-NAME turns a switch off. The output folder gets the model (the best one if
-load_best_model_at_end), the checkpoints, the complete recipe, a record of data and versions (run.json), and the curves.
+RECIPE is a name, such as own-folder, or your own YAML file. Every argument below can stand in a recipe; the command
+line wins. --no-NAME turns a switch off. The output folder gets the model (the best one if load_best_model_at_end), the
+checkpoints, the recipe, a record of data and versions (run.json), and the curves.
 """
 
 import json
