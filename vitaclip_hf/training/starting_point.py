@@ -3,7 +3,7 @@
 from itertools import zip_longest
 from typing import Any
 
-from ..loading.checkpoint import load_checkpoint
+from ..loading.checkpoint import CheckpointError, load_checkpoint
 from ..loading.guards import quietly
 from ..loading.prompts_alone import split_tensors
 from ..model.configuration_vita_clip import PROMPT_FIELDS, VitaClipConfig
@@ -51,7 +51,7 @@ def load_starting_point(
     processor.video_processor.num_frames = arguments.num_frames
     new_prompts = arguments.fresh_prompts or checkpoint.kind == "clip"
     if arguments.fresh_prompts and checkpoint.kind != "clip":
-        model = _with_fresh_prompts(model, settings)
+        model = _with_fresh_prompts(model, name, settings)
     _check_layout(model.config, name, settings)
     own = [model.config.id2label[index] for index in range(model.config.num_labels)]
     if new_prompts or arguments.reset_classes:
@@ -69,14 +69,16 @@ def load_starting_point(
 
 
 def _with_fresh_prompts(
-    model: VitaClipForVideoClassification, settings: dict[str, dict[str, Any]]
+    model: VitaClipForVideoClassification, name: str, settings: dict[str, dict[str, Any]]
 ) -> VitaClipForVideoClassification:
     """The CLIP of a checkpoint, with new prompts."""
     values = model.config.to_dict()
     parts = {part: values[part] | wanted for part, wanted in settings.items()}
     config = VitaClipConfig.from_dict(values | parts | {"id2label": {0: "LABEL_0"}, "label2id": {"LABEL_0": 0}})
     fresh = VitaClipForVideoClassification._from_config(config, attn_implementation=model.config._attn_implementation)
-    fresh.load_state_dict(split_tensors(model)[1], strict=False)  # all but the prompts
+    outcome = fresh.load_state_dict(split_tensors(model)[1], strict=False)
+    if outcome.unexpected_keys or set(outcome.missing_keys) != set(split_tensors(fresh)[0]):
+        raise CheckpointError(f"{name}: the weights of its CLIP do not fit: {str(outcome)[:300]}")
     return fresh
 
 
