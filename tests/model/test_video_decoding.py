@@ -233,7 +233,7 @@ def broken(folder, sparse):
     start = whole.index(b"mdat") + 4
     length = struct.unpack(">I", whole[start - 8 : start - 4])[0] - 8
     middle[start + length // 2 : start + length * 2 // 3] = bytes(length * 2 // 3 - length // 2)
-    for at in np.random.default_rng(0).integers(start + length // 3, start + length - 9, 20):
+    for at in np.random.default_rng(0).integers(start + length // 2, start + length - 9, 20):
         scattered[at] ^= 0x55
     contents = {"empty": b"", "garbage": np.random.default_rng(0).bytes(50_000)}
     contents |= {"header_only": fast[: fast.index(b"mdat") + 8], "truncated": fast[: len(fast) * 6 // 10]}
