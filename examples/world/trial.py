@@ -51,6 +51,7 @@ SAVE_EVERY = 100
 BLEND = 0.5  # of `blended`: each `vita` is tested a second time
 NAMES = [*SYSTEMS, "blended"]
 DRAWN_AT_ONCE = 50
+CHECK = 3  # the replicate that checks what is said of the others; it is in no interval
 
 
 def grid(things: list[str], motions) -> list[Scene]:
@@ -306,11 +307,13 @@ def interval(values: list[float]) -> str:
     return f"{np.mean(values):.1%}" + (f" ± {half_width(values):.1%}" if len(values) > 1 else "")
 
 
-def read_points(folder: Path) -> dict[tuple[str, float], dict[int, list[dict]]]:
-    """The tested points of each system and rate, by replicate."""
+def read_points(folder: Path, check: bool = False) -> dict[tuple[str, float], dict[int, list[dict]]]:
+    """The tested points of each system and rate, by replicate: of the one that checks, or of all others."""
     runs: dict = defaultdict(dict)
     for path in sorted(folder.glob("*.json")):
         record = json.loads(path.read_text())
+        if (record["replicate"] == CHECK) != check:
+            continue
         runs[record["system"], record["rate"] or 0][record["replicate"]] = record["points"]
         if "blended" in record:
             runs["blended", record["rate"]][record["replicate"]] = record["blended"]
@@ -343,6 +346,18 @@ def report(folder: Path) -> str:
             cells = [cell(own, f"{name}, {kind}") for name in names]
             if {*cells} != {"–"}:
                 lines.append(f"| {system} | {rate:g} | {len(own)} | {' | '.join(cells)} |")
+    checks = read_points(folder, check=True)
+    if checks:
+        lines += [
+            f"\n| replicate {CHECK} | rate | figures | in the interval of the others |",
+            "| --- |" + " ---: |" * 3,
+        ]
+    for (system, rate), own in checks.items():
+        others, inside = list(runs.get((system, rate), {}).values()), []
+        for measure in measures_of(own[CHECK]) if len(others) > 1 else ():
+            values = [each[-1][measure] for each in others]
+            inside.append(abs(own[CHECK][-1][measure] - np.mean(values)) <= half_width(values))
+        lines.append(f"| {system} | {rate:g} | {len(inside)} | {sum(inside)} |")
     return "\n".join(lines)
 
 
@@ -381,8 +396,8 @@ def draw(folder: Path) -> Figure:
 
 
 def compare_systems(folder: Path, one: str, other: str) -> str:
-    """What rules 1 and 3 of the protocol say of two systems, for each measure that both have."""
-    runs, supervised = read_points(folder), "trained, label"
+    """What rules 1 and 3 of the protocol say of two systems, for each measure that both have, and the check."""
+    runs, checks, supervised = read_points(folder), read_points(folder, check=True), "trained, label"
     near, rises = {}, {}
     for name in (one, other):
         own = {rate: points for (system, rate), points in runs.items() if system == name}
@@ -392,7 +407,9 @@ def compare_systems(folder: Path, one: str, other: str) -> str:
         near[name] = {rate: own[rate] for rate, mean in means.items() if mean >= max(means.values()) - 0.02}
         rises[name] = [each for points in near[name].values() for each in points.values() if len(each) > 1]
     first, second = (measures_of(next(iter(next(iter(near[name].values())).values()))) for name in (one, other))
-    lines = [f"| {one} − {other} | smallest | largest | said | converged |", "| --- | ---: | ---: | --- | --- |"]
+    lines = [f"| {one} − {other} | smallest | largest | said | converged | replicate {CHECK} |"]
+    lines += ["| --- | ---: | ---: | --- | --- | --- |"]
+    checked = [[checks[name, rate][CHECK][-1] for rate in near[name] if (name, rate) in checks] for name in near]
     for measure in (name for name in first if name in second):
         ends = []
         for a in near[one].values():
@@ -401,7 +418,10 @@ def compare_systems(folder: Path, one: str, other: str) -> str:
                 ends += [np.mean(gaps) - half_width(gaps), np.mean(gaps) + half_width(gaps)]
         said = one if min(ends) > 0 else other if max(ends) < 0 else "not decided"
         added = [np.mean([each[-1][measure] - each[0][measure] for each in own]) for own in rises.values() if own]
-        lines.append(f"| {measure} | {min(ends):.1%} | {max(ends):.1%} | {said} | {max(added, default=0) < 0.01} |")
+        again = [a[measure] - b[measure] for a in checked[0] for b in checked[1]]
+        check = f"{min(again):.1%} to {max(again):.1%}" if again else "–"
+        converged = max(added, default=0) < 0.01
+        lines.append(f"| {measure} | {min(ends):.1%} | {max(ends):.1%} | {said} | {converged} | {check} |")
     return "\n".join(lines)
 
 

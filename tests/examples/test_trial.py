@@ -105,8 +105,8 @@ def test_blended_features_are_those_of_both(small):
 def test_what_may_be_said_of_two_systems(tmp_path):
     """By hand: gaps of 10, 11 and 12 points have a half width of 4.30 · 1 / √3 = 2.48 points."""
 
-    def compared(rate, supervised, unseen, rise, system="vita", spread=0.01) -> str:
-        for number in range(3):
+    def compared(rate, supervised, unseen, rise, system="vita", spread=0.01, numbers=range(3)) -> str:
+        for number in numbers:
             last = {"step": 2, "trained, label": supervised, "unseen pairs, label": unseen + number * spread}
             first = last | {"step": 1, "unseen pairs, label": last["unseen pairs, label"] - rise}
             record = {"system": system, "rate": rate, "replicate": number, "points": [first, last]}
@@ -115,7 +115,16 @@ def test_what_may_be_said_of_two_systems(tmp_path):
 
     compared(1e-4, 0.9, 0.2, 0.0, "vifi", spread=0.0)
     compared(1e-3, 0.90, 0.30, 0.005)  # the other rate's 80% is more than 2 points below: not compared
-    assert "| unseen pairs, label | 8.5% | 13.5% | vita | True |" in compared(1e-2, 0.80, 0.10, 0.0)
-    assert "| unseen pairs, label | -11.5% | 13.5% | not decided | True |" in compared(1e-2, 0.89, 0.10, 0.0)
-    assert "| vita | False |" in compared(1e-2, 0.89, 0.40, 0.05)
+    assert "| unseen pairs, label | 8.5% | 13.5% | vita | True | – |" in compared(1e-2, 0.80, 0.10, 0.0)
+    assert "| unseen pairs, label | -11.5% | 13.5% | not decided | True | – |" in compared(1e-2, 0.89, 0.10, 0.0)
+    assert "| vita | False | – |" in compared(1e-2, 0.89, 0.40, 0.05)
     assert "| vita | 0.001 | 3 | 90.0% ± 0.0% (+0.0%) | 31.0% ± 2.5% (+0.5%) |" in trial.report(tmp_path)
+    # Replicate 3 is in no interval; 34% is outside 31.0 ± 2.5 and 32% inside; 90% is what all have.
+    compared(1e-4, 0.9, 0.2, 0.0, "vifi", spread=0.0, numbers=[3])
+    compared(1e-3, 0.9, 0.28, 0.0, numbers=[3], spread=0.02)  # 34%
+    report = trial.report(tmp_path)
+    assert "| vita | 0.001 | 3 | 90.0% ± 0.0% (+0.0%) | 31.0% ± 2.5% (+0.5%) |" in report
+    assert "\n| vita | 0.001 | 2 | 1 |" in report and "\n| vifi | 0.0001 | 2 | 2 |" in report
+    last = compared(1e-3, 0.9, 0.29, 0.0, numbers=[3])  # 32%
+    assert "\n| vita | 0.001 | 2 | 2 |" in trial.report(tmp_path)
+    assert "| vita | False | 12.0% to 12.0% |" in last
