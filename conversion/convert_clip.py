@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.image_utils import PILImageResampling
 from transformers.utils.hub import cached_file
 
@@ -125,9 +125,7 @@ def from_transformers(source: str, revision: str | None, prompts: dict[str, dict
     except (pickle.UnpicklingError, SafetensorError, StrictDataclassError) as error:
         reason = f"damaged, no plain tensors, or wrong settings ({one_line(error)})"
         raise ValueError(f"`source` {source}: {reason}.") from error
-    check_complete(source, info, prompt_names(model), unexpected=False)
-    if info["unexpected_keys"]:
-        raise ValueError(f"`source` {source}: no place in the model for {original.listed(info['unexpected_keys'])}.")
+    check_complete(source, info, prompt_names(model))
     original.as_float32({name: t for name, t in model.state_dict().items() if name not in prompt_names(model)}, {}, "")
     model.config.name_or_path = ""
     return model
@@ -292,7 +290,7 @@ def convert_clip(
     in_transformers_format = Path(source).suffix not in STATE_DICTS and find_file(source, "config.json", revision)
     own = tokenizer is None and in_transformers_format
     tokenizer = source if own else tokenizer or original.OPENAI_TOKENIZER
-    tokens = original.load_tokenizer(tokenizer, revision if own else None)
+    tokens = AutoTokenizer.from_pretrained(tokenizer, revision=revision if own else None)
     torch.manual_seed(seed)  # the new prompts
     known = {"activation": activation, "vision_heads": vision_heads, "text_heads": text_heads}
     if in_transformers_format:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import AutoTokenizer
 from transformers.image_utils import PILImageResampling
 
 from vitaclip_hf import VitaClipConfig, VitaClipModel
@@ -160,7 +161,7 @@ def convert_original(
         trained |= {len(context)} if context.ndim == 3 else set()
         if trained != {len(names)}:
             raise ValueError(f"`classes` names {len(names)} classes, but the checkpoint was trained on {max(trained)}.")
-        tokens = original.load_tokenizer(tokenizer)
+        tokens = AutoTokenizer.from_pretrained(tokenizer)
         config = read_config(weights, names, tokens, {"vision": vision_heads, "text": text_heads}, context_position)
         ids = tokenize_classes(names, tokens, config.text_config)["class_input_ids"]
         check_class_names(weights, names, ids, weights["textual.token_embedding.weight"])

@@ -1,7 +1,6 @@
 """Reads checkpoints of other formats without executing code in them, and renames their weights without losing one."""
 
 import re
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,11 +9,10 @@ from typing import Any
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors.torch import load_file
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from vitaclip_hf import VitaClipConfig, VitaClipModel, VitaClipProcessor, VitaClipVideoProcessor
 from vitaclip_hf.loading.checkpoint import save_checkpoint
-from vitaclip_hf.loading.guards import check_processor, prompt_names
+from vitaclip_hf.loading.guards import check_complete, check_processor, compare_shapes, prompt_names
 from vitaclip_hf.model.shown_names import one_line
 
 
@@ -30,15 +28,6 @@ OPENAI_BLOCK = {
     r"attn\.in_proj_": "self_attn.in_proj.",
 }
 TRANSPOSED = ("visual_projection.weight", "text_projection.weight")
-
-
-def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
-    """The tokenizer of a folder or Hub id; an `OSError` names the argument."""
-    try:
-        return AutoTokenizer.from_pretrained(name, revision=revision)
-    except OSError as error:
-        reason = f"cannot be loaded or downloaded ({one_line(error, 150)} …)"
-        raise OSError(f"`tokenizer` {name}: {reason}; give a folder or id of CLIP's tokenizer.") from error
 
 
 def load_tensors(path: Path, argument: str) -> dict[str, torch.Tensor]:
@@ -59,12 +48,11 @@ def load_tensors(path: Path, argument: str) -> dict[str, torch.Tensor]:
     if not path.is_file():
         raise ValueError(f"{where}: no such file.")
     is_safe = path.suffix == ".safetensors"
-    if not is_safe:
-        _check_archive(path, where)
     try:
         content = load_file(path) if is_safe else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises nearly anything for a damaged file
-        kind = "damaged or not safetensors" if is_safe else "not a checkpoint of plain tensors, nothing else is loaded"
+        advice = "of OpenAI's .pt files, which hold code, give the Hub id, such as openai/clip-vit-base-patch16"
+        kind = "damaged or not safetensors" if is_safe else f"not a checkpoint of plain tensors; {advice}"
         raise ValueError(f"{where}: {kind} ({one_line(error)}).") from error
     for wrapping in ("model", "state_dict"):  # of the released code, of open_clip's and MetaCLIP's trainers
         content = content.get(wrapping, content) if isinstance(content, dict) else content
@@ -84,22 +72,6 @@ def load_tensors(path: Path, argument: str) -> dict[str, torch.Tensor]:
     if wrong:
         raise ValueError(f"{where}: no plain tensors (empty, sparse, quantized or expanded): {listed(wrong)}.")
     return tensors
-
-
-def _check_archive(path: Path, where: str) -> None:
-    """Refuses TorchScript, and archives that would grow: `torch.save` stores its parts as they are."""
-    try:
-        parts = zipfile.ZipFile(path).infolist() if zipfile.is_zipfile(path) else []
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError):
-        return  # torch says what is wrong
-    if any("/code/" in part.filename or part.filename.endswith("constants.pkl") for part in parts):
-        raise ValueError(
-            f"{where}: a TorchScript archive (as OpenAI publishes). It holds code, which is not executed here. Give "
-            "the Hub id of the same weights, such as openai/clip-vit-base-patch16. Or, if you trust the file, save its "
-            "plain weights: torch.save(torch.jit.load(FILE, 'cpu').state_dict(), 'plain.pt')."
-        )
-    if sum(part.file_size for part in parts) > path.stat().st_size:
-        raise ValueError(f"{where}: not a checkpoint of plain tensors (its parts are compressed).")
 
 
 def listed(names: Iterable[str]) -> str:
@@ -267,14 +239,9 @@ def filled_model(config: VitaClipConfig, weights: Mapping[str, torch.Tensor], ne
     """
     with torch.device("meta"):  # before memory is taken for sizes that the weights only claim
         empty = VitaClipModel(config)
-    new = set(prompt_names(empty)) if new_prompts else set()
-    expected = {name: tensor.shape for name, tensor in empty.state_dict().items() if name not in new}
-    surplus = weights.keys() - expected.keys()  # such as a prompt of some layers only
-    if surplus:
-        raise ValueError(f"these weights have no place in a model of this kind: {listed(surplus)}.")
-    wrong = [name for name, shape in expected.items() if name not in weights or weights[name].shape != shape]
-    if wrong:
-        raise ValueError(f"the checkpoint does not fill these weights, or gives them another shape: {listed(wrong)}.")
+    new = prompt_names(empty) if new_prompts else set()
+    shapes = {name: list(tensor.shape) for name, tensor in weights.items()}
+    check_complete("the checkpoint", compare_shapes(shapes, empty.state_dict()), new)
     model = VitaClipModel(config)
     model.load_state_dict(weights, strict=not new)
     return model

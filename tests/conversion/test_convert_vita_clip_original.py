@@ -135,7 +135,7 @@ EMBEDDING, POSITIONS = "module.textual.token_embedding.weight", "module.textual.
         ("module.visual.extra", torch.zeros(2), "have no place.*visual.extra"),
         ("module.visual.ln_post.weight", None, "post_layernorm.weight"),
         ("module.prompt_learner.ctx", None, "lacks prompt_learner.ctx"),
-        ("module.visual.blocks.0.summary_ln.weight", None, "no place in a model of this kind.*summary"),
+        ("module.visual.blocks.0.summary_ln.weight", None, "summary.* has no place"),
         (EMBEDDING, lambda table: table[:5], "tower has 5 tokens"),
         # Tensors without an entry can claim any size: these took 8 GB for each class.
         (POSITIONS, torch.zeros(10**9, 0), "no plain tensors .empty.*positional"),

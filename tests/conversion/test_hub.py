@@ -210,8 +210,6 @@ def test_a_folder_that_computes_something_else_is_not_published(
     assert re.search("without the package: logits differ", error_line(capsys))
     with pytest.raises(ValueError, match="runs/missing: no such folder"):  # paths may be strings
         publish.publish("runs/missing", "ORG/NAME", output=str(tmp_path / "out"))
-    with pytest.raises(ValueError, match="`max_shard_size` 5: give a size such as 5GB"):
-        publish.publish(checkpoint, "ORG/NAME", max_shard_size=5)
     views = load_checkpoint(checkpoint)
     views.processor.video_processor.num_views = 2
     save_checkpoint(views.model, views.processor, tmp_path / "views")
@@ -355,29 +353,16 @@ def test_bad_checkpoints_are_one_line(unchecked, checkpoint, capsys, tmp_path):
     assert not (tmp_path / "executed").exists()
 
 
-def test_links_out_of_the_folder_are_not_followed(unchecked, checkpoint, capsys, tmp_path):
-    (tmp_path / "secret").write_text("title: mine\n")
-    folder = changed(checkpoint, tmp_path / "linked", card__yaml=None)
-    (folder / "card.yaml").symlink_to(tmp_path / "secret")
-    assert run_publish(folder, "--output", tmp_path / "out") == 2
-    assert str(folder / "card.yaml") in error_line(capsys) and not (tmp_path / "out").exists()
-    (folder / "card.yaml").unlink()
-    (folder / "own.yaml").write_text("title: ours\n")
-    (folder / "card.yaml").symlink_to("own.yaml")
-    assert run_publish(folder, "--output", tmp_path / "out") == 0
-    assert "# ours" in (tmp_path / "out" / "README.md").read_text()
-
-
 def test_bad_options_are_one_line(unchecked, checkpoint, capsys, tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")  # another folder cannot take the place of the current one
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("mine")
-    wrong = {"--max-shard-size": ("5XB", "GB"), "--output": (tmp_path / "full", ".")}
-    for option, value in ((option, value) for option, values in wrong.items() for value in values):
-        assert run_publish(checkpoint, option, value) == 2
+    for value in (tmp_path / "full", "."):
+        assert run_publish(checkpoint, "--output", value) == 2
         error = error_line(capsys)
-        assert option in error and str(value) in error
+        assert "--output" in error and str(value) in error
+    assert run_publish(checkpoint, "--max-shard-size", "5XB") == 2 and "XB" in error_line(capsys)
 
 
 def test_prompts_alone_are_published_as_a_whole_model(unchecked, checkpoint, published, tmp_path):

@@ -1,6 +1,5 @@
 """The one loader of checkpoints: Vita-CLIP, prompts saved alone, CLIP with new prompts, other dual encoders."""
 
-import inspect
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,19 +26,20 @@ from .families import check_methods, own_parts
 from .guards import (
     INDEX,
     LOADING_ERRORS,
+    MAX_NEW,
     WEIGHTS,
     CheckpointError,
     check_amount,
     check_complete,
     check_files,
     check_processor,
-    check_sizes,
     check_utf8,
     find_file,
     hub_answers,
     hub_arguments,
     number_type,
     prompt_names,
+    quietly,
 )
 from .prompts_alone import find_prompts_alone, fingerprint_of_tensors, load_prompts
 
@@ -133,8 +133,7 @@ def load_checkpoint(
     name = str(name)
     if kwargs.get("subfolder") and os.path.isdir(name):
         name = os.path.join(name, kwargs.pop("subfolder"))
-    old = kwargs.pop("torch_dtype", None)  # transformers' former name of it
-    if (dtype := number_type(old if dtype is None else dtype)) is not None:
+    if (dtype := number_type(dtype)) is not None:
         kwargs["dtype"] = dtype
     any_model = model_class is None and not accept_clip
     model_class = model_class or VitaClipModel
@@ -148,7 +147,7 @@ def load_checkpoint(
         if any_model and not isinstance(config, VitaClipConfig):
             kind = "encoder"
             kwargs["use_safetensors"] = asked  # those of 2022 have PyTorch's file alone, of which only tensors are read
-            check_amount(name, config, hub)
+            check_amount(name, config, AutoModel.from_config, hub)
             kwargs |= {"output_loading_info": True, "adapter_kwargs": dict(hub)}  # AutoModel loses them there
             model, info = AutoModel.from_pretrained(name, config=config, **kwargs)
             check_complete(name, info, unexpected=False)
@@ -190,10 +189,11 @@ def _load_whole(
 ) -> VitaClipModel:
     """A whole Vita-CLIP, or a stock CLIP with new prompts; complete, or a CheckpointError."""
     if kwargs.get("use_safetensors"):
-        check_sizes(name, config, model_class, hub, new=None if stock else ())
+        check_amount(name, config, model_class, hub, MAX_NEW if stock else 0)
     # check_complete names weights of another shape, which transformers' own error does not do.
     kwargs = {"output_loading_info": True, "ignore_mismatched_sizes": True} | kwargs
-    model, info = model_class.from_pretrained(name, config=config, **kwargs)
+    with quietly():  # what transformers reports, the error names
+        model, info = model_class.from_pretrained(name, config=config, **kwargs)
     check_complete(name, info, prompt_names(model) if stock else (), unexpected=not stock)
     listing = find_file(name, CHECKSUMS_FILE, hub)
     if listing is not None:
@@ -231,7 +231,7 @@ def _load_processor(name: str, model: Any, kind: str, hub: dict[str, Any]) -> An
 
 
 def save_checkpoint(
-    model: VitaClipModel, processor: VitaClipProcessor | None, folder: str | Path, **kwargs: Any
+    model: VitaClipModel, processor: VitaClipProcessor | None, folder: str | Path, max_shard_size: str = "50GB"
 ) -> None:
     """
     Saves a model with its processor, and the checksums of the weights.
@@ -240,18 +240,11 @@ def save_checkpoint(
         model: as for `save_pretrained`.
         processor (*optional*): saved beside it.
         folder: where to.
-        kwargs: for the model's `save_pretrained`, such as `max_shard_size`.
-
-    Raises:
-        TypeError: an argument that `save_pretrained` does not have, or `push_to_hub`.
+        max_shard_size: of the weights, as for `save_pretrained`.
     """
-    known = inspect.signature(model.save_pretrained).parameters
-    for name, value in kwargs.items():
-        if name not in known or (name == "push_to_hub" and value):
-            raise TypeError(f"`{name}` cannot be used here; `vitaclip publish` sends a saved folder to the Hub.")
     for file in (CHECKSUMS_FILE, INDEX):  # a stopped save leaves none, not a wrong one
         Path(folder, file).unlink(missing_ok=True)
-    model.save_pretrained(folder, **kwargs)
+    model.save_pretrained(folder, max_shard_size=max_shard_size)
     if Path(folder, INDEX).exists():  # shards, in whose place a whole file of an earlier save would be loaded
         Path(folder, WEIGHTS).unlink(missing_ok=True)
     if processor is not None:

@@ -34,10 +34,11 @@ from ..version import __version__
 from .guards import (
     INDEX,
     LOADING_ERRORS,
+    MAX_NEW,
     WEIGHTS,
     CheckpointError,
+    check_amount,
     check_complete,
-    check_sizes,
     compare_shapes,
     find_file,
     hub_arguments,
@@ -204,8 +205,7 @@ def load_prompts(
         CheckpointError: files that are missing, damaged, of a newer format or do not fit the configuration; or another
             base than the one beneath the prompts.
     """
-    hub, old = hub_arguments(kwargs), kwargs.pop("torch_dtype", None)
-    dtype = number_type(old if dtype is None else dtype)
+    hub, dtype = hub_arguments(kwargs), number_type(dtype)
     kwargs = {name: value for name, value in kwargs.items() if name not in hub}
     attention = {name: kwargs.pop(name) for name in ("attn_implementation",) if name in kwargs}  # for the model itself
     try:
@@ -226,7 +226,7 @@ def load_prompts(
     advice = f"pass `base`, or write the right folder or id as `base_model` into {PROMPT_CONFIG_FILE}"
     try:
         if use_safetensors:
-            check_sizes(base, config, model_class, hub, new=None)
+            check_amount(base, config, model_class, hub, MAX_NEW)
         with quietly():  # transformers warns that the prompts are new
             model, info = model_class.from_pretrained(
                 base,

@@ -5,11 +5,7 @@ import ipaddress
 import os
 import re
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent import futures
-from contextlib import suppress
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -118,56 +114,30 @@ def _located(source: Any, options: ReadOptions) -> tuple[str, str | bytes]:
 
 def download(url: str, options: ReadOptions) -> bytes:
     """The body of an http(s) address, within the limits of the options; redirects lead to http(s) addresses only."""
-    body: futures.Future[bytes] = futures.Future()
-    end = time.monotonic() + (options.download_seconds or float("inf"))
-    sockets: list[socket.socket] = []
-
-    def trace(event: str, values: dict[str, Any]) -> None:
-        if time.monotonic() > end:  # nobody waits any more
-            raise futures.TimeoutError
-        stream: Any = values.get("return_value")
-        if hasattr(stream, "get_extra_info"):
-            sockets.append(stream.get_extra_info("socket"))
-
-    def receive() -> None:
-        try:
-            body.set_result(b"".join(_blocks(url, options, trace)))
-        except Exception as error:  # raised again by `result`
-            body.set_exception(error)
-
-    # A thread, since looking up names and headers that trickle in have no time limit of their own.
-    threading.Thread(target=receive, daemon=True).start()
-    try:
-        return body.result(options.download_seconds)
-    except futures.TimeoutError as error:
-        for connection in sockets:  # which ends the thread
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-        reason = f"it is not complete after {options.download_seconds:g} s"
-        advice = "Raise `download_seconds`, or download the file yourself."
-        raise failure(url, reason, "download", advice) from error
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as error:  # ValueError: a malformed address
-        raise failure(url, error, "download", "Check the address and the connection.") from error
-
-
-def _blocks(url: str, options: ReadOptions, trace: Callable) -> Iterator[bytes]:
-    limit, size = options.max_download_bytes, 0
+    limit, seconds = options.max_download_bytes, options.download_seconds or float("inf")
+    end, size, blocks = time.monotonic() + seconds, 0, []
     client = httpx.Client(
-        timeout=min(SILENT_SECONDS, options.download_seconds or SILENT_SECONDS),
+        timeout=min(SILENT_SECONDS, seconds),
         headers={"Accept-Encoding": "identity"},
         follow_redirects=True,
         max_redirects=MAX_REDIRECTS,
         trust_env=options.allow_private_addresses,  # a proxy could be asked for private addresses
         transport=None if options.allow_private_addresses else _PublicTransport(),
     )
-    with client, client.stream("GET", url, extensions={"trace": trace}) as response:
-        response.raise_for_status()
-        for block in response.iter_bytes():
-            size += len(block)
-            if limit is not None and size > limit:
-                advice = "Download it yourself, or raise `max_download_bytes`."
-                raise failure(url, f"it has more than {limit:,} bytes", "download", advice, VideoTooLargeError)
-            yield block
+    try:
+        with client, client.stream("GET", url) as response:
+            response.raise_for_status()
+            for block in response.iter_bytes():
+                blocks.append(block)
+                size += len(block)
+                if limit is not None and size > limit:
+                    advice = "Download it yourself, or raise `max_download_bytes`."
+                    raise failure(url, f"it has more than {limit:,} bytes", "download", advice, VideoTooLargeError)
+                if time.monotonic() > end:
+                    raise TimeoutError(f"it is not complete after {seconds:g} s (raise `download_seconds`)")
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as error:  # ValueError: a malformed address
+        raise failure(url, error, "download", "Check the address and the connection.") from error
+    return b"".join(blocks)
 
 
 class _PublicTransport(httpx.HTTPTransport):
