@@ -34,7 +34,6 @@ class ArgumentParser(HfArgumentParser):
 
     Args:
         dataclass_types: dataclasses of arguments.
-        renamed (`dict[str, str]`, *optional*): old names of arguments and their new ones, for hints.
         kwargs: of `HfArgumentParser`.
 
     Attributes:
@@ -45,10 +44,9 @@ class ArgumentParser(HfArgumentParser):
     chosen: dict[str, Any]
     typed: dict[str, Any]
 
-    def __init__(self, dataclass_types, renamed: dict[str, str] | None = None, **kwargs):
+    def __init__(self, dataclass_types, **kwargs):
         super().__init__(dataclass_types, formatter_class=_HelpFormatter, allow_abbrev=False, **kwargs)
         self.add_argument("--help-all", action="help", help=SUPPRESS)  # as the commands' own help names it
-        self.renamed = renamed or {}
         self.names = {item.name for kind in self.dataclass_types for item in fields(kind) if item.init}
         for action in self._actions:
             action.option_strings.sort(key=lambda spelling: "_" in spelling)  # hyphens first: help shows the first one
@@ -57,10 +55,6 @@ class ArgumentParser(HfArgumentParser):
 
     def error(self, message: str):
         raise ValueError(message)
-
-    def hint(self, name: str) -> str:
-        """For an unknown name: its new one, or the nearest."""
-        return f"; use {self.renamed[name]!r}" if name in self.renamed else nearest_names(name, self.names)
 
     def parse(self, arguments: list[str], values: dict[str, Any] | None = None) -> tuple:
         """
@@ -92,13 +86,13 @@ class ArgumentParser(HfArgumentParser):
         namespace, unknown = self.parse_known_args(arguments, namespace)
         if unknown:
             name = unknown[0].split("=")[0].lstrip("-").replace("-", "_")
-            raise ValueError(f"unknown argument {unknown[0]!r:.200}{self.hint(name)}")
+            raise ValueError(f"unknown argument {unknown[0]!r:.200}{nearest_names(name, self.names)}")
         return {name: value for name, value in vars(namespace).items() if value is not UNSET}
 
     def _typed(self, name: str, value: Any) -> Any:
         """A value of a file, read as on the command line: YAML reads 4e-4 as a string."""
         if name not in self.names:
-            raise ValueError(f"unknown field {name!r:.100}{self.hint(name)}")
+            raise ValueError(f"unknown field {name!r:.100}{nearest_names(name, self.names)}")
         if value is None and self.get_default(name) is None:  # takes back a value of the recipe that this one extends
             return None
         items = value if isinstance(value, list) else [value]

@@ -21,7 +21,13 @@ from tqdm import tqdm
 from world import Poses, draw_videos, trajectories
 
 from vitaclip_hf import load_checkpoint
-from vitaclip_hf.library.relevance import METHODS, attention_of_class_tokens, cosines_of, leave_one_out, processed
+from vitaclip_hf.library.relevance import (
+    attention_of_class_tokens,
+    cosines_of,
+    integrated_gradients,
+    leave_one_out,
+    processed,
+)
 
 
 DEMO = Path(__file__).resolve().parent
@@ -75,9 +81,9 @@ class Judge:
         return processed(self.video_processor, video.permute(0, 3, 1, 2)).to(self.model.device)
 
     def maps(self, video: torch.Tensor, label: str) -> dict[str, torch.Tensor]:
-        """Relevance by every method, and two comparisons; each sums to 1."""
+        """Relevance, and two comparisons; each sums to 1."""
         pixels = self.pixels(video)
-        maps = {name: method(self.model, pixels, self.embeds[label]) for name, method in METHODS.items()}
+        maps = {"integrated gradients": integrated_gradients(self.model, pixels, self.embeds[label])}
         attended = attention_of_class_tokens(self.model, pixels)["patch_attention"]
         plain = pixels.flatten(2).median(-1).values[..., None, None]
         size = self.model.config.vision_config.patch_size
@@ -161,8 +167,7 @@ def frame_relevances(model, pixels: torch.Tensor, embed: torch.Tensor) -> dict[s
         "replaced by a plain frame": whole - torch.stack([cosines_of(model, part[None], embed)[0] for part in blank]),
         "left out of the mean": whole - torch.nn.functional.cosine_similarity(pooled, embed[None]),
         "its part of the mean": features @ embed / length / features.mean(0).norm(),
-        "gradient x attention, sum": METHODS["gradient_attention"](model, pixels, embed).sum((1, 2)),
-        "integrated gradients, sum": METHODS["integrated_gradients"](model, pixels, embed).sum((1, 2)),
+        "integrated gradients, sum": integrated_gradients(model, pixels, embed).sum((1, 2)),
     }
 
 

@@ -14,7 +14,13 @@ from world import trajectories
 
 from vitaclip_hf.cli.main import main
 from vitaclip_hf.library import relevance as relevance_module
-from vitaclip_hf.library.relevance import KINDS_OF_TOKENS, METHODS, attention_of_class_tokens, explain, leave_one_out
+from vitaclip_hf.library.relevance import (
+    KINDS_OF_TOKENS,
+    attention_of_class_tokens,
+    explain,
+    integrated_gradients,
+    leave_one_out,
+)
 from vitaclip_hf.library.relevance_picture import BARS_HEIGHT, draw_relevance
 
 
@@ -64,7 +70,7 @@ def test_integrated_gradients_add_up_to_what_the_cosine_gains(monkeypatch):
     """The axiom of completeness (arXiv 1703.01365): they sum to the difference from the plain frames."""
     model, clip, embed = tiny_model(), random_clip(), random_embed()
     monkeypatch.setattr(relevance_module, "normalised", lambda values: values)
-    found = METHODS["integrated_gradients"](model, clip, embed, steps=32)
+    found = integrated_gradients(model, clip, embed, steps=32)
     plain = torch.stack([torch.stack([channel.median() for channel in frame]) for frame in clip])
     plain = plain[:, :, None, None].expand_as(clip)
     with torch.no_grad():
@@ -73,11 +79,10 @@ def test_integrated_gradients_add_up_to_what_the_cosine_gains(monkeypatch):
     assert float(found.sum()) * patch_pixels == pytest.approx(float(gain), rel=0.03) and abs(gain) > 1e-4
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_maps_are_shares_and_leave_the_model_as_it_was(name):
+def test_maps_are_shares_and_leave_the_model_as_it_was():
     model = tiny_model()
     before = model.vision_model.config._attn_implementation
-    found = METHODS[name](model, random_clip(), random_embed())
+    found = integrated_gradients(model, random_clip(), random_embed())
     assert found.shape == (4, 4, 4) and float(found.min()) >= 0 and float(found.sum()) == pytest.approx(1)
     assert model.vision_model.config._attn_implementation == before
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -150,7 +155,7 @@ def test_explain_a_video(explained, checkpoint):
 
 
 def test_without_a_label_the_best_of_its_own_classes(checkpoint):
-    found = explain(checkpoint, VIDEO, method="gradient_attention")
+    found = explain(checkpoint, VIDEO)
     pixels = checkpoint.processor(videos=str(VIDEO), return_tensors="pt")["pixel_values_videos"]
     with torch.no_grad():
         video = checkpoint.model.get_video_features(pixels).pooler_output[0]
@@ -171,10 +176,8 @@ def test_picture_shows_what_was_found(explained):
         assert bars[kind] == pytest.approx((BARS_HEIGHT * explained.attention[kind]).tolist(), abs=1e-6)
 
 
-def test_command_writes_picture_or_numbers(checkpoint, tmp_path, capsys):
-    explained = explain(checkpoint, VIDEO, LABEL, method="gradient_attention")
-    command = ["explain", str(VIDEO), "--model", str(DEMO / "checkpoint"), "--label", LABEL]
-    command += ["--method", "gradient_attention", "--output"]
+def test_command_writes_picture_or_numbers(explained, tmp_path, capsys):
+    command = ["explain", str(VIDEO), "--model", str(DEMO / "checkpoint"), "--label", LABEL, "--output"]
     assert main([*command, str(tmp_path / "grid.png")]) == main([*command, str(tmp_path / "grid.json")]) == 0
     most = explained.frames[int(explained.frame_relevance.argmax())]
     assert f"{LABEL}: cosine {explained.cosine:.3f}; frame {most} adds most; " in capsys.readouterr().out

@@ -14,10 +14,9 @@ def parse_arguments(arguments: list[str], context: typer.Context | None = None) 
     """The arguments of a command line, and the fields of protocol and reading that it changes."""
     from ..arguments import ArgumentParser
     from ..evaluation import run
-    from ..evaluation.protocols import OLD_NAMES
 
     groups = (run.EvaluationArguments, run.Changes)
-    parser = ArgumentParser(groups, renamed=OLD_NAMES, prog="vitaclip evaluate", description=run.__doc__)
+    parser = ArgumentParser(groups, prog="vitaclip evaluate", description=run.__doc__)
     if context is not None:
         context.obj = {name: option(name) for name in parser.names}  # for messages
     parsed, changes = parser.parse(arguments)

@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -26,10 +26,6 @@ def explain(
         typer.Option(metavar="TEXT", help="What to look for. Default: the best of the checkpoint's own classes."),
     ] = None,
     template: Template = None,
-    method: Annotated[
-        Literal["integrated-gradients", "gradient-attention"],
-        typer.Option(help="How the relevance of patches is found."),
-    ] = "integrated-gradients",
     on_damage: OnDamage = None,
     device: Device = None,
 ) -> int:
@@ -49,9 +45,7 @@ def explain(
 
     checkpoint = loaded_checkpoint(model, device, vita_clip=True)
     try:
-        relevance = explained(
-            checkpoint, video, label, template or "{}", method=method.replace("-", "_"), on_damage=on_damage
-        )
+        relevance = explained(checkpoint, video, label, template or "{}", on_damage=on_damage)
     except VideoDecodingError as error:
         print(f"vitaclip explain: {one_line(error)}", file=sys.stderr)
         return 1

@@ -8,11 +8,7 @@ from ..data.metrics import METRICS
 from ..data.text_files import content_errors, read_json
 from ..model.video_inputs import SETTINGS
 from .accuracies import mean_and_std
-from .protocols import OLD_NAMES, EvaluationError
-
-
-# What `results.json` must have, and what must be in each of these tables.
-REQUIRED = {"protocol": {"name"}, "model": {"name", "sha256", "dtype"}, "splits": set()}
+from .protocols import EvaluationError
 
 
 def results_file(path: Path | str) -> Path:
@@ -28,11 +24,9 @@ def read_results(file: Path | str) -> dict[str, Any]:
     """
     with content_errors(f"{file}: not the results.json of an evaluation", EvaluationError):
         content = read_json(results_file(file))
-        complete = all(content[table].keys() >= names for table, names in REQUIRED.items())
-        if not complete or "limited" not in content or not content["rows"].keys():
+        if not content["protocol"].keys() or not content["rows"].keys():
             raise ValueError("it is incomplete")
-        renamed = {OLD_NAMES.get(name, name): value for name, value in content["protocol"].items()}
-        return content | {"protocol": renamed}
+        return content
 
 
 def different_settings(*results: Mapping[str, Any]) -> list[str]:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow
 import pyarrow.parquet
 
 from ..data.metrics import METRICS, ranks_in_ranking
@@ -68,14 +67,7 @@ def read_predictions(folder: Path, row: str) -> dict[tuple[str, str], tuple[int,
         if f"{row}_ids" not in table.column_names:
             rows = [name.removesuffix("_ids") for name in table.column_names if name.endswith("_ids")]
             raise EvaluationError(f"{file}: has no row {row!r:.100}, only {', '.join(rows):.300}.")
-        types = {"split": pyarrow.string(), "path": pyarrow.string(), "label": pyarrow.int64()}
-        types[f"{row}_ids"] = pyarrow.list_(pyarrow.int64())
-        table = table.select(list(types)).cast(pyarrow.schema(types))
-        if any(table[name].null_count for name in ("split", "path", "label")):
-            raise ValueError("a split, path or label is missing")
-        split, path, label, ids = (table[name].to_pylist() for name in types)
-        for name in set(split):  # raises for a class or ranking that is cut short; splits have rankings of their length
-            np.array([ranking for own, ranking in zip(split, ids, strict=True) if own == name and ranking], np.int64)
+        split, path, label, ids = (table[name].to_pylist() for name in ("split", "path", "label", f"{row}_ids"))
     return dict(zip(zip(split, path, strict=True), zip(label, ids, strict=True), strict=True))
 
 

@@ -19,13 +19,6 @@ from ..model.frame_sampling import ClipSpecification
 PROTOCOLS_FOLDER = configuration_folder("protocols")
 PARTS = ("base", "novel")
 PART_FIELDS = ("base_classes", "novel_classes")
-# Clip settings have the names of `ClipSpecification`; files of earlier versions have these.
-OLD_NAMES = {
-    "frames": "num_frames",
-    "stride": "frame_stride",
-    "views": "num_views",
-    "spatial_views": "num_spatial_views",
-}
 CHOICES = {
     "task": ("zero-shot", "supervised", "few-shot", "base-to-novel"),
     "text": ("zero-shot", "supervised"),
@@ -232,7 +225,7 @@ OPTIONS = {
 def _typed(where: str, name: str, value: Any) -> Any:
     """A field's value in its type. YAML has lists for tuples, and reads split names such as `1` as numbers."""
     if name not in _TYPES:
-        hint = f"; use {OLD_NAMES[name]!r}" if name in OLD_NAMES else nearest_names(name, _TYPES)
+        hint = nearest_names(name, _TYPES)
         raise EvaluationError(f"{where}: unknown field {name!r}{hint} (fields: {', '.join(_TYPES)}).")
     kind = _TYPES[name]
     if kind is tuple:

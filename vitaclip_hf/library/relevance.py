@@ -1,8 +1,6 @@
 """Where a model looks: how much each frame and each patch counts for a label, and what the class tokens attend to."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,8 +62,6 @@ def explain(
     video: Any,
     label: str | None = None,
     templates: str | list[str] = "{}",
-    *,
-    method: str = "integrated_gradients",
     **reading: Any,
 ) -> Relevance:
     """
@@ -76,9 +72,6 @@ def explain(
         video: path, URL, bytes, array … of one video, see [`VitaClipVideoProcessor`]. Its first view is used.
         label (`str`, *optional*): the label; by default the best of the checkpoint's own classes.
         templates (`str` or `list[str]`, defaults to `"{}"`): sentences with `{}` for the label.
-        method (`str`, defaults to `"integrated_gradients"`):
-            How the relevance of patches is found, a key of `METHODS`. `"gradient_attention"` costs a single backward
-            pass. Measured in docs/explain.md.
         reading: fields of [`ReadOptions`], such as `on_damage`, in place of the video processor's own.
 
     Returns:
@@ -86,7 +79,7 @@ def explain(
 
     Raises:
         VideoDecodingError: the video cannot be read.
-        ValueError: a label or method that cannot be used, or a checkpoint without classes of its own.
+        ValueError: a label that cannot be used, or a checkpoint without classes of its own.
 
     Example:
 
@@ -102,8 +95,6 @@ def explain(
 
     ```
     """
-    if method not in METHODS:
-        raise ValueError(f"unknown `method` {method!r:.100}; choose one of {', '.join(METHODS)}.")
     encoder = checkpoint.encoder()
     labels, embeds = encoder.class_embeds(None if label is None else [label], templates)
     processor, model, reader = encoder.video_processor, encoder.model, encoder.reader(**reading)
@@ -121,7 +112,7 @@ def explain(
         times=metadata.timestamps[: len(clip)] if metadata.fps else None,
         pictures=shown_pictures(processor, clip),
         frame_relevance=leave_one_out(model, pixels, embeds[best]),
-        patch_relevance=METHODS[method](model, pixels, embeds[best]),
+        patch_relevance=integrated_gradients(model, pixels, embeds[best]),
         **attention_of_class_tokens(model, pixels),
     )
 
@@ -201,37 +192,6 @@ def integrated_gradients(model: Any, pixels: torch.Tensor, class_embed: torch.Te
     return normalised(nn.functional.avg_pool2d(relevance, model.config.vision_config.patch_size)[:, 0])
 
 
-def gradient_attention(model: Any, pixels: torch.Tensor, class_embed: torch.Tensor) -> torch.Tensor:
-    """
-    Attention of the class tokens times the gradient of the cosine, summed over heads and layers.
-
-    Chefer et al. (arXiv 2103.15679) leave out negative products before they sum. Here they count, which tells the
-    named one of two objects better.
-    """
-    with torch.enable_grad(), recorded_attention(model):
-        videos = pixels[None].detach().requires_grad_()
-        outputs = model.get_video_features(videos, output_attentions=True)
-        cosine = nn.functional.cosine_similarity(
-            outputs.pooler_output.float(), class_embed.to(pixels.device).float()[None], dim=-1
-        )[0]
-        gradients = torch.autograd.grad(cosine, outputs.attentions)
-    products = [(a.detach() * g).float().sum(1)[:, 0] for a, g in zip(outputs.attentions, gradients, strict=True)]
-    rows, columns = patch_grid(model, pixels)  # behind the class token, before the prompts
-    return normalised(torch.stack(products).sum(0)[:, 1 : 1 + rows * columns].unflatten(1, (rows, columns)))
-
-
-METHODS: dict[str, Callable[..., torch.Tensor]] = {
-    "integrated_gradients": integrated_gradients,
-    "gradient_attention": gradient_attention,
-}
-
-
-def patch_grid(model: Any, pixels: torch.Tensor) -> tuple[int, int]:
-    """Rows and columns of patches."""
-    size = model.config.vision_config.patch_size
-    return pixels.shape[-2] // size, pixels.shape[-1] // size
-
-
 def normalised(relevance: torch.Tensor) -> torch.Tensor:
     """What speaks for the label, as shares of 1; equal shares if nothing does."""
     positive = relevance.detach().float().cpu().clamp(min=0)
@@ -242,25 +202,18 @@ def normalised(relevance: torch.Tensor) -> torch.Tensor:
 # Attention
 
 
-@contextmanager
-def recorded_attention(model: Any) -> Iterator[None]:
-    """Within it, the video tower computes its attention in the one way that gives the weights."""
-    before = model.vision_model.config._attn_implementation
-    model.vision_model.set_attn_implementation("eager")
-    try:
-        yield
-    finally:
-        model.vision_model.set_attn_implementation(before)
-
-
 @torch.no_grad()
 def attention_of_class_tokens(model: Any, pixels: torch.Tensor) -> dict[str, Any]:
     """The fields `patch_attention`, `attention` and `attention_to_frames` of [`Relevance`]."""
-    with recorded_attention(model):
+    before = model.vision_model.config._attn_implementation
+    model.vision_model.set_attn_implementation("eager")  # the one way that gives the weights
+    try:
         layers = model.get_video_features(pixels[None], output_attentions=True).attentions  # [T, heads, tokens, keys]
+    finally:
+        model.vision_model.set_attn_implementation(before)
     weights = torch.stack([layer[:, :, 0].float().mean(1) for layer in layers]).mean(0).cpu()  # [T, keys]
-    rows, columns = patch_grid(model, pixels)
     vision = model.config.vision_config
+    rows, columns = (side // vision.patch_size for side in pixels.shape[-2:])
     local = len(pixels) if vision.use_local_prompts else 0
     lengths = (1, rows * columns, int(vision.use_summary_prompt), local, vision.num_global_prompts)
     parts = dict(zip(KINDS_OF_TOKENS, weights.split(lengths, dim=1), strict=True))

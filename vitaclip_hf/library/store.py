@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from types import NoneType
 from typing import Any
 
 import lancedb
@@ -36,10 +35,6 @@ from .windows import read_clips, window_features
 FOLDER = ".vitaclip-index"
 TABLE = "videos"
 SETTINGS = b"vitaclip"  # in the table's metadata
-SETTING_TYPES: dict[str, Any] = {
-    **{"model": str, "fingerprint": str, "dtype": str, "width": int, "templates": (list, NoneType)},
-    **{"window": (int, float, NoneType), "stride": (int, float, NoneType), "labels": (list, dict, NoneType)},
-}
 COMPACTED_EVERY = 100  # versions
 KEPT_FOR = timedelta(days=1)  # a version
 FEW_WINDOWS = 10_000  # are always searched exactly
@@ -94,8 +89,6 @@ class VideoStore:
     @cached_property  # since each connection to memory:// is a database of its own
     def _database(self) -> Any:
         check_utf8(self.place, "lancedb")
-        if self._is_folder and any(map(Path.is_fifo, Path(self.place, f"{TABLE}.lance").rglob("*"))):
-            raise ValueError(f"{self.place}: a pipe is in the place of a file; delete the folder.")  # else waited for
         return lancedb.connect(self.place)
 
     def lock(self) -> AbstractContextManager:
@@ -147,14 +140,7 @@ class VideoStore:
         table = self._open()
         if table is None:
             return None
-        with content_errors(f"{self.place}: the settings of the vectors are damaged", ValueError):
-            settings = json.loads(table.schema.metadata[SETTINGS])
-            for name, kind in SETTING_TYPES.items():
-                if not isinstance(settings.setdefault(name, None), kind):
-                    raise TypeError(f"`{name}` is {settings[name]!r:.100}")
-            if not isinstance(getattr(torch, settings["dtype"], None), torch.dtype):
-                raise TypeError(f"`dtype` is {settings['dtype']!r:.100}")
-            return settings
+        return json.loads(table.schema.metadata[SETTINGS])
 
     def check_model(self, checkpoint: Checkpoint) -> dict[str, Any]:
         """

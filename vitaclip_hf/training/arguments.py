@@ -23,7 +23,6 @@ logger = logging.get_logger(__name__)
 
 MOST_WORKERS = 16  # by default; each holds batches ready, which takes memory
 CHOICES = {"context_position": CONTEXT_POSITIONS}
-RENAMED = {"eval_views": "num_views", "eval_spatial_views": "num_spatial_views"}
 # Fields of `TrainingArguments` that change nothing in this training, or break it; and what to use instead.
 REFUSED = {
     **dict.fromkeys(
@@ -289,11 +288,6 @@ def loader_workers(asked: int | None, device: torch.device) -> int:
     if asked > cores:
         logger.warning(f"`dataloader_num_workers` {asked}: a rank has {cores} cores, so {cores} workers are started")
     return min(asked, cores)
-
-
-def ready_batches(training: VitaClipTrainingArguments) -> int:
-    """Batches that the loader's workers hold ready."""
-    return (training.dataloader_num_workers or 0) * (training.dataloader_prefetch_factor or 2)
 
 
 @dataclass

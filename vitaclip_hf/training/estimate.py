@@ -16,8 +16,7 @@ def start_summary(args: VitaClipTrainingArguments, state: TrainerState, model: V
     trained, parameters = model.num_parameters(only_trainable=True), model.num_parameters()
     return (
         f"{state.max_steps - state.global_step:,} steps of {videos:,} videos; {trained:,} of {parameters:,} parameters "
-        f"train; disk up to {disk / 1e9:,.2f} GB of {free_disk(args.output_dir) / 1e9:,.0f} GB free; time after the "
-        "first steps"
+        f"train; disk up to {disk / 1e9:,.2f} GB of {free_disk(args.output_dir) / 1e9:,.0f} GB free"
     )
 
 

@@ -1,7 +1,6 @@
 """The progress bar of a training, its lines of text, and its curves as a picture."""
 
 import sys
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,6 @@ from transformers import ProgressCallback
 from transformers.utils import logging
 
 from .estimate import free_disk, needed_disk, start_summary
-from .throughput import Throughput
 
 
 logger = logging.get_logger(__name__)
@@ -25,16 +23,8 @@ class TrainingProgress(ProgressCallback):
     """
     transformers' bar, with the last losses and rates at its end and one line for each evaluation.
 
-    A line before the first step says what the training takes in steps and disk. A line after the first settled steps
-    says how long it takes.
-
-    Args:
-        throughput ([`Throughput`]): of the trainer, for the second line.
+    A line before the first step says what the training takes in steps and disk.
     """
-
-    def __init__(self, throughput: Throughput):
-        super().__init__()
-        self._throughput, self._time_was_told = throughput, False
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
         super().on_train_begin(args, state, control, **kwargs)
@@ -49,15 +39,6 @@ class TrainingProgress(ProgressCallback):
                     "`prompts_only`, or choose another `output_dir`"
                 )
 
-    def on_step_end(self, args, state, control, **kwargs):
-        super().on_step_end(args, state, control, **kwargs)
-        if self.training_bar is None or self._time_was_told:
-            return
-        seconds, left = self._throughput.seconds_a_step(), state.max_steps - state.global_step
-        if seconds is not None and left > 0:
-            self._time_was_told = True
-            self.training_bar.write(time_summary(seconds, left), file=sys.stderr)
-
     def on_log(self, args, state, control, logs=None, **kwargs):
         if self.training_bar is None or not logs:
             return
@@ -71,12 +52,6 @@ class TrainingProgress(ProgressCallback):
         for bar in (self.prediction_bar, self.training_bar):
             if bar is not None:
                 bar.close()
-
-
-def time_summary(seconds: float, steps: int) -> str:
-    """`1.9 s a step: about 1:03:16 for the 1,998 steps left, without evaluation and saving`."""
-    left = timedelta(seconds=round(seconds * steps))
-    return f"{seconds:.3g} s a step: about {left} for the {steps:,} steps left, without evaluation and saving"
 
 
 def step_summary(logs: dict[str, Any]) -> str:

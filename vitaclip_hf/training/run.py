@@ -29,7 +29,7 @@ from ..data.folder_lock import folder_lock
 from ..loading.checksums import write_checksums
 from ..loading.guards import check_utf8
 from ..model.frame_sampling import ClipSpecification
-from .arguments import FOLLOWING, GROUPS, RENAMED, VitaClipTrainingArguments, check_needed
+from .arguments import FOLLOWING, GROUPS, VitaClipTrainingArguments, check_needed
 from .checkpoints import FINAL_MODELS, is_finished, step_of, writing
 from .clip_datasets import make_datasets
 from .progress import TrainingProgress, evaluation_summary, plot_curves
@@ -52,7 +52,7 @@ def parse_arguments(arguments: list[str]) -> tuple[tuple, dict]:
         `tuple`: the arguments in their groups, and the values that the recipe or the command line set.
     """
     parser = ArgumentParser(
-        GROUPS, RENAMED, description=__doc__, prog="vitaclip train", usage="vitaclip train [RECIPE] [--ARGUMENT ...]"
+        GROUPS, description=__doc__, prog="vitaclip train", usage="vitaclip train [RECIPE] [--ARGUMENT ...]"
     )
     recipe = {}
     if arguments and not arguments[0].startswith("-"):
@@ -116,7 +116,7 @@ def make_trainer(arguments: tuple, data: TrainingData, checkpoint: Path | None) 
 def train_and_save(trainer: VitaClipTrainer, checkpoint: Path | None) -> None:
     """Trains to the end, unless that was done before; evaluates, saves and reports."""
     folder = Path(trainer.args.output_dir)
-    with closing(TrainingProgress(trainer.throughput)) as progress:
+    with closing(TrainingProgress()) as progress:
         if not trainer.args.disable_tqdm:
             trainer.add_callback(progress)
         if checkpoint is not None and is_finished(checkpoint):

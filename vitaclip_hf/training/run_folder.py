@@ -130,7 +130,4 @@ class RunFolder:
     def _read_record(self) -> dict[str, Any]:
         file = self.path / RUN_FILE
         with content_errors(f"`resume`: {file}, the record of the run, cannot be read; restore it, {ANEW}"):
-            record = json.loads(file.read_text(encoding="utf-8"))
-            if not isinstance(record["data"], dict) or not isinstance(record["ranks"], int):
-                raise TypeError("no record of data and ranks")
-            return record
+            return json.loads(file.read_text(encoding="utf-8"))

@@ -22,11 +22,10 @@ from ..data.clip_stream import ClipStream
 from ..data.metrics import compute_metrics
 from ..loading.prompts_alone import save_prompts
 from ..model.modeling_vita_clip import VitaClipModel, classification_loss
-from .arguments import VitaClipTrainingArguments, ready_batches
+from .arguments import VitaClipTrainingArguments
 from .checkpoints import INCOMPLETE, checkpoint_folder, finish_checkpoint, read_prompts_into, writing
 from .regularization import plain_class_embeds, squared_distance
 from .shared_class_embeds import SharedClassEmbeds
-from .throughput import Throughput
 
 
 logger = logging.get_logger(__name__)
@@ -43,8 +42,8 @@ class VitaClipTrainer(Trainer):
     - The order of the videos and all random draws depend on seed and epoch only ([`EpochSampler`]).
     - Evaluation averages the softmax over the views of a video, and counts each video once.
     - A checkpoint gets its name when it is complete. It holds no pickled arguments, and may hold prompts alone.
-    - The log has unreadable videos, and from the first settled step on ([`Throughput`]) videos per second and the share
-      of time spent waiting for data.
+    - The log has unreadable videos, and from the second log on videos per second and the share of time spent waiting
+      for data.
 
     Args:
         args, kwargs: as for `Trainer`; its `args` are [`VitaClipTrainingArguments`].
@@ -70,8 +69,8 @@ class VitaClipTrainer(Trainer):
         self._class_embeds: SharedClassEmbeds | None = None
         self._gathers_for: nn.Module | None = None
         self._plain_class_embeds: torch.Tensor | None = None
-        self.throughput = Throughput(ready_batches(self.args))
-        self._epoch: Iterator | None = None
+        self._counted_from: float | None = None  # the time from which videos and waiting are counted
+        self._videos, self._waited = 0, 0.0
         self._failures, self._reported = 0, set[str]()
 
     # Data
@@ -106,14 +105,13 @@ class VitaClipTrainer(Trainer):
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device):
         """The micro-batches of an optimizer step, without the entries that the model does not take."""
         self._class_embeds = None
-        self.throughput.step_begins(new_epoch=epoch_iterator is not self._epoch)
-        self._epoch = epoch_iterator
         return super().get_batch_samples(self._watched(epoch_iterator), num_batches, device)
 
     def _watched(self, batches: Iterator) -> Iterator[dict[str, Any]]:
         started = time.perf_counter()
         for batch in batches:
-            self.throughput.took_batch(len(batch["labels"]), time.perf_counter() - started)
+            self._videos += len(batch["labels"])
+            self._waited += time.perf_counter() - started
             failures = batch.get("failures", ())
             self._failures += len(failures)
             self._report_failures(failures, "another video taken in its place")
@@ -133,7 +131,7 @@ class VitaClipTrainer(Trainer):
         """As in `Trainer`. Removes the incomplete checkpoint of a killed training first."""
         if self.args.should_save:
             shutil.rmtree(Path(self.args.output_dir) / INCOMPLETE, ignore_errors=True)
-        self.throughput.restart()
+        self._counted_from = None
         return super().train(*args, **kwargs)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
@@ -249,19 +247,27 @@ class VitaClipTrainer(Trainer):
                     f"the loss is {logs['loss']} at step {self.state.global_step}; lower `learning_rate` or set "
                     "`max_grad_norm` 1, in another `output_dir`"
                 )
-            speed = self.throughput.next_rates() or (-1.0, -1.0)
-            of_ranks = self.accelerator.gather(torch.tensor([[*speed, self._failures]], device=self.args.device))
-            if of_ranks[:, 0].min() >= 0:  # every rank has settled
+            now = time.perf_counter()
+            seconds = now - (self._counted_from or 0.0)
+            counts = [self._videos / seconds, self._waited / seconds, self._failures]
+            of_ranks = self.accelerator.gather(torch.tensor([counts], device=self.args.device))
+            if self._counted_from is not None:  # not in the first log, whose steps start workers and kernels
                 logs["videos_per_second"] = of_ranks[:, 0].sum().item()
                 logs["waiting_for_data"] = of_ranks[:, 1].mean().item()
             logs["unreadable_videos"] = int(of_ranks[:, 2].sum().item())
+            self._counted_from, self._videos, self._waited = now, 0, 0.0
         super().log(logs, start_time)
 
     def evaluate(self, *args, **kwargs):
         started = time.perf_counter()
         metrics = super().evaluate(*args, **kwargs)
-        self.throughput.leave_out(time.perf_counter() - started)
+        self._leave_out(time.perf_counter() - started)
         return metrics
+
+    def _leave_out(self, seconds: float) -> None:
+        """Time of evaluation and saving does not count."""
+        if self._counted_from is not None:
+            self._counted_from += seconds
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         """As in `Trainer`, of saved models only. Of equal accuracies, the lower loss is better."""
@@ -304,7 +310,7 @@ class VitaClipTrainer(Trainer):
         if self.args.should_save:
             rotate_checkpoints(run, self.args.save_total_limit, self.state.best_model_checkpoint)
         self.accelerator.wait_for_everyone()
-        self.throughput.leave_out(time.perf_counter() - started)
+        self._leave_out(time.perf_counter() - started)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         """As in `Trainer`, without pickled arguments; or the prompts alone."""

@@ -6,61 +6,45 @@ from types import SimpleNamespace
 import pytest
 import torch
 from tiny_models import tiny_model
+from transformers import Trainer
 from transformers.trainer_callback import TrainerState
 
 from vitaclip_hf.model import machine
 from vitaclip_hf.training import arguments
+from vitaclip_hf.training import trainer as trainer_module
 from vitaclip_hf.training.arguments import VitaClipTrainingArguments, loader_workers
 from vitaclip_hf.training.estimate import most_disk, needed_disk, start_summary
-from vitaclip_hf.training.throughput import Throughput
+from vitaclip_hf.training.trainer import VitaClipTrainer
 
 
-class Clock:
-    now = 100.0
+def test_rates_by_hand(monkeypatch):
+    """Of two ranks: videos a second and waiting, not in the first log, and without an evaluation."""
+    clock, logged = SimpleNamespace(now=100.0), []
+    monkeypatch.setattr(trainer_module, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    monkeypatch.setattr(Trainer, "log", lambda self, logs, start_time: logged.append(logs))
+    monkeypatch.setattr(Trainer, "evaluate", lambda self: setattr(clock, "now", clock.now + 50))
+    trainer = object.__new__(VitaClipTrainer)
+    trainer.accelerator = SimpleNamespace(gather=lambda counts: torch.cat([counts, counts]))
+    trainer.args = SimpleNamespace(device="cpu")
+    trainer._counted_from, trainer._videos, trainer._waited, trainer._failures = None, 0, 0.0, 0
 
-    def __call__(self) -> float:
-        return self.now
+    def step(waited: float, computing: float) -> dict[str, float]:
+        def batches():
+            clock.now += waited
+            yield {"labels": torch.zeros(4)}
 
+        for _ in trainer._watched(batches()):
+            clock.now += computing
+        trainer.log({"loss": 1.0})
+        return logged[-1]
 
-def step(throughput: Throughput, clock: Clock, waited: float, computing: float, videos: int = 4) -> None:
-    """One batch that is waited for, and the computing after it."""
-    throughput.step_begins()
-    clock.now += waited
-    throughput.took_batch(videos, waited)
-    clock.now += computing
-
-
-def test_the_first_step_and_the_full_queue_after_it_are_not_counted():
-    """The reading takes 3 s a batch and the computing 1 s. Two batches lie ready after the slow first step."""
-    clock = Clock()
-    throughput = Throughput(ready=2, clock=clock)
-    step(throughput, clock, waited=6, computing=30)
-    assert throughput.next_rates() is None
-    for _ in range(2):  # from the queue: this once said 0% waiting
-        step(throughput, clock, waited=0, computing=1)
-        assert throughput.next_rates() is throughput.seconds_a_step() is None
-    step(throughput, clock, waited=2, computing=1)
-    assert throughput.seconds_a_step() is None
-    step(throughput, clock, waited=2, computing=1)
-    assert throughput.seconds_a_step() == 3 and throughput.next_rates() == (8 / 6, 4 / 6)
-    step(throughput, clock, waited=0.5, computing=1)
-    clock.now += 50  # an evaluation
-    throughput.leave_out(50)
-    assert throughput.next_rates() == (4 / 1.5, 0.5 / 1.5) and throughput.seconds_a_step() == 2.5  # (3 + 3 + 1.5) / 3
-    throughput.restart()
-    step(throughput, clock, waited=1, computing=1)
-    assert throughput.next_rates() is None
-
-
-def test_a_new_epoch_has_an_empty_queue():
-    clock = Clock()
-    throughput = Throughput(ready=40, clock=clock)
-    step(throughput, clock, waited=9, computing=9)
-    step(throughput, clock, waited=0, computing=9)
-    throughput.step_begins(new_epoch=True)
-    clock.now += 7  # its workers start
-    throughput.took_batch(2, waited=6)
-    assert throughput.next_rates() == (2 / 7, 6 / 7)
+    assert step(waited=6, computing=30) == {"loss": 1.0, "unreadable_videos": 0}
+    rates = step(waited=2, computing=1)
+    assert rates["videos_per_second"] == pytest.approx(2 * 4 / 3) and rates["waiting_for_data"] == pytest.approx(2 / 3)
+    trainer.evaluate()
+    rates = step(waited=0.5, computing=1)
+    assert rates["videos_per_second"] == pytest.approx(2 * 4 / 1.5)
+    assert rates["waiting_for_data"] == pytest.approx(0.5 / 1.5)
 
 
 def test_disk_by_hand():
