@@ -18,6 +18,7 @@ from PIL import Image
 from vitaclip_hf import Checkpoint
 from vitaclip_hf.cli.inputs import find_videos
 from vitaclip_hf.data.listings import VIDEO_EXTENSIONS
+from vitaclip_hf.data.output_files import storable
 from vitaclip_hf.data.video_writing import write_video
 from vitaclip_hf.library.contact_sheet import middle_frame
 from vitaclip_hf.library.embedding import embed_videos
@@ -296,6 +297,7 @@ class Door:
 
     def read_samples(self, own: bool) -> None:
         found = [Path(path).absolute() for path, reason in find_videos([str(self.folder)]).items() if reason is None]
+        found = [path for path in found if storable(str(path)) == str(path)]  # a page is JSON, which is UTF-8
         self.samples = {path.relative_to(self.folder.absolute()).as_posix(): str(path) for path in found}
         self.index = VideoStore(self.folder / FOLDER)
         window = None if self.index.settings else 4.0 if own else 2.0
@@ -403,7 +405,9 @@ class Door:
                 raise ValueError(f"The text has {len(query)} characters; the limit is {QUERY_LENGTH}.")
             # The index was compared with the model at the start.
             vector = self.classifier.encoder.class_embeds((query,))[1][0].float().cpu().numpy()
-            return search_panel(self.index.search(vector, SHOWN_HITS), self.folder, self.reader.options)
+            hits = self.index.search(vector, SHOWN_HITS)
+            hits = [hit for hit in hits if Path(self.samples.get(hit.path, "")).is_file()]  # not deleted since
+            return search_panel(hits, self.folder, self.reader.options)
         except UNUSABLE as error:
             return problem(error, str(self.folder))
 
@@ -505,7 +509,7 @@ def build(door: Door) -> gr.Blocks:
     return page
 
 
-def launch(page: gr.Blocks, limits: Limits, **settings: Any) -> Any:
+def launch(page: gr.Blocks, door: Door, **settings: Any) -> Any:
     """Starts the page with fonts of the system and without anything from outside."""
     theme = gr.themes.Base(
         primary_hue="blue",
@@ -519,7 +523,8 @@ def launch(page: gr.Blocks, limits: Limits, **settings: Any) -> Any:
         theme=theme,
         css=CSS,
         footer_links=[],
-        max_file_size=limits.upload_bytes,
+        max_file_size=door.limits.upload_bytes,
+        allowed_paths=list(door.samples.values()),  # a video that is shown is looked for here, not in static paths
         quiet=True,  # gradio's own advice
         **settings,
     )
@@ -534,6 +539,6 @@ def run(checkpoint: Checkpoint, folder: Path | None, host: str, port: int) -> No
         door = Door(checkpoint, Path(empty_folder), limits, folder)
         place: dict[str, Any] = {"server_name": host, "server_port": port or None}
         page = build(door)
-        _, address, _ = launch(page, limits, prevent_thread_lock=True, **place)
+        _, address, _ = launch(page, door, prevent_thread_lock=True, **place)
         print(f"{address} (Ctrl-C ends it)", flush=True)
         page.block_thread()

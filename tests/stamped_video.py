@@ -6,13 +6,15 @@ import av
 import numpy as np
 
 
-def write_stamped(file, stamps, container="matroska", audio_from: float | None = None, length: int = 0) -> None:
+def write_stamped(
+    file, stamps, container="matroska", audio_from: float | None = None, length: int = 0, codec: str = "mpeg4"
+) -> None:
     """
     A video whose frames have these stamps in hundredths of a second, and state this length, perhaps beside silence from
     another moment.
     """
     with av.open(str(file), "w", format=container) as output:
-        stream = output.add_stream("mpeg4", rate=100)
+        stream = output.add_stream(codec, rate=100, options={"bf": "0"})
         stream.width, stream.height, stream.time_base = 32, 32, Fraction(1, 100)
         stream.codec_context.time_base = Fraction(1, 100)
         sound = output.add_stream("pcm_s16le", rate=8000) if audio_from is not None else None

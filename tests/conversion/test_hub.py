@@ -358,7 +358,9 @@ def test_bad_options_are_one_line(unchecked, checkpoint, capsys, tmp_path, monke
     monkeypatch.chdir(tmp_path / "here")  # another folder cannot take the place of the current one
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("mine")
-    for value in (tmp_path / "full", "."):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")  # a folder cannot take its place
+    for value in (tmp_path / "full", ".", tmp_path / "link"):
         assert run_publish(checkpoint, "--output", value) == 2
         error = error_line(capsys)
         assert "--output" in error and str(value) in error

@@ -193,9 +193,11 @@ def test_differences_are_printed_and_written(tmp_path):
     a = write_answers(tmp_path / "a", [[0, 1], [0, 1], [2, 1]], published="98 (a paper)")
     other = {"limited": "a quick look", "classes": ["x", "why", "z", "w"]}
     b = write_answers(tmp_path / "b", [[0, 1], [1, 0], [2, 1]], num_views=4, dtype="bfloat16", **other)
-    result = call("compare", a, b, "--output", tmp_path / "difference.json", "--resamples", "100")
+    choices = ["--resamples", "100", "--confidence", "0.995"]
+    result = call("compare", a, b, "--output", tmp_path / "difference.json", *choices)
     assert result.exit_code == 0
     printed = result.stdout
+    assert "| 99.5% interval" in printed
     assert "| split 1, top-1 | 66.7% | 100.0% | +33.3 |" in re.sub(" +", " ", printed)
     assert max(len(line) for line in printed.splitlines() if line.startswith("|")) <= 80
     assert "not the same setting: num_views: 1 / 4" in printed
@@ -205,6 +207,7 @@ def test_differences_are_printed_and_written(tmp_path):
     assert "\nPublished: 98 (a paper)\n**B: a quick look**" in printed and "**A: " not in printed
     found = json.loads((tmp_path / "difference.json").read_text())
     assert found["differences"]["split 1"]["top1"]["difference"] == pytest.approx(1 / 3)
+    assert (found["rows"], found["resamples"], found["confidence"]) == (["vita_clip", "vita_clip"], 100, 0.995)
 
 
 def test_rows_of_each_side_are_chosen(tmp_path):

@@ -1,8 +1,11 @@
 """The page of `vitaclip demo` without a browser."""
 
 import asyncio
+import json
+import os
 import re
 import shutil
+import tempfile
 import time
 from dataclasses import replace
 from http.client import HTTPConnection
@@ -13,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 
-gr = pytest.importorskip("gradio", minversion="6")
+gr = pytest.importorskip("gradio", minversion="6.31")
 pytest.importorskip("pyarrow")
 
 import app  # noqa: E402
@@ -117,6 +120,11 @@ def test_a_folder_in_place_of_the_samples(tmp_path):
     door = app.Door(load_checkpoint(app.DEMO / "checkpoint"), tmp_path / "empty", Limits(), tmp_path / "mine")
     assert list(door.samples) == ["deep/ball.mp4", TAXI] and door.name == "demo/checkpoint"
     assert re.findall(r'data-video="([^"]+)"', door.search("a basketball bouncing")) == ["deep/ball.mp4", TAXI]
+    (tmp_path / "mine" / "deep" / "ball.mp4").unlink()
+    assert re.findall(r'data-video="([^"]+)"', door.search("a basketball bouncing")) == [TAXI]
+    shutil.copy(tmp_path / "mine" / TAXI, os.fsencode(tmp_path / "mine") + b"/caf\xe9.mp4")
+    door.read_samples(own=True)
+    assert list(door.samples) == [TAXI]
 
 
 def test_outside_a_clone_there_are_uploads_alone(door, tmp_path, monkeypatch):
@@ -147,13 +155,15 @@ def test_everything_has_an_id_and_nothing_is_an_api(door):
     assert page.analytics_enabled is False
 
 
-def test_only_the_videos_of_a_folder_are_served(door, tmp_path):
+def test_only_the_videos_of_a_folder_are_served(door, tmp_path, monkeypatch):
     """And under their own names, by which the page knows the video of a hit."""
     (tmp_path / "deep" / ".ssh").mkdir(parents=True)
     shutil.copy(app.DEMO / "videos" / TAXI, tmp_path / "deep")
     (tmp_path / "deep" / ".ssh" / "id").write_text("key")
-    page = app.build(app.Door(door.checkpoint, tmp_path / "empty", Limits(), tmp_path))
-    _, url, _ = app.launch(page, Limits(), server_name="127.0.0.1", prevent_thread_lock=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temp"))  # whose files gradio shows in any case
+    own = app.Door(door.checkpoint, tmp_path / "empty", Limits(), tmp_path)
+    page = app.build(own)
+    _, url, _ = app.launch(page, own, server_name="127.0.0.1", prevent_thread_lock=True)
     try:
         files = [tmp_path / "deep" / name for name in (TAXI, ".ssh/id")]
         for file, status in zip(files, (200, 403), strict=True):
@@ -162,5 +172,13 @@ def test_only_the_videos_of_a_folder_are_served(door, tmp_path):
             assert connection.getresponse().status == status
         [player] = [block for block in page.blocks.values() if isinstance(block, gr.Video)]
         assert player.postprocess(str(files[0])).path == str(files[0])
+        number = next(number for number, event in page.fns.items() if event.name == "chosen")
+        event = json.dumps({"data": [f"deep/{TAXI}"], "fn_index": number, "session_hash": "s"})
+        connection = HTTPConnection(urlsplit(url).netloc)
+        connection.request("POST", "/gradio_api/queue/join", event, {"Content-Type": "application/json"})
+        assert connection.getresponse().read()
+        connection.request("GET", "/gradio_api/queue/data?session_hash=s")
+        answer = next(line for line in connection.getresponse() if b"process_completed" in line)
+        assert b'"success":true' in answer and str(files[0]).encode() in answer
     finally:
         page.close()

@@ -7,7 +7,7 @@ import pytest
 
 
 pytestmark = pytest.mark.slow
-pytest.importorskip("gradio", minversion="6")
+pytest.importorskip("gradio", minversion="6.31")
 pytest.importorskip("pyarrow")
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
 
@@ -24,8 +24,9 @@ WAIT = 60_000  # milliseconds
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     limits = Limits(upload_bytes=1 << 20)
-    built = app.build(app.Door(load_checkpoint(app.DEMO / "checkpoint"), tmp_path_factory.mktemp("app"), limits))
-    _, url, _ = app.launch(built, limits, server_name="127.0.0.1", prevent_thread_lock=True)
+    door = app.Door(load_checkpoint(app.DEMO / "checkpoint"), tmp_path_factory.mktemp("app"), limits)
+    built = app.build(door)
+    _, url, _ = app.launch(built, door, server_name="127.0.0.1", prevent_thread_lock=True)
     yield url
     built.close()
 

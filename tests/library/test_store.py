@@ -408,6 +408,10 @@ def test_commands(folder, tmp_path, place, capsys):
     assert [(tmp_path / unquote(link)).resolve().name for link in links] == [hit["path"] for hit in hits]
     assert main(search) == 0
     assert capsys.readouterr().out.splitlines()[0].endswith("  00:00:00.0  00:00:02.0  taxi_moving_left.mp4")
+    (folder / "taxi_moving_left.mp4").rename(tmp_path / "gone.mp4")  # the other one is drawn and linked all the same
+    assert main([*search, "--contact-sheet", str(tmp_path / "one.png"), "--page", str(tmp_path / "one.html")]) == 0
+    assert "files that are gone: 1;" in capsys.readouterr().err and (tmp_path / "one.png").exists()
+    assert len(re.findall("#t=0.000,2.000", (tmp_path / "one.html").read_text())) == len(links) // 2
     assert main(["embed", *SAMPLES, *MODEL, "--output", str(place)]) == 0
     assert capsys.readouterr().out == "10 new, 0 unchanged, 10 windows\n"
     assert main(["search", "--video", SAMPLES[0], "--index", str(place), "--top-k", "1", "--format", "json"]) == 0

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from drawn_clips import write
 from evaluate_timeline import temporal_average_precision
 from matplotlib.colors import to_hex
 from matplotlib.patches import StepPatch
@@ -151,7 +152,8 @@ def test_a_segment_is_given_when_it_is_over(checkpoint):
 
 def test_one_label_at_a_time_changes_where_the_pictures_do(checkpoint, tmp_path, monkeypatch):
     """Frame n has the value n; from 4 s on, frames are half as long. Frame 60 begins at 5 s."""
-    write_stamped(tmp_path / "video.mkv", [10 * n for n in range(40)] + [400 + 5 * n for n in range(40)])
+    stamps = [10 * n for n in range(40)] + [400 + 5 * n for n in range(40)]
+    write_stamped(tmp_path / "video.mkv", stamps, codec="libx264")
     timeline = VideoTimeline(checkpoint.encoder(), ["a", "b", "c"], window=2, stride=0.5)
     cells = list(timeline.cells(timeline.scores(tmp_path / "video.mkv")))
     scores = np.full((len(cells), 3), [0.5, 0.1, 0.2])
@@ -178,8 +180,17 @@ def test_one_label_at_a_time_changes_where_the_pictures_do(checkpoint, tmp_path,
     def damaged(numbers):
         raise VideoDecodingError("no time is left")
 
-    monkeypatch.setattr(timeline.reader, "open", lambda source: SimpleNamespace(read=damaged))
-    assert [segment.end for segment in timeline.separate(cells, "video.mkv")] == [5.5, pytest.approx(6, abs=0.06)]
+    for about in (SimpleNamespace(seeks=True), SimpleNamespace(seeks=False)):
+        read = damaged if about.seeks else pytest.fail
+        video = SimpleNamespace(read=read, metadata=about)
+        monkeypatch.setattr(timeline.reader, "open", lambda source, video=video: video)
+        assert [segment.end for segment in timeline.separate(cells, "video.mkv")] == [5.5, pytest.approx(6, abs=0.06)]
+
+
+@pytest.mark.parametrize(("ending", "seeks"), [("mp4", True), ("mkv", True), ("avi", False), ("ts", False)])
+def test_which_containers_reach_a_frame_without_those_before_it(tmp_path, ending, seeks):
+    for options in ({}, {"max_seconds": 60}):
+        assert open_video(write(tmp_path / f"video.{ending}"), **options).metadata.seeks == seeks
 
 
 @pytest.mark.parametrize("window, stride", [(0, 1), (2, 0), (2, 3), (float("nan"), 1), (float("inf"), 1)])

@@ -130,6 +130,14 @@ def test_saved_by_the_pipeline_and_loaded_again(folders, video, family, tmp_path
     assert again(video) == classifier(video)
 
 
+def test_labels_of_a_model_in_half_precision_do_not_tie(folders, video):
+    encoder = load_checkpoint(folders / "xclip", dtype="bfloat16").encoder()
+    features = encoder.video_features(encoder.reader().read(video)[0][None])
+    texts = torch.randn(400, encoder.text_features(["a"]).shape[-1])
+    cosines = encoder.compare(features, texts.to(torch.bfloat16))[1]
+    assert len(cosines.flatten().unique()) > 390
+
+
 def test_embeddings_for_search_are_normalised_and_plain(folders, encoder_of, video):
     for family in FAMILIES:
         encoder = encoder_of(family)
@@ -186,6 +194,7 @@ def test_a_checkpoint_without_safetensors_gives_tensors_alone(folders, video, tm
     torch.save(weights, folder / "pytorch_model.bin")
     expected = load_checkpoint(folders / "clip").classifier()(video, candidate_labels=TEXTS)
     assert load_checkpoint(folder).classifier()(video, candidate_labels=TEXTS) == expected
+    assert load_checkpoint(folder, accept_clip=True).kind == "clip"
     torch.save({"logit_scale": fractions.Fraction(1, 2)}, folder / "pytorch_model.bin")
     with pytest.raises(CheckpointError, match="clip"):
         load_checkpoint(folder)

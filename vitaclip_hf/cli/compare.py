@@ -40,7 +40,7 @@ def compare(
     if len(splits) > 1:
         differences["mean of the splits"] = comparison.compare(splits, *choices)
     print(f"A: {a}, {chosen[0]}\nB: {b}, {chosen[1]}\n")
-    lines = [["", "A", "B", "B − A, points", f"{confidence:.0%} interval"]]
+    lines = [["", "A", "B", "B − A, points", f"{100 * confidence:g}% interval"]]
     for over, metrics in differences.items():
         for name, value in metrics.items():
             cells = [f"{value.a:.1%}", f"{value.b:.1%}", f"{100 * value.difference:+.1f}"]
@@ -60,7 +60,8 @@ def compare(
         content = {
             over: {name: asdict(value) for name, value in metrics.items()} for over, metrics in differences.items()
         }
-        write_json(output, {"differences": content, "left_out": left_out, "settings": settings, "limited": limited})
+        facts = {"rows": chosen, "resamples": resamples, "confidence": confidence, "seed": seed, "left_out": left_out}
+        write_json(output, {"differences": content, "settings": settings, "limited": limited} | facts)
 
 
 def average(

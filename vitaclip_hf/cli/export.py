@@ -33,7 +33,7 @@ def export(
     texts = {"labels": read_labels(None, labels_file, template), "templates": template or "{}"}
     from ..export.folder import export_checkpoint
 
-    checkpoint = loaded_checkpoint(model, "cpu", vita_clip=True)
+    checkpoint = loaded_checkpoint(model, "cpu", "float32", vita_clip=True)
     result = export_checkpoint(checkpoint, output, format, dtype, **texts, check=check)
     print(output)
     if result is not None:

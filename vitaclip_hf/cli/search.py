@@ -71,13 +71,16 @@ def search(
     else:
         for hit in hits:
             print(f"{hit.cosine:6.3f}  {clock(hit.start)}  {clock(hit.end)}  {shown(hit.path)}")
-    if gone := sum("://" not in at and not Path(at).exists() for at, _ in pairs):
+    pairs = [(at, hit) for at, hit in pairs if "://" in at or Path(at).exists()]
+    if gone := len(hits) - len(pairs):
         print(f"vitaclip search: files that are gone: {gone}; `vitaclip index` finds moved ones", file=sys.stderr)
     reading = checkpoint.encoder().reader(decoder="pyav", on_damage=on_damage).options
-    if contact_sheet is not None and hits:
+    if contact_sheet is not None and pairs:
         from ..library.contact_sheet import draw_contact_sheet
 
-        replace_file(contact_sheet, draw_contact_sheet(hits, folder, text or video, reading).savefig)
+        replace_file(
+            contact_sheet, draw_contact_sheet([hit for _, hit in pairs], folder, text or video, reading).savefig
+        )
     if clips is not None:
         report_clips(clips, [(at, hit.start, hit.end, Path(hit.path).stem) for at, hit in pairs], reading)
     if page is not None:

@@ -222,7 +222,8 @@ class VideoTimeline:
 
         for segment in self.merge(self.one_label(noted())):
             if last is not None:
-                if segment.start - last.end < MOMENT:
+                # Elsewhere (AVI, MPEG-TS) each look would decode the whole video.
+                if segment.start - last.end < MOMENT and getattr(video.metadata, "seeks", True):
                     change = self._change(video, last, segment, times)
                     last, segment = replace(last, end=change), replace(segment, start=change)
                 if last.end - last.start >= shortest:

@@ -153,6 +153,7 @@ def load_checkpoint(
             check_complete(name, info, unexpected=False)
         elif not isinstance(config, VitaClipConfig):
             kind = "clip"
+            kwargs["use_safetensors"] = asked
             settings = {field: kwargs.pop(field) for field in (*kwargs,) if hasattr(config, field) and field != "dtype"}
             config = add_prompts(config, settings | dict(prompt_settings or {}))
             model = _load_whole(name, config, model_class, hub, kwargs, stock=True)
@@ -188,7 +189,7 @@ def _load_whole(
     stock: bool = False,
 ) -> VitaClipModel:
     """A whole Vita-CLIP, or a stock CLIP with new prompts; complete, or a CheckpointError."""
-    if kwargs.get("use_safetensors"):
+    if kwargs.get("use_safetensors") is not False:
         check_amount(name, config, model_class, hub, MAX_NEW if stock else 0)
     # check_complete names weights of another shape, which transformers' own error does not do.
     kwargs = {"output_loading_info": True, "ignore_mismatched_sizes": True} | kwargs

@@ -187,12 +187,14 @@ class XClipEncoder(DualEncoder):
 
     @torch.no_grad()
     def compare(self, video_features: torch.Tensor, text_features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        text_features = text_features.to(self.model.device)  # a timeline keeps all features on the CPU
         features = video_features.to(text_features.device, text_features.dtype).flatten(0, -2)
         patches = features.unflatten(-1, (-1, text_features.shape[-1]))[:, 1:]
         texts = text_features.expand(len(features), -1, -1)
         texts = texts + self.model.prompts_generator(texts, patches)
-        cosines = torch.einsum("nd,nkd->nk", self.embeds(features), nn.functional.normalize(texts, dim=-1)).float()
-        cosines = cosines.unflatten(0, video_features.shape[:-1])
+        texts = nn.functional.normalize(texts.float(), dim=-1)
+        cosines = torch.einsum("nd,nkd->nk", self.embeds(features.float()), texts)
+        cosines = cosines.unflatten(0, video_features.shape[:-1]).to(video_features.device)
         return self.logits(cosines), cosines
 
 

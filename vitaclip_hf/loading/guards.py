@@ -60,12 +60,14 @@ def check_utf8(path: Any, library: str, argument: str = "", error: type[ValueErr
 def check_output(path: str | Path, library: str = "safetensors", is_replaced: bool = False) -> None:
     """
     Raises ValueError unless this is a new or empty folder whose path `library` opens; one that `is_replaced` by another
-    folder must not be the current one.
+    folder must not be the current one, a link or a mounted one.
     """
     check_utf8(path, library, "output")
     path = Path(path)
-    if path.exists() and (not path.is_dir() or any(path.iterdir()) or is_replaced and path.samefile(".")):
-        raise ValueError(f"`output` {path}: no empty folder, or the current one; give the name of a new folder.")
+    in_use = is_replaced and (path.is_symlink() or path.is_mount() or path.exists() and path.samefile("."))
+    if in_use or path.exists() and (not path.is_dir() or any(path.iterdir())):
+        kinds = "no empty folder, a link, a mounted folder or the current one"
+        raise ValueError(f"`output` {path}: {kinds}; give the name of a new folder.")
 
 
 @contextmanager

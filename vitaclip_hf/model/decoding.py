@@ -49,7 +49,7 @@ class EncodedVideoMetadata(VideoMetadata):
     `start`: when the first frame is shown, in seconds from the start of the container. `timecode`: of the first frame,
     as the camera wrote it. `pixel_aspect`: width of a pixel by its height, as the file says. `tone_mapped`: the
     transfer function of HDR, `"arib-std-b67"` (HLG) or `"smpte2084"` (PQ), else `None`. `frame_times`: when the frames
-    of the last reading are shown, by number.
+    of the last reading are shown, by number. `seeks`: whether a frame is reached without decoding all before it.
     """
 
     frames_left_out: int = 0
@@ -57,6 +57,7 @@ class EncodedVideoMetadata(VideoMetadata):
     timecode: str | None = None
     pixel_aspect: float = 1.0
     tone_mapped: str | None = None
+    seeks: bool = False
     frame_times: dict[int, float] = field(default_factory=dict)
 
     @property
@@ -238,6 +239,7 @@ class PyAVVideo(Video):
         if not self.metadata.total_num_frames:
             deque(self.frames(), maxlen=0)
             self._table.trusted &= self.metadata.total_num_frames == self._table.num_frames
+        self.metadata.seeks = self._table.trusted
 
     def _opened(self) -> AbstractContextManager[tuple[av.container.InputContainer, av.VideoStream]]:
         return opened_container(self.name, self.video, self._options.max_frame_pixels)
@@ -395,7 +397,7 @@ class PyAVVideo(Video):
                 try:
                     read_by_table(container, stream, self._table, numbers, take)
                 except (UntrustedTableError, av.error.FFmpegError):  # decoding through says what is wrong
-                    self._table.trusted = False
+                    self._table.trusted = self.metadata.seeks = False
         if not self._table.trusted:
             # In the order of the decoder: time stamps may be missing, shifted or repeated.
             for frame in self.frames():

@@ -141,6 +141,8 @@ class VideoEncoder(ABC):
             ValueError: labels or templates that cannot be scored, or a sentence that is too long for the text tower.
         """
         if labels is None:
+            if check_templates(templates) != ("{}",):
+                raise ValueError("`templates` are for given labels; the classes of a checkpoint need none.")
             return self.own_classes()
         texts_of, templates = check_labels(labels), check_templates(templates)
 

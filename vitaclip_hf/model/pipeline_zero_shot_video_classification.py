@@ -148,7 +148,7 @@ def details(ranked, metadata, activation, top_k=None, min_score=None, min_cosine
     best, reason = ranked[0], None
     min_score = (0.5 if activation == "sigmoid" else 0.0) if min_score is None else min_score
     if best["score"] < min_score:
-        reason = f"the best score is {best['score']:.1%}, below {min_score:.1%}"
+        reason = f"the best score is {best['score']:.3g}, below {min_score:g}"
     elif best["cosine"] < min_cosine:
         reason = f"the cosine of the best label is {best['cosine']:.3f}, below {min_cosine:g}"
     times = [round(time, 3) for time in metadata.timestamps] if metadata.fps else None

@@ -88,7 +88,8 @@ def is_list_of_image_files(item: Any) -> bool:
     """Whether these are the frames of one video as paths or URLs of images, told by their extensions."""
     if not (isinstance(item, (list, tuple)) and item and all(isinstance(part, (str, os.PathLike)) for part in item)):
         return False
-    extensions = {PurePath(urlsplit(os.fsdecode(part)).path).suffix.lower() for part in item}
+    names = map(os.fsdecode, item)
+    extensions = {PurePath(urlsplit(name).path if "://" in name else name).suffix.lower() for name in names}
     return extensions <= Image.registered_extensions().keys() - {".gif", ".mpg", ".mpeg"}
 
 

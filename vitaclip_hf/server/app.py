@@ -57,7 +57,9 @@ class Metrics:
         self.requests = Counter("vitaclip_requests", "Requests for /classify by status.", ["status"], **shared)
         self.in_flight = Gauge("vitaclip_requests_in_flight", "Requests in work or waiting.", **shared)
         self.seconds = Histogram("vitaclip_request_seconds", "Time of an answer with 200.", buckets=seconds, **shared)
-        self.decoding = Histogram("vitaclip_decode_seconds", "Time to decode.", buckets=seconds, **shared)
+        self.decoding = Histogram(
+            "vitaclip_decode_seconds", "Time to decode, with the wait for a decoder.", buckets=seconds, **shared
+        )
         self.batch = Histogram("vitaclip_batch_videos", "Videos of a batch.", buckets=(1, 2, 4, 8, 16, 32), **shared)
 
 

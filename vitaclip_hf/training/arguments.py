@@ -220,7 +220,7 @@ class VitaClipTrainingArguments(TrainingArguments):
         self.dataloader_num_workers = loader_workers(asked, self.device)
         self.label_names = ["labels"]
         if self.fp16 and self.device.type == "cpu":
-            raise ValueError("`fp16` changes nothing on a CPU; use `bf16`.")
+            raise ValueError("`fp16` changes nothing on a CPU; use `bf16` with `use_cpu`.")
         if self.ddp_find_unused_parameters is None:  # type: ignore[has-type]
             self.ddp_find_unused_parameters = False  # every synchronised backward pass uses every trained tensor
         if self.total_batch_size is not None:
