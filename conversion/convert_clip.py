@@ -245,7 +245,8 @@ def convert_clip(
 
     ```
     """
-    source, prompts = str(source), dict(prompt_settings or {})
+    source = str(source)
+    prompts: dict[str, Any] = dict(prompt_settings or {})
     check_output(output)
     if not 0 <= seed < 2**64:  # torch's range
         raise ValueError(f"`seed` {seed}: must be from 0 to 2**64 - 1.")
