@@ -46,7 +46,8 @@ def collect_outputs(source: str, video: str, trust_remote_code: bool | None) -> 
 
     Returns:
         `pixel_values_videos` `[1, T, 3, H, W]`, `input_ids` `[2, length]`, `logits_per_video` `[1, 2]`, `logits`
-        `[1, C]`, and the scores of both pipelines in the order of `LABELS` and of the classes.
+        `[1, C]`, and the scores of our pipeline and of transformers' own, in the order of `LABELS` and
+        of the classes.
     """
     loading = {"trust_remote_code": trust_remote_code}
     config = AutoConfig.from_pretrained(source, **loading)
