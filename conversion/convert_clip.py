@@ -1,6 +1,7 @@
 """Makes a Vita-CLIP folder of a stock CLIP: the CLIP's weights to the bit, new prompts, processor and tokenizer."""
 
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,15 @@ from transformers.utils.hub import cached_file
 
 from vitaclip_hf import VitaClipConfig, VitaClipModel
 from vitaclip_hf.data.class_names import read_class_names
-from vitaclip_hf.data.configuration_files import configuration_folder
 from vitaclip_hf.data.text_files import read_json
 from vitaclip_hf.loading.clip_backbones import BACKBONES, IMAGE_FIELDS, add_prompts, clip_processor
 from vitaclip_hf.loading.guards import check_complete, check_output, prompt_names
-from vitaclip_hf.model.configuration_vita_clip import PROMPT_FIELDS
 from vitaclip_hf.model.processing_vita_clip import tokenize_classes
 from vitaclip_hf.model.shown_names import one_line
 
 from . import original_weights as original
 
 
-PRESETS = configuration_folder("models")
 STATE_DICTS = (".pt", ".pth", ".bin", ".safetensors")
 OPEN_CLIP_CONFIG = "open_clip_config.json"
 OPEN_CLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
@@ -62,41 +60,6 @@ RULES = {
     **original.block_rules(r"visual\.transformer\.resblocks\.", "vision_model", original.OPENAI_BLOCK),
     **original.text_rules(""),
 }
-
-
-def read_preset(name: str | Path | None) -> dict[str, Any]:
-    """The arguments of `VitaClipConfig` from a preset of the package or from a JSON file; none without a name."""
-    if name is None:
-        return {}
-    path = Path(name) if str(name).endswith(".json") else PRESETS / f"{name}.json"
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in PRESETS.glob("*.json")))
-        raise ValueError(f"`preset` {name}: no such file; known presets: {known}.")
-    preset = read_json(path)
-    if not isinstance(preset, dict) or not all(isinstance(preset.get(part, {}), dict) for part in PROMPT_FIELDS):
-        raise ValueError(f"`preset` {path}: expected an object with the objects {', '.join(PROMPT_FIELDS)}.")
-    return preset
-
-
-def prompt_settings(preset: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {
-        part: {field: value for field, value in preset.get(part, {}).items() if field in fields}
-        for part, fields in PROMPT_FIELDS.items()
-    }
-
-
-def check_preset(preset: dict[str, Any], config: VitaClipConfig) -> None:
-    """Checks that the sizes in a preset are those of the CLIP."""
-    parts = {name: preset.get(name, {}) for name in PROMPT_FIELDS}
-    parts["config"] = {name: value for name, value in preset.items() if name not in PROMPT_FIELDS}
-    different = [
-        f"{part}.{field} is {size}, not {value!s:.100}"
-        for part, values in parts.items()
-        for field, value in values.items()
-        if (size := getattr(getattr(config, part, config), field, None)) != value
-    ]
-    if different:
-        raise ValueError(f"`preset` does not fit this CLIP: {'; '.join(different[:5])}.")
 
 
 def find_file(source: str, name: str, revision: str | None) -> Path | None:
@@ -190,7 +153,7 @@ def from_state_dict(
     Args:
         source, revision: file, folder or Hub id, and its revision there.
         known: `activation`, `vision_heads` and `text_heads` as the caller says them, each perhaps None.
-        prompts: of [`prompt_settings`].
+        prompts: values of `vision_config` and `text_config`.
         tokenizer: its special tokens go into the configuration.
 
     Returns:
@@ -228,8 +191,8 @@ def state_dict_config(
     return VitaClipConfig(
         projection_dim=vision["projection_dim"],
         logit_scale_init_value=weights["logit_scale"].item(),
-        vision_config=vision | activation | prompts["vision_config"],
-        text_config=text | activation | prompts["text_config"],
+        vision_config=vision | activation | prompts.get("vision_config", {}),
+        text_config=text | activation | prompts.get("text_config", {}),
     )
 
 
@@ -238,7 +201,7 @@ def convert_clip(
     output: Path,
     *,
     revision: str | None = None,
-    preset: str | None = None,
+    prompt_settings: Mapping[str, Mapping[str, Any]] | None = None,
     classes: Path | None = None,
     tokenizer: str | None = None,
     activation: str | None = None,
@@ -255,8 +218,7 @@ def convert_clip(
             dict of OpenAI's or open_clip's (`.pt`, `.pth`, `.bin`, `.safetensors`).
         output (`Path`): new folder to write.
         revision (`str`, *optional*): branch, tag or commit of the Hub id.
-        preset (`str`, *optional*):
-            Prompts as in a preset of the package (`configuration/models`), by name, or as in a JSON file, by path.
+        prompt_settings (`dict`, *optional*): `vision_config` and `text_config` values of the new prompts.
         classes (`Path`, *optional*): file with class names, in label order.
         tokenizer (`str`, *optional*):
             Folder or Hub id. By default the CLIP's own; OpenAI's for a CLIP that is not in transformers' format.
@@ -269,7 +231,7 @@ def convert_clip(
         [`VitaClipModel`]: the model in float32.
 
     Raises:
-        ValueError: the CLIP, the preset, the class list or an argument does not fit.
+        ValueError: the CLIP, the settings, the class list or an argument does not fit.
         OSError: files cannot be fetched, read or written.
 
     Example:
@@ -277,12 +239,12 @@ def convert_clip(
     ```python
     >>> from vitaclip_hf.conversion.convert_clip import convert_clip
 
-    >>> model = convert_clip("openai/clip-vit-base-patch16", "untrained", preset="vita-clip-b16")  # doctest: +SKIP
+    >>> model = convert_clip("openai/clip-vit-base-patch16", "untrained")  # doctest: +SKIP
 
     ```
     """
-    source, settings = str(source), read_preset(preset)
-    prompts = prompt_settings(settings)
+    source = str(source)
+    prompts: dict[str, Any] = dict(prompt_settings or {})
     check_output(output)
     if not 0 <= seed < 2**64:  # torch's range
         raise ValueError(f"`seed` {seed}: must be from 0 to 2**64 - 1.")
@@ -306,7 +268,6 @@ def convert_clip(
             f"the tokenizer has {len(tokens):,} tokens, the CLIP {model.config.text_config.vocab_size:,}; give the "
             f"folder or id of its own tokenizer as `tokenizer` (OpenAI's: {original.OPENAI_TOKENIZER})."
         )
-    check_preset(settings, model.config)
     if names is not None:
         model.set_classes(names, **tokenize_classes(names, tokens, model.config.text_config))
     original.save_converted(model, tokens, output, **pixels)

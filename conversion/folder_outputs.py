@@ -46,7 +46,8 @@ def collect_outputs(source: str, video: str, trust_remote_code: bool | None) -> 
 
     Returns:
         `pixel_values_videos` `[1, T, 3, H, W]`, `input_ids` `[2, length]`, `logits_per_video` `[1, 2]`, `logits`
-        `[1, C]`, and the scores of both pipelines in the order of `LABELS` and of the classes.
+        `[1, C]`, and the scores of our pipeline and of transformers' own, in the order of `LABELS` and
+        of the classes.
     """
     loading = {"trust_remote_code": trust_remote_code}
     config = AutoConfig.from_pretrained(source, **loading)
@@ -69,7 +70,7 @@ def collect_outputs(source: str, video: str, trust_remote_code: bool | None) -> 
     zero_shot = pipeline("zero-shot-video-classification", model=source, **loading)
     outputs["zero_shot_scores"] = _scores(zero_shot(video, candidate_labels=list(LABELS)), LABELS)
     del zero_shot
-    # In float32: it is transformers' own pipeline where the package is, which rounds scores to the model's type.
+    # In float32: transformers' own pipeline rounds scores to the model's type.
     closed_set = pipeline("video-classification", model=source, dtype=torch.float32, **loading)
     names = [config.id2label[index] for index in range(config.num_labels)]
     outputs["class_scores"] = _scores(closed_set(video, top_k=len(names)), names)

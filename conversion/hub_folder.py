@@ -10,7 +10,6 @@ from vitaclip_hf import (
     VitaClipForVideoClassification,
     VitaClipModel,
     VitaClipProcessor,
-    VitaClipVideoClassificationPipeline,
     VitaClipVideoProcessor,
     ZeroShotVideoClassificationPipeline,
 )
@@ -25,11 +24,6 @@ AUTO_CLASSES: dict[str, type] = {
     "AutoModelForVideoClassification": VitaClipForVideoClassification,
     "AutoProcessor": VitaClipProcessor,
     "AutoVideoProcessor": VitaClipVideoProcessor,
-}
-# Pipelines by task, with the entry point that loads their model, and their type.
-PIPELINES: dict[str, tuple[type, str, str]] = {
-    "zero-shot-video-classification": (ZeroShotVideoClassificationPipeline, "AutoModel", "multimodal"),
-    "video-classification": (VitaClipVideoClassificationPipeline, "AutoModelForVideoClassification", "video"),
 }
 
 
@@ -54,16 +48,15 @@ def build(model: VitaClipModel, processor: VitaClipProcessor, folder: Path, max_
     save_checkpoint(model, None, folder, max_shard_size=max_shard_size)
     auto_map = {name: reference(cls) for name, cls in AUTO_CLASSES.items()}
     model.config.auto_map = auto_map
-    model.config.custom_pipelines = {
-        task: {"impl": reference(cls), "pt": [entry], "type": kind} for task, (cls, entry, kind) in PIPELINES.items()
-    }
+    zero_shot = {"impl": reference(ZeroShotVideoClassificationPipeline), "pt": ["AutoModel"], "type": "multimodal"}
+    model.config.custom_pipelines = {"zero-shot-video-classification": zero_shot}
     model.config.save_pretrained(folder)
     processor.auto_map = {"AutoProcessor": auto_map["AutoProcessor"]}
     processor.video_processor.auto_map = {"AutoVideoProcessor": auto_map["AutoVideoProcessor"]}
     for name in ("is_local", "local_files_only", "name_or_path"):  # how the tokenizer was loaded here
         processor.tokenizer.init_kwargs.pop(name, None)
     processor.save_pretrained(folder)
-    for cls in (*AUTO_CLASSES.values(), *(cls for cls, *_ in PIPELINES.values())):
+    for cls in (*AUTO_CLASSES.values(), ZeroShotVideoClassificationPipeline):
         custom_object_save(cls, folder)  # its module, and those that it imports
     write_sentence_transformers_files(folder, model.config)
     # A source tree's egg-info has no licence, so all installed distributions are searched.

@@ -2,7 +2,7 @@
 
 The check loads the folder twice: in a fresh process that cannot import this package, by the code in the folder
 (`trust_remote_code=True`), and in this process with the package. Model, classifier, processor, video processor,
-tokenizer and both pipelines must give the checkpoint's own outputs to the bit.
+tokenizer, our pipeline and transformers' own must give the checkpoint's own outputs to the bit.
 """
 
 import os

@@ -141,11 +141,8 @@ def test_inference_conversion_and_publication_need_no_extra(installed, tokenizer
     (tmp_path / "classes.txt").write_text("archery\ntai chi\n")
     video = next((ROOT / "examples" / "demo" / "videos").glob("*.mp4"))
     initial, folder = tmp_path / "initial", tmp_path / "folder"
-    prompts = {"vision_config": {"num_frames": 4}, "text_config": {"num_context_tokens": 4}}
-    (tmp_path / "prompts.json").write_text(json.dumps(prompts))
-    options = ["--classes", tmp_path / "classes.txt", "--preset", tmp_path / "prompts.json"]
     commands = [
-        ["convert", "clip", tmp_path / "clip", "--output", initial, *options],
+        ["convert", "clip", tmp_path / "clip", "--output", initial, "--classes", tmp_path / "classes.txt"],
         ["publish", "--model", initial, "--repo-id", "org/tiny", "--output", folder],
         ["info", "--model", folder, "--format", "json"],
         ["classify", video, "--model", folder, "--labels", "a,b,c", "--format", "json"],

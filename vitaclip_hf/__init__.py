@@ -28,7 +28,6 @@ if TYPE_CHECKING:
         VitaClipPreTrainedModel,
         VitaClipVisionModel,
     )
-    from .model.pipeline_video_classification import VitaClipVideoClassificationPipeline
     from .model.pipeline_zero_shot_video_classification import ZeroShotVideoClassificationPipeline
     from .model.processing_vita_clip import VitaClipProcessor
     from .model.read_options import ReadOptions
@@ -58,7 +57,6 @@ __all__ = [
     "VitaClipTextConfig",
     "VitaClipTrainer",
     "VitaClipTrainingArguments",
-    "VitaClipVideoClassificationPipeline",
     "VitaClipVideoProcessor",
     "VitaClipVisionConfig",
     "VitaClipVisionModel",
@@ -84,7 +82,6 @@ _LAZY = {
     "model.sources": ("VideoDecodingError",),
     "model.frame_sampling": ("ClipSpecification",),
     "model.configuration_vita_clip": ("VitaClipConfig", "VitaClipTextConfig", "VitaClipVisionConfig"),
-    "model.pipeline_video_classification": ("VitaClipVideoClassificationPipeline",),
     "model.pipeline_zero_shot_video_classification": ("ZeroShotVideoClassificationPipeline",),
     "model.machine": ("fast_dtype",),
     "model.processing_vita_clip": ("VitaClipProcessor",),

@@ -26,7 +26,6 @@ KINDS += [(openvino_file, "int8")]
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--copies", type=int, default=2, help="videos of each of the 100 scenes")
-    parser.add_argument("--rounds", type=int, default=3, help="of timing the B/16")
     arguments = parser.parse_args()
     checkpoint = load_checkpoint(Path(__file__).parent / "checkpoint")
     labels = [scene.label for scene in SCENES]
@@ -58,7 +57,7 @@ def main():
             path = backend.write(large, target / "large", dtype)
             row["MB"] = sum(file.stat().st_size for file in (target / "large").iterdir()) / 1e6
             try:
-                row |= vars(verify(large, backend.Runner(path, dtype), dtype, arguments.rounds))
+                row |= vars(verify(large, backend.Runner(path, dtype), dtype))
             except VerificationError as error:
                 row["error"] = str(error)
             print(

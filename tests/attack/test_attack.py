@@ -12,13 +12,7 @@ from attack.outcomes import Outcomes
 from tiny_models import tiny_model, tiny_processor
 from tiny_training import save_start
 
-from vitaclip_hf import (
-    CheckpointError,
-    VitaClipForVideoClassification,
-    VitaClipVideoClassificationPipeline,
-    load_checkpoint,
-    open_video,
-)
+from vitaclip_hf import CheckpointError, ZeroShotVideoClassificationPipeline, load_checkpoint, open_video
 from vitaclip_hf.model.scorer import ScoreError
 
 
@@ -124,13 +118,13 @@ def test_a_flipped_bit_is_found(good, tmp_path):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_scores_that_are_no_numbers(value, tokenizer):
-    closed = tiny_model(cls=VitaClipForVideoClassification)
-    closed.logit_scale.data.fill_(value)
-    processor = tiny_processor(tokenizer).video_processor
-    classifier = VitaClipVideoClassificationPipeline(closed, video_processor=processor)
-    for function in ("softmax", "sigmoid", "none"):
+    model = tiny_model(tokenizer=tokenizer)
+    model.logit_scale.data.fill_(value)
+    parts = {"tokenizer": tokenizer, "video_processor": tiny_processor(tokenizer).video_processor}
+    classifier = ZeroShotVideoClassificationPipeline(model, **parts)
+    for labels in (None, ["archery", "yoga"]):
         with pytest.raises(ScoreError):
-            classifier(np.zeros((4, 32, 32, 3), np.uint8), function_to_apply=function)
+            classifier(np.zeros((4, 32, 32, 3), np.uint8), candidate_labels=labels)
 
 
 def test_each_limit_is_on_the_page():

@@ -87,7 +87,7 @@ def test_completion_loads_neither_torch_nor_transformers():
 def test_import_registers_and_changes_nothing_else():
     """Before and after: the tasks of transformers; without PyAV, the model; then all by the auto classes."""
     code = """
-from transformers import AutoModel, AutoProcessor, AutoTokenizer, pipeline
+from transformers import AutoModel, AutoProcessor, AutoTokenizer, VideoClassificationPipeline, pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 before = dict(PIPELINE_REGISTRY.supported_tasks)
 sys.modules["av"] = None
@@ -101,7 +101,7 @@ assert len(AutoTokenizer.from_pretrained(model)("a taxi").input_ids) > 2
 del sys.modules["av"]
 assert type(AutoProcessor.from_pretrained(model)) is vitaclip_hf.VitaClipProcessor
 assert type(pipeline("zero-shot-video-classification", model=model)) is new["impl"]
-assert type(pipeline("video-classification", model=model)) is not vitaclip_hf.VitaClipVideoClassificationPipeline
+assert type(pipeline("video-classification", model=model)) is VideoClassificationPipeline
 assert all(hasattr(vitaclip_hf, name) for name in vitaclip_hf.__all__) and not hasattr(vitaclip_hf, "AutoModel")
 """
     result = in_a_new_process(code, DEMO / "checkpoint")

@@ -28,7 +28,6 @@ from vitaclip_hf.conversion.original_weights import rename
 from vitaclip_hf.loading.prompts_alone import split_tensors
 
 
-MODELS = Path(__file__).parents[2] / "configuration" / "models"
 VISION = {"image_size": 32, "layers": 2, "width": 48, "patch_size": 8, "head_width": 12, "mlp_ratio": 2.0}
 TEXT = {"context_length": 20, "vocab_size": 514, "width": 32, "heads": 4, "layers": 3, "mlp_ratio": 2.0}
 IDS = torch.tensor([[512, 320, 100, 513, 0, 0], [512, 7, 513, 0, 0, 0]])
@@ -188,12 +187,11 @@ def test_transformers_clip_is_bit_equal(tmp_path, convert, letters):
     assert torch.equal(found, expected)
 
 
-def test_preset_classes_and_seed(tmp_path, convert):
+def test_prompts_classes_and_seed(tmp_path, convert):
     stock_clip().save_pretrained(tmp_path / "clip")
-    preset = {"vision_config": {"num_frames": 3, "use_local_prompts": False}, "text_config": {"num_context_tokens": 2}}
-    (tmp_path / "mine.json").write_text(json.dumps(preset | {"projection_dim": 24}))
+    prompts = {"vision_config": {"num_frames": 3, "use_local_prompts": False}, "text_config": {"num_context_tokens": 2}}
     (tmp_path / "classes.txt").write_text("archery\nriding_a_bike\n\n")
-    chosen = {"preset": str(tmp_path / "mine.json"), "classes": tmp_path / "classes.txt"}
+    chosen = {"prompt_settings": prompts, "classes": tmp_path / "classes.txt"}
     convert(tmp_path / "clip", **chosen)
     model = AutoModel.from_pretrained(tmp_path / "out")
     assert model.config.id2label == {0: "archery", 1: "riding_a_bike"} and model.class_prompts.have_names
@@ -209,49 +207,40 @@ def test_preset_classes_and_seed(tmp_path, convert):
 
 
 @pytest.mark.parametrize(
-    ("preset", "message"),
+    ("settings", "message"),
     [
-        ("vita-clip-b16", "hidden_size is 48, not 768"),
-        ("vita-clip-b99", "known presets: vita-clip-b16, .*vita-clip-l14-336"),
-        *(('{"projection_dim": 99}', "projection_dim is 24, not 99"), ("{", "mine.json"), ("[]", "`preset`")),
-        *(
-            ('{"text_config": 5}', "`preset`"),
-            ('{"nothing": 1}', "nothing"),
-            ('{"text_config": {"no": 1}}', "no is None"),
-        ),
-        ('{"vision_config": {"num_frames": "x"}}', "num_frames"),
+        ({"vision_config": {"num_frames": "x"}}, "num_frames"),
+        ({"vision_config": {"hidden_size": 96}}, "vision_model"),
+        ({"text_config": {"num_context_tokens": 75}}, "num_context_tokens"),
     ],
 )
-def test_presets_that_do_not_fit(tmp_path, refuses, preset, message):
-    stock_clip().save_pretrained(tmp_path / "clip")
-    if not preset.startswith("vita"):
-        (tmp_path / "mine.json").write_text(preset)
-        preset = tmp_path / "mine.json"  # the commands give a string
-    refuses(tmp_path / "clip", message, preset=preset)
+@pytest.mark.parametrize("kind", ["transformers", "open_clip"])
+def test_prompts_that_do_not_fit(tmp_path, refuses, kind, settings, message):
+    if kind == "transformers":
+        stock_clip().save_pretrained(tmp_path / "clip")
+    else:
+        save_open_clip(tmp_path / "clip", open_clip_model())
+    refuses(tmp_path / "clip", message, prompt_settings=settings)
 
 
 @pytest.mark.parametrize(
-    ("preset", "name", "parameters"),
+    ("name", "parameters"),
     [
-        ("vita-clip-b32", "ViT-B-32-quickgelu", 151_277_313),
-        ("vita-clip-b16", "ViT-B-16-quickgelu", 149_620_737),
-        ("vita-clip-b16-released", "ViT-B-16-quickgelu", 149_620_737),
-        ("vita-clip-l14", "ViT-L-14-quickgelu", 427_616_513),
-        ("vita-clip-l14-336", "ViT-L-14-336-quickgelu", 427_944_193),
+        ("ViT-B-32-quickgelu", 151_277_313),
+        ("ViT-B-16-quickgelu", 149_620_737),
+        ("ViT-L-14-quickgelu", 427_616_513),
+        ("ViT-L-14-336-quickgelu", 427_944_193),
     ],
 )
-def test_presets_are_the_published_clips(preset, name, parameters):
+def test_sizes_of_the_published_clips(name, parameters):
     """Every tensor of theirs has a place, in its shape; sizes are found from the weights."""
-    settings = json.loads((MODELS / f"{preset}.json").read_text())
     with torch.device("meta"):
         reference = open_clip.CLIP(**open_clip.get_model_config(name))
     assert sum(parameter.numel() for parameter in reference.parameters()) == parameters
     weights = {key: torch.empty_like(tensor) for key, tensor in reference.state_dict().items()}
     weights["logit_scale"] = torch.tensor(1.0)
     tokens = SimpleNamespace(bos_token_id=49406, eos_token_id=49407, pad_token_id=49407)
-    prompts = conversion.prompt_settings(settings)
-    config = conversion.state_dict_config(weights, {"activation": "quick_gelu"}, prompts, tokens)
-    conversion.check_preset(settings, config)
+    config = conversion.state_dict_config(weights, {"activation": "quick_gelu"}, {}, tokens)
     for part, tower in (
         (config.vision_config, reference.visual.transformer),
         (config.text_config, reference.transformer),

@@ -14,7 +14,7 @@ import torch
 
 from vitaclip_hf.cli.main import main
 from vitaclip_hf.export.folder import export_checkpoint
-from vitaclip_hf.export.verification import VerificationError, rank_agreement, timed, verify
+from vitaclip_hf.export.verification import VerificationError, verify
 from vitaclip_hf.export.video_scorer import VideoScorer
 
 
@@ -114,16 +114,11 @@ def specialising(model, number=None):
 
 def test_verification(checkpoint):
     with pytest.raises(VerificationError, match="cosine"):
-        verify(checkpoint.model, wrong(checkpoint.model), "int8", rounds=0)
-    assert verify(checkpoint.model, specialising(checkpoint.model), "float32", rounds=0).least_cosine > 0.999
+        verify(checkpoint.model, wrong(checkpoint.model), "int8")
+    assert verify(checkpoint.model, specialising(checkpoint.model), "float32").least_cosine > 0.999
     for first in (1, 8):  # a session that stays at the number of frames that came first, as OpenVINO did after one
         with pytest.raises(VerificationError, match="cosine"):
-            verify(checkpoint.model, specialising(checkpoint.model, first), "float32", rounds=0)
-    found, expected = np.array([[3.0, 2.0, 1.0]]), np.array([[3.0, 1.0, 2.0]])
-    assert rank_agreement(found, expected) == pytest.approx(2 / 3) and rank_agreement(found, found) == 1
-    called = []
-    timed((lambda: called.append("a"), lambda: called.append("b")), 2)
-    assert called == ["a", "b"] * 3
+            verify(checkpoint.model, specialising(checkpoint.model, first), "float32")
 
 
 @pytest.mark.slow

@@ -1,11 +1,10 @@
-"""Both pipelines on one folder, against the model and the processor called by hand."""
+"""The pipeline on one folder, against the model and the processor called by hand."""
 
 import importlib
 import json
 import logging
 import shutil
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +13,13 @@ import torch
 from datasets import Dataset
 from PIL import Image
 from tiny_models import tiny_clip, tiny_model, tiny_processor
-from transformers import AutoModel, AutoProcessor, CLIPImageProcessor, pipeline
+from transformers import AutoModel, AutoProcessor, CLIPImageProcessor, VideoClassificationPipeline, pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
 import vitaclip_hf
 from vitaclip_hf import CheckpointError, VideoDecodingError, VitaClipProcessor, fast_dtype, load_checkpoint
 from vitaclip_hf.data.video_writing import write_video
-from vitaclip_hf.model import machine
+from vitaclip_hf.model import machine, pipeline_zero_shot_video_classification
 from vitaclip_hf.model.scorer import ScoreError, Scorer
 
 
@@ -240,14 +239,13 @@ def test_readers_end_with_their_iterator(classifier, files):
     assert not readers()
 
 
-@pytest.mark.parametrize("task", ["zero_shot", "closed_set"])
-def test_precision_auto_is_the_fast_type(folder, task, monkeypatch):
-    make = closed_set if task == "closed_set" else partial(pipeline, "zero-shot-video-classification", device="cpu")
-    monkeypatch.setattr(vitaclip_hf.model.video_pipeline, "fast_dtype", lambda device: torch.bfloat16)
-    assert make(model=str(folder), precision="auto").dtype == torch.bfloat16
-    assert make(model=str(folder), dtype="auto").dtype == torch.float32  # transformers' meaning
+def test_precision_auto_is_the_fast_type(folder, monkeypatch):
+    task = {"task": "zero-shot-video-classification", "model": str(folder), "device": "cpu"}
+    monkeypatch.setattr(pipeline_zero_shot_video_classification, "fast_dtype", lambda device: torch.bfloat16)
+    assert pipeline(**task, precision="auto").dtype == torch.bfloat16
+    assert pipeline(**task, dtype="auto").dtype == torch.float32  # transformers' meaning
     with pytest.raises(ValueError, match="`precision` must be"):
-        make(model=str(folder), precision="bfloat16")
+        pipeline(**task, precision="bfloat16")
 
 
 def test_number_types_and_devices_of_a_loaded_checkpoint(folder, tmp_path):
@@ -307,7 +305,7 @@ def test_the_fast_type_of_other_devices_and_torches(monkeypatch):
         ({"candidate_labels": ["a", " "]}, ValueError, "non-empty strings"),
         ({"candidate_labels": ["a", "b", "a"]}, ValueError, "repeated: 'a'"),
         *(({"candidate_labels": ["a"], "hypothesis_template": it}, ValueError, "needs `{}`") for it in ("a video", 5)),
-        ({"candidate_labels": ["a"], "top_k": 0}, ValueError, "`top_k`"),
+        *(({"candidate_labels": ["a"], "top_k": it}, ValueError, "`top_k` must be") for it in (0, -1, "x", True)),
         ({"candidate_labels": ["a"], "min_score": "0.5"}, ValueError, "`min_score`"),
         ({"candidate_labels": ["a"], "on_error": "ignore"}, ValueError, "`on_error` must be"),
         ({"candidate_labels": ["a"], "view": 3}, TypeError, "unknown setting `view`; known are num_frames"),
@@ -325,65 +323,35 @@ def test_registering_again_is_quiet(caplog):
     assert not caplog.records and "zero-shot-video-classification" in PIPELINE_REGISTRY.get_supported_tasks()
 
 
-# The closed set, through transformers' own pipeline
-
-
-def closed_set(model, **options):
-    task = {"task": "video-classification", "pipeline_class": vitaclip_hf.VitaClipVideoClassificationPipeline}
-    return pipeline(model=str(model), device="cpu", **task, **options)
-
-
-@pytest.fixture(scope="module")
-def closed(folder):
-    return closed_set(folder)
+# The classes of a training
 
 
 @torch.no_grad()
-def closed_set_by_hand(parts, video, activation=lambda logits: logits.softmax(-1), **views) -> dict[str, float]:
+def class_scores_by_hand(parts, video, **views) -> dict[str, float]:
     model, processor = parts
     pixels = processor(videos=video, return_tensors="pt", **views)["pixel_values_videos"]
-    scores = activation(model(pixels.flatten(0, -5)).logits_per_video).mean(0)  # of the views of the one video
+    scores = model(pixels.flatten(0, -5)).logits_per_video.softmax(-1).mean(0)  # of the views of the one video
     return dict(zip(model.config.id2label.values(), scores.tolist(), strict=True))
 
 
-def test_video_classification(closed, parts, files):
-    for result, file in zip(closed(files, batch_size=2), files, strict=True):
-        check(result, closed_set_by_hand(parts, file))
-    assert closed(files[0], top_k=1) == closed(files[0])[:1] and closed.image_processor is None
-    for bad in (-1, 0, "x", True):
-        with pytest.raises(ValueError, match="`top_k` must be a whole number of at least 1"):
-            closed(files[0], top_k=bad)
+def test_classes_without_labels(classifier, parts, files):
+    for result, file in zip(classifier(files, batch_size=2), files, strict=True):
+        check(result, class_scores_by_hand(parts, file))
+    assert classifier(files[0], top_k=1) == classifier(files[0])[:1]
+    views = {"sampling": "dense", "frame_stride": 3, "num_views": 2}  # averaged after the softmax
+    check(classifier([files[4]] * 3, **views, batch_size=2)[1], class_scores_by_hand(parts, files[4], **views))
 
 
-def test_views_of_the_closed_set_are_averaged_after_the_softmax(closed, parts, files):
-    expected = closed_set_by_hand(parts, files[4], sampling="dense", frame_stride=3, num_views=2)
-    check(closed(files[4], frame_sampling_rate=3, num_views=2), expected)
-    check(closed([files[4]] * 3, sampling="dense", frame_stride=3, num_views=2, batch_size=2)[1], expected)
-
-
-def test_frame_sampling_rate_is_the_stride(closed, files):
-    with pytest.raises(ValueError, match="`frame_sampling_rate` decides"):
-        closed(files[4], frame_sampling_rate=2, frame_stride=2)
-    with pytest.raises((TypeError, ValueError), match="frame_stride"):
-        closed(files[4], frame_sampling_rate=0)
-
-
-@pytest.mark.parametrize(("name", "function"), [("none", torch.clone), ("sigmoid", torch.sigmoid)])
-def test_functions_of_the_logits(closed, parts, files, name, function):
-    check(closed(files[1], function_to_apply=name), closed_set_by_hand(parts, files[1], function))
-
-
-def test_both_pipelines_score_the_classes_alike_in_bfloat16(folder, files):
-    expected = load_checkpoint(folder, dtype="bfloat16").classifier()(files[0])
-    check(closed_set(folder, dtype=torch.bfloat16)(files[0]), {row["label"]: row["score"] for row in expected})
-
-
-def test_the_closed_set_is_saved_as_one_folder(classifier, closed, files, tmp_path):
-    closed.save_pretrained(tmp_path)
+def test_saved_as_one_folder(classifier, parts, files, tmp_path):
+    """Which transformers' own pipeline of the classes takes too."""
+    classifier.save_pretrained(tmp_path)
     assert type(AutoProcessor.from_pretrained(tmp_path)) is VitaClipProcessor and not list(tmp_path.glob("*.py"))
-    assert closed_set(tmp_path)(files[0]) == closed(files[0])
-    zero_shot = pipeline("zero-shot-video-classification", model=str(tmp_path), device="cpu")
-    assert zero_shot(files[0], candidate_labels=LABELS) == classifier(files[0], candidate_labels=LABELS)
+    again = pipeline("zero-shot-video-classification", model=str(tmp_path), device="cpu")
+    assert again(files[0], candidate_labels=LABELS) == classifier(files[0], candidate_labels=LABELS)
+    closed = pipeline("video-classification", model=str(tmp_path), device="cpu")
+    assert type(closed) is VideoClassificationPipeline and closed.image_processor is None
+    for file in files:
+        check(closed(file), class_scores_by_hand(parts, file))
 
 
 def test_a_stock_clip_with_new_prompts_takes_over_its_pixels(tokenizer, tmp_path):

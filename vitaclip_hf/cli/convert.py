@@ -56,9 +56,6 @@ def convert_clip(
     ],
     output: NewFolder,
     revision: Revision = None,
-    preset: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Prompts as in a preset, such as vita-clip-b16, or a JSON file.")
-    ] = None,
     classes: Annotated[Path | None, typer.Option(metavar="FILE", help="Class names in label order.")] = None,
     tokenizer: Annotated[
         str | None, typer.Option(metavar="NAME", help="Folder or Hub id. Default: the CLIP's own, else OpenAI's.")
@@ -82,7 +79,6 @@ def convert_clip(
         source,
         output,
         revision=revision,
-        preset=preset,
         classes=classes,
         tokenizer=tokenizer,
         activation=activation and activation.replace("-", "_"),

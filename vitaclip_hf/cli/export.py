@@ -21,7 +21,7 @@ def export(
         Path | None, typer.Option(metavar="FILE", help="Labels whose embeddings are written too, one a line.")
     ] = None,
     template: Template = None,
-    check: Annotated[bool, typer.Option("--check/--no-check", help="Compare with torch, and time both.")] = True,
+    check: Annotated[bool, typer.Option("--check/--no-check", help="Compare with torch.")] = True,
 ) -> int:
     """Write the video tower for another runtime.
 
@@ -39,7 +39,4 @@ def export(
     if result is not None:
         print(f"largest difference of a logit  {result.max_difference:.2g}")
         print(f"least cosine with torch        {result.least_cosine:.6f}")
-        print(f"pairs of classes in one order  {result.rank_agreement:.2%}")
-    if result is not None and result.seconds is not None and result.torch_seconds is not None:
-        print(f"seconds a video                {result.seconds:.4f}, torch {result.torch_seconds:.4f}")
     return 0

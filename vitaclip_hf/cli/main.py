@@ -83,7 +83,7 @@ COMMANDS: dict[Callable, tuple[str, ...]] = {
 CONVERSIONS: dict[Callable, tuple[str, ...]] = {
     convert_original: ("vitaclip convert original k400.pth --classes classes.txt --output vita-clip-k400",),
     convert_clip: (
-        "vitaclip convert clip openai/clip-vit-base-patch16 --preset vita-clip-b16 --output untrained",
+        "vitaclip convert clip openai/clip-vit-base-patch16 --output untrained",
         "vitaclip convert clip laion.bin --activation gelu --classes classes.txt --output untrained",
     ),
     convert_vifi: ("vitaclip convert vifi vifi_clip_10_epochs_k400_full_finetuned.pth --output vifi-clip",),

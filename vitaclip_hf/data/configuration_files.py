@@ -28,7 +28,7 @@ def configuration_folder(kind: str) -> Path:
     The folder of one kind of the package's configuration files.
 
     Args:
-        kind (`str`): `"models"`, `"recipes"`, `"protocols"` or `"accelerate"`.
+        kind (`str`): `"recipes"`, `"protocols"` or `"accelerate"`.
     """
     return Path(str(resources.files("vitaclip_hf.configuration"))) / kind
 

@@ -79,7 +79,7 @@ def export_checkpoint(
         dtype (`str`, defaults to `"float32"`): `"int8"`, or with OpenVINO `"bfloat16"`.
         labels (`Sequence[str]`, *optional*): their embeddings are written; by default those of the model's own classes.
         templates: sentences with `{}` for the label.
-        check (`bool`, defaults to `True`): compare the file with torch, and time both.
+        check (`bool`, defaults to `True`): compare the file with torch.
 
     Returns:
         [`Verification`], or `None` without `check`.

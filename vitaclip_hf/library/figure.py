@@ -55,7 +55,7 @@ def draw_answer(
         frames (`torch.Tensor` of shape `(num_frames, 3, height, width)`):
             The frames, as [`Video.read`] gives them. An array or a list of images will do.
         times (`Sequence[float]`, *optional*): seconds from the beginning of the video, one for each frame.
-        scores (`list[dict]`): `{"label": str, "score": float}`, as the pipelines return them, with `"cosine"` if known.
+        scores (`list[dict]`): `{"label": str, "score": float}`, as the pipeline returns them, with `"cosine"` if known.
             The best is drawn on top.
         title (`str`, *optional*): a line above the frames.
         note (`str`, *optional*): a line above the scores that says why no label is the answer. No bar is stressed then.

@@ -44,7 +44,7 @@ class VitaClipVideoProcessor(BaseVideoProcessor):
 
     The output `pixel_values_videos` has one row for each video: shape `(batch_size, num_frames, 3, height, width)`, or
     with several views `(batch_size, num_views * num_spatial_views, num_frames, 3, height, width)`, spatial views
-    innermost. The pipelines average the scores of several views.
+    innermost. The pipeline averages the scores of several views.
     """
 
     resample = PILImageResampling.BICUBIC
