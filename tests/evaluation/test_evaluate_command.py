@@ -64,7 +64,7 @@ def test_two_ranks_killed_half_way(videos, finished, tmp_path):
         (["--model", "no/such/folder"], "no/such/folder"),
         (["--workers", "-1"], "--workers"),
         (["--batch_size", "0"], "--batch-size"),
-        (["--views", "3"], "num_views"),
+        (["--num-view", "3"], "num_views"),
         (["--blend", "2"], "--blend"),
         (["--videos", str(ROOT / "tests")], "12 videos"),
     ],

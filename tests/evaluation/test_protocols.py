@@ -154,7 +154,7 @@ def test_one_list_does_not_pass_for_three_splits(tmp_path):
 @pytest.mark.parametrize(
     ("content", "token"),
     [
-        (b"views: 2\ntasks:\n  zero-shot:\n", "'views'; use 'num_views'"),
+        (b"num_view: 2\ntasks:\n  zero-shot:\n", "'num_view'; did you mean 'num_views'"),
         (b"tasks:\n  one-shot:\n", "`task`"),
         (b"tasks:\n  zero-shot:\n    task: supervised\n", "'task'"),
         (b"num_views: 2\n", "`tasks:`"),

@@ -13,6 +13,7 @@ import torch
 from datasets import Dataset
 from PIL import Image
 from tiny_models import tiny_clip, tiny_model, tiny_processor
+from torch.utils.data import IterableDataset
 from transformers import AutoModel, AutoProcessor, CLIPImageProcessor, VideoClassificationPipeline, pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
@@ -86,10 +87,15 @@ def test_one_video(classifier, parts, files):
     assert classifier(files[0], candidate_labels=LABELS, top_k=9) == result
 
 
-def test_arrays_and_frames(classifier):
+def test_arrays_and_frames(classifier, tmp_path):
     video = np.random.default_rng(1).integers(0, 256, (6, 40, 40, 3), dtype=np.uint8)
     result = classifier(video, candidate_labels=LABELS)
     assert classifier([Image.fromarray(frame) for frame in video], candidate_labels=LABELS) == result
+    (tmp_path / "clip #1?").mkdir()
+    images = [tmp_path / "clip #1?" / f"{number}.png" for number in range(len(video))]
+    for frame, file in zip(video, images, strict=True):
+        Image.fromarray(frame).save(file)
+    assert classifier([images], candidate_labels=LABELS) == [result]
     assert classifier(torch.from_numpy(video), candidate_labels=LABELS) == result
     assert classifier([video, video], candidate_labels=LABELS) == [result, result]
 
@@ -103,6 +109,15 @@ def test_columns_arrays_and_data_sets(classifier, files):
     stream = data.to_iterable_dataset()
     for videos in (data, stream, stream.map(dict)):  # the last one does not know its columns
         assert list(classifier(videos, candidate_labels=LABELS)) == expected
+
+    class Counted(IterableDataset):  # torch gives it a `__getitem__` that only raises
+        def __iter__(self):
+            return iter(paths)
+
+        def __len__(self):
+            return len(paths)
+
+    assert list(classifier(Counted(), candidate_labels=LABELS)) == expected
     read: list = []
     columns = (
         Dataset.from_list([{"video": path} for path in paths * 9])

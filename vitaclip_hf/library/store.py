@@ -89,6 +89,8 @@ class VideoStore:
     @cached_property  # since each connection to memory:// is a database of its own
     def _database(self) -> Any:
         check_utf8(self.place, "lancedb")
+        if self._is_folder and any(map(Path.is_fifo, Path(self.place, f"{TABLE}.lance").rglob("*"))):
+            raise ValueError(f"{self.place}: a pipe is in the place of a file; delete the folder.")  # else waited for
         return lancedb.connect(self.place)
 
     def lock(self) -> AbstractContextManager:
@@ -140,7 +142,8 @@ class VideoStore:
         table = self._open()
         if table is None:
             return None
-        return json.loads(table.schema.metadata[SETTINGS])
+        with content_errors(f"{self.place}: the settings of the vectors are damaged", ValueError):
+            return json.loads(table.schema.metadata[SETTINGS])
 
     def check_model(self, checkpoint: Checkpoint) -> dict[str, Any]:
         """

@@ -136,7 +136,8 @@ def save_prompts(
         directory: folder to write.
         base: folder or Hub id of the CLIP beneath, whole Vita-CLIP folders included; prompts saved alone stand for
             the base that they name; by default what the model was loaded from. `load_prompts` compares its weights.
-        revision: the base's on the Hub; by default the commit it was loaded from.
+        revision: the base's on the Hub; by default the commit that `load_checkpoint` or `load_prompts` found, else that
+            of `main`. transformers keeps none: pass it for a model that `from_pretrained` loaded at another one.
         processor: saved beside the prompts, so that `AutoProcessor.from_pretrained(directory)` works.
         hub: how the base is found, as for `from_pretrained`: `cache_dir`, `local_files_only`, `token`.
 
@@ -155,8 +156,7 @@ def save_prompts(
     beneath = find_prompts_alone(base, hub | {"revision": revision}) if base != model.config.name_or_path else None
     if beneath is not None:
         base, revision = beneath.base_model, beneath.base_revision
-    if revision is None:
-        revision = extract_commit_hash(find_file(base, CONFIG_NAME, hub), None)
+    revision = extract_commit_hash(find_file(base, CONFIG_NAME, hub | {"revision": revision}), None) or revision
     if Path(base).is_dir():  # as seen from the prompts, so that both can be moved together
         revision = None  # not even of a folder of the Hub's cache
         relative = Path(os.path.relpath(Path(base).resolve(), folder.resolve())).as_posix()

@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset
 from transformers import Pipeline
-from transformers.dynamic_module_utils import get_cached_module_file, get_relative_import_files
-from transformers.utils import HF_MODULES_CACHE, TRANSFORMERS_DYNAMIC_MODULE_NAME, logging
+from transformers.dynamic_module_utils import get_relative_import_files
+from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME, logging
 
 from .encoder import VideoEncoder, VitaClipEncoder, check_labels, check_templates
 from .machine import fast_dtype, reading_threads
@@ -134,7 +133,9 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             if "video" not in (columns := inputs.column_names or ["video"]):
                 raise ValueError(f"Expected a data set with a column `video`, got {str(columns):.200}; pass a column.")
             inputs = (row["video"] for row in inputs)
-        elif isinstance(inputs, Iterator) or not (isinstance(inputs, Dataset) or hasattr(inputs, "__len__")):
+        elif isinstance(inputs, (Iterator, IterableDataset)) or not (
+            isinstance(inputs, Dataset) or hasattr(inputs, "__len__")
+        ):
             inputs = (video for video in inputs)  # such as a column of a stream
         elif not isinstance(inputs, (list, Dataset)):
             return list(super().__call__((video for video in inputs), **kwargs))  # a column opens them one by one
@@ -249,13 +250,9 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             for part in (self.tokenizer, self.video_processor):
                 part.save_pretrained(save_directory, **kwargs)
             return
-        # transformers copies the code of model, configuration and processor of a published folder, not of pipelines.
-        config = self.model.config
-        for pipeline in (getattr(config, "custom_pipelines", None) or {}).values():
-            file = f"{pipeline['impl'].split('.')[0]}.py"
-            cached = get_cached_module_file(config.name_or_path, file, revision=getattr(config, "_commit_hash", None))
-            module = Path(HF_MODULES_CACHE, cached)
-            for source in (module, *get_relative_import_files(module)):
+        if TASK in (getattr(self.model.config, "custom_pipelines", None) or {}):
+            # transformers copies the code of model, configuration and processor of a published folder, not of pipelines.
+            for source in (__file__, *get_relative_import_files(__file__)):
                 shutil.copy(source, save_directory)
         if __name__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}."):
             VitaClipProcessor.register_for_auto_class()  # as AutoProcessor does: its code goes along
