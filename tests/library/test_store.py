@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import unquote
 
+import lancedb
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -295,6 +296,12 @@ def test_a_damaged_vector_is_never_a_score(place, value):
             VideoStore(place).search(np.array([1.0, 0.0]))
     with pytest.raises(ValueError, match="damaged"):
         read_embeddings(place)
+
+
+def test_a_table_of_others_is_refused(place):
+    lancedb.connect(place).create_table("videos", [{"vector": [0.0]}])
+    with pytest.raises(ValueError, match=f"{place}: the settings of the vectors are damaged"):
+        VideoStore(place).settings
 
 
 @pytest.mark.parametrize("part", ["data/*.lance", "_versions/*.manifest"])

@@ -251,7 +251,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
                 part.save_pretrained(save_directory, **kwargs)
             return
         if TASK in (getattr(self.model.config, "custom_pipelines", None) or {}):
-            # transformers copies the code of model, configuration and processor of a published folder, not of pipelines.
+            # transformers copies the code of a published folder's model and processor, not of pipelines.
             for source in (__file__, *get_relative_import_files(__file__)):
                 shutil.copy(source, save_directory)
         if __name__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}."):
