@@ -19,7 +19,7 @@ class Numbers:
 
 
 def parse(arguments: list[str], values: dict | None = None) -> Numbers:
-    (numbers,) = ArgumentParser(Numbers, renamed={"rate": "learning_rate"}).parse(arguments, values)
+    (numbers,) = ArgumentParser(Numbers).parse(arguments, values)
     return numbers
 
 
@@ -49,8 +49,8 @@ def test_values_of_a_file_have_the_types_of_the_command_line():
     [
         (["--contt", "3"], {}, "'--contt'.*'count'"),
         (["--learning-rate", "fast"], {}, "--learning-rate.*fast"),
-        (["--rate", "1"], {}, "'learning_rate'"),
-        ([], {"rate": 1}, "'rate'.*'learning_rate'"),
+        (["--learn-rate", "1"], {}, "'learning_rate'"),
+        ([], {"learn_rate": 1}, "'learn_rate'.*'learning_rate'"),
         ([], {5: 1}, "field 5"),
         ([], {"k" * 50_000: 1}, "'kkk"),
     ],

@@ -301,7 +301,7 @@ def test_a_damaged_vector_is_never_a_score(place, value):
 def test_a_table_of_others_is_refused(place):
     lancedb.connect(place).create_table("videos", [{"vector": [0.0]}])
     with pytest.raises(ValueError, match=f"{place}: the settings of the vectors are damaged"):
-        VideoStore(place).settings
+        _ = VideoStore(place).settings
 
 
 @pytest.mark.parametrize("part", ["data/*.lance", "_versions/*.manifest"])

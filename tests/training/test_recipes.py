@@ -56,7 +56,7 @@ def test_a_path_in_a_recipe_is_found_from_any_working_directory(tmp_path, monkey
         ("recipe_version: 2\nflip: 1\n", "recipe_version: 2.* 1"),
         ("flip: 1\n", "recipe_version: None"),
         ("recipe_version: 1\nflap: 1\n", "'flap'.*'flip'"),
-        ("recipe_version: 1\neval_views: 3\n", "'eval_views'.*'num_views'"),
+        ("recipe_version: 1\nnum_view: 3\n", "'num_view'.*'num_views'"),
         ("recipe_version: 1\nextends: other\n", "other.yaml"),
         ("recipe_version: 1\nextends: mine\n", "mine.yaml"),
         ('recipe_version: 1\n"a\\n\\e[2J": 1\n', "'a"),

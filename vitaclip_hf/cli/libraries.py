@@ -3,6 +3,7 @@
 import sys
 import time
 from contextlib import redirect_stdout
+from pathlib import Path
 from typing import Any
 
 from ..model.shown_names import one_line, shown
@@ -75,7 +76,7 @@ def loaded_checkpoint(
         if name is not None:
             raise
         reason = f"{DEFAULT_MODEL} cannot be loaded or downloaded ({one_line(str(error.__cause__ or error), 111)} …)"
-        raise ValueError(f"{reason}; give `model`") from error
+        raise ValueError(f"{reason}; give `model`{_alternatives()}") from error
     encoder = checkpoint.encoder()
     note = encoder.embedding_note if embeds else encoder.note
     if checkpoint.kind != "encoder" and not checkpoint.model.vision_model.time_embedding.weight.any():
@@ -83,6 +84,21 @@ def loaded_checkpoint(
     if warnings and note:
         print(f"vitaclip: {note}", file=sys.stderr)
     return checkpoint
+
+
+def _alternatives() -> str:
+    """Models that need no download: the latest of the Hub's cache, and the demo of a clone."""
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        repositories = [repo for repo in scan_cache_dir().repos if repo.repo_type == "model"]
+    except CacheNotFound:
+        repositories = []
+    names = [repo.repo_id for repo in sorted(repositories, key=lambda repo: -repo.last_accessed)[:5]]
+    demo = Path(__file__).parents[2] / "examples" / "demo" / "checkpoint"
+    names += [f"{demo} (drawn things)"] if demo.is_dir() else []
+    return f", one of these on this machine: {', '.join(names)}" if names else ""
 
 
 def print_summary(text: str, started: float, checkpoint: Any) -> None:
