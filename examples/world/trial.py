@@ -11,6 +11,7 @@ processes may work on one output folder.
 
 import argparse
 import copy
+import hashlib
 import json
 import math
 import time
@@ -223,6 +224,8 @@ def run(
     trained = [parameter for parameter in system.parameters() if parameter.requires_grad]
     record = {"system": name, "rate": rate, "replicate": replicate.number, "steps": steps if rate else 0}
     record |= {"trained_parameters": sum(parameter.numel() for parameter in trained), "points": []}
+    weights = (replicate.clip / "model.safetensors").read_bytes()
+    record["made_of"] = [hashlib.sha256(weights).hexdigest()[:16], *replicate.world.styles]
     if rate is None:
         accuracies, answers = test(name, system.eval(), replicate)
         return record | {"points": [{"step": 0, **accuracies}]}, answers
@@ -309,10 +312,13 @@ def interval(values: list[float]) -> str:
 
 def read_points(folder: Path, check: bool = False) -> dict[tuple[str, float], dict[int, list[dict]]]:
     """The tested points of each system and rate, by replicate: of the one that checks, or of all others."""
-    runs: dict = defaultdict(dict)
+    runs, made_of = defaultdict(dict), {}
     for path in sorted(folder.glob("*.json")):
         record = json.loads(path.read_text())
-        if (record["replicate"] == CHECK) != check:
+        number, own = record["replicate"], record.get("made_of")  # the runs of 2026-11-30 do not say
+        if own and made_of.setdefault(number, own) != own:
+            raise SystemExit(f"{path}: another CLIP or other styles than other runs of replicate {number}.")
+        if (number == CHECK) != check:
             continue
         runs[record["system"], record["rate"] or 0][record["replicate"]] = record["points"]
         if "blended" in record:
@@ -409,6 +415,7 @@ def compare_systems(folder: Path, one: str, other: str) -> str:
     first, second = (measures_of(next(iter(next(iter(near[name].values())).values()))) for name in (one, other))
     lines = [f"| {one} − {other} | smallest | largest | said | converged | replicate {CHECK} |"]
     lines += ["| --- | ---: | ---: | --- | --- | --- |"]
+    pairs = len(near[one]) * len(near[other])
     checked = [[checks[name, rate][CHECK][-1] for rate in near[name] if (name, rate) in checks] for name in near]
     for measure in (name for name in first if name in second):
         ends = []
@@ -417,11 +424,15 @@ def compare_systems(folder: Path, one: str, other: str) -> str:
                 gaps = [a[number][-1][measure] - b[number][-1][measure] for number in a.keys() & b.keys()]
                 ends += [np.mean(gaps) - half_width(gaps), np.mean(gaps) + half_width(gaps)]
         said = one if min(ends) > 0 else other if max(ends) < 0 else "not decided"
-        added = [np.mean([each[-1][measure] - each[0][measure] for each in own]) for own in rises.values() if own]
+        added = [abs(np.mean([each[-1][measure] - each[0][measure] for each in own])) for own in rises.values() if own]
         again = [a[measure] - b[measure] for a in checked[0] for b in checked[1]]
-        check = f"{min(again):.1%} to {max(again):.1%}" if again else "–"
+        check = f"{min(again):.1%} to {max(again):.1%}, {len(again)} of {pairs} pairs" if again else "–"
         converged = max(added, default=0) < 0.01
         lines.append(f"| {measure} | {min(ends):.1%} | {max(ends):.1%} | {said} | {converged} | {check} |")
+    for name in near:
+        found = sum(len(own) for (system, _), own in runs.items() if system == name)
+        if found < (all_runs := 3 * len(SYSTEMS["vita" if name == "blended" else name].rates or [0])):
+            lines.append(f"\n{name}: {found} of {all_runs} runs are finished, so rule 1 says nothing yet.")
     return "\n".join(lines)
 
 

@@ -127,4 +127,4 @@ def test_what_may_be_said_of_two_systems(tmp_path):
     assert "\n| vita | 0.001 | 2 | 1 |" in report and "\n| vifi | 0.0001 | 2 | 2 |" in report
     last = compared(1e-3, 0.9, 0.29, 0.0, numbers=[3])  # 32%
     assert "\n| vita | 0.001 | 2 | 2 |" in trial.report(tmp_path)
-    assert "| vita | False | 12.0% to 12.0% |" in last
+    assert "| vita | False | 12.0% to 12.0%, 1 of 2 pairs |" in last
