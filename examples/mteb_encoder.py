@@ -97,7 +97,7 @@ class MtebEncoder(AbsEncoder):
             "embed_dim": self.encoder.embed_dim,
             "license": license,
             "framework": ["PyTorch", "Transformers"],
-            "reference": "https://arxiv.org/abs/2304.03307",
+            "reference": None if self.checkpoint.kind == "encoder" else "https://arxiv.org/abs/2304.03307",
             "similarity_fn_name": ScoringFunction.COSINE,
             "use_instructions": False,
             "modalities": ["video", "text"],

@@ -20,7 +20,7 @@ from vitaclip_hf import ClipSpecification, VideoDecodingError
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="Vita-CLIP folder or id")
+    parser.add_argument("--model", required=True, help="folder or id of a Vita-CLIP or another dual encoder")
     parser.add_argument("--revision", help="of the model on the Hub")
     parser.add_argument("--tasks", nargs="+", required=True, help="names of tasks of mteb or of world_tasks.py")
     parser.add_argument(

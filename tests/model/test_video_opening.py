@@ -47,6 +47,9 @@ def server(folder):
                 self.send_response(200)
                 self.end_headers()
                 self.send(b"x", 300, 0.05)
+            elif path == "/headers":
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+                self.send(b"x", 300, 0.05)
             elif path == "/endless":
                 self.send_response(200)
                 self.end_headers()
@@ -187,9 +190,12 @@ def test_file_addresses_and_data_sets_rows(folder):
 # Downloads
 
 
-def test_the_time_limit_is_of_the_whole_download(server):
+@pytest.mark.parametrize("page", ["trickle", "headers"])
+def test_the_time_limit_is_of_the_whole_download(server, page):
+    started = time.monotonic()
     with pytest.raises(VideoDecodingError, match=r"not complete after 0.5 s .*`download_seconds`"):
-        open_video(f"{server}/trickle", download_seconds=0.5)
+        open_video(f"{server}/{page}", download_seconds=0.5)
+    assert time.monotonic() - started < 10  # the server would go on for 15 s
 
 
 def test_the_size_limit_of_a_download(server, folder):

@@ -92,11 +92,12 @@ def run_launched(output: Path) -> None:
     AcceleratorState.__init__ = init_with_sharding_on_cpus
     model = new_model()
     whole = {name: parameter.numel() for name, parameter in model.named_parameters()}
-    training = VitaClipTrainingArguments(
-        str(output), per_device_train_batch_size=2, total_batch_size=VIDEOS, **SETTINGS
-    )
-    trainer = VitaClipTrainer(model, training, train_dataset=FixedClips(VIDEOS))
+    saving = {"save_strategy": "steps", "save_steps": 2, "per_device_train_batch_size": 2, "total_batch_size": VIDEOS}
+    training = VitaClipTrainingArguments(str(output), **SETTINGS | saving)
+    data = {"train_dataset": FixedClips(VIDEOS), "eval_dataset": FixedClips(7, views=2)}
+    trainer = VitaClipTrainer(model, training, **data)
     trainer.train()
+    metrics = trainer.evaluate()
     sharded = trainer.accelerator.unwrap_model(trainer.model_wrapped)
     parameters = dict(sharded.named_parameters())
     facts = {
@@ -106,6 +107,9 @@ def run_launched(output: Path) -> None:
         "shares": [parameter.to_local().numel() / whole[name] for name, parameter in parameters.items()],
     }
     full = {name: parameter.full_tensor() for name, parameter in parameters.items() if parameter.requires_grad}
+    again = VitaClipTrainer(new_model(), training, **data)  # of a run that was killed after its last checkpoint
+    again.restore(output / "checkpoint-2")
+    facts |= metrics | {"restored": again.evaluate()["eval_loss"]}
     if trainer.is_world_process_zero():
         save(output, full, facts)
 

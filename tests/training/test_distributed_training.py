@@ -108,6 +108,8 @@ def test_the_shipped_file_shards_and_trains_as_plain_gradient_descent(two_ranks,
     # Two ranks: every tensor with an even first dimension is halved.
     assert facts["shares"].count(0.5) > 0.9 * len(facts["shares"])
     assert_near(trained, plain_training()[0], atol=2e-6, rtol=1e-4)
+    np.testing.assert_allclose(facts["eval_top1"], accuracy_by_hand(trained), atol=1e-6)
+    assert facts["restored"] == facts["eval_loss"]
 
 
 # Class features that the micro-batches of a step share

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..model.encoder import VideoEncoder
-from ..model.scorer import Scorer
+from ..model.scorer import Scorer, checked
 from ..model.sources import VideoDecodingError
 from .timeline_files import Segment
 from .windows import MOMENT, check_window, embed_windows, read_windows
@@ -119,7 +119,7 @@ class VideoTimeline:
         """
         windows = read_windows(self.reader, source, self.window, self.stride, thumbnails=thumbnails)
         for window, features in embed_windows(self.scorer.encoder, windows, self.batch_size):
-            scores, cosines = (values[0].numpy() for values in self.scorer.compare(features[None]))
+            scores, cosines = (checked(values)[0].numpy() for values in self.scorer.compare(features[None]))
             yield ScoredTime(window.start, window.end, scores, cosines, window.frames, window.times, window.thumbnail)
 
     def cells(self, windows: Iterable[ScoredTime]) -> Iterator[ScoredTime]:

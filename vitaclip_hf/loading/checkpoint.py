@@ -133,6 +133,7 @@ def load_checkpoint(
     name = str(name)
     if kwargs.get("subfolder") and os.path.isdir(name):
         name = os.path.join(name, kwargs.pop("subfolder"))
+    dtype = kwargs.pop("torch_dtype", None) if dtype is None else dtype  # transformers' former name of it
     if (dtype := number_type(dtype)) is not None:
         kwargs["dtype"] = dtype
     any_model = model_class is None and not accept_clip

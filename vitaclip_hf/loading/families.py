@@ -219,6 +219,7 @@ class VideoPrismEncoder(DualEncoder):
 class PeVideoEncoder(DualEncoder):
     """Perception Encoder: dot products of features that are not normalised, and independent labels."""
 
+    embedding_note = "Perception Encoder compares lengths too; its embeddings are normalised, an approximation"
     activation = "sigmoid"
     normalized = False
 

@@ -205,6 +205,7 @@ def load_prompts(
         CheckpointError: files that are missing, damaged, of a newer format or do not fit the configuration; or another
             base than the one beneath the prompts.
     """
+    dtype = kwargs.pop("torch_dtype", None) if dtype is None else dtype  # transformers' former name of it
     hub, dtype = hub_arguments(kwargs), number_type(dtype)
     kwargs = {name: value for name, value in kwargs.items() if name not in hub}
     attention = {name: kwargs.pop(name) for name in ("attn_implementation",) if name in kwargs}  # for the model itself

@@ -103,7 +103,10 @@ class VideoEncoder(ABC):
         return cosines * self.model.logit_scale.to(cosines).exp()
 
     def embeds(self, features: torch.Tensor) -> torch.Tensor:
-        """Normalised embeddings of video or text features, for search: cosines of them rank as the model does."""
+        """
+        Normalised embeddings of video or text features, for search: cosines of them rank as the model does, but for a
+        family with an `embedding_note`.
+        """
         return features if self.normalized else nn.functional.normalize(features, dim=-1)
 
     @property

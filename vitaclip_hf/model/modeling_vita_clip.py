@@ -444,6 +444,8 @@ class VitaClipModel(VitaClipPreTrainedModel):
                 module.requires_grad_(True)
             if isinstance(module, VisionPrompts) and module.cls_projection is not None:
                 module.cls_projection.requires_grad_(module.train_cls_projection)
+        if not self.config.text_config.num_context_tokens:
+            self.class_prompts.requires_grad_(False)  # empty: DistributedDataParallel would wait for its gradient
         self.logit_scale.requires_grad_(True)
 
 
@@ -491,7 +493,8 @@ class VitaClipForVideoClassification(VitaClipModel):
         outputs = self.get_video_features(pixel_values_videos, **switches)
         video_embeds = nn.functional.normalize(outputs.pooler_output, dim=-1)
         if class_embeds is None:
-            class_embeds = self.get_class_embeds()
+            # Of the class: training wraps the instance's for calls from outside of `forward`.
+            class_embeds = type(self).get_class_embeds(self)
         logits = self.compare(video_embeds, class_embeds)
         return VitaClipClassifierOutput(
             loss=None if labels is None else classification_loss(logits, labels, num_items_in_batch),

@@ -5,6 +5,7 @@ import ipaddress
 import os
 import re
 import socket
+import threading
 import time
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
@@ -124,6 +125,9 @@ def download(url: str, options: ReadOptions) -> bytes:
         trust_env=options.allow_private_addresses,  # a proxy could be asked for private addresses
         transport=None if options.allow_private_addresses else _PublicTransport(),
     )
+    watch = threading.Timer(min(seconds, threading.TIMEOUT_MAX), client.close)  # also of headers that trickle in
+    watch.daemon = True
+    watch.start()
     try:
         with client, client.stream("GET", url) as response:
             response.raise_for_status()
@@ -133,10 +137,13 @@ def download(url: str, options: ReadOptions) -> bytes:
                 if limit is not None and size > limit:
                     advice = "Download it yourself, or raise `max_download_bytes`."
                     raise failure(url, f"it has more than {limit:,} bytes", "download", advice, VideoTooLargeError)
-                if time.monotonic() > end:
-                    raise TimeoutError(f"it is not complete after {seconds:g} s (raise `download_seconds`)")
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as error:  # ValueError: a malformed address
-        raise failure(url, error, "download", "Check the address and the connection.") from error
+        cause, advice = error, "Check the address and the connection."
+        if time.monotonic() > end:
+            cause, advice = TimeoutError(f"it is not complete after {seconds:g} s"), "Raise `download_seconds`."
+        raise failure(url, cause, "download", advice) from error
+    finally:
+        watch.cancel()
     return b"".join(blocks)
 
 

@@ -333,6 +333,9 @@ class VitaClipTrainer(Trainer):
         """
         self.state = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME))
         find_best_checkpoint(self.args, self.state)
+        if self.is_fsdp_enabled:  # FSDP 2 takes no model without its optimizer
+            self.create_optimizer()
+            self.model, self.optimizer = self.accelerator.prepare(self.model, self.optimizer)
         best = self.state.best_model_checkpoint if self.args.load_best_model_at_end else None
         self._load_from_checkpoint(str(best or checkpoint))
 
