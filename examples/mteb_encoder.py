@@ -52,7 +52,7 @@ class MtebEncoder(AbsEncoder):
             own evaluation averages scores, which mteb does not use.)
 
     Raises:
-        CheckpointError: not a complete Vita-CLIP checkpoint.
+        CheckpointError: not a complete checkpoint.
         OSError: files that cannot be fetched or read.
         TypeError: an unknown setting.
         ValueError: an unusable value of a setting.

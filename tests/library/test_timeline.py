@@ -27,6 +27,7 @@ from vitaclip_hf.library.timeline_files import write_timeline
 from vitaclip_hf.library.timeline_picture import LANE_BAR, draw_timeline
 from vitaclip_hf.library.windows import check_window, read_windows
 from vitaclip_hf.model.decoding import DecodedFrame, PyAVVideo
+from vitaclip_hf.model.scorer import ScoreError
 from vitaclip_hf.model.video_inputs import VideoReader
 
 
@@ -113,6 +114,14 @@ def test_scenes_are_found_where_they_are(checkpoint, joined, scenes):
 def cell(start: float, *scores: float, length: float = 1.0) -> ScoredTime:
     values = np.array(scores, np.float32)
     return ScoredTime(start, start + length, values, values / 2)
+
+
+def test_scores_that_are_no_numbers_are_no_timeline(checkpoint, joined, monkeypatch):
+    timeline = VideoTimeline(checkpoint.encoder(), ["a", "b"], window=2)
+    answer = torch.full((1, 2), torch.nan), torch.zeros(1, 2)
+    monkeypatch.setattr(timeline.scorer, "compare", lambda features: answer)
+    with pytest.raises(ScoreError, match="NaN"):
+        next(timeline.scores(joined))
 
 
 def test_cells_are_means_of_the_windows_over_their_middle(checkpoint):

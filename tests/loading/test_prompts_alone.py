@@ -189,6 +189,7 @@ def test_arguments_of_from_pretrained(saved):
     model = load_prompts(saved, attn_implementation="eager", id2label=names, device_map={"": "cpu"})
     assert model.config._attn_implementation == model.vision_model.config._attn_implementation == "eager"
     assert model.config.id2label[2] == "slow"
+    assert vitaclip_hf.load_checkpoint(saved, torch_dtype="float16").model.dtype == torch.float16
     with torch.no_grad():
         assert model.vision_model(videos(), output_attentions=True).attentions[0] is not None
 

@@ -97,7 +97,6 @@ def run_launched(output: Path) -> None:
     data = {"train_dataset": FixedClips(VIDEOS), "eval_dataset": FixedClips(7, views=2)}
     trainer = VitaClipTrainer(model, training, **data)
     trainer.train()
-    metrics = trainer.evaluate()
     sharded = trainer.accelerator.unwrap_model(trainer.model_wrapped)
     parameters = dict(sharded.named_parameters())
     facts = {
@@ -107,6 +106,7 @@ def run_launched(output: Path) -> None:
         "shares": [parameter.to_local().numel() / whole[name] for name, parameter in parameters.items()],
     }
     full = {name: parameter.full_tensor() for name, parameter in parameters.items() if parameter.requires_grad}
+    metrics = trainer.evaluate()  # after which the last unit is whole
     again = VitaClipTrainer(new_model(), training, **data)  # of a run that was killed after its last checkpoint
     again.restore(output / "checkpoint-2")
     facts |= metrics | {"restored": again.evaluate()["eval_loss"]}

@@ -52,6 +52,8 @@ class VitaClipTrainer(Trainer):
     """
 
     args: VitaClipTrainingArguments
+    model: Any
+    optimizer: Any
 
     def __init__(self, *args, base: str | None = None, base_revision: str | None = None, **kwargs):
         if not any(isinstance(value, VitaClipTrainingArguments) for value in (*args, kwargs.get("args"))):
