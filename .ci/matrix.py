@@ -51,7 +51,7 @@ def run(python: str, minor: int, kind: str) -> bool:
     own = folder / "bin" / "python"
     constraints = ENVIRONMENTS / "lowest.txt"
     constraints.write_text("\n".join(lowest()) if kind == "lowest" else "")
-    tests = ["pytest", "parameterized", "psutil", "accelerate", "datasets", "decord", "open_clip_torch", "torchcodec"]
+    tests = ["pytest", "psutil", "accelerate", "datasets", "decord", "open_clip_torch", "torchcodec"]
     steps: list[list] = [
         [python, "-m", "venv", folder],
         [own, *INSTALL, ROOT, *tests, "--constraint", constraints],

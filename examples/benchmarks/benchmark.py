@@ -19,10 +19,10 @@ import argparse
 import json
 import shlex
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
 import benchmark_decode
@@ -39,12 +39,13 @@ from benchmark_measurement import (
     PROJECTION_DIM,
     RELEASED,
     add_to_vectors,
+    check_close,
     describe_machine,
     load_average,
-    order_of_round,
     positive,
     summarize,
     table_with_conditions,
+    time_rounds,
 )
 from released_arithmetic import ReleasedArithmetic
 from torch import nn
@@ -63,10 +64,6 @@ REFERENCES = {"released": RELEASED, "clip": CLIP}
 TEXT_TOWER = {"num_hidden_layers": 1, "eos_token_id": 49407}
 
 TOLERANCE = 1e-5
-
-
-class DifferentFeaturesError(RuntimeError):
-    """The two ways to compute Vita-CLIP disagree, so that comparing their times would mean nothing."""
 
 
 @dataclass
@@ -132,7 +129,6 @@ def build_contenders(preset: str, frames: int) -> list[Contender]:
     ]
 
 
-@torch.no_grad()
 def bare_products(ours: Contender, videos: torch.Tensor) -> Contender:
     """The linear layers of ours on what they get for these videos `[B, T, 3, H, W]`, one after the other."""
     calls: list[tuple[nn.Module, torch.Tensor]] = []
@@ -148,60 +144,6 @@ def bare_products(ours: Contender, videos: torch.Tensor) -> Contender:
 
 
 @torch.no_grad()
-def check_same_features(ours: Contender, released: Contender, videos: torch.Tensor) -> float:
-    """That both compute the same features, before anything is timed.
-
-    Args:
-        videos: `[B, T, 3, H, W]`.
-
-    Returns:
-        The largest difference, as a share of the largest feature.
-
-    Raises:
-        DifferentFeaturesError: it is above `TOLERANCE`, or not a number.
-    """
-    expected = ours.features(videos)
-    difference = float((released.features(videos) - expected).abs().max() / expected.abs().max())
-    if not difference <= TOLERANCE:
-        raise DifferentFeaturesError(
-            f"{released.name!r} and {ours.name!r} differ by {difference:.1e} of the largest feature on the same "
-            f"weights and frames (expected at most {TOLERANCE:.0e}): fix the one that is wrong before timing them."
-        )
-    return difference
-
-
-def time_once(contender: Contender, videos: torch.Tensor) -> tuple[float, int | None]:
-    """Seconds of one forward, and on CUDA the peak of memory in bytes beyond what lay there before it."""
-    on_cuda = videos.device.type == "cuda"
-    if on_cuda:
-        torch.cuda.synchronize(videos.device)
-        torch.cuda.reset_peak_memory_stats(videos.device)
-        before = torch.cuda.memory_allocated(videos.device)
-    start = time.perf_counter()
-    contender.features(videos)
-    if on_cuda:
-        torch.cuda.synchronize(videos.device)
-    seconds = time.perf_counter() - start
-    return seconds, torch.cuda.max_memory_allocated(videos.device) - before if on_cuda else None
-
-
-@torch.no_grad()
-def time_interleaved(
-    contenders: list[Contender], videos: torch.Tensor, rounds: int
-) -> tuple[dict[str, list[float]], dict[str, int | None]]:
-    """Seconds of every round, and peak memory on CUDA, by contender; each warms up once before."""
-    by_name = {contender.name: contender for contender in contenders}
-    seconds: dict[str, list[float]] = {name: [] for name in by_name}
-    peaks: dict[str, int | None] = {}
-    for contender in contenders:
-        time_once(contender, videos)
-    for round_index in range(rounds):
-        for name in order_of_round(list(by_name), round_index):
-            taken, peaks[name] = time_once(by_name[name], videos)
-            seconds[name].append(taken)
-    return seconds, peaks
-
-
 def run_vision(arguments: argparse.Namespace) -> dict:
     """Everything that `vision` measures, as it goes into the JSON."""
     load = load_average()
@@ -211,29 +153,31 @@ def run_vision(arguments: argparse.Namespace) -> dict:
     contenders = build_contenders(arguments.preset, arguments.frames)
     size = PRESETS[arguments.preset]["image_size"]
     videos = torch.randn(arguments.batch, arguments.frames, 3, size, size)
-    # In float32 on the CPU whatever is timed afterwards: rounding of other types would hide a mistake.
-    difference = max(check_same_features(contenders[0], released, videos[:2]) for released in contenders[1:3])
+    # In float32 whatever is timed afterwards: rounding of other types would hide a mistake.
+    expected = contenders[0].features(videos[:2])
+    difference = max(
+        check_close(released.features(videos[:2]), expected, TOLERANCE, f"features of {OURS!r} and {released.name!r}")
+        for released in contenders[1:3]
+    )
     dtype = getattr(torch, arguments.dtype)
     for contender in contenders:
-        contender.model.to(arguments.device, dtype)
-    videos = videos.to(arguments.device, dtype)
+        contender.model.to(dtype)
+    videos = videos.to(dtype)
     contenders.append(bare_products(contenders[0], videos))
-    seconds, peaks = time_interleaved(contenders, videos, arguments.rounds)
+    calls = {contender.name: partial(contender.features, videos) for contender in contenders}
+    seconds = time_rounds(calls, arguments.rounds)
     summary = summarize(seconds, REFERENCES | {"products": PRODUCTS})
     return {
         "benchmark": "vision",
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "settings": {
-            name: getattr(arguments, name) for name in ("preset", "frames", "batch", "rounds", "dtype", "device")
-        },
-        "machine": describe_machine(arguments.device, load),
+        "settings": {name: getattr(arguments, name) for name in ("preset", "frames", "batch", "rounds", "dtype")},
+        "machine": describe_machine(load),
         "largest_relative_difference": difference,
         "contenders": [
             {
                 "name": contender.name,
                 **summary[contender.name],
                 "parameters": contender.parameters,
-                "peak_memory_bytes": peaks[contender.name],
                 "seconds": seconds[contender.name],
             }
             for contender in contenders
@@ -244,7 +188,6 @@ def run_vision(arguments: argparse.Namespace) -> dict:
 def vision_to_markdown(results: dict) -> str:
     """The table, and below it what it was measured with."""
     settings = results["settings"]
-    on_cuda = settings["device"] == "cuda"
     header = [
         "contender",
         f"median ms, {settings['batch']} × {settings['frames']} frames",
@@ -253,7 +196,6 @@ def vision_to_markdown(results: dict) -> str:
         "time ÷ plain CLIP",
         "time ÷ products",
         "parameters (video side)",
-        *(["peak MiB beyond weights and frames"] if on_cuda else []),
     ]
     rows = [header, ["---"] + ["---:"] * (len(header) - 1)]
     for entry in results["contenders"]:
@@ -266,7 +208,6 @@ def vision_to_markdown(results: dict) -> str:
                 f"{entry['ratio_to_clip']:.2f}",
                 f"{entry['ratio_to_products']:.2f}",
                 f"{entry['parameters']:,}",
-                *([f"{entry['peak_memory_bytes'] / 2**20:.0f}"] if on_cuda else []),
             ]
         )
     return table_with_conditions(rows, results)
@@ -284,7 +225,6 @@ def build_parser() -> argparse.ArgumentParser:
     benchmark_training.add_arguments(train)
     for command in (vision, train):
         command.add_argument("--frames", type=positive, default=8, help="frames of a clip (default: %(default)s)")
-        command.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     pipeline = commands.add_parser("pipeline", help="from files to scores of labels, beside X-CLIP")
     benchmark_pipeline.add_arguments(pipeline)
     loader = commands.add_parser("loader", help="from files to model input, beside the released loader")
@@ -311,8 +251,6 @@ def main(argv: list[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else argv
     parser = build_parser()
     arguments = parser.parse_args(argv)
-    if getattr(arguments, "device", "cpu") == "cuda" and not torch.cuda.is_available():
-        parser.error("--device cuda: torch finds no CUDA device here; use --device cpu.")
     if arguments.output is not None and not arguments.output.parent.is_dir():
         # Before the measurement, which takes a while.
         parser.error(f"--output {arguments.output}: there is no folder {arguments.output.parent}; make it first.")

@@ -1,7 +1,7 @@
 """Times the reading of 8 frames of a video file: this package, decoding through, naive seeking, other libraries.
 
     python examples/benchmarks/benchmark.py decode --rounds 5 --output decode.json
-    python examples/benchmarks/benchmark.py decode --minutes 1 --only dense10s sparse10s --older ../older/vitaclip_hf
+    python examples/benchmarks/benchmark.py decode --minutes 1 --only dense10s sparse10s
 
 The clips are drawn and encoded here, in a temporary folder. The hour is a short encode, repeated: its cost is that of
 an hour. Each round times every contender once on every clip, starting from another one each time; the ratios are taken
@@ -9,15 +9,12 @@ within each round. Contenders that give other frames than decoding through are m
 """
 
 import argparse
-import importlib
 import io
-import sys
 import tempfile
-import time
-import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
 import av
@@ -25,10 +22,10 @@ import numpy as np
 from benchmark_measurement import (
     describe_machine,
     load_average,
-    order_of_round,
     positive,
     summarize,
     table_with_conditions,
+    time_rounds,
 )
 
 from vitaclip_hf import decode_video
@@ -38,8 +35,7 @@ from vitaclip_hf.model.frame_sampling import ClipSpecification
 OURS = "this package"
 THROUGH = 'this package (verify="full")'
 SEEKING = "naive keyframe seeking (PyAV)"
-OLDER = "older version"
-REFERENCES = {"seeking": SEEKING, "through": THROUGH, "older": OLDER}
+REFERENCES = {"seeking": SEEKING, "through": THROUGH}
 Reader = Callable[[Path, list[int]], np.ndarray]
 
 
@@ -145,31 +141,15 @@ def read_with_transformers(path: Path, indices: list[int]) -> np.ndarray:
     return load_video(str(path), sample_indices_fn=lambda metadata, **_: np.array(indices), backend="pyav")[0]
 
 
-def older_reader(folder: Path) -> Reader:
-    """`decode_video` of a checkout of another version of this package."""
-    sources = [folder / name for name in ("model/decoding.py", "model/video_decoding.py", "video_decoding.py")]
-    source = next(path for path in sources if path.is_file())
-    package = types.ModuleType("older")
-    package.__path__ = [str(source.parent)]
-    sys.modules["older"] = package
-    module = importlib.import_module(f"older.{source.stem}")
-    return lambda path, indices: module.decode_video(str(path), indices)[0]
-
-
-def contenders(older: Path | None) -> dict[str, Reader]:
-    """Those that are usable here."""
-    readers: dict[str, Reader] = {
-        OURS: lambda path, indices: decode_video(path, indices)[0],
-        THROUGH: lambda path, indices: decode_video(path, indices, verify="full")[0],
-        SEEKING: seek_naively,
-        "transformers load_video (PyAV)": read_with_transformers,
-        "decord": read_with_decord,
-        "torchcodec exact": read_with_torchcodec("exact"),
-        "torchcodec approximate": read_with_torchcodec("approximate"),
-    }
-    if older is not None:
-        readers[OLDER] = older_reader(older)
-    return readers
+READERS: dict[str, Reader] = {
+    OURS: lambda path, indices: decode_video(path, indices)[0],
+    THROUGH: lambda path, indices: decode_video(path, indices, verify="full")[0],
+    SEEKING: seek_naively,
+    "transformers load_video (PyAV)": read_with_transformers,
+    "decord": read_with_decord,
+    "torchcodec exact": read_with_torchcodec("exact"),
+    "torchcodec approximate": read_with_torchcodec("approximate"),
+}
 
 
 def usable(readers: dict[str, Reader], path: Path) -> tuple[dict[str, Reader], dict[str, str]]:
@@ -189,12 +169,8 @@ def measure(
 ) -> dict[str, dict]:
     """Seconds of each round, whether the frames are the expected ones, and the ratios."""
     right = {name: bool(np.array_equal(read(path, indices), expected)) for name, read in readers.items()}  # warms up
-    seconds: dict[str, list[float]] = {name: [] for name in readers}
-    for number in range(rounds):
-        for name in order_of_round(list(readers), number):
-            start = time.perf_counter()
-            readers[name](path, indices)
-            seconds[name].append(time.perf_counter() - start)
+    calls = {name: partial(read, path, indices) for name, read in readers.items()}
+    seconds = time_rounds(calls, rounds, warm_up=False)
     references = {key: name for key, name in REFERENCES.items() if name in readers}
     summary = summarize(seconds, references)
     return {name: row | {"frames_as_decoding_through": right[name]} for name, row in summary.items()}
@@ -220,14 +196,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=positive, default=8, help="frames to read (default: %(default)s)")
     parser.add_argument("--minutes", type=positive, default=60, help="length of the long clip (default: %(default)s)")
     parser.add_argument("--only", nargs="+", choices=list(clips(1)), help="clips to read (default: all)")
-    parser.add_argument("--older", type=Path, help="folder vitaclip_hf of another version, to compare with")
-    parser.add_argument("--skip", nargs="+", default=[], choices=list(contenders(None)), help="readers to leave out")
+    parser.add_argument("--skip", nargs="+", default=[], choices=list(READERS), help="readers to leave out")
 
 
 def run(arguments: argparse.Namespace) -> dict:
     """Everything that `decode` measures, as it goes into the JSON."""
     load = load_average()
-    readers = {name: read for name, read in contenders(arguments.older).items() if name not in arguments.skip}
+    readers = {name: read for name, read in READERS.items() if name not in arguments.skip}
     found, missing = {}, dict.fromkeys(arguments.skip, "asked for by --skip")
     with tempfile.TemporaryDirectory() as folder:
         for name, clip in clips(arguments.minutes).items():
@@ -247,8 +222,8 @@ def run(arguments: argparse.Namespace) -> dict:
     return {
         "benchmark": "decode",
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "settings": {"device": "cpu", "frames": arguments.frames, "rounds": arguments.rounds},
-        "machine": describe_machine("cpu", load),
+        "settings": {"frames": arguments.frames, "rounds": arguments.rounds},
+        "machine": describe_machine(load),
         "missing": missing,
         "clips": found,
     }

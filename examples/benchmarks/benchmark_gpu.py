@@ -158,7 +158,7 @@ def main(argv: list[str] | None = None) -> int:
         "benchmark": "gpu",
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "settings": scale.settings(),
-        "machine": describe_machine(scale.device, load_average()) | {"gpu": describe_gpu()},
+        "machine": describe_machine(load_average(), scale.device) | {"gpu": describe_gpu()},
         "parts": {},
     }
     # A busy machine without a GPU may take its time to try the script.

@@ -103,7 +103,7 @@ def is_busy(load: float | None, cores: int) -> bool:
     return load is not None and load > BUSY_LOAD * cores
 
 
-def describe_machine(device: str, load: float | None) -> dict:
+def describe_machine(load: float | None, device: str = "cpu") -> dict:
     """What the figures depend on beside the models; `load` is that of before the run."""
     cores = os.cpu_count() or 1
     return {
@@ -130,13 +130,12 @@ def add_to_vectors(module: nn.Module) -> None:
 def table_with_conditions(rows: list[list[str]], results: dict) -> str:
     """Rows as a Markdown table, and below it what it was measured with."""
     machine = results["machine"]
-    on_cuda = results["settings"]["device"] == "cuda"
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     load = "unknown" if machine["load_average"] is None else f"{machine['load_average']:.2f}"
     conditions = [
         f"`{results['command']}`",
         results["date"],
-        machine["processor"] + (f" + {machine['accelerator']}" if on_cuda else ""),
+        machine["processor"],
         f"{machine['threads']} threads",
         f"torch {machine['torch']}",
         f"transformers {machine['transformers']}",
@@ -172,8 +171,8 @@ def comparison(
     return {
         "title": title,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "settings": {"device": "cpu"} | settings,
-        "machine": describe_machine("cpu", load),
+        "settings": settings,
+        "machine": describe_machine(load),
         "references": references,
         "notes": notes or [],
         "contenders": [

@@ -10,7 +10,6 @@ import os
 import random
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -25,10 +24,10 @@ from benchmark_measurement import (
     add_to_vectors,
     describe_machine,
     load_average,
-    order_of_round,
     positive,
     summarize,
     table_with_conditions,
+    time_rounds,
 )
 from released_arithmetic import ReleasedVitaClip
 from torch import nn
@@ -51,10 +50,6 @@ NAMES_OF_LENGTH = {2: 34, 3: 245, 4: 96, 5: 12, 6: 6, 7: 4, 8: 3}
 
 TOLERANCE = 1e-4
 CLASSES_OF_CHECK = 4
-
-
-class DifferentTrainingError(RuntimeError):
-    """The two ways to train Vita-CLIP disagree, so that comparing their times would mean nothing."""
 
 
 def name_lengths(num_classes: int) -> list[int]:
@@ -161,7 +156,7 @@ def check_same_training(ours: Trainee, released: Trainee, pixels: torch.Tensor, 
         The largest difference of the loss, or of a gradient as a share of its tensor's largest entry.
 
     Raises:
-        DifferentTrainingError: it is above `TOLERANCE`, or not a number.
+        ValueError: it is above `TOLERANCE`, or not a number.
     """
     losses = []
     for contender in (ours, released):
@@ -180,7 +175,7 @@ def check_same_training(ours: Trainee, released: Trainee, pixels: torch.Tensor, 
         differences[f"the gradient of {name}"] = float((their_gradient - parameter.grad).abs().max()) / scale
     where, largest = max(differences.items(), key=lambda item: float("inf") if item[1] != item[1] else item[1])
     if not largest <= TOLERANCE:
-        raise DifferentTrainingError(
+        raise ValueError(
             f"{released.name!r} and {ours.name!r} differ by {largest:.1e} in {where} on the same weights and frames "
             f"(expected at most {TOLERANCE:.0e}): fix the one that is wrong before timing them."
         )
@@ -214,40 +209,13 @@ class Step:
         self.optimizer.step()
         self.optimizer.zero_grad()
 
-    def seconds(self) -> float:
-        on_cuda = self.pixels.is_cuda
-        if on_cuda:
-            torch.cuda.synchronize()
-        start = time.perf_counter()
-        self()
-        if on_cuda:
-            torch.cuda.synchronize()
-        return time.perf_counter() - start
-
 
 def make_steps(names: list[str], settings: dict) -> dict[str, Step]:
-    """Each contender's step on the device, all from the same weights but each with a model of its own."""
+    """Each contender's step, with a model of its own."""
     torch.manual_seed(0)
     sizes = [settings[name] for name in ("preset", "frames", "classes", "context_tokens")]
     pixels, labels = draw_batch(settings["preset"], settings["batch"], settings["frames"], settings["classes"])
-    pixels, labels = pixels.to(settings["device"]), labels.to(settings["device"])
-    steps = {}
-    for name in names:
-        contender = trainee(name, build_ours(*sizes))
-        contender.model.to(settings["device"])
-        steps[name] = Step(contender, pixels, labels, settings)
-    return steps
-
-
-def time_interleaved(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]:
-    """Seconds of every round by contender; each warms up once before."""
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for step in steps.values():
-        step()
-    for round_index in range(rounds):
-        for name in order_of_round(list(steps), round_index):
-            seconds[name].append(steps[name].seconds())
-    return seconds
+    return {name: Step(trainee(name, build_ours(*sizes)), pixels, labels, settings) for name in names}
 
 
 # Memory
@@ -280,7 +248,7 @@ def peak_memory(step: Step) -> dict[str, int]:
 
 def peak_memory_in_own_process(name: str, settings: dict) -> dict[str, int | None]:
     """`peak_memory` of the contender, where nothing else has been before; None where the system does not tell."""
-    if settings["device"] == "cpu" and not os.access("/proc/self/clear_refs", os.W_OK):
+    if not os.access("/proc/self/clear_refs", os.W_OK):
         return {"peak_memory_bytes": None, "peak_memory_beyond_bytes": None}
     command = [sys.executable, __file__, json.dumps(settings), name]
     result = subprocess.run(command, check=False, capture_output=True, text=True)
@@ -302,7 +270,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--context-tokens", type=positive, default=16, help="M_c (default: %(default)s)")
 
 
-SETTINGS = ("preset", "frames", "batch", "micro_batches", "classes", "context_tokens", "rounds", "dtype", "device")
+SETTINGS = ("preset", "frames", "batch", "micro_batches", "classes", "context_tokens", "rounds", "dtype")
 
 
 def run(arguments: argparse.Namespace) -> dict:
@@ -316,13 +284,13 @@ def run(arguments: argparse.Namespace) -> dict:
     names = contender_names(arguments.micro_batches)
     memory = {name: peak_memory_in_own_process(name, settings) for name in names}
     steps = make_steps(names, settings)
-    seconds = time_interleaved(steps, arguments.rounds)
+    seconds = time_rounds(steps, arguments.rounds)
     summary = summarize(seconds, {"released": RELEASED})
     return {
         "benchmark": "train",
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "settings": settings,
-        "machine": describe_machine(arguments.device, load),
+        "machine": describe_machine(load),
         "largest_relative_difference": difference,
         "contenders": [
             {

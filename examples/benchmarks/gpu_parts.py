@@ -12,8 +12,8 @@ from pathlib import Path
 
 import benchmark_training
 import torch
-from benchmark import CLIP, REFERENCES, XCLIP, Contender, build_contenders, check_same_features
-from benchmark_measurement import OURS, PROJECTION_DIM, RELEASED, order_of_round, summarize
+from benchmark import CLIP, REFERENCES, TOLERANCE, XCLIP, Contender, build_contenders
+from benchmark_measurement import OURS, PROJECTION_DIM, RELEASED, check_close, order_of_round, summarize
 from benchmark_training import EOS, TEXT_TOWERS, build_ours, draw_batch, trainee
 from gpu_record import Record, TimeIsUpError, time_limit
 from released_arithmetic import ReleasedTextTower, ReleasedVitaClip
@@ -326,7 +326,9 @@ def vision(scale: Scale, record: Record) -> None:
         contender.model.double()
     few = random_videos(scale, 2).double()
     for contender in (released, heads_first):
-        difference = check_same_features(ours, contender, few)
+        difference = check_close(
+            contender.features(few), ours.features(few), TOLERANCE, f"features of {OURS!r} and {contender.name!r}"
+        )
         record.check(f"same features: {contender.name}, float64", True, largest_relative_difference=difference)
     for precision, (dtype, tf32) in PRECISIONS.items():
         for contender in contenders.values():

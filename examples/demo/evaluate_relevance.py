@@ -110,7 +110,7 @@ def one_object(judge: Judge, count: int, seed: int) -> dict[str, list[float]]:
 def two_objects(judge: Judge, count: int, seed: int) -> dict[str, list[float]]:
     """The box of the second object is copied into the video of the first, which the label names."""
     draws = torch.Generator().manual_seed(seed)
-    numbers = torch.randint(len(SCENES), (200 * count, 2), generator=draws).tolist()
+    numbers = torch.randint(len(SCENES), (48_000, 2), generator=draws).tolist()  # of which few never touch
     pairs = [(SCENES[one], SCENES[other]) for one, other in numbers if SCENES[one].thing != SCENES[other].thing]
     poses = [judge.place([pair[part] for pair in pairs], draws) for part in range(2)]
     placed = [boxes(part) for part in poses]
@@ -144,7 +144,8 @@ def frames_of_two_videos(judge: Judge, count: int, seed: int) -> dict[str, list[
     areas: dict[str, list[float]] = {}
     for number, scene in enumerate(tqdm(scenes, desc="frames", leave=False)):
         mine = torch.randperm(length, generator=draws) < length // 2
-        pixels = judge.pixels(torch.where(mine[:, None, None, None], videos[number], videos[(number + 37) % count]))
+        other = videos[(number + min(37, count - 1)) % count]
+        pixels = judge.pixels(torch.where(mine[:, None, None, None], videos[number], other))
         for name, found in frame_relevances(judge.model, pixels, judge.embeds[scene.label]).items():
             gaps = found.cpu()[mine][:, None] - found.cpu()[~mine]
             areas.setdefault(name, []).append(float(((gaps.sign() + 1) / 2).mean()))
@@ -178,6 +179,8 @@ def main():
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--output", type=Path, help="JSON file to write")
     arguments = parser.parse_args()
+    if arguments.videos < 2:
+        parser.error("--videos: at least 2, since half of the frames come from another video.")
     judge, results = Judge(arguments.model), {}
     for name, measure in (("one object", one_object), ("two objects", two_objects), ("frames", frames_of_two_videos)):
         values = measure(judge, arguments.videos, arguments.seed)

@@ -12,11 +12,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
-from transformers import AutoProcessor, pipeline
 
-from vitaclip_hf import VitaClipModel
+from vitaclip_hf import load_checkpoint
 
 
 sys.path.append(str(Path(__file__).parents[1] / "world"))
@@ -24,7 +22,6 @@ import make_world_videos  # noqa: E402
 from world import HELD_BACK, PICTURES, World  # noqa: E402
 
 
-NO_PROMPTS = {"use_summary_prompt": False, "use_local_prompts": False, "num_global_prompts": 0}
 SCENES = World().scenes("demo")
 
 
@@ -36,18 +33,6 @@ def write_videos(
     files = make_world_videos.write_videos(world, SCENES, folder, copies, seed, style, bars=bars)
     labels = [scene.label for scene in SCENES]
     return [(str(path), labels.index(label)) for path, label in files]
-
-
-def load_pipeline(checkpoint: Path, prompts: bool):
-    """The checkpoint as it is, or its frozen CLIP: no prompts, no time embedding, frames averaged."""
-    # Leaving the prompts' weights out is meant here.
-    chosen = {} if prompts else {"vision_config": NO_PROMPTS, "ignore_mismatched_sizes": True}
-    model = VitaClipModel.from_pretrained(checkpoint, **chosen)
-    if not prompts:
-        torch.nn.init.zeros_(model.vision_model.time_embedding.weight)
-    processor = AutoProcessor.from_pretrained(checkpoint)
-    parts = {"tokenizer": processor.tokenizer, "video_processor": processor.video_processor}
-    return pipeline("zero-shot-video-classification", model=model, batch_size=32, **parts)
 
 
 def answers(classifier, files: list[tuple[str, int]], name: str, wording: int = 0) -> list[int]:
@@ -77,7 +62,8 @@ def main():
     parser.add_argument("--held-back", type=Path, help="zip of the style that no training saw, measured too")
     parser.add_argument("--output", type=Path, help="JSON file to write")
     arguments = parser.parse_args()
-    ours, frozen = (load_pipeline(arguments.checkpoint, prompts) for prompts in (True, False))
+    checkpoint = load_checkpoint(arguments.checkpoint)
+    ours, frozen = (checkpoint.classifier(batch_size=32, blend=blend) for blend in (0.0, 1.0))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
 

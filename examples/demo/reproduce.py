@@ -11,8 +11,10 @@ import secrets
 import tempfile
 from pathlib import Path
 
-from evaluate_zero_shot import answers, load_pipeline, write_videos
+from evaluate_zero_shot import answers, write_videos
 from scipy.stats import binomtest
+
+from vitaclip_hf import load_checkpoint
 
 
 FOLDER = Path(__file__).parent
@@ -29,7 +31,8 @@ def measured(copies: int, seed: int) -> tuple[int, int]:
     """How many of the new videos the checkpoint names rightly, and how many there are."""
     with tempfile.TemporaryDirectory() as folder:
         files = write_videos(Path(folder), copies, seed)
-        found = answers(load_pipeline(FOLDER / "checkpoint", prompts=True), files, "shipped checkpoint")
+        classifier = load_checkpoint(FOLDER / "checkpoint").classifier(batch_size=32)
+        found = answers(classifier, files, "shipped checkpoint")
     return sum(answer == truth for answer, (_, truth) in zip(found, files, strict=True)), len(files)
 
 

@@ -48,7 +48,7 @@ def main() -> int:
     outcomes = {machine: Outcomes() for machine in options.only}
     with tempfile.TemporaryDirectory(prefix="attack-") as name:
         scratch = Path(name)
-        tempfile.tempdir = os.environ["TMPDIR"] = str(scratch / "temporary")  # what is left there is counted
+        tempfile.tempdir = os.environ["TMPDIR"] = str(scratch / "temporary")  # what is left there goes too
         for folder in ("temporary", "videos", "runs"):
             (scratch / folder).mkdir()
         tokenizer = openai_tokenizer()

@@ -47,6 +47,16 @@ def test_other_encoders_beside_their_documented_use(tmp_path, capsys):
 
 
 @pytest.mark.slow
+def test_frames_of_a_file_are_those_of_decoding_through(tmp_path, capsys):
+    options = ["--only", "sparse10s", "--rounds", "1", "--output", str(tmp_path / "results.json")]
+    benchmark.main(["decode", *options])
+    table, found = capsys.readouterr().out, json.loads((tmp_path / "results.json").read_text())["clips"]["sparse10s"]
+    assert found["this package"]["frames_as_decoding_through"]
+    for name, row in found.items():
+        assert f"| sparse10s | {name} |" in table and row["median_ms"] > 0
+
+
+@pytest.mark.slow
 def test_gpu_script_smoke_runs_with_the_core_alone(tmp_path):
     code = "import sys, runpy; sys.modules.update(dict.fromkeys(('datasets', 'decord', 'evaluate', 'pyarrow')))\n"
     code += f"sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'examples' / 'benchmarks')!r}]\n"

@@ -9,6 +9,8 @@ import torch
 from transformers import AutoModel, AutoModelForVideoClassification, AutoProcessor
 from world import draw_videos
 
+from vitaclip_hf import load_checkpoint
+
 
 ROOT = Path(__file__).parents[2]
 CHECKPOINT = ROOT / "examples" / "demo" / "checkpoint"
@@ -29,8 +31,9 @@ def test_zero_shot_accuracy_on_new_videos(tmp_path, monkeypatch):
     monkeypatch.setattr(reproduce, "write_videos", lambda folder, *settings: drawn[settings])
     right, count = reproduce.measured(copies=1, seed=123)
     assert count == 100 and right > 82
-    for prompts, wording, least, most in ((True, 1, 0.8, 1), (False, 0, 0, 0.4)):
-        found = evaluate_zero_shot.answers(evaluate_zero_shot.load_pipeline(CHECKPOINT, prompts), files, "", wording)
+    for blend, wording, least, most in ((0.0, 1, 0.8, 1), (1.0, 0, 0, 0.4)):
+        classifier = load_checkpoint(CHECKPOINT).classifier(batch_size=32, blend=blend)
+        found = evaluate_zero_shot.answers(classifier, files, "", wording)
         assert least <= evaluate_zero_shot.shares(found, files, "label")["label"] <= most
 
 

@@ -21,7 +21,8 @@ from vitaclip_hf.training import run as training
 
 ROOT = Path(__file__).parents[2]
 VIDEO = ROOT / "examples" / "demo" / "videos" / "banana_spinning.mp4"
-PAGES = ["README.md", "MODEL_CARD.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))]
+FOUND = sorted(page for folder in ("docs", "examples") for page in (ROOT / folder).rglob("*.md"))
+PAGES = ["README.md", "MODEL_CARD.md", *(str(page.relative_to(ROOT)) for page in FOUND)]
 BLOCKS = {
     f"{page}-{number}": code
     for page in PAGES
@@ -40,7 +41,7 @@ OUTPUTS = {
 COMMANDS = sorted(
     {
         line.split("    #")[0].strip()
-        for page in [*PAGES, "examples/demo/README.md"]
+        for page in PAGES
         for block in re.findall(r"```(?:bash|sh)\n(.*?)```", (ROOT / page).read_text(), re.S)
         for line in block.splitlines()
     }

@@ -204,3 +204,11 @@ def test_relevance_of_a_sample_video_lies_on_its_object(explained, world):
     box = evaluate_relevance.boxes(poses)[[scene.label for scene in SAMPLES].index(LABEL)]
     inside = evaluate_relevance.in_grid(box, *explained.patch_relevance.shape[1:])
     assert float((explained.patch_relevance * inside).sum()) > 0.6 > 0.31 > float(inside.mean())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("question", ["one_object", "two_objects", "frames_of_two_videos"])
+def test_measurement_of_few_videos(question):
+    judge = evaluate_relevance.Judge(str(DEMO / "checkpoint"))
+    values = getattr(evaluate_relevance, question)(judge, count=2, seed=11)
+    assert values and all(len(of_videos) == 2 for of_videos in values.values())

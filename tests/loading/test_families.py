@@ -21,7 +21,6 @@ from vitaclip_hf.model.scorer import Scorer
 TEXTS = ["a taxi", "the blue bell moving left in a video", "spinning"]
 TEMPERATURE = {"videoprism": 0.01}
 SIGMOID = ("siglip", "siglip2", "pe_video")
-OF_VIDEOS = ("xclip", "videoprism", "pe_video")
 PADDED = ("siglip", "siglip2", "tipsv2", "align", "videoprism")
 
 
