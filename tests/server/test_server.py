@@ -95,7 +95,7 @@ def test_an_answer_is_that_of_the_pipeline_and_of_the_library(client, checkpoint
     assert found["frames"] == answer["frames"] and found["times"] == answer["times"]
     monkeypatch.setattr(server_app, "details", partial(server_app.details, min_score=1.1))
     unsure = post(client).json()
-    assert unsure["answer"] == "something else" and "below 110.0%" in unsure["reason"]
+    assert unsure["answer"] == "something else" and "below 1.1" in unsure["reason"]
 
 
 def test_templates_a_json_list_of_labels_and_the_classes_of_the_checkpoint(client, checkpoint):
