@@ -224,9 +224,7 @@ def test_without_context_classes_are_their_plain_names(tokenizer, tmp_path, spec
     model.freeze_backbone()
     model.train()(torch.randn(1, 8, 3, 32, 32)).logits_per_video.sum().backward()
     assert model.vision_model.encoder.layers[0].prompts.global_prompts.grad.abs().sum() > 0
-    assert all(
-        part.grad is not None for part in model.parameters() if part.requires_grad
-    )  # ranks wait for them
+    assert all(part.grad is not None for part in model.parameters() if part.requires_grad)  # ranks wait for them
 
 
 @pytest.mark.parametrize("trained", [True, False])
