@@ -198,6 +198,12 @@ def test_the_time_limit_is_of_the_whole_download(server, page):
     assert time.monotonic() - started < 10  # the server would go on for 15 s
 
 
+def test_a_time_that_is_over_before_the_download_begins(server, monkeypatch):
+    monkeypatch.setattr(threading.Timer, "start", lambda timer: timer.function())
+    with pytest.raises(VideoDecodingError, match=r"secret\.mp4: RuntimeError"):
+        open_video(f"{server}/secret.mp4", download_seconds=0.5)
+
+
 def test_the_size_limit_of_a_download(server, folder):
     size = (folder / "secret.mp4").stat().st_size
     assert len(download(f"{server}/secret.mp4", ReadOptions(max_download_bytes=size))) == size

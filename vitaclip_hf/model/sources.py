@@ -137,7 +137,10 @@ def download(url: str, options: ReadOptions) -> bytes:
                 if limit is not None and size > limit:
                     advice = "Download it yourself, or raise `max_download_bytes`."
                     raise failure(url, f"it has more than {limit:,} bytes", "download", advice, VideoTooLargeError)
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as error:  # ValueError: a malformed address
+    except VideoTooLargeError:
+        raise
+    # ValueError: a malformed address. RuntimeError: the time was over before the client was opened.
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError, RuntimeError) as error:
         cause, advice = error, "Check the address and the connection."
         if time.monotonic() > end:
             cause, advice = TimeoutError(f"it is not complete after {seconds:g} s"), "Raise `download_seconds`."
