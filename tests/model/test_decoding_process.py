@@ -1,7 +1,11 @@
 """The forked process of `max_seconds`: what it holds of its parent."""
 
 import gc
+import os
 import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from drawn_clips import HEIGHT, WIDTH, write
@@ -31,3 +35,22 @@ def test_an_error_frees_its_process_at_once(monkeypatch, request):
     for _ in range(3):
         pytest.raises(VideoDecodingError, open_video, b"no video", max_seconds=60)
     assert len(decoding_process.IDLE) == 1
+
+
+def test_threads_fork_one_after_the_other(tmp_path, monkeypatch):
+    """From Python 3.12 on, filelock raises a RuntimeError if two threads fork at once."""
+    write(tmp_path / "clip.mp4", g=12)
+    monkeypatch.setattr(decoding_process, "IDLE", [])
+    running, fork = threading.Lock(), os.fork
+
+    def watched():
+        assert running.acquire(blocking=False)
+        time.sleep(0.02)
+        pid = fork()
+        running.release()
+        return pid
+
+    monkeypatch.setattr(os, "fork", watched)
+    with ThreadPoolExecutor(4) as pool:
+        videos = list(pool.map(lambda _: open_video(tmp_path / "clip.mp4", max_seconds=60), range(4)))
+    assert len({id(video._process._process) for video in videos}) == 4

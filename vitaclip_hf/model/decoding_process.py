@@ -16,13 +16,16 @@ from typing import Any
 
 
 class _Process:
+    forking = threading.Lock()  # filelock, which huggingface_hub loads, refuses a fork during another thread's
+
     def __init__(self) -> None:
         if not hasattr(os, "fork"):
             raise ValueError("`max_seconds` needs a system with `fork`, such as Linux; leave it out here.")
         self.connection, theirs = Pipe()
-        self.owner, pid = os.getpid(), os.fork()
-        if pid == 0:
-            _serve(theirs)
+        with _Process.forking:
+            self.owner, pid = os.getpid(), os.fork()
+            if pid == 0:
+                _serve(theirs)
         theirs.close()
         self.end = weakref.finalize(self, _end, pid, self.owner, self.connection)
 
@@ -30,6 +33,9 @@ class _Process:
     def is_usable(self) -> bool:
         return self.end.alive and self.owner == os.getpid()
 
+
+if hasattr(os, "register_at_fork"):  # in a fork by somebody else, no thread would release the lock
+    os.register_at_fork(after_in_child=lambda: setattr(_Process, "forking", threading.Lock()))
 
 IDLE: list[_Process] = []  # wait for the next object
 
