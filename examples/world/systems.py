@@ -233,7 +233,7 @@ class FineTunedClip(System):
     def video_embeds(self, clips: torch.Tensor) -> torch.Tensor:
         frames = self.clip.get_image_features(clips.flatten(0, 1)).pooler_output.unflatten(0, clips.shape[:2])
         if self.temporal is not None:
-            frames = self.temporal(nn.functional.normalize(frames, dim=-1))
+            frames = self.temporal(frames)
         return frames.mean(1)
 
     def text_embeds(self, texts: Sequence[str]) -> torch.Tensor:
@@ -254,6 +254,11 @@ class ActionClip(FineTunedClip):
     def __init__(self, start: Start):
         super().__init__(start)
         self.temporal = TemporalTransformer(self.clip.config.projection_dim, layers=6, residual=True)
+        for name, parameter in self.temporal.named_parameters():  # as theirs start; torch's would hide the frames
+            if parameter.ndim > 1:
+                nn.init.normal_(parameter, std=0.02)
+            elif name.endswith("bias"):
+                nn.init.zeros_(parameter)
 
     def loss(self, clips: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         chosen = torch.randint(len(TEMPLATES), (len(labels),)).tolist()
