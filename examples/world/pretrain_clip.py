@@ -169,8 +169,6 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--cool-down", type=int, default=3400)
     parser.add_argument("--alone", type=int, default=1000, help="steps that show things alone")
-    parser.add_argument("--lr", type=float, default=1.5e-3)
-    parser.add_argument("--matrix-lr", type=float, default=0.03)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save-every", type=int, default=50, help="steps; every tenth save is measured")
     parser.add_argument(
@@ -207,7 +205,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"tiny CLIP: {model.num_parameters():,} parameters, {len(tokenizer)} tokens, {done} steps done")
     for step in tqdm(range(done + 1, arguments.steps + 1), unit="step", mininterval=30):
         factor = rate_factor(step, arguments.steps, arguments.cool_down)
-        for optimizer, rate in ((adam, arguments.lr), (muon, arguments.matrix_lr)):
+        for optimizer, rate in ((adam, 1.5e-3), (muon, 0.03)):
             for group in optimizer.param_groups:
                 group["lr"] = rate * factor
         # One generator for each step: a run that goes on draws what one without a stop would draw.

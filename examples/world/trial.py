@@ -404,14 +404,13 @@ def draw(folder: Path) -> Figure:
 def compare_systems(folder: Path, one: str, other: str) -> str:
     """What rules 1 and 3 of the protocol say of two systems, for each measure that both have, and the check."""
     runs, checks, supervised = read_points(folder), read_points(folder, check=True), "trained, label"
-    near, rises = {}, {}
+    near = {}
     for name in (one, other):
         own = {rate: points for (system, rate), points in runs.items() if system == name}
         if not own:
             raise SystemExit(f"{folder}: no finished run of {name}.")
         means = {rate: np.mean([each[-1][supervised] for each in points.values()]) for rate, points in own.items()}
         near[name] = {rate: own[rate] for rate, mean in means.items() if mean >= max(means.values()) - 0.02}
-        rises[name] = [each for points in near[name].values() for each in points.values() if len(each) > 1]
     first, second = (measures_of(next(iter(next(iter(near[name].values())).values()))) for name in (one, other))
     lines = [f"| {one} − {other} | smallest | largest | said | converged | replicate {CHECK} |"]
     lines += ["| --- | ---: | ---: | --- | --- | --- |"]
@@ -424,10 +423,11 @@ def compare_systems(folder: Path, one: str, other: str) -> str:
                 gaps = [a[number][-1][measure] - b[number][-1][measure] for number in a.keys() & b.keys()]
                 ends += [np.mean(gaps) - half_width(gaps), np.mean(gaps) + half_width(gaps)]
         said = one if min(ends) > 0 else other if max(ends) < 0 else "not decided"
-        added = [abs(np.mean([each[-1][measure] - each[0][measure] for each in own])) for own in rises.values() if own]
+        each_rate = [points.values() for rates in near.values() for points in rates.values()]
+        added = [abs(np.mean([each[-1][measure] - each[0][measure] for each in points])) for points in each_rate]
         again = [a[measure] - b[measure] for a in checked[0] for b in checked[1]]
         check = f"{min(again):.1%} to {max(again):.1%}, {len(again)} of {pairs} pairs" if again else "–"
-        converged = max(added, default=0) < 0.01
+        converged = max(added) < 0.01
         lines.append(f"| {measure} | {min(ends):.1%} | {max(ends):.1%} | {said} | {converged} | {check} |")
     for name in near:
         found = sum(len(own) for (system, _), own in runs.items() if system == name)
