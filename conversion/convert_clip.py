@@ -1,7 +1,6 @@
 """Makes a Vita-CLIP folder of a stock CLIP: the CLIP's weights to the bit, new prompts, processor and tokenizer."""
 
 import pickle
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +67,7 @@ def find_file(source: str, name: str, revision: str | None) -> Path | None:
     return None if path is None else Path(path)
 
 
-def from_transformers(source: str, revision: str | None, prompts: dict[str, dict[str, Any]]) -> VitaClipModel:
+def from_transformers(source: str, revision: str | None) -> VitaClipModel:
     """Loads a CLIP in the Hugging Face format, in float32. Its own weights must be complete."""
     model_type = PreTrainedConfig.get_config_dict(source, revision=revision)[0].get("model_type")
     if model_type not in BACKBONES:
@@ -78,7 +77,7 @@ def from_transformers(source: str, revision: str | None, prompts: dict[str, dict
         backbone = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
         model, info = VitaClipModel.from_pretrained(
             source,
-            config=add_prompts(backbone, prompts),
+            config=add_prompts(backbone),
             revision=revision,
             dtype=torch.float32,
             output_loading_info=True,
@@ -141,11 +140,7 @@ def find_state_dict(source: str, revision: str | None) -> tuple[Path, Path | Non
 
 
 def from_state_dict(
-    source: str,
-    revision: str | None,
-    known: dict[str, Any],
-    prompts: dict[str, dict[str, Any]],
-    tokenizer: PreTrainedTokenizerBase,
+    source: str, revision: str | None, known: dict[str, Any], tokenizer: PreTrainedTokenizerBase
 ) -> tuple[VitaClipModel, dict[str, Any]]:
     """
     Loads a CLIP in OpenAI's or open_clip's format, in float32.
@@ -153,7 +148,6 @@ def from_state_dict(
     Args:
         source, revision: file, folder or Hub id, and its revision there.
         known: `activation`, `vision_heads` and `text_heads` as the caller says them, each perhaps None.
-        prompts: values of `vision_config` and `text_config`.
         tokenizer: its special tokens go into the configuration.
 
     Returns:
@@ -175,14 +169,12 @@ def from_state_dict(
         if "logit_scale" in weights:  # of shape [1] in some files
             weights["logit_scale"] = weights["logit_scale"].reshape(())
         weights = original.as_float32(weights, NEEDED, "it is no CLIP with a vision transformer in OpenAI's format")
-        config = state_dict_config(weights, stated, prompts, tokenizer)
+        config = state_dict_config(weights, stated, tokenizer)
         model = original.filled_model(config, original.rename(weights, RULES), new_prompts=True)
     return model, stated.get("pixels", {})
 
 
-def state_dict_config(
-    weights: dict[str, torch.Tensor], stated: dict[str, Any], prompts: dict[str, dict[str, Any]], tokenizer: Any
-) -> VitaClipConfig:
+def state_dict_config(weights: dict[str, torch.Tensor], stated: dict[str, Any], tokenizer: Any) -> VitaClipConfig:
     """The configuration, from the shapes of the weights; for the arguments see [`from_state_dict`]."""
     names = ("visual.conv1.weight", "visual.positional_embedding", "visual.transformer.resblocks.", "mlp.c_fc.weight")
     vision = original.vision_sizes(weights, *names, stated.get("vision_heads"))
@@ -191,8 +183,8 @@ def state_dict_config(
     return VitaClipConfig(
         projection_dim=vision["projection_dim"],
         logit_scale_init_value=weights["logit_scale"].item(),
-        vision_config=vision | activation | prompts.get("vision_config", {}),
-        text_config=text | activation | prompts.get("text_config", {}),
+        vision_config=vision | activation,
+        text_config=text | activation,
     )
 
 
@@ -201,7 +193,6 @@ def convert_clip(
     output: Path,
     *,
     revision: str | None = None,
-    prompt_settings: Mapping[str, Mapping[str, Any]] | None = None,
     classes: Path | None = None,
     tokenizer: str | None = None,
     activation: str | None = None,
@@ -218,7 +209,6 @@ def convert_clip(
             dict of OpenAI's or open_clip's (`.pt`, `.pth`, `.bin`, `.safetensors`).
         output (`Path`): new folder to write.
         revision (`str`, *optional*): branch, tag or commit of the Hub id.
-        prompt_settings (`dict`, *optional*): `vision_config` and `text_config` values of the new prompts.
         classes (`Path`, *optional*): file with class names, in label order.
         tokenizer (`str`, *optional*):
             Folder or Hub id. By default the CLIP's own; OpenAI's for a CLIP that is not in transformers' format.
@@ -244,7 +234,6 @@ def convert_clip(
     ```
     """
     source = str(source)
-    prompts: dict[str, Any] = dict(prompt_settings or {})
     check_output(output)
     if not 0 <= seed < 2**64:  # torch's range
         raise ValueError(f"`seed` {seed}: must be from 0 to 2**64 - 1.")
@@ -258,11 +247,11 @@ def convert_clip(
     if in_transformers_format:
         for name in (name for name, value in known.items() if value is not None):
             raise ValueError(f"`{name}` is for a state dict or a folder of open_clip; `source` {source} says its own.")
-        model = from_transformers(source, revision, prompts)
+        model = from_transformers(source, revision)
         image = clip_processor(source, model.config, {"revision": revision}).video_processor
         pixels = {name: getattr(image, name) for name in IMAGE_FIELDS}
     else:
-        model, pixels = from_state_dict(source, revision, known, prompts, tokens)
+        model, pixels = from_state_dict(source, revision, known, tokens)
     if len(tokens) != model.config.text_config.vocab_size:  # transformers makes a small one for a folder without any
         raise ValueError(
             f"the tokenizer has {len(tokens):,} tokens, the CLIP {model.config.text_config.vocab_size:,}; give the "

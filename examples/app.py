@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -274,7 +275,9 @@ class Door:
         self.checkpoint, self.limits, self.folder = checkpoint, limits, videos or folder / "samples"
         place, encoder = Path(checkpoint.name), checkpoint.encoder()
         self.name = "/".join(place.resolve().parts[-2:]) if place.is_dir() else checkpoint.name
-        self.classes = encoder.own_classes()[0] if encoder.has_classes else ()
+        self.classes: tuple[str, ...] = ()
+        with suppress(ValueError):  # a model without classes
+            self.classes = encoder.own_classes()[0]
         self.labels_at_start = "\n".join(self.classes)
         self.samples: dict[str, str] = {}
         if videos is None and DEMO.is_dir():

@@ -1,22 +1,18 @@
 """One draw for all frames of a clip, from the given generator alone; mixing with soft labels."""
 
-import itertools
 import random
 
 import numpy as np
 import pytest
 import torch
 from drawn_clips import smooth_pictures as pictures
-from PIL import Image, ImageEnhance
+from PIL import Image
 from torchvision.transforms import InterpolationMode, v2
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from vitaclip_hf import VitaClipVideoProcessor
 from vitaclip_hf.data import augmentation
 from vitaclip_hf.data.augmentation import ClipAugmentation, ClipMixer, draw_crop
-
-
-EVERYTHING = {"color_jitter": 0.4, "erasing": 1.0, "flip": 0.5}
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -73,7 +69,7 @@ def test_larger_frames_are_resized_first():
 
 @pytest.mark.parametrize("seed", range(8))
 def test_same_draw_for_all_frames_and_any_number_of_them(seed):
-    augment, frames = ClipAugmentation(32, **EVERYTHING), pictures()
+    augment, frames = ClipAugmentation(32, flip=0.5), pictures()
     still = augment(frames[:1].expand(5, -1, -1, -1), seeded(seed))
     assert still.equal(still[:1].expand_as(still))
     assert augment(frames[:1], seeded(seed)).equal(still[:1])
@@ -81,7 +77,7 @@ def test_same_draw_for_all_frames_and_any_number_of_them(seed):
 
 
 def test_global_random_states_stay_and_do_not_matter():
-    augment, mixer, frames = ClipAugmentation(32, **EVERYTHING), ClipMixer(3, mixup=0.8, cutmix=1.0), pictures()
+    augment, mixer, frames = ClipAugmentation(32, flip=0.5), ClipMixer(3, mixup=0.8, cutmix=1.0), pictures()
     before = frames.clone()
     results = []
     for seed in (0, 1):
@@ -104,47 +100,6 @@ def test_flip():
     flipped = [not plain(flip=0.5)(frames, seeded(seed)).equal(unflipped) for seed in range(200)]
     assert sum(flipped) == pytest.approx(100, abs=25)
     assert all(plain(flip=0.0)(frames, seeded(seed)).equal(unflipped) for seed in range(20))
-
-
-def test_color_jitter_is_pillows_in_one_of_the_orders(monkeypatch):
-    frames = pictures(count=1, height=32, width=32)
-    monkeypatch.setattr(augmentation, "_draw_uniform", lambda generator, low=0.0, high=1.0: high)
-    enhancers = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
-    expected = []
-    for order in itertools.permutations(enhancers):
-        picture = Image.fromarray(frames[0].permute(1, 2, 0).numpy())
-        for enhancer in order:
-            picture = enhancer(picture).enhance(1.3)
-        expected.append(torch.from_numpy(np.array(picture)).permute(2, 0, 1))
-    matched = set()
-    for seed in range(30):
-        result = to_bytes(plain(color_jitter=0.3, scale=(0.5, 1))(frames, seeded(seed)))[0]
-        apart = [(result - picture).abs().max() for picture in expected]
-        assert min(apart) <= 4  # three truncations, each multiplied by the next factors
-        matched.add(int(np.argmin(apart)))
-    assert len(matched) > 3
-
-
-def test_erasing_by_noise():
-    frames = pictures(height=40, width=40)
-    whole = plain(40)(frames, seeded())
-    values, areas = [], []
-    for seed in range(100):
-        pixels = plain(40, erasing=0.5)(frames, seeded(seed))
-        erased = (pixels != whole).any(dim=1)
-        assert erased.equal(erased[:1].expand_as(erased))
-        if erased.any():
-            rows, columns = erased[0].any(1).sum().item(), erased[0].any(0).sum().item()
-            assert erased[0].sum() == rows * columns  # a box
-            assert 0.25 < rows / columns < 4
-            areas.append(rows * columns / 1600)
-        noise = pixels[:, :, erased[0]]
-        assert noise.equal(noise[:1].expand_as(noise))
-        values.append(noise[0].flatten())
-    assert len(areas) == pytest.approx(50, abs=20)
-    assert 0.015 < min(areas) < 0.1 and 0.25 < max(areas) < 0.35
-    assert torch.cat(values).mean().item() == pytest.approx(0, abs=0.03)
-    assert torch.cat(values).std().item() == pytest.approx(1, abs=0.03)
 
 
 @pytest.mark.parametrize(("height", "width"), [(48, 48), (10, 100), (100, 10), (1, 1), (3, 2)])
@@ -177,17 +132,16 @@ def test_crop_boxes_are_spread_like_torchvisions():
 def test_odd_frames(shape):
     frames = torch.full((2, 3, *shape), 200, dtype=torch.uint8)
     for seed in range(20):
-        pixels = ClipAugmentation(16, **EVERYTHING)(frames, seeded(seed))
+        pixels = ClipAugmentation(16, flip=0.5)(frames, seeded(seed))
         assert pixels.shape == (2, 3, 16, 16) and pixels.isfinite().all()
-    assert plain(1, erasing=1.0)(frames, seeded()).equal(plain(1)(frames, seeded()))  # no box fits
 
 
 @pytest.mark.parametrize(
     "settings",
     [
         *({"size": 0}, {"shorter_side": 0}, {"scale": (0.5, 0.1)}, {"scale": (0.5, 1.5)}, {"scale": (0, 1)}),
-        *({"ratio": (2, 1)}, {"flip": 1.2}, {"erasing": -0.1}, {"color_jitter": 2}),
-        *({"scale": (0.5, float("nan"))}, {"color_jitter": float("nan")}, {"resample": "nearest"}),
+        *({"ratio": (2, 1)}, {"flip": 1.2}, {"flip": -0.1}),
+        *({"scale": (0.5, float("nan"))}, {"flip": float("nan")}, {"resample": "nearest"}),
     ],
 )
 def test_settings_out_of_range(settings):

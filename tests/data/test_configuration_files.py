@@ -2,11 +2,12 @@
 
 import pytest
 
-from vitaclip_hf.data.configuration_files import MAX_BYTES, ConfigurationFileError, read_yaml
+from vitaclip_hf.data.configuration_files import MAX_BYTES, read_yaml
+from vitaclip_hf.data.text_files import AnnotationError
 
 
 def refused(path, token):
-    with pytest.raises(ConfigurationFileError, match=token) as error:
+    with pytest.raises(AnnotationError, match=token) as error:
         read_yaml(path)
     assert "\n" not in str(error.value) and len(str(error.value)) < 1100
 

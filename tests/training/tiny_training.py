@@ -34,7 +34,7 @@ def arguments(start: Path, videos: Path, output: Path, *more: str) -> list[str]:
     """Four steps with everything random: augmentation, mixing, shuffling, random frames."""
     given = {
         "model": start, "fresh_prompts": True, "num_frames": 4, "num_context_tokens": 4, "videos": videos,
-        "validation_share": 0.25, "rand_augment": "rand-m7-n2-mstd0.5", "erasing": 0.5, "mixup": 0.8, "flip": 0.5,
+        "validation_share": 0.25, "rand_augment": "rand-m7-n2-mstd0.5", "mixup": 0.8, "flip": 0.5,
         "output_dir": output, "max_steps": 4, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2,
         "per_device_eval_batch_size": 2, "learning_rate": 0.01, "logging_steps": 1, "save_strategy": "steps",
         "save_steps": 2, "eval_strategy": "steps", "eval_steps": 2, "use_cpu": True, "dataloader_num_workers": 0,

@@ -19,8 +19,6 @@ from .rand_augment import Box, RandAugment, apply_steps
 
 
 RESAMPLES = {"bicubic": InterpolationMode.BICUBIC, "bilinear": InterpolationMode.BILINEAR}
-ERASED_AREA = (0.02, 1 / 3)  # of the frame's, as in timm
-ERASED_RATIO = (0.3, 1 / 0.3)
 ATTEMPTS = 10  # at a box that fits into the frame
 
 Range = Sequence[float]  # smallest and largest
@@ -33,8 +31,8 @@ class ClipAugmentation:
 
     The order is the released code's: RandAugment on the decoded frames, then a random resized crop. RandAugment comes
     first because its statistics and its warps are those of the whole frame; only what reaches the crop is computed. Its
-    warps are bicubic with grey outside the frame, as in the released code. Flip, colour jitter and, on normalised
-    values, random erasing follow; the released code has none of them.
+    warps are bicubic with grey outside the frame, as in the released code. A flip follows, which it
+    has not.
 
     Args:
         size (`int`): side of the output in pixels.
@@ -46,9 +44,6 @@ class ClipAugmentation:
             drawn uniformly on a log scale.
         flip (`float`, defaults to 0.5): probability of a horizontal flip. Take 0 where left and right matter
             (Something-Something). The released code reads such a switch and never flips.
-        color_jitter (`float`, defaults to 0.0): brightness, contrast and saturation are each multiplied by a factor in
-            1 ± this, in random order.
-        erasing (`float`, defaults to 0.0): probability of erasing a box by normal noise, the same in all frames.
         mean (`tuple[float, ...]`): mean of the three channels, for values in 0 … 1; CLIP's by default.
         std (`tuple[float, ...]`): standard deviation of the three channels; CLIP's by default.
         resample (`str`, defaults to `"bicubic"`): how the crop is resized, `"bicubic"` or `"bilinear"` (the released
@@ -73,8 +68,6 @@ class ClipAugmentation:
     scale: Range = (0.08, 1.0)
     ratio: Range = (3 / 4, 4 / 3)
     flip: float = 0.5
-    color_jitter: float = 0.0
-    erasing: float = 0.0
     mean: tuple[float, ...] = tuple(OPENAI_CLIP_MEAN)
     std: tuple[float, ...] = tuple(OPENAI_CLIP_STD)
     resample: str = "bicubic"
@@ -85,8 +78,7 @@ class ClipAugmentation:
         for name in ("size", "shorter_side"):
             if (pixels := getattr(self, name)) is not None and pixels < 1:
                 raise ValueError(f"`{name}` must be at least 1 pixel, got {pixels}.")
-        for name in ("flip", "color_jitter", "erasing"):
-            _check_share(name, getattr(self, name))
+        _check_share("flip", self.flip)
         for name in ("scale", "ratio"):
             values = tuple(getattr(self, name))
             if len(values) != 2 or not 0 < values[0] <= values[1] or name == "scale" and values[1] > 1:
@@ -116,18 +108,8 @@ class ClipAugmentation:
         frames = functional.resize(frames, [self.size, self.size], **resize)
         if _draw_uniform(generator) < self.flip:
             frames = functional.horizontal_flip(frames)
-        if self.color_jitter > 0:
-            frames = _jitter_color(frames, self.color_jitter, generator)
         mean, std = torch.tensor(self.mean)[:, None, None], torch.tensor(self.std)[:, None, None]
-        pixels = frames.contiguous().to(torch.float32).sub_(mean * 255).div_(std * 255)  # uint8 to float32, in place
-        if self.erasing > 0 and _draw_uniform(generator) < self.erasing:
-            self._erase(pixels, generator)
-        return pixels
-
-    def _erase(self, pixels: torch.Tensor, generator: torch.Generator) -> None:
-        box = _draw_box(self.size, self.size, ERASED_AREA, ERASED_RATIO, generator, smaller=1)  # timm's rule
-        if box is not None:
-            functional.erase(pixels, *box, torch.randn((3, *box[2:]), generator=generator), inplace=True)
+        return frames.contiguous().to(torch.float32).sub_(mean * 255).div_(std * 255)  # uint8 to float32, in place
 
 
 @dataclass
@@ -214,32 +196,15 @@ def draw_crop(height: int, width: int, scale: Range, ratio: Range, generator: to
         `tuple[int, int, int, int]`: top, left, height and width. If ten boxes do not fit, the largest centred one
         within `ratio`.
     """
-    box = _draw_box(height, width, scale, ratio, generator)
-    if box is not None:
-        return box
-    aspect = min(max(width / height, ratio[0]), ratio[1])
-    w, h = min(width, max(1, round(height * aspect))), min(height, max(1, round(width / aspect)))
-    return (height - h) // 2, (width - w) // 2, h, w
-
-
-def _draw_box(
-    height: int, width: int, scale: Range, ratio: Range, generator: torch.Generator, smaller: int = 0
-) -> Box | None:
-    """The first of ten drawn boxes that fits into the frame, or into one that is `smaller` by some pixels."""
     for _ in range(ATTEMPTS):
         area = height * width * _draw_uniform(generator, *scale)
         aspect = math.exp(_draw_uniform(generator, math.log(ratio[0]), math.log(ratio[1])))
         w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
-        if 0 < w <= width - smaller and 0 < h <= height - smaller:
+        if 0 < w <= width and 0 < h <= height:
             return _draw_index(height - h + 1, generator), _draw_index(width - w + 1, generator), h, w
-    return None
-
-
-def _jitter_color(frames: torch.Tensor, strength: float, generator: torch.Generator) -> torch.Tensor:
-    kernels = (functional.adjust_brightness, functional.adjust_contrast, functional.adjust_saturation)
-    for index in torch.randperm(len(kernels), generator=generator).tolist():
-        frames = kernels[index](frames, _draw_uniform(generator, 1.0 - strength, 1.0 + strength))
-    return frames
+    aspect = min(max(width / height, ratio[0]), ratio[1])
+    w, h = min(width, max(1, round(height * aspect))), min(height, max(1, round(width / aspect)))
+    return (height - h) // 2, (width - w) // 2, h, w
 
 
 def _draw_uniform(generator: torch.Generator, low: float = 0.0, high: float = 1.0) -> float:

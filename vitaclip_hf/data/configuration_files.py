@@ -11,16 +11,12 @@ from typing import Any
 
 import yaml
 
-from .text_files import AnnotationError, OneLineError, read_bytes
+from .text_files import AnnotationError, read_bytes
 
 
 RECIPE_FILE = "recipe.yaml"  # a training writes it beside its model
 MAX_BYTES = 1 << 16  # of a YAML file; the largest of ours has 2 kB
 MAX_DEPTH = 20  # of lists and mappings in YAML; a thousand takes PyYAML a minute
-
-
-class ConfigurationFileError(OneLineError):
-    """A YAML file that cannot be read; the message names it and says why."""
 
 
 def configuration_folder(kind: str) -> Path:
@@ -76,14 +72,14 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         path (`str` or `Path`): the file.
 
     Raises:
-        ConfigurationFileError: the file cannot be read, is larger than `MAX_BYTES`, or is not one mapping.
+        AnnotationError: the file cannot be read, is larger than `MAX_BYTES`, or is not one mapping.
     """
     try:
         values = yaml.load(read_bytes(path, MAX_BYTES).decode("utf-8"), _Loader)
-    except AnnotationError as error:
-        raise ConfigurationFileError(str(error)) from error
+    except AnnotationError:
+        raise
     except (ValueError, yaml.YAMLError, RecursionError) as error:  # ValueError: not UTF-8, or a date such as 2020-13-01
-        raise ConfigurationFileError(f"{path} is not YAML: {' '.join(str(error).split())[:300]}") from error
+        raise AnnotationError(f"{path} is not YAML: {' '.join(str(error).split())[:300]}") from error
     if not isinstance(values, dict):
-        raise ConfigurationFileError(f"{path} must hold `field: value` lines.")
+        raise AnnotationError(f"{path} must hold `field: value` lines.")
     return values

@@ -121,7 +121,7 @@ def _video_column(features: Any) -> str:
         problem = (
             f"several video columns ({', '.join(names)})" if names else f"no video column in {', '.join(features)}"
         )
-        raise AnnotationError(f"The data set has {problem}; name it with `video_column`.")
+        raise AnnotationError(f"The data set has {problem}; in Python, `video_column` names it.")
     return names[0]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.class_names import AnnotationError, read_class_names
-from ..data.configuration_files import ConfigurationFileError, configuration_folder, nearest_names, read_yaml
+from ..data.configuration_files import configuration_folder, nearest_names, read_yaml
 from ..data.text_files import OneLineError
 from ..model.encoder import check_templates
 from ..model.frame_sampling import ClipSpecification
@@ -57,8 +57,6 @@ class Protocol:
         templates (`tuple[str]`): sentences with `{}` for the class. Their embeddings are averaged and normalised again.
         spelling (`str`): `"camel"` splits CamelCase class names into words, `"as-given"` does not. Both replace
             underscores by spaces.
-        shots (`int`, *optional*), train_lists (`tuple[str]`): training videos of each class, and their lists. They are
-            for training; an evaluation only records them.
         expected_classes (`int`, *optional*), expected_videos (`dict[str, int]`): counts of the official lists, the
             latter by split. Other counts are evaluated, with a warning in the results.
         source (`str`): where the protocol comes from.
@@ -85,8 +83,6 @@ class Protocol:
     num_spatial_views: int = 1
     templates: tuple[str, ...] = ("a video of {}.",)
     spelling: str = "as-given"
-    shots: int | None = None
-    train_lists: tuple[str, ...] = ()
     expected_classes: int | None = None
     expected_videos: dict[str, int] = field(default_factory=dict)
     source: str = ""
@@ -98,8 +94,6 @@ class Protocol:
                 raise self._error(f"`{name}` must be one of {', '.join(choices)}, got {getattr(self, name)!r}.")
         if self.num_views is None or self.num_spatial_views is None:
             raise self._error("`num_views` and `num_spatial_views` must be whole numbers.")
-        if self.shots is not None and (self.shots < 1 or self.task not in ("few-shot", "base-to-novel")):
-            raise self._error(f"`shots` must be at least 1 and belongs to few-shot and base-to-novel, not {self.task}.")
         try:
             sampling = self.clip_specification
             check_templates(self.templates)
@@ -166,6 +160,7 @@ def load_protocol(name: str) -> Protocol:
 
     Raises:
         EvaluationError: no such protocol or file, an unknown field, or an unusable value of a field.
+        AnnotationError: a file that cannot be read or is not YAML.
     """
     file, _, task = name.rpartition(":")
     if not file.endswith((".yaml", ".yml")):  # no task; a folder's name can hold a colon
@@ -185,10 +180,7 @@ def load_protocol(name: str) -> Protocol:
 
 def _read(file: Path | str) -> dict[str, Protocol]:
     """The protocols of one YAML file, by name."""
-    try:
-        content = read_yaml(file)
-    except ConfigurationFileError as error:
-        raise EvaluationError(str(error)) from error
+    content = read_yaml(file)
     tasks = content.pop("tasks", None)
     if not isinstance(tasks, dict) or not tasks:
         raise EvaluationError(f"{file}: needs `tasks:` with at least one of {', '.join(CHOICES['task'])}.")
@@ -215,7 +207,7 @@ _TYPES: dict[str, type] = {
     for item in fields(Protocol)
     if item.name not in ("name", "task")
 }
-_OF_THE_DATA_SET = ("lists", "classes", *PART_FIELDS, "official_split", "train_lists", "source", "published")
+_OF_THE_DATA_SET = ("lists", "classes", *PART_FIELDS, "official_split", "source", "published")
 # What a command line can change, with the types; the other fields belong to the data set.
 OPTIONS = {
     name: kind for name, kind in _TYPES.items() if name not in _OF_THE_DATA_SET and not name.startswith("expected_")

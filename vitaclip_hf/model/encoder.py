@@ -114,11 +114,6 @@ class VideoEncoder(ABC):
         """Length of an embedding."""
         return self.embeds(self.text_features(["a"])).shape[-1]
 
-    @property
-    def has_classes(self) -> bool:
-        """Whether the model was trained on classes."""
-        return False
-
     def own_classes(self) -> tuple[tuple[str, ...], torch.Tensor]:
         """The classes that the model was trained on, and their features; a `ValueError` if there are none."""
         raise ValueError("The model was not trained on classes; pass `labels`.")
@@ -202,14 +197,10 @@ class VitaClipEncoder(VideoEncoder):
 
     def own_classes(self) -> tuple[tuple[str, ...], torch.Tensor]:
         names = self.model.config.id2label
-        if not self.has_classes:
+        if not self.model.class_prompts.have_names:
             return super().own_classes()
         embeds = self.cache.get("classes", self.text_modules(), self.model.get_class_embeds)
         return tuple(names[index] for index in range(len(embeds))), embeds
-
-    @property
-    def has_classes(self) -> bool:
-        return self.model.class_prompts.have_names
 
     def text_modules(self) -> list[nn.Module]:
         return [self.model.text_model, self.model.text_projection, self.model.class_prompts]

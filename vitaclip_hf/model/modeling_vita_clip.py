@@ -78,9 +78,6 @@ class _QuickGELUFunction(torch.autograd.Function):
         (values,) = ctx.saved_tensors
         # x * sigmoid(a x) is silu(a x) / a, so that its derivative is silu's at a x, which torch has as one kernel.
         scaled = 1.702 * values
-        if torch.is_grad_enabled():  # `create_graph`: that kernel has no derivative of its own
-            sigmoid = scaled.sigmoid()
-            return gradient * sigmoid * (1 + scaled * (1 - sigmoid))
         return torch.ops.aten.silu_backward(gradient, scaled)
 
 

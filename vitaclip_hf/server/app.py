@@ -142,10 +142,6 @@ class VideoService:
                 raise ValueError(
                     f"labels times templates are {sentences:,} sentences, the limit is {self.limits.sentences:,}."
                 )
-            if labels is None and template:
-                raise ValueError("`template` is for `labels`; a checkpoint's classes need none.")
-            if labels is None and not self.worker.encoder.has_classes:
-                raise ValueError("this checkpoint was not trained on classes; send `labels`.")
             top_k = str(form.get("top_k", "3"))
             if not re.fullmatch("[1-9][0-9]{0,8}", top_k):
                 raise ValueError(f"`top_k` must be a whole number of at least 1, got {top_k[:50]!r}.")

@@ -150,8 +150,6 @@ class AugmentationArguments:
     crop_scale: list[float] = HfArg(default_factory=lambda: [0.08, 1.0], help="Smallest and largest area of crops.")
     crop_ratio: list[float] = HfArg(default_factory=lambda: [0.75, 4 / 3], help="Least and largest aspect ratio.")
     flip: float = HfArg(default=0.0, help="Probability of a horizontal flip. Use 0 if left and right differ.")
-    color_jitter: float = HfArg(default=0.0, help="Strength of colour jitter.")
-    erasing: float = HfArg(default=0.0, help="Probability of random erasing.")
     mixup: float = HfArg(default=0.0, help="Alpha of mixup.")
     cutmix: float = HfArg(default=0.0, help="Alpha of CutMix.")
     mix_probability: float = HfArg(default=1.0, help="Share of the batches that are mixed.")

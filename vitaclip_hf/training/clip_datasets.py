@@ -84,7 +84,7 @@ def make_datasets(
 
 def make_augmentation(arguments: AugmentationArguments, video_processor: VitaClipVideoProcessor) -> ClipAugmentation:
     """The augmentation of clips that the arguments describe, in the processor's size and normalisation."""
-    names = ("rand_augment", "flip", "color_jitter", "erasing", "antialias", "shorter_side")
+    names = ("rand_augment", "flip", "antialias", "shorter_side")
     return ClipAugmentation(
         video_processor.crop_size["height"],
         mean=tuple(video_processor.image_mean),

@@ -14,7 +14,6 @@ from ..data.configuration_files import class_file
 from ..data.listings import SPLIT_WORDS, SPLITS
 from ..data.seeds import draw_order
 from ..data.video_sources import HubVideos
-from ..loading.checksums import sha256_of
 from .arguments import DataArguments
 
 
@@ -56,14 +55,6 @@ class TrainingData:
     validation_from: str | None
     seed: int
 
-    def _class_split(self) -> dict[str, Any]:
-        """Which classes `class_subset` took: the hash of each class file, or "own split" if there is none."""
-        if self.arguments.class_subset == "all":
-            return {}
-        files = {name: getattr(self.arguments, name) for name in ("base_classes", "novel_classes")}
-        hashes = {name: sha256_of(class_file(file)) for name, file in files.items() if file}
-        return {"class_split": hashes or "own split"}
-
     def record(self) -> dict[str, Any]:
         """The record of the data for `run.json`."""
         parts = {"train": self.train, "validation": self.validation}
@@ -71,7 +62,6 @@ class TrainingData:
             "classes": len(self.class_names),
             "validation_from": self.validation_from,
             "class_names_sha256": hashlib.sha256("\n".join(self.class_names).encode()).hexdigest(),
-            **self._class_split(),
             **{name: _described(part) for name, part in parts.items() if part is not None},
         }
 
