@@ -71,16 +71,17 @@ def write(
     aspect=None,
     rate=Fraction(25),
     first=0,
+    pixels="yuv420p",
     **options,
 ):
     """Writes `count` pictures from `first` on, at a rate or at `times` (in frames). `movflags` is the container's."""
     flags = {"movflags": options.pop("movflags")} if "movflags" in options else {}
     with av.open(str(path), "w", options=flags) as container:
         if audio:  # before the video
-            sound = container.add_stream("aac", rate=16000, layout="mono")
+            sound = container.add_stream(audio if isinstance(audio, str) else "aac", rate=16000, layout="mono")
         stream = container.add_stream(codec, rate=rate, options={key: str(value) for key, value in options.items()})
         stream.height, stream.width = size
-        stream.pix_fmt = "yuv420p"
+        stream.pix_fmt = pixels
         stream.codec_context.thread_count = 1
         stream.codec_context.time_base = 1 / rate
         if aspect:

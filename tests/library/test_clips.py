@@ -24,6 +24,7 @@ KINDS = {
     "b.mkv": ({"bf": 2}, "copied copied re-encoded re-encoded"),
     "open.mkv": (OPEN, "copied copied re-encoded re-encoded"),
     "turned.mp4": ({"rotation": (90, False)}, "copied copied re-encoded re-encoded"),
+    "mirror.mp4": ({"rotation": (0, True)}, "copied copied re-encoded re-encoded"),
     "av1.m4v": ({"codec": "libsvtav1", "preset": 12}, "copied copied re-encoded re-encoded"),
     "phone.3gp": ({"codec": "h263", "size": (96, 128), "b": "900k"}, "copied copied re-encoded re-encoded"),
     "sound.ts": ({"bf": 2}, "re-encoded " * 4),
@@ -77,6 +78,30 @@ def test_clips_follow_the_clock_of_the_reader(tmp_path):
         wanted = [number for frame, number in zip(frames, numbers_of(path), strict=True) if start <= frame.time < end]
         [(clip, _)] = write_clips(tmp_path / "clips", [(path, start, end, path.name)])
         assert numbers_of(clip) == wanted and len(wanted) >= 4, path
+
+
+def test_clips_of_video_that_is_all_keyframes(tmp_path):
+    """The first picture is not left out, and a shape of pixels that only the container says is kept."""
+    path = write(tmp_path / "a.mov", "prores_ks", rate=Fraction(25), aspect=Fraction(4, 3), pixels="yuv422p10le")
+    for start, end, first in ((0, 0.8, 0), (0.4, 1.2, 10)):
+        [(clip, how)] = write_clips(tmp_path / "clips", [(path, start, end, "a")])
+        assert how == "copied" and numbers_of(clip) == list(range(first, first + 20))
+        assert open_video(clip).metadata.pixel_aspect == pytest.approx(4 / 3)
+
+
+def test_clips_without_a_sound_that_their_format_cannot_hold(tmp_path):
+    path = write(tmp_path / "a.avi", "mpeg4", rate=Fraction(10), audio="adpcm_ms", b="900k")
+    [(clip, _)] = write_clips(tmp_path / "clips", [(path, 1, 3, "a")])
+    with av.open(str(clip)) as container:
+        assert not container.streams.audio and clip.suffix == ".mkv"
+    assert numbers_of(clip) == list(range(10, 30))
+
+
+def test_the_ending_of_an_address(tmp_path, monkeypatch):
+    monkeypatch.setattr(clips, "open_video", Mock())
+    monkeypatch.setattr(clips, "_write_whole", lambda *_: "copied")
+    [(clip, _)] = write_clips(tmp_path, [("https://host/a.mp4?sig=x.y", 0, 1, "a")])
+    assert clip.name == "001 a.mp4"
 
 
 def numbers_of(path) -> list[int]:

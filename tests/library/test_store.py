@@ -127,7 +127,9 @@ def test_only_what_is_new_is_read(checkpoint, folder, place, read):
     embed_videos(folder, place, checkpoint, window=2)
     store, before = VideoStore(place), read_embeddings(place)
     read.clear()
-    assert embed_videos(folder, place, checkpoint) == {"unchanged": 5, "failed": 1} and not read
+    named: list[dict] = []
+    assert embed_videos(folder, place, checkpoint, on_video=named.append) == {"unchanged": 5, "failed": 1} and not read
+    assert [row["video"] for row in named] == ["broken.mp4"] and "broken.mp4" in named[0]["error"]
     assert read_embeddings(place) == before
 
     (folder / "long.mp4").rename(folder / "more" / "longer.mp4")
@@ -159,6 +161,23 @@ def test_a_file_that_breaks_midway_leaves_no_vectors(checkpoint, folder, place, 
     assert report["failed"] == 2 and report["new"] == 3
     rows = read_embeddings(place).to_pylist()
     assert [row["vector"] for row in rows if row["video"] == "long.mp4"] == [None]
+
+
+def test_an_interruption_between_two_writings_leaves_no_rows_twice(checkpoint, place, monkeypatch):
+    monkeypatch.setattr(embedding, "SAVED_EVERY", 1)
+    write = VideoStore.write
+
+    def interrupted(store, rows, *more):
+        write(store, rows, *more)
+        if rows:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(VideoStore, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        embed_videos(SAMPLES[:3], place, checkpoint)
+    monkeypatch.setattr(VideoStore, "write", write)
+    embed_videos(SAMPLES[:3], place, checkpoint)
+    assert sorted(read_embeddings(place)["video"].to_pylist()) == sorted(SAMPLES[:3])
 
 
 @pytest.mark.parametrize("command", ["index", "search taxi --folder", "demo --folder"])

@@ -251,6 +251,11 @@ def test_editing_programs(tmp_path, fps, rate):
     write_timeline(tmp_path / "t.otio", SEGMENTS, "talk.mp4", fps)
     [clip] = otio.adapters.read_from_file(str(tmp_path / "t.otio")).video_tracks()[0]
     assert clip.media_reference.target_url == Path("talk.mp4").absolute().as_uri()
+    assert clip.source_range.duration.to_seconds() == pytest.approx(3723.25, abs=1 / fps)  # of the last segment
+    write_timeline(tmp_path / "whole.otio", SEGMENTS, "talk.mp4", fps, end=4000)
+    [whole] = otio.adapters.read_from_file(str(tmp_path / "whole.otio")).video_tracks()[0]
+    ranges = (whole.source_range, whole.media_reference.available_range)
+    assert [span.duration.to_seconds() for span in ranges] == pytest.approx([4000, 4000], abs=1 / fps)
     spans = [marker.marked_range for marker in clip.markers]
     assert [marker.name for marker in clip.markers] == ["tai chi", "a & <b> --> c"]
     assert [span.start_time.to_seconds() for span in spans] == pytest.approx([0.0, 61.5], abs=1 / fps)

@@ -136,6 +136,7 @@ def fill(
 
         report = embed_videos(videos, place, checkpoint, window=window, on_video=show, **run)
     names = ("new", "unchanged", "moved", "deleted", "failed", "windows")
-    print(", ".join(f"{report[name]} {name}" for name in names if report[name] or name in ("new", "unchanged")))
+    counts = ", ".join(f"{report[name]} {name}" for name in names if report[name] or name in ("new", "unchanged"))
+    print(counts.removesuffix("s") if report["windows"] == 1 else counts)
     print_summary(place, started, checkpoint)
     return int(report["failed"] > 0)

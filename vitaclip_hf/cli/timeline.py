@@ -128,7 +128,9 @@ def timeline(
         print(f"vitaclip timeline: {error}", file=sys.stderr)
     for path in output or ():
         if path.suffix.lower() not in PICTURES:
-            write_timeline(path, segments, video, opened.metadata.fps, opened.metadata.timecode)
+            about = opened.metadata
+            end = about.duration and about.start + about.duration
+            write_timeline(path, segments, video, about.fps, about.timecode, end)
         elif drawn_cells:  # none of a video that is damaged at its beginning
             from ..library.timeline_picture import draw_timeline
 
@@ -141,8 +143,8 @@ def timeline(
         hint = f"the highest score of a window is {score:.2g}, the highest cosine {cosine:.2g}; a segment needs --high"
         hint += f" {high:g} and --low {low:g}" + f" and --min-cosine {min_cosine:g}" * (min_cosine > -1)
         print(f"vitaclip timeline: {hint}", file=sys.stderr)
-    counts = f"{len(segments)} segment{'s' * (len(segments) != 1)}, {len(searched.labels)} labels"
-    print_summary(counts, started, checkpoint)
+    counts = ((len(segments), "segment"), (len(searched.labels), "label"))
+    print_summary(", ".join(f"{n} {noun}{'s' * (n != 1)}" for n, noun in counts), started, checkpoint)
     return 1 if errors else 0
 
 

@@ -9,6 +9,9 @@ from functools import lru_cache, partial
 from itertools import chain, takewhile
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
 
 from ..data.output_files import replace_file
 from ..model.containers import opened_container
@@ -32,7 +35,7 @@ def write_clips(
     MP4, QuickTime and 3GP keep their format, other videos become Matroska. Where a keyframe lies within a tenth of a
     second of the start, the data is copied; else the pictures are encoded anew as H.264. Of a video whose stamps begin
     anew, leave out an hour or are missing, or whose keyframes are rare, or of which damaged frames are left out, the
-    pictures are cut without sound.
+    pictures are cut without sound; so are those whose sound the format cannot hold.
 
     Args:
         folder: where to; made if missing.
@@ -46,7 +49,7 @@ def write_clips(
     options = replace(options or ReadOptions(), max_seconds=None)
     opened = lru_cache(1)(partial(open_video, options=options))
     for number, (source, start, end, label) in enumerate(moments, start=1):
-        ending = Path(str(source)).suffix.lower()
+        ending = Path(urlsplit(str(source)).path if "://" in str(source) else str(source)).suffix.lower()
         name = re.sub(r"[^\w.-]+", " ", label).strip()[:80]
         path = Path(folder, f"{number:03d} {name}{ending if ending in ('.mp4', '.mov', '.m4v', '.3gp') else '.mkv'}")
         how = _write_whole(path, opened(source), start - MOMENT, end - MOMENT)
@@ -82,10 +85,13 @@ def _write_clip(path: Path, reader: Any, start: float, end: float) -> str:
         packets: Any = container.demux(video, *container.streams.audio)
         first = None
         if reader.has_plain_stamps and not reader.metadata.frames_left_out:
-            place = zero + start + NEAR if finds_keyframes else max(start - 10, 0)
-            with suppress(av.error.FFmpegError):  # of a file that marks no keyframes
-                container.seek(round(place * av.time_base))
-                first = next((packet for packet in packets if packet.stream is video and packet.is_keyframe), None)
+            # Where each picture is a keyframe, the last one near the start is not the first of the moment.
+            for place in (zero + start + 2 * MOMENT, zero + start + NEAR) if finds_keyframes else (max(start - 10, 0),):
+                with suppress(av.error.FFmpegError):  # of a file that marks no keyframes
+                    container.seek(round(place * av.time_base))
+                    first = next((packet for packet in packets if packet.stream is video and packet.is_keyframe), None)
+                if first is not None and abs(_time(first) - zero - start) <= NEAR:
+                    break
         if first is None or _time(first) > zero + start + NEAR:  # all pictures as the reader has them
             encoder: Any = _Encoder(output, video, sample)
             for frame in takewhile(lambda frame: frame.time < end, reader.frames()):
@@ -97,11 +103,15 @@ def _write_clip(path: Path, reader: Any, start: float, end: float) -> str:
         start = _time(first) if copies else start
         encoder = None if copies else _Encoder(output, video, sample)
         streams = {video.index: encoder.stream if encoder else output.add_stream_from_template(video, opaque=True)}
-        streams |= {sound.index: output.add_stream_from_template(sound) for sound in container.streams.audio}
+        if video.sample_aspect_ratio:  # the container's, too
+            streams[video.index].codec_context.sample_aspect_ratio = video.sample_aspect_ratio
+        for sound in container.streams.audio:
+            with suppress(ValueError):  # sound that this format cannot hold
+                streams[sound.index] = output.add_stream_from_template(sound)
         is_over = False  # a frame or, of a copy, a keyframe after the end has come
         latest = first.pts if first.dts is None else first.dts
         for packet in chain([first], packets):
-            stream, is_video = streams[packet.stream.index], packet.stream is video
+            stream, is_video = streams.get(packet.stream.index), packet.stream is video
             if copies and is_video and packet.pts is not None:  # Matroska's first pictures have no time of decoding
                 packet.dts = latest = max(latest, latest if packet.dts is None else packet.dts)
             has_time = packet.dts is not None
@@ -113,7 +123,8 @@ def _write_clip(path: Path, reader: Any, start: float, end: float) -> str:
                     is_over |= frame.time >= end
                     encoder.write(frame, frame.time - start, end - start)
             elif (
-                has_time
+                stream is not None
+                and has_time
                 and start <= _time(packet)
                 and packet.dts * packet.time_base < end
                 and not (is_video and is_over)
@@ -145,8 +156,10 @@ class _Encoder:
         for name in COLORS:
             if (value := getattr(video.codec_context, name)) is not None:
                 setattr(stream.codec_context, name, value)
-        if frame.rotation:
-            stream.set_display_rotation(frame.rotation)
+        if (matrix := frame.side_data.get("DISPLAYMATRIX")) is not None:
+            a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
+            mirrored = a * d < b * c
+            stream.set_display_rotation(180 - frame.rotation if mirrored else frame.rotation, hflip=mirrored)
 
     def write(self, frame: Any, seconds: float, length: float = 1) -> None:
         """Writes a frame that begins in the moment; one before it is for a moment in which none begins."""

@@ -81,7 +81,8 @@ def embed_videos(
         workers (`int`, *optional*): reading threads of a process; by default the free cores.
         num_model_actors (`int`, defaults to 1): processes of Ray; each takes a GPU if Ray has some.
         retry (`bool`, defaults to `False`): read videos again that could not be read.
-        on_video (`Callable`, *optional*): called with the first row of each video that was read or failed.
+        on_video (`Callable`, *optional*): called with the first row of each video that was read or failed, now or in an
+            earlier run.
         reading: fields of [`ReadOptions`], such as `max_seconds`, in place of the video processor's own.
 
     Returns:
@@ -108,7 +109,8 @@ def embed_videos(
         files = map(_file, map(str, videos)) if folder is None else videos_in(folder)  # type: ignore[arg-type]
         rows = store.rows(["video", "size", "changed", "content", "error"])
         known = {row["video"]: row for row in rows.to_pylist()}
-        unread, report = _update(store, {file.video: file for file in files}, known, folder is not None, retry)
+        listed = {file.video: file for file in files}
+        unread, report = _update(store, listed, known, folder is not None, retry, on_video)
         run = settings | {"batch_size": batch_size, "workers": workers, "reading": reading}
         run["hash"] = folder is not None  # by which moved files are found
         local = engine == "local"
@@ -122,8 +124,8 @@ def embed_videos(
                 if on_video is not None:
                     on_video(of_video[0])
                 if len(new_rows) >= SAVED_EVERY:
-                    store.write(new_rows, known)
-                    new_rows = []
+                    saved, new_rows = new_rows, []  # a Ctrl-C while they are written does not write them again
+                    store.write(saved, known)
         finally:
             store.write(new_rows, known)
         store.compact()
@@ -171,7 +173,7 @@ def _file(source: str, video: str | None = None) -> _File:
 
 
 def _update(
-    store: VideoStore, files: dict[str, _File], known: dict[str, dict], follows_folder: bool, retry: bool
+    store: VideoStore, files: dict[str, _File], known: dict[str, dict], follows_folder: bool, retry: bool, on_video: Any
 ) -> tuple[list[_File], Counter[str]]:
     """The files to be read. Deleted ones are dropped; those of known content keep their vectors."""
     contents = {row["content"]: row for row in known.values() if row["content"] and row["error"] is None}
@@ -183,6 +185,8 @@ def _update(
         row = known.get(file.video)
         if row and (row["size"], row["changed"]) == (file.size, file.changed) and not (retry and row["error"]):
             report.update(unchanged=1, failed=int(row["error"] is not None))
+            if row["error"] is not None and on_video is not None:
+                on_video(row)
             continue
         with suppress(OSError):  # reading the file will say what is wrong
             if file.size in sizes and (row := contents.get(sha256_of(Path(file.source)))):

@@ -102,7 +102,7 @@ def write_edit(path: Path, segments: Sequence[Segment], source: str, **media: An
         first_time = zero + otio.opentime.RationalTime(first, rate)
         return otio.opentime.TimeRange(first_time, otio.opentime.RationalTime(length, rate))
 
-    whole = span(0, max((segment.end for segment in segments), default=1.0))
+    whole = span(0, max((end for end in (media["end"], *(one.end for one in segments)) if end), default=1.0))
     url = source if "://" in source else Path(source).absolute().as_uri()
     reference = otio.schema.ExternalReference(target_url=url, available_range=whole)
 
@@ -156,6 +156,7 @@ def write_timeline(
     source: str | Path,
     fps: float | None = None,
     timecode: str | None = None,
+    end: float | None = None,
 ) -> None:
     """
     Writes segments in the format that the file's ending names.
@@ -166,6 +167,7 @@ def write_timeline(
         segments ([`Segment`]): in any order; they are written by start.
         source: the video, a path or a URL.
         fps (`float`, *optional*): its frame rate, by which editing programs count.
+        end (`float`, *optional*): when it ends, in seconds; by default with the last segment.
         timecode (`str`, *optional*): its own time code, of its first frame: `"01:00:00:00"`.
 
     Raises:
@@ -177,4 +179,4 @@ def write_timeline(
         raise ValueError(f"`path` {path}: the name must end in {', '.join(WRITERS)}.")
     writer = WRITERS[path.suffix.lower()]
     ordered = sorted(segments, key=lambda segment: (segment.start, segment.end))
-    replace_file(path, lambda beside: writer(beside, ordered, str(source), fps=fps, timecode=timecode))
+    replace_file(path, lambda beside: writer(beside, ordered, str(source), fps=fps, timecode=timecode, end=end))

@@ -100,7 +100,8 @@ def draw_timeline(
         page.write(left + scale * tick, page.top + 0.18, text, ha="center")
     page.top += AXIS_HEIGHT
     if len(lanes) < len(length) or not lanes:
-        note = f"and {len(length) - len(lanes)} more labels" if lanes else "no segment reaches the threshold"
+        more = len(length) - len(lanes)
+        note = f"and {more} more label{'s' * (more != 1)}" if lanes else "no segment reaches the threshold"
         page.write(MARGIN, page.top + NOTE_HEIGHT / 2, note)
         page.top += NOTE_HEIGHT
     return page.finish(page.top + MARGIN - 0.15)
