@@ -1,6 +1,6 @@
 """Runs the demo and tests/model on each Python, with the newest and with the lowest versions pyproject.toml allows.
 
-  python .ci/matrix.py             every Python from 3.10 to 3.13 that is installed, by PATH or pyenv
+  python .ci/matrix.py             every Python from 3.10 to 3.14 that is installed, by PATH or pyenv
   python .ci/matrix.py --newest    only prints the newest of them
 
 The lowest versions are installed on the oldest Python: the newer ones have no wheels of them.
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 ENVIRONMENTS = ROOT / ".venv-matrix"
 DEMO = ROOT / "examples" / "demo"
 CLASSIFY = ["classify", DEMO / "videos", "--model", DEMO / "checkpoint", "--labels-file", DEMO / "labels.txt"]
-MINORS = range(10, 14)
+MINORS = range(10, 15)
 INSTALL = ["-m", "pip", "install", "--quiet", "--no-compile", "--editable"]
 
 

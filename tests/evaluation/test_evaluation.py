@@ -309,12 +309,21 @@ def test_folder_of_another_setup_is_refused(plan, videos, checkpoint, finished, 
         EvaluationLog(tmp_path, {})
 
 
+def test_another_list_is_another_setup(videos, checkpoint, finished, tmp_path):
+    for file in (videos / "lists").iterdir():
+        (tmp_path / file.name).write_text(file.read_text().replace("2.mp4 2", "2.mp4 3"))
+    changed = plan_evaluation(load_protocol(str(tmp_path / "mini.yaml")), videos, tmp_path)
+    with pytest.raises(EvaluationError, match=r"different: list.1, list.2\)"):
+        EvaluationLog(finished.folder, Evaluator(checkpoint, changed).setup)
+
+
 def test_other_tokenizer_configuration_or_number_type_is_another_setup(plan, checkpoint):
     """The same weights in another dtype have the same hash: nothing is rounded before it."""
     other = load_checkpoint(CHECKPOINT)
     setup = Evaluator(other, plan).setup
     assert setup == Evaluator(checkpoint, plan).setup
     other.model.config.id2label = dict(enumerate(reversed(other.model.config.id2label.values())))
+    other.processor.video_processor.image_mean = [0.5, 0.5, 0.5]
     tokenizer = other.processor.tokenizer
 
     def backwards(texts, **options):
@@ -324,7 +333,7 @@ def test_other_tokenizer_configuration_or_number_type_is_another_setup(plan, che
     other.processor.tokenizer = backwards
     changed = Evaluator(other, plan, dtype=torch.bfloat16).setup
     different = {name for name in setup if changed[name] != setup[name]}
-    assert different == {"config", "dtype", "tokens.1", "tokens.2"} and changed["dtype"] == "bfloat16"
+    assert different == {"config", "dtype", "processor", "tokens.1", "tokens.2"} and changed["dtype"] == "bfloat16"
 
 
 @pytest.mark.parametrize("content", [b"\xff\n", b"{\n", b"\0\0\n", b'{"nam": 3}\n', b"[]\n"])

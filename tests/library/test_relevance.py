@@ -185,6 +185,9 @@ def test_command_writes_picture_or_numbers(explained, tmp_path, capsys):
     written = json.loads((tmp_path / "grid.json").read_text())
     assert written["frames"] == explained.frames
     assert torch.allclose(torch.tensor(written["patch_relevance"]), explained.patch_relevance, atol=1e-5)
+    parts = ["--label", LABEL.split()[0], "--template", "{} " + LABEL.partition(" ")[2]]
+    assert main([*command[:4], *parts, "--output", str(tmp_path / "parts.json")]) == 0
+    assert json.loads((tmp_path / "parts.json").read_text())["frame_relevance"] == written["frame_relevance"]
 
 
 def test_a_template_without_a_label_and_a_full_memory(refused, tmp_path, monkeypatch):

@@ -149,6 +149,9 @@ def test_only_what_is_new_is_read(checkpoint, folder, place, read):
     shutil.copy(SAMPLES[0], folder / "copy.mp4")  # changed
     report = embed_videos(folder, place, checkpoint)
     assert report == {"new": 1, "unchanged": 4, "failed": 1, "windows": 1} and read == ["copy.mp4"]
+    for sample in SAMPLES[2:4]:  # the second has the size of the first
+        (folder / "copy.mp4").write_bytes(Path(sample).read_bytes().ljust(1 << 20, b"\0"))
+        assert embed_videos(folder, place, checkpoint)["new"] == 1
     assert embed_videos(folder, place, checkpoint, retry=True) == {"unchanged": 4, "failed": 1}
     shutil.copy(SAMPLES[1], folder / "broken.mp4")  # mended
     assert embed_videos(folder, place, checkpoint) == {"new": 1, "unchanged": 4, "windows": 1}
@@ -202,6 +205,9 @@ def test_another_model_is_refused(checkpoint, folder, place):
             embed_videos(folder, place, model)
         with pytest.raises(ValueError, match="another model"):
             VideoStore(place).embed_text(model, TEXT)
+    same = load_checkpoint(DEMO / "checkpoint")
+    same.processor.video_processor.max_seconds = 60  # how files are opened changes no vector
+    VideoStore(place).check_model(same)
     for name, value in {"window": 3, "stride": 1, "labels": ["a", "b"], "templates": "a {}"}.items():
         with pytest.raises(ValueError, match=f"`{name}`"):
             embed_videos(folder, place, checkpoint, **{name: value})
@@ -228,6 +234,10 @@ def test_search_is_exact_and_takes_the_best_of_each_video(checkpoint, folder, pl
     several = [hit for hit in store.search(query, 50, per_video=3) if hit.path == "long.mp4"]
     assert len(several) == 3
     assert all(a.end <= b.start or b.end <= a.start for n, a in enumerate(several) for b in several[:n])
+    vectors = [row["vector"] for row in read_embeddings(place).to_pylist() if row["video"] == "long.mp4"]
+    mean = np.mean(vectors, axis=0)  # a video is looked for in the windows of the table
+    found = store.embed_video(checkpoint, folder / "long.mp4")
+    np.testing.assert_allclose(found, mean / np.linalg.norm(mean), atol=1e-5)
     [hit] = store.search(store.embed_video(checkpoint, SAMPLES[0]), 1)
     assert hit.path == "long.mp4" and hit.start < 2
     monkeypatch.setattr(store_module, "FEW_WINDOWS", 0)
@@ -283,11 +293,13 @@ def test_vectors_that_are_no_numbers_are_errors(checkpoint, place):
 def test_a_video_that_changes_while_it_is_read_is_read_again(checkpoint, tmp_path, place, monkeypatch):
     """Its hash is that of the new content, the vectors are of the old one: they must not stay together."""
     (tmp_path / "films").mkdir()
-    film = Path(shutil.copy(SAMPLES[0], tmp_path / "films" / "film.mp4"))
+    film = tmp_path / "films" / "film.mp4"
+    first, second = (Path(sample).read_bytes().ljust(1 << 20, b"\0") for sample in SAMPLES[:2])  # of one size
+    film.write_bytes(first)
 
     def replaced(*arguments):
         yield from read_clips(*arguments)
-        shutil.copy(SAMPLES[1], film)
+        film.write_bytes(second)
 
     monkeypatch.setattr("vitaclip_hf.library.embedding.read_clips", replaced)
     assert embed_videos(tmp_path / "films", place, checkpoint)["failed"] == 1
@@ -417,7 +429,7 @@ def test_contact_sheet(folder):
     assert found.mean() == pytest.approx(15, abs=2)
 
 
-def test_commands(folder, tmp_path, place, capsys):
+def test_commands(folder, tmp_path, place, damaged, capsys):
     assert main(["index", str(folder), *MODEL, "--window", "0"]) == 2
     assert main(["index", str(folder), *MODEL, "--window", "2"]) == 1  # one file is broken
     printed = capsys.readouterr()
@@ -433,16 +445,26 @@ def test_commands(folder, tmp_path, place, capsys):
     links = re.findall('href="(.*?)#t=0.000,2.000"', page.read_text())
     assert [(tmp_path / unquote(link)).resolve().name for link in links] == [hit["path"] for hit in hits]
     assert main(search) == 0
-    assert capsys.readouterr().out.splitlines()[0].endswith("  00:00:00.0  00:00:02.0  taxi_moving_left.mp4")
+    lines = capsys.readouterr().out
+    assert lines.splitlines()[0].endswith("  00:00:00.0  00:00:02.0  taxi_moving_left.mp4")
+    assert main(["search", "taxi", "--template", "{} moving left", *search[2:]]) == 0
+    assert capsys.readouterr().out == lines
     (folder / "taxi_moving_left.mp4").rename(tmp_path / "gone.mp4")  # the other one is drawn and linked all the same
     assert main([*search, "--contact-sheet", str(tmp_path / "one.png"), "--page", str(tmp_path / "one.html")]) == 0
     assert "files that are gone: 1;" in capsys.readouterr().err and (tmp_path / "one.png").exists()
     assert len(re.findall("#t=0.000,2.000", (tmp_path / "one.html").read_text())) == len(links) // 2
     assert main(["embed", *SAMPLES, *MODEL, "--output", str(place)]) == 0
     assert capsys.readouterr().out == "10 new, 0 unchanged, 10 windows\n"
+    labelled = ["--labels", "taxi,bell", "--template", "a {}", "--output", f"{place}-labelled"]
+    assert main(["embed", SAMPLES[0], *MODEL, *labelled]) == 0
+    assert VideoStore(f"{place}-labelled").settings["templates"] == ["a {}"]
+    capsys.readouterr()
     assert main(["search", "--video", SAMPLES[0], "--index", str(place), "--top-k", "1", "--format", "json"]) == 0
     [hit] = json.loads(capsys.readouterr().out)
     assert hit["path"] == SAMPLES[0] and hit["cosine"] == pytest.approx(1, abs=1e-5)
+    (tmp_path / "damaged.mp4").write_bytes(damaged)
+    search = ["search", "--video", str(tmp_path / "damaged.mp4"), "--index", str(place)]
+    assert main(search) != 0 and main([*search, "--on-damage", "skip"]) == 0
 
 
 def test_the_number_type_is_that_of_the_table(folder, capsys):

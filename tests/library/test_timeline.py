@@ -348,6 +348,12 @@ def test_command(checkpoint, joined, damaged, scenes, tmp_path, capsys):
     score, cosine = re.findall(r"(?:score of a window is|highest cosine) ([\d.]+)[,;]", capsys.readouterr().err)
     assert float(score) == pytest.approx(max(one.scores.max() for one in full), abs=0.05)
     assert float(cosine) == pytest.approx(max(one.cosines.max() for one in full), abs=0.02)
+    found = []
+    for given in (["--labels", "taxi left,bell left"], ["--labels", "taxi,bell", "--template", "{} left"]):
+        assert main([*command[:8], *given, "--scores", str(tmp_path / "scores.csv")]) == 0
+        found.append((tmp_path / "scores.csv").read_text().splitlines()[1:])
+    assert found[0] == found[1]
+    capsys.readouterr()
     command[1] = str(tmp_path / "damaged.mp4")
     Path(command[1]).write_bytes(damaged)
     assert main([*command, "--window", "8", "--output", str(tmp_path / "none.png")]) == 1  # no window is whole

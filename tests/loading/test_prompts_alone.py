@@ -235,6 +235,11 @@ def test_wrong_base(saved, base, tmp_path):
     cannot_load("Wrong base model", saved, base=tmp_path / "one_bit")
 
 
+def test_a_base_that_is_not_loaded_as_it_is_stored(saved, tmp_path):
+    spread = {"device_map": {"": "cpu", "class_prompts": "disk"}, "offload_folder": tmp_path}
+    cannot_load("put on the whole CLIP as it is stored", saved, **spread)
+
+
 def test_bases_that_cannot_be_loaded(saved, base, tmp_path):
     tensors(lambda weights: weights.pop("visual_projection.weight"))(shutil.copytree(base, tmp_path / "lacking"))
     shutil.copytree(base, tmp_path / "truncated")

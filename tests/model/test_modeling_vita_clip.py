@@ -254,6 +254,18 @@ def test_first_classes_of_a_fresh_model(tokenizer):
     assert context.requires_grad
 
 
+@pytest.mark.parametrize("specific", [True, False])
+@torch.no_grad()
+def test_words_are_the_start_of_new_contexts_only(tokenizer, specific):
+    text = {"context_init": "a video of a", "class_specific_context": specific}
+    model = tiny_model(text=text, tokenizer=tokenizer)
+    words = model.class_prompts.context[0].clone() if specific else model.class_prompts.context.clone()
+    learned = torch.nn.init.normal_(model.class_prompts.context).clone()
+    set_classes(model, ["tai chi", "high jump"], tokenizer)
+    expected = torch.stack([learned[2], words]) if specific else learned
+    assert torch.equal(model.class_prompts.context, expected)
+
+
 def test_shared_context_stays(tokenizer):
     model = tiny_model(text={"class_specific_context": False})
     before = model.class_prompts.context.clone()

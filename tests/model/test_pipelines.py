@@ -204,7 +204,7 @@ def test_an_error_of_a_generator_comes_after_the_answers_before_it(classifier, f
         yield from files[:2]
         raise RuntimeError("the list ends here")
 
-    answers = iter(classifier(source(), candidate_labels=LABELS, num_workers=4))
+    answers = iter(classifier(source(), candidate_labels=LABELS, num_workers=4, batch_size=3))  # an unfinished batch
     assert len([next(answers), next(answers)]) == 2
     with pytest.raises(RuntimeError, match="the list ends here"):
         next(answers)

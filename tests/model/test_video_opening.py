@@ -6,6 +6,7 @@ import http.server
 import io
 import os
 import re
+import socket
 import struct
 import threading
 import time
@@ -20,7 +21,7 @@ from PIL import Image
 
 from vitaclip_hf import ReadOptions, VideoDecodingError, VideoReader, VitaClipVideoProcessor, decode_video, open_video
 from vitaclip_hf.library.windows import read_windows
-from vitaclip_hf.model import sources
+from vitaclip_hf.model import sources, video_inputs
 from vitaclip_hf.model.sources import VideoTooLargeError, download, is_public
 from vitaclip_hf.model.video_inputs import video_from
 
@@ -201,7 +202,7 @@ def test_the_time_limit_is_of_the_whole_download(server, page):
 def test_a_time_that_is_over_before_the_download_begins(server, monkeypatch):
     monkeypatch.setattr(threading.Timer, "start", lambda timer: timer.function())
     with pytest.raises(VideoDecodingError, match=r"secret\.mp4: RuntimeError"):
-        open_video(f"{server}/secret.mp4", download_seconds=0.5)
+        open_video(f"{server}/secret.mp4", download_seconds=60)
 
 
 def test_the_size_limit_of_a_download(server, folder):
@@ -250,6 +251,23 @@ def test_private_addresses_are_refused_if_asked(server, folder, monkeypatch):
         open_video(f"{server}/moved?{private}/secret.mp4", allow_private_addresses=False)
 
 
+def test_the_address_that_was_checked_is_the_one_that_is_asked(server, folder, monkeypatch):
+    """A name server can give a public address first, and then a private one."""
+    resolve, asked = socket.getaddrinfo, []
+
+    def rebinding(host, *rest, **options):
+        asked.append(host)
+        if host == "rebinding.test":
+            host = "127.0.0.2" if asked.count(host) > 1 else "127.0.0.1"
+        return resolve(host, *rest, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", rebinding)
+    monkeypatch.setattr(sources, "is_public", lambda number: number == "127.0.0.1")
+    address = server.replace("127.0.0.1", "rebinding.test") + "/secret.mp4"
+    data = download(address, ReadOptions(allow_private_addresses=False))
+    assert data == (folder / "secret.mp4").read_bytes() and asked.count("rebinding.test") == 1
+
+
 @pytest.mark.parametrize(
     "number",
     ["127.0.0.1", "10.1.2.3", "192.168.0.1", "172.16.0.1", "169.254.169.254", "0.0.0.0", "100.64.0.1", "224.0.0.1"]
@@ -285,6 +303,17 @@ def test_lists_of_images_have_the_limits_too(server):
         video_from(addresses, ReadOptions(allow_private_addresses=False))
     with pytest.raises(VideoDecodingError, match=r"text\.png"):
         video_from([f"{server}/text.png"])
+
+
+def test_the_time_of_a_list_of_images_is_of_all_together(server, monkeypatch):
+    left, opened = [], video_inputs.opened_source
+    monkeypatch.setattr(
+        video_inputs,
+        "opened_source",
+        lambda source, options: (left.append(options.download_seconds), opened(source, options))[1],
+    )
+    video_from([f"{server}/red.png"] * 3, ReadOptions(download_seconds=60))
+    assert 60 >= left[0] > left[1] > left[2] > 0
 
 
 # Decoded size
@@ -330,6 +359,15 @@ def test_pictures_keep_their_range():
     for image, found in ((sixteen_bits, "0 … 255"), (np.full((4, 4), 7, np.float32), "0 … 1")):
         with pytest.raises(ValueError, match=re.escape(found)):
             video_from([Image.fromarray(image)])
+
+
+def test_photographs_are_turned_as_they_are_displayed(tmp_path):
+    stored = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter to the right
+    stored.save(tmp_path / "photograph.png", exif=exif)
+    found = video_from([str(tmp_path / "photograph.png")]).read([0])[0].permute(1, 2, 0)
+    assert np.array_equal(found, np.asarray(stored.rotate(-90, expand=True)))
 
 
 # Pictures

@@ -170,6 +170,7 @@ def test_metadata_of_arrays():
         (np.zeros((2, 8, 8, 5), np.uint8), ValueError, "1, 3 or 4 channels"),
         (np.full((2, 8, 8, 3), 2.0), ValueError, "must lie in 0 … 1, got 2 … 2"),
         (np.full((2, 8, 8, 3), np.nan), ValueError, "must lie in 0 … 1"),
+        (np.linspace(-1, 1, 384).reshape(2, 8, 8, 3), ValueError, "must lie in 0 … 1, got -1 … 1"),
         (np.zeros((2, 8, 8, 3), bool), TypeError, "bool"),
         (np.zeros((2, 8, 8, 3), np.complex64), TypeError, "complex64"),
         (np.full((2, 8, 8, 3), 65535, np.uint16), ValueError, "must lie in 0 … 255, got 65535 … 65535"),

@@ -1,6 +1,7 @@
 """The HTTP server on the demo checkpoint: answers, batches, limits, files that cannot be read, overload."""
 
 import asyncio
+import errno
 import os
 import re
 import socket
@@ -25,7 +26,7 @@ pytest.importorskip("fastapi")
 import uvicorn  # noqa: E402
 from fastapi.testclient import TestClient  # noqa: E402
 
-from vitaclip_hf.model import decoding_process  # noqa: E402
+from vitaclip_hf.model import containers, decoding_process  # noqa: E402
 from vitaclip_hf.model.decoding import PyAVVideo  # noqa: E402
 from vitaclip_hf.model.scorer import Scorer  # noqa: E402
 from vitaclip_hf.server import app as server_app  # noqa: E402
@@ -138,6 +139,24 @@ def test_what_waits_is_one_batch_and_one_bad_video_spoils_no_other(checkpoint):
         assert {row["label"]: row["cosine"] for row in found[place]} == pytest.approx(expected, abs=1e-5)
 
 
+def test_nothing_is_computed_for_a_client_that_has_gone(checkpoint):
+    job = torch.zeros(1, 8, 3, 48, 48), tuple(LABELS), ("{}",)
+
+    async def work():
+        sizes = []
+        worker = ModelWorker(checkpoint.encoder(), 4, sizes.append)
+        try:
+            gone = asyncio.ensure_future(worker.scores(*job))
+            await asyncio.sleep(0)  # it waits in the queue now
+            gone.cancel()
+            await worker.scores(*job)
+            return sizes
+        finally:
+            await worker.stop()
+
+    assert asyncio.run(work()) == [1]
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -215,6 +234,7 @@ def test_limits_of_bytes_with_and_without_a_length(client, service, monkeypatch)
     limited(monkeypatch, service, upload_bytes=5000)
     found = post(client, bytes(6000))
     assert "the request has more than 5,000 bytes" in error_of(found, 413, "upload_too_large")
+    assert found.headers["connection"] == "close"  # else the server would go on receiving the rest
     head = b'--x\r\nContent-Disposition: form-data; name="video"; filename="a.mp4"\r\n\r\n'
     parts = (part for part in [head, *[bytes(1000)] * 6, b"\r\n--x--\r\n"])
     found = client.post("/classify", content=parts, headers={"Content-Type": "multipart/form-data; boundary=x"})
@@ -249,6 +269,7 @@ def test_slow_uploads_and_clients_that_go(client, service, monkeypatch):
     started = time.monotonic()
     assert call(client, silent) == 408 and time.monotonic() - started < 20
     assert call(client, gone) == 499
+    limited(monkeypatch, service, upload_seconds=60)
     assert service.in_flight == 0 and post(client).status_code == 200
 
 
@@ -289,6 +310,9 @@ def test_overload_is_answered_503_and_passes(client, service, monkeypatch):
         assert "try again later" in error_of(response, 503, "overloaded") and response.headers["Retry-After"] == "1"
     assert client.get("/health").status_code == 200 and service.in_flight == 0
     assert count(client, 'vitaclip_requests_total{status="200"}') == served + 12 - len(refused)
+    for in_flight, status in ((2, 503), (1, 200)):
+        monkeypatch.setattr(service, "in_flight", in_flight)
+        assert post(client).status_code == status and service.in_flight == in_flight
     limited(monkeypatch, service, wait_seconds=0.001)
     late = post(client)
     assert "no answer within 0.001 s" in error_of(late, 503, "overloaded") and late.headers["Retry-After"] == "5"
@@ -312,6 +336,15 @@ def test_a_decoder_that_hangs_or_crashes_ends_alone(client, service, monkeypatch
         assert found in error_of(post(client), 422, kind)
     limited(monkeypatch, service, decode_seconds=60)
     assert post(client).json()["answer"] == "taxi moving left"  # of a new process
+
+
+def test_an_error_of_the_system_names_no_file_of_the_server(client, monkeypatch):
+    def full(path):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), path)
+
+    monkeypatch.setattr(containers, "_binary", full)
+    monkeypatch.setattr(decoding_process, "IDLE", [])
+    assert "Too many open files: 'clip.mp4'" in error_of(post(client, name="clip.mp4"), 422, "unreadable_video")
 
 
 def test_a_slow_decoder_does_not_lengthen_the_wait(client, service, monkeypatch):

@@ -16,10 +16,12 @@ from tiny_models import tiny_clip, tiny_model
 from tiny_training import NAMES, arguments, assert_bit_equal, assert_near, history, weights
 from torch._dynamo.utils import counters
 from transformers import AutoModelForVideoClassification, CLIPModel, EvalPrediction, TrainingArguments
+from transformers.image_utils import PILImageResampling
 from transformers.utils import logging
 
 from vitaclip_hf import VitaClipForVideoClassification, VitaClipProcessor
 from vitaclip_hf.data.annotations import read_annotations
+from vitaclip_hf.data.clip_stream import ClipStream
 from vitaclip_hf.model.sources import VideoDecodingError
 from vitaclip_hf.training import arguments as arguments_module
 from vitaclip_hf.training import run as train_script
@@ -140,7 +142,7 @@ def test_a_test_split_chooses_no_model(start, videos, tmp_path):
 
 def test_unreadable_videos_stop_a_run_or_are_replaced_and_counted(start, videos, tmp_path):
     (copy_videos(videos, tmp_path / "videos") / "left" / "broken.mp4").write_bytes(b"no video")
-    more = ["--validation_share", "0", "--eval_strategy", "no", "--num_train_epochs", "1", "--max_steps", "-1"]
+    more = ["--validation_share", "0", "--eval_on_start", "true", "--num_train_epochs", "1", "--max_steps", "-1"]
     with pytest.raises(VideoDecodingError, match="broken.mp4"):
         train_script.train(arguments(start, tmp_path / "videos", tmp_path / "a", *more))
     skipping = [*more, "--on_unreadable", "skip"]
@@ -218,13 +220,32 @@ def test_one_of_several_gpus_trains_without_a_launcher(tmp_path, monkeypatch):
     assert "one of 2 GPUs" in warning.call_args.args[0]
 
 
+def test_deepspeed_of_the_launcher_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    monkeypatch.setattr("accelerate.utils.DeepSpeedPlugin", Mock())
+    with pytest.raises(ValueError, match="`deepspeed` is not used here; use FSDP"):
+        VitaClipTrainingArguments(str(tmp_path))
+
+
+def test_several_validation_sets_and_streams(tmp_path, monkeypatch):
+    """A stream deals itself out to the ranks, so accelerate must not do it again."""
+    choice = {"eval_strategy": "epoch", "metric_for_best_model": "eval_a_top1"}
+    training = VitaClipTrainingArguments(str(tmp_path), use_cpu=True, report_to=[], **choice)
+    stream, own = ClipStream.__new__(ClipStream), VitaClipTrainer._stream_loader
+    monkeypatch.setattr(VitaClipTrainer, "_stream_loader", lambda trainer, dataset: (own, dataset))
+    model = tiny_model(cls=VitaClipForVideoClassification)
+    trainer = VitaClipTrainer(model, training, eval_dataset={"a": stream, "b": [{}]})
+    assert trainer.get_eval_dataloader("a") == trainer.get_test_dataloader(stream) == (own, stream)
+    assert [len(loader.dataset) for loader in (trainer.get_eval_dataloader("b"), trainer.get_test_dataloader([{}]))]
+
+
 def test_each_video_counts_once(tmp_path):
     training = VitaClipTrainingArguments(str(tmp_path), use_cpu=True, report_to=[])
     trainer = VitaClipTrainer(tiny_model(cls=VitaClipForVideoClassification), training)
-    scores = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4], [0.7, 0.2, 0.1]])
-    books = np.array([[0, 1], [0, 2], [2, 0], [0, 1]])  # label and index; video 1 twice, to fill a batch up
+    scores = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4], [0.7, 0.2, 0.1], [0, 0, 1]])
+    books = np.array([[0, 1], [0, 2], [2, 0], [0, 1], [-100, -1]])  # label and index; video 1 twice, and none at all
     metrics = trainer.count_videos_once(EvalPrediction(scores, books))
-    assert metrics["top1"] == pytest.approx(2 / 3)
+    assert (metrics["top1"], metrics["missing"]) == (pytest.approx(2 / 3), 0)
     assert metrics["mean_class"] == pytest.approx((1 / 2 + 1) / 2)
     assert metrics["loss"] == pytest.approx(-(np.log(0.7) + np.log(0.1) + np.log(0.4)) / 3)
     books[1, 0] = -100  # could not be read
@@ -305,10 +326,10 @@ HONOURED = {
     "metric_for_best_model": "loss", "greater_is_better": False, "ignore_data_skip": True, "full_determinism": True,
     "seed": 7, "data_seed": 8, "dataloader_num_workers": 1, "dataloader_pin_memory": False,
     "dataloader_persistent_workers": True, "dataloader_prefetch_factor": 1, "skip_memory_metrics": False,
-    "report_to": "tensorboard", "local_rank": 0,
+    "report_to": "tensorboard", "local_rank": 0, "dataloader_multiprocessing_context": "fork",
 }  # fmt: skip
 ELSEWHERE = {
-    *("ddp_backend", "ddp_broadcast_buffers", "ddp_bucket_cap_mb", "ddp_find_unused_parameters", "ddp_static_graph"),
+    *("ddp_backend", "ddp_broadcast_buffers", "ddp_bucket_cap_mb", "ddp_find_unused_parameters"),
     *("ddp_timeout", "fsdp", "fsdp_config", "fp16", "tf32", "torch_compile", "torch_compile_backend"),
     *("torch_compile_mode", "num_train_epochs"),  # in the place of max_steps
     *("run_name", "project", "trackio_bucket_id", "trackio_space_id", "trackio_static_space_id"),  # read by trackers
@@ -335,7 +356,10 @@ def test_the_honoured_fields_together(start, videos, tmp_path, monkeypatch, caps
     tmp_path = tmp_path / "a run"
     seeds = []  # the switch itself would last for all tests that follow
     monkeypatch.setattr("transformers.trainer.enable_full_determinism", seeds.append)
+    read = train_script.read_training_data
+    monkeypatch.setattr(train_script, "read_training_data", lambda *given: seeds.append(given[1]) or read(*given))
     more = [part for name, value in HONOURED.items() for part in (f"--{name}", str(value))]
+    more += ["--interpolation", "bilinear", "--no-antialias"]
     assert train_script.train(arguments(start, videos, tmp_path, *more, "--tensorboard")) == 0
     assert [entry["step"] for entry in history(tmp_path, "eval_loss")] == [0, 4]  # on the start, and after the delay
     assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-4"]
@@ -352,7 +376,9 @@ def test_the_honoured_fields_together(start, videos, tmp_path, monkeypatch, caps
     assert (
         "{'loss': " in printed and f"--model '{tmp_path}' " in printed
     )  # lines in place of the bar; a command to copy
-    assert 7 in seeds and logging.get_verbosity() == logging.ERROR
+    assert {7, 8} <= {*seeds} and logging.get_verbosity() == logging.ERROR
+    processor = VitaClipProcessor.from_pretrained(tmp_path).video_processor
+    assert (processor.resample, processor.antialias) == (PILImageResampling.BILINEAR, False)  # as it was trained
     logging.set_verbosity_warning()
 
 

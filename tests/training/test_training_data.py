@@ -85,6 +85,8 @@ def test_selections_have_the_sizes_asked_for(train_and_test):
     data = read_training_data(DataArguments(f"hub:{train_and_test}", **chosen), seed=0)
     assert data.class_names == ["blinking", "growing"]
     assert (data.train.table.counts(), data.validation.table.counts()) == ([2, 2], [1, 1])
+    few = read_training_data(DataArguments(train_and_test, validation_share=0.05), seed=0)
+    assert (few.train.counts(), few.validation.counts()) == ([4] * 4, [1] * 4)  # one of each class at least
     assert data.validation_from == "held back"
     assert not {name for name, *_ in listed(data.train)} & {name for name, *_ in listed(data.validation)}
     assert data.record()["train"]["videos"] == 4

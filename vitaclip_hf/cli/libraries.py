@@ -1,5 +1,6 @@
 """torch and transformers, which a command loads when it starts to work: help and wrong usage need neither."""
 
+import multiprocessing
 import sys
 import time
 from contextlib import redirect_stdout
@@ -20,6 +21,8 @@ def load_libraries(warnings: bool = True) -> None:
 
     from .. import registration  # noqa: F401
 
+    # From Python 3.14 on, the processes of loaders are forks of a server: it imports torch once for all of them.
+    multiprocessing.set_forkserver_preload(["__main__", "vitaclip_hf.training.clip_datasets"])
     logging.disable_progress_bar()
     if not warnings:
         logging.set_verbosity_error()

@@ -154,7 +154,7 @@ class VideoStore:
         """
         model = model_settings(checkpoint)
         stored = self.settings or model
-        if any(stored[name] != model[name] for name in ("fingerprint", "dtype")):
+        if stored["fingerprint"] != model["fingerprint"]:
             raise ValueError(
                 f"{self.place}: these vectors were made with {stored['model']} in `dtype` {stored['dtype']}, not with "
                 f"{model['model']} in {model['dtype']}: another model. Pass the first one, or use another folder."

@@ -244,6 +244,11 @@ def load_prompts(
         commit = extract_commit_hash(cached_file(base, CONFIG_NAME, **hub), None)
     except (OSError, SafetensorError, pickle.UnpicklingError, *LOADING_ERRORS) as error:
         raise CheckpointError(f"The base model {base} cannot be loaded ({one_line(error)}); {advice}.") from error
+    if getattr(model, "hf_quantizer", None) or any(tensor.is_meta for tensor in model.state_dict().values()):
+        raise CheckpointError(
+            f"{directory}: prompts saved alone are put on the whole CLIP as it is stored. To quantize it or to keep "
+            "parts of it on the disk, `save_checkpoint` what `load_prompts` gives, and load that folder."
+        )
     expected, backbone = split_tensors(model)
     if fingerprint_of_tensors(backbone) != record.base_fingerprint:
         recorded = record.base_model + (f" at {record.base_revision}" if record.base_revision else "")

@@ -97,7 +97,8 @@ def _located(source: Any, options: ReadOptions) -> tuple[str, str | bytes]:
         if scheme[1].lower() in ("http", "https"):
             return source, download(source, options)
         if parts and parts.netloc.lower() in ("", "localhost"):
-            return source, os.path.abspath(url2pathname(parts.path))
+            path = parts.path if os.name == "nt" else re.sub("^//+", "/", parts.path)  # file:////a: no host, but a path
+            return source, os.path.abspath(url2pathname(path))
         if not os.path.exists(source):
             reason = f"no address of {scheme[0]}{parts.netloc if parts else ''} is read"
             raise failure(source, reason, "opening", "Give an http(s) URL, a path, file:///path, or the file's bytes.")
@@ -122,7 +123,6 @@ def download(url: str, options: ReadOptions) -> bytes:
         headers={"Accept-Encoding": "identity"},
         follow_redirects=True,
         max_redirects=MAX_REDIRECTS,
-        trust_env=options.allow_private_addresses,  # a proxy could be asked for private addresses
         transport=None if options.allow_private_addresses else _PublicTransport(),
     )
     watch = threading.Timer(min(seconds, threading.TIMEOUT_MAX), client.close)  # also of headers that trickle in
@@ -156,12 +156,12 @@ class _PublicTransport(httpx.HTTPTransport):
     def handle_request(self, request: Any) -> Any:
         url = request.url
         entries = socket.getaddrinfo(url.host, url.port or (443 if url.scheme == "https" else 80))
-        numbers = [str(entry[4][0]) for entry in entries]
-        if private := [number for number in numbers if not is_public(number)]:
-            reason = f"{url.host:.200} is the private address {private[0]}"
+        number = str(entries[0][4][0])
+        if not is_public(number):
+            reason = f"{url.host:.200} is the private address {number}"
             raise failure(str(url), reason, "download", "Give a public address.")
         request.extensions = request.extensions | {"sni_hostname": url.host}
-        request.url = url.copy_with(host=numbers[0])
+        request.url = url.copy_with(host=number)
         try:
             return super().handle_request(request)
         finally:

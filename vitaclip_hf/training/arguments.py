@@ -28,7 +28,7 @@ REFUSED = {
     **dict.fromkeys(
         (
             *("accelerator_config", "auto_find_batch_size", "batch_eval_metrics", "bf16_full_eval", "debug"),
-            *("dataloader_drop_last", "dataloader_in_order", "dataloader_multiprocessing_context", "do_eval"),
+            *("dataloader_drop_last", "dataloader_in_order", "ddp_static_graph", "do_eval"),
             *("do_predict", "do_train", "enable_jit_checkpoint", "eval_do_concat_batches", "eval_use_gather_object"),
             *("fp16_full_eval", "hub_always_push", "hub_model_id", "hub_private_repo", "hub_revision", "hub_strategy"),
             *("hub_token", "include_for_metrics", "include_num_input_tokens_seen", "label_names"),
@@ -209,6 +209,8 @@ class VitaClipTrainingArguments(TrainingArguments):
         asked = self.dataloader_num_workers
         self.dataloader_num_workers = 1 if asked is None else asked  # a number, which transformers' own checks need
         super().__post_init__()
+        if self.deepspeed_plugin is not None:  # of `accelerate launch --use_deepspeed`
+            raise ValueError("`deepspeed` is not used here; use FSDP.")
         if self.n_gpu > 1:
             logger.warning(f"one of {self.n_gpu} GPUs trains; `accelerate launch -m vitaclip_hf.cli train …` uses all")
             self._n_gpu = 1  # DataParallel would divide the class embeddings among the GPUs
@@ -242,7 +244,7 @@ class VitaClipTrainingArguments(TrainingArguments):
         if self.max_steps == 0:
             raise ValueError("`max_steps` 0 would train one step; leave it out, or give the number of steps.")
         metric = (self.metric_for_best_model or "top1").removeprefix("eval_")
-        if metric not in (*METRICS, "loss"):
+        if not f"_{metric}".endswith(tuple(f"_{name}" for name in (*METRICS, "loss"))):  # several sets have names
             raise ValueError(f"`metric_for_best_model` must be one of {', '.join(METRICS)} and loss, got {metric!r}.")
         compiled = self.torch_compile or self.torch_compile_backend or self.torch_compile_mode
         if compiled and Version(torch.__version__) < Version("2.7"):

@@ -78,8 +78,8 @@ def settle_evaluation(training: VitaClipTrainingArguments, data: TrainingData) -
     for name, values in FOLLOWING.items():
         if (value := getattr(training, name)) in values and data.validation_from in (None, "test"):
             raise ValueError(f"`{name}` {value.value} needs validation videos, which are not the test videos")
-    if data.validation is None and training.eval_strategy != "no":
-        training.eval_strategy, training.load_best_model_at_end = "no", False
+    if data.validation is None and (training.eval_on_start or training.eval_strategy != "no"):
+        training.eval_strategy, training.load_best_model_at_end, training.eval_on_start = "no", False, False
         logger.warning("no validation videos: no evaluation while training; the last model is kept")
     elif data.validation_from == "test" and training.load_best_model_at_end:
         training.load_best_model_at_end = False

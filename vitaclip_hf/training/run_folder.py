@@ -21,7 +21,7 @@ ANEW = "or start anew in another `output_dir`"
 MAY_CHANGE = {
     *("output_dir", "logging_steps", "save_total_limit", "resume", "check_data", "disable_tqdm", "tensorboard"),
     *("dataloader_num_workers", "dataloader_prefetch_factor", "dataloader_pin_memory", "dataloader_persistent_workers"),
-    *("per_device_eval_batch_size", "max_seconds"),
+    *("dataloader_multiprocessing_context", "per_device_eval_batch_size", "max_seconds"),
 }
 
 

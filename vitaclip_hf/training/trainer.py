@@ -91,7 +91,13 @@ class VitaClipTrainer(Trainer):
 
     def get_eval_dataloader(self, eval_dataset=None) -> DataLoader:
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
-        return self._stream_loader(dataset) if isinstance(dataset, ClipStream) else super().get_eval_dataloader(dataset)
+        dataset = self.eval_dataset[dataset] if isinstance(dataset, str) else dataset
+        is_stream = isinstance(dataset, ClipStream)
+        return self._stream_loader(dataset) if is_stream else super().get_eval_dataloader(eval_dataset)
+
+    def get_test_dataloader(self, test_dataset) -> DataLoader:
+        is_stream = isinstance(test_dataset, ClipStream)
+        return self._stream_loader(test_dataset) if is_stream else super().get_test_dataloader(test_dataset)
 
     def _stream_loader(self, stream: ClipStream) -> DataLoader:
         """A stream is split among ranks and workers by itself. accelerate would decode every video on every rank."""
@@ -102,6 +108,7 @@ class VitaClipTrainer(Trainer):
             pin_memory=self.args.dataloader_pin_memory,
             prefetch_factor=self.args.dataloader_prefetch_factor,
             persistent_workers=self.args.dataloader_persistent_workers,
+            multiprocessing_context=self.args.dataloader_multiprocessing_context,
         )
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device):
@@ -292,7 +299,8 @@ class VitaClipTrainer(Trainer):
         """As in `Trainer`, into a folder from which the checkpoint is moved to its place when it is complete."""
         # Private: `Trainer` writes into the final folder, where a killed training leaves half a checkpoint.
         started = time.perf_counter()
-        run, final = self.args.output_dir, checkpoint_folder(self.args.output_dir, self.state.global_step)
+        output, run = self.args.output_dir, self._get_output_dir(trial)  # of a search, each trial has a folder
+        final = checkpoint_folder(run, self.state.global_step)
         staging = Path(run) / INCOMPLETE
         if self.args.should_save:
             shutil.rmtree(staging, ignore_errors=True)
@@ -300,9 +308,9 @@ class VitaClipTrainer(Trainer):
         with writing(final, staging):
             self.args.output_dir = str(staging)
             try:
-                super()._save_checkpoint(model, trial)
+                super()._save_checkpoint(model, None)
             finally:
-                self.args.output_dir = run
+                self.args.output_dir = output
             self.accelerator.wait_for_everyone()  # other ranks have written their random states
             if self.args.should_save:
                 finish_checkpoint(staging / final.name, final, self.state)
