@@ -96,7 +96,7 @@ def test_bytes_that_are_not_utf8_in_videos_and_outputs(folder, capsys):
         assert file.stat().st_size > 500
     capsys.readouterr()
     vectors = ["--index", str(folder.parent / "vectors")]
-    for expected in ("2 new, 0 unchanged, 1 failed, 2 windows\n", "0 new, 3 unchanged, 1 failed\n"):
+    for expected in ("2 new, 0 unchanged, 1 failed, 2 windows\n", "0 new, 2 unchanged, 1 failed\n"):
         assert main(["index", str(videos), *MODEL, *vectors]) == 1
         assert capsys.readouterr().out == expected
     search = ["search", "taxi moving left", "--folder", str(videos), *vectors]

@@ -80,8 +80,9 @@ def refuses(convert, tmp_path):
     """Checks that a source is refused with this in the message, and that nothing is written."""
 
     def run(source, message: str, error=ValueError, **options) -> None:
-        with pytest.raises(error, match=message):
+        with pytest.raises(error, match=message) as caught:
             convert(source, **options)
+        assert "arbitrary code" not in str(caught.value)  # torch's advice is to run that of the file
         assert not (tmp_path / "out").is_dir()
 
     return run

@@ -175,7 +175,7 @@ def test_classes_that_lose_their_videos_are_warned_of(content, tmp_path, warned)
     folder = folder_of(tmp_path / "data", content, train=1, test=1)
     (tmp_path / "data" / "train" / "left" / "0.mp4").unlink()
     read_training_data(DataArguments(f"hub:{folder}"), seed=0)
-    assert "1 classes have no training videos: left" in warned.text
+    assert "classes without training videos: 1 (left)" in warned.text
     for name in ("left", "right"):  # the test split has base classes alone
         (tmp_path / "data" / "test" / name / "0.mp4").unlink()
     assert read_training_data(DataArguments(folder, class_subset="novel"), seed=0).validation is None

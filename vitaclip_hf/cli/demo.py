@@ -23,7 +23,7 @@ def demo(
     In a clone, the demo's videos and model are there at the start. There is no password.
     """
     if folder is not None and not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder.")
+        raise ValueError(f"{folder} is not a folder.")
     from ..examples import app
     from ..library.store import FOLDER, VideoStore
 

@@ -50,7 +50,7 @@ def index(
     from ..library.store import FOLDER
 
     if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder.")
+        raise ValueError(f"{folder} is not a folder.")
     run = {"batch_size": batch_size, "retry": retry, "stride": stride, "on_damage": on_damage}
     run["max_seconds"] = max_seconds
     return fill(folder, place or str(folder / FOLDER), model, device, dtype, window, 4.0, **run)

@@ -31,7 +31,7 @@ def search(
     top_k: Annotated[int, typer.Option(min=1, metavar="N", help="How many hits.")] = 10,
     per_video: Annotated[int, typer.Option(min=1, metavar="N", help="Most hits of one video.")] = 1,
     approximate: Annotated[
-        bool, typer.Option("--approximate", help="Search with an index, for millions of windows. It can miss hits.")
+        bool, typer.Option("--approximate", help="Search with an index, for very many windows. It can miss hits.")
     ] = False,
     format: TableFormat = "table",
     contact_sheet: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the hits (PNG, PDF, SVG).")] = None,
@@ -72,6 +72,8 @@ def search(
         for hit in hits:
             print(f"{hit.cosine:6.3f}  {clock(hit.start)}  {clock(hit.end)}  {shown(hit.path)}")
     pairs = [(at, hit) for at, hit in pairs if "://" in at or Path(at).exists()]
+    if not hits:
+        print(f"vitaclip search: {store.place}: no video in this index", file=sys.stderr)
     if gone := len(hits) - len(pairs):
         print(f"vitaclip search: files that are gone: {gone}; `vitaclip index` finds moved ones", file=sys.stderr)
     reading = checkpoint.encoder().reader(decoder="pyav", on_damage=on_damage).options

@@ -143,6 +143,8 @@ def timeline(
         hint = f"the highest score of a window is {score:.2g}, the highest cosine {cosine:.2g}; a segment needs --high"
         hint += f" {high:g} and --low {low:g}" + f" and --min-cosine {min_cosine:g}" * (min_cosine > -1)
         print(f"vitaclip timeline: {hint}", file=sys.stderr)
+    if len(searched.labels) == 1 and checkpoint.encoder().activation != "sigmoid" and min_cosine == -1:
+        print("vitaclip timeline: a single label always scores 100%; see --min-cosine", file=sys.stderr)
     counts = ((len(segments), "segment"), (len(searched.labels), "label"))
     print_summary(", ".join(f"{n} {noun}{'s' * (n != 1)}" for n, noun in counts), started, checkpoint)
     return 1 if errors else 0

@@ -22,6 +22,8 @@ def read_results(file: Path | str) -> dict[str, Any]:
     Raises:
         EvaluationError: the file cannot be read, or it is not the `results.json` of an evaluation.
     """
+    if not results_file(file).is_file():
+        raise EvaluationError(f"{file}: no results.json; `vitaclip evaluate` writes it when it is done.")
     with content_errors(f"{file}: not the results.json of an evaluation", EvaluationError):
         content = read_json(results_file(file))
         if not content["protocol"].keys() or not content["rows"].keys():

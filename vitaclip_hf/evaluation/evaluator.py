@@ -158,7 +158,8 @@ class Evaluator:
             order, problem = [], str(error)
         if sorted(order) != numbers:
             raise EvaluationError(
-                f"{problem} Evaluate with `text` zero-shot, or with a checkpoint trained on these classes."
+                f"{problem} If the list merely lacks some, give a file of all class names as `classes`; else evaluate "
+                "with `text` zero-shot, or with a checkpoint trained on these classes."
             )
         return order
 

@@ -99,7 +99,7 @@ def embed_videos(
         raise ValueError("`num_model_actors` is for the `engine` ray; the local one is this process.")
     folder = Path(videos) if isinstance(videos, (str, Path)) else None
     if folder is not None and not folder.is_dir():
-        raise NotADirectoryError(f"{folder}: no such folder.")
+        raise NotADirectoryError(f"{folder} is not a folder.")
     checkpoint.encoder().reader(**reading)  # refuses what it does not know
     store = VideoStore(place)
     settings = _settings(store, checkpoint, window, stride, labels, templates)  # before the folder is made
@@ -184,7 +184,7 @@ def _update(
     for file in files.values():
         row = known.get(file.video)
         if row and (row["size"], row["changed"]) == (file.size, file.changed) and not (retry and row["error"]):
-            report.update(unchanged=1, failed=int(row["error"] is not None))
+            report["unchanged" if row["error"] is None else "failed"] += 1
             if row["error"] is not None and on_video is not None:
                 on_video(row)
             continue

@@ -13,5 +13,6 @@ def shown(text: str) -> str:
 
 def one_line(error: BaseException | str, most: int = 1000) -> str:
     """A text, or the message of an exception, as one line; a longer one loses its middle. Its type if it is empty."""
-    text = shown(" ".join(str(error).split())) or type(error).__name__
+    text = re.sub(r"In PyTorch 2\.6, .*? trusted source\. ?", "", " ".join(str(error).split()))  # to run a file's code
+    text = shown(text) or type(error).__name__
     return text if len(text) <= most else f"{text[: most // 2]} … {text[3 - most // 2 :]}"

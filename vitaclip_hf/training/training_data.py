@@ -107,10 +107,10 @@ def read_training_data(arguments: DataArguments, seed: int) -> TrainingData:
                 part.require_videos()
         names = train.class_names
     if len(names) < 2:
-        raise ValueError(
-            f"`videos` {arguments.videos}: only one class, {names[0]!r}; if that folder holds the class folders, pass "
-            "it as `videos`"
-        )
+        found = f"{arguments.annotations or arguments.videos}: only one class, {names[0]!r}"
+        if arguments.annotations is not None:
+            raise ValueError(f"`annotations` {found}")
+        raise ValueError(f"`videos` {found}; if that folder holds the class folders, pass it as `videos`")
     if arguments.split_camel_case:
         names = [spell_class_name(name) for name in names]
     return TrainingData(train, validation, list(names), arguments, validation_from, seed)
@@ -142,7 +142,7 @@ def _selected(arguments: DataArguments, videos: str, table: AnnotationTable, see
         train = train.few_shot(arguments.shots, seed)
     empty = [name for name, count in zip(train.class_names, train.counts(), strict=True) if not count]
     if empty:
-        logger.warning(f"{len(empty)} classes have no training videos: {', '.join(empty[:10])}")
+        logger.warning(f"classes without training videos: {len(empty)} ({', '.join(empty[:10])})")
     return train, validation, source
 
 
