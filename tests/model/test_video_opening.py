@@ -240,7 +240,9 @@ def test_redirects(server, folder):
 
 def test_private_addresses_are_refused_if_asked(server, folder, monkeypatch):
     for address in (f"{server}/secret.mp4", server.replace("127.0.0.1", "localhost") + "/secret.mp4"):
-        with pytest.raises(VideoDecodingError, match=r"private address (127\.0\.0\.1|::1)"):
+        with pytest.raises(
+            VideoDecodingError, match=r"private address (127\.0\.0\.1|::1) \(download\)\. Give a public address\.$"
+        ):
             open_video(address, allow_private_addresses=False)
     # The server stands for a public one; where it redirects to does not.
     monkeypatch.setattr(sources, "is_public", lambda number: number == "127.0.0.1")

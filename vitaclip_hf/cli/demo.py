@@ -20,7 +20,7 @@ def demo(
 ) -> None:
     """Open a web page that classifies a video, shows what happens when, and searches a folder.
 
-    In a clone, the demo's videos and model are there at the start. There is no password.
+    In a clone, without --folder, the demo's videos and model are there at the start. There is no password.
     """
     if folder is not None and not folder.is_dir():
         raise ValueError(f"{folder} is not a folder.")

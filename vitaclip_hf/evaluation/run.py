@@ -81,7 +81,10 @@ Changes = make_dataclass(
     "Changes",
     [(name, list[str] | None if kind is tuple else kind | None, None) for name, kind in OPTIONS.items()]
     + [(name, kind | None, None) for name, kind in get_type_hints(ReadOptions).items()],
-    namespace={"_argument_group_name": "fields of the protocol and of reading (default: as protocol and model say)"},
+    namespace={
+        "_argument_group_name": "fields of the protocol (see vitaclip_hf/evaluation/protocols.py) and of reading (see "
+        "vitaclip_hf/model/read_options.py); default: as protocol and model say"
+    },
 )
 
 

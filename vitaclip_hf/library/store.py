@@ -238,7 +238,7 @@ class VideoStore:
             top_k (`int`, defaults to 10): how many hits.
             per_video (`int`, defaults to 1): most hits of one video; they do not overlap.
             approximate (`bool`, defaults to `False`): search with the database's index, which is made the first time,
-                for millions of windows. It can miss hits.
+                if there are more than 10,000 windows. It can miss hits.
 
         Returns:
             `list[Moment]`, nearest first.

@@ -46,7 +46,8 @@ class OwnPixels(VitaClipVideoProcessor):
         rows: list[torch.Tensor] = []
         for video in videos:
             if self.fixed_frames and len(video) != self.num_frames:
-                raise ValueError(f"This model takes {self.num_frames} frames, got {len(video)}; omit `num_frames`.")
+                takes = self.num_frames
+                raise ValueError(f"This model takes {takes} frames, got {len(video)}; pass `num_frames` {takes}.")
             side = min(video.shape[-2:])
             crops = three_crops(video, SizeDict(side, side)) if num_spatial_views == 3 else [video]
             rows.extend(map(self._pixels, crops))

@@ -137,7 +137,7 @@ def download(url: str, options: ReadOptions) -> bytes:
                 if limit is not None and size > limit:
                     advice = "Download it yourself, or raise `max_download_bytes`."
                     raise failure(url, f"it has more than {limit:,} bytes", "download", advice, VideoTooLargeError)
-    except VideoTooLargeError:
+    except VideoDecodingError:
         raise
     # ValueError: a malformed address. RuntimeError: the time was over before the client was opened.
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError, RuntimeError) as error:
