@@ -166,6 +166,11 @@ def test_a_file_that_breaks_midway_leaves_no_vectors(checkpoint, folder, place, 
     assert [row["vector"] for row in rows if row["video"] == "long.mp4"] == [None]
 
 
+def test_an_index_without_videos_says_so(tmp_path, capsys):
+    assert main(["index", str(tmp_path), *MODEL]) == 0 and main(["search", "taxi", "--folder", str(tmp_path)]) == 0
+    assert "no video in this index\n" in capsys.readouterr().err
+
+
 def test_an_interruption_between_two_writings_leaves_no_rows_twice(checkpoint, place, monkeypatch):
     monkeypatch.setattr(embedding, "SAVED_EVERY", 1)
     write = VideoStore.write

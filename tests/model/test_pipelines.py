@@ -444,7 +444,7 @@ def test_its_own_classes(demo, classifier, files):
     scores = demo(TAXI)["scores"]
     assert len(scores) == 400 and scores[0]["label"].endswith("moving left")
     assert sum(row["score"] for row in scores) == pytest.approx(1, abs=1e-4)
-    with pytest.raises(ValueError, match="`templates` are for given labels"):
+    with pytest.raises(ValueError, match="A template is for given labels"):
         demo(TAXI, hypothesis_template="a video of {}")
     parts = {"tokenizer": classifier.tokenizer, "video_processor": classifier.video_processor}
     with pytest.raises(ValueError, match="not trained on classes"):

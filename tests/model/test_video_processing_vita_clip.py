@@ -7,6 +7,7 @@ import torch
 from drawn_clips import smooth_pictures
 from PIL import Image
 from transformers import AutoProcessor, AutoVideoProcessor
+from transformers.video_utils import VideoMetadata
 
 from vitaclip_hf import VitaClipProcessor, VitaClipVideoProcessor, decode_video
 from vitaclip_hf.data.video_writing import write_video
@@ -224,3 +225,14 @@ def test_batches_nested_by_sample():
         assert torch.equal(process(nested, return_tensors="pt")["pixel_values_videos"], flat)
     about = process([[one], [two]], video_metadata=[[{"fps": 10}], [{"fps": 20}]], return_metadata=True)
     assert [entry.fps for entry in about["video_metadata"]] == [10, 20]
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"sampling": "dense", "frame_stride": 2}, {"num_views": 3}, {"num_frames": 2, "num_views": 2}]
+)
+def test_sample_frames_are_those_that_are_read(settings):
+    process = small()
+    about = process(frames(30), return_metadata=True, **settings)["video_metadata"][0]
+    assert process.sample_frames(VideoMetadata(30), **settings).tolist() == about.frames_indices
+    with pytest.raises(ValueError, match="`fps` is not a rule"):
+        process.sample_frames(VideoMetadata(30), fps=2)

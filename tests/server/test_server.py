@@ -188,7 +188,7 @@ def test_files_that_cannot_be_read(client, content):
         ({"template": "no place"}, "invalid_field", "`template`"),
         ({"template": '["{} \\ud800"]'}, "invalid_field", "`template`"),
         ({"template": [f"{n} {{}}" for n in range(700)]}, "invalid_field", "2,100 sentences"),
-        ({"labels": [], "template": "a {}"}, "invalid_field", "`template`"),
+        ({"labels": [], "template": "a {}"}, "invalid_field", "A template"),
         *(({"top_k": value}, "invalid_field", "`top_k`") for value in ("0", "NaN", "9" * 5000)),
         ({"label": "a"}, "unknown_field", "'label'"),
     ],

@@ -142,7 +142,18 @@ def test_a_test_split_chooses_no_model(start, videos, tmp_path):
 
 def test_unreadable_videos_stop_a_run_or_are_replaced_and_counted(start, videos, tmp_path):
     (copy_videos(videos, tmp_path / "videos") / "left" / "broken.mp4").write_bytes(b"no video")
-    more = ["--validation_share", "0", "--eval_on_start", "true", "--num_train_epochs", "1", "--max_steps", "-1"]
+    more = [
+        "--validation_share",
+        "0",
+        "--eval_strategy",
+        "no",
+        "--eval_on_start",
+        "true",
+        "--num_train_epochs",
+        "1",
+        "--max_steps",
+        "-1",
+    ]
     with pytest.raises(VideoDecodingError, match="broken.mp4"):
         train_script.train(arguments(start, tmp_path / "videos", tmp_path / "a", *more))
     skipping = [*more, "--on_unreadable", "skip"]
@@ -234,7 +245,10 @@ def test_several_validation_sets_and_streams(tmp_path, monkeypatch):
     stream, own = ClipStream.__new__(ClipStream), VitaClipTrainer._stream_loader
     monkeypatch.setattr(VitaClipTrainer, "_stream_loader", lambda trainer, dataset: (own, dataset))
     model = tiny_model(cls=VitaClipForVideoClassification)
-    trainer = VitaClipTrainer(model, training, eval_dataset={"a": stream, "b": [{}]})
+    sets: dict = {"a": stream, "b": [{}]}
+    with pytest.raises(ValueError, match="must be one of b_top1, .* got 'a_top1'"):
+        VitaClipTrainer(model, training, eval_dataset={"b": [{}]})
+    trainer = VitaClipTrainer(model, training, eval_dataset=sets)
     assert trainer.get_eval_dataloader("a") == trainer.get_test_dataloader(stream) == (own, stream)
     assert [len(loader.dataset) for loader in (trainer.get_eval_dataloader("b"), trainer.get_test_dataloader([{}]))]
 

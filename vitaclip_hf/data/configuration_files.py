@@ -74,10 +74,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     Raises:
         AnnotationError: the file cannot be read, is larger than `MAX_BYTES`, or is not one mapping.
     """
+    content = read_bytes(path, MAX_BYTES)
     try:
-        values = yaml.load(read_bytes(path, MAX_BYTES).decode("utf-8"), _Loader)
-    except AnnotationError:
-        raise
+        values = yaml.load(content.decode("utf-8"), _Loader)
     except (ValueError, yaml.YAMLError, RecursionError) as error:  # ValueError: not UTF-8, or a date such as 2020-13-01
         raise AnnotationError(f"{path} is not YAML: {' '.join(str(error).split())[:300]}") from error
     if not isinstance(values, dict):

@@ -23,7 +23,7 @@ from .windows import MOMENT
 
 NEAR = 0.1  # seconds between a keyframe and the start of a moment, at most, for a copy
 UNIT = Fraction(1, 90_000)  # of the stamps of frames that are encoded
-COLORS = ("color_range", "colorspace", "color_primaries", "color_trc", "sample_aspect_ratio")
+COLORS = ("color_range", "colorspace", "color_primaries", "color_trc")
 
 
 def write_clips(
@@ -156,6 +156,8 @@ class _Encoder:
         for name in COLORS:
             if (value := getattr(video.codec_context, name)) is not None:
                 setattr(stream.codec_context, name, value)
+        if video.sample_aspect_ratio:  # the container's, too
+            stream.codec_context.sample_aspect_ratio = video.sample_aspect_ratio
         if (matrix := frame.side_data.get("DISPLAYMATRIX")) is not None:
             a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
             mirrored = a * d < b * c

@@ -152,10 +152,10 @@ def columns_of(count: int) -> int:
 def format_times(times: Sequence[float]) -> list[str]:
     """Times of frames: `"0.4 s"`, `"2:07"` from a minute on; with as many digits as tell neighbours apart."""
     nearest = min((b - a for a, b in zip(times, times[1:], strict=False) if b > a), default=1)
+    digits = 1 if nearest >= 0.2 else 2 if nearest >= 0.02 else 3
     if max(times) < 60:
-        digits = 1 if nearest >= 0.2 else 2 if nearest >= 0.02 else 3
         return [f"{time:.{digits}f} s" for time in times]
-    digits = 0 if nearest >= 2 else 1 if nearest >= 0.2 else 2
+    digits = 0 if nearest >= 2 else digits
     texts = []
     for time in times:
         minutes, seconds = divmod(round(time * 10**digits) / 10**digits, 60)

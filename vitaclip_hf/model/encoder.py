@@ -140,7 +140,7 @@ class VideoEncoder(ABC):
         """
         if labels is None:
             if check_templates(templates) != ("{}",):
-                raise ValueError("`templates` are for given labels; the classes of a checkpoint need none.")
+                raise ValueError("A template is for given labels; the classes of a checkpoint need none.")
             return self.own_classes()
         texts_of, templates = check_labels(labels), check_templates(templates)
 

@@ -11,8 +11,14 @@ def shown(text: str) -> str:
     return _UNPRINTABLE.sub(lambda sign: ascii(sign[0])[1:-1], text)
 
 
+_ADVICE_OF_TORCH = re.compile(  # to run the code of a file
+    r"This file can still be loaded, .*? following error message\. |In PyTorch 2\.6, .*? trusted source\. ?"
+    r"| Please use `torch\.serialization\..*? trust this class/function\."
+)
+
+
 def one_line(error: BaseException | str, most: int = 1000) -> str:
     """A text, or the message of an exception, as one line; a longer one loses its middle. Its type if it is empty."""
-    text = re.sub(r"In PyTorch 2\.6, .*? trusted source\. ?", "", " ".join(str(error).split()))  # to run a file's code
+    text = _ADVICE_OF_TORCH.sub("", " ".join(str(error).split()))
     text = shown(text) or type(error).__name__
     return text if len(text) <= most else f"{text[: most // 2]} … {text[3 - most // 2 :]}"

@@ -3,6 +3,7 @@
 from dataclasses import fields
 from typing import Any
 
+import numpy as np
 import torch
 from huggingface_hub.dataclasses import validate_typed_dict
 from transformers.feature_extraction_utils import BatchFeature
@@ -84,6 +85,11 @@ class VitaClipVideoProcessor(BaseVideoProcessor):
         if chosen["fps"] is not None:
             raise ValueError("`fps` is not a rule of this processor; choose `sampling`, `num_frames`, `frame_stride`.")
         return chosen
+
+    def sample_frames(self, metadata: VideoMetadata, seed: int | None = None, **kwargs: Any) -> np.ndarray:
+        """The frame numbers that a video is read at, view after view; `kwargs` as for [`ClipSpecification`]."""
+        specification = _of(ClipSpecification, self._chosen(kwargs))
+        return np.concatenate(specification.frame_numbers(metadata.total_num_frames, seed))
 
     def preprocess(self, videos, **kwargs: Unpack[VitaClipVideoProcessorKwargs]) -> BatchFeature:
         """`pixel_values_videos` of one video or a list of them, and `video_metadata` with `return_metadata=True`."""

@@ -173,7 +173,7 @@ class VideoService:
         try:
             await self.worker.checked(labels, templates)
         except ValueError as error:  # too long for the text tower
-            raise RequestError(400, "invalid_field", str(error).replace("`templates`", "`template`")) from error
+            raise RequestError(400, "invalid_field", str(error)) from error
         started = time.perf_counter()
         with tempfile.NamedTemporaryFile(prefix="vitaclip-") as file:
             await asyncio.to_thread(shutil.copyfileobj, upload.file, file)

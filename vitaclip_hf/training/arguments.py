@@ -14,7 +14,6 @@ from transformers.hf_argparser import HfArg
 from transformers.trainer_pt_utils import AcceleratorConfig
 from transformers.utils import logging
 
-from ..data.metrics import METRICS
 from ..model.configuration_vita_clip import CONTEXT_POSITIONS, PROMPT_FIELDS, VitaClipTextConfig, VitaClipVisionConfig
 from ..model.machine import usable_cores
 
@@ -243,9 +242,6 @@ class VitaClipTrainingArguments(TrainingArguments):
                 raise ValueError(f"`{name}` must be 0 or more, got {getattr(self, name)}.")
         if self.max_steps == 0:
             raise ValueError("`max_steps` 0 would train one step; leave it out, or give the number of steps.")
-        metric = (self.metric_for_best_model or "top1").removeprefix("eval_")
-        if not f"_{metric}".endswith(tuple(f"_{name}" for name in (*METRICS, "loss"))):  # several sets have names
-            raise ValueError(f"`metric_for_best_model` must be one of {', '.join(METRICS)} and loss, got {metric!r}.")
         compiled = self.torch_compile or self.torch_compile_backend or self.torch_compile_mode
         if compiled and Version(torch.__version__) < Version("2.7"):
             raise ValueError(

@@ -7,9 +7,8 @@ from ..model.modeling_vita_clip import VitaClipModel
 
 
 def squared_distance(embeds: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Mean squared distance of normalised vectors `(num_vectors, projection_dim)` from their targets, of any length."""
-    targets = nn.functional.normalize(targets.to(embeds.device).float(), dim=-1)
-    return (embeds.float() - targets).square().sum(-1).mean()
+    """Mean squared distance of normalised vectors `(num_vectors, projection_dim)` from their normalised targets."""
+    return (embeds.float() - targets.to(embeds.device).float()).square().sum(-1).mean()
 
 
 @torch.no_grad()

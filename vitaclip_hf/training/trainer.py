@@ -1,6 +1,7 @@
 """Training steps, evaluation and checkpoints: transformers' `Trainer` for Vita-CLIP."""
 
 import math
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from transformers.utils import logging
 
 from ..data.clip_dataset import ClipDataset, EpochSampler
 from ..data.clip_stream import ClipStream
-from ..data.metrics import compute_metrics
+from ..data.metrics import METRICS, compute_metrics
 from ..loading.prompts_alone import save_prompts
 from ..model.modeling_vita_clip import VitaClipModel, classification_loss
 from .arguments import VitaClipTrainingArguments
@@ -62,6 +63,11 @@ class VitaClipTrainer(Trainer):
             )
         kwargs.setdefault("compute_metrics", self.count_videos_once)
         super().__init__(*args, **kwargs)
+        sets = [f"{name}_" for name in self.eval_dataset] if isinstance(self.eval_dataset, dict) else [""]
+        names = [f"{prefix}{metric}" for prefix in sets for metric in (*METRICS, "loss")]
+        best = (self.args.metric_for_best_model or names[0]).removeprefix("eval_")
+        if best not in names:
+            raise ValueError(f"`metric_for_best_model` must be one of {', '.join(names)}, got {best!r:.100}.")
         if self.is_fsdp_enabled:
             if self.args.prompts_only:
                 raise ValueError("`prompts_only` does not work with FSDP; save the whole model, then `save_prompts`.")
@@ -84,20 +90,10 @@ class VitaClipTrainer(Trainer):
             return EpochSampler(dataset, seed=dataset.seed)
         return super()._get_train_sampler(train_dataset)
 
-    def get_train_dataloader(self) -> DataLoader:
-        if isinstance(self.train_dataset, ClipStream):
-            return self._stream_loader(self.train_dataset)
-        return super().get_train_dataloader()
-
-    def get_eval_dataloader(self, eval_dataset=None) -> DataLoader:
-        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
-        dataset = self.eval_dataset[dataset] if isinstance(dataset, str) else dataset
+    def _get_dataloader(self, dataset, *args, **kwargs) -> DataLoader:
+        # Private: the one place that the loaders of training, evaluation and prediction come from.
         is_stream = isinstance(dataset, ClipStream)
-        return self._stream_loader(dataset) if is_stream else super().get_eval_dataloader(eval_dataset)
-
-    def get_test_dataloader(self, test_dataset) -> DataLoader:
-        is_stream = isinstance(test_dataset, ClipStream)
-        return self._stream_loader(test_dataset) if is_stream else super().get_test_dataloader(test_dataset)
+        return self._stream_loader(dataset) if is_stream else super()._get_dataloader(dataset, *args, **kwargs)
 
     def _stream_loader(self, stream: ClipStream) -> DataLoader:
         """A stream is split among ranks and workers by itself. accelerate would decode every video on every rank."""
@@ -268,8 +264,9 @@ class VitaClipTrainer(Trainer):
         super().log(logs, start_time)
 
     def evaluate(self, *args, **kwargs):
-        started = time.perf_counter()
+        started, counted_from = time.perf_counter(), self._counted_from
         metrics = super().evaluate(*args, **kwargs)
+        self._counted_from = counted_from  # each of several sets came here too
         self._leave_out(time.perf_counter() - started)
         return metrics
 
@@ -287,8 +284,9 @@ class VitaClipTrainer(Trainer):
         if super()._determine_best_metric(metrics, trial):
             return True
         name = f"eval_{(self.args.metric_for_best_model or '').removeprefix('eval_')}"
-        losses = [log["eval_loss"] for log in self.state.log_history if log["step"] == step and "eval_loss" in log]
-        is_better = bool(losses) and metrics.get(name) == before and metrics["eval_loss"] < losses[0]
+        loss = re.sub(f"({'|'.join(METRICS)})$", "loss", name)  # of the same one of several sets
+        losses = [log[loss] for log in self.state.log_history if log["step"] == step and loss in log]
+        is_better = bool(losses) and metrics.get(name) == before and metrics[loss] < losses[0]
         if is_better:
             self.state.best_global_step = self.state.global_step
         return is_better
