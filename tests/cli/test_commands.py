@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from tiny_models import on_clip, set_classes, tiny_clip, tiny_processor
@@ -57,6 +58,24 @@ def test_what_the_short_help_lists_is_in_the_whole_one(command, capsys):
 
 
 # Facts
+
+
+@pytest.mark.parametrize(
+    ("command", "loader"),
+    [
+        ("info --model a/b", "loading.checkpoint.load_checkpoint"),
+        ("evaluate --model a/b --protocol own-zero-shot --cpu --videos", "evaluation.run.load_checkpoint"),
+        ("train own-folder --model a/b --use-cpu --videos", "training.starting_point.load_checkpoint"),
+        ("convert clip a/b --output out", "conversion.convert_clip.convert_clip"),
+        ("convert vifi a.pth --output out", "conversion.convert_vifi_clip.convert_vifi_clip"),
+    ],
+)
+def test_a_revision_reaches_what_loads(command, loader, videos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(f"vitaclip_hf.{loader}", called := Mock(side_effect=ValueError("stopped")))
+    given = [*command.split(), str(videos)] if command.endswith("--videos") else command.split()
+    assert main([*given, "--revision", "v1"]) == 2
+    assert "v1" in (*called.call_args.args, *called.call_args.kwargs.values())
 
 
 def facts(*arguments) -> dict:

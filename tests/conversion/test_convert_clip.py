@@ -25,7 +25,7 @@ from vitaclip_hf import VitaClipModel, VitaClipProcessor, load_checkpoint
 from vitaclip_hf.cli.main import main
 from vitaclip_hf.conversion import convert_clip as conversion
 from vitaclip_hf.conversion.original_weights import rename
-from vitaclip_hf.loading.prompts_alone import split_tensors
+from vitaclip_hf.loading.prompts_alone import fingerprint_of_tensors, split_tensors
 
 
 VISION = {"image_size": 32, "layers": 2, "width": 48, "patch_size": 8, "head_width": 12, "mlp_ratio": 2.0}
@@ -202,6 +202,21 @@ def test_prompts_classes_and_seed(tmp_path, convert):
     assert all(same) and not torch.equal(other.class_prompts.context, again.class_prompts.context)
     from_open_clip = convert(save_open_clip(tmp_path / "open", open_clip_model()), **chosen, output=tmp_path / "new")
     assert from_open_clip.class_prompts.context.shape == (2, 16, 32)
+
+
+def test_options_of_the_command(tmp_path, convert, letters):
+    torch.save(open_clip_model().state_dict(), tmp_path / "clip.pt")
+    (tmp_path / "classes.txt").write_text("a\nb\n")
+    options = {"classes": tmp_path / "classes.txt", "activation": "gelu", "vision_heads": 6, "text_heads": 2, "seed": 3}
+    command = ["convert", "clip", tmp_path / "clip.pt", "--tokenizer", letters, "--output", tmp_path / "command"]
+    command += [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", value)]
+    assert main([str(part) for part in command]) == 0
+    model, expected = load_checkpoint(tmp_path / "command").model, convert(tmp_path / "clip.pt", **options)
+    parts = model.config.vision_config, model.config.text_config
+    assert [(part.num_attention_heads, part.hidden_act) for part in parts] == [(6, "gelu"), (2, "gelu")]
+    assert model.config.id2label == {0: "a", 1: "b"} and fingerprint_of_tensors(model.state_dict()) == (
+        fingerprint_of_tensors(expected.state_dict())
+    )
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import json
 import shutil
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from vitaclip_hf import decode_video
 from vitaclip_hf.data.annotations import AnnotationTable, VideoSample, read_annotations
+from vitaclip_hf.data.listings import split_of_name
 from vitaclip_hf.data.text_files import AnnotationError
 
 
@@ -65,6 +67,7 @@ def test_folder_with_one_list_for_each_split(tmp_path, videos, write, rows, refu
     assert rows(read_annotations(videos, tmp_path / "lists")) == rows(table)  # Kinetics has each split as csv and json
     write("lists/validation.csv", "b.mp4,0\n")
     refused(tmp_path / "lists", "val.txt and validation.csv list different videos")
+    assert [split_of_name(Path(name)) for name in ("ucf101_val1.txt", "train_val.txt")] == ["validation", None]
 
 
 def test_unknown_annotations(tmp_path, videos, write, refused):

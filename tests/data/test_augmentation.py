@@ -126,6 +126,7 @@ def test_crop_boxes_are_spread_like_torchvisions():
     assert ours.mean(0) == pytest.approx(expected.mean(0), abs=1.2)
     assert ours.std(0) == pytest.approx(expected.std(0), abs=0.8)
     assert (ours[:, 0] + ours[:, 2]).max() == 48 and (ours[:, 1] + ours[:, 3]).max() == 64
+    assert draw_crop(100, 10, (1, 1), (1, 1), seeded()) == (45, 0, 10, 10)  # none fits: the middle
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 5), (300, 7)])

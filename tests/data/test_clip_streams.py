@@ -116,3 +116,7 @@ def test_mistakes(video_files):
     unnamed = hub_dataset(video_files).cast_column("label", datasets.Value("int64")).to_iterable_dataset()
     with pytest.raises(AnnotationError, match="names no classes; give `class_names`"):
         ClipStream(unnamed, VideoReader(VitaClipVideoProcessor()), batch_size=1)
+    columns = {"video": video_files, "label": [None] * COUNT}
+    unlabelled = datasets.Dataset.from_dict(columns, features=hub_dataset(video_files).features).to_iterable_dataset()
+    with pytest.raises(AnnotationError, match="has no label; leave it out of the training"):
+        next(iter(ClipStream(unlabelled, VideoReader(VitaClipVideoProcessor()), batch_size=1, augmentation=noisy)))

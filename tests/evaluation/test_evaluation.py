@@ -14,7 +14,7 @@ from evaluation_runs import CHECKPOINT, SCENES, run_all, start
 from transformers import CLIPModel, pipeline
 
 from vitaclip_hf import VitaClipConfig, load_checkpoint
-from vitaclip_hf.evaluation.accuracies import SplitOutcome, outcomes, summarize
+from vitaclip_hf.evaluation.accuracies import SplitOutcome, accuracy_table, outcomes, summarize
 from vitaclip_hf.evaluation.cost import gmacs_per_view
 from vitaclip_hf.evaluation.evaluator import Evaluator
 from vitaclip_hf.evaluation.plan import plan_evaluation
@@ -224,6 +224,7 @@ def test_harmonic_mean_of_base_and_novel(videos, tmp_path):
     figures = summarize(outcomes(plan, results), ["vita_clip"], plan.protocol)["vita_clip"]
     assert figures["splits"]["base"]["top1"] == 0.5 and figures["splits"]["novel"]["top1"] == 1
     assert figures["top1"] == {"harmonic_mean": pytest.approx(2 / 3)}
+    assert " 66.7 |" in accuracy_table("", {"vita_clip": {"harmonic mean": figures}})[2]
 
 
 def test_cost_of_the_papers_model():

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from statistics import harmonic_mean
 
@@ -12,9 +13,10 @@ import pytest
 from typer.testing import CliRunner
 
 from vitaclip_hf.cli.main import app
+from vitaclip_hf.data.metrics import METRICS
 from vitaclip_hf.evaluation.accuracies import accuracy_table
 from vitaclip_hf.evaluation.average import average_over_seeds, read_results
-from vitaclip_hf.evaluation.comparison import PairedSplit, compare, pair
+from vitaclip_hf.evaluation.comparison import PairedSplit, compare, first_rows, pair
 from vitaclip_hf.evaluation.protocols import EvaluationError
 
 
@@ -101,6 +103,9 @@ def test_a_video_of_several_splits_is_drawn_for_all_at_once():
     copies = [PairedSplit(name, split.videos, split.labels, split.ranks) for name in "123"]
     one, three = (compare(splits, resamples=1000)["top1"] for splits in ([split], copies))
     assert (three.low, three.high) == (pytest.approx(one.low), pytest.approx(one.high))
+    assert compare([replace(split, videos=3 * split.videos + 5)], resamples=1000)["top1"] == one  # one of several
+    small = compare([random_pair(20), paired([1], [0], name="2", videos=[3])], resamples=50)["top1"]
+    assert np.isfinite([small.low, small.high]).all()  # many resamples have no video of the second split
 
 
 def test_pairing_goes_by_path(tmp_path):
@@ -111,6 +116,9 @@ def test_pairing_goes_by_path(tmp_path):
     assert splits[0].ranks.tolist() == [[1, 0], [0, 0]]
     few = write_answers(tmp_path / "few", [[0, 1], [0, 1], [0]], labels=(0, 1, 0), splits="112")  # 2 has one class
     assert [split.ranks.tolist() for split in pair(few, few)[0]] == [[[0, 1]] * 2, [[0]] * 2]
+    shared = write_answers(tmp_path / "shared", [None, [0, 1], [0, 1]], paths=("a", "b", "b"), splits="112")
+    splits, left_out = pair(shared, shared)
+    assert left_out == 1 and [split.videos.tolist() for split in splits] == [[1], [1]]  # b, one video in both
 
 
 @pytest.mark.parametrize(
@@ -153,7 +161,11 @@ def test_averages_over_seeds_by_hand(tmp_path):
     seeds = [(1.0, 0.5), (0.5, 1.0), (0.75, 0.75)]
     files = [write_seed(tmp_path / f"{i}.json", *figures, f"model{i}") for i, figures in enumerate(seeds)]
     files[0].rename(tmp_path / "results.json")
+    more = json.loads(files[1].read_text())  # a row that the others lack
+    files[1].write_text(json.dumps(more | {"rows": {"frozen_clip": more["rows"]["vita_clip"], **more["rows"]}}))
+    assert first_rows(files[1]) == ("frozen_clip",)
     average = average_over_seeds([tmp_path, *files[1:]])  # a folder is its results.json
+    assert average_over_seeds([files[1], tmp_path, files[2]])["figures"].keys() == {"vita_clip"}
     top1 = {column: figures["top1"] for column, figures in average["figures"]["vita_clip"].items()}
     assert top1["base"] == {"mean": pytest.approx(0.75), "std": pytest.approx(0.25)}
     assert top1["harmonic mean"]["mean"] == pytest.approx((2 / 3 + 2 / 3 + 3 / 4) / 3)
@@ -173,6 +185,7 @@ def test_averages_over_seeds_by_hand(tmp_path):
         ({"options": {"on_damage": "skip"}}, "on_damage: None / skip"),
         ({"video_processor": {"size": {"shortest_edge": 48}, "num_views": 2}}, r"\(video_processor.size: .*48}\)"),
         ({"limited": "limited to 3 videos"}, "limited to 3 videos"),
+        ({"rows": {"vita_clip": {"splits": {"base": dict.fromkeys(METRICS)}}}}, "no video that could be read"),
     ],
 )
 def test_what_is_no_repetition(tmp_path, changes, message):
@@ -215,6 +228,16 @@ def test_rows_of_each_side_are_chosen(tmp_path):
     b = write_answers(tmp_path / "b", [[0, 1], [1, 0], [2, 1]])
     result = call("compare", a, b, "--rows", "frozen_clip", "vita_clip", "--resamples", "10")
     assert result.exit_code == 0 and result.stdout.startswith(f"A: {a}, frozen_clip\nB: {b}, vita_clip\n")
+
+
+def test_splits_their_mean_and_the_seed(tmp_path):
+    a = write_answers(tmp_path / "a", [[0], [1], [1]], labels=(0, 1, 0), splits="112")
+    b = write_answers(tmp_path / "b", [[0], [0], [0]], labels=(0, 1, 0), splits="112")
+    printed = re.sub(" +", " ", call("compare", a, b, "--resamples", "100").stdout)
+    assert "| split 1, top-1 | 100.0% | 50.0% | -50.0 | -100.0 … +0.0 |" in printed
+    assert "| mean of the splits, top-1 | 50.0% | 75.0% | +25.0 |" in printed
+    drawn = [call("compare", a, b, "--resamples", "1", "--seed", str(seed)).stdout for seed in range(5)]
+    assert len({printed.partition(" resamples, seed")[0] for printed in drawn}) > 1
 
 
 def test_comparison_that_cannot_be_written_or_has_no_such_row(tmp_path, refused):

@@ -37,6 +37,9 @@ def test_frames_times_and_bars():
     noted = figure.draw_answer(pixels, None, SCORES, note="none: too far")  # then no bar is stressed
     assert {to_hex(bar.get_facecolor()).upper() for bar in noted.axes[0].patches} == {figure.OTHER, figure.TRACK}
     assert "none: too far" in texts_of(noted)
+    short = {"frames": [0, 1, 1, 1], "times": [0.0, 0.5, 0.5, 0.5], "scores": SCORES, "answer": "yoga"}
+    drawn = figure.draw_details(pixels[:2], short)  # a short video, whose last frame was repeated
+    assert texts_of(drawn)[:3] == ["0.0 s", "0.5 s", "yoga"] and len(drawn.axes[0].images) == 2
 
 
 @pytest.mark.parametrize("count, height, width", [(1, 36, 64), (16, 64, 36), (11, 40, 40)])

@@ -83,6 +83,7 @@ def test_maps_are_shares_and_leave_the_model_as_it_was():
     model = tiny_model()
     before = model.vision_model.config._attn_implementation
     found = integrated_gradients(model, random_clip(), random_embed())
+    attention_of_class_tokens(model, random_clip())
     assert found.shape == (4, 4, 4) and float(found.min()) >= 0 and float(found.sum()) == pytest.approx(1)
     assert model.vision_model.config._attn_implementation == before
     assert all(parameter.grad is None for parameter in model.parameters())

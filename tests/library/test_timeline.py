@@ -126,9 +126,14 @@ def test_scores_that_are_no_numbers_are_no_timeline(checkpoint, joined, monkeypa
 
 def test_cells_are_means_of_the_windows_over_their_middle(checkpoint):
     windows = [cell(0, 0.2, length=2), cell(1, 0.4, length=2), cell(2, 0.9, length=1.5)]
+    windows = [replace(window, frames=[number]) for number, window in enumerate(windows)]
     cells = list(VideoTimeline(checkpoint.encoder(), ["a"], stride=1).cells(windows))
     assert [(c.start, c.end) for c in cells] == [(0, 1), (1, 2), (2, 3), (3, 3.5)]
     assert [float(c.scores[0]) for c in cells] == pytest.approx([0.2, 0.3, 0.65, 0.9])
+    assert [float(2 * c.cosines[0]) for c in cells] == pytest.approx([0.2, 0.3, 0.65, 0.9])
+    assert [c.frames for c in cells] == [[0], [0], [2], [2]]  # of the window whose middle is nearest
+    [segment] = VideoTimeline(checkpoint.encoder(), ["a"]).merge([cell(0, 0.9, length=3), cell(3, 0.5)])
+    assert (segment.score, segment.cosine) == pytest.approx((0.8, 0.4))  # weighted by the lengths
 
 
 @pytest.mark.parametrize(
@@ -145,6 +150,11 @@ def test_segments_by_two_thresholds(checkpoint, settings, segments):
     found = list(timeline.merge(cell(n, score, 1 - score) for n, score in enumerate(scores)))
     by_label = {label: [s for s in found if s.label == label] for label in "ab"}
     assert {label: [(s.start, s.end) for s in part] for label, part in by_label.items()} == segments
+    within = [cell(0, 0.9, 0.1), cell(1, 0.9, 0.9), cell(2, 0.9, 0.1)]  # b begins and ends within a
+    assert [s.label for s in timeline.merge(within)] == (["a"] if "min_length" in settings else ["a", "b"])
+    if settings.get("min_cosine"):  # a is not shown there
+        [chosen] = timeline.one_label([replace(cell(0, 0.6, 0.4), cosines=np.array([0.1, 0.4]))])
+        assert chosen.scores.tolist() == pytest.approx([0, 0.4])
     if not settings:
         assert [s.score for s in by_label["a"]] == pytest.approx([1.4 / 3, 0.9])
         assert [s.cosine for s in by_label["a"]] == pytest.approx([0.7 / 3, 0.45])
@@ -179,6 +189,10 @@ def test_one_label_at_a_time_changes_where_the_pictures_do(checkpoint, tmp_path,
     first, second = timeline.separate(cells, tmp_path / "video.mkv")
     assert (first.label, first.start, second.label, second.end) == ("a", 0, "b", pytest.approx(6, abs=0.06))
     assert first.end == second.start == pytest.approx(5.0, abs=0.15)
+    early = [replace(own, scores=scores[0] if n < 9 else scores[-1]) for n, own in enumerate(cells)]
+    timeline.min_length = 1.2
+    assert [segment.label for segment in timeline.separate(early, tmp_path / "video.mkv")] == ["a"]  # 1 s of b is left
+    timeline.min_length = 0
     chosen = [own.scores.tolist() for own in timeline.one_label(cells)]
     assert chosen == [[0.3 if n == 3 else 0.5, 0, 0] if n < 11 else [0, 0.8, 0] for n in range(len(cells))]
     drawn = np.log(np.random.default_rng(15).dirichlet(np.ones(3), 7))  # beside the best of all 3**7 paths
@@ -283,6 +297,9 @@ def test_time_code_of_the_camera_and_address_of_the_video(tmp_path, code, fps, f
     expected = frames + round(SEGMENTS[0].start * fps)
     assert clip.markers[0].marked_range.start_time.value == expected
     assert clip.media_reference.target_url == "https://host/a%20b.mp4"
+    write_timeline(tmp_path / "short.otio", [Segment(1, 1.001, "a", 0.5, 0.3)], "a.mp4", fps)
+    (clip,) = otio.adapters.read_from_file(str(tmp_path / "short.otio")).tracks[0]
+    assert clip.markers[0].marked_range.duration.value == 1  # a frame, no less
 
 
 @pytest.mark.parametrize("ending", ["otio", "edl"])

@@ -99,7 +99,7 @@ def test_pipeline_by_name_with_views_and_details(folders, encoder_of, video, fam
     arguments = {"candidate_labels": TEXTS, "num_views": 2, "num_spatial_views": 3}
     answer = classifier(video, return_details=True, **arguments)
     pixels, _ = encoder.reader(num_views=2, num_spatial_views=3).read(video)
-    assert pixels.shape[0] == 6
+    assert pixels.shape[0] == 6 and not pixels[0].equal(pixels[2])  # left and right
     expected = Scorer(encoder, TEXTS).score(pixels[None])
     by_label = {row["label"]: row for row in answer["scores"]}
     for index, label in enumerate(TEXTS):
@@ -119,6 +119,8 @@ def test_independent_labels_need_no_threshold(folders, video, family):
     assert alone["score"] == pytest.approx({row["label"]: row for row in best["scores"]}[TEXTS[0]]["score"], abs=1e-6)
     assert classifier(video, candidate_labels=TEXTS, min_score=0.999)["answer"] == "something else"
     assert classifier(video, candidate_labels=TEXTS, min_score=0)["answer"] == best["scores"][0]["label"]
+    next(bias for name, bias in classifier.model.named_parameters() if name.endswith("logit_bias")).data -= 100
+    assert classifier(video, candidate_labels=TEXTS)["reason"].endswith("below 0.5")
 
 
 @pytest.mark.parametrize("family", ["clip", "siglip2", "xclip"])
@@ -209,10 +211,11 @@ HUGE = r"config\.json asks for more|config\.json asks for [\d,]+ parameters"
     [
         *(("siglip", "config.json", ("vision_config", name), 10**9, HUGE) for name in SIZES),
         ("clip", "config.json", ("num_labels",), 10**12, "num_labels"),
+        ("clip", "config.json", ("quantization_config",), {"quant_method": "fp8"}, "saved in a quantized form"),
         ("clip", "processor_config.json", ("image_processor", "size", "shortest_edge"), 200_000, "video processor"),
     ],
 )
-def test_sizes_that_are_not_stored_take_no_memory(folders, tmp_path, family, file, path, value, message):
+def test_configurations_that_are_not_what_is_stored(folders, tmp_path, family, file, path, value, message):
     folder = shutil.copytree(folders / family, tmp_path / family)
     set_field(file, path, value)(folder)
     with pytest.raises(CheckpointError, match=message):

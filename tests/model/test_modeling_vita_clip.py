@@ -198,12 +198,17 @@ def test_wrong_video_shapes(shape):
 # Classes
 
 
-@pytest.mark.parametrize(("position", "template"), [("end", "a video of a {}."), ("front", "{} a video of a.")])
+@pytest.mark.parametrize(
+    ("position", "template"),
+    [("end", "a video of a {}."), ("front", "{} a video of a."), ("middle", "a {} video of.")],
+)
 @pytest.mark.parametrize("specific", [True, False])
 @torch.no_grad()
 def test_contexts_of_words_are_plain_texts(tokenizer, position, template, specific):
     """A context that holds the embeddings of words must give what CLIP gives for the written sentence."""
-    text = {"context_init": "a video of a", "context_position": position, "class_specific_context": specific}
+    words = template.replace("{}", "").strip(" .").split()
+    text = {"context_init": " ".join(words), "num_context_tokens": len(words), "context_position": position}
+    text["class_specific_context"] = specific
     names = ["archery", "playing_the_drums", "Tai Chi"]
     model = tiny_model(text=text, id2label=dict(enumerate(names)), tokenizer=tokenizer)
     sentences = [template.format(name.replace("_", " ")) for name in names]

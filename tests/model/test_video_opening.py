@@ -342,6 +342,13 @@ def test_a_large_frame_is_refused_before_decoding(kind, frames):
     assert allowed.shape == (1, HEIGHT, WIDTH, 3)
 
 
+def test_a_large_frame_behind_small_ones():
+    data = picture(WIDTH, HEIGHT, "JPEG", 1) * 40 + picture(640, 480, "JPEG", 1)
+    assert open_video(data).read([40]).shape == (1, 3, HEIGHT, WIDTH)
+    with pytest.raises(VideoDecodingError):
+        open_video(data, max_frame_pixels=HEIGHT * WIDTH).read([40])
+
+
 def test_copies_of_frames_count(folder):
     frame = HEIGHT * WIDTH * 3
     assert len(open_video(folder / "secret.mp4", max_bytes=4 * frame).read([1, 2, 5])) == 3

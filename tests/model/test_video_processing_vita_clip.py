@@ -140,6 +140,8 @@ def test_all_frames_without_sampling():
         small()([video, video[:5]], do_sample_frames=False, return_tensors="pt")
     rows = small()([video, video[:5]], do_sample_frames=False)["pixel_values_videos"]
     assert [len(row) for row in rows] == [7, 5]
+    rows = small(num_views=2)([video, 255 - video], do_sample_frames=False, return_tensors="pt")["pixel_values_videos"]
+    assert rows.shape[:3] == (2, 2, 7) and rows[0, 0].equal(rows[0, 1]) and not rows[0].equal(rows[1])
 
 
 def test_each_video_of_a_batch_draws_its_own_frames():

@@ -74,8 +74,11 @@ def test_estimate_by_hand(tmp_path, tokenizer):
 
 
 @pytest.mark.parametrize(("total", "at_once", "micro"), [(8, 32, 8), (12, 8, 6), (7, 2, 1), (64, 8, 8)])
-def test_a_batch_of_a_device_divides_the_step(tmp_path, total, at_once, micro):
+def test_a_batch_of_a_device_divides_the_step(tmp_path, total, at_once, micro, monkeypatch):
     args = training(tmp_path, total_batch_size=total, per_device_train_batch_size=at_once)
+    assert (args.per_device_train_batch_size, args.gradient_accumulation_steps) == (micro, total // micro)
+    monkeypatch.setattr(VitaClipTrainingArguments, "world_size", 2)
+    args = training(tmp_path, total_batch_size=2 * total, per_device_train_batch_size=at_once)
     assert (args.per_device_train_batch_size, args.gradient_accumulation_steps) == (micro, total // micro)
 
 
