@@ -146,8 +146,7 @@ class ClipStream(ClipReading, IterableDataset):
 
     def _sample(self, place: Place, position: int, record: dict | None) -> dict[str, Any] | None:
         """A sample for a place. `None` if the record fails and training has to try the next one."""
-        draw = (place.epoch, place.position) if position == place.position else (place.epoch, place.position, position)
-        seed = derive_seed(self.seed, *draw)
+        seed = derive_seed(self.seed, place.epoch, place.position)
         if record is None:
             return {"pixel_values_videos": self.blank(), "labels": NO_LABEL, "index": -1, "seed": seed}
         video = record[self.columns.video]
