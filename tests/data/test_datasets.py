@@ -290,7 +290,7 @@ def test_hub_dataset_mistakes(hub_dataset):
         HubVideos(hub_dataset, label_column="class")
     with pytest.raises(AnnotationError, match="no column 'clip'"):
         HubVideos(hub_dataset, video_column="clip")
-    with pytest.raises(AnnotationError, match="no video column in label; name it"):
+    with pytest.raises(AnnotationError, match="no video column in label; in Python, `video_column`"):
         HubVideos(hub_dataset.remove_columns("video"))
     with pytest.raises(AnnotationError, match="holds numbers without names"):
         HubVideos(hub_dataset.cast_column("label", datasets.Value("int64")))

@@ -128,7 +128,8 @@ class Video(ABC):
         if clips := self._clips([indices]):
             return clips[0]
         count = self.metadata.total_num_frames
-        raise IndexError(f"frame {max(indices)} asked for, but the first of the {count} of {self.name} is 0.")
+        held = f"{count} frame{'s' * (count != 1)}, from 0"
+        raise IndexError(f"frame {max(indices)} asked for, but {self.name} has {held}.")
 
     def read_clips(self, specification: ClipSpecification | None = None, seed: int | None = None) -> list[torch.Tensor]:
         """The temporal views of the video, each `(num_frames, 3, height, width)`; by default all frames as one."""
