@@ -6,7 +6,6 @@ import shutil
 import sys
 import tempfile
 import time
-from contextlib import suppress
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -275,9 +274,8 @@ class Door:
         self.checkpoint, self.limits, self.folder = checkpoint, limits, videos or folder / "samples"
         place, encoder = Path(checkpoint.name), checkpoint.encoder()
         self.name = "/".join(place.resolve().parts[-2:]) if place.is_dir() else checkpoint.name
-        self.classes: tuple[str, ...] = ()
-        with suppress(ValueError):  # a model without classes
-            self.classes = encoder.own_classes()[0]
+        prompts = getattr(encoder.model, "class_prompts", None)  # a CLIP has none
+        self.classes = encoder.own_classes()[0] if prompts is not None and prompts.have_names else ()
         self.labels_at_start = "\n".join(self.classes)
         self.samples: dict[str, str] = {}
         if videos is None and DEMO.is_dir():

@@ -250,6 +250,7 @@ def test_average_is_written_or_refused(tmp_path, refused):
     files = [write_seed(tmp_path / f"{i}.json", 1.0, 0.5, f"model{i}") for i in range(2)]
     assert call("average", *files, "--output", tmp_path / "no" / "x.json").exit_code == 2
     assert "two or more" in refused("average", files[0])
+    assert "no results.json; `vitaclip evaluate` writes it" in refused("average", tmp_path / "none", files[0])
     assert call("average", *files, "--output", tmp_path / "mean.json").exit_code == 0
     written = json.loads((tmp_path / "mean.json").read_text())
     assert written["figures"]["vita_clip"]["base"]["top1"] == {"mean": 1.0, "std": 0.0}

@@ -24,6 +24,7 @@ KINDS = {
     "b.mkv": ({"bf": 2}, "copied copied re-encoded re-encoded"),
     "open.mkv": (OPEN, "copied copied re-encoded re-encoded"),
     "turned.mp4": ({"rotation": (90, False)}, "copied copied re-encoded re-encoded"),
+    "both.mp4": ({"rotation": (90, True)}, "copied copied re-encoded re-encoded"),
     "mirror.mp4": ({"rotation": (0, True)}, "copied copied re-encoded re-encoded"),
     "av1.m4v": ({"codec": "libsvtav1", "preset": 12}, "copied copied re-encoded re-encoded"),
     "phone.3gp": ({"codec": "h263", "size": (96, 128), "b": "900k"}, "copied copied re-encoded re-encoded"),

@@ -169,6 +169,9 @@ def test_a_file_that_breaks_midway_leaves_no_vectors(checkpoint, folder, place, 
 def test_an_index_without_videos_says_so(tmp_path, capsys):
     assert main(["index", str(tmp_path), *MODEL]) == 0 and main(["search", "taxi", "--folder", str(tmp_path)]) == 0
     assert "no video in this index\n" in capsys.readouterr().err
+    shutil.copy(SAMPLES[0], tmp_path)
+    assert main(["index", str(tmp_path), *MODEL]) == 0
+    assert capsys.readouterr().out == "1 new, 0 unchanged, 1 window\n"
 
 
 def test_an_interruption_between_two_writings_leaves_no_rows_twice(checkpoint, place, monkeypatch):

@@ -361,6 +361,12 @@ def test_command(checkpoint, joined, damaged, scenes, tmp_path, capsys):
     assert main([*command, "--clips", str(tmp_path / "clips")]) == 0
     assert len([*(tmp_path / "clips").iterdir()]) == len(rows)
     assert len(re.findall(r"clips/\d+ .*\.mp4 (?:copied|re-encoded)", capsys.readouterr().err)) == len(rows)
+    pytest.importorskip("opentimelineio")
+    assert main([*arguments[:8], "--labels", "nothing of it", "--output", str(tmp_path / "t.otio")]) == 0
+    assert "1 segment, 1 label," in (err := capsys.readouterr().err) and "a single label always scores 100%" in err
+    [clip] = json.loads((tmp_path / "t.otio").read_text())["tracks"]["children"][0]["children"]
+    length = clip["source_range"]["duration"]
+    assert length["value"] / length["rate"] == pytest.approx(open_video(joined).metadata.duration, abs=0.1)
     assert main([*command, "--min-cosine", "0.99"]) == 0
     score, cosine = re.findall(r"(?:score of a window is|highest cosine) ([\d.]+)[,;]", capsys.readouterr().err)
     assert float(score) == pytest.approx(max(one.scores.max() for one in full), abs=0.05)

@@ -115,6 +115,12 @@ def test_an_mp4_whose_pictures_lie_in_another_file(folder, monkeypatch):
     assert numbers(frames) == [3]  # of the file itself
 
 
+def test_file_addresses(folder):
+    for slashes in ("file://", "file:///", "file://localhost"):  # what follows begins with a slash
+        frames, _ = decode_video(f"{slashes}{folder / 'secret.mp4'}", [3])
+        assert frames.shape[0] == 1
+
+
 @pytest.mark.parametrize(
     "source",
     [

@@ -251,6 +251,10 @@ def test_several_validation_sets_and_streams(tmp_path, monkeypatch):
     trainer = VitaClipTrainer(model, training, eval_dataset=sets)
     assert trainer.get_eval_dataloader("a") == trainer.get_test_dataloader(stream) == (own, stream)
     assert [len(loader.dataset) for loader in (trainer.get_eval_dataloader("b"), trainer.get_test_dataloader([{}]))]
+    trainer.state.log_history, trainer.state.best_metric = [{"step": 2, "eval_a_loss": 1.0}], 0.5
+    trainer.state.best_global_step, trainer.state.global_step, trainer.control.should_save = 2, 4, True
+    for loss, better in ((1.5, False), (0.5, True)):  # of equal accuracies
+        assert trainer._determine_best_metric({"eval_a_top1": 0.5, "eval_a_loss": loss}, None) == better
 
 
 def test_each_video_counts_once(tmp_path):

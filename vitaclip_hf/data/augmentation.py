@@ -31,8 +31,7 @@ class ClipAugmentation:
 
     The order is the released code's: RandAugment on the decoded frames, then a random resized crop. RandAugment comes
     first because its statistics and its warps are those of the whole frame; only what reaches the crop is computed. Its
-    warps are bicubic with grey outside the frame, as in the released code. A flip follows, which it
-    has not.
+    warps are bicubic with grey outside the frame, as in the released code. A flip follows, which it has not.
 
     Args:
         size (`int`): side of the output in pixels.
